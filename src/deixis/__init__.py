@@ -1,0 +1,1 @@
+"""Fine-tune models that tie language to pixels, on your own data."""

@@ -1,0 +1,315 @@
+"""The records that pass between the parts: frozen, and validated once, at their construction.
+
+Outside models and losses a box is absolute-pixel xyxy and a mask is COCO RLE; inside them a box is cxcywh
+divided by the size of the unpadded image. The name of every box array says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from deixis.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Rle = dict[str, Any]  # COCO RLE: {"size": [height, width], "counts": bytes | str}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The class names of a data set, in order, and the category ids its own files give them.
+
+    `class_ids` everywhere in deixis index `names`; `category_ids` are only read and written at the edges.
+
+    Raises:
+        DataError: no name, a blank name, a name twice, or as many ids as names are not given.
+
+    >>> Vocabulary(("cat", "dog"), (17, 18)).category_ids
+    (17, 18)
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.category_ids:
+            object.__setattr__(self, "category_ids", tuple(range(1, len(self.names) + 1)))
+        if not self.names:
+            raise DataError("a vocabulary needs at least one class name, got none")
+        if any(not name.strip() for name in self.names):
+            raise DataError(f"class names must not be blank, got {list(self.names)}")
+        doubles = sorted({name for name in self.names if self.names.count(name) > 1}) if self._has_doubles() else []
+        if doubles:
+            raise DataError(f"class names must differ, {doubles} stand more than once; rename or merge them")
+        if len(self.names) != len(self.category_ids) or len(set(self.category_ids)) != len(self.category_ids):
+            raise DataError(f"{len(self.names)} class names need as many different category ids, got {self.category_ids}")
+
+    def _has_doubles(self) -> bool:
+        return len(set(self.names)) != len(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The annotated objects of one image; any number, none included.
+
+    Attributes:
+        boxes_xyxy_px: corners in pixels of the image as it stands (after any transform).
+        class_ids: indices into the sample's vocabulary.
+        is_crowd: COCO's crowd flag: not a target in training, ignored in evaluation.
+        areas_px: area of the object's mask where the file gives one, else of its box.
+        masks_rle: one COCO RLE an object, or None where the data set has boxes only.
+
+    Raises:
+        DataError: lengths differ or a box is not finite.
+    """
+
+    boxes_xyxy_px: Float[np.ndarray, "n 4"]
+    class_ids: Int[np.ndarray, " n"]
+    is_crowd: Bool[np.ndarray, " n"]
+    areas_px: Float[np.ndarray, " n"]
+    masks_rle: tuple[Rle, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes_xyxy_px)
+        lengths = {"class_ids": len(self.class_ids), "is_crowd": len(self.is_crowd), "areas_px": len(self.areas_px)}
+        if self.masks_rle is not None:
+            lengths["masks_rle"] = len(self.masks_rle)
+        if self.boxes_xyxy_px.shape != (count, 4) or any(length != count for length in lengths.values()):
+            raise DataError(f"boxes_xyxy_px has shape {self.boxes_xyxy_px.shape} but lengths are {lengths}")
+        if not np.isfinite(self.boxes_xyxy_px).all():
+            raise DataError(f"boxes must be finite numbers, got {self.boxes_xyxy_px.tolist()}")
+
+    @staticmethod
+    def build(
+        boxes_xyxy_px: Sequence[Sequence[float]] | np.ndarray,
+        class_ids: Sequence[int] | np.ndarray,
+        is_crowd: Sequence[bool] | np.ndarray | None = None,
+        areas_px: Sequence[float] | np.ndarray | None = None,
+        masks_rle: Sequence[Rle] | None = None,
+    ) -> Instances:
+        """Instances from plain lists; crowd defaults to none, areas to the boxes' own."""
+        boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 4)
+        sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+        return Instances(
+            boxes_xyxy_px=boxes,
+            class_ids=np.asarray(class_ids, dtype=np.int64).reshape(-1),
+            is_crowd=np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool).reshape(-1),
+            areas_px=sides.prod(1) if areas_px is None else np.asarray(areas_px, np.float64).reshape(-1),
+            masks_rle=None if masks_rle is None else tuple(masks_rle),
+        )
+
+    @staticmethod
+    def none() -> Instances:
+        """No objects at all."""
+        return Instances.build(np.zeros((0, 4)), np.zeros(0))
+
+    def select(self, keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> Instances:
+        """The instances that a mask or an index array keeps, in order."""
+        chosen = np.arange(len(self))[keep]
+        return Instances(
+            self.boxes_xyxy_px[chosen],
+            self.class_ids[chosen],
+            self.is_crowd[chosen],
+            self.areas_px[chosen],
+            None if self.masks_rle is None else tuple(self.masks_rle[i] for i in chosen),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy_px)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its annotations, its image still on disk or already decoded.
+
+    Attributes:
+        image: a path, or pixels as uint8 RGB of shape (height, width, 3).
+        size_hw: (height, width) of the image as it stands, in pixels.
+        instances: the annotated objects, boxes in pixels of the image as it stands.
+        vocabulary: what `instances.class_ids` index; also the names asked for in the prompt.
+        image_id: the data set's own id.
+        source: where the annotation was read (`labels.json: image 31`), for messages.
+        original_size_hw: (height, width) before any transform; predictions are scaled back to it.
+
+    Raises:
+        DataError: an empty image, pixels of another size, or a class id outside the vocabulary.
+    """
+
+    image: Path | UInt8[np.ndarray, "h w 3"]
+    size_hw: tuple[int, int]
+    instances: Instances
+    vocabulary: Vocabulary
+    image_id: int = 0
+    source: str = ""
+    original_size_hw: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.original_size_hw == (0, 0):
+            object.__setattr__(self, "original_size_hw", self.size_hw)
+        if min(self.size_hw) < 1:
+            raise DataError(f"{self.source}: image size (height, width) must be positive, got {self.size_hw}")
+        if isinstance(self.image, np.ndarray) and self.image.shape[:2] != self.size_hw:
+            raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
+        ids = self.instances.class_ids
+        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
+            raise DataError(f"{self.source}: class ids {sorted(set(ids.tolist()))} reach outside {len(self.vocabulary)} names")
+
+    def evolve(self, **changes: Any) -> Sample:
+        """A copy with some fields replaced, validated again."""
+        return replace(self, **changes)
+
+
+class Dataset(Protocol):
+    """What every reader returns: samples by position, and the vocabulary they share."""
+
+    vocabulary: Vocabulary
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class SampleList:
+    """A data set held in memory (paths, not pixels). `name` is what reports call it."""
+
+    samples: tuple[Sample, ...]
+    vocabulary: Vocabulary
+    name: str = "data"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.samples[index]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Class names as one tokenised caption.
+
+    Attributes:
+        caption: the text, always ending in `.`.
+        names: the class names as the user gave them, in prompt order.
+        char_spans: `[start, end)` in `caption`, one a name.
+        input_ids: token ids, special tokens included.
+        positive_map: row c marks the tokens of name c. Each row sums to 1 and has at least one token.
+    """
+
+    caption: str
+    names: tuple[str, ...]
+    char_spans: tuple[tuple[int, int], ...]
+    input_ids: tuple[int, ...]
+    positive_map: Float[np.ndarray, "classes tokens"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one image of a batch should yield. Any number of objects, none included; crowd boxes are left out.
+
+    Attributes:
+        boxes_cxcywh_norm: boxes over the size of the *unpadded* image.
+        class_ids: rows of `positive_map`.
+        positive_map: class to token, rows sum to 1, as wide as the batch's `input_ids`.
+        size_hw: the unpadded size after transforms, in pixels.
+    """
+
+    boxes_cxcywh_norm: Float[Tensor, "n 4"]
+    class_ids: Int[Tensor, " n"]
+    positive_map: Float[Tensor, "classes tokens"]
+    size_hw: tuple[int, int]
+    original_size_hw: tuple[int, int]
+    image_id: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and prompts, padded to common sizes.
+
+    Attributes:
+        pixels_u8: RGB, zeros where padded. Normalised on the device, by the model's own mean and std.
+        pixel_mask: true on real pixels.
+        input_ids, attention_mask: prompts, one an image; the mask is true on real tokens.
+        targets: one an image.
+    """
+
+    pixels_u8: UInt8[Tensor, "batch 3 h w"]
+    pixel_mask: Bool[Tensor, "batch h w"]
+    input_ids: Int[Tensor, "batch tokens"]
+    attention_mask: Bool[Tensor, "batch tokens"]
+    targets: tuple[Target, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: Any) -> Batch:
+        """The same batch on a device; copies from pinned memory do not block."""
+
+        def move(tensor: Any) -> Any:
+            return tensor.to(device, non_blocking=True)
+
+        targets = tuple(
+            replace(
+                target,
+                boxes_cxcywh_norm=move(target.boxes_cxcywh_norm),
+                class_ids=move(target.class_ids),
+                positive_map=move(target.positive_map),
+            )
+            for target in self.targets
+        )
+        return Batch(
+            move(self.pixels_u8), move(self.pixel_mask), move(self.input_ids), move(self.attention_mask), targets
+        )
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's DataLoader."""
+        return replace(
+            self,
+            pixels_u8=self.pixels_u8.pin_memory(),
+            pixel_mask=self.pixel_mask.pin_memory(),
+            input_ids=self.input_ids.pin_memory(),
+            attention_mask=self.attention_mask.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What the detector found in one image, best first.
+
+    Attributes:
+        boxes_xyxy_px: corners in pixels of the original image.
+        scores: in [0, 1].
+        class_ids: indices into `names`.
+        names: the class names asked for.
+    """
+
+    boxes_xyxy_px: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    class_ids: Int[np.ndarray, " n"]
+    names: tuple[str, ...]
+    image_id: int = 0
+    size_hw: tuple[int, int] = field(default=(0, 0))
+
+    @property
+    def labels(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.names[i] for i in self.class_ids]
+
+    def above(self, threshold: float) -> Detections:
+        """Only the detections that score at least `threshold`."""
+        keep = self.scores >= threshold
+        return replace(self, boxes_xyxy_px=self.boxes_xyxy_px[keep], scores=self.scores[keep], class_ids=self.class_ids[keep])
+
+    def __len__(self) -> int:
+        return len(self.scores)
