@@ -1,0 +1,131 @@
+"""Boxes: conversions, overlap, clipping. Pure functions, torch for models and losses, NumPy for data.
+
+`xyxy` is (left, top, right, bottom); `cxcywh` is (centre x, centre y, width, height). `px` is pixels of the image,
+`norm` is divided by the image's (width, height, width, height). A size is always (height, width).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+AREA_EPSILON = 1e-12
+"""Areas up to this (a normalised side of 1e-6) count as nothing: their ratios and gradients are 0, not NaN."""
+
+
+def xyxy_to_cxcywh(boxes: Float[Tensor, "*rows 4"]) -> Float[Tensor, "*rows 4"]:
+    """Corners to centre and size, in the unit of the input.
+
+    >>> xyxy_to_cxcywh(torch.tensor([[10.0, 20.0, 20.0, 60.0]])).tolist()
+    [[15.0, 40.0, 10.0, 40.0]]
+    """
+    left_top, right_bottom = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([(left_top + right_bottom) / 2, right_bottom - left_top], dim=-1)
+
+
+def cxcywh_to_xyxy(boxes: Float[Tensor, "*rows 4"]) -> Float[Tensor, "*rows 4"]:
+    """Centre and size to corners, in the unit of the input.
+
+    >>> cxcywh_to_xyxy(torch.tensor([[15.0, 40.0, 10.0, 40.0]])).tolist()
+    [[10.0, 20.0, 20.0, 60.0]]
+    """
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def box_area(boxes_xyxy: Float[Tensor, "*rows 4"]) -> Float[Tensor, "*rows"]:
+    """Area in squared units of the input; an inverted box has none."""
+    sides = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def box_iou(a_xyxy: Float[Tensor, "*batch n 4"], b_xyxy: Float[Tensor, "*batch m 4"]) -> Float[Tensor, "*batch n m"]:
+    """Intersection over union of every box of `a` with every box of `b`; 0 where the union has no area.
+
+    >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 4.0]])).tolist()
+    [[0.5]]
+    """
+    intersection, union = _intersection_and_union(a_xyxy[..., :, None, :], b_xyxy[..., None, :, :])
+    return _ratio(intersection, union)
+
+
+def generalized_box_iou(
+    a_xyxy: Float[Tensor, "*batch n 4"], b_xyxy: Float[Tensor, "*batch m 4"]
+) -> Float[Tensor, "*batch n m"]:
+    """Generalised IoU of every box of `a` with every box of `b`, in [-1, 1] (Rezatofighi et al. 2019, algorithm 1)."""
+    return _generalized_iou(a_xyxy[..., :, None, :], b_xyxy[..., None, :, :])
+
+
+def paired_generalized_box_iou(
+    a_xyxy: Float[Tensor, "*rows 4"], b_xyxy: Float[Tensor, "*rows 4"]
+) -> Float[Tensor, "*rows"]:
+    """Generalised IoU of box i of `a` with box i of `b`.
+
+    Boxes without area are allowed: value and gradient stay finite, and boxes with area are not biased by the guard.
+    """
+    return _generalized_iou(a_xyxy, b_xyxy)
+
+
+def _generalized_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """GIoU = IoU - (hull - union) / hull, the boxes broadcast against each other."""
+    intersection, union = _intersection_and_union(a_xyxy, b_xyxy)
+    hull_left_top = torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2])
+    hull_right_bottom = torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    hull_sides = (hull_right_bottom - hull_left_top).clamp(min=0)
+    hull = hull_sides[..., 0] * hull_sides[..., 1]
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def _intersection_and_union(a_xyxy: Tensor, b_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    left_top = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    right_bottom = torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    sides = (right_bottom - left_top).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    return intersection, box_area(a_xyxy) + box_area(b_xyxy) - intersection
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, and 0 with zero gradient where the whole is nothing (adding an epsilon would bias small boxes)."""
+    something = whole > AREA_EPSILON
+    return torch.where(something, part / torch.where(something, whole, 1.0), 0.0)
+
+
+def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
+    """Boxes cut to the image; a box wholly outside keeps no area.
+
+    >>> clip_boxes(np.array([[-5.0, 10.0, 30.0, 90.0]]), (40, 20)).tolist()
+    [[0.0, 10.0, 20.0, 40.0]]
+    """
+    height, width = size_hw
+    return np.clip(boxes_xyxy_px, 0, np.array([width, height, width, height], boxes_xyxy_px.dtype))
+
+
+def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
+    """Pixel corners to centre and size over the size of the (unpadded) image: cxcywh_norm.
+
+    >>> normalise_boxes(np.array([[10.0, 20.0, 20.0, 60.0]]), (80, 40)).tolist()
+    [[0.375, 0.5, 0.25, 0.5]]
+    """
+    left_top, right_bottom = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
+    boxes_cxcywh_px = np.concatenate([(left_top + right_bottom) / 2, right_bottom - left_top], axis=1)
+    return (boxes_cxcywh_px / _scale(size_hw, boxes_xyxy_px.dtype)).astype(boxes_xyxy_px.dtype)
+
+
+def denormalise_boxes(
+    boxes_cxcywh_norm: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]
+) -> Float[np.ndarray, "n 4"]:
+    """The inverse of `normalise_boxes`: cxcywh_norm to xyxy_px of an image of the given (height, width).
+
+    >>> denormalise_boxes(np.array([[0.375, 0.5, 0.25, 0.5]]), (80, 40)).tolist()
+    [[10.0, 20.0, 20.0, 60.0]]
+    """
+    boxes_cxcywh_px = boxes_cxcywh_norm * _scale(size_hw, boxes_cxcywh_norm.dtype)
+    centre, half = boxes_cxcywh_px[:, :2], boxes_cxcywh_px[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _scale(size_hw: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    height, width = size_hw
+    return np.array([width, height, width, height], dtype)
