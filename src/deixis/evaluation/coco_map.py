@@ -1,0 +1,191 @@
+"""COCO mean average precision of detections, overall, by object size and by class.
+
+The numbers are those of pycocotools (Lin et al., "Microsoft COCO", arXiv 1405.0312): AP is averaged over the IoU
+thresholds 0.50, 0.55, ..., 0.95 and 101 recall points, with at most 100 detections an image. The matching itself runs in
+faster-coco-eval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from deixis.errors import DataError
+from deixis.records import Detections, Sample, Vocabulary
+
+MAX_DETECTIONS = 100
+SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small under the first, large over the second
+AREA_RANGES_PX = {
+    "small": [0, SMALL_AREA_PX],
+    "medium": [SMALL_AREA_PX, MEDIUM_AREA_PX],
+    "large": [MEDIUM_AREA_PX, 1e10],
+}
+
+
+@dataclass(frozen=True)
+class DetectionMetrics:
+    """COCO detection metrics, each in [0, 1]; NaN where the data has no object that the metric counts.
+
+    Attributes:
+        AP: over IoU 0.50:0.95, the mean over the classes that have an object.
+        AP50, AP75: at a single IoU threshold.
+        AP_small, AP_medium, AP_large: over objects with an area under 32², between, and over 96² pixels.
+        AR100: recall averaged over IoU 0.50:0.95, with 100 detections an image.
+        per_class: AP by class name; a class without an object is left out.
+        images: how many images were evaluated.
+        boxes: how many objects they hold, crowds not counted.
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    AP_small: float
+    AP_medium: float
+    AP_large: float
+    AR100: float
+    per_class: dict[str, float]
+    images: int
+    boxes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a metric that is NaN is left out."""
+        return {k: v for k, v in vars(self).items() if not (isinstance(v, float) and math.isnan(v))}
+
+
+def evaluate_detections(
+    truth: Sequence[Sample], detections: Sequence[Detections], vocabulary: Vocabulary
+) -> DetectionMetrics:
+    """Score detections against annotations, both in pixels of the original images.
+
+    Crowd annotations are ignored: they are never missed and excuse the detections inside them. Boxes of a sample that a
+    transform has resized are scaled back to its original size.
+
+    Args:
+        truth: annotated samples; their images are not read.
+        detections: one record a sample, in the same order.
+        vocabulary: the classes that count.
+
+    Raises:
+        DataError: the two do not belong together (count, image ids), or a detected name is not in the vocabulary.
+
+    >>> vocabulary = Vocabulary(("cat",))
+    >>> sample = Sample(Path("a.jpg"), (90, 60), Instances.build([[0, 0, 20, 40]], [0]), vocabulary)
+    >>> found = Detections(np.array([[0.0, 0, 20, 40]]), np.array([0.9]), np.array([0]), ("cat",))
+    >>> evaluate_detections([sample], [found], vocabulary).AP
+    1.0
+    """
+    if len(truth) != len(detections):
+        raise DataError(
+            f"{len(detections)} detection records for {len(truth)} images; there must be one an image, in order"
+        )
+    annotations, results = [], []
+    for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
+        if sample.image_id != found.image_id:
+            raise DataError(
+                f"{sample.source or position}: image id {sample.image_id} meets detections of {found.image_id}"
+            )
+        annotations += _annotations(sample, position, vocabulary)
+        results += _results(found, position, vocabulary)
+    precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary))
+    overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
+    return DetectionMetrics(
+        AP=_mean(overall),
+        AP50=_mean(ap50),
+        AP75=_mean(ap75),
+        AP_small=_mean(precision[..., 1]),
+        AP_medium=_mean(precision[..., 2]),
+        AP_large=_mean(precision[..., 3]),
+        AR100=_mean(recall[..., 0]),
+        per_class={
+            name: value for c, name in enumerate(vocabulary.names) if not math.isnan(value := _mean(overall[:, :, c]))
+        },
+        images=len(truth),
+        boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
+    )
+
+
+def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """One image's objects as COCO annotations, ids still to be given."""
+    rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
+    scale_yx = np.divide(sample.original_size_hw, sample.size_hw)
+    boxes_xyxy_px = sample.instances.boxes_xyxy_px * np.tile(scale_yx[::-1], 2)
+    areas_px = sample.instances.areas_px * scale_yx.prod()
+    return [
+        {
+            "image_id": image_id,
+            "category_id": rows[c] + 1,
+            "bbox": _xywh(box),
+            "area": float(area),
+            "iscrowd": int(crowd),
+        }
+        for box, c, area, crowd in zip(
+            boxes_xyxy_px, sample.instances.class_ids, areas_px, sample.instances.is_crowd, strict=True
+        )
+    ]
+
+
+def _results(found: Detections, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """One image's detections as COCO results."""
+    rows = _vocabulary_rows(found.names, vocabulary, f"detections of image {found.image_id}")
+    return [
+        {"image_id": image_id, "category_id": rows[c] + 1, "bbox": _xywh(box), "score": float(score)}
+        for box, c, score in zip(found.boxes_xyxy_px, found.class_ids, found.scores, strict=True)
+    ]
+
+
+def _vocabulary_rows(names: tuple[str, ...], vocabulary: Vocabulary, where: str) -> list[int]:
+    """The vocabulary's index of each name."""
+    if names == vocabulary.names:
+        return list(range(len(names)))
+    index = {name: i for i, name in enumerate(vocabulary.names)}
+    unknown = [name for name in names if name not in index]
+    if unknown:
+        raise DataError(f"{where}: class names {unknown} are not among the evaluated {list(vocabulary.names)}")
+    return [index[name] for name in names]
+
+
+def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
+    """COCO's box: left, top, width, height."""
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy_px)
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _accumulate(
+    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], classes: int
+) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
+    """Precision and recall as COCO accumulates them, -1 where there is no object; areas are all, small, medium, large."""
+    if not images or not annotations:
+        return np.full((10, 101, classes, 4), -1.0), np.full((10, classes, 4), -1.0)
+    # Imported here: reading metrics should not load the C++ evaluator.
+    from faster_coco_eval import COCO
+    from faster_coco_eval.core.faster_eval_api import COCOeval_faster
+
+    numbered = [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)]  # id 0 means unmatched
+    dataset = {
+        "images": [{"id": i} for i in range(1, images + 1)],
+        "categories": [{"id": c, "name": str(c)} for c in range(1, classes + 1)],
+        "annotations": numbered,
+    }
+    truth = COCO(dataset, print_function=_silent)
+    evaluator = COCOeval_faster(
+        truth, truth.loadRes(results), "bbox", ranges=AREA_RANGES_PX, print_function=_silent, separate_eval=True
+    )
+    evaluator.params.maxDets = [MAX_DETECTIONS]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.asarray(evaluator.eval["precision"])[..., 0], np.asarray(evaluator.eval["recall"])[..., 0]
+
+
+def _mean(values: Float[np.ndarray, "..."]) -> float:
+    """The mean over the entries that exist; NaN where none does."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _silent(*_: object) -> None:
+    """Takes what faster-coco-eval would print."""
