@@ -15,16 +15,17 @@ from deixis.records import Detections, Instances, Sample, Vocabulary
 
 CAT_DOG = Vocabulary(("cat", "dog"), (17, 18))
 SIZE_HW = (100, 300)
+Boxes = list[list[float]]
 
 
-def _sample(
-    boxes: list[list[float]], class_ids: list[int], image_id: int = 0, crowd: list[bool] | None = None
-) -> Sample:
-    return Sample(Path("a.jpg"), SIZE_HW, Instances.build(boxes, class_ids, crowd), CAT_DOG, image_id)
+def _sample(boxes: Boxes, class_ids: list[int], image_id: int = 0, crowd: list[bool] | None = None) -> Sample:
+    return Sample(
+        Path("a.jpg"), SIZE_HW, Instances.build(np.asarray(boxes, float), class_ids, crowd), CAT_DOG, image_id
+    )
 
 
 def _found(
-    boxes: list[list[float]],
+    boxes: Boxes,
     class_ids: list[int],
     scores: list[float] | None = None,
     image_id: int = 0,
@@ -87,7 +88,7 @@ def test_crowd_is_neither_missed_nor_a_false_alarm() -> None:
 
 
 def test_size_is_the_annotations_area() -> None:
-    instances = Instances.build([[0, 0, 100, 100]], [0], areas_px=[900.0])  # a thin mask in a large box
+    instances = Instances.build([[0.0, 0.0, 100.0, 100.0]], [0], areas_px=[900.0])  # a thin mask in a large box
     sample = Sample(Path("a.jpg"), SIZE_HW, instances, CAT_DOG)
     metrics = evaluate_detections([sample], [_found([[0, 0, 100, 100]], [0])], CAT_DOG)
     assert metrics.AP_small == 1
@@ -95,7 +96,7 @@ def test_size_is_the_annotations_area() -> None:
 
 
 def test_resized_truth_is_scaled_back_to_the_original_frame() -> None:
-    instances = Instances.build([[10, 5, 20, 10]], [0])
+    instances = Instances.build([[10.0, 5.0, 20.0, 10.0]], [0])
     sample = Sample(Path("a.jpg"), (50, 60), instances, CAT_DOG, original_size_hw=(100, 300))
     metrics = evaluate_detections([sample], [_found([[50, 10, 100, 20]], [0])], CAT_DOG)
     assert metrics.AP == 1

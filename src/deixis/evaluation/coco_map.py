@@ -1,8 +1,8 @@
 """COCO mean average precision of detections, overall, by object size and by class.
 
 The numbers are those of pycocotools (Lin et al., "Microsoft COCO", arXiv 1405.0312): AP is averaged over the IoU
-thresholds 0.50, 0.55, ..., 0.95 and 101 recall points, with at most 100 detections an image. The matching itself runs in
-faster-coco-eval.
+thresholds 0.50, 0.55, ..., 0.95 and 101 recall points, with at most 100 detections an image. The matching itself is
+faster-coco-eval's.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
 def _accumulate(
     images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], classes: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
-    """Precision and recall as COCO accumulates them, -1 where there is no object; areas are all, small, medium, large."""
+    """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium, large."""
     if not images or not annotations:
         return np.full((10, 101, classes, 4), -1.0), np.full((10, classes, 4), -1.0)
     # Imported here: reading metrics should not load the C++ evaluator.
@@ -181,7 +181,7 @@ def _accumulate(
     return np.asarray(evaluator.eval["precision"])[..., 0], np.asarray(evaluator.eval["recall"])[..., 0]
 
 
-def _mean(values: Float[np.ndarray, "..."]) -> float:
+def _mean(values: Float[np.ndarray, "*any"]) -> float:
     """The mean over the entries that exist; NaN where none does."""
     present = values[values > -1]
     return float(present.mean()) if present.size else math.nan
