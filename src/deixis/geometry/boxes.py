@@ -99,7 +99,8 @@ def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]
     [[0.0, 10.0, 20.0, 40.0]]
     """
     height, width = size_hw
-    return np.clip(boxes_xyxy_px, 0, np.array([width, height, width, height], boxes_xyxy_px.dtype))
+    clipped: np.ndarray = np.clip(boxes_xyxy_px, 0, np.array([width, height, width, height], boxes_xyxy_px.dtype))
+    return clipped
 
 
 def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
@@ -110,7 +111,8 @@ def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int,
     """
     left_top, right_bottom = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
     boxes_cxcywh_px = np.concatenate([(left_top + right_bottom) / 2, right_bottom - left_top], axis=1)
-    return (boxes_cxcywh_px / _scale(size_hw, boxes_xyxy_px.dtype)).astype(boxes_xyxy_px.dtype)
+    boxes_cxcywh_norm: np.ndarray = boxes_cxcywh_px / _scale(size_hw, boxes_xyxy_px.dtype)
+    return boxes_cxcywh_norm
 
 
 def denormalise_boxes(

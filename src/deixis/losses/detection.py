@@ -1,0 +1,258 @@
+"""The detector's loss: selects, weights and names what the pure functions of this folder compute.
+
+Every decoder layer and the encoder's proposals are supervised alike (Zhu et al. 2021; Zhang et al. 2022), all of them
+in one batched computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from deixis.errors import OptionError, TrainingError
+from deixis.losses.boxes import giou_loss, l1_loss
+from deixis.losses.focal import sigmoid_focal_loss
+from deixis.losses.matcher import ClassCost, HungarianMatcher
+from deixis.losses.packing import PackedTargets, pack_targets
+from deixis.records import Target
+
+EncoderLoss = Literal["token", "objectness"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The weights a family of checkpoints was trained with."""
+
+    cost_class: float
+    cost_l1: float
+    cost_giou: float
+    weight_class: float
+    weight_l1: float
+    weight_giou: float
+    class_cost: ClassCost
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+PRESETS = {
+    "grounding_dino": Preset(1.0, 5.0, 2.0, 2.0, 5.0, 2.0, "class_tokens"),
+    "mm_grounding_dino": Preset(2.0, 5.0, 2.0, 1.0, 5.0, 2.0, "all_tokens"),
+}
+
+
+def build_criterion(
+    preset: Preset | str = "grounding_dino", encoder_loss: EncoderLoss = "token", decoder_layers: int = 6
+) -> DetectionCriterion:
+    """The criterion of a preset, by name, or of weights of one's own.
+
+    Raises:
+        OptionError: there is no preset of that name.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise OptionError(f"loss preset {preset!r} is not known; choose one of {', '.join(PRESETS)}")
+        preset = PRESETS[preset]
+    matcher = HungarianMatcher(
+        preset.cost_class, preset.cost_l1, preset.cost_giou, preset.alpha, preset.gamma, preset.class_cost
+    )
+    return DetectionCriterion(
+        matcher,
+        preset.weight_class,
+        preset.weight_l1,
+        preset.weight_giou,
+        alpha=preset.alpha,
+        gamma=preset.gamma,
+        encoder_loss=encoder_loss,
+        decoder_layers=decoder_layers,
+    )
+
+
+def boxes_per_process(count: int, device: torch.device) -> Float[Tensor, ""]:
+    """The normaliser of a step: the boxes of all processes over the number of processes, at least 1.
+
+    DDP averages gradients over processes; with this divisor the average equals one process on the joined batch.
+    All processes have to call it. It does not wait for the device.
+    """
+    total = torch.tensor(float(count), device=device)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+        total = total / dist.get_world_size()
+    return total.clamp(min=1)
+
+
+class DetectionCriterion:
+    """Losses of a detector's outputs, by name.
+
+    `loss_ce`, `loss_bbox`, `loss_giou` are those of the last decoder layer; `_0`, `_1` ... mark the layers before it
+    and `_enc` the encoder's proposals: 21 for six layers. `class_error` is a percentage, for the log, of weight 0.
+
+    Raises:
+        OptionError: a weight is negative or `encoder_loss` is unknown.
+    """
+
+    def __init__(
+        self,
+        matcher: HungarianMatcher,
+        weight_class: float = 2.0,
+        weight_l1: float = 5.0,
+        weight_giou: float = 2.0,
+        *,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        encoder_loss: EncoderLoss = "token",
+        decoder_layers: int = 6,
+    ) -> None:
+        if min(weight_class, weight_l1, weight_giou) < 0:
+            raise OptionError(f"loss weights must not be negative, got {weight_class}, {weight_l1}, {weight_giou}")
+        if encoder_loss not in ("token", "objectness"):
+            raise OptionError(f"encoder_loss must be token or objectness, got {encoder_loss!r}")
+        self.matcher, self.alpha, self.gamma, self.encoder_loss = matcher, alpha, gamma, encoder_loss
+        weights = {"loss_ce": weight_class, "loss_bbox": weight_l1, "loss_giou": weight_giou}
+        suffixes = ["", *(f"_{layer}" for layer in range(decoder_layers - 1)), "_enc"]
+        self.weight_dict = {name + suffix: weight for suffix in suffixes for name, weight in weights.items()}
+        self.weight_dict["class_error"] = 0.0
+
+    def __call__(
+        self, outputs: Mapping[str, Any], targets: Sequence[Target], num_boxes: float | Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Every component, unweighted, as float32 scalars.
+
+        Args:
+            outputs: `pred_logits [B, Q, L]` (anything, -inf too, on padded tokens), `pred_boxes [B, Q, 4]` cxcywh_norm,
+                `text_token_mask [B, L]`, `aux_outputs` (one a decoder layer but the last), `enc_outputs`; the last two
+                may be absent.
+            targets: one an image; their positive maps are as wide as the batch's `input_ids`, at most L.
+            num_boxes: the normaliser, used as it is; by default `boxes_per_process` of this call. A caller that
+                accumulates gradients over several batches passes that of all their boxes together.
+
+        Raises:
+            TrainingError: targets and outputs do not fit each other.
+            NonFiniteCostError: matching met NaN or inf; it names the layer and the image.
+        """
+        device = outputs["pred_logits"].device
+        normaliser = (
+            boxes_per_process(sum(len(t.class_ids) for t in targets), device) if num_boxes is None else num_boxes
+        )
+        with torch.autocast(device.type, enabled=False):
+            return self._losses(outputs, targets, normaliser)
+
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The weighted sum that is trained."""
+        weighted = [self.weight_dict[name] * loss for name, loss in losses.items() if name != "class_error"]
+        return torch.stack(weighted).sum()
+
+    def _losses(
+        self, outputs: Mapping[str, Any], targets: Sequence[Target], num_boxes: float | Tensor
+    ) -> dict[str, Tensor]:
+        packed = pack_targets(targets, outputs["pred_logits"].device)
+        token_mask = _valid_tokens(outputs, packed)
+        layers: dict[str, Mapping[str, Tensor]]
+        layers = {"": outputs, **{f"_{index}": aux for index, aux in enumerate(outputs.get("aux_outputs", ()))}}
+        encoder = {"_enc": outputs["enc_outputs"]} if outputs.get("enc_outputs") else {}
+        if self.encoder_loss == "token":
+            layers |= encoder
+            encoder = {}
+        logits, boxes = _stack(layers, token_mask)
+        losses, queries = self._supervise(logits, boxes, token_mask, packed, list(layers), num_boxes)
+        if encoder:
+            logits, boxes = _stack(encoder, token_mask)
+            logits = logits.masked_fill(~token_mask[:, None], -torch.inf).amax(-1, keepdim=True)
+            one_token = token_mask.new_ones(len(token_mask), 1)
+            losses |= self._supervise(logits, boxes, one_token, packed.class_agnostic(), list(encoder), num_boxes)[0]
+        last_logits = _stack({"": outputs}, token_mask)[0][0]
+        losses["class_error"] = class_error(last_logits, queries[0], packed)
+        return losses
+
+    def _supervise(
+        self,
+        logits: Float[Tensor, "layers batch queries tokens"],
+        boxes_cxcywh_norm: Float[Tensor, "layers batch queries 4"],
+        token_mask: Bool[Tensor, "batch tokens"],
+        targets: PackedTargets,
+        suffixes: Sequence[str],
+        num_boxes: float | Tensor,
+    ) -> tuple[dict[str, Tensor], Int[Tensor, "layers batch objects"]]:
+        """Match and compare all layers at once; the losses by name, and the query of each object."""
+        names = [_layer_name(suffix, suffixes) for suffix in suffixes]
+        queries = self.matcher(logits.detach(), boxes_cxcywh_norm.detach(), token_mask, targets, names)
+        positive = positive_tokens(queries, targets.token_maps, logits.shape[2])
+        ce = sigmoid_focal_loss(logits, positive, self.alpha, self.gamma)
+        sums = {"loss_ce": torch.where(token_mask[:, None], ce, 0.0).sum((1, 2, 3))}
+        predicted = boxes_cxcywh_norm.gather(2, queries.clamp(min=0)[..., None].expand(-1, -1, -1, 4))
+        wanted = targets.boxes_cxcywh_norm.expand_as(predicted)
+        for name, loss in (("loss_bbox", l1_loss), ("loss_giou", giou_loss)):
+            sums[name] = torch.where(queries >= 0, loss(predicted, wanted), 0.0).sum((1, 2))
+        return {
+            name + suffix: value
+            for name, by_layer in sums.items()
+            for suffix, value in zip(suffixes, (by_layer / num_boxes).unbind(), strict=True)
+        }, queries
+
+
+def positive_tokens(
+    queries: Int[Tensor, "layers batch objects"], token_maps: Float[Tensor, "batch objects tokens"], query_count: int
+) -> Bool[Tensor, "layers batch queries tokens"]:
+    """Focal targets: true on the class tokens of each matched query, whatever their share in the positive map."""
+    layers, batch, _ = queries.shape
+    positive = token_maps.new_zeros(layers, batch, query_count + 1, token_maps.shape[-1], dtype=torch.bool)
+    rows = torch.where(queries < 0, query_count, queries)[..., None].expand(-1, -1, -1, token_maps.shape[-1])
+    positive.scatter_(2, rows, (token_maps > 0).expand(layers, -1, -1, -1))
+    return positive[:, :, :query_count]  # the row after the last took the unmatched
+
+
+@torch.no_grad()
+def class_error(
+    logits: Float[Tensor, "batch queries tokens"], queries: Int[Tensor, "batch objects"], targets: PackedTargets
+) -> Float[Tensor, ""]:
+    """Percentage of matched queries whose best class is not their object's; 0 where nothing is matched.
+
+    The score of a class is the mean of the sigmoids of its tokens.
+    """
+    rows = queries.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
+    scores = logits.gather(1, rows).sigmoid() @ targets.class_maps.transpose(1, 2)
+    best = scores.masked_fill(~targets.class_mask[:, None], -1.0).argmax(-1)
+    matched = queries >= 0
+    wrong = (matched & (best != targets.class_ids)).sum()
+    return 100.0 * wrong / matched.sum().clamp(min=1)
+
+
+def _valid_tokens(outputs: Mapping[str, Any], targets: PackedTargets) -> Bool[Tensor, "batch tokens"]:
+    """The text token mask, cut to the longest prompt of the batch.
+
+    The width comes from the targets and not from the mask, which would make the host wait for the device.
+    """
+    mask, tokens = outputs["text_token_mask"], targets.class_maps.shape[-1]
+    if len(mask) != len(targets.counts) or tokens > mask.shape[1]:
+        raise TrainingError(
+            f"outputs are for {len(mask)} images of at most {mask.shape[1]} tokens, "
+            f"targets for {len(targets.counts)} images of {tokens} tokens"
+        )
+    torch._assert_async(~mask[:, tokens:].any(), "text_token_mask reaches beyond the targets' positive maps")
+    valid: Tensor = mask[:, :tokens]
+    return valid
+
+
+def _stack(
+    layers: Mapping[str, Mapping[str, Tensor]], token_mask: Bool[Tensor, "batch tokens"]
+) -> tuple[Float[Tensor, "layers batch queries tokens"], Float[Tensor, "layers batch queries 4"]]:
+    """Logits (0 on padded tokens) and boxes of all layers, in float32.
+
+    Padding leaves before any arithmetic: its gradient is exactly 0, where -inf would have made it NaN.
+    """
+    logits = torch.stack([layer["pred_logits"][..., : token_mask.shape[1]] for layer in layers.values()]).float()
+    boxes = torch.stack([layer["pred_boxes"] for layer in layers.values()]).float()
+    return torch.where(token_mask[:, None], logits, 0.0), boxes
+
+
+def _layer_name(suffix: str, suffixes: Sequence[str]) -> str:
+    """A layer's name in messages."""
+    if suffix == "_enc":
+        return "encoder"
+    last = sum(other != "_enc" for other in suffixes) - 1
+    return f"decoder layer {suffix[1:] or last}"

@@ -1,0 +1,123 @@
+"""Which query answers for which object: optimal assignment, every layer of a step in one batched computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from deixis.errors import OptionError, TrainingError
+from deixis.geometry.boxes import cxcywh_to_xyxy, generalized_box_iou
+from deixis.losses.focal import focal_costs
+from deixis.losses.packing import PackedTargets
+
+ClassCost = Literal["class_tokens", "all_tokens"]
+
+
+class NonFiniteCostError(TrainingError):
+    """A model's outputs gave NaN or inf where queries are matched to objects.
+
+    Attributes:
+        layer: name of the layer, such as `decoder layer 5` or `encoder`.
+        image: position in the batch.
+    """
+
+    def __init__(self, layer: str, image: int, source: str) -> None:
+        super().__init__(
+            f"{source} (image {image} of the batch): the matching cost of the {layer} is not finite; "
+            "look for NaN or inf in its pixels and in the weights, or lower the learning rate"
+        )
+        self.layer = layer
+        self.image = image
+
+
+class HungarianMatcher:
+    """Assigns to each object the query that makes the total cost smallest (Carion et al. 2020, equation 1).
+
+    The cost of a pair is `class * focal + l1 * |box - box| + giou * -GIoU`. The focal cost is either
+
+    - `class_tokens`: positive minus negative cost, mean over the tokens of the object's class (Grounding DINO), or
+    - `all_tokens`: positive cost on the tokens of the class plus negative cost on all others, summed
+      (MM-Grounding-DINO).
+
+    Raises:
+        OptionError: a weight is negative, all are zero, or the class cost is unknown.
+    """
+
+    def __init__(
+        self,
+        cost_class: float = 1.0,
+        cost_l1: float = 5.0,
+        cost_giou: float = 2.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        class_cost: ClassCost = "class_tokens",
+    ) -> None:
+        if min(cost_class, cost_l1, cost_giou) < 0 or max(cost_class, cost_l1, cost_giou) == 0:
+            raise OptionError(
+                f"matching costs must not be negative nor all zero, got {cost_class}, {cost_l1}, {cost_giou}"
+            )
+        if class_cost not in ("class_tokens", "all_tokens"):
+            raise OptionError(f"class_cost must be class_tokens or all_tokens, got {class_cost!r}")
+        self.cost_class, self.cost_l1, self.cost_giou = cost_class, cost_l1, cost_giou
+        self.alpha, self.gamma, self.class_cost = alpha, gamma, class_cost
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        logits: Float[Tensor, "layers batch queries tokens"],
+        boxes_cxcywh_norm: Float[Tensor, "layers batch queries 4"],
+        token_mask: Bool[Tensor, "batch tokens"],
+        targets: PackedTargets,
+        layer_names: Sequence[str],
+    ) -> Int[Tensor, "layers batch objects"]:
+        """The query of each object, or -1 for padding and for objects left over when there are more than queries.
+
+        No query answers for two objects of an image, and min(queries, objects) of them are matched.
+        The costs cross from device to host in one copy.
+
+        Raises:
+            NonFiniteCostError: a cost of a real object is NaN or inf.
+        """
+        costs = self.costs(logits, boxes_cxcywh_norm, token_mask, targets).cpu().numpy()
+        layers, batch, objects, _ = costs.shape
+        matched = np.full((layers, batch, objects), -1, np.int64)
+        for image, count in enumerate(targets.counts):
+            for layer in range(layers):
+                cost = costs[layer, image, :count]
+                if not np.isfinite(cost).all():
+                    raise NonFiniteCostError(layer_names[layer], image, targets.sources[image])
+                objects_of, queries_of = linear_sum_assignment(cost)
+                matched[layer, image, objects_of] = queries_of
+        return torch.from_numpy(matched).to(logits.device, non_blocking=True)
+
+    def costs(
+        self,
+        logits: Float[Tensor, "layers batch queries tokens"],
+        boxes_cxcywh_norm: Float[Tensor, "layers batch queries 4"],
+        token_mask: Bool[Tensor, "batch tokens"],
+        targets: PackedTargets,
+    ) -> Float[Tensor, "layers batch objects queries"]:
+        """The cost of every pair of an object and a query of the same image and layer, in float32.
+
+        Args:
+            logits: finite where `token_mask` is true; what they are elsewhere does not matter, so long as it is finite.
+            boxes_cxcywh_norm: predicted boxes.
+            token_mask: true on valid tokens.
+            targets: the objects.
+        """
+        as_positive, as_negative = focal_costs(logits.float(), self.alpha, self.gamma)
+        token_maps = targets.token_maps * token_mask[:, None]
+        if self.class_cost == "all_tokens":
+            token_maps = (token_maps > 0).float()
+        cost = token_maps @ (as_positive - as_negative).transpose(-1, -2)
+        if self.class_cost == "all_tokens":
+            cost = cost + (as_negative * token_mask[:, None]).sum(-1)[:, :, None]
+        predicted, wanted = boxes_cxcywh_norm.float(), targets.boxes_cxcywh_norm.expand(len(logits), -1, -1, -1)
+        cost = self.cost_class * cost + self.cost_l1 * torch.cdist(wanted, predicted, p=1)
+        return cost - self.cost_giou * generalized_box_iou(cxcywh_to_xyxy(wanted), cxcywh_to_xyxy(predicted))

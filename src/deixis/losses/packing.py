@@ -1,0 +1,82 @@
+"""Targets of a batch as padded tensors, so that matching and losses run on all images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from deixis.errors import TrainingError
+from deixis.records import Target
+
+
+@dataclass(frozen=True)
+class PackedTargets:
+    """The targets of a batch, padded to the most objects, classes and tokens of any of its images.
+
+    Attributes:
+        boxes_cxcywh_norm: zeros where padded.
+        class_ids: rows of `class_maps`; 0 where padded.
+        class_maps: class to token, rows sum to 1; zeros where padded.
+        class_mask: true on an image's own classes.
+        counts: objects of each image, on the host.
+        sources: where each image was read, for messages.
+    """
+
+    boxes_cxcywh_norm: Float[Tensor, "batch objects 4"]
+    class_ids: Int[Tensor, "batch objects"]
+    class_maps: Float[Tensor, "batch classes tokens"]
+    class_mask: Bool[Tensor, "batch classes"]
+    counts: tuple[int, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def token_maps(self) -> Float[Tensor, "batch objects tokens"]:
+        """The positive map of each object's class; of padding, that of class 0."""
+        rows = self.class_ids[..., None].expand(-1, -1, self.class_maps.shape[-1])
+        return self.class_maps.gather(1, rows)
+
+    def class_agnostic(self) -> PackedTargets:
+        """The same objects, all of one class of one token: "object"."""
+        batch, one = len(self.class_ids), self.class_maps.new_ones
+        return replace(
+            self,
+            class_ids=torch.zeros_like(self.class_ids),
+            class_maps=one(batch, 1, 1),
+            class_mask=one(batch, 1, dtype=torch.bool),
+        )
+
+
+def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTargets:
+    """Pad and join targets, on a device, in float32.
+
+    Raises:
+        TrainingError: there is no target, or an image has no class.
+    """
+    if not targets or any(not len(target.positive_map) for target in targets):
+        raise TrainingError("the criterion needs at least one image, and a prompt of at least one class for each")
+    objects = max(len(target.class_ids) for target in targets)
+    classes = max(len(target.positive_map) for target in targets)
+    tokens = max(target.positive_map.shape[1] for target in targets)
+    home = targets[0].positive_map.device
+    boxes = torch.zeros(len(targets), objects, 4, device=home)
+    class_ids = torch.zeros(len(targets), objects, dtype=torch.long, device=home)
+    class_maps = torch.zeros(len(targets), classes, tokens, device=home)
+    class_mask = torch.zeros(len(targets), classes, dtype=torch.bool, device=home)
+    for image, target in enumerate(targets):
+        count = len(target.class_ids)
+        boxes[image, :count] = target.boxes_cxcywh_norm
+        class_ids[image, :count] = target.class_ids
+        class_maps[image, : len(target.positive_map), : target.positive_map.shape[1]] = target.positive_map
+        class_mask[image, : len(target.positive_map)] = True
+    return PackedTargets(
+        boxes.to(device),
+        class_ids.to(device),
+        class_maps.to(device),
+        class_mask.to(device),
+        tuple(len(target.class_ids) for target in targets),
+        tuple(target.source or f"image {target.image_id}" for target in targets),
+    )
