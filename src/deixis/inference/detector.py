@@ -1,0 +1,206 @@
+"""The detector as users call it: names in, boxes out.
+
+>>> from deixis import load_detector
+>>> detector = load_detector("builtin")  # doctest: +SKIP
+>>> detector.predict(["garden.jpg"], ["raccoon", "cat"])[0].labels  # doctest: +SKIP
+['raccoon']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deixis.data.collate import collate
+from deixis.data.images import load
+from deixis.data.prompts import build_prompt
+from deixis.data.transforms import eval_transform
+from deixis.errors import DataError, OptionError, PromptError
+from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.inference.images import ImageInput, Pictures
+from deixis.inference.postprocess import postprocess
+from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
+from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
+
+__all__ = ["Detector", "Progress", "load_detector", "postprocess"]
+
+Progress = Callable[[int, int], None]
+"""Called after every batch with the number of images done and the number of all."""
+
+NOWHERE = Path()  # stands in for the pixels of a sample whose annotations alone are kept
+
+
+def load_detector(folder_or_hub_id: str | Path, device: str | torch.device | None = None) -> Detector:
+    """A detector ready to predict.
+
+    Args:
+        folder_or_hub_id: a folder written by deixis or transformers, a hub id such as
+            `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
+        device: where it runs; by default the first GPU, else the CPU.
+
+    Raises:
+        ModelError: the checkpoint is missing, foreign or incomplete.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Detector(load_grounding_dino(folder_or_hub_id), chosen)
+
+
+class Detector:
+    """A Grounding DINO model with its tokenizer and image settings, on one device.
+
+    It borrows the bundle's model: weights trained after construction are the weights that predict, and every module is
+    left in the mode (training or evaluation) it was found in.
+    """
+
+    def __init__(self, bundle: GroundingDinoBundle, device: str | torch.device = "cpu") -> None:
+        self.bundle = bundle
+        self.device = torch.device(device)
+        bundle.model.to(self.device)
+        self._transform = eval_transform(*bundle.image_size)
+        self._prompt = lru_cache(maxsize=256)(self._build_prompt)
+
+    def predict(
+        self,
+        images: Iterable[ImageInput],
+        names: Sequence[str],
+        threshold: float = 0.3,
+        max_detections: int = 100,
+        batch_size: int = 4,
+        progress: Progress | None = None,
+    ) -> list[Detections]:
+        """Find the named things in pictures.
+
+        Args:
+            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            names: what to look for; the order is that of `class_ids`.
+            threshold: detections that score less are left out.
+            max_detections: at most so many an image.
+
+        Returns:
+            One record an image, best first, boxes in pixels of the image. `image_id` is the position in `images`.
+
+        Raises:
+            DataError: an image cannot be read.
+            PromptError: the names are no list, or do not fit into a prompt.
+        """
+        if isinstance(names, str):
+            raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise DataError("images must be a list; write [image] for a single one")
+        if not 0 <= threshold <= 1:
+            raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
+        pictures = Pictures(list(images), Vocabulary(tuple(names)))
+        found = self.predict_dataset(pictures, batch_size, max_detections, progress=progress)
+        return [detections.above(threshold) for detections in found]
+
+    def predict_dataset(
+        self,
+        dataset: Dataset,
+        batch_size: int = 4,
+        max_detections: int = 100,
+        indices: Sequence[int] | None = None,
+        workers: int = 2,
+        progress: Progress | None = None,
+    ) -> list[Detections]:
+        """Detections for a data set's images, each asked for its own vocabulary; nothing is left out by score.
+
+        Args:
+            indices: which images, in order; all by default. (Several processes can share a data set by it.)
+            workers: threads that read and resize images ahead of the model.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return [found for _, found in self._run(dataset, batch_size, max_detections, indices, workers, progress)]
+
+    def evaluate(
+        self,
+        dataset: Dataset,
+        batch_size: int = 4,
+        limit: int | None = None,
+        workers: int = 2,
+        progress: Progress | None = None,
+    ) -> tuple[DetectionMetrics, list[Detections]]:
+        """COCO metrics on a data set, and the detections they were computed from.
+
+        Args:
+            limit: only the first so many images.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+        pairs = list(self._run(dataset, batch_size, 100, indices, workers, progress))
+        truth, found = [sample for sample, _ in pairs], [detections for _, detections in pairs]
+        return evaluate_detections(truth, found, dataset.vocabulary), found
+
+    def _run(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        max_detections: int,
+        indices: Sequence[int] | None,
+        workers: int,
+        progress: Progress | None,
+    ) -> Iterator[tuple[Sample, Detections]]:
+        """Each image's annotations (without its pixels) and detections, in order."""
+        if batch_size < 1 or max_detections < 1:
+            raise OptionError(
+                f"batch_size and max_detections must be at least 1, got {batch_size} and {max_detections}"
+            )
+        chosen = range(len(dataset)) if indices is None else indices
+        done = 0
+        with _evaluating(self.bundle.model):
+            for prepared in self._prepare(dataset, chosen, batch_size, workers):
+                truth, samples = zip(*prepared, strict=True)
+                yield from zip(truth, self._detect(samples, max_detections), strict=True)
+                done += len(samples)
+                if progress is not None:
+                    progress(done, len(chosen))
+
+    def _prepare(
+        self, dataset: Dataset, indices: Sequence[int], batch_size: int, workers: int
+    ) -> Iterator[list[tuple[Sample, Sample]]]:
+        """Batches of (annotations, resized image); the next batch is read while the model works on this one."""
+
+        def prepare(index: int) -> tuple[Sample, Sample]:
+            sample = load(dataset[index])
+            return sample.evolve(image=NOWHERE), self._transform(sample, np.random.default_rng(0))
+
+        batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            ahead = [pool.submit(prepare, index) for index in batches[0]] if batches else []
+            for following in [*batches[1:], []] if batches else []:
+                current, ahead = ahead, [pool.submit(prepare, index) for index in following]
+                yield [future.result() for future in current]
+
+    @torch.no_grad()  # not inference_mode: what a model caches here may be used in training
+    def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
+        """One forward pass."""
+        prompts = [self._prompt(sample.vocabulary.names) for sample in samples]
+        batch = collate(samples, prompts).to(self.device)
+        pixel_values = self.bundle.normalise(batch.pixels_u8, batch.pixel_mask)
+        outputs = self.bundle.model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask)
+        sizes_hw = [sample.original_size_hw for sample in samples]
+        return postprocess(outputs, prompts, sizes_hw, max_detections, [sample.image_id for sample in samples])
+
+    def _build_prompt(self, names: tuple[str, ...]) -> Prompt:
+        return build_prompt(names, self.bundle.prompt_tokenizer)
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards every module in its own mode (frozen parts may differ)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,86 @@
+"""From the network's outputs to detections in pixels of the original images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deixis.errors import ModelError
+from deixis.geometry.boxes import clip_boxes, denormalise_boxes
+from deixis.records import Detections, Prompt
+
+
+def class_scores(
+    pred_logits: Float[Tensor, "batch queries length"], positive_maps: Float[Tensor, "batch classes length"]
+) -> Float[Tensor, "batch queries classes"]:
+    """The score of each query for each class: the mean of the sigmoids over the class's tokens.
+
+    Rows of `positive_maps` sum to 1 over the class's tokens and are 0 elsewhere, so that one product with them is the
+    mean. Logits of padded tokens are -inf: their sigmoid is 0, and so is their weight. (The maximum over the tokens
+    would let a query that shows only "dog" score fully as "hot dog".)
+
+    >>> logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
+    >>> class_scores(logits, torch.tensor([[[0.5, 0.5, 0.0]]]))
+    tensor([[[0.5000]]])
+    """
+    return torch.bmm(pred_logits.float().sigmoid(), positive_maps.float().transpose(1, 2))
+
+
+def postprocess(
+    outputs: Mapping[str, Any],
+    prompts: Sequence[Prompt],
+    sizes_hw: Sequence[tuple[int, int]],
+    max_detections: int = 100,
+    image_ids: Sequence[int] | None = None,
+) -> list[Detections]:
+    """The best detections of each image, over all pairs of query and class; a query may answer for several classes.
+
+    Args:
+        outputs: `pred_logits` [batch, queries, length] and `pred_boxes` [batch, queries, 4] (cxcywh_norm).
+        prompts: what was asked of each image.
+        sizes_hw: each image's original (height, width) in pixels; boxes are scaled to it and cut at its edges.
+        max_detections: at most so many an image.
+        image_ids: written into the records; 0 by default.
+
+    Returns:
+        One record an image, best first.
+
+    Raises:
+        ModelError: an output is not finite, so the weights are damaged.
+    """
+    logits, boxes_cxcywh_norm = outputs["pred_logits"], outputs["pred_boxes"].float()
+    scores = class_scores(logits, _stack_positive_maps(prompts, logits.shape[-1], logits.device))
+    if not (scores.isfinite().all() and boxes_cxcywh_norm.isfinite().all()):
+        raise ModelError(
+            "the detector's outputs are not finite numbers; its weights are damaged, use another checkpoint"
+        )
+    classes = scores.shape[-1]
+    asked = torch.tensor([len(prompt.names) for prompt in prompts], device=scores.device)
+    padded = torch.arange(classes, device=scores.device) >= asked[:, None]
+    ranked = scores.masked_fill(padded[:, None], -1).flatten(1)  # [batch, queries * classes]
+    best, position = ranked.topk(min(max_detections, ranked.shape[1]))
+    chosen = boxes_cxcywh_norm.gather(1, (position // classes)[..., None].expand(-1, -1, 4))
+    best_np, class_np, boxes_np = (t.cpu().double().numpy() for t in (best, position % classes, chosen))
+    detections = []
+    for i, (prompt, size_hw) in enumerate(zip(prompts, sizes_hw, strict=True)):
+        real = best_np[i] >= 0  # classes that only another image of the batch was asked for
+        boxes_xyxy_px = clip_boxes(denormalise_boxes(boxes_np[i, real], size_hw), size_hw)
+        image_id = 0 if image_ids is None else image_ids[i]
+        class_ids = class_np[i, real].astype("int64")
+        detections.append(Detections(boxes_xyxy_px, best_np[i, real], class_ids, prompt.names, image_id, size_hw))
+    return detections
+
+
+def _stack_positive_maps(
+    prompts: Sequence[Prompt], length: int, device: torch.device
+) -> Float[Tensor, "batch classes length"]:
+    """The prompts' positive maps, padded with zeros to the most classes and to the length of the logits."""
+    stacked = torch.zeros(len(prompts), max(len(prompt.names) for prompt in prompts), length)
+    for i, prompt in enumerate(prompts):
+        classes, tokens = prompt.positive_map.shape
+        stacked[i, :classes, :tokens] = torch.from_numpy(prompt.positive_map)
+    return stacked.to(device)
