@@ -1,0 +1,241 @@
+"""Every option of the detector's commands, once: its flag, its YAML key, its help and its check.
+
+A field `batch_size` is the flag `--batch-size` and the YAML key `batch_size`; the string under it is its help. A value
+of None means "the recipe or the model decides"; `recipes.policy.resolve` fills those in, and the resolved options are
+written beside the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deixis.errors import OptionError
+
+LOSS_PRESETS = ("auto", "grounding_dino", "mm_grounding_dino")
+
+
+@dataclass(frozen=True)
+class DetectTrainOptions:
+    """Fine-tune a Grounding DINO detector on your own pictures and boxes."""
+
+    data: str = ""
+    """Training annotations: a COCO file, a folder of Pascal VOC files, or "scenes:split=demo_train,count=160,seed=1"."""
+    images: Path | None = None
+    """Folder of the training images, where the annotations do not say."""
+    val_data: str = ""
+    """Validation annotations. Without them a fifth of the training data is held out, duplicates kept together."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    format: str | None = None
+    """Format of the annotations (coco, voc, scenes); recognised when not given."""
+    model: str = "builtin"
+    """What to start from: "builtin", a folder that transformers can load, or a hub id."""
+    output: Path = Path("runs")
+    """Folder that holds the runs."""
+    experiment_name: str = "detector"
+    """Name of this run: its folder inside the output folder."""
+
+    recipe: Literal["auto", "small", "medium", "large", "scratch"] = "auto"
+    """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
+    epochs: int | None = None
+    """Passes over the training data; the recipe's own number if not given."""
+    max_steps: int | None = None
+    """Stop after so many optimiser steps, whatever the epochs."""
+    batch_size: int = 4
+    """Images a step on each process, before accumulation."""
+    gradient_accumulation_steps: int = 1
+    """Batches summed into one optimiser step; equal to one batch of them all."""
+    learning_rate: float | None = None
+    """Learning rate of the parts trained at full speed; the recipe's own if not given."""
+    backbone_lr_factor: float | None = None
+    """Learning rate of the image backbone over the full one; 0 freezes it."""
+    text_lr_factor: float | None = None
+    """Learning rate of the text encoder over the full one; 0 freezes it."""
+    freeze: tuple[str, ...] = ()
+    """More parts to freeze: backbone, text, encoder, decoder, heads."""
+    weight_decay: float = 1e-4
+    """AdamW's weight decay; norms, biases and absolute position tables are spared."""
+    schedule: Literal["step", "cosine"] = "step"
+    """How the learning rate falls after the warm-up."""
+    lr_drop_at: float = 0.85
+    """Share of the run after which the step schedule divides the learning rate by ten."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up; a twentieth of the run, 500 at most, if not given."""
+    clip_norm: float = 0.1
+    """Largest norm of the whole gradient; larger ones are scaled down to it."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 is none."""
+    early_stopping_patience: int = 0
+    """Stop after so many epochs without a better AP; 0 never stops early."""
+
+    lora: bool = False
+    """Train low-rank adapters (PEFT) in place of the weights themselves."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: float = 32.0
+    """Scale of the adapters: they act at alpha over rank."""
+    lora_dropout: float = 0.0
+    """Dropout before the adapters."""
+
+    loss_preset: Literal["auto", "grounding_dino", "mm_grounding_dino"] = "auto"
+    """Matching costs and loss weights; "auto" takes those of the model's own flavour."""
+    weight_class: float | None = None
+    """Weight of the classification loss, in place of the preset's."""
+    weight_box: float | None = None
+    """Weight of the L1 box loss, in place of the preset's."""
+    weight_giou: float | None = None
+    """Weight of the GIoU loss, in place of the preset's."""
+    cost_class: float | None = None
+    """Matching cost of the class, in place of the preset's."""
+    cost_box: float | None = None
+    """Matching cost of the L1 distance, in place of the preset's."""
+    cost_giou: float | None = None
+    """Matching cost of the GIoU, in place of the preset's."""
+    focal_alpha: float = 0.25
+    """Alpha of the focal loss."""
+    focal_gamma: float = 2.0
+    """Gamma of the focal loss."""
+    encoder_loss: Literal["token", "objectness"] = "token"
+    """What the encoder's proposals learn to score: the tokens of their class, or object against background."""
+
+    image_size: tuple[int, int] | None = None
+    """Shorter and longest side of the images in pixels; the model's own if not given."""
+    multi_scale: bool = True
+    """Train on several sizes up to the image size."""
+    flip_probability: float = 0.5
+    """Share of training images mirrored left to right; 0 for data where left and right matter."""
+    crop_probability: float = 0.5
+    """Share of training images cropped at random."""
+    shuffle_names: bool = True
+    """Order the class names of the prompt anew for every training image."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the network; losses are always fp32."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    gpus: int | None = None
+    """Number of GPUs on this machine; 0 trains on the CPU. One if there is one, when not given."""
+    workers: int = 2
+    """Processes that load images; 0 loads in the training process. Results do not depend on it."""
+    eval_batch_size: int | None = None
+    """Images a batch in evaluation; the training batch size if not given."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    baseline: bool = True
+    """Measure the model before training, with the same evaluation."""
+    resume: bool = False
+    """Go on from checkpoints/last of this run; an error when there is none."""
+    auto_resume: bool = False
+    """Go on from checkpoints/last when there is one, start anew otherwise."""
+    overwrite: bool = False
+    """Replace a run of the same name."""
+    save_interval: int = 0
+    """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
+    log_interval: int = 1
+    """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
+    report_images: int = 8
+    """Validation images drawn in the report, before and after."""
+    max_skipped: int = 5
+    """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
+    dry_run: bool = False
+    """Read everything, print the plan, train nothing."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require(bool(self.data), "data", self.data, "the training annotations, as in --data labels.json")
+        _require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
+        _require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
+        for name in ("batch_size", "gradient_accumulation_steps", "log_interval", "lora_rank", "max_skipped"):
+            _at_least(self, name, 1)
+        for name in ("epochs", "max_steps", "eval_batch_size"):
+            _at_least(self, name, 1)
+        for name in ("warmup_steps", "early_stopping_patience", "workers", "save_interval", "report_images", "gpus"):
+            _at_least(self, name, 0)
+        for name in ("learning_rate", "clip_norm", "lora_alpha"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "a number above 0")
+        for name in ("backbone_lr_factor", "text_lr_factor", "weight_decay", "focal_gamma"):
+            _at_least(self, name, 0.0)
+        for name in ("weight_class", "weight_box", "weight_giou", "cost_class", "cost_box", "cost_giou"):
+            _at_least(self, name, 0.0)
+        for name in ("flip_probability", "crop_probability", "lr_drop_at", "focal_alpha"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, name, value, "a number from 0 to 1")
+        for name in ("ema_decay", "lora_dropout"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, value, "a number from 0 to under 1")
+        if self.image_size is not None:
+            short_px, long_px = self.image_size
+            _require(32 <= short_px <= long_px, "image_size", self.image_size, "32 <= shorter side <= longest side")
+        chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
+        _require(len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite")
+
+
+@dataclass(frozen=True)
+class DetectEvalOptions:
+    """Measure a detector: COCO mAP overall, by size and by class."""
+
+    data: str = ""
+    """Annotations: a COCO file, a folder of Pascal VOC files, or "scenes:split=demo_val,count=100,seed=2"."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
+    output: Path | None = None
+    """Folder for metrics.json and detections.json (COCO results); nothing is written if not given."""
+    batch_size: int = 4
+    """Images a batch."""
+    max_images: int | None = None
+    """Measure only the first so many images."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require(bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
+        _at_least(self, "batch_size", 1)
+        _at_least(self, "max_images", 1)
+
+
+@dataclass(frozen=True)
+class DetectPredictOptions:
+    """Find named things in pictures; write drawn pictures, JSON and COCO results."""
+
+    images: tuple[Path, ...] = ()
+    """Pictures, or folders of them."""
+    names: tuple[str, ...] = ()
+    """What to look for, as in --names raccoon "traffic light"."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
+    output: Path = Path("predictions")
+    """Folder for drawn/, detections.json and coco_results.json."""
+    threshold: float = 0.3
+    """Lowest score that is kept."""
+    max_detections: int = 100
+    """Most detections kept in one picture."""
+    batch_size: int = 4
+    """Images a batch."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
+        _require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
+        _at_least(self, "max_detections", 1)
+        _at_least(self, "batch_size", 1)
+
+
+def _require(fine: bool, name: str, got: Any, wanted: str) -> None:
+    if not fine:
+        raise OptionError(f"--{name.replace('_', '-')}: got {got!r}, wanted {wanted}")
+
+
+def _at_least(options: Any, name: str, least: float) -> None:
+    value = getattr(options, name)
+    _require(value is None or value >= least, name, value, f"{least} or more")

@@ -1,0 +1,77 @@
+"""AdamW over groups: each part of a model at its own learning rate, with and without weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deixis.errors import TrainingError
+
+# Tables of position, whose zero means nothing: decaying them only forgets.
+NO_DECAY_NAMES = ("absolute_pos_embed", "relative_position_bias_table")
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    part_of: Callable[[str], str],
+    learning_rates: Mapping[str, float],
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    """Groups for AdamW: every trainable parameter in exactly one.
+
+    Args:
+        named_parameters: of a model; those that need no gradient are left out, shared ones come once.
+        part_of: parameter name to part ("backbone", "text", ...).
+        learning_rates: full learning rate of each part.
+        weight_decay: for weights of two dimensions or more that are no position table; biases and norms get none.
+
+    Returns:
+        One dict a group with `params, lr, full_lr, weight_decay, name, parameter_names`.
+
+    Raises:
+        TrainingError: a parameter's part has no learning rate, or nothing is trainable.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    seen: set[int] = set()
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad or id(parameter) in seen:
+            continue
+        seen.add(id(parameter))
+        part = part_of(name)
+        if part not in learning_rates:
+            raise TrainingError(f"parameter {name} is of part {part!r}, which has no learning rate")
+        decays = is_decayed(name, parameter)
+        key = f"{part}/{'decay' if decays else 'no_decay'}"
+        rate = learning_rates[part]
+        empty: dict[str, Any] = {"params": [], "parameter_names": [], "name": key, "lr": rate, "full_lr": rate}
+        group = groups.setdefault(key, empty | {"weight_decay": weight_decay if decays else 0.0})
+        group["params"].append(parameter)
+        group["parameter_names"].append(name)
+    if not groups:
+        raise TrainingError("nothing is trainable: every part is frozen; give one of them a learning rate above 0")
+    return [groups[key] for key in sorted(groups)]
+
+
+def is_decayed(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay acts on a parameter: not on norms and biases (one dimension), nor on position tables."""
+    return parameter.ndim > 1 and not any(table in name for table in NO_DECAY_NAMES)
+
+
+def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+    """AdamW with PyTorch's defaults; learning rate and decay come from the groups."""
+    plain = [{key: value for key, value in group.items() if key != "parameter_names"} for group in groups]
+    return torch.optim.AdamW(plain)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's rate to `factor` times its full one.
+
+    Returns:
+        The highest rate set, for the log.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_lr"] * factor
+    return float(max(group["lr"] for group in optimizer.param_groups))

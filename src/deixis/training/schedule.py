@@ -1,0 +1,36 @@
+"""The learning rate as a function of the number of updates made: no state, so nothing to save but the number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a step or a cosine.
+
+    Attributes:
+        total_updates: updates in the whole run.
+        warmup_updates: updates until the full learning rate is reached.
+        drop_at: share of the run after which "step" divides the rate by ten.
+    """
+
+    kind: Literal["step", "cosine"]
+    total_updates: int
+    warmup_updates: int = 0
+    drop_at: float = 0.85
+
+    def factor(self, updates: int) -> float:
+        """What the full learning rate is multiplied by for the update after `updates` others.
+
+        >>> Schedule("step", total_updates=100, warmup_updates=4).factor(0)
+        0.25
+        """
+        if updates < self.warmup_updates:
+            return (updates + 1) / self.warmup_updates
+        if self.kind == "step":
+            return 1.0 if updates < self.drop_at * self.total_updates else 0.1
+        span = max(1, self.total_updates - self.warmup_updates)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (updates - self.warmup_updates) / span)))

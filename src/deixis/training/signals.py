@@ -1,0 +1,42 @@
+"""SIGTERM asks a run to save and go; the loop answers between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells count
+
+
+class Terminated(BaseException):
+    """The run was asked to stop and has saved; the command exits with code 143."""
+
+
+class StopSignal:
+    """Listens for SIGTERM while it is open.
+
+    Usually it only remembers (`requested`). While `interrupting` is true it raises `Terminated` at once, for long
+    stretches without steps, such as an evaluation.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.interrupting = False
+        self._previous: Any = None
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+            self._previous = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if self.interrupting:
+            raise Terminated
