@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -169,6 +169,7 @@ class Sample:
         return replace(self, **changes)
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """What every reader returns: samples by position, and the vocabulary they share."""
 

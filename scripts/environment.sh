@@ -1,0 +1,40 @@
+# Sourced by the other scripts: makes the project's own Python environment in .venv, once, and activates it.
+# A change of pyproject.toml or constraints.txt installs anew. DEIXIS_PYTHON names another interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+    local candidate
+    for candidate in "${DEIXIS_PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "deixis needs Python 3.11 or newer; install it, or set DEIXIS_PYTHON to its path" >&2
+    return 2
+}
+
+install() { # install EXTRA: the package, editable, with an extra
+    python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+    python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$1"
+}
+
+prepare() { # prepare NAME SPEC: the environment for one purpose, kept until its inputs change
+    local stamp=".venv/.installed-$1" wanted
+    wanted="$(cat pyproject.toml constraints.txt | cksum)"
+    if [ ! -x .venv/bin/python ]; then
+        local python
+        python="$(find_python)"
+        echo "Making an environment in .venv with $("$python" --version)" >&2
+        "$python" -m venv .venv
+    fi
+    # shellcheck disable=SC1091
+    . .venv/bin/activate
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        echo "Installing deixis and what it needs (a few minutes, once)" >&2
+        install "$2"
+        echo "$wanted" >"$stamp"
+    fi
+}

@@ -1,0 +1,83 @@
+"""Samples and prompts of different sizes to one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from deixis.errors import DataError
+from deixis.geometry.boxes import normalise_boxes
+from deixis.records import Batch, Prompt, Sample, Target
+
+PAD_TOKEN_ID = 0
+
+
+def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int = 1) -> Batch:
+    """One batch of samples, each with its own prompt.
+
+    Images stand in the top left corner, zeros fill the rest. Boxes are divided by the *unpadded* size, so an image's
+    targets are the same in every batch. Crowd regions are no targets. Class ids are rows of the prompt's positive
+    map, found by name, so a prompt may order names as it likes and ask for more than the sample's vocabulary.
+
+    Args:
+        samples: decoded samples.
+        prompts: one a sample.
+        divisor: padded height and width are rounded up to a multiple of it.
+
+    Raises:
+        DataError: an object's class is not among the names of its prompt.
+    """
+    assert samples, "a batch needs at least one sample"
+    assert len(samples) == len(prompts), f"{len(samples)} samples need as many prompts, got {len(prompts)}"
+    height, width = (-(-max(sample.size_hw[axis] for sample in samples) // divisor) * divisor for axis in (0, 1))
+    length = max(len(prompt.input_ids) for prompt in prompts)
+    pixels = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
+    pixel_mask = torch.zeros((len(samples), height, width), dtype=torch.bool)
+    input_ids = torch.full((len(samples), length), PAD_TOKEN_ID, dtype=torch.int64)
+    attention_mask = torch.zeros((len(samples), length), dtype=torch.bool)
+    for row, (sample, prompt) in enumerate(zip(samples, prompts, strict=True)):
+        h, w = sample.size_hw
+        pixels[row, :, :h, :w] = _channels_first(sample)
+        pixel_mask[row, :h, :w] = True
+        input_ids[row, : len(prompt.input_ids)] = torch.tensor(prompt.input_ids)
+        attention_mask[row, : len(prompt.input_ids)] = True
+    targets = tuple(_target(sample, prompt, length) for sample, prompt in zip(samples, prompts, strict=True))
+    return Batch(pixels, pixel_mask, input_ids, attention_mask, targets)
+
+
+def _channels_first(sample: Sample) -> UInt8[Tensor, "3 h w"]:
+    assert isinstance(sample.image, np.ndarray), "decode the sample first: deixis.data.images.load"
+    return torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
+
+
+def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
+    instances = sample.instances.select(~sample.instances.is_crowd)
+    positive_map = torch.zeros((len(prompt.names), length), dtype=torch.float32)
+    positive_map[:, : prompt.positive_map.shape[1]] = torch.from_numpy(np.asarray(prompt.positive_map, np.float32))
+    boxes = normalise_boxes(instances.boxes_xyxy_px, sample.size_hw)
+    return Target(
+        boxes_cxcywh_norm=torch.from_numpy(boxes.astype(np.float32)),
+        class_ids=torch.tensor(_prompt_rows(sample, prompt, instances.class_ids.tolist()), dtype=torch.int64),
+        positive_map=positive_map,
+        size_hw=sample.size_hw,
+        original_size_hw=sample.original_size_hw,
+        image_id=sample.image_id,
+        source=sample.source,
+    )
+
+
+def _prompt_rows(sample: Sample, prompt: Prompt, class_ids: Sequence[int]) -> list[int]:
+    names = sample.vocabulary.names
+    if names == prompt.names:
+        return list(class_ids)
+    rows = {name: row for row, name in enumerate(prompt.names)}
+    absent = sorted({names[i] for i in class_ids} - rows.keys())
+    if absent:
+        raise DataError(
+            f"{sample.source}: objects of classes {absent} are not among the names of their prompt {list(prompt.names)}"
+        )
+    return [rows[names[i]] for i in class_ids]

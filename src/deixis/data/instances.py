@@ -1,0 +1,82 @@
+"""What resizing, flipping and cropping do to boxes, areas and masks; pixels are `transforms`'s business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from pycocotools import mask as coco_mask
+
+from deixis.records import Instances, Rle
+
+_Bitmap = UInt8[np.ndarray, "h w"]
+
+
+def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Instances:
+    """Instances of an image resized from one whole-pixel size to another, each axis by its own ratio."""
+    if from_hw == to_hw:
+        return instances
+    ratio_y, ratio_x = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
+
+    def resized(bitmap: _Bitmap) -> _Bitmap:
+        return np.asarray(cv2.resize(bitmap, (to_hw[1], to_hw[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+    return replace(
+        instances,
+        boxes_xyxy_px=instances.boxes_xyxy_px * np.array([ratio_x, ratio_y, ratio_x, ratio_y]),
+        areas_px=instances.areas_px * (ratio_x * ratio_y),
+        masks_rle=_map_masks(instances, resized),
+    )
+
+
+def flip_instances(instances: Instances, width_px: int) -> Instances:
+    """Instances of an image mirrored left to right."""
+    x1, y1, x2, y2 = instances.boxes_xyxy_px.T
+    boxes = np.stack([width_px - x2, y1, width_px - x1, y2], axis=1)
+    return replace(instances, boxes_xyxy_px=boxes, masks_rle=_map_masks(instances, lambda bitmap: bitmap[:, ::-1]))
+
+
+def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Instances:
+    """Instances that remain in a window, clipped to it, in the window's frame.
+
+    An object whose centre lies outside the window is dropped: too little of it is left to be called by its name.
+    Crowd regions stay as long as any of them is inside. Areas become the mask's, where there is one, and
+    otherwise shrink with the box.
+    """
+    left, top, right, bottom = window_xyxy_px
+    instances = instances.select(kept_by_crop(instances, window_xyxy_px))
+    boxes = instances.boxes_xyxy_px
+    low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
+    clipped = np.clip(boxes, low, high)
+    remaining = _sides(clipped).prod(1) / np.maximum(_sides(boxes).prod(1), 1e-12)
+    masks = _map_masks(instances, lambda bitmap: bitmap[top:bottom, left:right])
+    areas = instances.areas_px * remaining
+    if masks:
+        areas = np.asarray(coco_mask.area(list(masks)), np.float64)
+    return replace(instances, boxes_xyxy_px=clipped - low, areas_px=areas, masks_rle=masks)
+
+
+def kept_by_crop(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> np.ndarray:
+    """Which instances a crop keeps, as a boolean array: see `crop_instances`."""
+    left, top, right, bottom = window_xyxy_px
+    boxes = instances.boxes_xyxy_px
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre_inside = ((centres >= (left, top)) & (centres < (right, bottom))).all(1)
+    overlaps = ((boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))).all(1)
+    kept: np.ndarray = np.where(instances.is_crowd, overlaps, centre_inside & overlaps)
+    return kept
+
+
+def _sides(boxes_xyxy_px: np.ndarray) -> np.ndarray:
+    sides: np.ndarray = boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]
+    return sides
+
+
+def _map_masks(instances: Instances, change: Callable[[_Bitmap], _Bitmap]) -> tuple[Rle, ...] | None:
+    if instances.masks_rle is None:
+        return None
+    bitmaps = (change(coco_mask.decode(rle)) for rle in instances.masks_rle)
+    return tuple(coco_mask.encode(np.asfortranarray(bitmap)) for bitmap in bitmaps)

@@ -1,0 +1,221 @@
+"""Batches for training and evaluation: a function of (seed, epoch, sample index) and of nothing else.
+
+Every sample draws from a generator of its own, seeded by those three numbers, and the order of an epoch is drawn
+from (seed, epoch). So results do not depend on how many workers load, and a run resumes in the middle of an epoch
+by skipping the batches that are done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+
+from deixis.data.collate import collate
+from deixis.data.images import load
+from deixis.data.parcel import Parcel
+from deixis.data.transforms import Transform
+from deixis.errors import DeixisError, OptionError
+from deixis.records import Dataset, Prompt, Sample
+
+Key = tuple[int, int]  # (epoch, index)
+PromptFor = Callable[[Sample, np.random.Generator], Prompt]
+
+_BUCKET_BATCHES = 16  # aspect ratios are sorted within this many batches, which keeps the order random enough
+
+
+class SampleDataset(torch.utils.data.Dataset):
+    """Decoded, transformed samples with their prompts, by (epoch, index).
+
+    Args:
+        dataset: where samples come from.
+        transform: draws what is random from the generator it is handed.
+        prompt_for: the prompt of a transformed sample; may draw too (negative names, order).
+        seed: not negative.
+        decode_short_px: lets JPEGs be decoded smaller, down to this short side; see `images.load_image`. Give the
+            largest short side of the transform, divided by the smallest share of a crop.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform,
+        prompt_for: PromptFor,
+        seed: int,
+        decode_short_px: int | None = None,
+    ) -> None:
+        if seed < 0:
+            raise OptionError(f"seed must be 0 or more, got {seed}")
+        self.dataset = dataset
+        self.transform = transform
+        self.prompt_for = prompt_for
+        self.seed = seed
+        self.decode_short_px = decode_short_px
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> tuple[Sample, Prompt]:
+        """The sample of an epoch.
+
+        Raises:
+            DataError: its image cannot be read; the message names the file.
+        """
+        epoch, index = key
+        generator = sample_generator(self.seed, epoch, index)
+        sample = self.transform(load(self.dataset[index], self.decode_short_px), generator)
+        return sample, self.prompt_for(sample, generator)
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The generator of one sample in one epoch."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, index])))
+
+
+def epoch_batches(
+    count: int,
+    batch_size: int,
+    epoch: int,
+    seed: int,
+    shuffle: bool = True,
+    num_processes: int = 1,
+    process_index: int = 0,
+    drop_last: bool = False,
+    aspect_ratios: Sequence[float] | None = None,
+) -> list[list[Key]]:
+    """The batches of one process in one epoch, as keys of `SampleDataset`.
+
+    All processes get equally many batches, and step k of all of them together is step k of a single process with
+    `batch_size * num_processes`. The last step is shared out evenly; where it has fewer samples than there are
+    processes, the epoch's first samples are repeated to give each process one.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples of one process in one step.
+        shuffle: a new order each epoch, or the data set's own.
+        drop_last: leave out a last step that is not full.
+        aspect_ratios: width over height of each sample; batches are then made of images of similar shape (less
+            padding), their order still shuffled. Ignored without `shuffle`.
+    """
+    if count < 1 or batch_size < 1 or not 0 <= process_index < num_processes:
+        raise OptionError(
+            f"loading needs samples, a batch size of 1 or more and a process among {num_processes}; "
+            f"got {count} samples, batch size {batch_size}, process {process_index}"
+        )
+    step = batch_size * num_processes
+    order = np.arange(count)
+    if shuffle:
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+        order = generator.permutation(count)
+        if aspect_ratios is not None:
+            order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
+    steps = [order[start : start + step] for start in range(0, count, step)]
+    if drop_last and len(steps[-1]) < step:
+        steps.pop()
+    elif len(steps[-1]) < num_processes:
+        steps[-1] = np.concatenate([steps[-1], np.resize(order, num_processes - len(steps[-1]))])
+    mine = (np.array_split(indices, num_processes)[process_index] for indices in steps)
+    return [[(epoch, int(index)) for index in indices] for indices in mine]
+
+
+def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator: np.random.Generator) -> np.ndarray:
+    """Reorder whole steps so that each holds images of similar shape; the incomplete last step stays last."""
+    parts = []
+    full = len(order) // step * step
+    for start in range(0, full, step * _BUCKET_BATCHES):
+        window = order[start : min(start + step * _BUCKET_BATCHES, full)]
+        window = window[np.argsort(ratios[window], kind="stable")].reshape(-1, step)
+        parts.append(generator.permutation(window, axis=0).reshape(-1))
+    return np.concatenate([*parts, order[full:]])
+
+
+class DetectionLoader(DataLoader):
+    """A DataLoader of `Batch`es that raises deixis's own errors as they are, without a worker's traceback around."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its private iterator class
+        for item in super().__iter__():
+            if isinstance(item, DeixisError):
+                raise item
+            yield item
+
+
+def make_loader(
+    dataset: SampleDataset,
+    batches: Iterable[list[Key]],
+    workers: int = 0,
+    pin_memory: bool = False,
+    divisor: int = 1,
+) -> DetectionLoader:
+    """A loader of the given batches, in order.
+
+    The batches are already one process's own: do not let a launcher shard this loader again.
+
+    Args:
+        batches: from `epoch_batches`; leave out the first ones to resume in the middle of an epoch.
+        workers: loading processes; 0 loads in this one. Results are the same for any number.
+        pin_memory: for copies to a GPU that do not block.
+        divisor: see `collate`.
+    """
+    return DetectionLoader(
+        _Guarded(dataset),
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        collate_fn=_Collate(divisor),
+        worker_init_fn=_quiet_worker if workers else None,
+    )
+
+
+class _Guarded(torch.utils.data.Dataset):
+    """Hands errors over as values: raised in a worker they would arrive wrapped in its traceback."""
+
+    def __init__(self, dataset: SampleDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> tuple[Sample, Prompt] | DeixisError:
+        try:
+            return self.dataset[key]
+        except DeixisError as error:
+            return error
+
+
+class _Collate:
+    def __init__(self, divisor: int) -> None:
+        self.divisor = divisor
+
+    def __call__(self, items: Sequence[tuple[Sample, Prompt] | DeixisError]) -> Any:
+        pairs = []
+        for item in items:
+            if isinstance(item, DeixisError):
+                return item
+            pairs.append(item)
+        try:
+            batch = collate([sample for sample, _ in pairs], [prompt for _, prompt in pairs], self.divisor)
+        except DeixisError as error:
+            return error
+        return batch if get_worker_info() is None else Parcel(batch)
+
+
+def _quiet_worker(worker: int) -> None:
+    """One thread a worker: the workers themselves are the parallelism."""
+    del worker
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def steps_per_epoch(count: int, batch_size: int, num_processes: int = 1, drop_last: bool = False) -> int:
+    """How many batches `epoch_batches` gives each process.
+
+    >>> steps_per_epoch(10, 4)
+    3
+    """
+    share = count / (batch_size * num_processes)
+    return math.floor(share) if drop_last else math.ceil(share)

@@ -1,0 +1,97 @@
+"""The image backbone: transformers' Swin (or another of its backbones without batch norm), under its own names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoBackbone
+
+from deixis.errors import ModelError
+
+
+class UnusedNorm(nn.Module):
+    """Weights that a file carries and no output depends on: kept for the file, never trained, never applied."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.register_buffer("weight", norm.weight.detach().clone())
+        self.register_buffer("bias", norm.bias.detach().clone())
+
+    def forward(self, hidden: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """The input itself."""
+        return hidden
+
+
+class Backbone(nn.Module):
+    """Feature maps of several resolutions."""
+
+    def __init__(self, backbone_config: Any) -> None:
+        super().__init__()
+        model = AutoBackbone.from_config(backbone_config)
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            raise ModelError(
+                f"the backbone '{backbone_config.model_type}' uses batch norm, which is not supported; use a Swin backbone"
+            )
+        if hasattr(model, "swin"):
+            model.swin.layernorm = UnusedNorm(model.swin.layernorm)
+        self.channels: list[int] = list(model.channels)
+        self.conv_encoder = nn.ModuleDict({"model": model})
+
+    def forward(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """One map (batch, channels, height, width) a level, finest first."""
+        features = self.conv_encoder["model"](pixel_values).feature_maps
+        return list(features)
+
+    def checkpoint_gradients(self, enabled: bool) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        model: Any = self.conv_encoder["model"]
+        if enabled:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_disable()
+
+
+def input_projections(channels: list[int], levels: int, d_model: int) -> nn.ModuleList:
+    """To `d_model` channels: 1x1 on each map of the backbone, then stride-2 3x3 for each further, coarser level.
+
+    Raises:
+        ModelError: the backbone gives more maps than there are levels.
+    """
+    if len(channels) > levels:
+        raise ModelError(f"the backbone gives {len(channels)} feature maps, num_feature_levels is only {levels}")
+    convolutions = [nn.Conv2d(count, d_model, kernel_size=1) for count in channels]
+    for level in range(len(channels), levels):
+        d_in = channels[-1] if level == len(channels) else d_model
+        convolutions.append(nn.Conv2d(d_in, d_model, kernel_size=3, stride=2, padding=1))
+    return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, d_model)) for conv in convolutions)
+
+
+def project_levels(projections: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
+    """The maps at `d_model` channels; extra levels start from the backbone's last map, then from one another."""
+    levels = [project(feature) for project, feature in zip(projections, maps, strict=False)]
+    source = maps[-1]
+    for project in list(projections)[len(maps) :]:
+        source = project(source)
+        levels.append(source)
+    return levels
+
+
+def run_frozen(module: nn.Module, training: bool) -> bool:
+    """Whether a part has nothing to train; put it in evaluation mode then (no dropout, no drop path).
+
+    Args:
+        training: whether the whole model is in training mode, which a part that does train follows.
+    """
+    frozen = not any(parameter.requires_grad for parameter in module.parameters())
+    mode = training and not frozen
+    if module.training != mode:
+        module.train(mode)
+    return frozen
+
+
+def no_grad_if(frozen: bool) -> torch.set_grad_enabled:
+    """A context that records no graph for a frozen part, and changes nothing for any other."""
+    return torch.set_grad_enabled(torch.is_grad_enabled() and not frozen)

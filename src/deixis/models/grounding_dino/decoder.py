@@ -1,0 +1,120 @@
+"""The cross-modality decoder: queries look at each other, at the text and at the image, and move their boxes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.utils.checkpoint import checkpoint
+from transformers.activations import ACT2FN
+
+from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
+from deixis.models.grounding_dino.encoder import Pyramid
+from deixis.models.grounding_dino.heads import Perceptron, refine_boxes
+from deixis.models.grounding_dino.positions import box_embedding, valid_ratios
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the text, deformable attention to the image, feed-forward."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_feedforward: int,
+        heads: int,
+        levels: int,
+        points: int,
+        attention_dropout: float,
+        dropout: float,
+        activation_dropout: float,
+        activation: str,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(d_model, heads, attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(d_model, norm_eps)
+        self.encoder_attn_text = MultiheadAttention(d_model, heads, attention_dropout)
+        self.encoder_attn_text_layer_norm = nn.LayerNorm(d_model, norm_eps)
+        self.encoder_attn = DeformableAttention(d_model, heads, levels, points)
+        self.encoder_attn_layer_norm = nn.LayerNorm(d_model, norm_eps)
+        self.fc1 = nn.Linear(d_model, d_feedforward)
+        self.fc2 = nn.Linear(d_feedforward, d_model)
+        self.final_layer_norm = nn.LayerNorm(d_model, norm_eps)
+        self.activation = ACT2FN[activation]
+        self.dropout = dropout
+        self.activation_dropout = activation_dropout
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch queries channels"],
+        positions: Float[Tensor, "batch queries channels"],
+        reference: Float[Tensor, "batch queries levels 4"],
+        memory: Float[Tensor, "batch keys channels"],
+        pyramid: Pyramid,
+        text: Float[Tensor, "batch tokens channels"],
+        text_mask: Bool[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch queries channels"]:
+        """The refined queries."""
+        placed = hidden + positions
+        attended = self.self_attn(placed, placed, hidden)
+        hidden = self.self_attn_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+
+        attended = self.encoder_attn_text(hidden + positions, text, text, text_mask[:, None, None])
+        hidden = self.encoder_attn_text_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+
+        attended = self.encoder_attn(hidden + positions, reference, memory, pyramid.mask, pyramid.shapes_hw)
+        hidden = self.encoder_attn_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+
+        inner = dropout(self.activation(self.fc1(hidden)), self.activation_dropout, self.training)
+        inner = dropout(self.fc2(inner), self.dropout, self.training)
+        out: Tensor = self.final_layer_norm(hidden + inner)
+        return out
+
+
+class Decoder(nn.Module):
+    """The stack of decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5)."""
+
+    def __init__(self, layers: list[DecoderLayer], d_model: int, query_dim: int, norm_eps: float) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(d_model, norm_eps)
+        self.layers = nn.ModuleList(layers)
+        self.reference_points_head = Perceptron(query_dim // 2 * d_model, d_model, d_model, 2)
+        self.d_model = d_model
+        self.gradient_checkpointing = False
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries channels"],
+        reference: Float[Tensor, "batch queries 4"],
+        memory: Float[Tensor, "batch keys channels"],
+        pyramid: Pyramid,
+        text: Float[Tensor, "batch tokens channels"],
+        text_mask: Bool[Tensor, "batch tokens"],
+        box_heads: nn.ModuleList,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Decode.
+
+        Args:
+            reference: where the queries start, cxcywh_norm, detached.
+            box_heads: one a layer; all but the last also move the reference for the next layer.
+
+        Returns:
+            For each layer the normalised queries, and the boxes that its own box head refines. These keep their graph
+            to the layer before, while the layer itself was given them detached: so the loss of a layer's boxes also
+            trains the layer before it, and no further.
+        """
+        ratios = valid_ratios(pyramid.shapes_hw, pyramid.valid_wh)
+        ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]
+        hidden, outputs, references = queries, [], [reference]
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        for index, layer in enumerate(self.layers):
+            start = references[-1].detach()
+            by_level = start[:, :, None] * ratios_whwh
+            positions = self.reference_points_head(box_embedding(by_level[:, :, 0], self.d_model // 2).to(hidden.dtype))
+            inputs = (hidden, positions, by_level, memory, pyramid, text, text_mask)
+            hidden = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
+            outputs.append(self.layer_norm(hidden))
+            if index + 1 < len(self.layers):
+                references.append(refine_boxes(box_heads[index](hidden), start))
+        return outputs, references

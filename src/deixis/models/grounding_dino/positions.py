@@ -1,0 +1,100 @@
+"""Where things are: sine embeddings, valid ratios, reference points and proposals, as pure functions.
+
+A *pyramid* is a list of feature levels, flattened and joined along one axis of `keys` positions; `shapes_hw` holds
+the (height, width) of each level as Python integers, so that nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+ShapesHw = tuple[tuple[int, int], ...]
+
+
+def sine_embedding(values: Float[Tensor, "*axes"], dim: int, temperature: float) -> Float[Tensor, "*axes {dim}"]:
+    """Sines and cosines of `2 pi * values` at `dim / 2` wavelengths, interleaved (sin, cos, sin, cos, ...).
+
+    Attention Is All You Need, arXiv 1706.03762, section 3.5, with DETR's factor of 2 pi.
+    """
+    steps = torch.arange(dim, dtype=values.dtype, device=values.device)
+    wavelengths = temperature ** (2 * torch.div(steps, 2, rounding_mode="floor") / dim)
+    angles = values[..., None] * (2 * math.pi) / wavelengths
+    return torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1).flatten(-2)
+
+
+def box_embedding(boxes_norm: Float[Tensor, "*axes 4"], dim: int) -> Float[Tensor, "*axes {4*dim}"]:
+    """Sine embedding of (centre x, centre y, width, height), in the order y, x, width, height (DAB-DETR)."""
+    embedded = sine_embedding(boxes_norm, dim, temperature=10000)
+    return embedded[..., [1, 0, 2, 3], :].flatten(-2)
+
+
+def image_positions(
+    mask: Bool[Tensor, "batch height width"], dim: int, temperature: float, dtype: torch.dtype
+) -> Float[Tensor, "batch height*width {dim}"]:
+    """Sine embedding of each cell's place in the unpadded part of its image, y first, then x.
+
+    Args:
+        mask: true on cells that show the image.
+    """
+    rows = mask.cumsum(1, dtype=dtype)
+    columns = mask.cumsum(2, dtype=dtype)
+    y_norm = rows / (rows[:, -1:, :] + 1e-6)
+    x_norm = columns / (columns[:, :, -1:] + 1e-6)
+    y = sine_embedding(y_norm, dim // 2, temperature)
+    x = sine_embedding(x_norm, dim // 2, temperature)
+    return torch.cat((y, x), dim=-1).flatten(1, 2)
+
+
+def valid_size_wh(mask: Bool[Tensor, "batch height width"], dtype: torch.dtype) -> Float[Tensor, "batch 2"]:
+    """(width, height) in cells of the part of each map that shows the image."""
+    return torch.stack((mask[:, 0, :].sum(1, dtype=dtype), mask[:, :, 0].sum(1, dtype=dtype)), dim=-1)
+
+
+def cell_centres(height: int, width: int, like: Tensor) -> Float[Tensor, "cells 2"]:
+    """(x, y) of the centre of each cell, in cells, row by row."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=like.dtype, device=like.device) + 0.5,
+        torch.arange(width, dtype=like.dtype, device=like.device) + 0.5,
+        indexing="ij",
+    )
+    return torch.stack((x.flatten(), y.flatten()), dim=-1)
+
+
+def encoder_reference_points(
+    shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"]
+) -> Float[Tensor, "batch keys levels 2"]:
+    """Each cell's own centre as a fraction of every level's padded map (Deformable DETR, arXiv 2010.04159).
+
+    Args:
+        valid_wh: `valid_size_wh` of each level.
+    """
+    centres = [cell_centres(*shape, valid_wh)[None] / valid_wh[:, i, None] for i, shape in enumerate(shapes_hw)]
+    return torch.cat(centres, dim=1)[:, :, None] * valid_ratios(shapes_hw, valid_wh)[:, None]
+
+
+def valid_ratios(
+    shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"]
+) -> Float[Tensor, "batch levels 2"]:
+    """(width, height) of each level's valid part over the padded level's."""
+    return valid_wh / valid_wh.new_tensor([(width, height) for height, width in shapes_hw])
+
+
+def proposal_boxes(
+    shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"], mask: Bool[Tensor, "batch keys"]
+) -> tuple[Float[Tensor, "batch keys 4"], Bool[Tensor, "batch keys"]]:
+    """One cxcywh_norm box a cell, centred on it, with sides of 0.05 on the first level, doubling with each level.
+
+    Returns:
+        The boxes, and which may be proposed: those on the image whose four numbers all lie in (0.01, 0.99).
+    """
+    boxes = []
+    for level, shape in enumerate(shapes_hw):
+        centres = cell_centres(*shape, valid_wh)[None] / valid_wh[:, level, None]
+        boxes.append(torch.cat((centres, torch.full_like(centres, 0.05 * 2.0**level)), dim=-1))
+    boxes_cxcywh_norm = torch.cat(boxes, dim=1)
+    inside = ((boxes_cxcywh_norm > 0.01) & (boxes_cxcywh_norm < 0.99)).all(-1)
+    return boxes_cxcywh_norm, inside & mask

@@ -1,0 +1,107 @@
+"""The prompt's way through the text encoder: each phrase attends only to itself, and frozen prompts are remembered."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+DELIMITER_IDS = (101, 102, 1012, 1029)  # [CLS] [SEP] . ? of the uncased BERT vocabulary
+
+
+def phrase_attention(
+    input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]
+) -> tuple[Bool[Tensor, "batch 1 tokens tokens"], Int[Tensor, "batch tokens"]]:
+    """Which tokens attend to which, and each token's position, restarting at each phrase.
+
+    A phrase is what stands between two delimiters, its closing delimiter included. [CLS], [SEP], padding and, where
+    the prompt does not end with a delimiter, its last phrase attend token by token to themselves (as the released
+    weights were trained). Nothing depends on how far a prompt is padded.
+
+    Args:
+        token_mask: true on real tokens.
+    """
+    place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    beyond = input_ids.shape[1]
+    delimiter = torch.isin(input_ids, input_ids.new_tensor(DELIMITER_IDS)) & token_mask
+    closing = place.where(delimiter, beyond).flip(1).cummin(1).values.flip(1)
+    opening = place.where(delimiter, -1).cummax(1).values
+    opening = torch.cat((torch.full_like(opening[:, :1], -1), opening[:, :-1]), dim=1)
+    last = token_mask.sum(1, keepdim=True) - 1
+    in_phrase = (closing > 0) & (closing < last)
+    together = (closing[:, :, None] == closing[:, None, :]) & in_phrase[:, None, :]
+    itself = torch.eye(beyond, dtype=torch.bool, device=input_ids.device)
+    positions = (place - opening - 1).where(in_phrase, 0)
+    return (together | itself)[:, None], positions
+
+
+def encode_tokens(
+    encoder: nn.Module, input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens channels"]:
+    """BERT's last hidden state under `phrase_attention`."""
+    mask, positions = phrase_attention(input_ids, token_mask)
+    hidden: Tensor = encoder(
+        input_ids=input_ids,
+        attention_mask=mask,
+        token_type_ids=torch.zeros_like(input_ids),
+        position_ids=positions,
+    ).last_hidden_state
+    return hidden
+
+
+class PromptCache:
+    """The last `capacity` prompts' features, kept while nothing in the encoder changes.
+
+    Each prompt is encoded alone and unpadded, so that its features are a function of the prompt and the weights, not
+    of the batch in which it first came.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._state: Any = None
+        self._features: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptCache:
+        return PromptCache(self.capacity)
+
+    def encode(
+        self, encoder: nn.Module, input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens channels"]:
+        """What `encode_tokens` gives on real tokens, zeros on padded ones; without a graph."""
+        state = _state_of(encoder, input_ids.device.type)
+        if state != self._state:
+            self._state = state
+            self._features.clear()
+        lengths = token_mask.sum(1).tolist()
+        prompts = [tuple(row[:length]) for row, length in zip(input_ids.tolist(), lengths, strict=True)]
+        rows = [self._one(encoder, prompt, input_ids.device) for prompt in prompts]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return nn.functional.pad(padded, (0, 0, 0, input_ids.shape[1] - padded.shape[1]))
+
+    def _one(
+        self, encoder: nn.Module, prompt: tuple[int, ...], device: torch.device
+    ) -> Float[Tensor, "tokens channels"]:
+        known = self._features.get(prompt)
+        if known is None:
+            # Out of inference mode: a tensor made there could never be used in training.
+            with torch.inference_mode(False), torch.no_grad():
+                ids = torch.tensor([prompt], device=device)
+                known = encode_tokens(encoder, ids, torch.ones_like(ids, dtype=torch.bool))[0]
+            self._features[prompt] = known
+        self._features.move_to_end(prompt)
+        while len(self._features) > self.capacity:
+            self._features.popitem(last=False)
+        return known
+
+
+def _state_of(encoder: nn.Module, device_type: str) -> tuple[Any, ...]:
+    """Changes when a weight is written to, moved or cast, or when the precision changes."""
+    weights = tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in encoder.parameters())
+    precision = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type)
+    return precision, weights
