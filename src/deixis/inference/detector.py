@@ -25,6 +25,7 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
 from deixis.inference.images import ImageInput, Pictures
 from deixis.inference.postprocess import postprocess
+from deixis.models.builtin import resolve_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
@@ -48,7 +49,7 @@ def load_detector(folder_or_hub_id: str | Path, device: str | torch.device | Non
         ModelError: the checkpoint is missing, foreign or incomplete.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Detector(load_grounding_dino(folder_or_hub_id), chosen)
+    return Detector(load_grounding_dino(resolve_model(folder_or_hub_id)), chosen)
 
 
 class Detector:

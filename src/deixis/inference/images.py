@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deixis.data.images import load_image
+from deixis.data.images import IMAGE_SUFFIXES, load_image
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 
 ImageInput = str | Path | Image.Image | np.ndarray
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 class Pictures:
@@ -45,6 +44,8 @@ def as_pixels(image: ImageInput) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, str | Path):
         return load_image(Path(image))
     if isinstance(image, Image.Image):
+        if image.mode[0] in "IF":
+            raise DataError(f"a PIL image of mode {image.mode} has no agreed brightness; convert it to RGB first")
         opaque = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
         if opaque.mode == "RGBA":
             opaque = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
@@ -81,7 +82,7 @@ def _expand(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not files:
-            raise DataError(f"{path}: no image in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
+            raise DataError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return files
     if any(character in str(path) for character in "*?["):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
