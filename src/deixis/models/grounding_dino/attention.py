@@ -10,10 +10,16 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from deixis.models.grounding_dino.positions import ShapesHw
-from deixis.ops.deformable_attention import multi_scale_deformable_attention
+
+try:
+    from deixis.ops.deformable_attention import multi_scale_deformable_attention
+except ImportError:  # temporary, until the kernels land
+    from deixis.models.grounding_dino._sampling import multi_scale_deformable_attention
 
 
-def split_heads(tokens: Float[Tensor, "batch tokens channels"], heads: int) -> Float[Tensor, "batch {heads} tokens dim"]:
+def split_heads(
+    tokens: Float[Tensor, "batch tokens channels"], heads: int
+) -> Float[Tensor, "batch {heads} tokens dim"]:
     """Give each head its own slice of the channels."""
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
 

@@ -178,9 +178,7 @@ class DeformableLayer(nn.Module):
 class EncoderLayer(nn.Module):
     """Fusion, then text by itself, then image by itself."""
 
-    def __init__(
-        self, fusion: FusionLayer, text_enhancer: TextEnhancerLayer, deformable: DeformableLayer
-    ) -> None:
+    def __init__(self, fusion: FusionLayer, text_enhancer: TextEnhancerLayer, deformable: DeformableLayer) -> None:
         super().__init__()
         self.text_enhancer_layer = text_enhancer
         self.fusion_layer = fusion

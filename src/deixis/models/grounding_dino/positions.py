@@ -76,9 +76,7 @@ def encoder_reference_points(
     return torch.cat(centres, dim=1)[:, :, None] * valid_ratios(shapes_hw, valid_wh)[:, None]
 
 
-def valid_ratios(
-    shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"]
-) -> Float[Tensor, "batch levels 2"]:
+def valid_ratios(shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"]) -> Float[Tensor, "batch levels 2"]:
     """(width, height) of each level's valid part over the padded level's."""
     return valid_wh / valid_wh.new_tensor([(width, height) for height, width in shapes_hw])
 
