@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("deixis", "beartype.beartype")
+install_import_hook("deixis", "shape_checks.typechecked")
 
 
 @pytest.fixture(scope="session")
