@@ -1,0 +1,130 @@
+"""What a report shows, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, DetectionMetrics
+from deixis.records import Dataset, Detections, Sample
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """A data set in numbers.
+
+    Attributes:
+        boxes: objects, crowds not counted.
+        boxes_per_class: by class name, in vocabulary order.
+        boxes_per_size: how many are small, medium and large, by COCO's limits of 32² and 96² pixels.
+        box_side_px: the smallest, median and largest square root of a box's area, in pixels; zeros without boxes.
+        image_sizes_hw: the smallest, median and largest image by area, in pixels.
+        empty_images: images without an object.
+        most_boxes: the largest number of objects in one image.
+    """
+
+    name: str
+    images: int
+    boxes: int
+    crowds: int
+    boxes_per_class: dict[str, int]
+    boxes_per_size: dict[str, int]
+    box_side_px: tuple[float, float, float]
+    image_sizes_hw: tuple[tuple[int, int], ...]
+    empty_images: int
+    most_boxes: int
+
+
+@dataclass(frozen=True)
+class PictureComparison:
+    """One validation picture: its annotations, and what was found before and after training."""
+
+    title: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    truth: Sample
+    before: Detections | None
+    after: Detections
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report of a fine-tuning run shows.
+
+    Attributes:
+        title: the experiment's name.
+        model: the checkpoint that training started from.
+        training, validation: the data.
+        before, after: metrics on the validation data; `before` is None where it was not measured.
+        policy: the recipe and its settings, as text by name.
+        parameters: (part of the model, trainable, all) parameter counts.
+        steps: the optimiser step of each entry of `losses` and `learning_rates`.
+        losses: every logged loss component, and `loss`, their weighted sum.
+        learning_rates: by parameter group.
+        epochs: the epoch of each entry of `epoch_metrics`, 0 for before training.
+        epoch_metrics: validation metrics by name (`AP`, `AP50`, ...).
+        pictures: some validation pictures.
+        run: time, memory, versions, command, seed and the like, as text by name.
+        skipped: one line for each optimiser step that was skipped, and why.
+    """
+
+    title: str
+    model: str
+    training: DatasetFacts
+    validation: DatasetFacts
+    before: DetectionMetrics | None
+    after: DetectionMetrics
+    policy: Mapping[str, str] = field(default_factory=dict)
+    parameters: Sequence[tuple[str, int, int]] = ()
+    steps: Sequence[int] = ()
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    learning_rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    epochs: Sequence[int] = ()
+    epoch_metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pictures: Sequence[PictureComparison] = ()
+    run: Mapping[str, str] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+
+
+def dataset_facts(dataset: Dataset) -> DatasetFacts:
+    """Count a data set. Its images are not decoded."""
+    counts = np.zeros(len(dataset.vocabulary), np.int64)
+    class_of = {name: i for i, name in enumerate(dataset.vocabulary.names)}
+    areas, sides, sizes_hw, per_image, crowds = [], [], [], [], 0
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        objects = sample.instances.select(~sample.instances.is_crowd)
+        crowds += len(sample.instances) - len(objects)
+        for c in objects.class_ids:
+            counts[class_of[sample.vocabulary.names[c]]] += 1
+        areas.append(objects.areas_px)
+        sides.append(np.sqrt(np.prod(np.clip(objects.boxes_xyxy_px[:, 2:] - objects.boxes_xyxy_px[:, :2], 0, None), 1)))
+        sizes_hw.append(sample.size_hw)
+        per_image.append(len(objects))
+    all_areas, all_sides = np.concatenate([*areas, np.zeros(0)]), np.concatenate([*sides, np.zeros(0)])
+    small, large = int((all_areas < SMALL_AREA_PX).sum()), int((all_areas > MEDIUM_AREA_PX).sum())
+    return DatasetFacts(
+        name=str(getattr(dataset, "name", "data")),
+        images=len(dataset),
+        boxes=len(all_areas),
+        crowds=crowds,
+        boxes_per_class=dict(zip(dataset.vocabulary.names, counts.tolist(), strict=True)),
+        boxes_per_size={"small": small, "medium": len(all_areas) - small - large, "large": large},
+        box_side_px=_spread(all_sides),
+        image_sizes_hw=_spread_of_sizes(sizes_hw),
+        empty_images=per_image.count(0),
+        most_boxes=max(per_image, default=0),
+    )
+
+
+def _spread(values: np.ndarray) -> tuple[float, float, float]:
+    if not len(values):
+        return 0.0, 0.0, 0.0
+    return float(values.min()), float(np.median(values)), float(values.max())
+
+
+def _spread_of_sizes(sizes_hw: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    ordered = sorted(sizes_hw, key=lambda size: (size[0] * size[1], size))
+    return (ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else ()

@@ -1,0 +1,170 @@
+"""Boxes with their names on pictures, legible at any size."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from deixis.records import Detections, Sample
+
+LEGIBLE_LONG_SIDE_PX = 480  # smaller pictures are enlarged by a whole factor, so that names can be read on them
+Rgb = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+
+# Told apart on most photographs and by most colour-blind readers; later classes go round the colour circle.
+PALETTE_RGB: tuple[Rgb, ...] = (
+    (0, 150, 255),
+    (255, 105, 30),
+    (30, 185, 110),
+    (225, 50, 130),
+    (250, 200, 20),
+    (135, 90, 235),
+    (0, 200, 205),
+    (230, 40, 45),
+    (150, 200, 40),
+    (180, 115, 60),
+)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One box to draw."""
+
+    box: Rectangle
+    text: str
+    colour: Rgb
+
+
+def class_colour(class_id: int) -> Rgb:
+    """The colour of a class, the same in every picture.
+
+    >>> class_colour(0)
+    (0, 150, 255)
+    """
+    if class_id < len(PALETTE_RGB):
+        return PALETTE_RGB[class_id]
+    red, green, blue = colorsys.hsv_to_rgb(class_id * 0.61803398875 % 1, 0.55 + 0.4 * (class_id % 2), 0.92)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_detections(image: UInt8[np.ndarray, "h w 3"], objects: Detections | Sample) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The picture with its objects framed and named.
+
+    Args:
+        image: RGB in the frame of the boxes.
+        objects: detections (named with their scores), or a sample, whose annotations are drawn.
+
+    Returns:
+        A new picture; one whose long side is under 480 pixels comes back enlarged by a whole factor.
+    """
+    height, width = image.shape[:2]
+    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
+    canvas = Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    painter = ImageDraw.Draw(canvas)
+    long_side = max(canvas.size)
+    line = max(2, round(long_side / 320))
+    font = _font(max(12, round(long_side / 42)))
+    marks = _marks(objects, factor)
+    for mark in reversed(marks):  # the best on top
+        _frame(painter, mark, line)
+    taken: list[Rectangle] = []
+    for mark in marks:
+        _name(painter, mark, font, line, canvas.size, taken)
+    return np.asarray(canvas)
+
+
+def _marks(objects: Detections | Sample, factor: int) -> list[_Mark]:
+    """What to draw, best first."""
+    if isinstance(objects, Detections):
+        boxes, class_ids = objects.boxes_xyxy_px, objects.class_ids
+        texts = [f"{label} {score:.2f}" for label, score in zip(objects.labels, objects.scores, strict=True)]
+    else:
+        boxes, class_ids = objects.instances.boxes_xyxy_px, objects.instances.class_ids
+        texts = [
+            objects.vocabulary.names[c] + (" (crowd)" if crowd else "")
+            for c, crowd in zip(class_ids, objects.instances.is_crowd, strict=True)
+        ]
+    return [
+        _Mark(_rectangle(box * factor), text, class_colour(int(c)))
+        for box, text, c in zip(boxes, texts, class_ids, strict=True)
+    ]
+
+
+def _rectangle(box_xyxy_px: Float[np.ndarray, " 4"]) -> Rectangle:
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy_px)
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def _frame(painter: ImageDraw.ImageDraw, mark: _Mark, line: int) -> None:
+    """The box, with a thin dark edge that keeps it visible on its own colour."""
+    x0, y0, x1, y1 = mark.box
+    painter.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(20, 20, 20), width=line + 2)
+    painter.rectangle(mark.box, outline=mark.colour, width=line)
+
+
+def _name(
+    painter: ImageDraw.ImageDraw,
+    mark: _Mark,
+    font: ImageFont.FreeTypeFont,
+    line: int,
+    size_wh: tuple[int, int],
+    taken: list[Rectangle],
+) -> None:
+    """The name on a patch of the class's colour, where it covers other names least."""
+    text = _shorten(mark.text, font, 0.9 * size_wh[0])
+    left, top, right, bottom = font.getbbox(text)
+    width, height = right - left + 2 * line + 2, bottom - top + 2 * line + 2
+    x0, y0, x1, y1 = mark.box
+    corners = [(x0, y0 - height), (x0, y0), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1 - height)]
+    places = []
+    for x, y in corners:
+        x, y = min(max(x, 0.0), max(size_wh[0] - width, 0)), min(max(y, 0.0), max(size_wh[1] - height, 0))
+        places.append((x, y, x + width, y + height))
+    place = min(places, key=lambda candidate: sum(_overlap(candidate, other) for other in taken))  # the first of equals
+    taken.append(place)
+    painter.rectangle(place, fill=mark.colour)
+    dark = 0.299 * mark.colour[0] + 0.587 * mark.colour[1] + 0.114 * mark.colour[2] < 140
+    origin = (place[0] + line + 1 - left, place[1] + line + 1 - top)
+    painter.text(origin, text, font=font, fill="white" if dark else "black")
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, most_px: float) -> str:
+    """The text on one line, its middle cut out where it is wider than the picture."""
+    text = " ".join(text.split())
+    keep = len(text)
+    shown = text
+    while keep > 2 and font.getlength(shown) > most_px:
+        keep -= 1
+        shown = f"{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}"
+    return shown
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+@lru_cache(maxsize=16)
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size_px)
+
+
+def side_by_side(images: Sequence[UInt8[np.ndarray, "_h _w 3"]], gap_px: int = 8) -> UInt8[np.ndarray, "h w 3"]:
+    """Pictures in a row on white, tops aligned."""
+    height = max(image.shape[0] for image in images)
+    width = sum(image.shape[1] for image in images) + gap_px * (len(images) - 1)
+    row = np.full((height, width, 3), 255, np.uint8)
+    left = 0
+    for image in images:
+        row[: image.shape[0], left : left + image.shape[1]] = image
+        left += image.shape[1] + gap_px
+    return row

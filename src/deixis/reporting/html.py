@@ -1,0 +1,210 @@
+"""The report of a fine-tuning run: one HTML file that needs nothing else, readable in light and dark."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from deixis.data.writers.files import write_atomic
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.reporting import plots
+from deixis.reporting.data import DatasetFacts, ReportData
+from deixis.reporting.markup import bar, columns, escape, key_values, number, section, table
+from deixis.reporting.pictures import PICTURE_THRESHOLD, picture_rows
+
+HEADLINE = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "AR100"}
+SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}
+METRICS_NOTE = (
+    "All in percent. AP is COCO's average precision over IoU 0.50 to 0.95, AP50 and AP75 at one IoU, AR100 the recall "
+    "with 100 detections an image. Objects are small under 32², large over 96² pixels of area. Crowds are ignored."
+)
+
+
+def write_report(path: Path, report: ReportData) -> None:
+    """Write a report as one self-contained file.
+
+    Raises:
+        DataError: the place cannot be written.
+    """
+    write_atomic(path, render_report(report))
+
+
+def render_report(report: ReportData) -> str:
+    """The report's HTML; every text from outside is escaped."""
+    sections = {
+        "Summary": _summary(report),
+        "Data": _data(report.training, report.validation),
+        "What was trained": _policy(report),
+        "Before and after": _before_and_after(report),
+        "Curves": _curves(report),
+        "Pictures": picture_rows(report.pictures),
+        "The run": _run(report),
+    }
+    shown = {name: body for name, body in sections.items() if body}
+    anchors = {name: name.lower().replace(" ", "-") for name in shown}
+    links = "".join(f'<a href="#{anchors[name]}">{name}</a>' for name in shown)
+    heading = f'<h1>{escape(report.title)}</h1><div class="faint">Fine-tuned from {escape(report.model)}</div>'
+    body = f"{heading}<nav>{links}</nav>" + "".join(section(n, anchors[n], b) for n, b in shown.items())
+    template = files("deixis.reporting").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(template).substitute(title=escape(report.title), body=body)
+
+
+def _summary(report: ReportData) -> str:
+    """The headline numbers, before to after."""
+    tiles = []
+    for name, attribute in HEADLINE.items():
+        after = _percent(getattr(report.after, attribute))
+        if report.before is None:
+            value, change = f"{after}", '<span class="faint">not measured before</span>'
+        else:
+            value = f"<small>{_percent(getattr(report.before, attribute))} →</small> {after}"
+            change = _change(report.before, report.after, attribute)
+        tiles.append(
+            f'<div class="tile"><div class="name">{name}</div><div class="value">{value}</div><div>{change}</div></div>'
+        )
+    validation = report.validation
+    measured = (
+        f"Measured on {number(report.after.images)} images with {number(report.after.boxes)} objects of "
+        f"{number(len(validation.boxes_per_class))} classes ({escape(validation.name)})."
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div><p>{measured}</p><p class="faint small">{METRICS_NOTE}</p>'
+
+
+def _data(training: DatasetFacts, validation: DatasetFacts) -> str:
+    """Facts of both data sets, side by side."""
+    rows = [
+        ["Images", number(training.images), number(validation.images)],
+        ["Images without an object", number(training.empty_images), number(validation.empty_images)],
+        ["Objects", number(training.boxes), number(validation.boxes)],
+        ["Crowds (no targets, ignored)", number(training.crowds), number(validation.crowds)],
+        ["Most objects in an image", number(training.most_boxes), number(validation.most_boxes)],
+        ["Objects small / medium / large", _size_counts(training), _size_counts(validation)],
+        ["Object side, least / median / most, px", _sides(training), _sides(validation)],
+        ["Image size, least / median / most, px", _image_sizes(training), _image_sizes(validation)],
+    ]
+    names = list(dict.fromkeys([*training.boxes_per_class, *validation.boxes_per_class]))
+    most = max([*training.boxes_per_class.values(), *validation.boxes_per_class.values(), 1])
+    class_rows = []
+    for name in names:
+        counts = [facts.boxes_per_class.get(name, 0) for facts in (training, validation)]
+        bars = bar(counts[0] / most, "after") + bar(counts[1] / most, "before")
+        class_rows.append([escape(name), bars, *map(number, counts)])
+    facts = table(["", f"Training: {escape(training.name)}", f"Validation: {escape(validation.name)}"], rows, 2)
+    classes = table(
+        ["Class", _key("training", "validation", "after", "before"), "Training", "Validation"], class_rows, 2
+    )
+    return columns(facts, f'<h3>Objects by class</h3><div class="scroll">{classes}</div>')
+
+
+def _policy(report: ReportData) -> str:
+    """The recipe, and which parts of the model learned."""
+    if not report.policy and not report.parameters:
+        return ""
+    rows = [
+        [escape(part), bar(trainable / total if total else 0, "after"), number(trainable), number(total)]
+        for part, trainable, total in report.parameters
+    ]
+    trainable, total = (sum(row[i] for row in report.parameters) for i in (1, 2))
+    rows.append(["<b>All</b>", bar(trainable / total if total else 0, "after"), number(trainable), number(total)])
+    parts = table(["Part", "Share that trains", "Trainable", "Parameters"], rows, 2)
+    return columns(key_values(report.policy), parts)
+
+
+def _before_and_after(report: ReportData) -> str:
+    """Metrics overall, by size and by class."""
+    before, after = report.before, report.after
+    overall = [_metric_row(name, before, after, attribute) for name, attribute in HEADLINE.items()]
+    by_size = [
+        _metric_row(name, before, after, attribute, report.validation.boxes_per_size.get(name))
+        for name, attribute in SIZES.items()
+    ]
+    by_class = []
+    for name, count in report.validation.boxes_per_class.items():
+        values = [None if metrics is None else metrics.per_class.get(name) for metrics in (before, after)]
+        by_class.append(_row(escape(name), values[0], values[1], count))
+    key = _key("before", "after", "before", "after")
+    left = (
+        f"<h3>Overall</h3>{table(['Metric', key, 'Before', 'After', 'Change'], overall, 3)}"
+        f"<h3>AP by object size</h3>{table(['Size', '', 'Objects', 'Before', 'After', 'Change'], by_size, 4)}"
+    )
+    classes = table(["Class", key, "Objects", "Before", "After", "Change"], by_class, 4)
+    return columns(left, f'<h3>AP by class</h3><div class="scroll">{classes}</div>')
+
+
+def _curves(report: ReportData) -> str:
+    """Validation metrics, learning rates and every loss component."""
+    small = [
+        ("Validation, percent", plots.metric_curves(report.epochs, report.epoch_metrics)),
+        ("Learning rate", plots.learning_rate_curves(report.steps, report.learning_rates)),
+    ]
+    body = columns(*(f'<h3>{title}</h3><div class="plot">{svg}</div>' for title, svg in small if svg))
+    losses = plots.loss_curves(report.steps, report.losses)
+    if losses:
+        body += (
+            f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">Lines are '
+            "means over spans of steps, shades the least and most. No suffix: the last decoder layer; _0, _1, ...: the "
+            "layers before it; _enc: the encoder's proposals.</p>"
+        )
+    return body
+
+
+def _run(report: ReportData) -> str:
+    """How the run went, and what it skipped."""
+    if report.skipped:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in report.skipped)
+        skipped = f"<p>{number(len(report.skipped))} optimiser steps were skipped:</p><ul>{lines}</ul>"
+    else:
+        skipped = "<p>No optimiser step was skipped.</p>"
+    return key_values(report.run) + f"<h3>Skipped steps</h3>{skipped}"
+
+
+def _metric_row(
+    label: str, before: DetectionMetrics | None, after: DetectionMetrics, attribute: str, count: int | None = None
+) -> list[str]:
+    return _row(label, None if before is None else getattr(before, attribute), getattr(after, attribute), count)
+
+
+def _row(label: str, before: float | None, after: float | None, count: int | None) -> list[str]:
+    """One metric: its name, both bars, the number of objects where it is given, both values and the change."""
+    values = [math.nan if value is None else value for value in (before, after)]
+    bars = bar(values[0], "before") + bar(values[1], "after")
+    counted = [] if count is None else [number(count)]
+    return [label, bars, *counted, _percent(values[0]), _percent(values[1]), _signed(values[1] - values[0])]
+
+
+def _change(before: DetectionMetrics, after: DetectionMetrics, attribute: str) -> str:
+    return _signed(getattr(after, attribute) - getattr(before, attribute))
+
+
+def _signed(change: float) -> str:
+    """A change in points, coloured by its sign."""
+    points = round(100 * change, 1) if math.isfinite(change) else math.nan
+    if math.isnan(points):
+        return '<span class="faint">–</span>'
+    colour = "up" if points > 0 else "down" if points < 0 else "faint"
+    return f'<span class="{colour}">{points:+.1f}</span>'
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}" if math.isfinite(value) else "–"
+
+
+def _key(first: str, second: str, first_style: str, second_style: str) -> str:
+    return f'<span class="key"><i class="{first_style}"></i>{first}<i class="{second_style}"></i>{second}</span>'
+
+
+def _size_counts(facts: DatasetFacts) -> str:
+    return " / ".join(number(facts.boxes_per_size.get(size, 0)) for size in SIZES)
+
+
+def _sides(facts: DatasetFacts) -> str:
+    return " / ".join(f"{side:.0f}" for side in facts.box_side_px)
+
+
+def _image_sizes(facts: DatasetFacts) -> str:
+    return " / ".join(f"{width}×{height}" for height, width in facts.image_sizes_hw)
+
+
+__all__ = ["PICTURE_THRESHOLD", "ReportData", "render_report", "write_report"]

@@ -1,0 +1,142 @@
+"""Curves of a run as inline SVG: no pixels, no outside resources, and colours that follow the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+BLUE, ORANGE, GREEN, PURPLE = "#2f81f7", "#f0883e", "#2da44e", "#a371f7"
+LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#db61a2", "#768390")
+MOST_POINTS = 160  # of a curve; a longer one is averaged in equal spans
+_PAGE_COLOUR = "#010203"  # drawn by matplotlib, then replaced by the page's own text colour
+
+
+def loss_curves(steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> str:
+    """Every loss component in a small panel of its own, the total first and layers in a row.
+
+    Args:
+        steps: the optimiser step of each value.
+        losses: values by component; NaN where a step was skipped.
+
+    Returns:
+        An `<svg>` element; empty without curves.
+    """
+    names = sorted((name for name in losses if len(losses[name])), key=_component_order)
+    if not names:
+        return ""
+    columns = 4
+    rows = -(-len(names) // columns)
+    figure = _figure(11.5, 1.55 * rows + 0.3)
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        x, mean, low, high = _averaged(steps, losses[name])
+        colour = LINE_COLOURS[_kind(name)]
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, mean, color=colour, linewidth=1.4)
+        axes.set_title(name, fontsize=9, loc="left", color=_PAGE_COLOUR, parse_math=False)
+        _plain(axes)
+    return _svg(figure, "Loss components over optimiser steps")
+
+
+def metric_curves(epochs: Sequence[int], metrics: Mapping[str, Sequence[float]]) -> str:
+    """Validation metrics over epochs in one panel, in percent; epoch 0 is before training.
+
+    Returns:
+        An `<svg>` element; empty without curves.
+    """
+    curves = {name: 100 * np.asarray(values, float) for name, values in metrics.items() if len(values)}
+    return _one_panel(epochs, curves, "Epoch", "Validation metrics over epochs", marker="o") if curves else ""
+
+
+def learning_rate_curves(steps: Sequence[int], rates: Mapping[str, Sequence[float]]) -> str:
+    """The learning rate of each parameter group over optimiser steps.
+
+    Returns:
+        An `<svg>` element; empty without curves.
+    """
+    curves = {name: np.asarray(values, float) for name, values in rates.items() if len(values)}
+    return _one_panel(steps, curves, "Optimiser step", "Learning rate over optimiser steps") if curves else ""
+
+
+def _one_panel(
+    x: Sequence[int], curves: Mapping[str, np.ndarray], x_label: str, description: str, marker: str | None = None
+) -> str:
+    figure = _figure(5.6, 2.9)
+    axes = figure.add_subplot()
+    for i, (name, values) in enumerate(curves.items()):
+        at, mean, _, _ = _averaged(x, values)
+        axes.plot(at, mean, color=LINE_COLOURS[i % len(LINE_COLOURS)], linewidth=1.6, marker=marker, markersize=3.5)
+        axes.lines[-1].set_label(name.replace("$", r"\$"))
+    legend = axes.legend(frameon=False, fontsize=8, labelcolor=_PAGE_COLOUR, loc="best", ncols=1 + len(curves) // 5)
+    legend.set_in_layout(False)
+    axes.set_xlabel(x_label, fontsize=9, color=_PAGE_COLOUR)
+    _plain(axes)
+    return _svg(figure, description)
+
+
+def _component_order(name: str) -> tuple[int, int, str]:
+    """The total, then kinds (class, box, GIoU), each with the last layer, layers 0 to 4, and the encoder."""
+    suffix = name.rpartition("_")[2]
+    place = int(suffix) + 1 if suffix.isdigit() else (100 if suffix == "enc" else 0)
+    return _kind(name), place, name
+
+
+def _kind(name: str) -> int:
+    for kind, start in enumerate(("loss_ce", "loss_bbox", "loss_giou"), start=1):
+        if name.startswith(start):
+            return kind
+    return 0 if name == "loss" else 4 if name.startswith("loss") else 5
+
+
+def _averaged(steps: Sequence[int], values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(x, mean, least, most) in at most so many equal spans; values that are not finite are left out."""
+    x, y = np.asarray(steps, float)[: len(values)], np.asarray(values, float)
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    spans = np.array_split(np.arange(len(y)), min(len(y), MOST_POINTS)) if len(y) else []
+    rows = [(x[span].mean(), y[span].mean(), y[span].min(), y[span].max()) for span in spans]
+    table = np.array(rows).reshape(-1, 4)
+    return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
+
+
+def _figure(width_in: float, height_in: float) -> Any:
+    """A figure without pyplot, so that nothing global changes."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def _plain(axes: Any) -> None:
+    """No box, faint horizontal lines, small grey numbers."""
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#8b949e")
+    axes.grid(axis="y", color="#8b949e", alpha=0.25, linewidth=0.6)
+    axes.tick_params(colors=_PAGE_COLOUR, labelsize=7.5, length=0)
+    axes.locator_params(axis="x", nbins=5, integer=True)
+    if axes.get_yscale() == "linear":
+        axes.locator_params(axis="y", nbins=4)
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=False)
+        axes.yaxis.get_offset_text().set(fontsize=7, color=_PAGE_COLOUR)
+
+
+def _svg(figure: Any, description: str) -> str:
+    """The figure as an `<svg>` element to be put into a page."""
+    import matplotlib
+
+    written = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    return svg.replace(_PAGE_COLOUR, "currentColor").replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
