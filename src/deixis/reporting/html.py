@@ -95,7 +95,7 @@ def _data(training: DatasetFacts, validation: DatasetFacts) -> str:
     classes = table(
         ["Class", _key("training", "validation", "after", "before"), "Training", "Validation"], class_rows, 2
     )
-    return columns(facts, f'<h3>Objects by class</h3><div class="scroll">{classes}</div>')
+    return f'{facts}<h3>Objects by class</h3><div class="scroll">{classes}</div>'
 
 
 def _policy(report: ReportData) -> str:
@@ -106,8 +106,8 @@ def _policy(report: ReportData) -> str:
         [escape(part), bar(trainable / total if total else 0, "after"), number(trainable), number(total)]
         for part, trainable, total in report.parameters
     ]
-    trainable, total = (sum(row[i] for row in report.parameters) for i in (1, 2))
-    rows.append(["<b>All</b>", bar(trainable / total if total else 0, "after"), number(trainable), number(total)])
+    learns, whole = sum(row[1] for row in report.parameters), sum(row[2] for row in report.parameters)
+    rows.append(["<b>All</b>", bar(learns / whole if whole else 0, "after"), number(learns), number(whole)])
     parts = table(["Part", "Share that trains", "Trainable", "Parameters"], rows, 2)
     return columns(key_values(report.policy), parts)
 
@@ -143,9 +143,9 @@ def _curves(report: ReportData) -> str:
     losses = plots.loss_curves(report.steps, report.losses)
     if losses:
         body += (
-            f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">Lines are '
-            "means over spans of steps, shades the least and most. No suffix: the last decoder layer; _0, _1, ...: the "
-            "layers before it; _enc: the encoder's proposals.</p>"
+            f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">'
+            "Lines are means over spans of steps, shades the least and most. No suffix: the last decoder layer; _0, _1, "
+            "...: the layers before it; _enc: the encoder's proposals.</p>"
         )
     return body
 
