@@ -21,7 +21,7 @@ def split_heads(
     tokens: Float[Tensor, "batch tokens channels"], heads: int
 ) -> Float[Tensor, "batch {heads} tokens dim"]:
     """Give each head its own slice of the channels."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(tokens: Float[Tensor, "batch heads tokens dim"]) -> Float[Tensor, "batch tokens heads*dim"]:
@@ -123,16 +123,18 @@ class DeformableAttention(nn.Module):
             reference: (x, y) or (x, y, width, height) as fractions of each padded level.
             memory_mask: true on real positions; the others count as zero.
         """
-        grid = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(queries).unflatten(-1, (*grid, 2))
-        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1).unflatten(-1, grid[1:])
-        values = self.value_proj(memory).masked_fill(~memory_mask[..., None], 0.0).unflatten(-1, (self.heads, -1))
+        batch, count = queries.shape[:2]
+        grid = (batch, count, self.heads, self.levels, self.points)
+        offsets: Tensor = self.sampling_offsets(queries).view(*grid, 2)
+        weights: Tensor = self.attention_weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(grid)
+        values: Tensor = self.value_proj(memory).masked_fill(~memory_mask[..., None], 0.0)
+        values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)
         if reference.shape[-1] == 2:
             size_wh = reference.new_tensor([(width, height) for height, width in shapes_hw])
             locations = reference[:, :, None, :, None] + offsets / size_wh[:, None]
         else:
-            centre, sides = reference[:, :, None, :, None].split(2, dim=-1)
-            locations = centre + offsets / self.points * sides * 0.5
+            boxes = reference[:, :, None, :, None]
+            locations = boxes[..., :2] + offsets / self.points * boxes[..., 2:] * 0.5
         sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights)
         out: Tensor = self.output_proj(sampled)
         return out

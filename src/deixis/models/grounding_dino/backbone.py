@@ -33,7 +33,7 @@ class Backbone(nn.Module):
         model = AutoBackbone.from_config(backbone_config)
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             raise ModelError(
-                f"the backbone '{backbone_config.model_type}' uses batch norm, which is not supported; use a Swin backbone"
+                f"the backbone '{backbone_config.model_type}' has batch norm, which is not supported; use Swin"
             )
         if hasattr(model, "swin"):
             model.swin.layernorm = UnusedNorm(model.swin.layernorm)

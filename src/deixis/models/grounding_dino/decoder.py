@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The stack of decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5)."""
+    """Decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5)."""
 
     def __init__(self, layers: list[DecoderLayer], d_model: int, query_dim: int, norm_eps: float) -> None:
         super().__init__()

@@ -58,7 +58,7 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, branch: Float[Tensor, "batch *axes"]) -> Float[Tensor, "batch *axes"]:
+    def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Zero some samples and scale the others up, in training only."""
         if not self.training or self.probability == 0:
             return branch

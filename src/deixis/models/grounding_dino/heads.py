@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +18,7 @@ class Perceptron(nn.Module):
     def __init__(self, d_in: int, d_hidden: int, d_out: int, depth: int) -> None:
         super().__init__()
         sizes = [d_in, *[d_hidden] * (depth - 1), d_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, hidden: Float[Tensor, "*axes d_in"]) -> Float[Tensor, "*axes d_out"]:
         """Apply the layers."""
@@ -56,7 +57,7 @@ def _dot(
 ) -> Float[Tensor, "batch queries tokens"]:
     precision = torch.promote_types(hidden.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        return hidden.to(precision) @ text.to(precision).transpose(1, 2)
+        return torch.bmm(hidden.to(precision), text.to(precision).transpose(1, 2))
 
 
 def refine_boxes(

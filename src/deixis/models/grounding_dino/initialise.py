@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from deixis.models.grounding_dino.attention import DeformableAttention, starting_offsets
+from deixis.models.grounding_dino.heads import Perceptron
 
 
 def initialise(detector: nn.Module) -> None:
@@ -29,8 +30,8 @@ def initialise(detector: nn.Module) -> None:
     nn.init.normal_(model.get_submodule("query_position_embeddings").get_parameter("weight"))
     nn.init.normal_(model.get_parameter("level_embed"))
     for name, module in detector.named_modules():
-        if name.startswith("bbox_embed.") and name.endswith(".layers.2") or name.endswith("bbox_embed.layers.2"):
-            nn.init.zeros_(module.get_parameter("weight"))
+        if "bbox_embed" in name and isinstance(module, Perceptron):
+            nn.init.zeros_(module.layers[-1].get_parameter("weight"))
 
 
 @torch.no_grad()

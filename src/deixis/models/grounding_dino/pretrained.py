@@ -1,0 +1,185 @@
+"""Folders in transformers' layout, read and written in full or not at all.
+
+config.json                the network's shape; its model_type says which flavour
+model.safetensors          weights, or several files named in model.safetensors.index.json
+preprocessor_config.json   image size, mean and std (newer transformers: processor_config.json)
+tokenizer.json ...         the tokenizer
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, GroundingDinoConfig, MMGroundingDinoConfig
+
+from deixis.errors import ModelError
+from deixis.models.grounding_dino.bundle import GroundingDinoBundle
+from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.models.weights.transformers_layout import tensors_to_load, tensors_to_write, ties_of
+
+CONFIGS = {"grounding-dino": GroundingDinoConfig, "mm-grounding-dino": MMGroundingDinoConfig}
+ARCHITECTURES = {
+    "grounding-dino": "GroundingDinoForObjectDetection",
+    "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
+}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
+
+
+def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
+    """Read a detector, in evaluation mode, on the CPU.
+
+    Args:
+        source: a folder written by deixis or by transformers, or a hub id.
+
+    Raises:
+        ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
+    """
+    folder = _folder(source)
+    config = _read_config(folder)
+    model = GroundingDino(config)
+    tensors = tensors_to_load(_read_weights(folder), model.state_dict(), ties_of(config), str(source))
+    model.load_state_dict(tensors)
+    size, mean, std = _read_preprocessing(folder)
+    bundle = GroundingDinoBundle(model.eval(), _read_tokenizer(folder), size, mean, std, str(source))
+    _ = bundle.prompt_tokenizer  # raises here rather than at the first prompt
+    return bundle
+
+
+def save_grounding_dino(bundle: GroundingDinoBundle, folder: str | Path) -> None:
+    """Write a detector so that deixis and transformers can read it.
+
+    Every file is complete before it takes its name; other files in the folder stay.
+
+    Raises:
+        ModelError: the folder cannot be written, or the model carries adapters that are not merged.
+    """
+    folder = Path(folder)
+    adapted = [name for name, _ in bundle.model.named_parameters() if ".lora_" in name]
+    if adapted:
+        raise ModelError(f"{folder}: the model carries adapters ({adapted[0]}, ...); merge them before saving it")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        _write(bundle, aside)
+        if not folder.exists():
+            aside.rename(folder)
+        else:
+            for file in aside.iterdir():
+                file.replace(folder / file.name)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot be written ({error}); choose another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
+    config = copy.deepcopy(bundle.model.config)
+    config.architectures = [ARCHITECTURES[config.model_type]]
+    config.dtype = str(bundle.model.model.level_embed.dtype).removeprefix("torch.")
+    config.save_pretrained(folder)
+    tensors = tensors_to_write(bundle.model.state_dict(), ties_of(config))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    bundle.tokenizer.save_pretrained(folder)
+    short_px, long_px = bundle.image_size
+    preprocessing = {
+        "image_processor_type": "GroundingDinoImageProcessor",
+        "processor_class": "GroundingDinoProcessor",
+        "format": "coco_detection",
+        "do_resize": True,
+        "size": {"shortest_edge": short_px, "longest_edge": long_px},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(bundle.mean),
+        "image_std": list(bundle.std),
+        "do_pad": True,
+        "do_convert_annotations": True,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
+
+
+def _folder(source: str | Path) -> Path:
+    """The folder itself, or the hub's files in the local cache."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
+        raise ModelError(
+            f"{source}: no such folder; name a model folder, or a hub id like IDEA-Research/grounding-dino-tiny"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=HUB_FILES))
+    except Exception as error:  # the client raises its own, httpx's and requests' errors
+        raise ModelError(
+            f"{source}: no such folder, and the hub did not give it ({type(error).__name__}); "
+            "check the name and the network, or name a downloaded folder"
+        ) from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); is this a model folder?") from error
+
+
+def _read_config(folder: Path) -> Any:
+    values = _read_json(folder / "config.json")
+    kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if kind not in CONFIGS:
+        raise ModelError(f"{folder}/config.json: model_type is {kind!r}, wanted one of {sorted(CONFIGS)}")
+    try:
+        return CONFIGS[kind].from_dict(values)
+    except Exception as error:  # transformers validates with several kinds of errors
+        raise ModelError(f"{folder}/config.json: {' '.join(str(error).split())}") from error
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if not (folder / names[0]).exists() and index.exists():
+        names = sorted(set(_read_json(index)["weight_map"].values()))
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            tensors.update(load_file(folder / name))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{folder / name}: cannot be read ({error}); download or write the model again") from error
+    return tensors
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds for a missing or damaged tokenizer
+        raise ModelError(f"{folder}: no tokenizer can be read ({' '.join(str(error).split())[:200]})") from error
+
+
+def _read_preprocessing(
+    folder: Path,
+) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
+    path = folder / "preprocessor_config.json"
+    values = (
+        _read_json(path) if path.exists() else _read_json(folder / "processor_config.json").get("image_processor", {})
+    )
+    try:
+        short_px, long_px = int(values["size"]["shortest_edge"]), int(values["size"]["longest_edge"])
+        red, green, blue = (float(value) for value in values["image_mean"])
+        deviations = tuple(float(value) for value in values["image_std"])
+        return (short_px, long_px), (red, green, blue), (deviations[0], deviations[1], deviations[2])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"{path}: wanted size with shortest_edge and longest_edge, image_mean, image_std") from error

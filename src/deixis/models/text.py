@@ -1,0 +1,48 @@
+"""Tokenizers: from transformers' to what prompts need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deixis.errors import ModelError
+
+EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+"""What the detector's attention mask and the batches' padding rely on: the uncased BERT vocabulary's ids."""
+
+
+class FastPromptTokenizer:
+    """A transformers tokenizer as a `deixis.data.prompts.PromptTokenizer`: never truncates, never pads.
+
+    Args:
+        tokenizer: one of transformers' fast tokenizers.
+
+    Raises:
+        ModelError: it gives no character offsets, or its special tokens have other ids than BERT's.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError(
+                f"{type(tokenizer).__name__} gives no character offsets; add a tokenizer.json to the model"
+            )
+        found = {token: tokenizer.convert_tokens_to_ids(token) for token in EXPECTED_IDS}
+        if found != EXPECTED_IDS:
+            raise ModelError(f"the tokenizer's special tokens are {found}, Grounding DINO needs {EXPECTED_IDS}")
+        self._tokenizer = tokenizer
+        self.pad_id: int = tokenizer.pad_token_id
+        self.unknown_id: int = tokenizer.unk_token_id
+
+    def __call__(self, text: str, /) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, [CLS] first and [SEP] last, and each token's `[start, end)` in `text`.
+
+        A special token written out in the text ("[SEP]") is read as its characters.
+        """
+        encoded = self._tokenizer(
+            text,
+            return_offsets_mapping=True,
+            truncation=False,
+            padding=False,
+            verbose=False,
+            split_special_tokens=True,
+        )
+        return list(encoded["input_ids"]), [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
