@@ -69,8 +69,8 @@ def draw_detections(image: UInt8[np.ndarray, "h w 3"], objects: Detections | Sam
     canvas = Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     painter = ImageDraw.Draw(canvas)
     long_side = max(canvas.size)
-    line = max(2, round(long_side / 320))
-    font = _font(max(12, round(long_side / 42)))
+    line = max(3, round(long_side / 200))
+    font = _font(max(14, round(long_side / 38)))
     marks = _marks(objects, factor)
     for mark in reversed(marks):  # the best on top
         _frame(painter, mark, line)

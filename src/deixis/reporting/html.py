@@ -125,12 +125,12 @@ def _before_and_after(report: ReportData) -> str:
         values = [None if metrics is None else metrics.per_class.get(name) for metrics in (before, after)]
         by_class.append(_row(escape(name), values[0], values[1], count))
     key = _key("before", "after", "before", "after")
-    left = (
-        f"<h3>Overall</h3>{table(['Metric', key, 'Before', 'After', 'Change'], overall, 3)}"
-        f"<h3>AP by object size</h3>{table(['Size', '', 'Objects', 'Before', 'After', 'Change'], by_size, 4)}"
+    tables = columns(
+        f"<h3>Overall</h3>{table(['Metric', key, 'Before', 'After', 'Change'], overall, 3)}",
+        f"<h3>AP by object size</h3>{table(['Size', key, 'Objects', 'Before', 'After', 'Change'], by_size, 4)}",
     )
     classes = table(["Class", key, "Objects", "Before", "After", "Change"], by_class, 4)
-    return columns(left, f'<h3>AP by class</h3><div class="scroll">{classes}</div>')
+    return f'{tables}<h3>AP by class</h3><div class="scroll">{classes}</div>'
 
 
 def _curves(report: ReportData) -> str:
@@ -144,8 +144,8 @@ def _curves(report: ReportData) -> str:
     if losses:
         body += (
             f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">'
-            "Lines are means over spans of steps, shades the least and most. No suffix: the last decoder layer; _0, _1, "
-            "...: the layers before it; _enc: the encoder's proposals.</p>"
+            "Lines are means over spans of steps, shades the least and most. No suffix: the last decoder layer; "
+            "_0, _1, ...: the layers before it; _enc: the encoder's proposals.</p>"
         )
     return body
 
