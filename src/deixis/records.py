@@ -173,7 +173,8 @@ class Sample:
 class Dataset(Protocol):
     """What every reader returns: samples by position, and the vocabulary they share."""
 
-    vocabulary: Vocabulary
+    @property
+    def vocabulary(self) -> Vocabulary: ...
 
     def __len__(self) -> int: ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -39,6 +40,8 @@ class SampleDataset(torch.utils.data.Dataset):
         seed: not negative.
         decode_short_px: lets JPEGs be decoded smaller, down to this short side; see `images.load_image`. Give the
             largest short side of the transform, divided by the smallest share of a crop.
+        keep_masks: carry masks through the transform; without, they are dropped first, which saves their resizing
+            (a detector's batch has no use for them).
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class SampleDataset(torch.utils.data.Dataset):
         prompt_for: PromptFor,
         seed: int,
         decode_short_px: int | None = None,
+        keep_masks: bool = False,
     ) -> None:
         if seed < 0:
             raise OptionError(f"seed must be 0 or more, got {seed}")
@@ -56,6 +60,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self.prompt_for = prompt_for
         self.seed = seed
         self.decode_short_px = decode_short_px
+        self.keep_masks = keep_masks
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -68,7 +73,10 @@ class SampleDataset(torch.utils.data.Dataset):
         """
         epoch, index = key
         generator = sample_generator(self.seed, epoch, index)
-        sample = self.transform(load(self.dataset[index], self.decode_short_px), generator)
+        sample = self.dataset[index]
+        if not self.keep_masks:
+            sample = sample.evolve(instances=replace(sample.instances, masks_rle=None))
+        sample = self.transform(load(sample, self.decode_short_px), generator)
         return sample, self.prompt_for(sample, generator)
 
 

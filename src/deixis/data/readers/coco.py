@@ -1,0 +1,231 @@
+"""COCO's instances JSON (Lin et al., arXiv 1405.0312), as COCO, CVAT, Label Studio, Roboflow and others write it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deixis.data.images import image_sizes_hw
+from deixis.data.readers.coco_values import box_xyxy_px, finite_number, integer_ids, mask_rle
+from deixis.data.readers.files import clip_instances, require_no_missing, resolve_image, warn_dropped
+from deixis.errors import DataError
+from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
+
+_PROBED_IMAGES = 20
+_FAULTS_NAMED = 3
+
+
+@dataclass
+class _Objects:
+    """The annotations of one image, gathered."""
+
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    class_ids: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    masks: list[Rle | None] = field(default_factory=list)
+
+    def instances(self) -> Instances:
+        whole = bool(self.masks) and all(mask is not None for mask in self.masks)
+        masks = [mask for mask in self.masks if mask is not None] if whole else None
+        return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
+
+
+def read_coco(path: str | Path, images: Path | None = None, masks: bool = True) -> SampleList:
+    """A COCO JSON file.
+
+    Images without annotations are kept, crowd regions are flagged, categories without objects stay in the
+    vocabulary (except one that repeats the name of a used category, as Roboflow's exports have). Boxes are clipped
+    to their image; those left without area are dropped with a warning that counts them. An image without width and
+    height takes them from its file. Ids may be any; where image ids are not whole numbers, images are numbered.
+
+    Args:
+        path: the JSON file.
+        images: the folder `file_name` is relative to; by default the likely ones around the JSON file are tried.
+        masks: turn polygons and RLE into `Instances.masks_rle`, for the images whose objects all have one.
+
+    Raises:
+        DataError: malformed JSON, missing keys, duplicate or unknown ids, boxes that are no boxes, missing images,
+            an empty data set.
+    """
+    path = Path(path)
+    content = _parse(path)
+    image_ids = _ids(content["images"], "image", path)
+    category_ids = _ids(content["categories"], "category", path)
+    used = {
+        item.get("category_id") for item in content["annotations"] if isinstance(item.get("category_id"), int | str)
+    }
+    categories = _without_repeats(content["categories"], used, path)
+    vocabulary = _vocabulary(categories, category_ids, path)
+    paths = _find_images(path, content["images"], images)
+    sizes = [_size(item, image, path) for item, image in zip(content["images"], paths, strict=True)]
+    rows = {item["id"]: row for row, item in enumerate(content["images"])}
+    classes = {item["id"]: row for row, item in enumerate(categories)}
+    objects = _gather(content["annotations"], rows, classes, sizes if masks else None, path.name)
+    samples, dropped = [], []
+    for item, image, size_hw, found in zip(content["images"], paths, sizes, objects, strict=True):
+        source = f"{path.name}: image {item['id']}"
+        instances, lost = clip_instances(found.instances(), size_hw)
+        dropped += [source] * lost
+        samples.append(Sample(image, size_hw, instances, vocabulary, image_ids[item["id"]], source))
+    warn_dropped(str(path), dropped)
+    return SampleList(tuple(samples), vocabulary, name=path.stem)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: annotation file not found; check the path") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: malformed JSON: {error}; export or copy the file again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}, not COCO's object with images and annotations")
+    for key in ("images", "annotations", "categories"):
+        rows = content.get(key)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError(
+                f"{path}: has no list of objects under {key!r}; a COCO file needs images, annotations, categories"
+            )
+        if not rows and key != "annotations":
+            raise DataError(f"{path}: {key!r} is empty; there is nothing to train on or evaluate")
+    return content
+
+
+def _ids(rows: Sequence[Mapping[str, Any]], what: str, path: Path) -> dict[Any, int]:
+    """The id each row gives itself to the integer deixis uses."""
+    for number, row in enumerate(rows):
+        if not isinstance(row.get("id"), int | str) or isinstance(row.get("id"), bool):
+            raise DataError(f"{path}: {what} number {number + 1} has no usable id, got {row.get('id')!r}")
+    ids = [row["id"] for row in rows]
+    if len(set(ids)) < len(ids):
+        seen: set[Any] = set()
+        double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise DataError(f"{path}: {what} id {double!r} stands more than once; ids must differ")
+    numbered, as_given = integer_ids(ids)
+    if not as_given:
+        warnings.warn(f"{path}: {what} ids are not whole numbers; numbered from 1 instead", stacklevel=3)
+    return numbered
+
+
+def _without_repeats(rows: list[dict[str, Any]], used: set[Any], path: Path) -> list[dict[str, Any]]:
+    """Categories without the unused ones that repeat a used one's name in any case."""
+    used_names = {str(row.get("name")).strip().lower() for row in rows if row["id"] in used}
+    repeats = [row for row in rows if row["id"] not in used and str(row.get("name")).strip().lower() in used_names]
+    if repeats:
+        warnings.warn(f"{path}: left out categories {repeats}: unused, and named as a used one", stacklevel=3)
+    return [row for row in rows if row not in repeats]
+
+
+def _vocabulary(rows: Iterable[Mapping[str, Any]], ids: Mapping[Any, int], path: Path) -> Vocabulary:
+    rows = list(rows)
+    for row in rows:
+        if not isinstance(row.get("name"), str):
+            raise DataError(f"{path}: category {row['id']!r} has no name, got {row.get('name')!r}")
+    try:
+        return Vocabulary(tuple(row["name"].strip() for row in rows), tuple(ids[row["id"]] for row in rows))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None) -> list[Path]:
+    for row in rows:
+        if not isinstance(row.get("file_name"), str) or not row["file_name"]:
+            raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
+    names = [row["file_name"] for row in rows]
+    folders = [images] if images is not None else _likely_folders(path)
+    probe = names[:_PROBED_IMAGES]
+    folder = max(folders, key=lambda place: sum(resolve_image(place, name) is not None for name in probe))
+    found = [resolve_image(folder, name) for name in names]
+    missing = [name for name, image in zip(names, found, strict=True) if image is None]
+    all_missing = len(missing) == len(names)
+    require_no_missing(str(path), missing, len(names), folders if all_missing else [folder])
+    return [image for image in found if image is not None]
+
+
+def _likely_folders(path: Path) -> list[Path]:
+    """Where tools put images beside `labels.json` or `annotations/instances_train2017.json`, likeliest first."""
+    home, up = path.parent, path.parent.parent
+    plain = path.stem.removeprefix("instances_")
+    places = [
+        home,
+        home / "images",
+        home / path.stem,
+        home / plain,
+        up,
+        up / "images",
+        up / plain,
+        up / "images" / plain,
+    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def _size(row: Mapping[str, Any], image: Path, path: Path) -> tuple[int, int]:
+    height, width = row.get("height"), row.get("width")
+    if height is None or width is None:
+        return image_sizes_hw(image)[0]
+    rows, columns = finite_number(height) or 0.0, finite_number(width) or 0.0
+    if min(rows, columns) < 1:
+        raise DataError(
+            f"{path}: image {row['id']!r} has height {height!r} and width {width!r}, wanted positive numbers"
+        )
+    return int(rows), int(columns)
+
+
+def _gather(
+    annotations: Sequence[Mapping[str, Any]],
+    rows: Mapping[Any, int],
+    classes: Mapping[Any, int],
+    sizes_hw: Sequence[tuple[int, int]] | None,
+    source: str,
+) -> list[_Objects]:
+    """Annotations by image. All faults are counted, the first few named."""
+    objects = [_Objects() for _ in rows]
+    faults: list[str] = []
+    for number, item in enumerate(annotations):
+        fault = _fault(item, rows, classes)
+        if fault is not None:
+            faults.append(f"annotation {item.get('id', f'number {number + 1}')}: {fault}")
+            continue
+        row = rows[item["image_id"]]
+        try:
+            mask = None if sizes_hw is None else mask_rle(item.get("segmentation"), sizes_hw[row])
+        except ValueError as error:
+            faults.append(f"annotation {item.get('id', f'number {number + 1}')}: segmentation {error}")
+            continue
+        box = box_xyxy_px(item["bbox"])
+        assert box is not None  # _fault has seen to it
+        area = finite_number(item.get("area"))
+        objects[row].boxes.append(box)
+        objects[row].class_ids.append(classes[item["category_id"]])
+        objects[row].crowd.append(bool(item.get("iscrowd", False)))
+        objects[row].areas.append(area if area is not None else max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
+        objects[row].masks.append(mask)
+    if faults:
+        more = f"; and {len(faults) - _FAULTS_NAMED} more faults" if len(faults) > _FAULTS_NAMED else ""
+        raise DataError(f"{source}: {'; '.join(faults[:_FAULTS_NAMED])}{more}; correct or remove these annotations")
+    return objects
+
+
+def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[Any, int]) -> str | None:
+    """What is wrong with an annotation, or None."""
+    absent = [key for key in ("image_id", "category_id", "bbox") if key not in item]
+    if absent:
+        return f"has no {', '.join(absent)}"
+    if not isinstance(item["category_id"], int | str) or item["category_id"] not in classes:
+        return f"category_id {item['category_id']!r} not in categories {_short(list(classes))}"
+    if not isinstance(item["image_id"], int | str) or item["image_id"] not in rows:
+        return f"image_id {item['image_id']!r} not among the {len(rows)} images"
+    if box_xyxy_px(item["bbox"]) is None:
+        return f"bbox must be four finite numbers [x, y, width, height], got {item['bbox']!r}"
+    return None
+
+
+def _short(values: list[Any]) -> str:
+    return str(values) if len(values) <= 10 else f"[{', '.join(map(repr, values[:10]))}, … {len(values)} in all]"

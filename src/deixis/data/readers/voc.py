@@ -1,0 +1,138 @@
+"""Pascal VOC: one XML file an image (everingham et al., IJCV 2010; also what LabelImg writes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from deixis.data.images import image_sizes_hw
+from deixis.data.readers.files import ImageIndex, clip_instances, require_no_missing, warn_dropped
+from deixis.errors import DataError
+from deixis.records import Instances, Sample, SampleList, Vocabulary
+
+_ANNOTATION_FOLDERS = ("", "annotations", "Annotations")
+_IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
+
+
+@dataclass(frozen=True)
+class _File:
+    """What one XML file says, before names become class ids. `size_hw` is None where it gives no size."""
+
+    path: Path
+    file_name: str
+    size_hw: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes_xyxy_px: np.ndarray
+
+
+def find_xml_files(folder: Path) -> list[Path]:
+    """The XML files of a folder, or of its `annotations`, sorted by name."""
+    for name in _ANNOTATION_FOLDERS:
+        found = sorted((folder / name).glob("*.xml"))
+        if found:
+            return found
+    return []
+
+
+def read_voc(path: str | Path, images: Path | None = None) -> SampleList:
+    """A folder of Pascal VOC XML files.
+
+    The XML files stand in the folder itself or in its `annotations`; the images beside them, in `images` or
+    `JPEGImages`, found by the file name in the XML or else by the XML's own stem, whatever their suffix and case.
+
+    VOC counts pixels from 1 and includes the last one, so a box's left top is `(xmin - 1, ymin - 1)` and its right
+    bottom `(xmax, ymax)` in the corners used here; tools that count from 0 are then at most a pixel off. Objects
+    marked difficult are kept as any other. Class names are sorted; image ids count the XML files from 1.
+
+    Raises:
+        DataError: no XML, malformed XML, a missing or differently sized image, or a box that is no box.
+    """
+    folder = Path(path)
+    xml_files = find_xml_files(folder) if folder.is_dir() else []
+    if not xml_files:
+        raise DataError(
+            f"{folder}: no Pascal VOC XML files in it or in its 'annotations'; give the folder that has them"
+        )
+    files = [_parse(file) for file in xml_files]
+    names = sorted({name for file in files for name in file.names})
+    if not names:
+        raise DataError(f"{folder}: none of its {len(files)} XML files has an object; there is nothing to learn from")
+    vocabulary = Vocabulary(tuple(names))
+    image_paths = _find_images(folder, files, images)
+    samples, dropped = [], []
+    for number, (file, image) in enumerate(zip(files, image_paths, strict=True), start=1):
+        size_hw = _checked_size(file, image)
+        instances = Instances.build(file.boxes_xyxy_px, [names.index(name) for name in file.names])
+        instances, lost = clip_instances(instances, size_hw)
+        dropped += [file.path.name] * lost
+        samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
+    warn_dropped(str(folder), dropped)
+    return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
+
+
+def _find_images(folder: Path, files: list[_File], images: Path | None) -> list[Path]:
+    places = [images] if images is not None else [files[0].path.parent, *(folder / name for name in _IMAGE_FOLDERS)]
+    if images is None:
+        places += [files[0].path.parent.parent / name for name in _IMAGE_FOLDERS]
+    searched = [place for place in dict.fromkeys(places) if place.is_dir()]
+    index = ImageIndex(searched)
+    found = [index.find(file.file_name, file.path.stem) for file in files]
+    missing = [file.file_name or file.path.stem for file, image in zip(files, found, strict=True) if image is None]
+    require_no_missing(str(folder), missing, len(files), searched or places)
+    return [image for image in found if image is not None]
+
+
+def _checked_size(file: _File, image: Path) -> tuple[int, int]:
+    upright_hw, stored_hw = image_sizes_hw(image)
+    if file.size_hw is None:
+        return upright_hw
+    if file.size_hw not in (upright_hw, stored_hw):
+        raise DataError(
+            f"{file.path}: says {file.size_hw[1]}x{file.size_hw[0]} pixels (width x height) but {image.name} has "
+            f"{upright_hw[1]}x{upright_hw[0]}; correct the XML or restore the image it was made on"
+        )
+    return file.size_hw
+
+
+def _parse(path: Path) -> _File:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError, UnicodeError) as error:
+        raise DataError(f"{path}: cannot read as XML ({error}); correct or remove the file") from error
+    if root.tag != "annotation":
+        raise DataError(f"{path}: the root is <{root.tag}>, not Pascal VOC's <annotation>; remove the file")
+    names, boxes = [], []
+    for number, node in enumerate(root.findall("object"), start=1):
+        where = f"{path}: object {number}"
+        name = (node.findtext("name") or "").strip()
+        if not name:
+            raise DataError(f"{where}: has no <name>; add one")
+        box = node.find("bndbox")
+        x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+        names.append(name)
+        boxes.append((x1 - 1, y1 - 1, x2, y2))
+    file_name = (root.findtext("filename") or "").strip()
+    return _File(path, file_name, _size(root, path), tuple(names), np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
+    node = root.find("size")
+    if node is None:
+        return None
+    height, width = (_number(node, key, f"{path}: size") for key in ("height", "width"))
+    return (int(height), int(width)) if min(height, width) > 0 else None
+
+
+def _number(node: ElementTree.Element | None, key: str, where: str) -> float:
+    text = None if node is None else node.findtext(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: <{key}> must be a number, got {text!r}; correct the file")
+    return value

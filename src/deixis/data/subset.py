@@ -1,0 +1,27 @@
+"""A part of a data set, by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deixis.records import Dataset, Sample, Vocabulary
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The samples of a data set at some positions, in the order given; read only when asked for."""
+
+    dataset: Dataset
+    indices: tuple[int, ...]
+    name: str = "data"
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """That of the whole data set."""
+        return self.dataset.vocabulary
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.dataset[self.indices[index]]
