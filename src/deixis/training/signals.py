@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -17,13 +19,13 @@ class Terminated(BaseException):
 class StopSignal:
     """Listens for SIGTERM while it is open.
 
-    Usually it only remembers (`requested`). While `interrupting` is true it raises `Terminated` at once, for long
-    stretches without steps, such as an evaluation.
+    Usually it only remembers (`requested`). Inside `interrupts` it raises `Terminated` at once, for long stretches
+    without steps, such as an evaluation.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self.interrupting = False
+        self._interrupting = False
         self._previous: Any = None
 
     def __enter__(self) -> StopSignal:
@@ -36,7 +38,18 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._previous)
             self._previous = None
 
+    @contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """Inside the block a request, one made before included, raises `Terminated`."""
+        self._interrupting = True
+        try:
+            if self.requested:
+                raise Terminated
+            yield
+        finally:
+            self._interrupting = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        if self.interrupting:
+        if self._interrupting:
             raise Terminated

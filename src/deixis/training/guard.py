@@ -1,0 +1,71 @@
+"""The guard against NaN and inf: a bad step changes nothing, is counted, and its samples are named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from deixis.errors import TrainingError
+from deixis.training.checkpoint import Progress
+
+
+def is_finite(figures: Mapping[str, float]) -> bool:
+    """Whether a step may change the weights: its losses and the norm of its gradient are all finite.
+
+    The figures are means over all processes, and a NaN or inf of one makes the mean so: every process decides alike.
+    """
+    return all(math.isfinite(value) for value in figures.values())
+
+
+def record_skip(progress: Progress) -> None:
+    """Count a step that was left out."""
+    progress.skipped += 1
+    progress.skipped_in_a_row += 1
+
+
+def require_hope(
+    model: nn.Module, progress: Progress, max_skipped: int, figures: Mapping[str, float], suspects: Sequence[str]
+) -> None:
+    """Stop the run when skipping cannot help: a weight is broken, or it has happened too often in a row.
+
+    Raises:
+        TrainingError: says which figures were not finite, in which step, and on which samples.
+    """
+    broken = non_finite_weights(model)
+    where = f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no one sample'}"
+    if broken:
+        raise TrainingError(
+            f"{where}; {len(broken)} weights are NaN or inf themselves, the first is {broken[0]}: "
+            "start from checkpoints that are sound (the last one saved is untouched)"
+        )
+    if progress.skipped_in_a_row >= max_skipped:
+        raise TrainingError(
+            f"{where}; {progress.skipped_in_a_row} steps in a row were skipped: lower --learning-rate, use "
+            "--precision fp32, or check these samples (the last checkpoint is untouched)"
+        )
+
+
+def culprits(figures: Mapping[str, float]) -> list[str]:
+    """Names of the figures that are not finite.
+
+    >>> culprits({"loss": math.nan, "grad_norm": 1.0})
+    ['loss']
+    """
+    return [name for name, value in figures.items() if not math.isfinite(value)]
+
+
+def non_finite_weights(model: nn.Module) -> list[str]:
+    """Names of the parameters and buffers that hold NaN or inf."""
+    return [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+
+
+def parameters_without_gradient(model: nn.Module) -> list[str]:
+    """Names of the trainable parameters that the last backward pass did not reach."""
+    return [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]

@@ -1,0 +1,276 @@
+"""The training loop: fetch, forward, loss, backward, step, log, evaluate, save.
+
+It knows nothing of detectors: a `Task` brings batches, losses and evaluation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from deixis.errors import TrainingError
+from deixis.training import guard
+from deixis.training.checkpoint import Identity, Progress, save_checkpoint
+from deixis.training.ema import WeightAverage
+from deixis.training.optim import set_learning_rate
+from deixis.training.processes import gather_lists, mean_figures, seed_step
+from deixis.training.schedule import Schedule
+from deixis.training.signals import StopSignal, Terminated
+from deixis.training.trackers import Display, Trackers
+
+
+class Task(Protocol):
+    """What a run trains on: the part that differs between kinds of model."""
+
+    model: nn.Module  # as `Accelerator.prepare` returned it
+    steps_per_epoch: int
+
+    def groups(self, epoch: int, start: int) -> Iterator[Sequence[Any]]:
+        """From the step at `start` to the end of the epoch: the batches of each optimiser step."""
+        ...
+
+    def normaliser(self, group: Sequence[Any]) -> Tensor:
+        """What the losses of a step are divided by, counted over its batches and all processes."""
+        ...
+
+    def losses(self, batch: Any, normaliser: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The weighted total, and every component by name. Never raises for NaN: the total is NaN then."""
+        ...
+
+    def suspects(self, group: Sequence[Any], normaliser: Tensor) -> list[str]:
+        """Names of the samples that give a non-finite loss or gradient by themselves."""
+        ...
+
+    def evaluate(self) -> Mapping[str, Any]:
+        """Metrics of the model as it is; `AP` is the score that decides which weights are best."""
+        ...
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model as it is to a folder that loads elsewhere. The first process calls it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long a run goes on, and how often it speaks and saves. Intervals of 0 are never."""
+
+    epochs: int
+    max_steps: int | None = None
+    clip_norm: float = 0.1
+    patience: int = 0
+    log_interval: int = 1
+    save_interval: int = 0
+    evaluate_every: int = 1
+    max_skipped: int = 5
+    seed: int = 0
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Steps of the whole run."""
+        steps = self.epochs * steps_per_epoch
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+@dataclass
+class Run:
+    """Everything of a run but its task."""
+
+    folder: Path
+    settings: LoopSettings
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    average: WeightAverage | None
+    progress: Progress
+    identity: Identity
+    trackers: Trackers
+    display: Display
+    stop: StopSignal
+
+
+def train(task: Task, run: Run) -> Progress:
+    """Train to the end, from wherever `run.progress` stands.
+
+    A step is: its batches summed into one gradient, the gradient clipped, all figures fetched from the device at once,
+    the weights changed if all of them are finite.
+
+    Raises:
+        TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written.
+        Terminated: SIGTERM came; `checkpoints/last` has been saved.
+    """
+    progress, settings = run.progress, run.settings
+    last_step = settings.total_steps(task.steps_per_epoch)
+    while not progress.finished:
+        set_train_mode(task.model)
+        for group in task.groups(progress.epoch, progress.step_in_epoch):
+            started = time.perf_counter()
+            seed_step(settings.seed, progress.step, run.accelerator.process_index)
+            rate = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
+            normaliser = task.normaliser(group)
+            losses = accumulate_gradients(task, run.accelerator, group, normaliser)
+            if progress.updates == 0:
+                require_gradients(run.accelerator.unwrap_model(task.model))
+            norm = run.accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
+            assert norm is not None
+            asked = norm.new_tensor(float(run.stop.requested))
+            figures = mean_figures(run.accelerator, {**losses, "grad_norm": norm, "stop": asked})
+            stop = figures.pop("stop") > 0
+
+            if guard.is_finite(figures):
+                run.optimizer.step()
+                if run.average:
+                    run.average.update()
+                progress.updates += 1
+                progress.skipped_in_a_row = 0
+                if progress.step % settings.log_interval == 0:
+                    run.trackers.log("step", progress.step, step_record(run, figures, rate, group, started))
+            else:
+                skip_step(task, run, group, normaliser, figures)
+            run.optimizer.zero_grad(set_to_none=True)
+
+            progress.step += 1
+            progress.step_in_epoch += 1
+            run.display.step(progress.step, progress.epoch, figures["loss"])
+            if stop:
+                save(task, run)
+                raise Terminated
+            if settings.save_interval and progress.step % settings.save_interval == 0:
+                save(task, run)
+            if progress.step >= last_step:
+                break
+        finish_epoch(task, run, last_step)
+        save(task, run)
+    return progress
+
+
+def accumulate_gradients(
+    task: Task, accelerator: Accelerator, group: Sequence[Any], normaliser: Tensor
+) -> dict[str, Tensor]:
+    """Forward, loss and backward of each batch of a step; the summed losses, detached.
+
+    Every batch is divided by the normaliser of the whole step, so that the sum of the gradients is that of one large
+    batch: no division by the number of batches. Processes exchange gradients with the last batch only.
+    """
+    sums: dict[str, Tensor] = {}
+    for index, batch in enumerate(group):
+        if index + 1 < len(group):
+            with accelerator.no_sync(task.model):
+                total, losses = task.losses(batch, normaliser)
+                accelerator.backward(total)
+        else:
+            total, losses = task.losses(batch, normaliser)
+            accelerator.backward(total)
+        for name, value in {"loss": total, **losses}.items():
+            share = value.detach() / len(group) if name.endswith("_error") else value.detach()
+            sums[name] = sums[name] + share if name in sums else share
+    return sums
+
+
+def skip_step(task: Task, run: Run, group: Sequence[Any], normaliser: Tensor, figures: Mapping[str, float]) -> None:
+    """Leave a bad step out: count it, name its samples, log it; weights, average and schedule stay as they are."""
+    progress = run.progress
+    run.optimizer.zero_grad(set_to_none=True)
+    suspects = gather_lists(run.accelerator, task.suspects(group, normaliser))
+    guard.record_skip(progress)
+    record = {"epoch": progress.epoch, "non_finite": guard.culprits(figures), "samples": suspects}
+    run.trackers.log("skip", progress.step, {**record, "skipped": progress.skipped})
+    run.display.line(
+        f"step {progress.step} skipped: non-finite {', '.join(record['non_finite'])}; samples: {', '.join(suspects)}"
+    )
+    run.trackers.sync()
+    model = run.accelerator.unwrap_model(task.model)
+    guard.require_hope(model, progress, run.settings.max_skipped, figures, suspects)
+
+
+def finish_epoch(task: Task, run: Run, last_step: int) -> None:
+    """Evaluate, keep the best, decide whether to go on."""
+    progress, settings = run.progress, run.settings
+    at_end = progress.step >= last_step
+    if at_end or (progress.epoch + 1) % settings.evaluate_every == 0:
+        started = time.perf_counter()
+        try:
+            metrics, better = evaluate_and_keep(task, run)
+        except Terminated:
+            save(task, run)
+            raise
+        seconds = time.perf_counter() - started
+        record = {"epoch": progress.epoch, "best": better, **metrics, "seconds": seconds}
+        run.trackers.log("evaluation", progress.step, record)
+        run.display.line(
+            f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
+            f"AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}{'  best so far' if better else ''}"
+        )
+    patient = settings.patience == 0 or progress.epochs_without_gain < settings.patience
+    progress.finished = at_end or not patient
+    progress.epoch += 1
+    progress.step_in_epoch = 0
+
+
+def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
+    """Metrics of the weights to be kept (the averaged ones, if there are any), and whether they are the best so far.
+
+    The best go to `checkpoints/best`. SIGTERM during the evaluation raises `Terminated` with nothing changed.
+    """
+    progress = run.progress
+    with run.average.applied() if run.average else nullcontext():
+        task.model.eval()
+        with run.stop.interrupts():
+            metrics = task.evaluate()
+        better = float(metrics["AP"]) > progress.best_score
+        if better and run.accelerator.is_main_process:
+            task.save_model(run.folder / "checkpoints" / "best")
+    progress.epochs_without_gain = 0 if better else progress.epochs_without_gain + 1
+    if better:
+        progress.best_score, progress.best_epoch = float(metrics["AP"]), progress.epoch
+    return metrics, better
+
+
+def step_record(
+    run: Run, figures: Mapping[str, float], rate: float, group: Sequence[Any], started: float
+) -> dict[str, Any]:
+    """What is logged of a step: every loss by name, and how the step went."""
+    images = sum(len(batch) for batch in group) * run.accelerator.num_processes
+    record: dict[str, Any] = {
+        "epoch": run.progress.epoch,
+        **figures,
+        "lr": rate,
+        "skipped": run.progress.skipped,
+        "images_per_second": images / max(time.perf_counter() - started, 1e-9),
+    }
+    if run.accelerator.device.type == "cuda":
+        record["peak_memory_mb"] = torch.cuda.max_memory_allocated(run.accelerator.device) / 2**20
+    return record
+
+
+def save(task: Task, run: Run) -> None:
+    """Write `checkpoints/last`; the first process does, the others wait for it where they still can."""
+    if run.accelerator.is_main_process:
+        run.progress.log_bytes = run.trackers.sync()
+        model = run.accelerator.unwrap_model(task.model)
+        save_checkpoint(
+            run.folder / "checkpoints" / "last", model, run.optimizer, run.average, run.progress, run.identity
+        )
+    run.accelerator.wait_for_everyone()
+
+
+def set_train_mode(model: nn.Module) -> None:
+    """Training mode for what trains; frozen modules stay in evaluation mode, without dropout."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
+def require_gradients(model: nn.Module) -> None:
+    """Raises TrainingError when a parameter that should train receives no gradient."""
+    missed = guard.parameters_without_gradient(model)
+    if missed:
+        raise TrainingError(f"{len(missed)} trainable parameters receive no gradient, the first is {missed[0]}; freeze them")

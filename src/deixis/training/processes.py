@@ -1,0 +1,45 @@
+"""One process or many, one device or another: what accelerate does for a run, in the words of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = False) -> Accelerator:
+    """The accelerator of this run; `torchrun` has set how many processes there are.
+
+    accelerate keeps one state a Python process and refuses a second precision; a run that follows another in the
+    same process starts from a clean one.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
+
+
+def mean_figures(accelerator: Accelerator, figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars as numbers, averaged over processes: the only wait for the device in a step.
+
+    A NaN or inf in one process makes the mean NaN or inf in all of them.
+    """
+    stacked = torch.stack([figure.detach().float().reshape(()) for figure in figures.values()])
+    if accelerator.num_processes > 1:
+        stacked = accelerator.reduce(stacked, reduction="mean")
+    return dict(zip(figures, stacked.tolist(), strict=True))
+
+
+def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
+    """The items of all processes, in process order."""
+    return list(gather_object(items)) if accelerator.num_processes > 1 else items
+
+
+def seed_step(seed: int, step: int, process_index: int) -> None:
+    """Seed torch for one step, so that its dropout depends on (seed, step, process) and on no history."""
+    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + process_index)

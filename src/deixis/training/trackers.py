@@ -1,0 +1,125 @@
+"""Where a run writes what it measures: metrics.jsonl, TensorBoard, the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from deixis.errors import TrainingError
+
+TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
+
+
+class Trackers:
+    """Writes one line a record to metrics.jsonl and its numbers to TensorBoard.
+
+    Every record has `kind` ("baseline", "step", "skip", "evaluation") and `step`. Non-finite numbers are written as the
+    strings "nan", "inf" and "-inf", so that every line is strict JSON.
+
+    Args:
+        folder: of the run; None writes nothing (processes other than the first).
+        keep_bytes: length of metrics.jsonl at the checkpoint resumed from; what stands after it is done again.
+        step: first step to be written, which TensorBoard's older events are cut at.
+    """
+
+    def __init__(self, folder: Path | None, keep_bytes: int = 0, step: int = 0) -> None:
+        self._file, self._board = None, None
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "metrics.jsonl"
+            path.touch()
+            os.truncate(path, min(keep_bytes, path.stat().st_size))
+            self._file = path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
+
+    def __enter__(self) -> Trackers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file and self._board:
+            self._file.close()
+            self._board.close()
+
+    def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write one record; nested dictionaries stay nested in the file and are joined by `/` in TensorBoard."""
+        if self._file is None or self._board is None:
+            return
+        self._file.write(json.dumps(_strict({"kind": kind, "step": step, **values}), allow_nan=False) + "\n")
+        for name, value in _numbers(values):
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> int:
+        """Flush to disk; the length of metrics.jsonl, in bytes."""
+        if self._file is None or self._board is None:
+            return 0
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._board.flush()
+        return self._file.tell()
+
+
+class Display:
+    """The terminal's side: a bar a step while someone watches, one line an epoch otherwise."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, active: bool = True) -> None:
+        self.console = Console(stderr=False, quiet=not active, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (active and self.console.is_terminal),
+            transient=True,
+        )
+        self._bar = self._bars.add_task("training", total=epochs * steps_per_epoch, note="")
+        self._epochs = epochs
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def step(self, step: int, epoch: int, loss: float) -> None:
+        """Move the bar to `step` steps done."""
+        note = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.3f}"
+        self._bars.update(self._bar, completed=step, note=note)
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, markup=False)
+
+
+def _strict(value: Any) -> Any:
+    """The value with its non-finite floats as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((prefix + name, float(value)))
+    return found
