@@ -134,12 +134,15 @@ class Detector:
             limit: only the first so many images.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, or no object is annotated, so that nothing can be measured.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
         pairs = list(self._run(dataset, batch_size, 100, indices, workers, progress))
         truth, found = [sample for sample, _ in pairs], [detections for _, detections in pairs]
-        return evaluate_detections(truth, found, dataset.vocabulary), found
+        metrics = evaluate_detections(truth, found, dataset.vocabulary)
+        if metrics.boxes == 0:
+            raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
+        return metrics, found
 
     def _run(
         self,
@@ -192,7 +195,7 @@ class Detector:
         return postprocess(outputs, prompts, sizes_hw, max_detections, [sample.image_id for sample in samples])
 
     def _build_prompt(self, names: tuple[str, ...]) -> Prompt:
-        return build_prompt(names, self.bundle.prompt_tokenizer)
+        return build_prompt(names, self.bundle.prompt_tokenizer, self.bundle.model.config.max_text_len)
 
 
 @contextmanager

@@ -50,6 +50,27 @@ class PictureComparison:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """What was measured while a run went on; see `deixis.reporting.log.read_curves`.
+
+    Attributes:
+        steps: the optimiser step of each entry of `losses` and `learning_rates`.
+        losses: every logged loss component, and `loss`, their weighted sum; NaN where a value is missing.
+        learning_rates: by parameter group.
+        epochs: the epoch of each entry of `epoch_metrics`, 0 for before training.
+        epoch_metrics: validation metrics in [0, 1] by name (`AP`, `AP50`, ...).
+        skipped: one line for each optimiser step that was skipped, and why.
+    """
+
+    steps: Sequence[int] = ()
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    learning_rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    epochs: Sequence[int] = ()
+    epoch_metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report of a fine-tuning run shows.
 
@@ -60,14 +81,9 @@ class ReportData:
         before, after: metrics on the validation data; `before` is None where it was not measured.
         policy: the recipe and its settings, as text by name.
         parameters: (part of the model, trainable, all) parameter counts.
-        steps: the optimiser step of each entry of `losses` and `learning_rates`.
-        losses: every logged loss component, and `loss`, their weighted sum.
-        learning_rates: by parameter group.
-        epochs: the epoch of each entry of `epoch_metrics`, 0 for before training.
-        epoch_metrics: validation metrics by name (`AP`, `AP50`, ...).
+        curves: losses, learning rates and metrics over the run.
         pictures: some validation pictures.
         run: time, memory, versions, command, seed and the like, as text by name.
-        skipped: one line for each optimiser step that was skipped, and why.
     """
 
     title: str
@@ -78,14 +94,9 @@ class ReportData:
     after: DetectionMetrics
     policy: Mapping[str, str] = field(default_factory=dict)
     parameters: Sequence[tuple[str, int, int]] = ()
-    steps: Sequence[int] = ()
-    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    learning_rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    epochs: Sequence[int] = ()
-    epoch_metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    curves: Curves = field(default_factory=Curves)
     pictures: Sequence[PictureComparison] = ()
     run: Mapping[str, str] = field(default_factory=dict)
-    skipped: Sequence[str] = ()
 
 
 def dataset_facts(dataset: Dataset) -> DatasetFacts:

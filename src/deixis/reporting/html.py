@@ -12,7 +12,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.reporting import plots
 from deixis.reporting.data import DatasetFacts, ReportData
 from deixis.reporting.markup import bar, columns, escape, key_values, number, section, table
-from deixis.reporting.pictures import PICTURE_THRESHOLD, picture_rows
+from deixis.reporting.pictures import picture_rows
 
 HEADLINE = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "AR100"}
 SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}
@@ -136,11 +136,11 @@ def _before_and_after(report: ReportData) -> str:
 def _curves(report: ReportData) -> str:
     """Validation metrics, learning rates and every loss component."""
     small = [
-        ("Validation, percent", plots.metric_curves(report.epochs, report.epoch_metrics)),
-        ("Learning rate", plots.learning_rate_curves(report.steps, report.learning_rates)),
+        ("Validation, percent", plots.metric_curves(report.curves.epochs, report.curves.epoch_metrics)),
+        ("Learning rate", plots.learning_rate_curves(report.curves.steps, report.curves.learning_rates)),
     ]
     body = columns(*(f'<h3>{title}</h3><div class="plot">{svg}</div>' for title, svg in small if svg))
-    losses = plots.loss_curves(report.steps, report.losses)
+    losses = plots.loss_curves(report.curves.steps, report.curves.losses)
     if losses:
         body += (
             f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">'
@@ -152,9 +152,9 @@ def _curves(report: ReportData) -> str:
 
 def _run(report: ReportData) -> str:
     """How the run went, and what it skipped."""
-    if report.skipped:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in report.skipped)
-        skipped = f"<p>{number(len(report.skipped))} optimiser steps were skipped:</p><ul>{lines}</ul>"
+    if report.curves.skipped:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in report.curves.skipped)
+        skipped = f"<p>{number(len(report.curves.skipped))} optimiser steps were skipped:</p><ul>{lines}</ul>"
     else:
         skipped = "<p>No optimiser step was skipped.</p>"
     return key_values(report.run) + f"<h3>Skipped steps</h3>{skipped}"
@@ -205,6 +205,3 @@ def _sides(facts: DatasetFacts) -> str:
 
 def _image_sizes(facts: DatasetFacts) -> str:
     return " / ".join(f"{width}×{height}" for height, width in facts.image_sizes_hw)
-
-
-__all__ = ["PICTURE_THRESHOLD", "ReportData", "render_report", "write_report"]

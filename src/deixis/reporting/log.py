@@ -1,0 +1,77 @@
+"""The curves of a run, from its `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deixis.errors import DataError
+from deixis.reporting.data import Curves
+
+EPOCH_METRICS = ("AP", "AP50", "AP75")
+
+
+def read_curves(path: Path) -> Curves:
+    """Losses, learning rates, validation metrics and skipped steps of a run.
+
+    Each line of the file is a JSON object with `kind` ("baseline", "step", "skip" or "evaluation") and `step`; steps
+    carry `loss*`, `*_error`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations `epoch`
+    (from 0) and metrics. A last line that a crash cut short is left out.
+
+    Raises:
+        DataError: the file cannot be read or another line is no JSON object.
+    """
+    records = _records(path)
+    steps = [record for record in records if record.get("kind") == "step"]
+    rates = [_by_group(record.get("lr")) for record in steps]
+    evaluations = [record for record in records if record.get("kind") in ("baseline", "evaluation")]
+    return Curves(
+        steps=[int(record["step"]) for record in steps],
+        losses=_columns(steps, _names(steps, _is_loss)),
+        learning_rates=_columns(rates, _names(rates, lambda name: True)),
+        epochs=[0 if record["kind"] == "baseline" else int(record["epoch"]) + 1 for record in evaluations],
+        epoch_metrics=_columns(evaluations, [name for name in EPOCH_METRICS if any(name in r for r in evaluations)]),
+        skipped=[_skip_line(record) for record in records if record.get("kind") == "skip"],
+    )
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); was the run started?") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise DataError(f"{path}: line {number} is no JSON object; remove it") from error
+        records.append(record)
+    return records
+
+
+def _is_loss(name: str) -> bool:
+    return name.startswith("loss") or name.endswith("_error") or name == "grad_norm"
+
+
+def _by_group(rate: Any) -> dict[str, Any]:
+    return dict(rate) if isinstance(rate, Mapping) else {} if rate is None else {"learning rate": rate}
+
+
+def _names(records: Iterable[Mapping[str, Any]], wanted: Any) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record if wanted(name)))
+
+
+def _columns(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[float]]:
+    """Each name's values over the records; NaN where a record lacks it. ("nan" and "inf" may stand as strings.)"""
+    return {name: [float(record.get(name, math.nan)) for record in records] for name in names}
+
+
+def _skip_line(record: Mapping[str, Any]) -> str:
+    culprits, samples = (", ".join(map(str, record.get(key, ()))) for key in ("non_finite", "samples"))
+    return f"step {record.get('step')}: {culprits or 'a value'} not finite; samples: {samples or 'unknown'}"
