@@ -21,8 +21,8 @@ from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
 _HASH_SIDE = 8  # difference hash: 8 x 8 comparisons of neighbouring grey values, 64 bits
-_BAND_BITS = 16
-_NEAR_BITS = 3  # hashes this close share at least one of their four bands, so only bands need be compared
+_BAND_BITS = 8
+_NEAR_BITS = 7  # hashes this close share at least one of their eight bands, so only bands need be compared
 _THUMB_SIDE = 32
 _NEAR_GREY = 8.0  # mean difference of two thumbnails, of 255 grey levels
 _DECODE_SHORT_PX = 64
@@ -61,7 +61,8 @@ def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tu
         group = groups[position]
         (train if len(train) + len(group) <= wanted else validation).extend(group)
     if not train:  # every group is larger than the share asked for: the smallest one has to do
-        train = list(min(groups, key=len))
+        smallest = min(groups, key=len)
+        train = list(smallest)
         validation = [index for index in range(len(dataset)) if index not in train]
     name = getattr(dataset, "name", "data")
     return (
@@ -73,8 +74,8 @@ def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tu
 def duplicate_groups(dataset: Dataset) -> list[list[int]]:
     """Positions of images that are the same or nearly so, one list a group, singles included, in order.
 
-    Two images are near copies when their difference hashes (64 bits) differ in three bits at most and their grey
-    thumbnails by 8 levels in the mean. The second test keeps plain pictures apart, whose hashes say little.
+    Two images are near copies when their difference hashes (64 bits) differ in seven bits at most and their grey
+    thumbnails by 8 levels of 255 in the mean. The second test keeps plain pictures apart, whose hashes say little.
 
     Raises:
         DataError: an image that cannot be read.
@@ -127,5 +128,7 @@ def _duplicate_pairs(looks: Sequence[_Look]) -> Iterator[tuple[int, int]]:
         for place, index in enumerate(members[:-1]):
             others = np.array(members[place + 1 :])
             others = others[np.bitwise_count(hashes[others] ^ hashes[index]) <= _NEAR_BITS]
+            if len(others) == 0:
+                continue
             near = np.abs(thumbs[others] - thumbs[index]).mean((1, 2)) <= _NEAR_GREY
             yield from ((index, int(other)) for other in others[near])
