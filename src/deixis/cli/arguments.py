@@ -1,0 +1,50 @@
+"""Flags and YAML files to options: the only place that knows how a command line is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field, make_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from deixis.recipes.files import read_options
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) -> T:
+    """Options of a command: defaults, then the values of `--config FILE.yaml`, then the flags.
+
+    Prints the help and exits with code 0 for `--help`; prints what is wrong and exits with code 2 for a flag that does
+    not exist or a value that is no number.
+
+    Raises:
+        OptionError: the YAML file has an unknown key or a wrong value.
+    """
+    config = _config_of(arguments)
+    default = kind() if config is None else read_options(kind, config)
+    whole = make_dataclass(
+        "Arguments",
+        [("options", kind, default), ("config", Path | None, field(default=None))],
+        frozen=True,
+    )
+    tyro_options: dict[str, Any] = {
+        "prog": f"deixis {command}",
+        "description": f"{(kind.__doc__ or '').strip()}\n\n{examples.strip()}",
+        "config": (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    }
+    parsed: Any = tyro.cli(whole, args=list(arguments), **tyro_options)
+    options: T = parsed.options
+    return options
+
+
+def _config_of(arguments: Sequence[str]) -> Path | None:
+    """The value of `--config`, if it is there."""
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config="))
+        if argument == "--config" and position + 1 < len(arguments):
+            return Path(arguments[position + 1])
+    return None

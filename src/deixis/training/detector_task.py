@@ -1,0 +1,190 @@
+"""What the loop trains when it trains a detector: batches, losses, and who is to blame for a NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from deixis.data.loading import SampleDataset, epoch_batches, make_loader
+from deixis.data.loading import steps_per_epoch as batches_per_epoch
+from deixis.losses.detection import DetectionCriterion, boxes_per_process
+from deixis.records import Batch
+
+Normalise = Callable[[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]], Float[Tensor, "batch 3 h w"]]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How samples become the batches of steps.
+
+    Attributes:
+        batch_size: samples of one process in one batch.
+        accumulation: batches of one optimiser step.
+        aspect_ratios: width over height of each sample, to batch similar shapes together; None for random batches.
+    """
+
+    dataset: SampleDataset
+    batch_size: int
+    accumulation: int = 1
+    seed: int = 0
+    workers: int = 0
+    aspect_ratios: Sequence[float] | None = None
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Optimiser steps of one epoch."""
+        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
+
+    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[Batch]]:
+        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
+        batches = epoch_batches(
+            len(self.dataset),
+            self.batch_size,
+            epoch,
+            self.seed,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            aspect_ratios=self.aspect_ratios,
+        )[start * self.accumulation :]
+        if not batches:
+            return
+        group: list[Batch] = []
+        for batch in make_loader(self.dataset, batches, self.workers, pin_memory=accelerator.device.type == "cuda"):
+            group.append(batch.to(accelerator.device))
+            if len(group) == self.accumulation:
+                yield group
+                group = []
+        if group:
+            yield group
+
+
+class DetectorTask:
+    """A detector's side of `training.loop.Task`.
+
+    Args:
+        model: as `Accelerator.prepare` returned it.
+        normalise: pixels to the model's input.
+        evaluate, save_model: what the loop calls by these names.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalise: Normalise,
+        criterion: DetectionCriterion,
+        feed: Feed,
+        accelerator: Accelerator,
+        evaluate: Callable[[], Mapping[str, Any]],
+        save_model: Callable[[Path], None],
+    ) -> None:
+        self.model = model
+        self.normalise = normalise
+        self.criterion = criterion
+        self.feed = feed
+        self.accelerator = accelerator
+        self.evaluate = evaluate
+        self.save_model = save_model
+        self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
+
+    def groups(self, epoch: int, start: int) -> Iterator[list[Batch]]:
+        """See `Feed.groups`."""
+        return self.feed.groups(epoch, start, self.accelerator)
+
+    def normaliser(self, group: Sequence[Batch]) -> Tensor:
+        """Boxes of the whole step over the number of processes, at least 1."""
+        boxes = sum(len(target.class_ids) for batch in group for target in batch.targets)
+        return boxes_per_process(boxes, self.accelerator.device)
+
+    def losses(self, batch: Batch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total and every component; all NaN where an output is not finite."""
+        return detection_losses(self.model, self.normalise, self.criterion, batch, normaliser)
+
+    def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
+        """The samples that give a non-finite loss or gradient when they are alone in a batch."""
+        model = self.accelerator.unwrap_model(self.model)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        found = []
+        for batch in group:
+            for index, target in enumerate(batch.targets):
+                total, _ = detection_losses(model, self.normalise, self.criterion, one_sample(batch, index), normaliser)
+                gradients = torch.autograd.grad(total, weights, allow_unused=True)
+                values = [total, *(gradient for gradient in gradients if gradient is not None)]
+                if not all(bool(torch.isfinite(value).all()) for value in values):
+                    found.append(target.source or f"image {target.image_id}")
+        return found
+
+
+def detection_losses(
+    model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, batch: Batch, normaliser: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward and loss of one batch.
+
+    Non-finite outputs cannot be matched, yet every process has to reach its backward pass with the same graph, or
+    the others wait for ever. So they are made finite for the criterion, and the total is made NaN after it.
+    """
+    pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
+    outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask)
+    sound = outputs_are_finite(outputs) and targets_are_finite(batch)
+    if not sound:
+        outputs = made_finite(outputs)
+    targets = batch.targets if sound else with_finite_boxes(batch).targets
+    losses = criterion(outputs, targets, normaliser)
+    total = criterion.total(losses)
+    if not sound:
+        total = total * torch.nan
+        losses = {name: value.detach() * torch.nan for name, value in losses.items()}
+    return total, losses
+
+
+def outputs_are_finite(outputs: Mapping[str, Any]) -> bool:
+    """Whether all boxes, and all logits of valid tokens, are finite.
+
+    It waits for the device, where the matcher would have waited a moment later.
+    """
+    valid = outputs["text_token_mask"][:, None]
+    layers = [outputs, *outputs.get("aux_outputs", ()), *([outputs["enc_outputs"]] if "enc_outputs" in outputs else [])]
+    sound = [layer["pred_boxes"].isfinite().all() & (layer["pred_logits"].isfinite() | ~valid).all() for layer in layers]
+    return bool(torch.stack(sound).all())
+
+
+def targets_are_finite(batch: Batch) -> bool:
+    """Whether all boxes of a batch's targets are finite."""
+    return all(bool(target.boxes_cxcywh_norm.isfinite().all()) for target in batch.targets)
+
+
+def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The same outputs, still part of the graph, with 0 in place of NaN and inf."""
+
+    def clean(layer: Mapping[str, Any]) -> dict[str, Any]:
+        return {**layer, **{k: layer[k].nan_to_num(0.0, 0.0, 0.0) for k in ("pred_logits", "pred_boxes")}}
+
+    cleaned = clean(outputs)
+    if "aux_outputs" in outputs:
+        cleaned["aux_outputs"] = [clean(layer) for layer in outputs["aux_outputs"]]
+    if "enc_outputs" in outputs:
+        cleaned["enc_outputs"] = clean(outputs["enc_outputs"])
+    return cleaned
+
+
+def with_finite_boxes(batch: Batch) -> Batch:
+    """The batch with 0 in place of non-finite target boxes."""
+    targets = tuple(replace(t, boxes_cxcywh_norm=t.boxes_cxcywh_norm.nan_to_num(0.0, 0.0, 0.0)) for t in batch.targets)
+    return replace(batch, targets=targets)
+
+
+def one_sample(batch: Batch, index: int) -> Batch:
+    """One sample of a batch, with the batch's padding."""
+    at = slice(index, index + 1)
+    return Batch(
+        batch.pixels_u8[at],
+        batch.pixel_mask[at],
+        batch.input_ids[at],
+        batch.attention_mask[at],
+        batch.targets[at],
+    )
