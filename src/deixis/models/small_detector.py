@@ -14,7 +14,7 @@ from transformers import BertConfig, MMGroundingDinoConfig, PreTrainedTokenizerF
 
 SPECIAL_TOKEN_IDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 FIRST_ASCII_ID = 999  # of '!'; BERT's uncased vocabulary lists printable ASCII less A-Z from here
-IMAGE_SIZE = (160, 224)  # shortest and longest side, in pixels, that the small detector sees by default
+IMAGE_SIZE = (128, 213)  # shortest and longest side, in pixels, that the small detector sees by default
 
 
 def small_vocabulary(words: Sequence[str]) -> dict[str, int]:

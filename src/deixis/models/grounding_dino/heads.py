@@ -57,7 +57,8 @@ def _dot(
 ) -> Float[Tensor, "batch queries tokens"]:
     precision = torch.promote_types(hidden.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        return torch.bmm(hidden.to(precision), text.to(precision).transpose(1, 2))
+        out: Tensor = torch.bmm(hidden.to(precision), text.to(precision).transpose(1, 2))
+    return out
 
 
 def refine_boxes(
@@ -72,4 +73,5 @@ def pad_logits(
 ) -> Float[Tensor, "batch queries {length}"]:
     """Minus infinity on padded tokens and from the last token to `length`."""
     masked = logits.masked_fill(~token_mask[:, None], -torch.inf)
-    return nn.functional.pad(masked, (0, length - logits.shape[-1]), value=-torch.inf)
+    padded: Tensor = nn.functional.pad(masked, (0, length - logits.shape[-1]), value=-torch.inf)
+    return padded

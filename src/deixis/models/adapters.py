@@ -1,0 +1,161 @@
+"""LoRA adapters (arXiv 2106.09685) on the detector, in PEFT's own files.
+
+The detector's modules are called as in transformers, so an adapter trained here is loaded there by
+`PeftModel.from_pretrained(GroundingDinoForObjectDetection..., folder)`, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deixis.errors import ModelError, OptionError
+
+_LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
+TARGETS = {
+    "encoder": rf"model\.encoder\..*\.{_LAYERS}",
+    "decoder": rf"model\.decoder\.layers\..*\.{_LAYERS}",
+    "backbone": r"model\.backbone\..*\.(query|key|value|q_proj|k_proj|v_proj|o_proj|dense|fc1|fc2)",
+    "text": r"model\.text_backbone\.encoder\..*\.(query|key|value|dense)",
+}
+"""Part of the detector to the linear layers that get an adapter there, as a regular expression on module names."""
+
+CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+ADAPTER = "default"
+
+
+def add_lora(
+    model: nn.Module,
+    rank: int = 16,
+    alpha: float = 32,
+    dropout: float = 0.0,
+    targets: Sequence[str] = ("encoder", "decoder"),
+) -> None:
+    """Put adapters on the model's linear layers, in place; only they train from now on.
+
+    At first they change nothing: each adds `alpha / rank * B A` to a weight, and B is zero.
+
+    Args:
+        targets: parts of the detector, keys of `TARGETS`.
+
+    Raises:
+        OptionError: an unknown target, or a rank below 1.
+        ModelError: the model carries adapters already.
+    """
+    if not targets or not set(targets) <= TARGETS.keys():
+        raise OptionError(f"LoRA targets must be some of {list(TARGETS)}, got {list(targets)}")
+    if rank < 1:
+        raise OptionError(f"the LoRA rank must be at least 1, got {rank}")
+    pattern = "|".join(f"(?:{TARGETS[target]})" for target in targets)
+    _inject(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern, bias="none"))
+
+
+def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
+    """Write the adapters alone: `adapter_config.json` and `adapter_model.safetensors`.
+
+    Args:
+        base: the folder or hub id of the model that they belong on.
+
+    Raises:
+        ModelError: there are none, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    config = _config_of(model)
+    if config is None:
+        raise ModelError(f"{folder}: the model carries no adapters to save; save the whole model instead")
+    tensors = {PREFIX + _plain(name): tensor.cpu().contiguous() for name, tensor in _adapter_tensors(model).items()}
+    config.base_model_name_or_path = base or None
+    config.inference_mode = True
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        config.save_pretrained(aside)
+        save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, CONFIG):
+            (aside / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot be written ({error}); choose another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_adapter(model: nn.Module, folder: str | Path) -> None:
+    """Put saved adapters on the model, in place; only they train from now on.
+
+    Raises:
+        ModelError: no adapter there, one for another model (every missing and unexpected tensor is listed), or the
+            model carries adapters already.
+    """
+    folder = Path(folder)
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+        saved = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise ModelError(f"{folder}: no LoRA adapter can be read ({' '.join(str(error).split())[:200]})") from error
+    config.inference_mode = False
+    try:
+        _inject(model, config)
+    except ValueError as error:  # PEFT found no module that the adapter names
+        raise ModelError(f"{folder}: an adapter for another model ({str(error)[:200]})") from error
+    own = {PREFIX + _plain(name): tensor for name, tensor in _adapter_tensors(model).items()}
+    faults = [f"missing {name}" for name in sorted(own.keys() - saved.keys())]
+    faults += [f"unexpected {name}" for name in sorted(saved.keys() - own.keys())]
+    faults += [
+        f"{name} has shape {tuple(saved[name].shape)}, the model wants {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & saved.keys())
+        if own[name].shape != saved[name].shape
+    ]
+    if faults:
+        merge(model, keep=False)
+        raise ModelError(f"{folder}: the adapter does not fit the model ({len(faults)} faults): {'; '.join(faults)}")
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+
+
+def merge(model: nn.Module, keep: bool = True) -> None:
+    """Take the adapters off, in place, their changes added to the weights (or, without `keep`, dropped).
+
+    The weights stay frozen. A model without adapters is left alone.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            if keep:
+                module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+
+
+def _inject(model: nn.Module, config: Any) -> None:
+    if _config_of(model) is not None:
+        raise ModelError("the model carries adapters already; merge them first")
+    # PEFT takes a model whose config has a model_type for a class of transformers' own, and asks it for more.
+    model_config = model.__dict__.pop("config", None)
+    try:
+        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    finally:
+        if model_config is not None:
+            model.__dict__["config"] = model_config
+    model.__dict__["peft_config"] = {ADAPTER: config}
+
+
+def _config_of(model: nn.Module) -> Any:
+    return model.__dict__.get("peft_config", {}).get(ADAPTER)
+
+
+def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if ".lora_" in name}
+
+
+def _plain(name: str) -> str:
+    return name.replace(f".{ADAPTER}.", ".")

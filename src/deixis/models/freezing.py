@@ -1,0 +1,72 @@
+"""Which part of the detector a parameter belongs to, which parts train, and the table that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import nn
+
+from deixis.errors import OptionError
+
+PART_OF_PREFIX = {
+    "model.backbone.": "backbone",
+    "model.text_backbone.": "text",
+    "model.input_proj_vision.": "projections",
+    "model.text_projection.": "projections",
+    "model.level_embed": "projections",
+    "model.encoder.": "encoder",
+    "model.query_position_embeddings.": "queries",
+    "model.decoder.": "decoder",
+    "model.enc_output": "heads",
+    "model.encoder_output_": "heads",
+    "bbox_embed.": "heads",
+    "class_embed.": "heads",
+}
+PARTS = tuple(dict.fromkeys(PART_OF_PREFIX.values()))
+"""backbone, text, projections, encoder, queries, decoder, heads."""
+
+
+class PartCount(NamedTuple):
+    """How many numbers of a part train."""
+
+    part: str
+    trainable: int
+    total: int
+
+
+def part_of(name: str) -> str:
+    """The part a parameter of `GroundingDino` belongs to, with or without adapters.
+
+    >>> part_of("model.enc_output_norm.weight")
+    'heads'
+    """
+    for prefix, part in PART_OF_PREFIX.items():
+        if name.startswith(prefix):
+            return part
+    raise KeyError(f"{name} belongs to no part of the detector")
+
+
+def freeze(model: nn.Module, parts: Iterable[str]) -> None:
+    """Exclude parts from training; a part frozen in full also runs without a graph, dropout and drop path.
+
+    Raises:
+        OptionError: an unknown part.
+    """
+    frozen = set(parts)
+    if unknown := sorted(frozen - set(PARTS)):
+        raise OptionError(f"the detector has no part {unknown}; its parts are {list(PARTS)}")
+    for name, parameter in model.named_parameters():
+        if part_of(name) in frozen:
+            parameter.requires_grad_(False)
+
+
+def parameter_table(model: nn.Module) -> list[PartCount]:
+    """Trainable and total parameters of every part, in the order of the network. A shared parameter counts once."""
+    trainable = dict.fromkeys(PARTS, 0)
+    total = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        total[part] += parameter.numel()
+        trainable[part] += parameter.numel() if parameter.requires_grad else 0
+    return [PartCount(part, trainable[part], total[part]) for part in PARTS]
