@@ -79,7 +79,7 @@ def boxes_per_process(count: int, device: torch.device) -> Float[Tensor, ""]:
     DDP averages gradients over processes; with this divisor the average equals one process on the joined batch.
     All processes have to call it. It does not wait for the device.
     """
-    total = torch.tensor(float(count), device=device)
+    total = torch.full((), float(count), device=device)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(total)
         total = total / dist.get_world_size()
@@ -93,7 +93,7 @@ class DetectionCriterion:
     and `_enc` the encoder's proposals: 21 for six layers. `class_error` is a percentage, for the log, of weight 0.
 
     Raises:
-        OptionError: a weight is negative or `encoder_loss` is unknown.
+        OptionError: a weight is negative.
     """
 
     def __init__(
@@ -110,8 +110,6 @@ class DetectionCriterion:
     ) -> None:
         if min(weight_class, weight_l1, weight_giou) < 0:
             raise OptionError(f"loss weights must not be negative, got {weight_class}, {weight_l1}, {weight_giou}")
-        if encoder_loss not in ("token", "objectness"):
-            raise OptionError(f"encoder_loss must be token or objectness, got {encoder_loss!r}")
         self.matcher, self.alpha, self.gamma, self.encoder_loss = matcher, alpha, gamma, encoder_loss
         weights = {"loss_ce": weight_class, "loss_bbox": weight_l1, "loss_giou": weight_giou}
         suffixes = ["", *(f"_{layer}" for layer in range(decoder_layers - 1)), "_enc"]
@@ -154,6 +152,10 @@ class DetectionCriterion:
         token_mask = _valid_tokens(outputs, packed)
         layers: dict[str, Mapping[str, Tensor]]
         layers = {"": outputs, **{f"_{index}": aux for index, aux in enumerate(outputs.get("aux_outputs", ()))}}
+        if unknown := [suffix for suffix in layers if "loss_ce" + suffix not in self.weight_dict]:
+            raise TrainingError(
+                f"outputs have {len(layers)} decoder layers, the criterion was built for {len(layers) - len(unknown)}"
+            )
         encoder = {"_enc": outputs["enc_outputs"]} if outputs.get("enc_outputs") else {}
         if self.encoder_loss == "token":
             layers |= encoder

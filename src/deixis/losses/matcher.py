@@ -46,7 +46,7 @@ class HungarianMatcher:
       (MM-Grounding-DINO).
 
     Raises:
-        OptionError: a weight is negative, all are zero, or the class cost is unknown.
+        OptionError: a weight is negative or all are zero.
     """
 
     def __init__(
@@ -62,8 +62,6 @@ class HungarianMatcher:
             raise OptionError(
                 f"matching costs must not be negative nor all zero, got {cost_class}, {cost_l1}, {cost_giou}"
             )
-        if class_cost not in ("class_tokens", "all_tokens"):
-            raise OptionError(f"class_cost must be class_tokens or all_tokens, got {class_cost!r}")
         self.cost_class, self.cost_l1, self.cost_giou = cost_class, cost_l1, cost_giou
         self.alpha, self.gamma, self.class_cost = alpha, gamma, class_cost
 
