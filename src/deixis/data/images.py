@@ -22,6 +22,7 @@ from deixis.records import Sample
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 _ORIENTATION_TAG = 0x0112
+_TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG = 0x0100, 0x0101
 _SWAPS_AXES = frozenset({5, 6, 7, 8})
 # What Pillow's decoders raise on damaged files; OSError covers missing, unidentified and truncated ones.
 _DECODER_ERRORS = (
@@ -71,6 +72,11 @@ def image_sizes_hw(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]]:
         with Image.open(path) as image:
             stored_hw = (image.height, image.width)
             orientation = _orientation(image)
+            if image.format == "TIFF":  # Pillow decodes these upright only
+                tags = image.tag_v2  # type: ignore[attr-defined]
+                height, width = int(tags[_TIFF_HEIGHT_TAG]), int(tags[_TIFF_WIDTH_TAG])
+                stored_hw = (width, height) if orientation in _SWAPS_AXES else (height, width)
+                orientation = 1
     except _DECODER_ERRORS as error:
         raise _unreadable(path, error) from error
     return (stored_hw[::-1] if orientation in _SWAPS_AXES else stored_hw), stored_hw
