@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def _by_group(rate: Any) -> dict[str, Any]:
     return dict(rate) if isinstance(rate, Mapping) else {} if rate is None else {"learning rate": rate}
 
 
-def _names(records: Iterable[Mapping[str, Any]], wanted: Any) -> list[str]:
+def _names(records: Iterable[Mapping[str, Any]], wanted: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record if wanted(name)))
 
 
