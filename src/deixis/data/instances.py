@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from deixis.records import Instances, Rle
 
 _Bitmap = UInt8[np.ndarray, "h w"]
+_Changed = UInt8[np.ndarray, "new_h new_w"]
 
 
 def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Instances:
@@ -21,7 +22,7 @@ def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple
         return instances
     ratio_y, ratio_x = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
 
-    def resized(bitmap: _Bitmap) -> _Bitmap:
+    def resized(bitmap: _Bitmap) -> _Changed:
         return np.asarray(cv2.resize(bitmap, (to_hw[1], to_hw[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
 
     return replace(
@@ -75,7 +76,7 @@ def _sides(boxes_xyxy_px: np.ndarray) -> np.ndarray:
     return sides
 
 
-def _map_masks(instances: Instances, change: Callable[[_Bitmap], _Bitmap]) -> tuple[Rle, ...] | None:
+def _map_masks(instances: Instances, change: Callable[[_Bitmap], _Changed]) -> tuple[Rle, ...] | None:
     if instances.masks_rle is None:
         return None
     bitmaps = (change(coco_mask.decode(rle)) for rle in instances.masks_rle)
