@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from deixis.errors import OptionError
 
-LOSS_PRESETS = ("auto", "grounding_dino", "mm_grounding_dino")
+PARTS = ("backbone", "text", "projections", "encoder", "queries", "decoder", "heads")
+LORA_TARGETS = ("encoder", "decoder", "backbone", "text")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DetectTrainOptions:
     text_lr_factor: float | None = None
     """Learning rate of the text encoder over the full one; 0 freezes it."""
     freeze: tuple[str, ...] = ()
-    """More parts to freeze: backbone, text, encoder, decoder, heads."""
+    """More parts to freeze: backbone, text, projections, encoder, queries, decoder, heads."""
     weight_decay: float = 1e-4
     """AdamW's weight decay; norms, biases and absolute position tables are spared."""
     schedule: Literal["step", "cosine"] = "step"
@@ -65,7 +66,7 @@ class DetectTrainOptions:
     """Steps of linear warm-up; a twentieth of the run, 500 at most, if not given."""
     clip_norm: float = 0.1
     """Largest norm of the whole gradient; larger ones are scaled down to it."""
-    ema_decay: float = 0.0
+    ema_decay: float | None = None
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 is none."""
     early_stopping_patience: int = 0
     """Stop after so many epochs without a better AP; 0 never stops early."""
@@ -78,6 +79,8 @@ class DetectTrainOptions:
     """Scale of the adapters: they act at alpha over rank."""
     lora_dropout: float = 0.0
     """Dropout before the adapters."""
+    lora_targets: tuple[str, ...] = ("encoder", "decoder")
+    """Parts that get adapters: encoder, decoder, backbone, text."""
 
     loss_preset: Literal["auto", "grounding_dino", "mm_grounding_dino"] = "auto"
     """Matching costs and loss weights; "auto" takes those of the model's own flavour."""
@@ -132,10 +135,14 @@ class DetectTrainOptions:
     """Go on from checkpoints/last when there is one, start anew otherwise."""
     overwrite: bool = False
     """Replace a run of the same name."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
     save_interval: int = 0
     """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
     log_interval: int = 1
     """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
+    report: bool = True
+    """Write report.html at the end."""
     report_images: int = 8
     """Validation images drawn in the report, before and after."""
     max_skipped: int = 5
@@ -148,7 +155,14 @@ class DetectTrainOptions:
         _require(bool(self.data), "data", self.data, "the training annotations, as in --data labels.json")
         _require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
         _require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
-        for name in ("batch_size", "gradient_accumulation_steps", "log_interval", "lora_rank", "max_skipped"):
+        for name in (
+            "batch_size",
+            "gradient_accumulation_steps",
+            "log_interval",
+            "lora_rank",
+            "max_skipped",
+            "evaluate_every",
+        ):
             _at_least(self, name, 1)
         for name in ("epochs", "max_steps", "eval_batch_size"):
             _at_least(self, name, 1)
@@ -166,12 +180,19 @@ class DetectTrainOptions:
             _require(0 <= value <= 1, name, value, "a number from 0 to 1")
         for name in ("ema_decay", "lora_dropout"):
             value = getattr(self, name)
-            _require(0 <= value < 1, name, value, "a number from 0 to under 1")
+            _require(value is None or 0 <= value < 1, name, value, "a number from 0 to under 1")
+        _require(set(self.freeze) <= set(PARTS), "freeze", self.freeze, f"some of {', '.join(PARTS)}")
+        targets = set(self.lora_targets)
+        _require(
+            bool(targets) and targets <= set(LORA_TARGETS), "lora_targets", self.lora_targets, ", ".join(LORA_TARGETS)
+        )
         if self.image_size is not None:
             short_px, long_px = self.image_size
             _require(32 <= short_px <= long_px, "image_size", self.image_size, "32 <= shorter side <= longest side")
         chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
-        _require(len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite")
+        _require(
+            len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite"
+        )
 
 
 @dataclass(frozen=True)

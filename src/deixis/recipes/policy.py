@@ -6,7 +6,7 @@
     over 10,000       large    x 1.0         x 0.1     1e-4    12
     (by name only)    scratch  x 1.0         x 1.0     4e-4    20
 
-`scratch` trains everything from random weights, without a baseline, and keeps a moving average.
+`scratch` trains everything from random weights, without a baseline or a report, and keeps a moving average.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.options import PARTS, DetectTrainOptions
 
 T = TypeVar("T")
 RecipeName = Literal["small", "medium", "large", "scratch"]
@@ -28,13 +28,14 @@ class Recipe:
     text_lr_factor: float
     learning_rate: float
     epochs: int
+    ema_decay: float = 0.0
 
 
 RECIPES: dict[RecipeName, Recipe] = {
     "small": Recipe(backbone_lr_factor=0.0, text_lr_factor=0.0, learning_rate=1e-4, epochs=20),
     "medium": Recipe(backbone_lr_factor=0.1, text_lr_factor=0.0, learning_rate=1e-4, epochs=12),
     "large": Recipe(backbone_lr_factor=1.0, text_lr_factor=0.1, learning_rate=1e-4, epochs=12),
-    "scratch": Recipe(backbone_lr_factor=1.0, text_lr_factor=1.0, learning_rate=4e-4, epochs=20),
+    "scratch": Recipe(backbone_lr_factor=1.0, text_lr_factor=1.0, learning_rate=4e-4, epochs=20, ema_decay=0.999),
 }
 
 
@@ -60,20 +61,20 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
         learning_rate=_given(options.learning_rate, recipe.learning_rate),
         backbone_lr_factor=_given(options.backbone_lr_factor, recipe.backbone_lr_factor),
         text_lr_factor=_given(options.text_lr_factor, recipe.text_lr_factor),
+        ema_decay=_given(options.ema_decay, recipe.ema_decay),
         eval_batch_size=_given(options.eval_batch_size, options.batch_size),
         baseline=options.baseline and name != "scratch",
+        report=options.report and name != "scratch",
     )
 
 
 def learning_rates(options: DetectTrainOptions) -> dict[str, float]:
     """Learning rate of each part of the model, from resolved options; 0 means frozen."""
     full = options.learning_rate or 0.0
-    rates = dict.fromkeys(("encoder", "decoder", "heads"), full)
-    rates |= {
-        "backbone": full * (options.backbone_lr_factor or 0.0),
-        "text": full * (options.text_lr_factor or 0.0),
-    }
-    return {part: 0.0 if part in options.freeze else rate for part, rate in rates.items()}
+    if options.lora:
+        return {part: full if part in options.lora_targets else 0.0 for part in PARTS}
+    factors = {"backbone": options.backbone_lr_factor or 0.0, "text": options.text_lr_factor or 0.0}
+    return {part: 0.0 if part in options.freeze else full * factors.get(part, 1.0) for part in PARTS}
 
 
 def warmup_steps(options: DetectTrainOptions, total_steps: int) -> int:

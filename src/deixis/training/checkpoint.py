@@ -1,8 +1,8 @@
 """Checkpoints that survive a crash: written aside, flushed to disk, renamed into place.
 
-    checkpoints/last/model.safetensors   every weight of the model
-    checkpoints/last/training.pt         optimiser, moving average, random states (tensors and numbers only)
-    checkpoints/last/state.json          position in the run, best score, resolved options, versions
+checkpoints/last/model.safetensors   every weight of the model
+checkpoints/last/training.pt         optimiser, moving average, random states (tensors and numbers only)
+checkpoints/last/state.json          position in the run, best score, resolved options, versions
 """
 
 from __future__ import annotations

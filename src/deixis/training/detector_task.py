@@ -149,7 +149,9 @@ def outputs_are_finite(outputs: Mapping[str, Any]) -> bool:
     """
     valid = outputs["text_token_mask"][:, None]
     layers = [outputs, *outputs.get("aux_outputs", ()), *([outputs["enc_outputs"]] if "enc_outputs" in outputs else [])]
-    sound = [layer["pred_boxes"].isfinite().all() & (layer["pred_logits"].isfinite() | ~valid).all() for layer in layers]
+    sound = [
+        layer["pred_boxes"].isfinite().all() & (layer["pred_logits"].isfinite() | ~valid).all() for layer in layers
+    ]
     return bool(torch.stack(sound).all())
 
 

@@ -35,7 +35,9 @@ def require_hope(
         TrainingError: says which figures were not finite, in which step, and on which samples.
     """
     broken = non_finite_weights(model)
-    where = f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no one sample'}"
+    where = (
+        f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no one sample'}"
+    )
     if broken:
         raise TrainingError(
             f"{where}; {len(broken)} weights are NaN or inf themselves, the first is {broken[0]}: "

@@ -108,11 +108,11 @@ def train(task: Task, run: Run) -> Progress:
     progress, settings = run.progress, run.settings
     last_step = settings.total_steps(task.steps_per_epoch)
     while not progress.finished:
-        set_train_mode(task.model)
+        task.model.train()
         for group in task.groups(progress.epoch, progress.step_in_epoch):
             started = time.perf_counter()
             seed_step(settings.seed, progress.step, run.accelerator.process_index)
-            rate = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
+            rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
             normaliser = task.normaliser(group)
             losses = accumulate_gradients(task, run.accelerator, group, normaliser)
             if progress.updates == 0:
@@ -130,7 +130,7 @@ def train(task: Task, run: Run) -> Progress:
                 progress.updates += 1
                 progress.skipped_in_a_row = 0
                 if progress.step % settings.log_interval == 0:
-                    run.trackers.log("step", progress.step, step_record(run, figures, rate, group, started))
+                    run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
             else:
                 skip_step(task, run, group, normaliser, figures)
             run.optimizer.zero_grad(set_to_none=True)
@@ -233,14 +233,14 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
 
 
 def step_record(
-    run: Run, figures: Mapping[str, float], rate: float, group: Sequence[Any], started: float
+    run: Run, figures: Mapping[str, float], rates: Mapping[str, float], group: Sequence[Any], started: float
 ) -> dict[str, Any]:
     """What is logged of a step: every loss by name, and how the step went."""
     images = sum(len(batch) for batch in group) * run.accelerator.num_processes
     record: dict[str, Any] = {
         "epoch": run.progress.epoch,
         **figures,
-        "lr": rate,
+        "lr": rates,
         "skipped": run.progress.skipped,
         "images_per_second": images / max(time.perf_counter() - started, 1e-9),
     }
@@ -260,17 +260,10 @@ def save(task: Task, run: Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def set_train_mode(model: nn.Module) -> None:
-    """Training mode for what trains; frozen modules stay in evaluation mode, without dropout."""
-    model.train()
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
-
-
 def require_gradients(model: nn.Module) -> None:
     """Raises TrainingError when a parameter that should train receives no gradient."""
     missed = guard.parameters_without_gradient(model)
     if missed:
-        raise TrainingError(f"{len(missed)} trainable parameters receive no gradient, the first is {missed[0]}; freeze them")
+        raise TrainingError(
+            f"{len(missed)} trainable parameters receive no gradient, the first is {missed[0]}; freeze them"
+        )

@@ -66,12 +66,12 @@ def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(plain)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
     """Set every group's rate to `factor` times its full one.
 
     Returns:
-        The highest rate set, for the log.
+        The rate of each part, for the log.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["full_lr"] * factor
-    return float(max(group["lr"] for group in optimizer.param_groups))
+    return {group["name"].split("/")[0]: float(group["lr"]) for group in optimizer.param_groups}

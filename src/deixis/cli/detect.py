@@ -1,0 +1,81 @@
+"""`deixis detect train | eval | predict`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from deixis.cli.arguments import parse
+from deixis.recipes.options import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+
+TRAIN_EXAMPLES = """
+Examples:
+  deixis detect train --data labels.json --images photos/ --model IDEA-Research/grounding-dino-tiny
+  deixis detect train --data annotations/ --images images/ --lora --experiment-name raccoons
+  deixis detect train --config run.yaml --epochs 5          values from a file, a flag on top
+  deixis detect train --config runs/raccoons/config.yaml --resume
+  deixis detect train --config run.yaml --gpus 4            or: torchrun ... -m deixis detect train ...
+
+Without --val-data a fifth of the training data is held out. Results go to OUTPUT/EXPERIMENT_NAME: checkpoints/best,
+checkpoints/last, teachers/, metrics.jsonl, config.yaml, tensorboard/, report.html. Exit codes: 0 done, 2 an error told in
+one line, 130 interrupted, 143 stopped by SIGTERM after saving checkpoints/last.
+"""
+
+EVAL_EXAMPLES = """
+Examples:
+  deixis detect eval --model runs/raccoons/teachers/grounding_dino --data labels.json --images photos/
+  deixis detect eval --data "scenes:split=unseen_pairs,count=100,seed=3"
+"""
+
+PREDICT_EXAMPLES = """
+Examples:
+  deixis detect predict --images photos/ --names raccoon "traffic light" --model runs/raccoons/checkpoints/best
+  deixis detect predict --images a.jpg b.jpg --names star --threshold 0.5 --output found/
+"""
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Fine-tune a detector; with several GPUs, through torchrun."""
+    options = parse(DetectTrainOptions, arguments, "detect train", TRAIN_EXAMPLES)
+    options.check()
+    from deixis.recipes.devices import require_gpus
+    from deixis.recipes.finetune_detector import finetune
+    from deixis.training.signals import EXIT_TERMINATED, Terminated
+
+    if options.gpus is not None and "LOCAL_RANK" not in os.environ:
+        require_gpus(options.gpus)
+        if options.gpus > 1:
+            relaunch(options.gpus, ["detect", "train", *arguments])
+    try:
+        finetune(options)
+    except Terminated:
+        print("deixis: stopped by SIGTERM; go on with --resume", file=sys.stderr)
+        return EXIT_TERMINATED
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Measure a detector."""
+    options = parse(DetectEvalOptions, arguments, "detect eval", EVAL_EXAMPLES)
+    options.check()
+    from deixis.recipes.evaluate_detector import evaluate_detector
+
+    evaluate_detector(options)
+    return 0
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Find named things in pictures."""
+    options = parse(DetectPredictOptions, arguments, "detect predict", PREDICT_EXAMPLES)
+    options.check()
+    from deixis.recipes.predict_detector import predict_detector
+
+    predict_detector(options)
+    return 0
+
+
+def relaunch(processes: int, arguments: Sequence[str]) -> None:
+    """Become torchrun, which starts this same command in so many processes."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    os.execv(sys.executable, [sys.executable, *torchrun, "-m", "deixis", *arguments])

@@ -1,0 +1,89 @@
+"""What a detector run reads: training and validation data, and the prompts and transforms of each."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deixis.data.loading import SampleDataset
+from deixis.data.prompts import PromptTokenizer, build_prompt
+from deixis.data.readers import read_dataset
+from deixis.data.split import split_by_group
+from deixis.data.transforms import train_transform
+from deixis.errors import DataError
+from deixis.recipes.options import DetectTrainOptions
+from deixis.records import Dataset, Prompt, Sample, SampleList
+from deixis.training.detector_task import Feed
+
+VALIDATION_SHARE = 0.2
+SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same images
+MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
+
+
+def read_training_data(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
+    """(training, validation) data.
+
+    Raises:
+        DataError: they cannot be read, are empty, or the validation data has no object.
+    """
+    training = read_dataset(options.data, options.images, options.format)
+    if options.val_data:
+        validation = read_dataset(options.val_data, options.val_images, options.format)
+    else:
+        training, validation = split_by_group(training, 1 - VALIDATION_SHARE, SPLIT_SEED)
+    if not any(len(validation[i].instances) for i in range(len(validation))):
+        raise DataError(
+            f"{options.val_data or options.data}: the validation data has no object; nothing can be measured"
+        )
+    return training, validation
+
+
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """The prompt of a training sample: its vocabulary, in a new order each time if `shuffle`."""
+
+    tokenizer: PromptTokenizer
+    max_text_len: int
+    shuffle: bool
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Prompt:
+        names = sample.vocabulary.names
+        if self.shuffle:
+            names = tuple(names[i] for i in generator.permutation(len(names)))
+        return build_prompt(names, self.tokenizer, self.max_text_len)
+
+
+def training_feed(
+    training: Dataset, options: DetectTrainOptions, prompts: TrainingPrompts, image_size: tuple[int, int]
+) -> Feed:
+    """Augmented, prompted, batched training data. Its first prompt is built here, to fail early if names do not fit."""
+    short_px, long_px = image_size
+    sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
+    transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
+    build_prompt(training[0].vocabulary.names, prompts.tokenizer, prompts.max_text_len)
+    dataset = SampleDataset(training, transform, prompts, options.seed, decode_short_px=2 * short_px)
+    ratios = None
+    if lies_in_files(training):
+        ratios = [s.size_hw[1] / s.size_hw[0] for s in (training[i] for i in range(len(training)))]
+    return Feed(dataset, options.batch_size, options.gradient_accumulation_steps, options.seed, options.workers, ratios)
+
+
+def lies_in_files(dataset: Dataset) -> bool:
+    """Whether reading a sample is cheap: its image stays on disk."""
+    return isinstance(dataset, SampleList) or isinstance(dataset[0].image, Path)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short text that is the same for the same annotations of the same images, in the same order."""
+    if not lies_in_files(dataset):
+        return f"{getattr(dataset, 'name', 'data')} ({len(dataset)} images)"
+    digest = hashlib.sha256(repr(dataset.vocabulary.names).encode())
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        image = sample.image.name if isinstance(sample.image, Path) else ""
+        digest.update(repr((image, sample.size_hw, sample.instances.class_ids.tolist())).encode())
+        digest.update(np.ascontiguousarray(sample.instances.boxes_xyxy_px).tobytes())
+    return f"{len(dataset)} images, {digest.hexdigest()[:12]}"

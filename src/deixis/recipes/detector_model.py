@@ -1,0 +1,93 @@
+"""What a detector run starts from and writes: whole models and adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from deixis.errors import ModelError
+from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
+from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
+from deixis.models.builtin import resolve_model
+from deixis.models.freezing import freeze
+from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
+from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.policy import learning_rates
+from deixis.training.checkpoint import recover, replacing_folder
+
+
+def load_bundle(source: str | Path) -> GroundingDinoBundle:
+    """A detector from "builtin", a folder, a hub id, or a folder with an adapter, which is merged into its base.
+
+    Raises:
+        ModelError: nothing there that can be used.
+    """
+    folder = Path(source)
+    if folder.parent.is_dir():
+        recover(folder)
+    if not (folder / "adapter_config.json").is_file():
+        return load_grounding_dino(resolve_model(source))
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}/adapter_config.json: names no base model ({error!r})") from error
+    if not base:
+        raise ModelError(f"{folder}/adapter_config.json: names no base model; merge the adapter yourself")
+    bundle = load_grounding_dino(resolve_model(base))
+    load_adapter(bundle.model, folder)
+    merge(bundle.model)
+    return replace(bundle, source=str(folder))
+
+
+def prepare_model(options: DetectTrainOptions) -> GroundingDinoBundle:
+    """The detector that a run trains, by its resolved options: parts frozen or adapters added."""
+    bundle = load_bundle(options.model)
+    if options.image_size is not None:
+        bundle = replace(bundle, image_size=options.image_size)
+    if options.lora:
+        add_lora(bundle.model, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+    else:
+        freeze(bundle.model, [part for part, rate in learning_rates(options).items() if rate == 0])
+    bundle.model.gradient_checkpointing = options.gradient_checkpointing
+    return bundle
+
+
+def make_criterion(options: DetectTrainOptions, bundle: GroundingDinoBundle) -> DetectionCriterion:
+    """The preset of the model's flavour, or the one chosen, with the user's own weights in place of its."""
+    flavour = bundle.model.config.model_type.replace("-", "_")
+    preset = PRESETS[flavour if options.loss_preset == "auto" else options.loss_preset]
+    own = {
+        "weight_class": options.weight_class,
+        "weight_l1": options.weight_box,
+        "weight_giou": options.weight_giou,
+        "cost_class": options.cost_class,
+        "cost_l1": options.cost_box,
+        "cost_giou": options.cost_giou,
+        "alpha": options.focal_alpha,
+        "gamma": options.focal_gamma,
+    }
+    preset = replace(preset, **{name: value for name, value in own.items() if value is not None})
+    return build_criterion(preset, options.encoder_loss, bundle.model.config.decoder_layers)
+
+
+def save_trained(options: DetectTrainOptions, bundle: GroundingDinoBundle, folder: Path) -> None:
+    """Write what was trained, all or nothing: the whole model, or the adapter alone."""
+    with replacing_folder(folder) as fresh:
+        if options.lora:
+            save_adapter(bundle.model, fresh, base=options.model)
+        else:
+            save_grounding_dino(bundle, fresh)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Twelve characters that tell two sets of weights apart."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,112 @@
+"""The end of a detector run: the best weights under their lasting name, and the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deixis.data.images import load
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.inference.detector import Detector
+from deixis.models.freezing import parameter_table
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.recipes.detector_model import load_bundle
+from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.run_folder import as_text
+from deixis.records import Dataset, Detections, Sample
+from deixis.reporting.data import PictureComparison, ReportData, dataset_facts
+from deixis.reporting.html import write_report
+from deixis.reporting.log import read_curves
+from deixis.training.checkpoint import replacing_folder, versions
+
+POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
+
+
+@dataclass(frozen=True)
+class BeforePicture:
+    """A validation picture of the report and what the untrained model finds in it."""
+
+    index: int
+    sample: Sample
+    found: Detections
+
+
+def before_pictures(detector: Detector, validation: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
+    """Pictures spread evenly over the validation data, detected by the model as it is."""
+    if not options.report or not options.report_images:
+        return []
+    count = min(options.report_images, len(validation))
+    chosen = [int(i) for i in np.linspace(0, len(validation) - 1, count).round()]
+    found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=chosen)
+    samples = (load(validation[i]) for i in chosen)
+    return [BeforePicture(*item) for item in zip(chosen, samples, found, strict=True)]
+
+
+def best_metrics(folder: Path) -> tuple[DetectionMetrics | None, DetectionMetrics | None]:
+    """(before, after) of a run, from its log: the baseline, and the evaluation that was best."""
+    before, after = None, None
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["kind"] == "baseline":
+            before = _metrics(record)
+        if record["kind"] == "evaluation" and record["best"]:
+            after = _metrics(record)
+    return before, after
+
+
+def write_run_report(
+    options: DetectTrainOptions,
+    bundle: GroundingDinoBundle,
+    training: Dataset,
+    validation: Dataset,
+    pictures: list[BeforePicture],
+    folder: Path,
+    teacher: Path,
+    before: DetectionMetrics | None,
+    after: DetectionMetrics | None,
+    seconds: float,
+) -> None:
+    """Copy the best weights to `teachers/` and write `report.html`."""
+    best = folder / "checkpoints" / "best"
+    with replacing_folder(teacher) as fresh:
+        shutil.copytree(best, fresh, dirs_exist_ok=True)
+    if not options.report or after is None:
+        return
+    detector = Detector(load_bundle(teacher), bundle.model.model.level_embed.device)
+    indices = [picture.index for picture in pictures]
+    found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=indices) if indices else []
+    report = ReportData(
+        title=options.experiment_name,
+        model=options.model,
+        training=dataset_facts(training),
+        validation=dataset_facts(validation),
+        before=before,
+        after=after,
+        policy=as_text({name: getattr(options, name) for name in POLICY}),
+        parameters=[tuple(row) for row in parameter_table(bundle.model)],
+        curves=read_curves(folder / "metrics.jsonl"),
+        pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
+        run=as_text(
+            {"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": " ".join(sys.argv), **versions()}
+        ),
+    )
+    write_report(folder / "report.html", report)
+
+
+def _comparison(picture: BeforePicture, found: Detections) -> PictureComparison:
+    sample = picture.sample
+    title = sample.source or f"image {sample.image_id}"
+    assert isinstance(sample.image, np.ndarray)
+    return PictureComparison(title, sample.image, sample, picture.found, found)
+
+
+def _metrics(record: dict[str, Any]) -> DetectionMetrics:
+    """The metrics of a logged evaluation; those left out are NaN."""
+    return DetectionMetrics(**{field.name: record.get(field.name, math.nan) for field in fields(DetectionMetrics)})

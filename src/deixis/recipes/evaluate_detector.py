@@ -1,0 +1,53 @@
+"""Measure a detector on annotated data."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from deixis.data.readers import read_dataset
+from deixis.data.writers.files import write_atomic
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.inference.detector import Detector
+from deixis.inference.outputs import coco_results
+from deixis.recipes.detector_model import load_bundle
+from deixis.recipes.devices import choose_device
+from deixis.recipes.options import DetectEvalOptions
+
+HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+
+
+def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
+    """Print COCO metrics overall, by size and by class; write them and the detections where asked.
+
+    Raises:
+        DeixisError: options, data or model cannot be used.
+    """
+    options.check()
+    device = choose_device(options.device)
+    dataset = read_dataset(options.data, options.images, options.format)
+    detector = Detector(load_bundle(options.model), device)
+    metrics, detections = detector.evaluate(dataset, options.batch_size, options.max_images)
+    print_metrics(metrics)
+    if options.output is not None:
+        write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
+        write_atomic(
+            options.output / "coco_results.json", json.dumps(coco_results(detections, dataset.vocabulary)) + "\n"
+        )
+    return metrics
+
+
+def print_metrics(metrics: DetectionMetrics) -> None:
+    """A table of the headline metrics and one line a class."""
+    table = Table(title=f"{metrics.images} images, {metrics.boxes} objects")
+    table.add_column("metric")
+    table.add_column("percent", justify="right")
+    values = metrics.as_dict()
+    for name in HEADLINES:
+        table.add_row(name, f"{100 * values[name]:.1f}" if name in values else "no such objects")
+    table.add_section()
+    for name, value in metrics.per_class.items():
+        table.add_row(f"AP {name}", f"{100 * value:.1f}")
+    Console(highlight=False).print(table)

@@ -1,0 +1,218 @@
+"""Fine-tune a detector, from data to report, read top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.inference.detector import Detector
+from deixis.models.freezing import parameter_table, part_of
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.recipes.detector_data import TrainingPrompts, fingerprint, read_training_data, training_feed
+from deixis.recipes.detector_model import make_criterion, prepare_model, save_trained, weights_digest
+from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
+from deixis.recipes.files import plain_values
+from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.policy import learning_rates, resolve, warmup_steps
+from deixis.recipes.run_folder import prepare_folder, run_folder, will_resume
+from deixis.records import Dataset, Detections
+from deixis.training.checkpoint import Identity, Progress, load_checkpoint
+from deixis.training.detector_task import DetectorTask
+from deixis.training.ema import WeightAverage
+from deixis.training.loop import LoopSettings, Run, train
+from deixis.training.optim import build_adamw, parameter_groups
+from deixis.training.processes import gather_lists, make_accelerator
+from deixis.training.schedule import Schedule
+from deixis.training.signals import StopSignal
+from deixis.training.trackers import Display, Trackers
+
+# Options that may differ between a run and its resumption: they change neither weights nor metrics. The data is
+# compared by its content.
+MAY_CHANGE = {
+    *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
+    *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
+    *("data", "images", "val_data", "val_images", "format"),
+}
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a run came to.
+
+    Attributes:
+        folder: of the run.
+        teacher: the best weights, to be loaded elsewhere; None after a dry run.
+        before: None where it was not measured.
+        after: metrics of the best weights.
+    """
+
+    folder: Path
+    teacher: Path | None
+    before: DetectionMetrics | None
+    after: DetectionMetrics | None
+
+
+def finetune(options: DetectTrainOptions) -> FinetuneResult:
+    """Measure, fine-tune, measure again, report.
+
+    Raises:
+        DeixisError: options, data, model or folder cannot be used; or the run cannot go on.
+        Terminated: SIGTERM came and the run was saved.
+    """
+    options.check()
+    started = time.perf_counter()
+    accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
+    resuming = will_resume(options)
+    training, validation = read_training_data(options)
+    options = resolve(options, len(training))
+    bundle = prepare_model(options)
+    prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, options.shuffle_names)
+    feed = training_feed(training, options, prompts, bundle.image_size)
+    console = Console(quiet=not accelerator.is_main_process, highlight=False)
+    print_plan(console, options, bundle, training, validation)
+    if options.dry_run:
+        return FinetuneResult(run_folder(options), None, None, None)
+
+    accelerator.wait_for_everyone()
+    folder = run_folder(options)
+    if accelerator.is_main_process:
+        prepare_folder(options, resuming)
+    accelerator.wait_for_everyone()
+    facts = {
+        "model_weights": weights_digest(bundle.model),
+        "training_data": fingerprint(training),
+        "validation_data": fingerprint(validation),
+        "processes": accelerator.num_processes,
+    }
+    identity = Identity({k: v for k, v in plain_values(options).items() if k not in MAY_CHANGE}, facts)
+
+    model = accelerator.prepare_model(bundle.model)
+    detector = Detector(bundle, accelerator.device)
+    pictures = before_pictures(detector, validation, options) if accelerator.is_main_process else []
+    task = DetectorTask(
+        model,
+        bundle.normalise,
+        make_criterion(options, bundle),
+        feed,
+        accelerator,
+        evaluate=lambda: evaluate(detector, validation, options, accelerator).as_dict(),
+        save_model=lambda path: save_trained(options, bundle, path),
+    )
+    settings = loop_settings(options)
+    total_steps = settings.total_steps(task.steps_per_epoch)
+    groups = parameter_groups(bundle.model.named_parameters(), part_of, learning_rates(options), options.weight_decay)
+    optimizer = build_adamw(groups)
+    schedule = Schedule(options.schedule, total_steps, warmup_steps(options, total_steps), options.lr_drop_at)
+    average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
+    progress = Progress()
+    if resuming:
+        last = folder / "checkpoints" / "last"
+        progress = load_checkpoint(last, bundle.model, optimizer, average, identity)
+        console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
+
+    log_folder = folder if accelerator.is_main_process else None
+    with (
+        StopSignal() as stop,
+        Trackers(log_folder, progress.log_bytes, progress.step) as trackers,
+        Display(settings.epochs, task.steps_per_epoch, accelerator.is_main_process) as display,
+    ):
+        run = Run(
+            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
+        )
+        if options.baseline and not resuming:
+            measure_baseline(task, run)
+        train(task, run)
+
+    teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
+    before, after = best_metrics(folder)
+    if accelerator.is_main_process:
+        seconds = time.perf_counter() - started
+        write_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
+    print_result(console, before, after, teacher, folder)
+    accelerator.wait_for_everyone()
+    return FinetuneResult(folder, teacher, before, after)
+
+
+def evaluate(
+    detector: Detector, validation: Dataset, options: DetectTrainOptions, accelerator: Accelerator
+) -> DetectionMetrics:
+    """Metrics of the detector as it is, each process taking its share of the images."""
+    batch_size = options.eval_batch_size or options.batch_size
+    workers = max(options.workers, 1)
+    if accelerator.num_processes == 1:
+        return detector.evaluate(validation, batch_size, workers=workers)[0]
+    mine = range(accelerator.process_index, len(validation), accelerator.num_processes)
+    found: list[tuple[int, Detections]] = list(
+        zip(mine, detector.predict_dataset(validation, batch_size, indices=mine, workers=workers), strict=True)
+    )
+    everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
+    return evaluate_detections([validation[i] for i in range(len(validation))], everything, validation.vocabulary)
+
+
+def measure_baseline(task: DetectorTask, run: Run) -> None:
+    """Evaluate the weights that training starts from."""
+    task.model.eval()
+    metrics: Mapping[str, Any] = task.evaluate()
+    run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
+    run.trackers.sync()
+    run.display.line(f"before training  AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}")
+
+
+def loop_settings(options: DetectTrainOptions) -> LoopSettings:
+    """The options that the loop wants, resolved."""
+    assert options.epochs is not None
+    return LoopSettings(
+        epochs=options.epochs,
+        max_steps=options.max_steps,
+        clip_norm=options.clip_norm,
+        patience=options.early_stopping_patience,
+        log_interval=options.log_interval,
+        save_interval=options.save_interval,
+        evaluate_every=options.evaluate_every,
+        max_skipped=options.max_skipped,
+        seed=options.seed,
+    )
+
+
+def print_plan(
+    console: Console, options: DetectTrainOptions, bundle: GroundingDinoBundle, training: Dataset, validation: Dataset
+) -> None:
+    """Print what will be trained, on what, and how fast."""
+    rates = learning_rates(options)
+    table = Table(title=f"{options.model}, recipe {options.recipe}{', LoRA' if options.lora else ''}")
+    for heading in ("part", "trainable", "total", "learning rate"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for part, trainable, total in parameter_table(bundle.model):
+        rate = f"{rates[part]:.1e}" if trainable else "frozen"
+        table.add_row(part, f"{trainable:,}", f"{total:,}", rate)
+    table.add_section()
+    table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}", "")
+    console.print(table)
+    names = training.vocabulary.names
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    console.print(f"{len(training)} training and {len(validation)} validation images; {len(names)} names: {shown}")
+
+
+def print_result(
+    console: Console, before: DetectionMetrics | None, after: DetectionMetrics | None, teacher: Path, folder: Path
+) -> None:
+    """Print before and after, and where things are."""
+    if before and after:
+        console.print(f"AP before {before.AP:.4f}, after {after.AP:.4f} ({after.AP - before.AP:+.4f})", markup=False)
+    elif after:
+        console.print(f"AP {after.AP:.4f}", markup=False)
+    console.print(f"weights {teacher}\nreport  {folder / 'report.html'}", markup=False)
+
+
+def count(model: nn.Module, trainable: bool) -> int:
+    """Parameters of a model, all or the trainable ones."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
