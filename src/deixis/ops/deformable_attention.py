@@ -1,0 +1,201 @@
+"""Multi-scale deformable attention: one function, the fastest implementation for the tensors' device.
+
+Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3. Every query looks at a few points of every level of a
+feature pyramid, where it interpolates bilinearly, and sums what it finds, weighted.
+
+    CPU                     "numba"      compiled at the first call, then cached on disk
+    CUDA with Triton        "triton"
+    anything else           "reference"  plain PyTorch
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deixis.ops.deformable_reference import reference_deformable_attention
+
+IMPLEMENTATIONS = ("numba", "triton", "reference")
+
+
+def multi_scale_deformable_attention(
+    value: Float[Tensor, "batch keys heads channels"],
+    spatial_shapes_hw: tuple[tuple[int, int], ...],
+    sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention_weights: Float[Tensor, "batch queries heads levels points"],
+    implementation: str | None = None,
+) -> Float[Tensor, "batch queries heads*channels"]:
+    """Samples a feature pyramid at given points and sums the samples, weighted.
+
+    Args:
+        value: the levels' features, flattened row by row and concatenated; `keys` is the sum of height * width.
+        spatial_shapes_hw: (height, width) of every level, in cells.
+        sampling_locations: (x, y) over a level's width and height, so [0, 1] spans it. The centre of the first cell
+            is at (0.5 / width, 0.5 / height). Beyond the level there are zeros, faded into over half a cell.
+        attention_weights: a weight for each sample; usually they sum to 1 over levels and points.
+        implementation: one of `IMPLEMENTATIONS`; None chooses by device.
+
+    Returns:
+        The weighted sums in the type of `value`, heads concatenated. Kernels compute in 32 bits, or 64 if `value`
+        has 64; half-precision inputs are summed in 32 bits.
+
+    Raises:
+        ValueError: shapes disagree, a level has no cells, or the implementation is unknown or not for this device.
+
+    Example:
+        >>> value = torch.arange(6.0).view(1, 6, 1, 1)  # one level of 2 rows and 3 columns
+        >>> centre_of_cell_4 = torch.tensor([1.5 / 3, 1.5 / 2]).view(1, 1, 1, 1, 1, 2)
+        >>> multi_scale_deformable_attention(value, ((2, 3),), centre_of_cell_4, torch.ones(1, 1, 1, 1, 1)).item()
+        4.0
+    """
+    _check_shapes(value, spatial_shapes_hw, sampling_locations, attention_weights)
+    chosen = implementation or _default_implementation(value.device.type)
+    compute = torch.float64 if value.dtype == torch.float64 else torch.float32
+    locations, weights = sampling_locations.to(compute), attention_weights.to(compute)
+    if chosen == "reference":
+        out = reference_deformable_attention(value.to(compute), spatial_shapes_hw, locations, weights)
+    else:
+        _check_device(chosen, value.device.type)
+        features = value if chosen == "triton" else value.to(compute)
+        shapes = [side for shape_hw in spatial_shapes_hw for side in shape_hw]
+        out = torch.ops.deixis.deformable_attention(features, shapes, locations, weights, chosen)
+    return out.to(value.dtype)
+
+
+def _check_shapes(
+    value: Tensor, shapes_hw: tuple[tuple[int, int], ...], sampling_locations: Tensor, attention_weights: Tensor
+) -> None:
+    if value.dim() != 4 or sampling_locations.dim() != 6 or attention_weights.dim() != 5:
+        raise ValueError(
+            "deformable attention wants value [batch, keys, heads, channels], sampling_locations [batch, queries, "
+            "heads, levels, points, 2] and attention_weights [batch, queries, heads, levels, points], got "
+            f"{list(value.shape)}, {list(sampling_locations.shape)}, {list(attention_weights.shape)}"
+        )
+    batch, keys, heads, _ = value.shape
+    wanted = (batch, sampling_locations.shape[1], heads, len(shapes_hw), sampling_locations.shape[4])
+    if sampling_locations.shape != (*wanted, 2) or attention_weights.shape != wanted:
+        raise ValueError(
+            f"for value {list(value.shape)} and {len(shapes_hw)} levels, deformable attention wants "
+            f"attention_weights {list(wanted)} and sampling_locations {[*wanted, 2]}, got "
+            f"{list(attention_weights.shape)} and {list(sampling_locations.shape)}"
+        )
+    if any(height < 1 or width < 1 for height, width in shapes_hw):
+        raise ValueError(
+            f"every level of deformable attention needs at least one cell, got (height, width) {list(shapes_hw)}; "
+            "use larger images or fewer levels"
+        )
+    if sum(height * width for height, width in shapes_hw) != keys:
+        raise ValueError(
+            f"levels of (height, width) {list(shapes_hw)} have {sum(h * w for h, w in shapes_hw)} cells, "
+            f"but value has {keys} keys"
+        )
+
+
+@lru_cache(maxsize=8)
+def _default_implementation(device_type: str) -> str:
+    if device_type == "cpu" and find_spec("numba"):
+        return "numba"
+    if device_type == "cuda" and find_spec("triton"):
+        return "triton"
+    return "reference"
+
+
+def _check_device(implementation: str, device_type: str) -> None:
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"no deformable attention called {implementation!r}; choose from {list(IMPLEMENTATIONS)}")
+    if implementation == "numba" and device_type != "cpu":
+        raise ValueError(f"the numba deformable attention runs on the cpu, the tensors are on {device_type}")
+
+
+@lru_cache(maxsize=2)
+def _kernels(implementation: str) -> ModuleType:
+    """The module of kernels, imported at first use: Numba and Triton take half a second each."""
+    if implementation == "numba":
+        from deixis.ops import deformable_numba
+
+        return deformable_numba
+    from deixis.ops import deformable_triton
+
+    return deformable_triton
+
+
+# As operators of PyTorch's dispatcher, the kernels are opaque to torch.compile and work under checkpointing.
+_ARGUMENTS = "Tensor value, int[] shapes_hw, Tensor sampling_locations, Tensor attention_weights, str implementation"
+
+
+@torch.library.custom_op("deixis::deformable_attention", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")
+def _forward_op(
+    value: Any, shapes_hw: Any, sampling_locations: Any, attention_weights: Any, implementation: Any
+) -> Any:
+    kernels = _kernels(implementation)
+    return kernels.forward(value, tuple(shapes_hw), sampling_locations, attention_weights)
+
+
+@torch.library.custom_op(
+    "deixis::deformable_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_ARGUMENTS}, bool wants_value) -> (Tensor, Tensor, Tensor)",
+)
+def _backward_op(
+    grad: Any,
+    value: Any,
+    shapes_hw: Any,
+    sampling_locations: Any,
+    attention_weights: Any,
+    implementation: Any,
+    wants_value: Any,
+) -> Any:
+    kernels = _kernels(implementation)
+    return kernels.backward(grad, value, tuple(shapes_hw), sampling_locations, attention_weights, wants_value)
+
+
+def _forward_fake(
+    value: Any, shapes_hw: Any, sampling_locations: Any, attention_weights: Any, implementation: Any
+) -> Any:
+    batch, _, heads, channels = value.shape
+    return value.new_empty(batch, attention_weights.shape[1], heads * channels)
+
+
+def _backward_fake(
+    grad: Any,
+    value: Any,
+    shapes_hw: Any,
+    sampling_locations: Any,
+    attention_weights: Any,
+    implementation: Any,
+    wants_value: Any,
+) -> Any:
+    batch, keys, heads, channels = value.shape
+    # Heads before keys in memory: see the kernels.
+    grad_value = value.new_empty((batch, heads, keys, channels) if wants_value else (0, 0, 0, 0)).transpose(1, 2)
+    contiguous = {"memory_format": torch.contiguous_format}
+    return (
+        grad_value,
+        torch.empty_like(sampling_locations, **contiguous),
+        torch.empty_like(attention_weights, **contiguous),
+    )
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    value, ctx.shapes_hw, sampling_locations, attention_weights, ctx.implementation = inputs
+    ctx.save_for_backward(value, sampling_locations, attention_weights)
+
+
+def _differentiate(ctx: Any, grad: Any) -> Any:
+    value, sampling_locations, attention_weights = ctx.saved_tensors
+    wants_value = ctx.needs_input_grad[0]
+    grad_value, grad_locations, grad_weights = torch.ops.deixis.deformable_attention_backward(
+        grad, value, ctx.shapes_hw, sampling_locations, attention_weights, ctx.implementation, wants_value
+    )
+    return grad_value if wants_value else None, None, grad_locations, grad_weights, None
+
+
+_forward_op.register_fake(_forward_fake)
+_backward_op.register_fake(_backward_fake)
+_forward_op.register_autograd(_differentiate, setup_context=_save)

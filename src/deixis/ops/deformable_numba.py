@@ -1,0 +1,292 @@
+"""Multi-scale deformable attention on the CPU, compiled by Numba.
+
+Each (query, head) has `levels * points` samples. A kernel first locates all samples of one query in a loop that
+vectorises over samples, then gathers (or scatters) rows of channels in loops that vectorise over channels. The
+forward pass is split over queries. The backward pass is split over (image, range of heads), so that every thread
+owns its part of the gradient of `value` and no atomics are needed.
+
+Importing this module imports Numba (half a second); `deformable_attention` does so at the first call on a CPU.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deixis.ops.parallel import run_tasks
+
+# Less work than this many multiply-adds stays on one thread: waking another costs more than it saves.
+_SMALL_WORK = 200_000
+_MAX_TASKS_PER_THREAD = 4
+
+
+def _compiled(reassociate: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's jit without the interpreter lock; cached on disk where some folder can be written.
+
+    Sums over channels may be reassociated (needed to vectorise them). Nothing else is relaxed: NaN and infinity
+    must pass through, so that a broken step is noticed.
+    """
+    fastmath = {"contract", "reassoc", "nsz"} if reassociate else {"contract"}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        plain = inspect.unwrap(function)  # the tests' shape checks wrap every function; Numba wants the bare one
+        options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+        try:
+            return numba.njit(cache=True, **options)(plain)
+        except RuntimeError:  # no folder for the cache can be written
+            return numba.njit(**options)(plain)
+
+    return decorate
+
+
+# Unsigned indices spare Numba's test for negative ones, which would stop loops from vectorising.
+_U = np.uint64
+# Rows of the scratch table that `_locate` fills, one column a sample.
+_X0, _X1, _Y0, _Y1, _HAS_X0, _HAS_X1, _HAS_Y0, _HAS_Y1, _ROWS = range(9)
+
+
+@_compiled()
+def _locate(locations, first, widths, heights, starts, table, keys):  # type: ignore[no-untyped-def]
+    """Fills, for consecutive samples, bilinear weights along x and y, which corners exist, and the corners' keys.
+
+    A corner outside the level has weight 0 and the key of its neighbour inside, so it may be read harmlessly.
+    """
+    one = table.dtype.type(1)
+    zero = table.dtype.type(0)
+    half = table.dtype.type(0.5)
+    for j in range(widths.shape[0]):
+        s = _U(j)
+        last_x = widths[s] - np.int32(1)
+        last_y = heights[s] - np.int32(1)
+        width = table.dtype.type(widths[s])
+        height = table.dtype.type(heights[s])
+        x = locations[_U(2) * (first + s)] * width - half
+        y = locations[_U(2) * (first + s) + _U(1)] * height - half
+        # Clamped just outside, where every weight is 0; NaN becomes -1 here and is put back below.
+        inside_x = x if x > -one else -one
+        inside_x = inside_x if inside_x < width else width
+        inside_y = y if y > -one else -one
+        inside_y = inside_y if inside_y < height else height
+        floor_x = np.floor(inside_x)
+        floor_y = np.floor(inside_y)
+        x0 = np.int32(floor_x)
+        y0 = np.int32(floor_y)
+        # x - inside_x is NaN where x is, and finite otherwise; times zero it carries only the NaN (or 0 * inf).
+        fraction_x = inside_x - floor_x + (x - inside_x) * zero
+        fraction_y = inside_y - floor_y + (y - inside_y) * zero
+        has_x0 = one if x0 >= 0 and x0 <= last_x and x > -one else zero
+        has_x1 = one if x0 < last_x and x >= -one else zero
+        has_y0 = one if y0 >= 0 and y0 <= last_y and y > -one else zero
+        has_y1 = one if y0 < last_y and y >= -one else zero
+        table[_U(_X0), s] = (one - fraction_x) * has_x0
+        table[_U(_X1), s] = fraction_x * has_x1
+        table[_U(_Y0), s] = (one - fraction_y) * has_y0
+        table[_U(_Y1), s] = fraction_y * has_y1
+        table[_U(_HAS_X0), s] = has_x0
+        table[_U(_HAS_X1), s] = has_x1
+        table[_U(_HAS_Y0), s] = has_y0
+        table[_U(_HAS_Y1), s] = has_y1
+        left = min(max(x0, np.int32(0)), last_x)
+        right = min(x0 + np.int32(1), last_x)
+        top = starts[s] + min(max(y0, np.int32(0)), last_y) * widths[s]
+        bottom = starts[s] + min(y0 + np.int32(1), last_y) * widths[s]
+        keys[_U(0), s] = top + left
+        keys[_U(1), s] = top + right
+        keys[_U(2), s] = bottom + left
+        keys[_U(3), s] = bottom + right
+
+
+@_compiled()
+def _add_four_rows(out, at, value, i00, i01, i10, i11, w00, w01, w10, w11, channels):  # type: ignore[no-untyped-def]
+    for c in range(channels):
+        k = _U(c)
+        out[at + k] += (w00 * value[i00 + k] + w01 * value[i01 + k]) + (w10 * value[i10 + k] + w11 * value[i11 + k])
+
+
+@_compiled()
+def _forward(value, locations, weights, widths, heights, starts, out, sizes, first_row, last_row):  # type: ignore[no-untyped-def]
+    """Rows are (image, query) pairs; arrays are flat; `sizes` is (queries, keys, heads, channels, samples a head)."""
+    queries, key_count, heads, channels, samples = sizes
+    table = np.empty((_ROWS, heads * samples), value.dtype)
+    keys = np.empty((4, heads * samples), np.int32)
+    for row in range(first_row, last_row):
+        first = _U(row * heads * samples)
+        _locate(locations, first, widths, heights, starts, table, keys)
+        image_at = _U((row // queries) * key_count * heads * channels)
+        for head in range(heads):
+            at = _U((row * heads + head) * channels)
+            head_at = image_at + _U(head * channels)
+            for c in range(channels):
+                out[at + _U(c)] = 0
+            for s in range(head * samples, (head + 1) * samples):
+                j = _U(s)
+                x0 = table[_U(_X0), j] * weights[first + j]
+                x1 = table[_U(_X1), j] * weights[first + j]
+                y0 = table[_U(_Y0), j]
+                y1 = table[_U(_Y1), j]
+                stride = _U(heads * channels)
+                i00 = head_at + _U(keys[_U(0), j]) * stride
+                i01 = head_at + _U(keys[_U(1), j]) * stride
+                i10 = head_at + _U(keys[_U(2), j]) * stride
+                i11 = head_at + _U(keys[_U(3), j]) * stride
+                _add_four_rows(out, at, value, i00, i01, i10, i11, x0 * y0, x1 * y0, x0 * y1, x1 * y1, channels)
+
+
+@_compiled(reassociate=True)
+def _dot(a, a_at, b, b_at, channels):  # type: ignore[no-untyped-def]
+    total = a.dtype.type(0)
+    for c in range(channels):
+        total += a[a_at + _U(c)] * b[b_at + _U(c)]
+    return total
+
+
+@_compiled()
+def _add_scaled_row(out, at, scale, row, row_at, channels):  # type: ignore[no-untyped-def]
+    for c in range(channels):
+        out[at + _U(c)] += scale * row[row_at + _U(c)]
+
+
+@_compiled()
+def _backward(  # type: ignore[no-untyped-def]
+    grad, value, locations, weights, widths, heights, starts, grads, wants_value, sizes, image, first_head, last_head
+):
+    """Gradients of one image and the heads `first_head ... last_head - 1`; `grads` is (value, locations, weights).
+
+    The gradient of `value` has heads before keys, so that a head's rows stand close together.
+    """
+    queries, key_count, heads, channels, samples = sizes
+    grad_value, grad_locations, grad_weights = grads
+    count = (last_head - first_head) * samples
+    table = np.empty((_ROWS, count), value.dtype)
+    keys = np.empty((4, count), np.int32)
+    dots = np.empty(4, value.dtype)
+    corner_weights = np.empty(4, value.dtype)
+    stride = _U(heads * channels)
+    for query in range(queries):
+        row = image * queries + query
+        first = _U((row * heads + first_head) * samples)
+        _locate(locations, first, widths[:count], heights[:count], starts[:count], table, keys)
+        for s in range(count):
+            j = _U(s)
+            head = first_head + s // samples
+            grad_at = _U((row * heads + head) * channels)
+            head_at = _U((image * key_count * heads + head) * channels)
+            out_at = _U((image * heads + head) * key_count * channels)
+            x0 = table[_U(_X0), j]
+            x1 = table[_U(_X1), j]
+            y0 = table[_U(_Y0), j]
+            y1 = table[_U(_Y1), j]
+            weight = weights[first + j]
+            corner_weights[_U(0)] = x0 * y0
+            corner_weights[_U(1)] = x1 * y0
+            corner_weights[_U(2)] = x0 * y1
+            corner_weights[_U(3)] = x1 * y1
+            grad_weight = value.dtype.type(0)
+            for corner in range(4):
+                k = _U(corner)
+                dots[k] = _dot(grad, grad_at, value, head_at + _U(keys[k, j]) * stride, channels)
+                grad_weight += dots[k] * corner_weights[k]
+                if wants_value and corner_weights[k] != 0:
+                    scale = weight * corner_weights[k]
+                    at = out_at + _U(keys[k, j]) * _U(channels)
+                    _add_scaled_row(grad_value, at, scale, grad, grad_at, channels)
+            grad_weights[first + j] = grad_weight
+            has_x0 = table[_U(_HAS_X0), j]
+            has_x1 = table[_U(_HAS_X1), j]
+            has_y0 = table[_U(_HAS_Y0), j]
+            has_y1 = table[_U(_HAS_Y1), j]
+            along_x = y0 * (has_x1 * dots[_U(1)] - has_x0 * dots[_U(0)]) + y1 * (
+                has_x1 * dots[_U(3)] - has_x0 * dots[_U(2)]
+            )
+            along_y = x0 * (has_y1 * dots[_U(2)] - has_y0 * dots[_U(0)]) + x1 * (
+                has_y1 * dots[_U(3)] - has_y0 * dots[_U(1)]
+            )
+            at_xy = _U(2) * (first + j)
+            grad_locations[at_xy] = along_x * weight * widths[j]
+            grad_locations[at_xy + _U(1)] = along_y * weight * heights[j]
+
+
+@lru_cache(maxsize=64)
+def _sample_geometry(shapes_hw: tuple[int, ...], heads: int, points: int) -> tuple[np.ndarray, ...]:
+    """Width, height and first key of the level of each of one query's `heads * levels * points` samples."""
+    heights_widths = np.asarray(shapes_hw, np.int64).reshape(-1, 2)
+    areas = heights_widths.prod(1)
+    starts = np.cumsum(areas) - areas
+    columns = (heights_widths[:, 1], heights_widths[:, 0], starts)
+    return tuple(np.tile(np.repeat(column, points), heads).astype(np.int32) for column in columns)
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    flat: np.ndarray = tensor.detach().contiguous().view(-1).numpy()
+    return flat
+
+
+def _threads_for(work: int) -> int:
+    return 1 if work < _SMALL_WORK else torch.get_num_threads()
+
+
+def forward(
+    value: Float[Tensor, "batch keys heads channels"],
+    shapes_hw: tuple[int, ...],
+    sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention_weights: Float[Tensor, "batch queries heads levels points"],
+) -> Float[Tensor, "batch queries heads*channels"]:
+    """The attention's output; `shapes_hw` is (height, width) of every level, flat; all of one type, 32 or 64 bit."""
+    batch, key_count, heads, channels = value.shape
+    queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
+    out = value.new_empty(batch, queries, heads * channels)
+    rows, samples = batch * queries, levels * points
+    threads = _threads_for(4 * rows * heads * samples * channels)
+    tasks = 1 if threads == 1 else min(rows, threads * _MAX_TASKS_PER_THREAD)
+    bounds = [rows * task // tasks for task in range(tasks + 1)] if rows else [0]
+    arrays = (_flat(value), _flat(sampling_locations), _flat(attention_weights))
+    geometry, out_flat = _sample_geometry(shapes_hw, heads, points), _flat(out)
+    sizes = (queries, key_count, heads, channels, samples)
+    run_tasks(
+        lambda task: _forward(*arrays, *geometry, out_flat, sizes, bounds[task], bounds[task + 1]),
+        len(bounds) - 1,
+        threads,
+    )
+    return out
+
+
+def backward(
+    grad: Float[Tensor, "batch queries heads*channels"],
+    value: Float[Tensor, "batch keys heads channels"],
+    shapes_hw: tuple[int, ...],
+    sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention_weights: Float[Tensor, "batch queries heads levels points"],
+    wants_value: bool = True,
+) -> tuple[
+    Float[Tensor, "_ _ _ _"],
+    Float[Tensor, "batch queries heads levels points 2"],
+    Float[Tensor, "batch queries heads levels points"],
+]:
+    """Gradients of `value` (empty unless wanted), sampling locations and attention weights."""
+    batch, key_count, heads, channels = value.shape
+    queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
+    grad_value = value.new_zeros((batch, heads, key_count, channels) if wants_value else (0, 0, 0, 0))
+    grad_locations = torch.empty_like(sampling_locations, memory_format=torch.contiguous_format)
+    grad_weights = torch.empty_like(attention_weights, memory_format=torch.contiguous_format)
+    threads = _threads_for(8 * batch * queries * heads * levels * points * channels)
+    groups = min(heads, max(1, -(-threads * _MAX_TASKS_PER_THREAD // max(batch, 1)))) if threads > 1 else 1
+    bounds = [heads * group // groups for group in range(groups + 1)]
+    arrays = (_flat(grad), _flat(value), _flat(sampling_locations), _flat(attention_weights))
+    geometry = _sample_geometry(shapes_hw, heads, points)
+    grads = (_flat(grad_value), _flat(grad_locations), _flat(grad_weights))
+    sizes = (queries, key_count, heads, channels, levels * points)
+
+    def task(index: int) -> None:
+        image, group = divmod(index, groups)
+        _backward(*arrays, *geometry, grads, wants_value, sizes, image, bounds[group], bounds[group + 1])
+
+    run_tasks(task, batch * groups if queries else 0, threads)
+    return grad_value.transpose(1, 2), grad_locations, grad_weights

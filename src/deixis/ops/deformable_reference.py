@@ -1,0 +1,34 @@
+"""Multi-scale deformable attention in plain PyTorch: the reference for the kernels, and the fall-back without them.
+
+Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3, with the bilinear sampling of `grid_sample`
+(zeros outside, pixel centres at half-integers).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def reference_deformable_attention(
+    value: Float[Tensor, "batch keys heads channels"],
+    spatial_shapes_hw: tuple[tuple[int, int], ...],
+    sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention_weights: Float[Tensor, "batch queries heads levels points"],
+) -> Float[Tensor, "batch queries heads*channels"]:
+    """Works on every device and under every transform of PyTorch; arguments as in `deformable_attention`."""
+    batch, _, heads, channels = value.shape
+    queries, points = attention_weights.shape[1], attention_weights.shape[4]
+    out = value.new_zeros(batch * heads, channels, queries)
+    grids = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points, 2]
+    weights = attention_weights.transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points]
+    sizes = [height * width for height, width in spatial_shapes_hw]
+    for level, (level_value, (height, width)) in enumerate(
+        zip(value.split(sizes, dim=1), spatial_shapes_hw, strict=True)
+    ):
+        picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        if queries and points:  # grid_sample refuses an empty grid
+            sampled = F.grid_sample(picture, grids[:, :, level], align_corners=False)
+            out = out + (sampled * weights[:, None, :, level]).sum(-1)
+    return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous()
