@@ -12,6 +12,7 @@ from PIL import Image
 from deixis.errors import DataError, ModelError, OptionError, PromptError
 from deixis.inference import detector as detector_module
 from deixis.inference.detector import Detector, load_detector
+from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.models.small_detector import small_config, small_tokenizer
 from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
@@ -160,6 +161,27 @@ def test_written_detector_loads_and_predicts_the_same(detector: Detector, tmp_pa
     again = load_detector(tmp_path / "model", device="cpu")
     images = [_pixels(40, 120)]
     _same(again.predict(images, NAMES, threshold=0)[0], detector.predict(images, NAMES, threshold=0)[0])
+
+
+def test_adapter_folder_loads_with_its_base(detector: Detector, tmp_path: Path) -> None:
+    save_grounding_dino(detector.bundle, tmp_path / "base")
+    adapted = load_detector(tmp_path / "base", device="cpu")
+    add_lora(adapted.bundle.model, rank=2)
+    with torch.no_grad():
+        for name, parameter in adapted.bundle.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.05)
+    save_adapter(adapted.bundle.model, tmp_path / "adapter", base=str(tmp_path / "base"))
+    images = [_pixels(40, 120)]
+    expected = adapted.predict(images, NAMES, threshold=0)[0]
+    again = load_detector(tmp_path / "adapter", device="cpu")
+    _same(again.predict(images, NAMES, threshold=0)[0], expected)
+    before = detector.predict(images, NAMES, threshold=0)[0]
+    assert not np.allclose(before.scores, expected.scores, atol=1e-4), "the adapter must have changed something"
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "base"), ""))
+    with pytest.raises(ModelError, match="names no model"):
+        load_detector(tmp_path / "adapter")
 
 
 def test_absent_model_is_a_model_error(tmp_path: Path) -> None:

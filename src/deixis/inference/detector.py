@@ -25,8 +25,8 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
 from deixis.inference.images import ImageInput, Pictures
 from deixis.inference.postprocess import postprocess
-from deixis.models.builtin import resolve_model
-from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
@@ -41,7 +41,7 @@ def load_detector(folder_or_hub_id: str | Path, device: str | torch.device | Non
     """A detector ready to predict.
 
     Args:
-        folder_or_hub_id: a folder written by deixis or transformers, a hub id such as
+        folder_or_hub_id: a folder written by deixis or transformers (an adapter's too), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
         device: where it runs; by default the first GPU, else the CPU.
 
@@ -49,7 +49,7 @@ def load_detector(folder_or_hub_id: str | Path, device: str | torch.device | Non
         ModelError: the checkpoint is missing, foreign or incomplete.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Detector(load_grounding_dino(resolve_model(folder_or_hub_id)), chosen)
+    return Detector(load_any_detector(folder_or_hub_id), chosen)
 
 
 class Detector:
