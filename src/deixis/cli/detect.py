@@ -18,8 +18,8 @@ Examples:
   deixis detect train --config run.yaml --gpus 4            or: torchrun ... -m deixis detect train ...
 
 Without --val-data a fifth of the training data is held out. Results go to OUTPUT/EXPERIMENT_NAME: checkpoints/best,
-checkpoints/last, teachers/, metrics.jsonl, config.yaml, tensorboard/, report.html. Exit codes: 0 done, 2 an error told in
-one line, 130 interrupted, 143 stopped by SIGTERM after saving checkpoints/last.
+checkpoints/last, teachers/, metrics.jsonl, config.yaml, tensorboard/, report.html. Exit codes: 0 done, 2 an error told
+in one line, 130 interrupted, 143 stopped by SIGTERM after saving checkpoints/last.
 """
 
 EVAL_EXAMPLES = """

@@ -34,9 +34,9 @@ def read_training_data(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
         validation = read_dataset(options.val_data, options.val_images, options.format)
     else:
         training, validation = split_by_group(training, 1 - VALIDATION_SHARE, SPLIT_SEED)
-    if not any(len(validation[i].instances) for i in range(len(validation))):
+    if not any((~validation[i].instances.is_crowd).any() for i in range(len(validation))):
         raise DataError(
-            f"{options.val_data or options.data}: the validation data has no object; nothing can be measured"
+            f"{options.val_data or options.data}: no object in the validation data; nothing can be measured"
         )
     return training, validation
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -53,7 +54,8 @@ def prepare_model(options: DetectTrainOptions) -> GroundingDinoBundle:
         add_lora(bundle.model, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
     else:
         freeze(bundle.model, [part for part, rate in learning_rates(options).items() if rate == 0])
-    bundle.model.gradient_checkpointing = options.gradient_checkpointing
+    if options.gradient_checkpointing:
+        bundle.model.gradient_checkpointing = True
     return bundle
 
 
@@ -61,7 +63,7 @@ def make_criterion(options: DetectTrainOptions, bundle: GroundingDinoBundle) -> 
     """The preset of the model's flavour, or the one chosen, with the user's own weights in place of its."""
     flavour = bundle.model.config.model_type.replace("-", "_")
     preset = PRESETS[flavour if options.loss_preset == "auto" else options.loss_preset]
-    own = {
+    own: dict[str, float | None] = {
         "weight_class": options.weight_class,
         "weight_l1": options.weight_box,
         "weight_giou": options.weight_giou,
@@ -71,7 +73,8 @@ def make_criterion(options: DetectTrainOptions, bundle: GroundingDinoBundle) -> 
         "alpha": options.focal_alpha,
         "gamma": options.focal_gamma,
     }
-    preset = replace(preset, **{name: value for name, value in own.items() if value is not None})
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    preset = replace(preset, **given)
     return build_criterion(preset, options.encoder_loss, bundle.model.config.decoder_layers)
 
 

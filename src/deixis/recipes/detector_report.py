@@ -82,6 +82,7 @@ def write_run_report(
     detector = Detector(load_bundle(teacher), bundle.model.model.level_embed.device)
     indices = [picture.index for picture in pictures]
     found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=indices) if indices else []
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReportData(
         title=options.experiment_name,
         model=options.model,
@@ -90,12 +91,10 @@ def write_run_report(
         before=before,
         after=after,
         policy=as_text({name: getattr(options, name) for name in POLICY}),
-        parameters=[tuple(row) for row in parameter_table(bundle.model)],
+        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
         curves=read_curves(folder / "metrics.jsonl"),
         pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
-        run=as_text(
-            {"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": " ".join(sys.argv), **versions()}
-        ),
+        run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),
     )
     write_report(folder / "report.html", report)
 

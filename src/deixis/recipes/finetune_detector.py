@@ -77,7 +77,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     bundle = prepare_model(options)
     prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, options.shuffle_names)
     feed = training_feed(training, options, prompts, bundle.image_size)
-    console = Console(quiet=not accelerator.is_main_process, highlight=False)
+    console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, training, validation)
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
@@ -123,7 +123,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     with (
         StopSignal() as stop,
         Trackers(log_folder, progress.log_bytes, progress.step) as trackers,
-        Display(settings.epochs, task.steps_per_epoch, accelerator.is_main_process) as display,
+        Display(settings.epochs, total_steps, accelerator.is_main_process) as display,
     ):
         run = Run(
             folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
@@ -161,7 +161,8 @@ def evaluate(
 def measure_baseline(task: DetectorTask, run: Run) -> None:
     """Evaluate the weights that training starts from."""
     task.model.eval()
-    metrics: Mapping[str, Any] = task.evaluate()
+    with run.stop.interrupts():
+        metrics: Mapping[str, Any] = task.evaluate()
     run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
     run.trackers.sync()
     run.display.line(f"before training  AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}")

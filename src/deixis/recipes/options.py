@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from deixis.errors import OptionError
 
-PARTS = ("backbone", "text", "projections", "encoder", "queries", "decoder", "heads")
+PARTS = ("backbone", "text", "encoder", "decoder", "heads")
 LORA_TARGETS = ("encoder", "decoder", "backbone", "text")
 
 
@@ -22,7 +22,7 @@ class DetectTrainOptions:
     """Fine-tune a Grounding DINO detector on your own pictures and boxes."""
 
     data: str = ""
-    """Training annotations: a COCO file, a folder of Pascal VOC files, or "scenes:split=demo_train,count=160,seed=1"."""
+    """Training annotations: a COCO file, a Pascal VOC folder, or "scenes:split=demo_train,count=160,seed=1"."""
     images: Path | None = None
     """Folder of the training images, where the annotations do not say."""
     val_data: str = ""
@@ -55,7 +55,7 @@ class DetectTrainOptions:
     text_lr_factor: float | None = None
     """Learning rate of the text encoder over the full one; 0 freezes it."""
     freeze: tuple[str, ...] = ()
-    """More parts to freeze: backbone, text, projections, encoder, queries, decoder, heads."""
+    """More parts to freeze: backbone, text, encoder, decoder, heads."""
     weight_decay: float = 1e-4
     """AdamW's weight decay; norms, biases and absolute position tables are spared."""
     schedule: Literal["step", "cosine"] = "step"

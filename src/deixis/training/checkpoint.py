@@ -56,6 +56,14 @@ class Progress:
     log_bytes: int = 0
     finished: bool = False
 
+    def count_step(self, updated: bool) -> None:
+        """Move on by one step, which changed the weights or was skipped."""
+        self.step += 1
+        self.step_in_epoch += 1
+        self.updates += updated
+        self.skipped += not updated
+        self.skipped_in_a_row = 0 if updated else self.skipped_in_a_row + 1
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -190,7 +198,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], folder: 
     strange += sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
     if strange:
         raise TrainingError(
-            f"{folder}: weights of another model: {len(strange)} of {len(wanted)} tensors differ, the first is {strange[0]}"
+            f"{folder}: weights of another model: {len(strange)} of {len(wanted)} tensors differ, first {strange[0]}"
         )
     model.load_state_dict(dict(tensors), strict=False)
 

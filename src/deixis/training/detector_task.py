@@ -130,7 +130,7 @@ def detection_losses(
     """
     pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
     outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask)
-    sound = outputs_are_finite(outputs) and targets_are_finite(batch)
+    sound = all_finite(outputs, batch)
     if not sound:
         outputs = made_finite(outputs)
     targets = batch.targets if sound else with_finite_boxes(batch).targets
@@ -142,22 +142,17 @@ def detection_losses(
     return total, losses
 
 
-def outputs_are_finite(outputs: Mapping[str, Any]) -> bool:
-    """Whether all boxes, and all logits of valid tokens, are finite.
+def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
+    """Whether all boxes, predicted and true, and all logits of valid tokens are finite.
 
     It waits for the device, where the matcher would have waited a moment later.
     """
     valid = outputs["text_token_mask"][:, None]
-    layers = [outputs, *outputs.get("aux_outputs", ()), *([outputs["enc_outputs"]] if "enc_outputs" in outputs else [])]
-    sound = [
-        layer["pred_boxes"].isfinite().all() & (layer["pred_logits"].isfinite() | ~valid).all() for layer in layers
-    ]
+    encoder = [outputs["enc_outputs"]] if "enc_outputs" in outputs else []
+    sound = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
+    for layer in (outputs, *outputs.get("aux_outputs", ()), *encoder):
+        sound += [layer["pred_boxes"].isfinite().all(), (layer["pred_logits"].isfinite() | ~valid).all()]
     return bool(torch.stack(sound).all())
-
-
-def targets_are_finite(batch: Batch) -> bool:
-    """Whether all boxes of a batch's targets are finite."""
-    return all(bool(target.boxes_cxcywh_norm.isfinite().all()) for target in batch.targets)
 
 
 def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,23 +20,17 @@ def is_finite(figures: Mapping[str, float]) -> bool:
     return all(math.isfinite(value) for value in figures.values())
 
 
-def record_skip(progress: Progress) -> None:
-    """Count a step that was left out."""
-    progress.skipped += 1
-    progress.skipped_in_a_row += 1
-
-
 def require_hope(
     model: nn.Module, progress: Progress, max_skipped: int, figures: Mapping[str, float], suspects: Sequence[str]
 ) -> None:
-    """Stop the run when skipping cannot help: a weight is broken, or it has happened too often in a row.
+    """Stop the run when skipping this step too cannot help: a weight is broken, or it is one skip too many in a row.
 
     Raises:
         TrainingError: says which figures were not finite, in which step, and on which samples.
     """
     broken = non_finite_weights(model)
     where = (
-        f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no one sample'}"
+        f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no sample alone'}"
     )
     if broken:
         raise TrainingError(
@@ -45,7 +39,7 @@ def require_hope(
         )
     if progress.skipped_in_a_row >= max_skipped:
         raise TrainingError(
-            f"{where}; {progress.skipped_in_a_row} steps in a row were skipped: lower --learning-rate, use "
+            f"{where}; {progress.skipped_in_a_row} steps before it were skipped: lower --learning-rate, use "
             "--precision fp32, or check these samples (the last checkpoint is untouched)"
         )
 

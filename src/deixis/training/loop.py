@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,61 +93,83 @@ class Run:
     trackers: Trackers
     display: Display
     stop: StopSignal
+    mid_update: bool = False  # weights and position do not belong together just now
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around everything that changes together in a step. An error inside leaves the mark."""
+        self.mid_update = True
+        yield
+        self.mid_update = False
 
 
 def train(task: Task, run: Run) -> Progress:
     """Train to the end, from wherever `run.progress` stands.
 
-    A step is: its batches summed into one gradient, the gradient clipped, all figures fetched from the device at once,
-    the weights changed if all of them are finite.
-
     Raises:
         TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written.
         Terminated: SIGTERM came; `checkpoints/last` has been saved.
     """
-    progress, settings = run.progress, run.settings
-    last_step = settings.total_steps(task.steps_per_epoch)
-    while not progress.finished:
-        task.model.train()
-        for group in task.groups(progress.epoch, progress.step_in_epoch):
-            started = time.perf_counter()
-            seed_step(settings.seed, progress.step, run.accelerator.process_index)
-            rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
-            normaliser = task.normaliser(group)
-            losses = accumulate_gradients(task, run.accelerator, group, normaliser)
-            if progress.updates == 0:
-                require_gradients(run.accelerator.unwrap_model(task.model))
-            norm = run.accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
-            assert norm is not None
-            asked = norm.new_tensor(float(run.stop.requested))
-            figures = mean_figures(run.accelerator, {**losses, "grad_norm": norm, "stop": asked})
-            stop = figures.pop("stop") > 0
+    last_step = run.settings.total_steps(task.steps_per_epoch)
+    try:
+        while not run.progress.finished:
+            train_epoch(task, run, last_step)
+            finish_epoch(task, run, last_step)
+            save(task, run)
+    except RuntimeError:
+        # SIGTERM to a whole process group also ends the loading workers, which torch reports as a RuntimeError.
+        if run.stop.requested and not run.mid_update:
+            save(task, run, wait=False)
+            raise Terminated from None
+        raise
+    return run.progress
 
-            if guard.is_finite(figures):
+
+def train_epoch(task: Task, run: Run, last_step: int) -> None:
+    """The rest of an epoch.
+
+    A step is: its batches summed into one gradient, the gradient clipped, all figures fetched from the device at once,
+    and the weights changed if all of them are finite.
+    """
+    progress, settings, accelerator = run.progress, run.settings, run.accelerator
+    task.model.train()
+    if progress.step >= last_step:
+        return
+    for group in task.groups(progress.epoch, progress.step_in_epoch):
+        started = time.perf_counter()
+        seed_step(settings.seed, progress.step, accelerator.process_index)
+        rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
+        normaliser = task.normaliser(group)
+        losses = accumulate_gradients(task, accelerator, group, normaliser)
+        if progress.updates == 0:
+            require_gradients(accelerator.unwrap_model(task.model))
+        norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
+        assert norm is not None
+        asked = norm.new_tensor(float(run.stop.requested))
+        figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
+        stop = figures.pop("stop") > 0
+
+        if guard.is_finite(figures):
+            if progress.step % settings.log_interval == 0:
+                run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
+            with run.updating():
                 run.optimizer.step()
                 if run.average:
                     run.average.update()
-                progress.updates += 1
-                progress.skipped_in_a_row = 0
-                if progress.step % settings.log_interval == 0:
-                    run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
-            else:
-                skip_step(task, run, group, normaliser, figures)
-            run.optimizer.zero_grad(set_to_none=True)
+                progress.count_step(updated=True)
+        else:
+            name_and_log_skip(task, run, group, normaliser, figures)
+            progress.count_step(updated=False)
+        run.optimizer.zero_grad(set_to_none=True)
 
-            progress.step += 1
-            progress.step_in_epoch += 1
-            run.display.step(progress.step, progress.epoch, figures["loss"])
-            if stop:
-                save(task, run)
-                raise Terminated
-            if settings.save_interval and progress.step % settings.save_interval == 0:
-                save(task, run)
-            if progress.step >= last_step:
-                break
-        finish_epoch(task, run, last_step)
-        save(task, run)
-    return progress
+        run.display.step(progress.step, progress.epoch, figures["loss"])
+        due = settings.save_interval > 0 and progress.step % settings.save_interval == 0
+        if stop or due:
+            save(task, run)
+        if stop:
+            raise Terminated
+        if progress.step >= last_step:
+            return
 
 
 def accumulate_gradients(
@@ -173,18 +195,18 @@ def accumulate_gradients(
     return sums
 
 
-def skip_step(task: Task, run: Run, group: Sequence[Any], normaliser: Tensor, figures: Mapping[str, float]) -> None:
-    """Leave a bad step out: count it, name its samples, log it; weights, average and schedule stay as they are."""
+def name_and_log_skip(
+    task: Task, run: Run, group: Sequence[Any], normaliser: Tensor, figures: Mapping[str, float]
+) -> None:
+    """Log a bad step with the samples to blame; stop the run where skipping cannot help. Nothing else changes."""
     progress = run.progress
     run.optimizer.zero_grad(set_to_none=True)
     suspects = gather_lists(run.accelerator, task.suspects(group, normaliser))
-    guard.record_skip(progress)
-    record = {"epoch": progress.epoch, "non_finite": guard.culprits(figures), "samples": suspects}
-    run.trackers.log("skip", progress.step, {**record, "skipped": progress.skipped})
-    run.display.line(
-        f"step {progress.step} skipped: non-finite {', '.join(record['non_finite'])}; samples: {', '.join(suspects)}"
-    )
+    culprits = guard.culprits(figures)
+    record = {"epoch": progress.epoch, "non_finite": culprits, "samples": suspects, "skipped": progress.skipped + 1}
+    run.trackers.log("skip", progress.step, record)
     run.trackers.sync()
+    run.display.line(f"step {progress.step} skipped: non-finite {', '.join(culprits)}; samples: {', '.join(suspects)}")
     model = run.accelerator.unwrap_model(task.model)
     guard.require_hope(model, progress, run.settings.max_skipped, figures, suspects)
 
@@ -249,15 +271,16 @@ def step_record(
     return record
 
 
-def save(task: Task, run: Run) -> None:
-    """Write `checkpoints/last`; the first process does, the others wait for it where they still can."""
+def save(task: Task, run: Run, wait: bool = True) -> None:
+    """Write `checkpoints/last`; the first process does, the others wait for it."""
     if run.accelerator.is_main_process:
         run.progress.log_bytes = run.trackers.sync()
         model = run.accelerator.unwrap_model(task.model)
         save_checkpoint(
             run.folder / "checkpoints" / "last", model, run.optimizer, run.average, run.progress, run.identity
         )
-    run.accelerator.wait_for_everyone()
+    if wait:
+        run.accelerator.wait_for_everyone()
 
 
 def require_gradients(model: nn.Module) -> None:

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -48,9 +47,7 @@ class Trackers:
     def __enter__(self) -> Trackers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file and self._board:
             self._file.close()
             self._board.close()
@@ -76,7 +73,7 @@ class Trackers:
 class Display:
     """The terminal's side: a bar a step while someone watches, one line an epoch otherwise."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, active: bool = True) -> None:
+    def __init__(self, epochs: int, steps: int, active: bool = True) -> None:
         self.console = Console(stderr=False, quiet=not active, highlight=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -88,16 +85,14 @@ class Display:
             disable=not (active and self.console.is_terminal),
             transient=True,
         )
-        self._bar = self._bars.add_task("training", total=epochs * steps_per_epoch, note="")
+        self._bar = self._bars.add_task("training", total=steps, note="")
         self._epochs = epochs
 
     def __enter__(self) -> Display:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def step(self, step: int, epoch: int, loss: float) -> None:
