@@ -176,6 +176,7 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=_Collate(divisor),
         worker_init_fn=_quiet_worker if workers else None,
+        generator=torch.Generator(),  # else each epoch would draw from, and so move, torch's global state
     )
 
 
