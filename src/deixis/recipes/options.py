@@ -166,7 +166,15 @@ class DetectTrainOptions:
             _at_least(self, name, 1)
         for name in ("epochs", "max_steps", "eval_batch_size"):
             _at_least(self, name, 1)
-        for name in ("warmup_steps", "early_stopping_patience", "workers", "save_interval", "report_images", "gpus"):
+        for name in (
+            "warmup_steps",
+            "early_stopping_patience",
+            "workers",
+            "save_interval",
+            "report_images",
+            "gpus",
+            "seed",
+        ):
             _at_least(self, name, 0)
         for name in ("learning_rate", "clip_norm", "lora_alpha"):
             value = getattr(self, name)
@@ -250,6 +258,18 @@ class DetectPredictOptions:
         _require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
         _at_least(self, "max_detections", 1)
         _at_least(self, "batch_size", 1)
+
+
+@dataclass(frozen=True)
+class DetectNewOptions:
+    """Write a small detector with random weights, to be trained from nothing."""
+
+    output: Path = Path("new_detector")
+    """Folder to write, in transformers' layout; it must not exist."""
+    words: tuple[str, ...] = ()
+    """Words that the tokenizer knows whole, besides those of the generated scenes; others are spelled by letter."""
+    seed: int = 0
+    """Seed of the weights."""
 
 
 def _require(fine: bool, name: str, got: Any, wanted: str) -> None:

@@ -1,0 +1,64 @@
+"""The guard against NaN and inf."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from deixis.errors import TrainingError
+from deixis.training.checkpoint import Progress
+from deixis.training.guard import culprits, is_finite, non_finite_weights, parameters_without_gradient, require_hope
+
+BAD = {"loss": math.nan, "grad_norm": math.inf, "loss_ce": 1.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_any_non_finite_figure_stops_a_step(value):
+    assert not is_finite({"loss": 1.0, "grad_norm": value})
+    assert is_finite({"loss": 1.0, "grad_norm": 0.0})
+    assert is_finite({})
+
+
+def test_culprits_are_named():
+    assert culprits(BAD) == ["loss", "grad_norm"]
+
+
+def test_one_bad_step_is_no_reason_to_stop():
+    require_hope(nn.Linear(1, 1), Progress(), 5, BAD, ["a.json: image 3"])
+
+
+def test_too_many_in_a_row_stop_the_run_and_name_the_samples():
+    progress = Progress(step=9)
+    for _ in range(2):
+        require_hope(nn.Linear(1, 1), progress, 2, BAD, [])
+        progress.count_step(updated=False)
+    with pytest.raises(TrainingError, match=r"step 11: non-finite loss, grad_norm on a.json: image 3"):
+        require_hope(nn.Linear(1, 1), progress, 2, BAD, ["a.json: image 3"])
+
+
+def test_a_good_step_resets_the_row_but_not_the_count():
+    progress = Progress()
+    progress.count_step(updated=False)
+    progress.count_step(updated=True)
+    assert (progress.step, progress.updates, progress.skipped, progress.skipped_in_a_row) == (2, 1, 1, 0)
+
+
+def test_a_broken_weight_stops_the_run_at_once():
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight[0, 0] = math.nan
+    assert non_finite_weights(model) == ["weight"]
+    with pytest.raises(TrainingError, match="1 weights are NaN or inf themselves, the first is weight"):
+        require_hope(model, Progress(), 5, BAD, [])
+
+
+def test_integer_buffers_are_not_weights():
+    assert non_finite_weights(nn.BatchNorm1d(2)) == []
+
+
+def test_parameters_out_of_the_graph_are_found():
+    model = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    model[1].weight.requires_grad_(False)
+    model[0](torch.ones(1, 1)).sum().backward()
+    assert parameters_without_gradient(model) == ["1.bias"]

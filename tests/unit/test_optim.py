@@ -1,0 +1,91 @@
+"""AdamW's groups."""
+
+import pytest
+import torch
+from small_detectors import small_config
+from torch import nn
+
+from deixis.errors import TrainingError
+from deixis.models.freezing import PARTS, freeze, part_of
+from deixis.models.grounding_dino import GroundingDino
+from deixis.training.optim import build_adamw, is_decayed, parameter_groups, set_learning_rate
+
+RATES = {"backbone": 1e-5, "text": 1e-6, "encoder": 1e-4, "decoder": 1e-4, "heads": 1e-4}
+
+
+@pytest.fixture(scope="module", params=["grounding-dino", "mm-grounding-dino"])
+def detector(request):
+    return GroundingDino(small_config(request.param))
+
+
+def groups_of(model):
+    return parameter_groups(model.named_parameters(), part_of, RATES, 1e-4)
+
+
+def test_rates_cover_the_detector_s_parts():
+    assert set(RATES) == set(PARTS)
+
+
+def test_every_parameter_is_in_exactly_one_group(detector):
+    grouped = [id(parameter) for group in groups_of(detector) for parameter in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in detector.parameters()}
+
+
+def test_each_part_has_its_rate(detector):
+    for group in groups_of(detector):
+        for name in group["parameter_names"]:
+            assert group["lr"] == group["full_lr"] == RATES[part_of(name)]
+
+
+def test_norms_biases_and_position_tables_do_not_decay(detector):
+    decay = {name: group["weight_decay"] for group in groups_of(detector) for name in group["parameter_names"]}
+    modules = dict(detector.named_modules())
+    for name, value in decay.items():
+        owner = modules[name.rpartition(".")[0]]
+        spared = name.endswith("bias") or isinstance(owner, nn.LayerNorm | nn.GroupNorm) or "bias_table" in name
+        assert value == (0.0 if spared or decay_is_moot(detector, name) else 1e-4), name
+    assert 0.0 in decay.values()
+    assert 1e-4 in decay.values()
+
+
+def decay_is_moot(model, name):
+    """Vectors that are neither norm nor bias (layer scales)."""
+    return model.get_parameter(name).ndim == 1
+
+
+def test_absolute_position_embedding_does_not_decay():
+    assert not is_decayed("backbone.absolute_pos_embed", torch.zeros(1, 49, 8))
+    assert is_decayed("backbone.patch_embed.weight", torch.zeros(8, 3, 4, 4))
+
+
+def test_frozen_parameters_are_left_out():
+    model = GroundingDino(small_config())
+    freeze(model, ["backbone", "text"])
+    names = [name for group in groups_of(model) for name in group["parameter_names"]]
+    assert {part_of(name) for name in names} == {"encoder", "decoder", "heads"}
+
+
+def test_a_shared_parameter_comes_once():
+    shared = nn.Linear(2, 2)
+    pairs = [("heads.0", shared.weight), ("heads.1", shared.weight)]
+    groups = parameter_groups(pairs, lambda name: "heads", RATES, 0.0)
+    assert [group["parameter_names"] for group in groups] == [["heads.0"]]
+
+
+def test_nothing_trainable_is_an_error():
+    weight = nn.Parameter(torch.zeros(2), requires_grad=False)
+    with pytest.raises(TrainingError, match="nothing is trainable"):
+        parameter_groups([("a", weight)], lambda name: "heads", RATES, 0.0)
+
+
+def test_a_part_without_a_rate_is_an_error():
+    with pytest.raises(TrainingError, match="'wings'"):
+        parameter_groups([("a", nn.Parameter(torch.zeros(2)))], lambda name: "wings", RATES, 0.0)
+
+
+def test_factor_scales_every_part(detector):
+    optimizer = build_adamw(groups_of(detector))
+    rates = set_learning_rate(optimizer, 0.5)
+    assert rates == {part: pytest.approx(rate / 2) for part, rate in RATES.items()}
+    assert set_learning_rate(optimizer, 1.0) == RATES

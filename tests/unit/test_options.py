@@ -1,0 +1,163 @@
+"""Options: flags, YAML, checks."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from deixis.cli.arguments import parse
+from deixis.errors import OptionError
+from deixis.recipes.files import options_from, plain_values, read_options, write_options
+from deixis.recipes.options import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+
+KINDS = [DetectTrainOptions, DetectEvalOptions, DetectPredictOptions]
+CONFIGS = [path for path in files("deixis.recipes").joinpath("configs").iterdir() if path.name.endswith(".yaml")]
+
+
+def yaml_file(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_builds_and_opens_with_its_launch_line(config):
+    options = read_options(DetectTrainOptions, Path(str(config)))
+    DetectTrainOptions(**{**vars(options), "data": options.data or "labels.json"}).check()
+    head = [line for line in config.read_text().splitlines() if line.startswith("#")]
+    assert any("deixis detect train --config" in line and config.name in line for line in head)
+    assert any("Hardware:" in line for line in head)
+
+
+def test_configs_are_there():
+    assert {config.name for config in CONFIGS} >= {"detector_finetune.yaml", "detector_lora.yaml"}
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path):
+    path = yaml_file(tmp_path, "data: x\nlearning_rat: 1e-4\n")
+    with pytest.raises(OptionError, match=r"run.yaml: unknown key 'learning_rat'; .* 'learning_rate'"):
+        read_options(DetectTrainOptions, path)
+
+
+def test_a_flag_beats_the_file(tmp_path):
+    path = yaml_file(tmp_path, "data: x\nepochs: 3\nbatch_size: 2\nlora: true\n")
+    options = parse(DetectTrainOptions, ["--config", str(path), "--epochs", "5", "--no-lora"], "detect train", "")
+    assert (options.data, options.epochs, options.batch_size, options.lora) == ("x", 5, 2, False)
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    path = yaml_file(tmp_path, "learning_rate: 1e-4\nweight_decay: 0\n")
+    options = read_options(DetectTrainOptions, path)
+    assert (options.learning_rate, options.weight_decay) == (1e-4, 0.0)
+
+
+def test_written_options_read_back_the_same(tmp_path):
+    options = DetectTrainOptions(data="x", images=Path("photos"), freeze=("text",), image_size=(64, 96), epochs=3)
+    write_options(options, tmp_path / "config.yaml")
+    assert read_options(DetectTrainOptions, tmp_path / "config.yaml") == options
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_survive_the_round_trip(kind):
+    assert options_from(kind, plain_values(kind()), "test") == kind()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: many", "epochs: got 'many', wanted a int"),
+        ("epochs: true", "epochs: got True, wanted a int"),
+        ("epochs: 1.5", "epochs: got 1.5, wanted a int"),
+        ("lora: 1", "lora: got 1, wanted a bool"),
+        ("recipe: huge", "recipe: got 'huge', wanted one of auto, small"),
+        ("freeze: text", "freeze: got 'text', wanted a list"),
+        ("image_size: [800]", "image_size: got 1 values, wanted 2"),
+        ("learning_rate: fast", "learning_rate: got 'fast', wanted a float"),
+        ("data: 3", "data: got 3, wanted a str"),
+        ("- data", "wanted lines of 'key: value'"),
+        ("data: [", "cannot be read as YAML"),
+    ],
+)
+def test_wrong_values_in_a_file_say_what_was_wanted(tmp_path, text, message):
+    with pytest.raises(OptionError) as caught:
+        read_options(DetectTrainOptions, yaml_file(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    assert read_options(DetectTrainOptions, yaml_file(tmp_path, "")) == DetectTrainOptions()
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(OptionError, match=r"absent.yaml: cannot be read"):
+        read_options(DetectTrainOptions, tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": ""},
+        {"epochs": 0},
+        {"max_steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"clip_norm": 0.0},
+        {"ema_decay": 1.0},
+        {"flip_probability": 1.5},
+        {"backbone_lr_factor": -0.1},
+        {"weight_giou": -1.0},
+        {"image_size": (96, 64)},
+        {"freeze": ("wings",)},
+        {"lora_targets": ()},
+        {"lora_targets": ("wings",)},
+        {"experiment_name": "../elsewhere"},
+        {"experiment_name": ".."},
+        {"resume": True, "overwrite": True},
+        {"gpus": -1},
+        {"seed": -1},
+    ],
+    ids=lambda changes: str(changes),
+)
+def test_impossible_values_are_named(changes):
+    with pytest.raises(OptionError, match=f"^--{next(iter(changes)).replace('_', '-')}: got"):
+        DetectTrainOptions(**{"data": "x", **changes}).check()
+
+
+def test_good_values_pass():
+    DetectTrainOptions(data="x", image_size=(64, 64), freeze=("text",), resume=True).check()
+    DetectEvalOptions(data="x").check()
+    DetectPredictOptions(images=(Path("a.jpg"),), names=("cat",)).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_has_a_flag_and_a_help(kind, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(kind, ["--help"], "detect", "Examples:\n  deixis something")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "deixis something" in text
+    for field in fields(kind):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_an_unknown_flag_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(DetectTrainOptions, ["--epoch", "3"], "detect train", "")
+    assert caught.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_help_imports_no_torch():
+    program = (
+        "import sys\nfrom deixis.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for words in (["--help"], ["detect", "--help"], ["detect", "train", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
