@@ -57,13 +57,38 @@ def mask_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle | None:
     if segmentation.get("size") != [height, width]:
         raise ValueError(f"has size {segmentation.get('size')}, its image is {[height, width]} (height, width)")
     counts = segmentation["counts"]
+    runs = _unpack_counts(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+        raise ValueError("has counts that are neither RLE text nor whole numbers")
+    if sum(runs) != height * width:
+        raise ValueError(f"has counts for {sum(runs)} pixels, its image has {height * width}")
     if isinstance(counts, str):
         return {"size": [height, width], "counts": counts.encode("ascii")}
-    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
-        raise ValueError("has counts that are neither text nor whole numbers")
-    if sum(counts) != height * width:
-        raise ValueError(f"has counts for {sum(counts)} pixels, its image has {height * width}")
     return dict(coco_mask.frPyObjects(segmentation, height, width))
+
+
+def _unpack_counts(text: str) -> list[int]:
+    """The runs in COCO's RLE text: 5 bits a character above `0`, little end first, each run less the one two before.
+
+    Read here because pycocotools takes damaged text as it comes and returns masks of undefined pixels.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for char in text:
+        bits = ord(char) - ord("0")
+        if not 0 <= bits < 64:
+            raise ValueError(f"has {char!r} in its counts, which RLE text does not use")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("has counts that end in the middle of a run")
+    return runs
 
 
 def _is_polygon(polygon: Any) -> bool:
