@@ -171,14 +171,10 @@ def _backward_fake(
     implementation: Any,
     wants_value: Any,
 ) -> Any:
-    batch, keys, heads, channels = value.shape
-    # Heads before keys in memory: see the kernels.
-    grad_value = value.new_empty((batch, heads, keys, channels) if wants_value else (0, 0, 0, 0)).transpose(1, 2)
-    contiguous = {"memory_format": torch.contiguous_format}
     return (
-        grad_value,
-        torch.empty_like(sampling_locations, **contiguous),
-        torch.empty_like(attention_weights, **contiguous),
+        value.new_empty(value.shape if wants_value else (0, 0, 0, 0)),
+        sampling_locations.new_empty(sampling_locations.shape),
+        attention_weights.new_empty(attention_weights.shape),
     )
 
 

@@ -105,113 +105,132 @@ def _locate(locations, first, widths, heights, starts, table, keys):  # type: ig
 
 
 @_compiled()
-def _add_four_rows(out, at, value, i00, i01, i10, i11, w00, w01, w10, w11, channels):  # type: ignore[no-untyped-def]
-    for c in range(channels):
-        k = _U(c)
-        out[at + k] += (w00 * value[i00 + k] + w01 * value[i01 + k]) + (w10 * value[i10 + k] + w11 * value[i11 + k])
+def _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales):  # type: ignore[no-untyped-def]
+    """Turns what `_locate` found into flat positions in `value` and complete weights, four corners a sample."""
+    for s in range(table.shape[1]):
+        j = _U(s)
+        k = _U(4) * j
+        head_at = image_at + _U(s // samples * channels)
+        x0 = table[_U(_X0), j] * weights[first + j]
+        x1 = table[_U(_X1), j] * weights[first + j]
+        y0 = table[_U(_Y0), j]
+        y1 = table[_U(_Y1), j]
+        scales[k] = x0 * y0
+        scales[k + _U(1)] = x1 * y0
+        scales[k + _U(2)] = x0 * y1
+        scales[k + _U(3)] = x1 * y1
+        for corner in range(4):
+            c = _U(corner)
+            offsets[k + c] = head_at + _U(keys[c, j]) * stride
+
+
+@_compiled(reassociate=True)
+def _gather(out, at, value, offsets, scales, first, last, channels):  # type: ignore[no-untyped-def]
+    """Adds the weighted rows of corners `first ... last - 1` to `out`; four at a time share its loads and stores."""
+    for corner in range(first, last, 4):
+        j = _U(corner)
+        i0, i1, i2, i3 = offsets[j], offsets[j + _U(1)], offsets[j + _U(2)], offsets[j + _U(3)]
+        w0, w1, w2, w3 = scales[j], scales[j + _U(1)], scales[j + _U(2)], scales[j + _U(3)]
+        for c in range(channels):
+            k = _U(c)
+            out[at + k] += w0 * value[i0 + k] + w1 * value[i1 + k] + w2 * value[i2 + k] + w3 * value[i3 + k]
 
 
 @_compiled()
 def _forward(value, locations, weights, widths, heights, starts, out, sizes, first_row, last_row):  # type: ignore[no-untyped-def]
     """Rows are (image, query) pairs; arrays are flat; `sizes` is (queries, keys, heads, channels, samples a head)."""
     queries, key_count, heads, channels, samples = sizes
-    table = np.empty((_ROWS, heads * samples), value.dtype)
-    keys = np.empty((4, heads * samples), np.int32)
+    count = heads * samples
+    table = np.empty((_ROWS, count), value.dtype)
+    keys = np.empty((4, count), np.int32)
+    offsets = np.empty(4 * count, np.uint64)
+    scales = np.empty(4 * count, value.dtype)
+    stride = _U(heads * channels)
     for row in range(first_row, last_row):
-        first = _U(row * heads * samples)
+        first = _U(row * count)
+        image_at = _U(row // queries * key_count * heads * channels)
         _locate(locations, first, widths, heights, starts, table, keys)
-        image_at = _U((row // queries) * key_count * heads * channels)
+        _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales)
         for head in range(heads):
             at = _U((row * heads + head) * channels)
-            head_at = image_at + _U(head * channels)
             for c in range(channels):
                 out[at + _U(c)] = 0
-            for s in range(head * samples, (head + 1) * samples):
-                j = _U(s)
-                x0 = table[_U(_X0), j] * weights[first + j]
-                x1 = table[_U(_X1), j] * weights[first + j]
-                y0 = table[_U(_Y0), j]
-                y1 = table[_U(_Y1), j]
-                stride = _U(heads * channels)
-                i00 = head_at + _U(keys[_U(0), j]) * stride
-                i01 = head_at + _U(keys[_U(1), j]) * stride
-                i10 = head_at + _U(keys[_U(2), j]) * stride
-                i11 = head_at + _U(keys[_U(3), j]) * stride
-                _add_four_rows(out, at, value, i00, i01, i10, i11, x0 * y0, x1 * y0, x0 * y1, x1 * y1, channels)
+            _gather(out, at, value, offsets, scales, 4 * head * samples, 4 * (head + 1) * samples, channels)
 
 
 @_compiled(reassociate=True)
-def _dot(a, a_at, b, b_at, channels):  # type: ignore[no-untyped-def]
-    total = a.dtype.type(0)
+def _dots(dots, sample, grad, at, value, offsets, channels):  # type: ignore[no-untyped-def]
+    """Products of a row of the output's gradient with the rows at a sample's four corners."""
+    j = _U(4) * sample
+    i0, i1, i2, i3 = offsets[j], offsets[j + _U(1)], offsets[j + _U(2)], offsets[j + _U(3)]
+    d0 = d1 = d2 = d3 = value.dtype.type(0)
     for c in range(channels):
-        total += a[a_at + _U(c)] * b[b_at + _U(c)]
-    return total
+        k = _U(c)
+        g = grad[at + k]
+        d0 += g * value[i0 + k]
+        d1 += g * value[i1 + k]
+        d2 += g * value[i2 + k]
+        d3 += g * value[i3 + k]
+    dots[_U(0), sample] = d0
+    dots[_U(1), sample] = d1
+    dots[_U(2), sample] = d2
+    dots[_U(3), sample] = d3
 
 
 @_compiled()
-def _add_scaled_row(out, at, scale, row, row_at, channels):  # type: ignore[no-untyped-def]
-    for c in range(channels):
-        out[at + _U(c)] += scale * row[row_at + _U(c)]
+def _scatter(grad_value, sample, grad, at, offsets, scales, channels):  # type: ignore[no-untyped-def]
+    """Adds a row of the output's gradient, weighted, to the gradient of the rows at a sample's four corners."""
+    for corner in range(4):
+        j = _U(4) * sample + _U(corner)
+        scale = scales[j]
+        out_at = offsets[j]
+        if scale != 0:
+            for c in range(channels):
+                grad_value[out_at + _U(c)] += scale * grad[at + _U(c)]
+
+
+@_compiled()
+def _differentiate(table, dots, weights, first, widths, heights, grad_locations, grad_weights):  # type: ignore[no-untyped-def]
+    """Gradients of consecutive samples' weights and locations, from the corners' products with the gradient."""
+    for s in range(table.shape[1]):
+        j = _U(s)
+        d00, d01, d10, d11 = dots[_U(0), j], dots[_U(1), j], dots[_U(2), j], dots[_U(3), j]
+        x0, x1, y0, y1 = table[_U(_X0), j], table[_U(_X1), j], table[_U(_Y0), j], table[_U(_Y1), j]
+        has_x0, has_x1 = table[_U(_HAS_X0), j], table[_U(_HAS_X1), j]
+        has_y0, has_y1 = table[_U(_HAS_Y0), j], table[_U(_HAS_Y1), j]
+        along_x = y0 * (has_x1 * d01 - has_x0 * d00) + y1 * (has_x1 * d11 - has_x0 * d10)
+        along_y = x0 * (has_y1 * d10 - has_y0 * d00) + x1 * (has_y1 * d11 - has_y0 * d01)
+        grad_weights[first + j] = y0 * (x0 * d00 + x1 * d01) + y1 * (x0 * d10 + x1 * d11)
+        weight = weights[first + j]
+        grad_locations[_U(2) * (first + j)] = along_x * weight * table.dtype.type(widths[j])
+        grad_locations[_U(2) * (first + j) + _U(1)] = along_y * weight * table.dtype.type(heights[j])
 
 
 @_compiled()
 def _backward(  # type: ignore[no-untyped-def]
     grad, value, locations, weights, widths, heights, starts, grads, wants_value, sizes, image, first_head, last_head
 ):
-    """Gradients of one image and the heads `first_head ... last_head - 1`; `grads` is (value, locations, weights).
-
-    The gradient of `value` has heads before keys, so that a head's rows stand close together.
-    """
+    """Gradients of one image and the heads `first_head ... last_head - 1`; `grads` is (value, locations, weights)."""
     queries, key_count, heads, channels, samples = sizes
     grad_value, grad_locations, grad_weights = grads
     count = (last_head - first_head) * samples
     table = np.empty((_ROWS, count), value.dtype)
     keys = np.empty((4, count), np.int32)
-    dots = np.empty(4, value.dtype)
-    corner_weights = np.empty(4, value.dtype)
+    offsets = np.empty(4 * count, np.uint64)
+    scales = np.empty(4 * count, value.dtype)
+    dots = np.empty((4, count), value.dtype)
     stride = _U(heads * channels)
-    for query in range(queries):
-        row = image * queries + query
+    image_at = _U((image * key_count * heads + first_head) * channels)
+    for row in range(image * queries, (image + 1) * queries):
         first = _U((row * heads + first_head) * samples)
         _locate(locations, first, widths[:count], heights[:count], starts[:count], table, keys)
+        _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales)
         for s in range(count):
-            j = _U(s)
-            head = first_head + s // samples
-            grad_at = _U((row * heads + head) * channels)
-            head_at = _U((image * key_count * heads + head) * channels)
-            out_at = _U((image * heads + head) * key_count * channels)
-            x0 = table[_U(_X0), j]
-            x1 = table[_U(_X1), j]
-            y0 = table[_U(_Y0), j]
-            y1 = table[_U(_Y1), j]
-            weight = weights[first + j]
-            corner_weights[_U(0)] = x0 * y0
-            corner_weights[_U(1)] = x1 * y0
-            corner_weights[_U(2)] = x0 * y1
-            corner_weights[_U(3)] = x1 * y1
-            grad_weight = value.dtype.type(0)
-            for corner in range(4):
-                k = _U(corner)
-                dots[k] = _dot(grad, grad_at, value, head_at + _U(keys[k, j]) * stride, channels)
-                grad_weight += dots[k] * corner_weights[k]
-                if wants_value and corner_weights[k] != 0:
-                    scale = weight * corner_weights[k]
-                    at = out_at + _U(keys[k, j]) * _U(channels)
-                    _add_scaled_row(grad_value, at, scale, grad, grad_at, channels)
-            grad_weights[first + j] = grad_weight
-            has_x0 = table[_U(_HAS_X0), j]
-            has_x1 = table[_U(_HAS_X1), j]
-            has_y0 = table[_U(_HAS_Y0), j]
-            has_y1 = table[_U(_HAS_Y1), j]
-            along_x = y0 * (has_x1 * dots[_U(1)] - has_x0 * dots[_U(0)]) + y1 * (
-                has_x1 * dots[_U(3)] - has_x0 * dots[_U(2)]
-            )
-            along_y = x0 * (has_y1 * dots[_U(2)] - has_y0 * dots[_U(0)]) + x1 * (
-                has_y1 * dots[_U(3)] - has_y0 * dots[_U(1)]
-            )
-            at_xy = _U(2) * (first + j)
-            grad_locations[at_xy] = along_x * weight * widths[j]
-            grad_locations[at_xy + _U(1)] = along_y * weight * heights[j]
+            at = _U((row * heads + first_head + s // samples) * channels)
+            _dots(dots, _U(s), grad, at, value, offsets, channels)
+            if wants_value:
+                _scatter(grad_value, _U(s), grad, at, offsets, scales, channels)
+        _differentiate(table, dots, weights, first, widths, heights, grad_locations, grad_weights)
 
 
 @lru_cache(maxsize=64)
@@ -273,7 +292,7 @@ def backward(
     """Gradients of `value` (empty unless wanted), sampling locations and attention weights."""
     batch, key_count, heads, channels = value.shape
     queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
-    grad_value = value.new_zeros((batch, heads, key_count, channels) if wants_value else (0, 0, 0, 0))
+    grad_value = torch.zeros(value.shape if wants_value else (0, 0, 0, 0), dtype=value.dtype)
     grad_locations = torch.empty_like(sampling_locations, memory_format=torch.contiguous_format)
     grad_weights = torch.empty_like(attention_weights, memory_format=torch.contiguous_format)
     threads = _threads_for(8 * batch * queries * heads * levels * points * channels)
@@ -289,4 +308,4 @@ def backward(
         _backward(*arrays, *geometry, grads, wants_value, sizes, image, bounds[group], bounds[group + 1])
 
     run_tasks(task, batch * groups if queries else 0, threads)
-    return grad_value.transpose(1, 2), grad_locations, grad_weights
+    return grad_value, grad_locations, grad_weights
