@@ -11,6 +11,7 @@ from detection_batches import outputs_for, positive_map, random_batch, random_bo
 from reference_detection_loss import WEIGHTS, pair_cost, truth_of
 
 from deixis.errors import OptionError
+from deixis.losses import matcher
 from deixis.losses.detection import build_criterion
 from deixis.losses.matcher import HungarianMatcher, NonFiniteCostError
 from deixis.losses.packing import pack_targets
@@ -86,9 +87,9 @@ def test_costs_equal_the_float64_reference(preset, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_assignment_is_the_best_of_all_permutations(seed):
     call = inputs(*random_batch(seed, counts=(3,), queries=5))
-    matcher = HungarianMatcher()
-    cost = matcher.costs(*call)[0, 0].double()
-    chosen = matcher(*call, names(1))[0, 0]
+    hungarian = HungarianMatcher()
+    cost = hungarian.costs(*call)[0, 0].double()
+    chosen = hungarian(*call, names(1))[0, 0]
     best = min(sum(cost[i, q].item() for i, q in enumerate(order)) for order in permutations(range(5), 3))
     assert cost[torch.arange(3), chosen].sum().item() == pytest.approx(best)
 
@@ -96,8 +97,8 @@ def test_assignment_is_the_best_of_all_permutations(seed):
 def test_batched_equals_one_by_one():
     outputs, targets = random_batch(3, counts=(3, 0, 5))
     logits, boxes, mask, packed = inputs(outputs, targets, layers=6)
-    matcher = HungarianMatcher()
-    together = matcher(logits, boxes, mask, packed, names(6))
+    hungarian = HungarianMatcher()
+    together = hungarian(logits, boxes, mask, packed, names(6))
     for image, one in enumerate(targets):
         alone = pack_targets([one], torch.device("cpu"))
         width = alone.class_maps.shape[-1]
@@ -106,7 +107,7 @@ def test_batched_equals_one_by_one():
                 logits[layer : layer + 1, image : image + 1, :, :width],
                 boxes[layer : layer + 1, image : image + 1],
             )
-            single = matcher(*only, mask[image : image + 1, :width], alone, names(1))
+            single = hungarian(*only, mask[image : image + 1, :width], alone, names(1))
             assert torch.equal(together[layer, image, : len(one.class_ids)], single[0, 0])
 
 
@@ -129,6 +130,23 @@ def test_extreme_logits_have_bounded_costs():
     targets = [target(random_boxes(np.random.default_rng(0), 2), [0, 1], rows)]
     outputs = outputs_for(np.random.default_rng(1), targets, decoder_layers=1, scale=1e4)
     assert HungarianMatcher().costs(*inputs(outputs, targets)).abs().max() < 18.5 + 5 * 4 + 2
+
+
+@pytest.mark.parametrize("preset", WEIGHTS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_any_token_that_is_not_finite_is_a_fault(preset, bad):
+    logits, boxes, mask, packed = inputs(*random_batch(6, counts=(1,)))
+    unused = int((packed.token_maps[0, 0] == 0).nonzero()[0])
+    logits[0, 0, 3, unused] = bad
+    with pytest.raises(NonFiniteCostError):
+        build_criterion(preset).matcher(logits, boxes, mask, packed, names(1))
+
+
+def test_only_class_tokens_leaves_the_costs_as_they_are(monkeypatch):
+    call = inputs(*random_batch(7, counts=(1, 0, 4)))
+    selected = HungarianMatcher().costs(*call)
+    monkeypatch.setattr(matcher, "_only_class_tokens", lambda *call: call)
+    assert torch.allclose(selected, HungarianMatcher().costs(*call), atol=1e-6)
 
 
 def test_nan_is_a_fault_and_only_in_an_image_with_boxes():

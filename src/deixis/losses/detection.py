@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deixis.errors import OptionError, TrainingError
 from deixis.losses.boxes import giou_loss, l1_loss
-from deixis.losses.focal import sigmoid_focal_loss
+from deixis.losses.focal import focal_loss_sums
 from deixis.losses.matcher import ClassCost, HungarianMatcher
 from deixis.losses.packing import PackedTargets, pack_targets
 from deixis.records import Target
@@ -184,8 +184,7 @@ class DetectionCriterion:
         names = [_layer_name(suffix, suffixes) for suffix in suffixes]
         queries = self.matcher(logits.detach(), boxes_cxcywh_norm.detach(), token_mask, targets, names)
         positive = positive_tokens(queries, targets.token_maps, logits.shape[2])
-        ce = sigmoid_focal_loss(logits, positive, self.alpha, self.gamma)
-        sums = {"loss_ce": torch.where(token_mask[:, None], ce, 0.0).sum((1, 2, 3))}
+        sums = {"loss_ce": focal_loss_sums(logits, positive, token_mask, self.alpha, self.gamma)}
         predicted = boxes_cxcywh_norm.gather(2, queries.clamp(min=0)[..., None].expand(-1, -1, -1, 4))
         wanted = targets.boxes_cxcywh_norm.expand_as(predicted)
         for name, loss in (("loss_bbox", l1_loss), ("loss_giou", giou_loss)):

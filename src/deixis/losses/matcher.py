@@ -109,13 +109,34 @@ class HungarianMatcher:
             token_mask: true on valid tokens.
             targets: the objects.
         """
-        as_positive, as_negative = focal_costs(logits.float(), self.alpha, self.gamma)
         token_maps = targets.token_maps * token_mask[:, None]
+        spoilt = 0 * logits.float().sum(-1)[:, :, None]  # NaN where any token is NaN or inf, of a class or not
         if self.class_cost == "all_tokens":
-            token_maps = (token_maps > 0).float()
-        cost = token_maps @ (as_positive - as_negative).transpose(-1, -2)
-        if self.class_cost == "all_tokens":
-            cost = cost + (as_negative * token_mask[:, None]).sum(-1)[:, :, None]
+            as_positive, as_negative = focal_costs(logits.float(), self.alpha, self.gamma)
+            others = (as_negative * token_mask[:, None]).sum(-1)[:, :, None]
+            cost = (token_maps > 0).float() @ (as_positive - as_negative).transpose(-1, -2) + others
+        else:
+            logits, token_maps = _only_class_tokens(logits, token_maps)
+            as_positive, as_negative = focal_costs(logits.float(), self.alpha, self.gamma)
+            cost = token_maps @ (as_positive - as_negative).transpose(-1, -2)
         predicted, wanted = boxes_cxcywh_norm.float(), targets.boxes_cxcywh_norm.expand(len(logits), -1, -1, -1)
         cost = self.cost_class * cost + self.cost_l1 * torch.cdist(wanted, predicted, p=1)
-        return cost - self.cost_giou * generalized_box_iou(cxcywh_to_xyxy(wanted), cxcywh_to_xyxy(predicted))
+        cost = cost - self.cost_giou * generalized_box_iou(cxcywh_to_xyxy(wanted), cxcywh_to_xyxy(predicted))
+        return cost + spoilt
+
+
+def _only_class_tokens(
+    logits: Float[Tensor, "layers batch queries tokens"], token_maps: Float[Tensor, "batch objects tokens"]
+) -> tuple[Float[Tensor, "layers batch queries used"], Float[Tensor, "batch objects used"]]:
+    """The tokens of classes that some object of the image has: of a full prompt, often a tenth.
+
+    On a GPU all tokens: to count them the host would have to wait, which costs more than the arithmetic.
+    """
+    if logits.is_cuda:
+        return logits, token_maps
+    used = (token_maps > 0).any(1).byte()
+    tokens = used.topk(int(used.sum(1).max())).indices  # the used ones first, then others to fill up
+    return (
+        logits.gather(-1, tokens[None, :, None].expand(*logits.shape[:3], -1)),
+        token_maps.gather(-1, tokens[:, None].expand(-1, token_maps.shape[1], -1)),
+    )
