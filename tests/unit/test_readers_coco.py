@@ -247,7 +247,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "rle counts": (annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": [9]}), "counts for 9 pixels"),
     "rle text": (annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": ["a"]}), "neither RLE text nor whole"),
     "rle junk": (
-        annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "zzzz"}),
+        annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "oooo"}),
         "segmentation has counts that end in",
     ),
     "rle short": (annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "0T2"}), "counts for 68 pixels"),
