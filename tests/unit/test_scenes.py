@@ -8,7 +8,6 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.scenes import (
     LEAST_VISIBLE,
-    SAME_SIZE_RUN,
     SEEN_PAIRS,
     UNSEEN_PAIRS,
     Thing,
@@ -122,11 +121,11 @@ def test_pretraining_prompts_hold_what_is_shown_and_more() -> None:
         assert len(sample.vocabulary) > len(set(sample.instances.class_ids.tolist()))
 
 
-def test_runs_share_a_size() -> None:
-    dataset = scenes("pretrain", 10 * SAME_SIZE_RUN, 0)
-    sizes = [{dataset[r * SAME_SIZE_RUN + i].size_hw for i in range(0, SAME_SIZE_RUN, 5)} for r in range(10)]
-    assert all(len(run) == 1 for run in sizes)
-    assert len(set().union(*sizes)) > 2
+def test_the_size_of_a_scene_is_known_without_drawing_it() -> None:
+    dataset = scenes("pretrain", 40, 0)
+    sizes = [dataset.size_hw(index) for index in range(40)]
+    assert sizes == [dataset[index].size_hw for index in range(40)]
+    assert len(set(sizes)) > 2
 
 
 def test_bad_requests() -> None:

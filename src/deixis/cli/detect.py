@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.options import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.recipes.options import DetectEvalOptions, DetectNewOptions, DetectPredictOptions, DetectTrainOptions
 
 TRAIN_EXAMPLES = """
 Examples:
@@ -32,6 +32,12 @@ PREDICT_EXAMPLES = """
 Examples:
   deixis detect predict --images photos/ --names raccoon "traffic light" --model runs/raccoons/checkpoints/best
   deixis detect predict --images a.jpg b.jpg --names star --threshold 0.5 --output found/
+"""
+
+NEW_EXAMPLES = """
+Examples:
+  deixis detect new --output new_detector
+  deixis detect train --model new_detector --recipe scratch --data "scenes:split=pretrain,count=16000,seed=1"
 """
 
 
@@ -72,6 +78,15 @@ def predict(arguments: Sequence[str]) -> int:
     from deixis.recipes.predict_detector import predict_detector
 
     predict_detector(options)
+    return 0
+
+
+def new(arguments: Sequence[str]) -> int:
+    """Write a small detector with random weights."""
+    options = parse(DetectNewOptions, arguments, "detect new", NEW_EXAMPLES)
+    from deixis.recipes.new_detector import new_detector
+
+    new_detector(options)
     return 0
 
 

@@ -38,8 +38,7 @@ from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 
 SPLITS = ("pretrain", "seen_pairs", "unseen_pairs", "demo_train", "demo_val")
-CANVAS_SIZES_HW = ((128, 128), (128, 160), (160, 128), (128, 128), (96, 128), (160, 160))
-SAME_SIZE_RUN = 16  # so many consecutive scenes share a canvas size: unshuffled batches need no padding
+CANVAS_SIZES_HW = ((128, 128), (128, 128), (128, 160), (160, 128))
 MOST_THINGS = 6
 LEAST_VISIBLE = 0.85  # of a thing's own area, after those drawn over it
 SMALLEST_RADIUS_PX = 10.0
@@ -100,12 +99,16 @@ class SceneDataset:
     def __len__(self) -> int:
         return self.count
 
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """(height, width) of a scene in pixels, without drawing it."""
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index, 1])
+        return CANVAS_SIZES_HW[int(rng.integers(len(CANVAS_SIZES_HW)))]
+
     def __getitem__(self, index: int, /) -> Sample:
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
-        size_rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index // SAME_SIZE_RUN, 1])
-        size_hw = CANVAS_SIZES_HW[int(size_rng.integers(len(CANVAS_SIZES_HW)))]
+        size_hw = self.size_hw(index)
         if self.split == "pretrain":
             scheme = str(rng.choice(["colour", "shape", "texture"], p=[0.7, 0.15, 0.15]))
             kinds = SEEN_PAIRS
@@ -127,6 +130,11 @@ class SceneDataset:
         return Sample(
             scene.pixels, size_hw, instances, vocabulary, image_id=index, source=f"{self.name}: scene {index}"
         )
+
+
+def scene_words() -> tuple[str, ...]:
+    """Every word that names are made of before a demonstration brings new ones."""
+    return (*COLOURS_RGB, *KNOWN_SHAPES, *TEXTURES)
 
 
 def scenes(split: str, count: int, seed: int) -> SceneDataset:

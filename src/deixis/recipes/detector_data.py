@@ -11,6 +11,7 @@ import numpy as np
 from deixis.data.loading import SampleDataset
 from deixis.data.prompts import PromptTokenizer, build_prompt
 from deixis.data.readers import read_dataset
+from deixis.data.scenes import SceneDataset
 from deixis.data.split import split_by_group
 from deixis.data.transforms import train_transform
 from deixis.errors import DataError
@@ -65,10 +66,19 @@ def training_feed(
     transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
     build_prompt(training[0].vocabulary.names, prompts.tokenizer, prompts.max_text_len)
     dataset = SampleDataset(training, transform, prompts, options.seed, decode_short_px=2 * short_px)
-    ratios = None
-    if lies_in_files(training):
-        ratios = [s.size_hw[1] / s.size_hw[0] for s in (training[i] for i in range(len(training)))]
+    ratios = aspect_ratios(training)
     return Feed(dataset, options.batch_size, options.gradient_accumulation_steps, options.seed, options.workers, ratios)
+
+
+def aspect_ratios(dataset: Dataset) -> list[float] | None:
+    """Width over height of every image, to batch like with like; None where that would mean decoding them."""
+    if isinstance(dataset, SceneDataset):
+        sizes_hw = [dataset.size_hw(index) for index in range(len(dataset))]
+    elif lies_in_files(dataset):
+        sizes_hw = [dataset[index].size_hw for index in range(len(dataset))]
+    else:
+        return None
+    return [width / height for height, width in sizes_hw]
 
 
 def lies_in_files(dataset: Dataset) -> bool:
