@@ -62,7 +62,8 @@ def test_masks_do_not_overlap_and_stay_visible() -> None:
         assert scene.masks.sum(0).max() == 1
         for mask, thing in zip(scene.masks, scene.things, strict=True):
             window = Window.around(thing.centre_xy_px, thing.radius_px, (96, 160))
-            whole = coverage(outline_of(thing.shape), thing.centre_xy_px, thing.radius_px, thing.turn_deg, window) >= 0.5
+            outline = outline_of(thing.shape)
+            whole = coverage(outline, thing.centre_xy_px, thing.radius_px, thing.turn_deg, window) >= 0.5
             # Each of the up to five later things may cover its share.
             assert mask.sum() >= LEAST_VISIBLE**5 * whole.sum()
 

@@ -192,8 +192,8 @@ def draw_scene(
         things.append(thing)
     if rng.random() < 0.3:
         pixels = cv2.GaussianBlur(pixels, (3, 3), rng.uniform(0.3, 0.8))
-    pixels = pixels * rng.uniform(0.85, 1.1) + rng.normal(0, rng.uniform(0, 5), pixels.shape)
-    return Scene(np.clip(pixels, 0, 255).astype(np.uint8), tuple(things), np.stack(masks))
+    exposed = pixels * rng.uniform(0.85, 1.1) + rng.normal(0, rng.uniform(0, 5), pixels.shape)
+    return Scene(np.clip(exposed, 0, 255).astype(np.uint8), tuple(things), np.stack(masks))
 
 
 def _place(kind: tuple[str, str], size_hw: tuple[int, int], rng: np.random.Generator, plain: float) -> Thing:

@@ -196,7 +196,8 @@ def coverage(
     height, width = window.size_hw
     canvas = np.zeros((height * OVERSAMPLING, width * OVERSAMPLING), np.uint8)
     cv2.fillPoly(canvas, contours, 255, lineType=cv2.LINE_8, shift=4)
-    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    covered = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(covered, np.float32) / np.float32(255)
 
 
 def paint(
@@ -233,4 +234,4 @@ def background(size_hw: tuple[int, int], rng: np.random.Generator) -> UInt8[np.n
         start, stop = (tuple(int(x) for x in end) for end in ends)
         cv2.line(canvas, start, stop, shade, 1, cv2.LINE_AA)
     canvas += rng.normal(0, rng.uniform(0, 6), (height, width, 1)).astype(np.float32)
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas, 0, 255), np.uint8)
