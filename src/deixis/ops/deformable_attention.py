@@ -11,6 +11,7 @@ feature pyramid, where it interpolates bilinearly, and sums what it finds, weigh
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -116,13 +117,7 @@ def _check_device(implementation: str, device_type: str) -> None:
 @lru_cache(maxsize=2)
 def _kernels(implementation: str) -> ModuleType:
     """The module of kernels, imported at first use: Numba and Triton take half a second each."""
-    if implementation == "numba":
-        from deixis.ops import deformable_numba
-
-        return deformable_numba
-    from deixis.ops import deformable_triton
-
-    return deformable_triton
+    return import_module(f"deixis.ops.deformable_{implementation}")
 
 
 # As operators of PyTorch's dispatcher, the kernels are opaque to torch.compile and work under checkpointing.

@@ -26,6 +26,8 @@ from deixis.ops.parallel import run_tasks
 # Less work than this many multiply-adds stays on one thread: waking another costs more than it saves.
 _SMALL_WORK = 200_000
 _MAX_TASKS_PER_THREAD = 4
+# Samples located in one loop: long enough to vectorise well, short enough to stay in the first-level cache.
+_BLOCK_SAMPLES = 256
 
 
 def _compiled(reassociate: bool = False) -> Callable[[Callable[..., Any]], Any]:
@@ -54,15 +56,15 @@ _X0, _X1, _Y0, _Y1, _HAS_X0, _HAS_X1, _HAS_Y0, _HAS_Y1, _ROWS = range(9)
 
 
 @_compiled()
-def _locate(locations, first, widths, heights, starts, table, keys):  # type: ignore[no-untyped-def]
-    """Fills, for consecutive samples, bilinear weights along x and y, which corners exist, and the corners' keys.
+def _locate(locations, first, count, widths, heights, starts, table, keys):  # type: ignore[no-untyped-def]
+    """Fills, for `count` consecutive samples, bilinear weights along x and y, which corners exist, and their keys.
 
     A corner outside the level has weight 0 and the key of its neighbour inside, so it may be read harmlessly.
     """
     one = table.dtype.type(1)
     zero = table.dtype.type(0)
     half = table.dtype.type(0.5)
-    for j in range(widths.shape[0]):
+    for j in range(count):
         s = _U(j)
         last_x = widths[s] - np.int32(1)
         last_y = heights[s] - np.int32(1)
@@ -105,12 +107,11 @@ def _locate(locations, first, widths, heights, starts, table, keys):  # type: ig
 
 
 @_compiled()
-def _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales):  # type: ignore[no-untyped-def]
-    """Turns what `_locate` found into flat positions in `value` and complete weights, four corners a sample."""
-    for s in range(table.shape[1]):
+def _corners(table, keys, weights, first, head_at, begin, end, stride, offsets, scales):  # type: ignore[no-untyped-def]
+    """Turns what `_locate` found about one head into positions in flat `value` and weights, four corners a sample."""
+    for s in range(begin, end):
         j = _U(s)
         k = _U(4) * j
-        head_at = image_at + _U(s // samples * channels)
         x0 = table[_U(_X0), j] * weights[first + j]
         x1 = table[_U(_X1), j] * weights[first + j]
         y0 = table[_U(_Y0), j]
@@ -140,22 +141,25 @@ def _gather(out, at, value, offsets, scales, first, last, channels):  # type: ig
 def _forward(value, locations, weights, widths, heights, starts, out, sizes, first_row, last_row):  # type: ignore[no-untyped-def]
     """Rows are (image, query) pairs; arrays are flat; `sizes` is (queries, keys, heads, channels, samples a head)."""
     queries, key_count, heads, channels, samples = sizes
-    count = heads * samples
-    table = np.empty((_ROWS, count), value.dtype)
-    keys = np.empty((4, count), np.int32)
-    offsets = np.empty(4 * count, np.uint64)
-    scales = np.empty(4 * count, value.dtype)
-    stride = _U(heads * channels)
-    for row in range(first_row, last_row):
-        first = _U(row * count)
-        image_at = _U(row // queries * key_count * heads * channels)
-        _locate(locations, first, widths, heights, starts, table, keys)
-        _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales)
-        for head in range(heads):
-            at = _U((row * heads + head) * channels)
+    block = widths.shape[0] // (heads * samples)
+    table = np.empty((_ROWS, widths.shape[0]), value.dtype)
+    keys = np.empty((4, widths.shape[0]), np.int32)
+    offsets = np.empty(4 * widths.shape[0], np.uint64)
+    scales = np.empty(4 * widths.shape[0], value.dtype)
+    for block_row in range(first_row, last_row, block):
+        end_row = min(block_row + block, last_row)
+        first = _U(block_row * heads * samples)
+        _locate(locations, first, (end_row - block_row) * heads * samples, widths, heights, starts, table, keys)
+        for row_head in range(block_row * heads, end_row * heads):
+            begin = (row_head - block_row * heads) * samples
+            end = begin + samples
+            image, head = row_head // (queries * heads), row_head % heads
+            head_at = _U((image * key_count * heads + head) * channels)
+            _corners(table, keys, weights, first, head_at, begin, end, _U(heads * channels), offsets, scales)
+            at = _U(row_head * channels)
             for c in range(channels):
                 out[at + _U(c)] = 0
-            _gather(out, at, value, offsets, scales, 4 * head * samples, 4 * (head + 1) * samples, channels)
+            _gather(out, at, value, offsets, scales, 4 * begin, 4 * end, channels)
 
 
 @_compiled(reassociate=True)
@@ -190,9 +194,9 @@ def _scatter(grad_value, sample, grad, at, offsets, scales, channels):  # type: 
 
 
 @_compiled()
-def _differentiate(table, dots, weights, first, widths, heights, grad_locations, grad_weights):  # type: ignore[no-untyped-def]
+def _differentiate(table, dots, weights, first, count, widths, heights, grad_locations, grad_weights):  # type: ignore[no-untyped-def]
     """Gradients of consecutive samples' weights and locations, from the corners' products with the gradient."""
-    for s in range(table.shape[1]):
+    for s in range(count):
         j = _U(s)
         d00, d01, d10, d11 = dots[_U(0), j], dots[_U(1), j], dots[_U(2), j], dots[_U(3), j]
         x0, x1, y0, y1 = table[_U(_X0), j], table[_U(_X1), j], table[_U(_Y0), j], table[_U(_Y1), j]
@@ -213,34 +217,42 @@ def _backward(  # type: ignore[no-untyped-def]
     """Gradients of one image and the heads `first_head ... last_head - 1`; `grads` is (value, locations, weights)."""
     queries, key_count, heads, channels, samples = sizes
     grad_value, grad_locations, grad_weights = grads
-    count = (last_head - first_head) * samples
-    table = np.empty((_ROWS, count), value.dtype)
-    keys = np.empty((4, count), np.int32)
-    offsets = np.empty(4 * count, np.uint64)
-    scales = np.empty(4 * count, value.dtype)
-    dots = np.empty((4, count), value.dtype)
-    stride = _U(heads * channels)
-    image_at = _U((image * key_count * heads + first_head) * channels)
-    for row in range(image * queries, (image + 1) * queries):
-        first = _U((row * heads + first_head) * samples)
-        _locate(locations, first, widths[:count], heights[:count], starts[:count], table, keys)
-        _corners(table, keys, weights, first, image_at, samples, stride, channels, offsets, scales)
-        for s in range(count):
-            at = _U((row * heads + first_head + s // samples) * channels)
-            _dots(dots, _U(s), grad, at, value, offsets, channels)
-            if wants_value:
-                _scatter(grad_value, _U(s), grad, at, offsets, scales, channels)
-        _differentiate(table, dots, weights, first, widths, heights, grad_locations, grad_weights)
+    group = last_head - first_head
+    # Samples of successive queries follow each other only where all heads are taken.
+    block = widths.shape[0] // (heads * samples) if group == heads else 1
+    table = np.empty((_ROWS, block * group * samples), value.dtype)
+    keys = np.empty((4, block * group * samples), np.int32)
+    offsets = np.empty(4 * block * group * samples, np.uint64)
+    scales = np.empty(4 * block * group * samples, value.dtype)
+    dots = np.empty((4, block * group * samples), value.dtype)
+    for block_row in range(image * queries, (image + 1) * queries, block):
+        rows = min(block, (image + 1) * queries - block_row)
+        count = rows * group * samples
+        first = _U((block_row * heads + first_head) * samples)
+        _locate(locations, first, count, widths, heights, starts, table, keys)
+        for row_head in range(rows * group):
+            row, head = block_row + row_head // group, first_head + row_head % group
+            begin = row_head * samples
+            head_at = _U((image * key_count * heads + head) * channels)
+            stride = _U(heads * channels)
+            _corners(table, keys, weights, first, head_at, begin, begin + samples, stride, offsets, scales)
+            at = _U((row * heads + head) * channels)
+            for s in range(begin, begin + samples):
+                _dots(dots, _U(s), grad, at, value, offsets, channels)
+                if wants_value:
+                    _scatter(grad_value, _U(s), grad, at, offsets, scales, channels)
+        _differentiate(table, dots, weights, first, count, widths, heights, grad_locations, grad_weights)
 
 
 @lru_cache(maxsize=64)
 def _sample_geometry(shapes_hw: tuple[int, ...], heads: int, points: int) -> tuple[np.ndarray, ...]:
-    """Width, height and first key of the level of each of one query's `heads * levels * points` samples."""
+    """Width, height and first key of the level of each sample of one query, repeated for a block of queries."""
     heights_widths = np.asarray(shapes_hw, np.int64).reshape(-1, 2)
     areas = heights_widths.prod(1)
     starts = np.cumsum(areas) - areas
     columns = (heights_widths[:, 1], heights_widths[:, 0], starts)
-    return tuple(np.tile(np.repeat(column, points), heads).astype(np.int32) for column in columns)
+    block = max(1, _BLOCK_SAMPLES // max(1, heads * points * len(areas)))
+    return tuple(np.tile(np.repeat(column, points), heads * block).astype(np.int32) for column in columns)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
@@ -296,7 +308,7 @@ def backward(
     grad_locations = torch.empty_like(sampling_locations, memory_format=torch.contiguous_format)
     grad_weights = torch.empty_like(attention_weights, memory_format=torch.contiguous_format)
     threads = _threads_for(8 * batch * queries * heads * levels * points * channels)
-    groups = min(heads, max(1, -(-threads * _MAX_TASKS_PER_THREAD // max(batch, 1)))) if threads > 1 else 1
+    groups = min(heads, -(-threads // max(batch, 1)))
     bounds = [heads * group // groups for group in range(groups + 1)]
     arrays = (_flat(grad), _flat(value), _flat(sampling_locations), _flat(attention_weights))
     geometry = _sample_geometry(shapes_hw, heads, points)

@@ -6,6 +6,7 @@ Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3, with the bilinea
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +26,7 @@ def reference_deformable_attention(
     weights = attention_weights.transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points]
     sizes = [height * width for height, width in spatial_shapes_hw]
     for level, (level_value, (height, width)) in enumerate(
-        zip(value.split(sizes, dim=1), spatial_shapes_hw, strict=True)
+        zip(torch.split(value, sizes, dim=1), spatial_shapes_hw, strict=True)
     ):
         picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         if queries and points:  # grid_sample refuses an empty grid
