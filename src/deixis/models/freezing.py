@@ -12,11 +12,11 @@ from deixis.errors import OptionError
 PART_OF_PREFIX = {
     "model.backbone.": "backbone",
     "model.text_backbone.": "text",
-    "model.input_proj_vision.": "projections",
-    "model.text_projection.": "projections",
-    "model.level_embed": "projections",
+    "model.input_proj_vision.": "encoder",
+    "model.text_projection.": "encoder",
+    "model.level_embed": "encoder",
     "model.encoder.": "encoder",
-    "model.query_position_embeddings.": "queries",
+    "model.query_position_embeddings.": "decoder",
     "model.decoder.": "decoder",
     "model.enc_output": "heads",
     "model.encoder_output_": "heads",
@@ -24,7 +24,7 @@ PART_OF_PREFIX = {
     "class_embed.": "heads",
 }
 PARTS = tuple(dict.fromkeys(PART_OF_PREFIX.values()))
-"""backbone, text, projections, encoder, queries, decoder, heads."""
+"""backbone, text, encoder (with the projections into it), decoder (with its queries), heads."""
 
 
 class PartCount(NamedTuple):

@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from deixis.models.grounding_dino.positions import ShapesHw
-
-try:
-    from deixis.ops.deformable_attention import multi_scale_deformable_attention
-except ImportError:  # temporary, until the kernels land
-    from deixis.models.grounding_dino._sampling import multi_scale_deformable_attention
+from deixis.ops.deformable_attention import multi_scale_deformable_attention
 
 
 def split_heads(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoBackbone
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from deixis.errors import ModelError
 
@@ -26,7 +29,11 @@ class UnusedNorm(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Feature maps of several resolutions."""
+    """Feature maps of several resolutions.
+
+    Padding is part of the picture here: windows that reach across an image's border see it, and so do the group norms
+    behind, as in every implementation that released weights were trained with.
+    """
 
     def __init__(self, backbone_config: Any) -> None:
         super().__init__()
@@ -47,11 +54,11 @@ class Backbone(nn.Module):
 
     def checkpoint_gradients(self, enabled: bool) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        model: Any = self.conv_encoder["model"]
-        if enabled:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            model.gradient_checkpointing_disable()
+        layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
+        for layer in layers:
+            inner = any(other is not layer and other in layers for other in layer.modules())
+            layer.gradient_checkpointing = enabled and not inner  # a stage and its blocks: only the blocks
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
 
 def input_projections(channels: list[int], levels: int, d_model: int) -> nn.ModuleList:

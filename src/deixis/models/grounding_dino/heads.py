@@ -65,7 +65,7 @@ def refine_boxes(
     delta: Float[Tensor, "batch queries 4"], reference: Float[Tensor, "batch queries 4"]
 ) -> Float[Tensor, "batch queries 4"]:
     """Move cxcywh_norm boxes by `delta` on the logit scale, in the precision of `reference`."""
-    return (delta.to(reference.dtype) + torch.special.logit(reference, eps=1e-5)).sigmoid()
+    return (delta.to(reference.dtype) + reference.logit(eps=1e-5)).sigmoid()
 
 
 def pad_logits(
