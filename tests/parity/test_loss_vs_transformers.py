@@ -1,7 +1,7 @@
 """Our loss against transformers' `GroundingDinoForObjectDetectionLoss`, where theirs is right.
 
 What is the same: one process, auxiliary losses on, one prompt for all images, targets normalised alike: every
-component and the total. Where they part, theirs is at fault (letters of the field notes):
+component and the total. Where they part, theirs is at fault (letters of docs/correctness.md):
 
 - B: under several processes its normaliser is the *mean* of the boxes divided by the number of processes again. In one
   process it is max(boxes, 1), ours.

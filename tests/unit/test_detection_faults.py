@@ -1,4 +1,4 @@
-"""The peers' mistakes in this loss (section letters of the field notes), each rejected by a check that ours passes.
+"""The peers' mistakes in this loss (letters of docs/correctness.md), each rejected by a check that ours passes.
 
 Every check is a function that raises AssertionError; it runs once on ours and once with the faulty form put in.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,13 +22,6 @@ BATCH = images((96, 64), (64, 128)) | prompts(*IDS)
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    torch.manual_seed(3)
-    yield
-    torch.manual_seed(torch.seed())
 
 
 # What comes out
@@ -66,7 +58,7 @@ def test_encoder_scores_are_against_the_fused_text() -> None:
     assert (base - changed).abs().max() > 0.1
 
 
-def test_gradient_checkpointing_changes_nothing(deterministic: None) -> None:
+def test_gradient_checkpointing_changes_nothing() -> None:
     model = small_detector("mm-grounding-dino").train()
     torch.manual_seed(5)
     total(model(**BATCH)).backward()
@@ -110,7 +102,7 @@ def test_gradient_checkpointing_keeps_fewer_activations() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_every_parameter_is_trained(flavour: str, shared: bool) -> None:
-    model = small_detector(flavour, decoder_bbox_embed_share=shared, fusion_droppath=0.0).train()
+    model = small_detector(flavour, decoder_bbox_embed_share=shared)  # evaluation mode: no path is dropped
     total(model(**BATCH)).backward()
     untouched = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A key's bias shifts all scores of a query alike: softmax does not see it.
@@ -118,7 +110,7 @@ def test_every_parameter_is_trained(flavour: str, shared: bool) -> None:
 
 
 def test_encoder_heads_are_trained_by_the_encoder_outputs_alone() -> None:
-    """Field note C: with detached or pre-fusion outputs these parameters stay as they were."""
+    """Fault C (docs/correctness.md): with detached or pre-fusion outputs these parameters stay as they were."""
     model = small_detector("mm-grounding-dino")
     encoder = model(**BATCH)["enc_outputs"]
     (encoder["pred_boxes"].square().sum() + encoder["pred_logits"][:, :, 0].square().sum()).backward()
@@ -128,7 +120,7 @@ def test_encoder_heads_are_trained_by_the_encoder_outputs_alone() -> None:
 
 
 def test_boxes_look_forward_twice() -> None:
-    """Field note G: a layer's boxes train the box head of the layer before, through the reference, and no further."""
+    """Fault G (docs/correctness.md): a layer's boxes train the box head of the layer before, through the reference, and no further."""
     model = small_detector(decoder_layers=3, decoder_bbox_embed_share=False)
     model(**BATCH)["pred_boxes"].square().sum().backward()
     reached = [head.layers[0].weight.grad is not None for head in model.bbox_embed]
@@ -192,7 +184,7 @@ class PatchBackbone(nn.Module):
 
 
 def test_mixed_sizes_equal_single_images() -> None:
-    """Field note F: what is found in an image does not depend on the images beside it.
+    """Fault F (docs/correctness.md): what is found in an image does not depend on the images beside it.
 
     Three places see padding in every implementation and in the released weights' training, and are switched off here:
     the backbone's windows, group norm, and the queries' positions, which are fractions of the padded image.
