@@ -110,7 +110,7 @@ def test_every_parameter_is_trained(flavour: str, shared: bool) -> None:
 
 
 def test_encoder_heads_are_trained_by_the_encoder_outputs_alone() -> None:
-    """Fault C (docs/correctness.md): with detached or pre-fusion outputs these parameters stay as they were."""
+    """Fault C: with detached or pre-fusion outputs these parameters stay as they were."""
     model = small_detector("mm-grounding-dino")
     encoder = model(**BATCH)["enc_outputs"]
     (encoder["pred_boxes"].square().sum() + encoder["pred_logits"][:, :, 0].square().sum()).backward()
@@ -120,7 +120,7 @@ def test_encoder_heads_are_trained_by_the_encoder_outputs_alone() -> None:
 
 
 def test_boxes_look_forward_twice() -> None:
-    """Fault G (docs/correctness.md): a layer's boxes train the box head of the layer before, through the reference, and no further."""
+    """Fault G: a layer's boxes train the box head of the layer before, through the reference, and no further."""
     model = small_detector(decoder_layers=3, decoder_bbox_embed_share=False)
     model(**BATCH)["pred_boxes"].square().sum().backward()
     reached = [head.layers[0].weight.grad is not None for head in model.bbox_embed]
@@ -184,7 +184,7 @@ class PatchBackbone(nn.Module):
 
 
 def test_mixed_sizes_equal_single_images() -> None:
-    """Fault F (docs/correctness.md): what is found in an image does not depend on the images beside it.
+    """Fault F: what is found in an image does not depend on the images beside it.
 
     Three places see padding in every implementation and in the released weights' training, and are switched off here:
     the backbone's windows, group norm, and the queries' positions, which are fractions of the padded image.

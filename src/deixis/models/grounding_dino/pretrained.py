@@ -163,6 +163,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_tokenizer(folder: Path) -> Any:
+    if not (folder / "tokenizer.json").exists() and not (folder / "vocab.txt").exists():
+        raise ModelError(f"{folder}: neither tokenizer.json nor vocab.txt; copy the model's tokenizer into it")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises many kinds for a missing or damaged tokenizer
