@@ -34,7 +34,7 @@ HOT_DOG = _prompt({"hot dog": [1, 2], "dog": [4]}, tokens=7)
 
 
 def test_score_is_the_mean_over_the_names_tokens() -> None:
-    """Fault K (docs/correctness.md): with the maximum over tokens, 'hot dog' would score 0.9 and win over 'dog'."""
+    """Fault K: with the maximum over tokens, 'hot dog' would score 0.9 and win over 'dog'."""
     outputs = _outputs([[0.5, 0.1, 0.9, 0.5, 0.8, 0.5, 0.5]], [WHOLE])
     (found,) = postprocess(outputs, [HOT_DOG], [(10, 40)])
     assert found.labels == ["dog", "hot dog"]
@@ -42,7 +42,7 @@ def test_score_is_the_mean_over_the_names_tokens() -> None:
 
 
 def test_labels_are_whole_names_even_where_one_token_fires() -> None:
-    """Fault K (docs/correctness.md): decoding the firing tokens would return 'dog' for the one and '##s' for the other."""
+    """Fault K: decoding the firing tokens would return 'dog' for the one and '##s' for the other."""
     prompt = _prompt({"hot dog": [1, 2], "st. bernards": [4, 5, 6]})
     outputs = _outputs([[0.0, 0.0, 0.9, 0.0, 0.0, 0.0, 0.9, 0.0]], [WHOLE])
     (found,) = postprocess(outputs, [prompt], [(10, 40)])
