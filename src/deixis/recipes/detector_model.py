@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,19 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from deixis.errors import ModelError
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
-from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
-from deixis.models.builtin import resolve_model
+from deixis.models.adapters import add_lora, save_adapter
+from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import freeze
-from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
+from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates
-from deixis.training.checkpoint import recover, replacing_folder
-
-
-def load_bundle(source: str | Path) -> GroundingDinoBundle:
-    """A detector from "builtin", a folder, a hub id, or a folder with an adapter, which is merged into its base.
-
-    Raises:
-        ModelError: nothing there that can be used.
-    """
-    folder = Path(source)
-    if folder.parent.is_dir():
-        recover(folder)
-    if not (folder / "adapter_config.json").is_file():
-        return load_grounding_dino(resolve_model(source))
-    try:
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}/adapter_config.json: names no base model ({error!r})") from error
-    if not base:
-        raise ModelError(f"{folder}/adapter_config.json: names no base model; merge the adapter yourself")
-    bundle = load_grounding_dino(resolve_model(base))
-    load_adapter(bundle.model, folder)
-    merge(bundle.model)
-    return replace(bundle, source=str(folder))
+from deixis.training.checkpoint import replacing_folder
 
 
 def prepare_model(options: DetectTrainOptions) -> GroundingDinoBundle:
     """The detector that a run trains, by its resolved options: parts frozen or adapters added."""
-    bundle = load_bundle(options.model)
+    bundle = load_any_detector(options.model)
     if options.image_size is not None:
         bundle = replace(bundle, image_size=options.image_size)
     if options.lora:

@@ -14,10 +14,9 @@ import numpy as np
 
 from deixis.data.images import load
 from deixis.evaluation.coco_map import DetectionMetrics
-from deixis.inference.detector import Detector
+from deixis.inference.detector import Detector, load_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.recipes.detector_model import load_bundle
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.run_folder import as_text
 from deixis.records import Dataset, Detections, Sample
@@ -79,7 +78,7 @@ def write_run_report(
         shutil.copytree(best, fresh, dirs_exist_ok=True)
     if not options.report or after is None:
         return
-    detector = Detector(load_bundle(teacher), bundle.model.model.level_embed.device)
+    detector = load_detector(teacher, bundle.model.model.level_embed.device)
     indices = [picture.index for picture in pictures]
     found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=indices) if indices else []
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

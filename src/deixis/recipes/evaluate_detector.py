@@ -10,9 +10,8 @@ from rich.table import Table
 from deixis.data.readers import read_dataset
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
-from deixis.inference.detector import Detector
+from deixis.inference.detector import load_detector
 from deixis.inference.outputs import coco_results
-from deixis.recipes.detector_model import load_bundle
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectEvalOptions
 
@@ -28,7 +27,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     options.check()
     device = choose_device(options.device)
     dataset = read_dataset(options.data, options.images, options.format)
-    detector = Detector(load_bundle(options.model), device)
+    detector = load_detector(options.model, device)
     metrics, detections = detector.evaluate(dataset, options.batch_size, options.max_images)
     print_metrics(metrics)
     if options.output is not None:

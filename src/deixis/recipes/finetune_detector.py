@@ -211,7 +211,9 @@ def print_result(
         console.print(f"AP before {before.AP:.4f}, after {after.AP:.4f} ({after.AP - before.AP:+.4f})", markup=False)
     elif after:
         console.print(f"AP {after.AP:.4f}", markup=False)
-    console.print(f"weights {teacher}\nreport  {folder / 'report.html'}", markup=False)
+    console.print(f"weights {teacher}", markup=False)
+    if (folder / "report.html").exists():
+        console.print(f"report  {folder / 'report.html'}", markup=False)
 
 
 def count(model: nn.Module, trainable: bool) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from deixis.errors import OptionError
-from deixis.inference.detector import Detector
+from deixis.inference.detector import load_detector
 from deixis.inference.images import find_images
 from deixis.inference.outputs import write_predictions
-from deixis.recipes.detector_model import load_bundle
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectPredictOptions
 from deixis.records import Detections
@@ -26,7 +25,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         raise OptionError("--names: got none, wanted what to look for, as in --names raccoon 'traffic light'")
     device = choose_device(options.device)
     images = find_images(options.images)
-    detector = Detector(load_bundle(options.model), device)
+    detector = load_detector(options.model, device)
     found = detector.predict(images, options.names, options.threshold, options.max_detections, options.batch_size)
     write_predictions(options.output, found, images, draw=draw_detections)
     objects = sum(len(detections) for detections in found)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from deixis.training.signals import StopSignal, Terminated
 from deixis.training.trackers import Display, Trackers
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a run trains on: the part that differs between kinds of model."""
 

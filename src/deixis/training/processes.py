@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -41,5 +43,11 @@ def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
 
 
 def seed_step(seed: int, step: int, process_index: int) -> None:
-    """Seed torch for one step, so that its dropout depends on (seed, step, process) and on no history."""
-    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + process_index)
+    """Seed the global generators for one step: its dropout depends on (seed, step, process) and on no history.
+
+    Ours draw from torch's alone; Python's and NumPy's are for what a model's libraries may draw.
+    """
+    mixed = (seed * 1_000_003 + step) * 4_099 + process_index
+    torch.manual_seed(mixed)
+    random.seed(mixed)
+    np.random.seed(mixed % 2**32)  # noqa: NPY002

@@ -1,0 +1,46 @@
+"""The gradient of a run's first optimiser step, alone or under torchrun: MODEL BATCH_SIZE ACCUMULATION OUT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from deixis.data.loading import SampleDataset
+from deixis.data.scenes import scenes
+from deixis.data.transforms import train_transform
+from deixis.losses.detection import build_criterion
+from deixis.models.grounding_dino import load_grounding_dino
+from deixis.recipes.detector_data import TrainingPrompts
+from deixis.training.detector_task import DetectorTask, Feed
+from deixis.training.loop import accumulate_gradients
+from deixis.training.processes import make_accelerator, mean_figures
+
+
+def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> None:
+    """Write `{figures, gradients}` of the first step."""
+    torch.set_num_threads(1)
+    accelerator = make_accelerator(cpu=True)
+    bundle = load_grounding_dino(model)
+    prompts = TrainingPrompts(bundle.prompt_tokenizer, 256, shuffle=True)
+    dataset = SampleDataset(scenes("demo_train", 8, 1), train_transform([48, 64], 96), prompts, seed=0)
+    task = DetectorTask(
+        accelerator.prepare_model(bundle.model.train()),
+        bundle.normalise,
+        build_criterion("mm_grounding_dino", decoder_layers=2),
+        Feed(dataset, batch_size, accumulation),
+        accelerator,
+        evaluate=dict,
+        save_model=print,
+    )
+    group = next(task.groups(epoch=0, start=0))
+    losses = accumulate_gradients(task, accelerator, group, task.normaliser(group))
+    figures = mean_figures(accelerator, losses)
+    gradients = {name: weight.grad for name, weight in bundle.model.named_parameters()}
+    if accelerator.is_main_process:
+        torch.save({"figures": figures, "gradients": gradients}, out)
+
+
+if __name__ == "__main__":
+    first_step(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

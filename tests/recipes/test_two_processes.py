@@ -1,0 +1,64 @@
+"""Two processes (gloo), or two accumulated batches, give loss and gradient of one process on the joined batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import environment, records, train_arguments, write_tiny_model
+
+SCRIPT = Path(__file__).with_name("one_step.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+pytestmark = pytest.mark.slow
+
+
+def run(*words):
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """The first step of the same eight images, three ways."""
+    folder = tmp_path_factory.mktemp("steps")
+    model = write_tiny_model(folder / "model", dropout=0.0)
+    run(SCRIPT, model, 8, 1, folder / "one.pt")
+    run(SCRIPT, model, 4, 2, folder / "accumulated.pt")
+    run(*TORCHRUN, SCRIPT, model, 4, 1, folder / "two.pt")
+    run(*TORCHRUN, SCRIPT, model, 2, 2, folder / "both.pt")
+    return {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
+
+
+@pytest.mark.parametrize("way", ["accumulated", "two", "both"])
+def test_the_losses_are_those_of_the_joined_batch(steps, way):
+    one, other = steps["one"]["figures"], steps[way]["figures"]
+    assert one.keys() == other.keys()
+    for name in one.keys() - {"class_error"}:  # a mean over batches
+        assert other[name] == pytest.approx(one[name], rel=1e-5), name
+
+
+@pytest.mark.parametrize("way", ["accumulated", "two", "both"])
+def test_the_gradients_are_those_of_the_joined_batch(steps, way):
+    one, other = steps["one"]["gradients"], steps[way]["gradients"]
+    assert one.keys() == other.keys()
+    for name, gradient in one.items():
+        assert gradient is not None, name
+        torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_a_whole_run_in_two_processes(tiny_model, tmp_path):
+    """It ends, and evaluates every image once, whichever process saw it."""
+    options = ("--epochs", "1", "--batch-size", "2", "--no-report")
+    run(*TORCHRUN, "-m", "deixis", *train_arguments(tiny_model, tmp_path, *options))
+    folder = tmp_path / "detector"
+    assert [record["step"] for record in records(folder, "step")] == [0, 1, 2]
+    for record in records(folder, "baseline", "evaluation"):
+        assert record["images"] == 4
+    assert (folder / "teachers/grounding_dino/model.safetensors").is_file()
