@@ -21,6 +21,8 @@ def reference_deformable_attention(
     """Works on every device and under every transform of PyTorch; arguments as in `deformable_attention`."""
     batch, _, heads, channels = value.shape
     queries, points = attention_weights.shape[1], attention_weights.shape[4]
+    if not queries:
+        return value.flatten(2)[:, :0]
     out = value.new_zeros(batch * heads, channels, queries)
     grids = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points, 2]
     weights = attention_weights.transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points]
@@ -29,7 +31,7 @@ def reference_deformable_attention(
         zip(torch.split(value, sizes, dim=1), spatial_shapes_hw, strict=True)
     ):
         picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        if queries and points:  # grid_sample refuses an empty grid
+        if points:  # grid_sample refuses an empty grid
             sampled = F.grid_sample(picture, grids[:, :, level], align_corners=False)
             out = out + (sampled * weights[:, None, :, level]).sum(-1)
     return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous()
