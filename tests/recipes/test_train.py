@@ -147,6 +147,16 @@ def test_max_steps_ends_a_run_within_an_epoch(train):
     assert records(folder)[-1]["kind"] == "evaluation"
 
 
+def test_stopping_after_some_epochs_keeps_the_rates_of_all(train):
+    def rates(*more):
+        folder, _ = train("--epochs", "3", "--schedule", "cosine", "--no-report", "--no-baseline", "--overwrite", *more)
+        return [record["lr"]["decoder"] for record in records(folder, "step")]
+
+    whole, part = rates(), rates("--stop-after-epochs", "2")
+    assert part == whole[: len(part)]
+    assert len(part) == len(whole) * 2 // 3
+
+
 def test_a_finished_run_resumed_does_no_step(train):
     folder, _ = train("--no-report")
     before = records(folder)

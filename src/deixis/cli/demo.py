@@ -26,7 +26,7 @@ class DemoOptions:
     """Folder that holds the runs."""
     images: int = 160
     """Generated training pictures."""
-    epochs: int = 12
+    epochs: int = 16
     """Passes over them."""
     seed: int = 0
     """Seed of everything random."""
@@ -44,6 +44,8 @@ class DemoOptions:
             batch_size=8,
             learning_rate=4e-4,
             schedule="cosine",
+            multi_scale=False,  # the scenes vary in size themselves
+            crop_probability=0.0,
             seed=self.seed,
             overwrite=True,
         )

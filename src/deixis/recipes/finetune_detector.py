@@ -176,6 +176,7 @@ def loop_settings(options: DetectTrainOptions) -> LoopSettings:
         max_steps=options.max_steps,
         clip_norm=options.clip_norm,
         patience=options.early_stopping_patience,
+        stop_after_epochs=options.stop_after_epochs,
         log_interval=options.log_interval,
         save_interval=options.save_interval,
         evaluate_every=options.evaluate_every,

@@ -68,6 +68,8 @@ class DetectTrainOptions:
     """Largest norm of the whole gradient; larger ones are scaled down to it."""
     ema_decay: float | None = None
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 is none."""
+    stop_after_epochs: int | None = None
+    """End after so many epochs, with the learning rates of a run of all of them."""
     early_stopping_patience: int = 0
     """Stop after so many epochs without a better AP; 0 never stops early."""
 
@@ -164,7 +166,7 @@ class DetectTrainOptions:
             "evaluate_every",
         ):
             _at_least(self, name, 1)
-        for name in ("epochs", "max_steps", "eval_batch_size"):
+        for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size"):
             _at_least(self, name, 1)
         for name in (
             "warmup_steps",

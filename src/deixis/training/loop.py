@@ -67,6 +67,7 @@ class LoopSettings:
     max_steps: int | None = None
     clip_norm: float = 0.1
     patience: int = 0
+    stop_after_epochs: int | None = None
     log_interval: int = 1
     save_interval: int = 0
     evaluate_every: int = 1
@@ -215,7 +216,7 @@ def name_and_log_skip(
 def finish_epoch(task: Task, run: Run, last_step: int) -> None:
     """Evaluate, keep the best, decide whether to go on."""
     progress, settings = run.progress, run.settings
-    at_end = progress.step >= last_step
+    at_end = progress.step >= last_step or progress.epoch + 1 == settings.stop_after_epochs
     if at_end or (progress.epoch + 1) % settings.evaluate_every == 0:
         started = time.perf_counter()
         try:
