@@ -216,6 +216,27 @@ def test_numba_equals_the_reference_on_a_real_size_in_single_precision() -> None
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
+def test_torch_compile_keeps_one_graph() -> None:
+    # In a process of its own: the tests' shape checks, which users do not have, would break the graph.
+    code = """
+import torch
+from deixis.ops.deformable_attention import multi_scale_deformable_attention
+
+def attend(value, locations, weights):
+    return multi_scale_deformable_attention(value * 2, ((2, 3),), locations, weights).relu()
+
+def gradients(function):
+    torch.manual_seed(0)
+    leaves = [torch.rand(shape).requires_grad_() for shape in ((1, 6, 2, 4), (1, 3, 2, 1, 2, 2), (1, 3, 2, 1, 2))]
+    return torch.autograd.grad(function(*leaves).square().sum(), leaves)
+
+compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
+torch.testing.assert_close(gradients(compiled), gradients(attend))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_the_operator_meets_pytorchs_own_checks() -> None:
     leaves = [tensor.requires_grad_() for tensor in problem(batch=1, queries=2, heads=2)]
     shapes = [side for shape_hw in SHAPES_HW for side in shape_hw]

@@ -23,6 +23,8 @@ from torch import Tensor
 from deixis.ops.deformable_reference import reference_deformable_attention
 
 IMPLEMENTATIONS = ("numba", "triton", "reference")
+_HAS_NUMBA = find_spec("numba") is not None
+_HAS_TRITON = find_spec("triton") is not None
 
 
 def multi_scale_deformable_attention(
@@ -98,11 +100,10 @@ def _check_shapes(
         )
 
 
-@lru_cache(maxsize=8)
 def _default_implementation(device_type: str) -> str:
-    if device_type == "cpu" and find_spec("numba"):
+    if device_type == "cpu" and _HAS_NUMBA:
         return "numba"
-    if device_type == "cuda" and find_spec("triton"):
+    if device_type == "cuda" and _HAS_TRITON:
         return "triton"
     return "reference"
 

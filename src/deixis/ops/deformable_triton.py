@@ -163,7 +163,7 @@ def forward(
 
 
 def backward(
-    grad: Float[Tensor, "batch queries heads*channels"],
+    grad: Float[Tensor, "batch queries width"],
     value: Float[Tensor, "batch keys heads channels"],
     shapes_hw: tuple[int, ...],
     sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
