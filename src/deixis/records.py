@@ -49,7 +49,9 @@ class Vocabulary:
         if doubles:
             raise DataError(f"class names must differ, {doubles} stand more than once; rename or merge them")
         if len(self.names) != len(self.category_ids) or len(set(self.category_ids)) != len(self.category_ids):
-            raise DataError(f"{len(self.names)} class names need as many different category ids, got {self.category_ids}")
+            raise DataError(
+                f"{len(self.names)} class names need as many different category ids, got {self.category_ids}"
+            )
 
     def _has_doubles(self) -> bool:
         return len(set(self.names)) != len(self.names)
@@ -140,9 +142,15 @@ class Sample:
         image_id: the data set's own id.
         source: where the annotation was read (`labels.json: image 31`), for messages.
         original_size_hw: (height, width) before any transform; predictions are scaled back to it.
+        absent_class_ids: classes that someone looked for and did not find (LVIS's negative categories). None means
+            that all classes were looked for, so those without an object are absent. A frozen set means that nothing
+            is known of the classes that are neither in it nor among the objects.
+        not_exhaustive_class_ids: classes of which the image may show more objects than are annotated.
+        caption: the sentence that the class names are phrases of (grounding data), or nothing.
 
     Raises:
-        DataError: an empty image, pixels of another size, or a class id outside the vocabulary.
+        DataError: an empty image, pixels of another size, a class id outside the vocabulary, or a class that is both
+            absent and annotated.
     """
 
     image: Path | UInt8[np.ndarray, "h w 3"]
@@ -152,6 +160,9 @@ class Sample:
     image_id: int = 0
     source: str = ""
     original_size_hw: tuple[int, int] = (0, 0)
+    absent_class_ids: frozenset[int] | None = None
+    not_exhaustive_class_ids: frozenset[int] = frozenset()
+    caption: str = ""
 
     def __post_init__(self) -> None:
         if self.original_size_hw == (0, 0):
@@ -162,7 +173,32 @@ class Sample:
             raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
         ids = self.instances.class_ids
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
-            raise DataError(f"{self.source}: class ids {sorted(set(ids.tolist()))} reach outside {len(self.vocabulary)} names")
+            raise DataError(
+                f"{self.source}: class ids {sorted(set(ids.tolist()))} reach outside {len(self.vocabulary)} names"
+            )
+        if self.absent_class_ids is not None or self.not_exhaustive_class_ids:
+            self._check_judgements()
+
+    def _check_judgements(self) -> None:
+        absent = self.absent_class_ids or frozenset()
+        outside = sorted(i for i in absent | self.not_exhaustive_class_ids if not 0 <= i < len(self.vocabulary))
+        if outside:
+            raise DataError(f"{self.source}: judged class ids {outside} reach outside {len(self.vocabulary)} names")
+        both = [self.vocabulary.names[i] for i in sorted(absent & self.present_class_ids)]
+        if both:
+            raise DataError(f"{self.source}: classes {both} are annotated but also said to be absent")
+
+    @property
+    def present_class_ids(self) -> frozenset[int]:
+        """The classes that have an object here, crowds included."""
+        return frozenset(self.instances.class_ids.tolist())
+
+    @property
+    def known_absent_class_ids(self) -> frozenset[int]:
+        """The classes that the image surely does not show: what may be asked for as a negative."""
+        if self.absent_class_ids is not None:
+            return self.absent_class_ids
+        return frozenset(range(len(self.vocabulary))) - self.present_class_ids
 
     def evolve(self, **changes: Any) -> Sample:
         """A copy with some fields replaced, validated again."""
@@ -311,7 +347,9 @@ class Detections:
     def above(self, threshold: float) -> Detections:
         """Only the detections that score at least `threshold`."""
         keep = self.scores >= threshold
-        return replace(self, boxes_xyxy_px=self.boxes_xyxy_px[keep], scores=self.scores[keep], class_ids=self.class_ids[keep])
+        return replace(
+            self, boxes_xyxy_px=self.boxes_xyxy_px[keep], scores=self.scores[keep], class_ids=self.class_ids[keep]
+        )
 
     def __len__(self) -> int:
         return len(self.scores)

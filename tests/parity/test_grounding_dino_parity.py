@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from peft import PeftModel
 from small_detectors import FLAVOURS, IDS, bert_tokenizer, detector_pair, images, perturb, prompts, small_config
 from torch import Tensor
@@ -14,6 +16,11 @@ from transformers import AutoProcessor
 
 from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
 from deixis.models.grounding_dino import init_bundle, load_grounding_dino, save_grounding_dino
+
+OUTPUTS_COMPARABLE = Version(transformers.__version__) >= Version("5.23")
+"""Before 5.23, transformers 5 rounds the sines of the text's positions to whole numbers and restarts phrases one token
+late; 5.23 agrees with the original code, and so do we."""
+compares_outputs = pytest.mark.skipif(not OUTPUTS_COMPARABLE, reason="transformers before 5.23 misplaces text tokens")
 
 
 def run_theirs(model: Any, inputs: dict[str, Tensor]) -> Any:
@@ -53,6 +60,7 @@ def inputs_without_ties(theirs: Any, *sizes_hw: tuple[int, int], queries: int) -
     raise AssertionError("every seed gave near ties")
 
 
+@compares_outputs
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_small_outputs_match(flavour: str, shared: bool) -> None:
@@ -61,6 +69,7 @@ def test_small_outputs_match(flavour: str, shared: bool) -> None:
     assert_same(run_ours(ours, inputs), run_theirs(theirs, inputs))
 
 
+@compares_outputs
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_small_outputs_match_in_double_precision(flavour: str) -> None:
     """Only transformers' sine embeddings round to single precision here; nothing else may differ."""
@@ -71,6 +80,7 @@ def test_small_outputs_match_in_double_precision(flavour: str) -> None:
     torch.testing.assert_close(got["pred_boxes"], wanted.pred_boxes, atol=1e-6, rtol=0)
 
 
+@compares_outputs
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_swin_tiny_outputs_match(flavour: str) -> None:
     """transformers' default configuration, that of the released tiny models, but for fewer queries than cells."""
@@ -80,6 +90,7 @@ def test_swin_tiny_outputs_match(flavour: str) -> None:
     assert_same(run_ours(ours, inputs), run_theirs(theirs, inputs))
 
 
+@compares_outputs
 def test_unpadded_prompt_without_final_dot_matches() -> None:
     ours, theirs = detector_pair(small_config())
     inputs = images((96, 128)) | prompts([101, 2417, 2675, 1012, 4937, 3608, 102])
@@ -90,6 +101,8 @@ def test_unpadded_prompt_without_final_dot_matches() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_folders_go_round(flavour: str, shared: bool, tmp_path: Path) -> None:
     """Written by transformers, read and written by us, read by transformers: nothing changed, nothing missing."""
+    if flavour == "mm-grounding-dino" and not shared and not OUTPUTS_COMPARABLE:
+        pytest.skip("transformers before 5.23 ties MM-Grounding-DINO's box heads against the configuration")
     config = small_config(flavour, decoder_bbox_embed_share=shared)
     _, theirs = detector_pair(config)
     theirs.save_pretrained(tmp_path / "theirs", max_shard_size="1MB")
@@ -108,7 +121,8 @@ def test_folders_go_round(flavour: str, shared: bool, tmp_path: Path) -> None:
     assert [name for name in wanted if not torch.equal(wanted[name], got[name])] == []
     inputs = images((96, 128)) | prompts(IDS[0])
     assert torch.equal(run_theirs(theirs, inputs).pred_boxes, run_theirs(again, inputs).pred_boxes)
-    assert_same(run_ours(bundle.model, inputs), run_theirs(again, inputs))
+    if OUTPUTS_COMPARABLE:
+        assert_same(run_ours(bundle.model, inputs), run_theirs(again, inputs))
 
 
 def test_transformers_processor_reads_our_folder(tmp_path: Path) -> None:
@@ -118,6 +132,7 @@ def test_transformers_processor_reads_our_folder(tmp_path: Path) -> None:
     assert processor.tokenizer("red square.")["input_ids"] == [101, 2417, 2675, 1012, 102]
 
 
+@compares_outputs
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_adapter_trained_here_loads_with_peft(flavour: str, tmp_path: Path) -> None:
     ours, theirs = detector_pair(small_config(flavour))

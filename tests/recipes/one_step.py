@@ -5,17 +5,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from deixis.data.loading import SampleDataset
 from deixis.data.scenes import scenes
-from deixis.data.transforms import train_transform
+from deixis.data.transforms import horizontal_flip, resize_to
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.recipes.detector_data import TrainingPrompts
+from deixis.records import Sample
 from deixis.training.detector_task import DetectorTask, Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.processes import make_accelerator, mean_figures
+
+
+def to_one_size(sample: Sample, generator: np.random.Generator) -> Sample:
+    """Swin sees padding, so an image's features depend on what it is padded to: here, to nothing."""
+    return horizontal_flip(resize_to(sample, (64, 80))) if generator.random() < 0.5 else resize_to(sample, (64, 80))
 
 
 def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> None:
@@ -24,7 +31,7 @@ def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> No
     accelerator = make_accelerator(cpu=True)
     bundle = load_grounding_dino(model)
     prompts = TrainingPrompts(bundle.prompt_tokenizer, 256, shuffle=True)
-    dataset = SampleDataset(scenes("demo_train", 8, 1), train_transform([48, 64], 96), prompts, seed=0)
+    dataset = SampleDataset(scenes("demo_train", 8, 1), to_one_size, prompts, seed=0)
     task = DetectorTask(
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise,

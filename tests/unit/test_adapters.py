@@ -48,6 +48,7 @@ def test_merged_model_predicts_the_same() -> None:
     merge(model)
     torch.testing.assert_close(model(**INPUTS)["pred_boxes"], adapted, atol=1e-5, rtol=0)
     assert model.state_dict().keys() == small_detector().state_dict().keys()
+    assert all(parameter.requires_grad for parameter in model.parameters())
     merge(model)  # nothing left to merge
     add_lora(model, rank=2)  # and room for the next
 

@@ -49,7 +49,7 @@ def test_minus_infinity_stands_exactly_on_padding() -> None:
 
 
 def test_encoder_scores_are_against_the_fused_text() -> None:
-    """With the encoder's layers switched off by their scale, nothing of the image reaches the encoder's text."""
+    """Field note C: scores against the text before the encoder would not see its last layer change."""
     model = small_detector()
     base = model(**BATCH)["enc_outputs"]["pred_logits"][0, :, : len(IDS[0])]
     with torch.no_grad():

@@ -26,7 +26,7 @@ class DemoOptions:
     """Folder that holds the runs."""
     images: int = 160
     """Generated training pictures."""
-    epochs: int = 16
+    epochs: int = 10
     """Passes over them."""
     seed: int = 0
     """Seed of everything random."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +62,29 @@ def load_image(path: Path | str, min_short_px: int | None = None) -> UInt8[np.nd
     return _upright(stored.pixels, stored.orientation)
 
 
-def image_sizes_hw(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]]:
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Upright uint8 RGB from the bytes of an image file that stands inside another; `name` is for the message.
+
+    Raises:
+        DataError: the bytes are truncated or no image.
+    """
+    stored = _read(Path(name), None, data)
+    return _upright(stored.pixels, stored.orientation)
+
+
+def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[int, int], tuple[int, int]]:
     """(upright size, stored size) of an image file as (height, width), from its header alone.
+
+    Args:
+        path: the file.
+        data: its content, where it stands inside another file; `path` is then only its name in messages.
 
     Raises:
         DataError: the file is missing or its header is not an image's.
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             stored_hw = (image.height, image.width)
             orientation = _orientation(image)
             if image.format == "TIFF":  # Pillow decodes these upright only
@@ -112,9 +127,9 @@ def load(sample: Sample, min_short_px: int | None = None) -> Sample:
     return sample.evolve(image=pixels, size_hw=actual_hw, instances=instances)
 
 
-def _read(path: Path, min_short_px: int | None) -> _Stored:
+def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _Stored:
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             full_hw = (image.height, image.width)
             if min_short_px is not None and min(full_hw) > min_short_px:
                 scale = max(min_short_px, 1) / min(full_hw)
@@ -185,7 +200,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
         return DataError(f"{path}: cannot open image: {error.strerror}; check the path and its permissions")
     if isinstance(error, Image.DecompressionBombError):
         return DataError(f"{path}: image is too large to decode safely; cut it into tiles")
-    reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}")
+    reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}").split(" <_io")[0]
     return DataError(f"{path}: cannot decode image ({reason}); the file is damaged or no image: replace or remove it")
 
 

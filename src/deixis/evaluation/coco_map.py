@@ -65,6 +65,10 @@ def evaluate_detections(
     Crowd annotations are ignored: they are never missed and excuse the detections inside them. Boxes of a sample that a
     transform has resized are scaled back to its original size.
 
+    Samples that are annotated for some classes only are scored as LVIS does (Gupta et al., arXiv 1908.03195, section 2):
+    detections of a class that is neither annotated in the image nor known to be absent from it do not count, and those
+    of a class that is not annotated exhaustively count only where they match an object.
+
     Args:
         truth: annotated samples; their images are not read.
         detections: one record a sample, in the same order.
@@ -89,8 +93,9 @@ def evaluate_detections(
             raise DataError(
                 f"{sample.source or position}: image id {sample.image_id} meets detections of {found.image_id}"
             )
-        annotations += _annotations(sample, position, vocabulary)
-        results += _results(found, position, vocabulary)
+        annotations += _annotations(sample, position, vocabulary) + _excuses(sample, position, vocabulary)
+        judged = _judged_categories(sample, vocabulary)
+        results += [r for r in _results(found, position, vocabulary) if judged is None or r["category_id"] in judged]
     precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary))
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     return DetectionMetrics(
@@ -135,6 +140,25 @@ def _results(found: Detections, image_id: int, vocabulary: Vocabulary) -> list[d
     return [
         {"image_id": image_id, "category_id": rows[c] + 1, "bbox": _xywh(box), "score": float(score)}
         for box, c, score in zip(found.boxes_xyxy_px, found.class_ids, found.scores, strict=True)
+    ]
+
+
+def _judged_categories(sample: Sample, vocabulary: Vocabulary) -> set[int] | None:
+    """COCO ids of the classes whose detections count in an image; None for all of them."""
+    if sample.absent_class_ids is None:
+        return None
+    rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
+    return {rows[c] + 1 for c in sample.absent_class_ids | sample.present_class_ids}
+
+
+def _excuses(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """A crowd as large as the plane for each class not annotated exhaustively: unmatched detections are ignored."""
+    if not sample.not_exhaustive_class_ids:
+        return []
+    rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
+    return [
+        {"image_id": image_id, "category_id": rows[c] + 1, "bbox": [-1e6, -1e6, 2e6, 2e6], "area": 4e12, "iscrowd": 1}
+        for c in sorted(sample.not_exhaustive_class_ids)
     ]
 
 

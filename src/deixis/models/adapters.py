@@ -1,7 +1,9 @@
 """LoRA adapters (arXiv 2106.09685) on the detector, in PEFT's own files.
 
 The detector's modules are called as in transformers, so an adapter trained here is loaded there by
-`PeftModel.from_pretrained(GroundingDinoForObjectDetection..., folder)`, and the other way round.
+`PeftModel.from_pretrained(model, folder)`, and the other way round. PEFT 0.21 asks transformers 5 models with tied
+weights for word embeddings, which Grounding DINO does not name; until that is mended upstream it needs, before,
+`model.get_input_embeddings = model.model.text_backbone.get_input_embeddings`.
 """
 
 from __future__ import annotations
@@ -125,15 +127,18 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
 def merge(model: nn.Module, keep: bool = True) -> None:
     """Take the adapters off, in place, their changes added to the weights (or, without `keep`, dropped).
 
-    The weights stay frozen. A model without adapters is left alone.
+    Every weight may train again afterwards. A model without adapters is left alone.
     """
+    if _config_of(model) is None:
+        return
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
             if keep:
                 module.merge()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.get_base_layer())
-    model.__dict__.pop("peft_config", None)
+    model.requires_grad_(True)
+    del model.__dict__["peft_config"]
 
 
 def _inject(model: nn.Module, config: Any) -> None:

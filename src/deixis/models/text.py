@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from deixis.errors import ModelError
 
@@ -46,3 +49,24 @@ class FastPromptTokenizer:
             split_special_tokens=True,
         )
         return list(encoded["input_ids"]), [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """transformers' tokenizer from a folder, a `vocab.txt`, or a hub id such as bert-base-uncased.
+
+    Raises:
+        ModelError: none there that can be read.
+    """
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    path = Path(source)
+    vocabulary = path / "vocab.txt" if path.is_dir() else path
+    try:
+        if vocabulary.is_file() and not (path / "tokenizer.json").is_file():
+            return BertTokenizerFast(str(vocabulary), model_max_length=512)
+        return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir())
+    except Exception as error:  # transformers and the hub's client raise many kinds
+        raise ModelError(
+            f"{source}: no tokenizer can be read ({' '.join(str(error).split())[:200]}); name a folder with "
+            "tokenizer.json or vocab.txt of bert-base-uncased, or its hub id where there is a network"
+        ) from error

@@ -53,7 +53,11 @@ def read_coco(path: str | Path, images: Path | None = None, masks: bool = True) 
             an empty data set.
     """
     path = Path(path)
-    content = _parse(path)
+    return samples_of(path, parse_coco(path), images, masks)
+
+
+def samples_of(path: Path, content: dict[str, Any], images: Path | None, masks: bool) -> SampleList:
+    """The data set that parsed content describes; samples in the order of `content["images"]`. See `read_coco`."""
     image_ids = _ids(content["images"], "image", path)
     category_ids = _ids(content["categories"], "category", path)
     used = {
@@ -76,7 +80,12 @@ def read_coco(path: str | Path, images: Path | None = None, masks: bool = True) 
     return SampleList(tuple(samples), vocabulary, name=path.stem)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def parse_coco(path: Path) -> dict[str, Any]:
+    """The file's content, with its three lists checked to be lists of objects.
+
+    Raises:
+        DataError: it cannot be read, is no JSON, or lacks a list.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:

@@ -1,17 +1,72 @@
-"""What readers share: finding image files, and warnings that count."""
+"""What readers share: reading text, finding image files, and warnings that count."""
 
 from __future__ import annotations
 
+import json
+import mmap
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deixis.data.images import IMAGE_SUFFIXES
 from deixis.errors import DataError
 from deixis.geometry.boxes import clip_boxes
-from deixis.records import Instances
+from deixis.records import Instances, Vocabulary
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        DataError: it is missing, may not be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: annotation file not found; check the path") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start}); export it again") from error
+
+
+def holds_text(path: Path, text: str) -> bool:
+    """Whether a file has some bytes anywhere, found without parsing it or holding it in memory."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text.encode()) >= 0
+    except (OSError, ValueError):  # ValueError: an empty file cannot be mapped
+        return False
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: the text is no JSON, or JSON of another kind.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: malformed JSON: {error}; export or copy the file again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def vocabulary_of(names: Sequence[str], where: str) -> Vocabulary:
+    """A vocabulary with ids from 1.
+
+    Raises:
+        DataError: no name, a blank one or one twice; the message says where.
+    """
+    try:
+        return Vocabulary(tuple(name.strip() for name in names))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 class ImageIndex:
