@@ -317,8 +317,8 @@ def test_formats_are_recognised(tmp_path: Path) -> None:
     write(tmp_path, content())
     assert len(read_dataset(tmp_path)) == 2  # a folder with one JSON file
     assert len(read_dataset(str(tmp_path / "labels.json"), format="coco")) == 2
-    with pytest.raises(DataError, match="unknown annotation format 'yolo'; choose one of coco, voc, scenes"):
-        read_dataset(tmp_path, format="yolo")
+    with pytest.raises(DataError, match="unknown annotation format 'yolov5'; choose one of coco, lvis, voc, yolo"):
+        read_dataset(tmp_path, format="yolov5")
     (tmp_path / "more.json").write_text("{}")
     with pytest.raises(DataError, match=r"several JSON files \(labels.json, more.json\)"):
         read_dataset(tmp_path)

@@ -65,9 +65,9 @@ def evaluate_detections(
     Crowd annotations are ignored: they are never missed and excuse the detections inside them. Boxes of a sample that a
     transform has resized are scaled back to its original size.
 
-    Samples that are annotated for some classes only are scored as LVIS does (Gupta et al., arXiv 1908.03195, section 2):
-    detections of a class that is neither annotated in the image nor known to be absent from it do not count, and those
-    of a class that is not annotated exhaustively count only where they match an object.
+    Samples that are annotated for some classes only are scored as LVIS does (Gupta et al., arXiv 1908.03195):
+    detections of a class that is neither annotated in the image nor known to be absent from it do not count, and
+    those of a class that is not annotated exhaustively count only where they match an object.
 
     Args:
         truth: annotated samples; their images are not read.

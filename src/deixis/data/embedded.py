@@ -1,0 +1,32 @@
+"""Data sets whose pictures stand inside their annotation files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deixis.data.images import decode_image
+from deixis.records import Sample, Vocabulary
+
+
+@dataclass(frozen=True)
+class EmbeddedDataset:
+    """Samples whose pictures are decoded each time one is asked for, so none is held in memory.
+
+    Attributes:
+        records: the samples, `image` being the file that would hold the picture, by name; it need not exist.
+        read_bytes: the image file of a position, or None where `image` is itself on disk.
+    """
+
+    records: tuple[Sample, ...]
+    vocabulary: Vocabulary
+    name: str
+    read_bytes: Callable[[int], bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        record = self.records[index]
+        data = self.read_bytes(index)
+        return record if data is None else record.evolve(image=decode_image(data, record.source or str(record.image)))

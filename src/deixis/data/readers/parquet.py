@@ -1,0 +1,158 @@
+"""Hugging Face parquet files in the `objects` layout: columns `image` and `objects` with `bbox` and `category`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from deixis.data.embedded import EmbeddedDataset
+from deixis.data.images import image_sizes_hw
+from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.files import clip_instances, vocabulary_of, warn_dropped
+from deixis.data.readers.parquet_files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
+from deixis.errors import DataError
+from deixis.records import Instances, Sample, Vocabulary
+
+_SAME_SPLIT = {"val": "validation", "valid": "validation"}
+
+
+def find_parquet_files(folder: Path) -> list[Path]:
+    """The parquet files of a folder, or of its `data`, sorted by name."""
+    return sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
+
+
+def read_parquet(
+    path: str | Path, images: Path | None = None, split: str | None = None, box_format: str | None = None
+) -> EmbeddedDataset:
+    """A parquet file or a folder of them, as `datasets` writes them and the Hub shows them.
+
+    Boxes are COCO's [x, y, width, height]. Some public sets hold corners [x1, y1, x2, y2]; where some box leaves its
+    image when read as the first and none does as the second, they are read as corners, with a warning. Class names
+    are those of the `ClassLabel` in the file's metadata, or the categories themselves where they are text. `area`,
+    `iscrowd`, `image_id`, `width` and `height` are used if they are there. Pictures are decoded when asked for; one
+    costs the reading of its row group (of the last few, kept), so shuffled training reads files faster
+    (`deixis data convert`).
+
+    Args:
+        path: the file or folder.
+        images: the folder that image paths are relative to, for rows without bytes; beside the file if not given.
+        split: train, validation or test, as file names begin; may be left out where there is one.
+        box_format: `xywh` or `xyxy`, to say instead.
+
+    Raises:
+        DataError: pyarrow is not installed, no such columns, no class names, or a row that is not as they say.
+    """
+    files = _files_of(Path(path), split)
+    tables = open_files(files)
+    rows = [row for n, (file, table) in enumerate(zip(files, tables, strict=True)) for row in read_rows(file, table, n)]
+    if not rows:
+        raise DataError(f"{path}: has no row; there is nothing to train on or evaluate")
+    names = class_names(tables[0])
+    categories = [_categories(row, names) for row in rows]
+    if names is None:
+        names = sorted({category for found in categories for category in found if isinstance(category, str)})
+    vocabulary = vocabulary_of(names, str(path))
+    class_of = {name: position for position, name in enumerate(names)}
+    pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
+    sizes = [_size(row, pictures, index) for index, row in enumerate(rows)]
+    boxes = [_boxes(row, len(found)) for row, found in zip(rows, categories, strict=True)]
+    corners = _are_corners(boxes, sizes, str(path)) if box_format is None else box_format == "xyxy"
+    records, dropped = [], []
+    for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, boxes, strict=True), start=1):
+        class_ids = [category if isinstance(category, int) else class_of[category] for category in found]
+        instances = _instances(row, given if corners else [_to_corners(box) for box in given], class_ids)
+        instances, lost = clip_instances(instances, size_hw)
+        dropped += [row.where] * lost
+        records.append(_sample(row, instances, size_hw, vocabulary, number))
+    warn_dropped(str(path), dropped)
+    name = Path(path).stem if Path(path).is_file() else Path(path).resolve().name
+    return EmbeddedDataset(tuple(records), vocabulary, name, pictures)
+
+
+def _files_of(path: Path, split: str | None) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = find_parquet_files(path)
+    if not files:
+        raise DataError(f"{path}: no parquet files in it or in its 'data'")
+    splits = list(dict.fromkeys(file.name.split("-")[0].split(".")[0] for file in files))
+    wanted = split if split in splits else _SAME_SPLIT.get(split or "", split)
+    if wanted is None and len(splits) > 1:
+        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as in {path}#{splits[0]}")
+    if wanted is not None and wanted not in splits:
+        raise DataError(f"{path}: has no split {split!r}, only {', '.join(splits)}")
+    return [file for file in files if wanted is None or file.name.split("-")[0].split(".")[0] == wanted]
+
+
+def _categories(row: Row, names: Sequence[str] | None) -> list[int | str]:
+    key = next((key for key in CATEGORY_KEYS if key in row.objects), None)
+    if key is None:
+        raise DataError(f"{row.where}: objects has no {' or '.join(CATEGORY_KEYS[:2])}, only {', '.join(row.objects)}")
+    values = row.objects[key] or []
+    for value in values:
+        if isinstance(value, str) and (names is None or value in names) and value.strip():
+            continue
+        if isinstance(value, int) and names is not None and 0 <= value < len(names):
+            continue
+        known = "and the file names no classes (ClassLabel)" if names is None else f"not one of {len(names)} classes"
+        raise DataError(f"{row.where}: {key} {value!r} is {known}; correct the data set's features")
+    return list(values)
+
+
+def _boxes(row: Row, count: int) -> list[list[float]]:
+    values = row.objects.get("bbox") or []
+    if len(values) != count:
+        raise DataError(f"{row.where}: has {len(values)} boxes and {count} categories; they must be as many")
+    boxes = []
+    for value in values:
+        numbers = [finite_number(number) for number in value or ()]
+        if len(numbers) != 4 or any(number is None for number in numbers):
+            raise DataError(f"{row.where}: bbox must be four finite numbers, got {value!r}")
+        boxes.append([float(number or 0) for number in numbers])
+    return boxes
+
+
+def _are_corners(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> bool:
+    """Whether the boxes fit as [x1, y1, x2, y2] and do not as [x, y, width, height]; a pixel outside still fits."""
+
+    def outside(box: Sequence[float], size_hw: tuple[int, int]) -> bool:
+        return box[2] > size_hw[1] + 1 or box[3] > size_hw[0] + 1
+
+    pairs = [(box, size_hw) for found, size_hw in zip(boxes, sizes_hw, strict=True) for box in found]
+    as_sizes = any(outside(_to_corners(box), size_hw) for box, size_hw in pairs)
+    as_corners = any(outside(box, size_hw) or box[2] <= box[0] or box[3] <= box[1] for box, size_hw in pairs)
+    if as_sizes and not as_corners:
+        warnings.warn(
+            f"{where}: boxes read as corners [x1, y1, x2, y2]: as [x, y, w, h] they leave their images", stacklevel=3
+        )
+    return as_sizes and not as_corners
+
+
+def _to_corners(box: Sequence[float]) -> list[float]:
+    x, y, width, height = box
+    return [x, y, x + width, y + height]
+
+
+def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
+    height, width = (finite_number(value) for value in (row.height, row.width))
+    if height and width and min(height, width) >= 1:
+        return int(height), int(width)
+    return image_sizes_hw(row.where, pictures(index))[0]
+
+
+def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int]) -> Instances:
+    areas, crowd = row.objects.get("area"), row.objects.get("iscrowd")
+    for key, values in (("area", areas), ("iscrowd", crowd)):
+        if values is not None and (
+            len(values) != len(class_ids) or any(finite_number(float(v or 0)) is None for v in values)
+        ):
+            raise DataError(
+                f"{row.where}: has {len(values)} values of {key} for {len(class_ids)} objects, or no numbers"
+            )
+    return Instances.build(boxes_xyxy_px, class_ids, crowd, areas)
+
+
+def _sample(row: Row, instances: Instances, size_hw: tuple[int, int], vocabulary: Vocabulary, number: int) -> Sample:
+    image_id = row.image_id if isinstance(row.image_id, int) else number
+    return Sample(Path(row.image_name or f"{image_id}.jpg"), size_hw, instances, vocabulary, image_id, row.where)
