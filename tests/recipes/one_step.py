@@ -1,4 +1,7 @@
-"""The gradient of a run's first optimiser step, alone or under torchrun: MODEL BATCH_SIZE ACCUMULATION OUT."""
+"""The gradient of a run's first optimiser step, alone or under torchrun.
+
+one_step.py MODEL FOLDER 8x1 4x2     writes FOLDER/8x1.pt (batch size 8) and FOLDER/4x2.pt (two batches of 4)
+"""
 
 from __future__ import annotations
 
@@ -50,4 +53,7 @@ def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> No
 
 
 if __name__ == "__main__":
-    first_step(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    model_folder, out_folder, *ways = sys.argv[1:]
+    for way in ways:
+        size, batches = map(int, way.split("x"))
+        first_step(Path(model_folder), size, batches, Path(out_folder) / f"{way}.pt")
