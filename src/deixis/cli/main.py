@@ -21,7 +21,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
     ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
     ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),
-    ("detect", "new"): ("deixis.cli.detect", "new", "write a small detector with random weights, to train from nothing"),
+    ("detect", "new"): (
+        "deixis.cli.detect",
+        "new",
+        "write a small random detector, to train from nothing",
+    ),
     ("detect", "predict"): ("deixis.cli.detect", "predict", "find named things in pictures"),
 }
 

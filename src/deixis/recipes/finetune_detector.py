@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from deixis.data.readers import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
 from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
@@ -30,7 +31,7 @@ from deixis.training.detector_task import DetectorTask
 from deixis.training.ema import WeightAverage
 from deixis.training.loop import LoopSettings, Run, train
 from deixis.training.optim import build_adamw, parameter_groups
-from deixis.training.processes import gather_lists, make_accelerator
+from deixis.training.processes import from_first, gather_lists, make_accelerator
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 from deixis.training.trackers import Display, Trackers
@@ -133,13 +134,26 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         train(task, run)
 
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
-    before, after = best_metrics(folder)
+    before, after = from_first(accelerator, best_metrics(folder) if accelerator.is_main_process else (None, None))
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
         write_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
     print_result(console, before, after, teacher, folder)
     accelerator.wait_for_everyone()
     return FinetuneResult(folder, teacher, before, after)
+
+
+def check_inputs(options: DetectTrainOptions) -> None:
+    """Meet the likely errors before several processes are started, which would each tell them.
+
+    Raises:
+        DeixisError: options, annotations or folder cannot be used.
+    """
+    options.check()
+    will_resume(options)
+    read_dataset(options.data, options.images, options.format)
+    if options.val_data:
+        read_dataset(options.val_data, options.val_images, options.format)
 
 
 def evaluate(

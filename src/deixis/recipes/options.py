@@ -34,7 +34,7 @@ class DetectTrainOptions:
     model: str = "builtin"
     """What to start from: "builtin", a folder that transformers can load, or a hub id."""
     output: Path = Path("runs")
-    """Folder that holds the runs."""
+    """Folder that holds the runs; with several machines, one that all of them see."""
     experiment_name: str = "detector"
     """Name of this run: its folder inside the output folder."""
 

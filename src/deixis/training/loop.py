@@ -21,7 +21,7 @@ from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.optim import set_learning_rate
-from deixis.training.processes import gather_lists, mean_figures, seed_step
+from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal, Terminated
 from deixis.training.trackers import Display, Trackers
@@ -95,11 +95,11 @@ class Run:
     trackers: Trackers
     display: Display
     stop: StopSignal
-    mid_update: bool = False  # weights and position do not belong together just now
+    mid_update: bool = False  # weights, log and position do not belong together just now
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around everything that changes together in a step. An error inside leaves the mark."""
+        """Around what changes together in a step: weights, log and position. An error inside leaves the mark."""
         self.mid_update = True
         yield
         self.mid_update = False
@@ -137,8 +137,8 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
     task.model.train()
     if progress.step >= last_step:
         return
+    started = time.perf_counter()
     for group in task.groups(progress.epoch, progress.step_in_epoch):
-        started = time.perf_counter()
         seed_step(settings.seed, progress.step, accelerator.process_index)
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
         normaliser = task.normaliser(group)
@@ -151,18 +151,19 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
         stop = figures.pop("stop") > 0
 
-        if guard.is_finite(figures):
-            if progress.step % settings.log_interval == 0:
-                run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
-            with run.updating():
+        sound = guard.is_finite(figures)
+        with run.updating():
+            if sound:
                 run.optimizer.step()
                 if run.average:
                     run.average.update()
-                progress.count_step(updated=True)
-        else:
-            name_and_log_skip(task, run, group, normaliser, figures)
-            progress.count_step(updated=False)
+            if not sound:
+                name_and_log_skip(task, run, group, normaliser, figures)
+            elif progress.step % settings.log_interval == 0:
+                run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
+            progress.count_step(updated=sound)
         run.optimizer.zero_grad(set_to_none=True)
+        started = time.perf_counter()
 
         run.display.step(progress.step, progress.epoch, figures["loss"])
         due = settings.save_interval > 0 and progress.step % settings.save_interval == 0
@@ -261,16 +262,14 @@ def step_record(
 ) -> dict[str, Any]:
     """What is logged of a step: every loss by name, and how the step went."""
     images = sum(len(batch) for batch in group) * run.accelerator.num_processes
-    record: dict[str, Any] = {
+    return {
         "epoch": run.progress.epoch,
         **figures,
         "lr": rates,
         "skipped": run.progress.skipped,
-        "images_per_second": images / max(time.perf_counter() - started, 1e-9),
+        "images_per_second": round(images / max(time.perf_counter() - started, 1e-9), 3),
+        "peak_memory_mb": round(peak_memory_mb(run.accelerator.device)),
     }
-    if run.accelerator.device.type == "cuda":
-        record["peak_memory_mb"] = torch.cuda.max_memory_allocated(run.accelerator.device) / 2**20
-    return record
 
 
 def save(task: Task, run: Run, wait: bool = True) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import sys
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 T = TypeVar("T")
@@ -40,6 +42,22 @@ def mean_figures(accelerator: Accelerator, figures: Mapping[str, Tensor]) -> dic
 def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
     """The items of all processes, in process order."""
     return list(gather_object(items)) if accelerator.num_processes > 1 else items
+
+
+def from_first(accelerator: Accelerator, value: T) -> T:
+    """The first process's value, in all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    values: list[T] = broadcast_object_list([value])
+    return values[0]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory this process has held: on a GPU, that of tensors; else the resident set. In MiB."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 2**20 if sys.platform == "darwin" else most / 2**10
 
 
 def seed_step(seed: int, step: int, process_index: int) -> None:

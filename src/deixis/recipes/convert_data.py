@@ -1,0 +1,36 @@
+"""Annotations of one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deixis.data.readers import read_dataset
+from deixis.data.writers import losses, write_dataset
+from deixis.data.writers.placing import records
+from deixis.recipes.data_options import DataConvertOptions
+from deixis.records import Dataset
+
+
+def convert_data(options: DataConvertOptions) -> Path | None:
+    """Read, say what the target cannot hold, write. Returns what `read_dataset` reads again; None for a dry run.
+
+    Raises:
+        DataError: the data cannot be read, or the output cannot be written.
+    """
+    dataset = read_dataset(options.data, options.images, options.format, options.masks, options.split)
+    print(f"read {_summary(dataset)} from {options.data}")
+    lost = losses(dataset, options.to, options.masks)
+    for line in lost:
+        print(f"lost in {options.to}: {line}")
+    if not lost:
+        print(f"lost in {options.to}: nothing")
+    if options.dry_run or options.output is None:
+        return None
+    written = write_dataset(dataset, options.output, options.to, options.image_files, options.masks)
+    print(f"wrote {options.output}; read it with --data {written}")
+    return written
+
+
+def _summary(dataset: Dataset) -> str:
+    objects = sum(len(sample.instances) for sample in records(dataset))
+    return f"{len(dataset)} images, {objects} objects, {len(dataset.vocabulary)} class names"
