@@ -19,6 +19,7 @@ EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 # Words of a command to the module and function that run it, and one line of help. Nothing is imported before its turn.
 COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
+    ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
     ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
     ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),
     ("detect", "new"): (

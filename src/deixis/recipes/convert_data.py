@@ -17,7 +17,7 @@ def convert_data(options: DataConvertOptions) -> Path | None:
     Raises:
         DataError: the data cannot be read, or the output cannot be written.
     """
-    dataset = read_dataset(options.data, options.images, options.format, options.masks, options.split)
+    dataset = read_dataset(options.data, options.images, options.format, split=options.split)
     print(f"read {_summary(dataset)} from {options.data}")
     lost = losses(dataset, options.to, options.masks)
     for line in lost:

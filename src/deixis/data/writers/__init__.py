@@ -1,0 +1,52 @@
+"""Data sets to annotation formats: one file a format, one function to call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deixis.data.writers.coco import write_coco
+from deixis.data.writers.labelme import write_labelme
+from deixis.data.writers.losses import losses
+from deixis.data.writers.lvis import write_lvis
+from deixis.data.writers.odvg import write_odvg
+from deixis.data.writers.openimages import write_openimages
+from deixis.data.writers.parquet import write_parquet
+from deixis.data.writers.placing import ImageMode, check_names
+from deixis.data.writers.voc import write_voc
+from deixis.data.writers.yolo import write_yolo
+from deixis.errors import DataError
+from deixis.records import Dataset
+
+WRITERS: dict[str, Callable[[Dataset, Path, ImageMode, bool], Path]] = {
+    "coco": write_coco,
+    "lvis": write_lvis,
+    "voc": write_voc,
+    "yolo": write_yolo,
+    "odvg": write_odvg,
+    "openimages": write_openimages,
+    "labelme": write_labelme,
+    "parquet": write_parquet,
+}
+
+__all__ = ["WRITERS", "losses", "write_dataset"]
+
+
+def write_dataset(dataset: Dataset, folder: Path, format: str, images: ImageMode = "copy", masks: bool = True) -> Path:
+    """Write a data set, annotations and images, into a new folder, whole or not at all.
+
+    Args:
+        format: a key of `WRITERS`; what it cannot hold is what `losses` says.
+        images: copy image files, or link to where they are; a picture that is no file is always written.
+        masks: write masks where the format has them.
+
+    Returns:
+        what to give to `read_dataset` to read it again.
+
+    Raises:
+        DataError: an unknown format, a folder that exists, names that no format can hold, or an unreadable image.
+    """
+    if format not in WRITERS:
+        raise DataError(f"unknown annotation format {format!r}; choose one of {', '.join(WRITERS)}")
+    check_names(dataset.vocabulary)
+    return WRITERS[format](dataset, folder, images, masks)
