@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from deixis.recipes.files import read_options
 
 T = TypeVar("T")
+CONFIG_FLAG = Annotated[
+    Path | None, tyro.conf.arg(help="YAML file with values for any of the flags below; flags given here override it.")
+]
 
 
 def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) -> T:
@@ -27,7 +30,7 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) 
     default = kind() if config is None else read_options(kind, config)
     whole = make_dataclass(
         "Arguments",
-        [("options", kind, default), ("config", Path | None, field(default=None))],
+        [("command", kind, default), ("config", CONFIG_FLAG, field(default=None))],
         frozen=True,
     )
     tyro_options: dict[str, Any] = {
@@ -36,7 +39,7 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) 
         "config": (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     }
     parsed: Any = tyro.cli(whole, args=list(arguments), **tyro_options)
-    options: T = parsed.options
+    options: T = parsed.command
     return options
 
 
