@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from deixis.errors import DataError
-from deixis.geometry.boxes import normalise_boxes
+from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Batch, Prompt, Sample, Target
 
 PAD_TOKEN_ID = 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from deixis.data.images import IMAGE_SUFFIXES
 from deixis.errors import DataError
-from deixis.geometry.boxes import clip_boxes
+from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.records import Instances, Vocabulary
 
 

@@ -95,7 +95,7 @@ def _categories(row: Row, names: Sequence[str] | None) -> list[int | str]:
             continue
         if isinstance(value, int) and names is not None and 0 <= value < len(names):
             continue
-        known = "and the file names no classes (ClassLabel)" if names is None else f"not one of {len(names)} classes"
+        known = "a number without a name (no ClassLabel)" if names is None else f"not one of {len(names)} classes"
         raise DataError(f"{row.where}: {key} {value!r} is {known}; correct the data set's features")
     return list(values)
 
@@ -142,15 +142,20 @@ def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
 
 
 def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int]) -> Instances:
-    areas, crowd = row.objects.get("area"), row.objects.get("iscrowd")
-    for key, values in (("area", areas), ("iscrowd", crowd)):
-        if values is not None and (
-            len(values) != len(class_ids) or any(finite_number(float(v or 0)) is None for v in values)
-        ):
-            raise DataError(
-                f"{row.where}: has {len(values)} values of {key} for {len(class_ids)} objects, or no numbers"
-            )
-    return Instances.build(boxes_xyxy_px, class_ids, crowd, areas)
+    areas, crowd = (_numbers(row, key, len(class_ids)) for key in ("area", "iscrowd"))
+    return Instances.build(boxes_xyxy_px, class_ids, None if crowd is None else [value > 0 for value in crowd], areas)
+
+
+def _numbers(row: Row, key: str, count: int) -> list[float] | None:
+    """The values of an optional key, one an object; None where the key or a value is absent."""
+    values = row.objects.get(key)
+    if values is None or None in values:
+        return None
+    numbers = [finite_number(int(value) if isinstance(value, bool) else value) for value in values]
+    found = [number for number in numbers if number is not None]
+    if len(values) != count or len(found) != count:
+        raise DataError(f"{row.where}: wanted {count} numbers of {key}, one an object, got {str(values)[:80]}")
+    return found
 
 
 def _sample(row: Row, instances: Instances, size_hw: tuple[int, int], vocabulary: Vocabulary, number: int) -> Sample:

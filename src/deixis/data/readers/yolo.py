@@ -16,7 +16,7 @@ from deixis.data.readers.coco_values import mask_rle
 from deixis.data.readers.files import clip_instances, holds_text, read_text, vocabulary_of, warn_dropped
 from deixis.data.readers.yolo_layout import YoloLayout, label_file, read_layout
 from deixis.errors import DataError
-from deixis.geometry.boxes import denormalise_boxes
+from deixis.geometry.pixel_boxes import denormalise_boxes
 from deixis.records import Instances, Rle, Sample, SampleList
 
 _Row = tuple[int, list[float]]

@@ -10,8 +10,8 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.writers.files import new_folder
 from deixis.data.writers.placing import ImageMode, placed
-from deixis.geometry.boxes import normalise_boxes
 from deixis.geometry.masks import joined_outline
+from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Dataset, Rle, Sample
 
 SPLIT = "train"
