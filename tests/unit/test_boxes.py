@@ -10,14 +10,12 @@ from pycocotools import mask as coco_mask
 from deixis.geometry.boxes import (
     box_area,
     box_iou,
-    clip_boxes,
     cxcywh_to_xyxy,
-    denormalise_boxes,
     generalized_box_iou,
-    normalise_boxes,
     paired_generalized_box_iou,
     xyxy_to_cxcywh,
 )
+from deixis.geometry.pixel_boxes import clip_boxes, denormalise_boxes, normalise_boxes
 
 SIZE_HW = (80, 200)
 

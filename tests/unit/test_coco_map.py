@@ -143,3 +143,36 @@ def test_what_does_not_belong_together_is_an_error() -> None:
         evaluate_detections([_sample([], [], 3)], [_found([], [], image_id=4)], CAT_DOG)
     with pytest.raises(DataError, match="bird"):
         evaluate_detections([_sample([], [])], [_found([], [], names=("cat", "bird"))], CAT_DOG)
+
+
+def _judged(boxes: Boxes, class_ids: list[int], absent: set[int], not_exhaustive: set[int] | None = None) -> Sample:
+    return _sample(boxes, class_ids).evolve(
+        absent_class_ids=frozenset(absent), not_exhaustive_class_ids=frozenset(not_exhaustive or set())
+    )
+
+
+@pytest.mark.parametrize(("absent", "expected"), [(set(), 1.0), ({0}, 0.5), (None, 0.5)])
+def test_a_class_that_nobody_looked_for_is_not_a_false_alarm(absent: set[int] | None, expected: float) -> None:
+    """Image one shows a dog, and the detector sees a cat in it; the cat of image two comes after, by score."""
+    cat, dog = [100.0, 0, 140, 10], [0.0, 50, 40, 60]
+    first = _sample([dog], [1]) if absent is None else _judged([dog], [1], absent)
+    found = [_found([cat, dog], [0, 1], [0.99, 0.9]), _found([cat], [0], [0.5])]
+    metrics = evaluate_detections([first, _sample([cat], [0])], found, CAT_DOG)
+    assert metrics.per_class == {"cat": pytest.approx(expected), "dog": 1.0}
+
+
+def test_unmatched_detections_of_a_class_not_annotated_exhaustively_are_ignored() -> None:
+    cats = [[0.0, 0, 40, 10], [100.0, 0, 140, 10], [-20.0, 80, 60, 120]]  # the last one leaves the image
+    found = [_found(cats[::-1], [0, 0, 0], [0.99, 0.95, 0.5])]
+    assert evaluate_detections([_judged([cats[0]], [0], {1})], found, CAT_DOG).AP == pytest.approx(1 / 3, abs=0.01)
+    metrics = evaluate_detections([_judged([cats[0]], [0], {1}, {0})], found, CAT_DOG)
+    assert (metrics.AP, metrics.AR100, metrics.boxes) == (1, 1, 1)
+
+
+def test_judged_classes_are_matched_by_name() -> None:
+    sample = Sample(
+        Path("a.jpg"), SIZE_HW, Instances.build([[0.0, 0, 40, 10]], [0]), Vocabulary(("dog", "cat")), 0,
+        absent_class_ids=frozenset({1}),
+    )  # fmt: skip
+    found = _found([[0, 0, 40, 10], [100, 0, 140, 10]], [1, 0])
+    assert evaluate_detections([sample], [found], CAT_DOG).per_class == {"dog": 1.0}

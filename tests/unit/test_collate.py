@@ -12,7 +12,7 @@ from bert_tokenizer import BertPromptTokenizer
 from deixis.data.collate import collate
 from deixis.data.prompts import build_prompt
 from deixis.errors import DataError
-from deixis.geometry.boxes import normalise_boxes
+from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Batch, Instances, Prompt, Sample, Vocabulary
 
 NAMES = ("hot dog", "cat", "bird")

@@ -1,4 +1,4 @@
-"""Boxes: conversions, overlap, clipping. Pure functions, torch for models and losses, NumPy for data.
+"""Boxes: conversions and overlap, in torch, for models and losses. `pixel_boxes` has those of data and predictions.
 
 `xyxy` is (left, top, right, bottom); `cxcywh` is (centre x, centre y, width, height). `px` is pixels of the image,
 `norm` is divided by the image's (width, height, width, height). A size is always (height, width).
@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -95,44 +94,3 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole, and 0 with zero gradient where the whole is nothing (adding an epsilon would bias small boxes)."""
     something = whole > AREA_EPSILON
     return torch.where(something, part / torch.where(something, whole, 1.0), 0.0)
-
-
-def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """Boxes cut to the image; a box wholly outside keeps no area.
-
-    >>> clip_boxes(np.array([[-5.0, 10.0, 30.0, 90.0]]), (40, 20)).tolist()
-    [[0.0, 10.0, 20.0, 40.0]]
-    """
-    height, width = size_hw
-    clipped: np.ndarray = np.clip(boxes_xyxy_px, 0, np.array([width, height, width, height], boxes_xyxy_px.dtype))
-    return clipped
-
-
-def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """Pixel corners to centre and size over the size of the (unpadded) image: cxcywh_norm.
-
-    >>> normalise_boxes(np.array([[10.0, 20.0, 20.0, 60.0]]), (80, 40)).tolist()
-    [[0.375, 0.5, 0.25, 0.5]]
-    """
-    left_top, right_bottom = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
-    boxes_cxcywh_px = np.concatenate([(left_top + right_bottom) / 2, right_bottom - left_top], axis=1)
-    boxes_cxcywh_norm: np.ndarray = boxes_cxcywh_px / _scale(size_hw, boxes_xyxy_px.dtype)
-    return boxes_cxcywh_norm
-
-
-def denormalise_boxes(
-    boxes_cxcywh_norm: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]
-) -> Float[np.ndarray, "n 4"]:
-    """The inverse of `normalise_boxes`: cxcywh_norm to xyxy_px of an image of the given (height, width).
-
-    >>> denormalise_boxes(np.array([[0.375, 0.5, 0.25, 0.5]]), (80, 40)).tolist()
-    [[10.0, 20.0, 20.0, 60.0]]
-    """
-    boxes_cxcywh_px = boxes_cxcywh_norm * _scale(size_hw, boxes_cxcywh_norm.dtype)
-    centre, half = boxes_cxcywh_px[:, :2], boxes_cxcywh_px[:, 2:] / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
-
-
-def _scale(size_hw: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    height, width = size_hw
-    return np.array([width, height, width, height], dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deixis.errors import ModelError
-from deixis.geometry.boxes import clip_boxes, denormalise_boxes
+from deixis.geometry.pixel_boxes import clip_boxes, denormalise_boxes
 from deixis.records import Detections, Prompt
 
 
