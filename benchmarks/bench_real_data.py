@@ -12,16 +12,16 @@ term that reaches none of the encoder's heads).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from harness import hardware
 from transformers import MMGroundingDinoForObjectDetection
 
 from deixis.data.readers import read_dataset
@@ -92,30 +92,36 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             done += 1
-    with tempfile.TemporaryDirectory() as saved:
-        theirs.save_pretrained(saved)
-        bundle.tokenizer.save_pretrained(saved)
-        tuned = replace(load_grounding_dino(saved), image_size=bundle.image_size)
-    return Detector(tuned, torch.device("cpu"))
+    weights = theirs.state_dict()
+    bundle.model.load_state_dict({name: weights[name] for name in bundle.model.state_dict()})
+    return Detector(bundle, torch.device("cpu"))
 
 
-def rows(results: Sequence[tuple[str, DetectionMetrics, float]]) -> list[str]:
-    """A markdown table."""
-    lines = ["| | AP | AP50 | AP75 | minutes |", "|---|---|---|---|---|"]
-    for label, metrics, minutes in results:
-        figures = metrics.as_dict()
-        lines.append(
-            f"| {label} | {figures['AP']:.3f} | {figures['AP50']:.3f} | {figures['AP75']:.3f} | {minutes:.1f} |"
-        )
+def row(label: str, metrics: DetectionMetrics, minutes: float) -> str:
+    """A line of the table."""
+    figures = metrics.as_dict()
+    return f"| {label} | {figures['AP']:.3f} | {figures['AP50']:.3f} | {minutes:.1f} |"
+
+
+def measure_ours(asked: DetectTrainOptions, validation: Dataset) -> list[str]:
+    """Before, best epoch and last epoch of the command."""
+    lines = [row("built-in detector, as it is", load_detector("builtin").evaluate(validation)[0], 0.0)]
+    started = time.perf_counter()
+    finished = finetune(asked)
+    minutes = (time.perf_counter() - started) / 60
+    assert finished.after is not None
+    last = last_evaluation(finished.folder)
+    lines.append(row("deixis, best epoch", finished.after, minutes))
+    lines.append(f"| deixis, last epoch | {last['AP']:.3f} | {last['AP50']:.3f} | {minutes:.1f} |")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=["raccoon", "cards"])
+    parser.add_argument("--part", choices=["both", "deixis", "transformers"], default="both")
     parser.add_argument("--epochs", type=int, default=None, help="the recipe's own if not given")
     parser.add_argument("--learning-rate", type=float, default=None, help="the recipe's own if not given")
-    parser.add_argument("--skip-transformers", action="store_true")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     root = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA))
@@ -128,38 +134,31 @@ def main() -> None:
         )
         training, validation = read_both(asked)
         options = resolve(asked, len(training))
-        results = [("built-in detector, as it is", load_detector("builtin").evaluate(validation)[0], 0.0)]
-        started = time.perf_counter()
-        finished = finetune(asked)
-        assert finished.teacher is not None
-        after = load_detector(str(finished.teacher)).evaluate(validation)[0]
-        results.append(("deixis, best epoch", after, (time.perf_counter() - started) / 60))
-        last = last_evaluation(finished.folder)
-    if not arguments.skip_transformers:
+        lines = [] if arguments.part == "transformers" else measure_ours(asked, validation)
+    if arguments.part != "deixis":
         started = time.perf_counter()
         theirs = train_with_transformers(options, training).evaluate(validation)[0]
-        results.append(("transformers' model and loss, last epoch", theirs, (time.perf_counter() - started) / 60))
-    text = [
+        lines.append(row("transformers' model and loss, last epoch", theirs, (time.perf_counter() - started) / 60))
+    head = [
         f"# {arguments.name}: {len(training)} training and {len(validation)} validation photographs",
         "",
         f"Built-in detector, recipe `{options.recipe}`: {options.epochs} epochs, batch {options.batch_size}, rate "
         f"{options.learning_rate}, seed {options.seed}; torch {torch.__version__}, {torch.get_num_threads()} threads.",
-        f"deixis at its last epoch, beside transformers': AP {last['AP']:.3f}, AP50 {last['AP50']:.3f}.",
         "",
-        *rows(results),
+        "| | AP | AP50 | minutes |",
+        "|---|---|---|---|",
     ]
-    print("\n".join(text))
+    print("\n".join([*head, *lines]))
     if arguments.write:
         RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"real_{arguments.name}_2cores_{time.strftime('%Y-%m-%d')}.md"
-        path.write_text("\n".join(text) + "\n", encoding="utf-8")
-        print(f"wrote {path}")
+        path = RESULTS / f"real_{arguments.name}_{hardware()}_{time.strftime('%Y-%m-%d')}.md"
+        before = [] if path.exists() else head  # a part measured later is added to the table
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join([*before, *lines]) + "\n")
 
 
 def last_evaluation(folder: Path) -> dict[str, Any]:
     """The last evaluation that a run logged."""
-    import json
-
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found: dict[str, Any] = [record for record in records if record["kind"] == "evaluation"][-1]
     return found
