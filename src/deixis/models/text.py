@@ -57,7 +57,6 @@ def load_tokenizer(source: str | Path) -> Any:
     Raises:
         ModelError: none there that can be read.
     """
-    from transformers import AutoTokenizer, BertTokenizerFast
 
     path = Path(source)
     vocabulary = path / "vocab.txt" if path.is_dir() else path

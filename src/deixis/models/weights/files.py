@@ -1,0 +1,119 @@
+"""Tensors out of other projects' files, and nothing else: no code in a file ever runs.
+
+PyTorch's restricted unpickler builds tensors and plain containers. Training tools leave more in their files (logs,
+options, numpy scalars); the kinds known to be left there are read as `Inert`, which holds nothing and does nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from deixis.errors import ModelError
+
+STATE_KEYS = ("state_dict", "model", "model_state_dict")
+"""Where a checkpoint keeps its weights: MMDetection, IDEA-Research, others."""
+
+LEFT_BY_TRAINING_TOOLS = (
+    "addict.addict.Dict",
+    "argparse.Namespace",
+    "datetime.datetime",
+    "mmengine.config.config.Config",
+    "mmengine.config.config.ConfigDict",
+    "mmengine.config.lazy.LazyObject",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "mmengine.utils.package_utils.Registry",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.dtypes.Float32DType",
+    "numpy.dtypes.Float64DType",
+    "numpy.dtypes.Int64DType",
+    "numpy.ndarray",
+    "_codecs.encode",
+    "pathlib.PosixPath",
+    "pathlib.PurePosixPath",
+    "pathlib.WindowsPath",
+    "util.slconfig.ConfigDict",
+    "util.slconfig.SLConfig",
+)
+"""Classes and functions in released checkpoints that no weight depends on."""
+
+
+class Inert:
+    """Stands for whatever a training tool left in a file; takes every argument and every state, and keeps none."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a `.pth`, `.pt`, `.bin` or `.safetensors` file, by name, without the prefix `module.`.
+
+    Raises:
+        ModelError: no such file, a damaged one, one that needs code to be read, or one without weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; name a checkpoint file, such as groundingdino_swint_ogc.pth")
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path}: cannot be read ({error}); download it again") from error
+    found = _state(_unpickle(path))
+    if not found:
+        raise ModelError(f"{path}: holds no weights; wanted tensors by name, or under one of {list(STATE_KEYS)}")
+    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+
+
+def _unpickle(path: Path) -> Any:
+    allowed: list[Any] = [(Inert, name) for name in LEFT_BY_TRAINING_TOOLS]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: cannot be read safely ({_reason(str(error))}); if you trust it, load it where it was written and "
+            "save its weights alone: torch.save({'model': model.state_dict()}, 'weights.pth')"
+        ) from error
+    except Exception as error:  # a damaged archive raises RuntimeError, EOFError, KeyError, AttributeError and others
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {reason}); download it again") from error
+
+
+def _reason(message: str) -> str:
+    """PyTorch's own reason, without its advice to read the file unsafely."""
+    lines = [line.strip() for line in message.splitlines() if "WeightsUnpickler error" in line] or [message]
+    return lines[0].partition("WeightsUnpickler error:")[2].partition("was not an allowed")[0].strip() or lines[0][:200]
+
+
+def _state(content: Any) -> dict[str, Tensor]:
+    """The weights wherever they are kept: under one of `STATE_KEYS`, or as the whole content."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in STATE_KEYS:
+        if isinstance(content.get(key), Mapping):
+            return _state(content[key])
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
