@@ -50,7 +50,11 @@ def joined_outline(bitmap: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, "points 
 
 def _edges(bitmap: np.ndarray) -> dict[_Point, list[_Point]]:
     """From each corner the corners that a unit edge leads to, the region on the right of every edge."""
-    inside = np.pad(bitmap.astype(bool), 1)
+    ys, xs = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
+    if not len(ys):
+        return {}
+    top, left = int(ys[0]), int(xs[0])  # masks are mostly small parts of their images
+    inside = np.pad(bitmap[top : ys[-1] + 1, left : xs[-1] + 1].astype(bool), 1)
     middle = inside[1:-1, 1:-1]
     onward: dict[_Point, list[_Point]] = {}
     sides = (  # (the neighbour across the side, the side's first corner, its second)
@@ -61,7 +65,7 @@ def _edges(bitmap: np.ndarray) -> dict[_Point, list[_Point]]:
     )
     for neighbour, (x0, y0), (x1, y1) in sides:
         rows, columns = np.nonzero(middle & ~neighbour)
-        for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
+        for y, x in zip((rows + top).tolist(), (columns + left).tolist(), strict=True):
             onward.setdefault((x + x0, y + y0), []).append((x + x1, y + y1))
     return onward
 

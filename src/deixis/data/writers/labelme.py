@@ -42,7 +42,7 @@ def write_labelme(dataset: Dataset, folder: Path, images: ImageMode = "copy", ma
                 "imageHeight": height,
                 "imageWidth": width,
             }
-            text = json.dumps(content, ensure_ascii=False, indent=1)
+            text = json.dumps(content, ensure_ascii=False)
             (draft / name).with_suffix(".json").write_text(text, encoding="utf-8")
         names = "".join(f"{name}\n" for name in ("__ignore__", *dataset.vocabulary.names))
         (draft / "labels.txt").write_text(names, encoding="utf-8")

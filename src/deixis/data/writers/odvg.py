@@ -42,9 +42,7 @@ def write_odvg(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
 
 def shared_names(dataset: Dataset) -> tuple[str, ...] | None:
     """The label map's names: the data set's where a sample asks for all of them, else those that most samples share."""
-    counts = Counter(
-        sample.vocabulary.names for sample in records(dataset) if is_grounding(sample, sample.vocabulary.names) is False
-    )
+    counts = Counter(sample.vocabulary.names for sample in records(dataset) if not sample.caption)
     if dataset.vocabulary.names in counts:
         return dataset.vocabulary.names
     names, count = counts.most_common(1)[0] if counts else ((), 0)
