@@ -22,7 +22,7 @@ class DetectTrainOptions:
     """Fine-tune a Grounding DINO detector on your own pictures and boxes."""
 
     data: str = ""
-    """Training annotations: a COCO file, a Pascal VOC folder, or "scenes:split=demo_train,count=160,seed=1"."""
+    """Training annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"."""
     images: Path | None = None
     """Folder of the training images, where the annotations do not say."""
     val_data: str = ""
@@ -30,7 +30,7 @@ class DetectTrainOptions:
     val_images: Path | None = None
     """Folder of the validation images."""
     format: str | None = None
-    """Format of the annotations (coco, voc, scenes); recognised when not given."""
+    """Format of the annotations (docs/formats.md); recognised when not given."""
     model: str = "builtin"
     """What to start from: "builtin", a folder that transformers can load, or a hub id."""
     output: Path = Path("runs")
@@ -210,7 +210,7 @@ class DetectEvalOptions:
     """Measure a detector: COCO mAP overall, by size and by class."""
 
     data: str = ""
-    """Annotations: a COCO file, a folder of Pascal VOC files, or "scenes:split=demo_val,count=100,seed=2"."""
+    """Annotations in any format (docs/formats.md), or "scenes:split=demo_val,count=100,seed=2"."""
     images: Path | None = None
     """Folder of the images, where the annotations do not say."""
     format: str | None = None
