@@ -175,7 +175,7 @@ def make_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         collate_fn=_Collate(divisor),
-        worker_init_fn=_quiet_worker if workers else None,
+        worker_init_fn=quiet_worker if workers else None,
         generator=torch.Generator(),  # else each epoch would draw from, and so move, torch's global state
     )
 
@@ -213,7 +213,7 @@ class _Collate:
         return batch if get_worker_info() is None else Parcel(batch)
 
 
-def _quiet_worker(worker: int) -> None:
+def quiet_worker(worker: int) -> None:
     """One thread a worker: the workers themselves are the parallelism."""
     del worker
     cv2.setNumThreads(0)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -29,7 +27,7 @@ from deixis.records import Dataset, Detections
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.detector_task import DetectorTask
 from deixis.training.ema import WeightAverage
-from deixis.training.loop import LoopSettings, Run, train
+from deixis.training.loop import LoopSettings, Run, measure_baseline, train
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import from_first, gather_lists, make_accelerator
 from deixis.training.schedule import Schedule
@@ -170,16 +168,6 @@ def evaluate(
     )
     everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
     return evaluate_detections([validation[i] for i in range(len(validation))], everything, validation.vocabulary)
-
-
-def measure_baseline(task: DetectorTask, run: Run) -> None:
-    """Evaluate the weights that training starts from."""
-    task.model.eval()
-    with run.stop.interrupts():
-        metrics: Mapping[str, Any] = task.evaluate()
-    run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
-    run.trackers.sync()
-    run.display.line(f"before training  AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}")
 
 
 def loop_settings(options: DetectTrainOptions) -> LoopSettings:

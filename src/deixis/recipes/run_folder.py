@@ -15,17 +15,32 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from deixis.errors import TrainingError
 from deixis.recipes.files import write_options
-from deixis.recipes.options import DetectTrainOptions
 from deixis.training.checkpoint import recover
 
 CONTENT = ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers", "report.html")
 
 
-def will_resume(options: DetectTrainOptions) -> bool:
+@runtime_checkable
+class RunOptions(Protocol):
+    """The options that say where a run writes and what becomes of an earlier one."""
+
+    @property
+    def output(self) -> Path: ...
+    @property
+    def experiment_name(self) -> str: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def auto_resume(self) -> bool: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+def will_resume(options: RunOptions) -> bool:
     """Whether a run goes on from `checkpoints/last`.
 
     Raises:
@@ -48,7 +63,7 @@ def will_resume(options: DetectTrainOptions) -> bool:
     return resuming
 
 
-def prepare_folder(options: DetectTrainOptions, resuming: bool) -> Path:
+def prepare_folder(options: RunOptions, resuming: bool) -> Path:
     """Make the folder, empty it of an earlier run unless that is resumed, and see that it can be written.
 
     Raises:
@@ -68,7 +83,7 @@ def prepare_folder(options: DetectTrainOptions, resuming: bool) -> Path:
     return folder
 
 
-def run_folder(options: DetectTrainOptions) -> Path:
+def run_folder(options: RunOptions) -> Path:
     """Where a run writes."""
     return options.output / options.experiment_name
 

@@ -73,6 +73,8 @@ class DetectorTask:
         evaluate, save_model: what the loop calls by these names.
     """
 
+    shown: tuple[str, ...] = ("AP", "AP50")
+
     def __init__(
         self,
         model: nn.Module,

@@ -33,6 +33,7 @@ class Task(Protocol):
 
     model: nn.Module  # as `Accelerator.prepare` returned it
     steps_per_epoch: int
+    shown: tuple[str, ...]  # metrics to print; the first is the score that decides which weights are best
 
     def groups(self, epoch: int, start: int) -> Iterator[Sequence[Any]]:
         """From the step at `start` to the end of the epoch: the batches of each optimiser step."""
@@ -51,7 +52,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Metrics of the model as it is; `AP` is the score that decides which weights are best."""
+        """Metrics of the model as it is, those in `shown` among them; higher is better."""
         ...
 
     def save_model(self, folder: Path) -> None:
@@ -193,7 +194,7 @@ def accumulate_gradients(
             total, losses = task.losses(batch, normaliser)
             accelerator.backward(total)
         for name, value in {"loss": total, **losses}.items():
-            share = value.detach() / len(group) if name.endswith("_error") else value.detach()
+            share = value.detach() if name.startswith("loss") else value.detach() / len(group)
             sums[name] = sums[name] + share if name in sums else share
     return sums
 
@@ -230,7 +231,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
         run.trackers.log("evaluation", progress.step, record)
         run.display.line(
             f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
-            f"AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}{'  best so far' if better else ''}"
+            f"{shown_metrics(task, metrics)}{'  best so far' if better else ''}"
         )
     patient = settings.patience == 0 or progress.epochs_without_gain < settings.patience
     progress.finished = at_end or not patient
@@ -248,13 +249,29 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
         task.model.eval()
         with run.stop.interrupts():
             metrics = task.evaluate()
-        better = float(metrics["AP"]) > progress.best_score
+        score = float(metrics[task.shown[0]])
+        better = score > progress.best_score
         if better and run.accelerator.is_main_process:
             task.save_model(run.folder / "checkpoints" / "best")
     progress.epochs_without_gain = 0 if better else progress.epochs_without_gain + 1
     if better:
-        progress.best_score, progress.best_epoch = float(metrics["AP"]), progress.epoch
+        progress.best_score, progress.best_epoch = score, progress.epoch
     return metrics, better
+
+
+def shown_metrics(task: Task, metrics: Mapping[str, Any]) -> str:
+    """The metrics to print, on one line."""
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in task.shown)
+
+
+def measure_baseline(task: Task, run: Run) -> None:
+    """Evaluate the weights that training starts from."""
+    task.model.eval()
+    with run.stop.interrupts():
+        metrics = task.evaluate()
+    run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
+    run.trackers.sync()
+    run.display.line(f"before training  {shown_metrics(task, metrics)}")
 
 
 def step_record(

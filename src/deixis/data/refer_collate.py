@@ -1,0 +1,107 @@
+"""Decoded samples and conversations to a `ReferBatch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from deixis.data.conversation import ConversationEncoder, Turn
+from deixis.data.tiles import squashed, squashed_mask, tiles_of, union_mask
+from deixis.errors import DataError
+from deixis.refer_records import ReferBatch, ReferSample, ReferTarget
+
+
+@dataclass(frozen=True)
+class Views:
+    """The sizes in which a model sees an image.
+
+    Attributes:
+        tile_px: side of a tile of the vision-language model.
+        most_tiles: tiles of an image at most, the thumbnail not counted.
+        sam_px: side of SAM 2's square.
+        mask_px: side of the grid on which masks are compared.
+    """
+
+    tile_px: int
+    most_tiles: int
+    sam_px: int
+    mask_px: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A decoded sample, a conversation about it, and what each mask of it is: (position of expression, sentence)."""
+
+    sample: ReferSample
+    turns: tuple[Turn, ...]
+    asked: tuple[tuple[int, str], ...]
+
+
+def collate_questions(
+    questions: Sequence[Question],
+    encode: ConversationEncoder,
+    views: Views,
+    pad_token_id: int,
+    most_tokens: int,
+) -> ReferBatch:
+    """A batch.
+
+    Args:
+        most_tokens: of a conversation.
+
+    Raises:
+        DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
+    """
+    tiles, conversations = [], []
+    for question in questions:
+        image = question.sample.image
+        assert isinstance(image, np.ndarray)
+        tiles.append(tiles_of(image, views.tile_px, views.most_tiles))
+        input_ids, labels = encode(question.turns, len(tiles[-1]))
+        if len(input_ids) > most_tokens:
+            raise DataError(
+                f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
+                "allowed; shorten the phrases, ask for fewer at a time, or raise --max-tokens"
+            )
+        conversations.append((input_ids, labels))
+    longest = max(len(input_ids) for input_ids, _ in conversations)
+    ids = torch.full((len(questions), longest), pad_token_id)
+    attention = torch.zeros((len(questions), longest), dtype=torch.bool)
+    labels_padded = torch.full((len(questions), longest), -100)
+    for row, (input_ids, labels) in enumerate(conversations):
+        ids[row, : len(input_ids)] = torch.tensor(input_ids)
+        labels_padded[row, : len(labels)] = torch.tensor(labels)
+        attention[row, : len(input_ids)] = True
+    squares = [squashed(_pixels(question), (views.sam_px, views.sam_px)).transpose(2, 0, 1) for question in questions]
+    return ReferBatch(
+        tiles_u8=torch.from_numpy(np.concatenate(tiles)),
+        tiles_per_image=tuple(len(of_image) for of_image in tiles),
+        sam_pixels_u8=torch.from_numpy(np.stack(squares)),
+        input_ids=ids,
+        attention_mask=attention,
+        labels=labels_padded,
+        targets=tuple(_target(question, views.mask_px) for question in questions),
+    )
+
+
+def _pixels(question: Question) -> np.ndarray:
+    assert isinstance(question.sample.image, np.ndarray)
+    return question.sample.image
+
+
+def _target(question: Question, mask_px: int) -> ReferTarget:
+    sample = question.sample
+    masks = [
+        squashed_mask(union_mask(sample.expressions[position].masks_rle, sample.size_hw), mask_px)
+        for position, _ in question.asked
+    ]
+    return ReferTarget(
+        masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, mask_px, mask_px), dtype=torch.bool),
+        texts=tuple(text for _, text in question.asked),
+        size_hw=sample.size_hw,
+        image_id=sample.image_id,
+        source=sample.source,
+    )
