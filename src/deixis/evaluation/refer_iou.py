@@ -1,0 +1,228 @@
+"""cIoU and gIoU of segmented phrases, overall and by group.
+
+With I and U the pixels of intersection and union of one phrase's predicted and true mask (the union of the objects
+meant): cIoU = ΣI / ΣU over all phrases (Yu et al. 2016), which large objects rule; gIoU = the mean of I / (U + 1e-5), 1
+where both are empty (LISA, arXiv 2308.00692; GRES, arXiv 2306.00968), in which every phrase counts the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from deixis.errors import DataError
+from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
+from deixis.records import Rle
+from deixis.refer_records import Expression, ReferSample, Segmentation
+
+UNION_EPSILON = 1e-5
+_WORDS = ((2, "1-2"), (5, "3-5"), (9, "6-9"), (math.inf, "10+"))
+_OBJECTS = ((1, "1"), (3, "2-3"), (9, "4-9"), (math.inf, "10+"))
+
+
+@dataclass(frozen=True)
+class GroupIoU:
+    """cIoU and gIoU in [0, 1] of some phrases, and how many they are. cIoU is NaN where all masks are empty."""
+
+    ciou: float
+    giou: float
+    phrases: int
+
+
+@dataclass(frozen=True)
+class ReferMetrics:
+    """How well phrases were segmented, each in [0, 1]; NaN where no phrase counts.
+
+    Attributes:
+        ciou: intersections over unions, both summed over all phrases.
+        giou: the mean IoU of a phrase.
+        absent_accuracy: of the phrases that mean nothing in their image, the share left empty (GRES's N-acc).
+        present_accuracy: of the others, the share not left empty (GRES's T-acc).
+        words, sizes, objects, tags: the same by words of the phrase, by area of what it means (COCO's small, medium and
+            large; `absent` where it means nothing), by objects annotated in the image, and by the phrase's own tags.
+        phrases: how many were measured.
+        images: how many images have them.
+    """
+
+    ciou: float
+    giou: float
+    absent_accuracy: float
+    present_accuracy: float
+    words: dict[str, GroupIoU]
+    sizes: dict[str, GroupIoU]
+    objects: dict[str, GroupIoU]
+    tags: dict[str, GroupIoU]
+    phrases: int
+    images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON under their usual names; a metric that is NaN is left out."""
+        plain: dict[str, Any] = {
+            "gIoU": self.giou,
+            "cIoU": self.ciou,
+            "N_acc": self.absent_accuracy,
+            "T_acc": self.present_accuracy,
+        }
+        for name in ("words", "sizes", "objects", "tags"):
+            groups: dict[str, GroupIoU] = getattr(self, name)
+            plain[f"by_{name}"] = {
+                key: _without_nan({"gIoU": group.giou, "cIoU": group.ciou, "phrases": group.phrases})
+                for key, group in groups.items()
+            }
+        return _without_nan(plain | {"phrases": self.phrases, "images": self.images})
+
+
+@dataclass
+class _Sums:
+    intersection: int = 0
+    union: int = 0
+    ious: float = 0.0
+    count: int = 0
+
+    def add(self, intersection: int, union: int) -> None:
+        self.intersection += intersection
+        self.union += union
+        self.ious += intersection / (union + UNION_EPSILON) if union else 1.0
+        self.count += 1
+
+    def group(self) -> GroupIoU:
+        ciou = self.intersection / self.union if self.union else math.nan
+        return GroupIoU(ciou, self.ious / self.count if self.count else math.nan, self.count)
+
+
+@dataclass
+class ReferIoU:
+    """Adds up phrases one by one; holds sums, no masks."""
+
+    _all: _Sums = field(default_factory=_Sums)
+    _groups: dict[str, dict[str, _Sums]] = field(default_factory=lambda: {name: {} for name in _GROUPINGS})
+    _absent: list[int] = field(default_factory=lambda: [0, 0])  # right, all
+    _present: list[int] = field(default_factory=lambda: [0, 0])
+    _images: set[tuple[str, int]] = field(default_factory=set)
+
+    def add(self, sample: ReferSample, expression: Expression, text: str, predicted: Rle) -> None:
+        """One sentence of one expression, and the mask it was given.
+
+        Raises:
+            DataError: the mask is not of the image's size.
+        """
+        if tuple(predicted["size"]) != sample.size_hw:
+            raise DataError(
+                f"{sample.source}: the mask of {text!r} is {tuple(predicted['size'])}, the image {sample.size_hw}"
+            )
+        intersection, found, wanted = overlap(predicted, expression.masks_rle)
+        union = found + wanted - intersection
+        keys = {
+            "words": [_bucket(len(text.split()), _WORDS)],
+            "sizes": [_size(wanted)],
+            "objects": [_bucket(count_objects(sample), _OBJECTS)],
+            "tags": list(expression.tags),
+        }
+        self._all.add(intersection, union)
+        for name, buckets in keys.items():
+            for bucket in buckets:
+                self._groups[name].setdefault(bucket, _Sums()).add(intersection, union)
+        tally = self._present if wanted else self._absent
+        tally[0] += bool(found) == bool(wanted)
+        tally[1] += 1
+        self._images.add((sample.source, sample.image_id))
+
+    def result(self) -> ReferMetrics:
+        """The metrics of everything added so far."""
+        groups = {
+            name: {key: found[key].group() for key in _ordered(name, found)} for name, found in self._groups.items()
+        }
+        whole = self._all.group()
+        return ReferMetrics(
+            ciou=whole.ciou,
+            giou=whole.giou,
+            absent_accuracy=_share(self._absent),
+            present_accuracy=_share(self._present),
+            **groups,
+            phrases=whole.phrases,
+            images=len(self._images),
+        )
+
+
+def evaluate_segmentations(
+    truth: Sequence[ReferSample], segmentations: Sequence[Sequence[Segmentation]]
+) -> ReferMetrics:
+    """Score masks against annotations. Every sentence of every expression is one phrase.
+
+    Args:
+        truth: annotated samples; their images are not read. Expressions without sentences do not count.
+        segmentations: for each sample, in order, one a sentence, in the order of the expressions and their sentences.
+
+    Raises:
+        DataError: the two do not belong together (counts, image ids, sentences, sizes).
+    """
+    if len(truth) != len(segmentations):
+        raise DataError(f"segmentations of {len(segmentations)} images for {len(truth)}; there must be one list each")
+    sums = ReferIoU()
+    for sample, found in zip(truth, segmentations, strict=True):
+        asked = [(expression, text) for expression in sample.expressions for text in expression.texts]
+        if len(asked) != len(found):
+            raise DataError(f"{sample.source}: {len(found)} segmentations for {len(asked)} sentences")
+        for (expression, text), segmentation in zip(asked, found, strict=True):
+            if (segmentation.text, segmentation.image_id) != (text, sample.image_id):
+                raise DataError(
+                    f"{sample.source}: {text!r} in image {sample.image_id} meets a segmentation of "
+                    f"{segmentation.text!r} in image {segmentation.image_id}"
+                )
+            sums.add(sample, expression, text, segmentation.mask_rle)
+    return sums.result()
+
+
+def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
+    """Pixels of (the intersection, the predicted mask, the union of the wanted masks)."""
+    found = int(coco_mask.area(predicted))
+    if not wanted:
+        return 0, found, 0
+    target = coco_mask.merge(list(wanted))
+    return int(coco_mask.area(coco_mask.merge([predicted, target], intersect=True))), found, int(coco_mask.area(target))
+
+
+def count_objects(sample: ReferSample) -> int:
+    """How many different masks the expressions of an image have between them."""
+    return len({bytes(_counts(mask)) for expression in sample.expressions for mask in expression.masks_rle})
+
+
+def _counts(mask: Rle) -> bytes:
+    counts = mask["counts"]
+    return counts.encode("ascii") if isinstance(counts, str) else counts
+
+
+def _bucket(value: int, edges: Sequence[tuple[float, str]]) -> str:
+    return next(name for last, name in edges if value <= last)
+
+
+def _size(area_px: int) -> str:
+    if not area_px:
+        return "absent"
+    if area_px < SMALL_AREA_PX:
+        return "small"
+    return "medium" if area_px <= MEDIUM_AREA_PX else "large"
+
+
+_GROUPINGS: dict[str, tuple[str, ...]] = {  # their groups in the order of reports; tags by name
+    "words": tuple(name for _, name in _WORDS),
+    "sizes": ("small", "medium", "large", "absent"),
+    "objects": tuple(name for _, name in _OBJECTS),
+    "tags": (),
+}
+
+
+def _ordered(grouping: str, found: dict[str, _Sums]) -> list[str]:
+    return [key for key in _GROUPINGS[grouping] if key in found] or sorted(found)
+
+
+def _share(tally: list[int]) -> float:
+    return tally[0] / tally[1] if tally[1] else math.nan
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
