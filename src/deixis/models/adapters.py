@@ -55,9 +55,18 @@ def add_lora(
     """
     if not targets or not set(targets) <= TARGETS.keys():
         raise OptionError(f"LoRA targets must be some of {list(TARGETS)}, got {list(targets)}")
+    inject_lora(model, "|".join(f"(?:{TARGETS[target]})" for target in targets), rank, alpha, dropout)
+
+
+def inject_lora(model: nn.Module, pattern: str, rank: int, alpha: float, dropout: float) -> None:
+    """Adapters on the linear layers whose names match a regular expression in full; only they train from now on.
+
+    Raises:
+        OptionError: a rank below 1.
+        ModelError: the model carries adapters already.
+    """
     if rank < 1:
         raise OptionError(f"the LoRA rank must be at least 1, got {rank}")
-    pattern = "|".join(f"(?:{TARGETS[target]})" for target in targets)
     _inject(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern, bias="none"))
 
 

@@ -1,0 +1,137 @@
+"""A segmenter with everything that turns pixels and words into its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from transformers import Sam2Model, Sam2VideoModel
+
+from deixis.errors import ModelError
+from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
+from deixis.models.sa2va.vision_language import kind_of
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SAM_KINDS = {"sam2": Sam2Model, "sam2_video": Sam2VideoModel}
+"""model_type to the class; the second also holds SAM 2's memory, which images do not need."""
+
+Behaviour = Literal["sa2va", "deixis"]
+"""sa2va: as released, the mask of the highest predicted IoU, whatever the object score. deixis: absent objects too."""
+
+
+@dataclass(frozen=True)
+class Sa2vaBundle:
+    """The network, its tokenizer, and how it wants its images and conversations.
+
+    Attributes:
+        tokenizer: transformers' own, which knows `[SEG]`.
+        template: how turns and images are written.
+        behaviour: what is supervised and what is answered.
+        tile_mean, tile_std: of the tiles' RGB values in [0, 1]; SAM 2's are ImageNet's.
+        source: the folder or hub id it was read from.
+    """
+
+    model: Sa2va
+    tokenizer: Any
+    template: Template
+    behaviour: Behaviour = "deixis"
+    tile_mean: tuple[float, float, float] = IMAGENET_MEAN
+    tile_std: tuple[float, float, float] = IMAGENET_STD
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        rows = self.model.vlm.get_input_embeddings().weight.shape[0]
+        if len(self.tokenizer) > rows:
+            raise ModelError(f"{self.source}: the tokenizer has {len(self.tokenizer)} tokens, the model only {rows}")
+        marks = (*NEW_TOKENS, self.template.end, self.template.image_token)
+        if missing := [mark for mark in marks if mark not in self.tokenizer.get_vocab()]:
+            raise ModelError(f"{self.source}: the tokenizer does not know {missing}; wanted each as one token")
+        for mark, wanted in ((SEG, self.model.seg_token_id), (self.template.image_token, self.model.image_token_id)):
+            if (token_id := self.tokenizer.convert_tokens_to_ids(mark)) != wanted:
+                raise ModelError(f"{self.source}: {mark} is token {token_id}, the model takes {wanted} for it")
+
+    @property
+    def seg_token_id(self) -> int:
+        """Of `[SEG]`."""
+        return self.model.seg_token_id
+
+    @property
+    def end_token_id(self) -> int:
+        """Of the token that ends an answer."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.template.end))
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile, in pixels."""
+        return self.model.kind.tile_px(self.model.vlm.config)
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Image tokens that a tile takes in a conversation."""
+        return self.model.kind.tokens_per_tile(self.model.vlm.config)
+
+    @property
+    def sam_px(self) -> int:
+        """Side of the square that SAM 2 sees, in pixels."""
+        return int(self.model.sam.config.prompt_encoder_config.image_size)
+
+    @property
+    def mask_px(self) -> int:
+        """Side of the mask logits: a quarter of `sam_px`."""
+        return self.sam_px // 4
+
+    def normalise_tiles(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles 3 tile tile"]:
+        """Tiles as the vision-language model was trained on them."""
+        return _normalise(tiles_u8, self.tile_mean, self.tile_std)
+
+    def normalise_sam(self, pixels_u8: UInt8[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 3 side side"]:
+        """Pixels as SAM 2 was trained on them."""
+        return _normalise(pixels_u8, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _normalise(pixels_u8: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    means = torch.tensor(mean, device=pixels_u8.device)[:, None, None]
+    deviations = torch.tensor(std, device=pixels_u8.device)[:, None, None]
+    return pixels_u8.to(torch.float32).mul_(1 / (255 * deviations)).sub_(means / deviations)
+
+
+def init_sa2va(
+    vlm_config: Any,
+    sam_config: Any,
+    tokenizer: Any,
+    template: Template = TEMPLATES["chatml"],
+    behaviour: Behaviour = "deixis",
+) -> Sa2vaBundle:
+    """A segmenter with random weights, to be trained from scratch.
+
+    Args:
+        vlm_config: transformers' `InternVLConfig`.
+        sam_config: transformers' `Sam2Config` or `Sam2VideoConfig`.
+        tokenizer: a transformers tokenizer that knows `NEW_TOKENS` and the template's marks.
+
+    Raises:
+        ModelError: a configuration or a tokenizer that cannot be used.
+    """
+    vlm = kind_of(vlm_config).architecture(vlm_config)
+    sam = sam_class(sam_config)(sam_config)
+    # Points and pixels are placed by the same random waves.
+    sam.prompt_encoder.shared_embedding.positional_embedding.copy_(sam.shared_image_embedding.positional_embedding)
+    model = Sa2va(vlm, sam, tokenizer.convert_tokens_to_ids(SEG))
+    return Sa2vaBundle(model, tokenizer, template, behaviour, source="random weights")
+
+
+def sam_class(config: Any) -> Any:
+    """The class of a SAM 2 configuration.
+
+    Raises:
+        ModelError: another model's.
+    """
+    kind = getattr(config, "model_type", None)
+    if kind not in SAM_KINDS:
+        raise ModelError(f"model_type {kind!r} is no SAM 2; wanted one of {sorted(SAM_KINDS)}")
+    return SAM_KINDS[kind]

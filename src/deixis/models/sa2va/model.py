@@ -1,0 +1,186 @@
+"""The segmenter: a vision-language model whose `[SEG]` tokens prompt SAM 2 (arXiv 2501.04001).
+
+    tiles ──vision──▶ projector ──▶ language model ──▶ logits where a label is
+                                        │ hidden state at [SEG]
+    pixels ──SAM 2 encoder──▶ mask decoder ◀── text_hidden_fcs
+
+Both halves are transformers' own; what joins them is here.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from deixis.errors import ModelError
+from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
+from deixis.models.sa2va.token_rows import TokenRows
+from deixis.models.sa2va.vision_language import kind_of, language_model
+
+IGNORED = -100
+
+
+class Sa2va(nn.Module):
+    """A vision-language model and SAM 2, joined.
+
+    Attributes:
+        vlm: transformers' vision-language model, with its output layer.
+        sam: transformers' `Sam2Model` or `Sam2VideoModel`.
+        text_hidden_fcs: from a hidden state to a prompt: Linear, ReLU, Linear, Dropout(0).
+        token_rows: rows of the new tokens while they train apart from the rest.
+        seg_token_id: of `[SEG]`.
+    """
+
+    def __init__(self, vlm: Any, sam: Any, seg_token_id: int) -> None:
+        super().__init__()
+        self.kind = kind_of(vlm.config)
+        self.vlm = vlm
+        self.sam = sam
+        hidden = vlm.config.get_text_config().hidden_size
+        self.text_hidden_fcs = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, sam.hidden_dim), nn.Dropout(0.0)
+        )
+        self.token_rows: TokenRows | None = None
+        self.seg_token_id = seg_token_id
+
+    def forward(
+        self,
+        tiles: Float[Tensor, "tiles 3 tile tile"] | None,
+        tiles_per_image: tuple[int, ...],
+        sam_pixels: Float[Tensor, "batch 3 side side"] | None,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Bool[Tensor, "batch tokens"],
+        labels: Int[Tensor, "batch tokens"] | None = None,
+        *,
+        vision: Float[Tensor, "tiles tile_tokens channels"] | None = None,
+        sam: SamLevels | None = None,
+    ) -> dict[str, Tensor]:
+        """Masks of every `[SEG]`, and logits of every labelled token.
+
+        Args:
+            tiles: normalised, all images one after another; unused where `vision` is given.
+            tiles_per_image: how many of them are each image's.
+            sam_pixels: normalised; unused where `sam` is given.
+            input_ids: one conversation an image, padded on the right, with an image token for every tile token.
+            attention_mask: true on real tokens.
+            labels: the token that each position is (not shifted), -100 where no loss is wanted.
+            vision, sam: what `vision_features` and `sam_features` gave for the images.
+
+        Returns:
+            pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
+            object_image [objects]: the row of each. Objects are the `[SEG]` tokens, row by row, from left to right.
+            With labels also label_logits [labels vocabulary] and label_ids [labels], row by row.
+
+        Raises:
+            ModelError: image tokens and tiles do not agree.
+        """
+        vision = self.vision_features(_given(tiles, "tiles", "vision")) if vision is None else vision
+        sam = self.sam_features(_given(sam_pixels, "sam_pixels", "sam")) if sam is None else sam
+        embeddings = self.embed(input_ids, self.project(vision), tiles_per_image)
+        hidden = self.hidden_states(embeddings, attention_mask)
+        rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
+        masks = self.masks(hidden[rows, columns], sam, rows)
+        outputs = {
+            "pred_masks": masks.logits,
+            "pred_ious": masks.ious,
+            "object_scores": masks.object_scores,
+            "object_image": rows,
+        }
+        if labels is not None:
+            following = labels[:, 1:]
+            labelled = following != IGNORED
+            outputs["label_logits"] = self.token_logits(hidden[:, :-1][labelled])
+            outputs["label_ids"] = following[labelled]
+        return outputs
+
+    def vision_features(self, tiles: Float[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
+        """What the vision encoder sees, before the projector. Without a graph where the encoder is frozen."""
+        with _no_graph_if_frozen(self.vlm.get_submodule(self.kind.vision_module)):
+            return self.kind.vision(self.vlm, tiles)
+
+    def sam_features(self, sam_pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
+        """SAM 2's feature pyramid, before the mask decoder. Without a graph where the encoder is frozen."""
+        with _no_graph_if_frozen(self.sam.vision_encoder):
+            return encode_image(self.sam, sam_pixels)
+
+    def project(self, vision: Float[Tensor, "tiles tile_tokens channels"]) -> Float[Tensor, "tiles tile_tokens hidden"]:
+        """Image features as the language model's embeddings."""
+        return self.kind.project(self.vlm, vision)
+
+    def embed(
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        image_tokens: Float[Tensor, "tiles tile_tokens hidden"],
+        tiles_per_image: tuple[int, ...],
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Text embeddings with the images' put where the image tokens stand.
+
+        Raises:
+            ModelError: a row has another number of image tokens than its image's tiles have.
+        """
+        is_image = input_ids == self.image_token_id
+        wanted = torch.tensor(tiles_per_image, device=input_ids.device) * image_tokens.shape[1]
+        if len(image_tokens) != sum(tiles_per_image) or not torch.equal(is_image.sum(1), wanted):
+            raise ModelError(
+                f"the rows have {is_image.sum(1).tolist()} image tokens, their tiles {wanted.tolist()} "
+                f"({len(image_tokens)} tiles of {image_tokens.shape[1]} tokens); write one image token for each"
+            )
+        embeddings = self.embed_tokens(input_ids)
+        return embeddings.masked_scatter(is_image[..., None], image_tokens.to(embeddings.dtype))
+
+    def embed_tokens(self, input_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens hidden"]:
+        """Embeddings of text alone."""
+        embeddings: Tensor = self.vlm.get_input_embeddings()(input_ids)
+        return embeddings if self.token_rows is None else self.token_rows.embed(input_ids, embeddings)
+
+    def hidden_states(
+        self, embeddings: Float[Tensor, "batch tokens hidden"], attention_mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The language model's last layer, normalised; what follows a token does not change its state."""
+        outputs = language_model(self.vlm)(
+            inputs_embeds=embeddings, attention_mask=attention_mask.long(), use_cache=False
+        )
+        hidden: Tensor = outputs.last_hidden_state
+        return hidden
+
+    def token_logits(self, hidden: Float[Tensor, "positions hidden"]) -> Float[Tensor, "positions vocabulary"]:
+        """Logits of the next token."""
+        logits: Tensor = self.vlm.lm_head(hidden)
+        return logits if self.token_rows is None else self.token_rows.predict(hidden, logits)
+
+    def masks(
+        self,
+        hidden: Float[Tensor, "objects hidden"],
+        sam: SamLevels,
+        image_of_object: Int[Tensor, " objects"],
+    ) -> Masks:
+        """Masks from the hidden states at `[SEG]`. With no objects the result is empty and still has a graph."""
+        if len(hidden):
+            return decode_masks(self.sam, self.text_hidden_fcs(hidden), sam, image_of_object)
+        # Every process of a distributed run must touch the same parameters.
+        blank = decode_masks(self.sam, self.text_hidden_fcs(hidden.new_zeros(1, hidden.shape[1])), sam, _first(sam))
+        return Masks(*(tensor[:0] for tensor in blank))
+
+    @property
+    def image_token_id(self) -> int:
+        """Of the token whose embeddings are an image's."""
+        return int(self.vlm.config.image_token_id)
+
+
+def _given(tensor: Tensor | None, name: str, cached: str) -> Tensor:
+    if tensor is None:
+        raise ModelError(f"neither {name} nor {cached} is given; the segmenter needs one of them")
+    return tensor
+
+
+def _first(sam: SamLevels) -> Tensor:
+    return torch.zeros(1, dtype=torch.long, device=sam[0].device)
+
+
+def _no_graph_if_frozen(module: nn.Module) -> Any:
+    trains = any(parameter.requires_grad for parameter in module.parameters())
+    return nullcontext() if trains else torch.no_grad()
