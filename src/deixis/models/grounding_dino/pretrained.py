@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import AutoTokenizer, GroundingDinoConfig, MMGroundingDinoConfig
+from safetensors.torch import save_file
+from transformers import GroundingDinoConfig, MMGroundingDinoConfig
 
 from deixis.errors import ModelError
+from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.weights.transformers_layout import tensors_to_load, tensors_to_write, ties_of
@@ -32,7 +28,6 @@ ARCHITECTURES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
 
 
@@ -45,10 +40,10 @@ def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
     Raises:
         ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
     """
-    folder = _folder(source)
+    folder = model_folder(source, HUB_FILES, "IDEA-Research/grounding-dino-tiny")
     config = _read_config(folder)
     model = GroundingDino(config)
-    tensors = tensors_to_load(_read_weights(folder), model.state_dict(), ties_of(config), str(source))
+    tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), str(source))
     model.load_state_dict(tensors)
     size, mean, std = _read_preprocessing(folder)
     bundle = GroundingDinoBundle(model.eval(), _read_tokenizer(folder), size, mean, std, str(source))
@@ -68,19 +63,8 @@ def save_grounding_dino(bundle: GroundingDinoBundle, folder: str | Path) -> None
     adapted = [name for name, _ in bundle.model.named_parameters() if ".lora_" in name]
     if adapted:
         raise ModelError(f"{folder}: the model carries adapters ({adapted[0]}, ...); merge them before saving it")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        aside.mkdir(parents=True)
+    with written_aside(folder) as aside:
         _write(bundle, aside)
-        if not folder.exists():
-            aside.rename(folder)
-        else:
-            for file in aside.iterdir():
-                file.replace(folder / file.name)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be written ({error}); choose another folder") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
@@ -110,35 +94,8 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
 
 
-def _folder(source: str | Path) -> Path:
-    """The folder itself, or the hub's files in the local cache."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
-        raise ModelError(
-            f"{source}: no such folder; name a model folder, or a hub id like IDEA-Research/grounding-dino-tiny"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=HUB_FILES))
-    except Exception as error:  # the client raises its own, httpx's and requests' errors
-        raise ModelError(
-            f"{source}: no such folder, and the hub did not give it ({type(error).__name__}); "
-            "check the name and the network, or name a downloaded folder"
-        ) from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); is this a model folder?") from error
-
-
 def _read_config(folder: Path) -> Any:
-    values = _read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     if kind not in CONFIGS:
         raise ModelError(f"{folder}/config.json: model_type is {kind!r}, wanted one of {sorted(CONFIGS)}")
@@ -148,27 +105,10 @@ def _read_config(folder: Path) -> Any:
         raise ModelError(f"{folder}/config.json: {' '.join(str(error).split())}") from error
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (folder / names[0]).exists() and index.exists():
-        names = sorted(set(_read_json(index)["weight_map"].values()))
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            tensors.update(load_file(folder / name))
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder / name}: cannot be read ({error}); download or write the model again") from error
-    return tensors
-
-
 def _read_tokenizer(folder: Path) -> Any:
     if not (folder / "tokenizer.json").exists() and not (folder / "vocab.txt").exists():
         raise ModelError(f"{folder}: neither tokenizer.json nor vocab.txt; copy the model's tokenizer into it")
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for a missing or damaged tokenizer
-        raise ModelError(f"{folder}: no tokenizer can be read ({' '.join(str(error).split())[:200]})") from error
+    return read_tokenizer(folder)
 
 
 def _read_preprocessing(
@@ -176,7 +116,7 @@ def _read_preprocessing(
 ) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
     path = folder / "preprocessor_config.json"
     values = (
-        _read_json(path) if path.exists() else _read_json(folder / "processor_config.json").get("image_processor", {})
+        read_json(path) if path.exists() else read_json(folder / "processor_config.json").get("image_processor", {})
     )
     try:
         short_px, long_px = int(values["size"]["shortest_edge"]), int(values["size"]["longest_edge"])

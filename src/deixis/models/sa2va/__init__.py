@@ -1,7 +1,28 @@
 """The segmenter: a vision-language model and SAM 2, joined by `[SEG]`."""
 
-from deixis.models.sa2va.bundle import Sa2vaBundle, init_sa2va
+from deixis.models.sa2va.answers import Answer, Chosen, Generated, answer, generate, select_mask
+from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
+from deixis.models.sa2va.join import join_sa2va
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
 
-__all__ = ["NEW_TOKENS", "SEG", "TEMPLATES", "Sa2va", "Sa2vaBundle", "Template", "init_sa2va"]
+__all__ = [
+    "NEW_TOKENS",
+    "SEG",
+    "TEMPLATES",
+    "Answer",
+    "Behaviour",
+    "Chosen",
+    "Generated",
+    "Sa2va",
+    "Sa2vaBundle",
+    "Template",
+    "answer",
+    "generate",
+    "init_sa2va",
+    "join_sa2va",
+    "load_sa2va",
+    "save_sa2va",
+    "select_mask",
+]

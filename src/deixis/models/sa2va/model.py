@@ -43,7 +43,7 @@ class Sa2va(nn.Module):
         hidden = vlm.config.get_text_config().hidden_size
         self.text_hidden_fcs = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, sam.hidden_dim), nn.Dropout(0.0)
-        )
+        ).to(vlm.dtype)
         self.token_rows: TokenRows | None = None
         self.seg_token_id = seg_token_id
 

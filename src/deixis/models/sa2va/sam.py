@@ -59,7 +59,7 @@ def decode_masks(
     fine, middle = decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])
     coarse = levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)
     blank = prompt_encoder.not_a_point_embed.weight.expand(len(prompts), 2, -1)
-    sparse = torch.cat([blank.to(prompts.dtype), prompts[:, None]], dim=1)
+    sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
     logits, ious, _, object_scores = decoder(
         image_embeddings=coarse[image_of_object],
         image_positional_embeddings=sam.get_image_wide_positional_embeddings(),

@@ -1,0 +1,156 @@
+"""Answers in the model's own words, and the masks of every `[SEG]` among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle
+from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.sam import Masks, SamLevels
+from deixis.models.sa2va.vision_language import language_model
+
+Choose = Callable[[Float[Tensor, "rows vocabulary"]], Int[Tensor, " rows"]]
+
+
+class Generated(NamedTuple):
+    """What was written after each row, and the hidden states at its `[SEG]` tokens.
+
+    Attributes:
+        token_ids: one list a row, without the end.
+        seg_hidden: row by row, from left to right.
+        row_of_object: the row of each.
+    """
+
+    token_ids: list[list[int]]
+    seg_hidden: Float[Tensor, "objects hidden"]
+    row_of_object: Int[Tensor, " objects"]
+
+
+class Answer(NamedTuple):
+    """The answer to one conversation. `masks` has one entry a `[SEG]` of the text, in order; perhaps none."""
+
+    text: str
+    token_ids: list[int]
+    masks: Masks
+
+
+class Chosen(NamedTuple):
+    """One mask an object.
+
+    Attributes:
+        logits: of the mask.
+        ious: the IoU that the model expects, in [0, 1].
+        present: probability that there is anything, 1 where the model has not learnt to tell.
+    """
+
+    logits: Float[Tensor, "objects side side"]
+    ious: Float[Tensor, " objects"]
+    present: Float[Tensor, " objects"]
+
+
+@torch.no_grad()
+def generate(
+    model: Sa2va,
+    embeddings: Float[Tensor, "rows tokens hidden"],
+    attention_mask: Bool[Tensor, "rows tokens"],
+    end_token_id: int,
+    max_new_tokens: int = 64,
+    choose: Choose | None = None,
+) -> Generated:
+    """Write on after each row, all rows at once, with a key-value cache.
+
+    Args:
+        embeddings: prompts, padded on the right.
+        attention_mask: true on real tokens.
+        end_token_id: a row ends with it.
+        max_new_tokens: it also ends after so many.
+        choose: logits to the next token of each row; the likeliest by default.
+    """
+    rows, lengths = len(embeddings), attention_mask.sum(1)
+    decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
+    outputs = decoder(
+        inputs_embeds=embeddings, attention_mask=attention_mask.long(), past_key_values=cache, use_cache=True
+    )
+    hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1]
+    running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
+    written: list[list[int]] = [[] for _ in range(rows)]
+    found: list[tuple[int, Tensor]] = []
+    for step in range(max_new_tokens):
+        logits = model.token_logits(hidden)
+        token = logits.argmax(-1) if choose is None else choose(logits)
+        running = running & (token != end_token_id)
+        if not running.any():
+            break
+        for row, token_id, writes in zip(range(rows), token.tolist(), running.tolist(), strict=True):
+            written[row] += [token_id] if writes else []
+        # The padding between a prompt and its answer stays masked; positions go on where the prompt ended.
+        attention_mask = torch.cat([attention_mask, running[:, None]], dim=1)
+        outputs = decoder(
+            inputs_embeds=model.embed_tokens(token[:, None]),
+            attention_mask=attention_mask.long(),
+            position_ids=(lengths + step)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = outputs.last_hidden_state[:, 0]
+        is_seg = (running & (token == model.seg_token_id)).nonzero()[:, 0].tolist()
+        found += [(row, hidden[row]) for row in is_seg]
+    found.sort(key=lambda item: item[0])
+    states = torch.stack([state for _, state in found]) if found else hidden[:0]
+    return Generated(written, states, torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long))
+
+
+@torch.no_grad()
+def answer(
+    bundle: Sa2vaBundle,
+    input_ids: Int[Tensor, "rows tokens"],
+    attention_mask: Bool[Tensor, "rows tokens"],
+    tiles_per_image: tuple[int, ...],
+    vision: Float[Tensor, "tiles tile_tokens channels"],
+    sam: SamLevels,
+    max_new_tokens: int = 64,
+    choose: Choose | None = None,
+) -> list[Answer]:
+    """Let the model answer, and segment what it says. One image a row.
+
+    Args:
+        input_ids: conversations up to where the assistant begins, padded on the right.
+        attention_mask: true on real tokens.
+        tiles_per_image, vision, sam: as in `Sa2va.forward`.
+        choose: see `generate`.
+
+    Raises:
+        ModelError: image tokens and tiles do not agree.
+    """
+    model = bundle.model
+    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image)
+    generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose)
+    masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
+    return [
+        Answer(
+            bundle.tokenizer.decode(token_ids, skip_special_tokens=False),
+            token_ids,
+            Masks(*(tensor[generated.row_of_object == row] for tensor in masks)),
+        )
+        for row, token_ids in enumerate(generated.token_ids)
+    ]
+
+
+def select_mask(outputs: dict[str, Tensor], behaviour: Behaviour) -> Chosen:
+    """Of the three masks of each object the one that the model expects to be best.
+
+    Args:
+        outputs: of `Sa2va.forward`: pred_masks, pred_ious, object_scores.
+        behaviour: `sa2va` takes every object for present; `deixis` has learnt to tell.
+    """
+    best = outputs["pred_ious"].argmax(1)
+    every = torch.arange(len(best), device=best.device)
+    scores = outputs["object_scores"]
+    present = scores.sigmoid() if behaviour == "deixis" else torch.ones_like(scores)
+    return Chosen(outputs["pred_masks"][every, best], outputs["pred_ious"][every, best], present)

@@ -1,0 +1,165 @@
+"""Segmenters as folders, read and written in full or not at all.
+
+config.json                   what this is: template, behaviour, how tiles are normalised
+text_hidden_fcs.safetensors   from hidden states to prompts
+vlm/                          the vision-language model and its tokenizer, as transformers writes them
+sam/                          SAM 2, as transformers writes it
+
+`InternVLForConditionalGeneration.from_pretrained(folder / "vlm")` and `Sam2Model.from_pretrained(folder / "sam")` read
+the two halves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+from deixis.errors import ModelError
+from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
+from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
+from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.templates import Template
+from deixis.models.sa2va.vision_language import kind_of
+
+MODEL_TYPE = "deixis_sa2va"
+VLM, SAM, CONFIG, PROJECTION = "vlm", "sam", "config.json", "text_hidden_fcs.safetensors"
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+EXAMPLE = "ByteDance/Sa2VA-4B"
+
+
+def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBundle:
+    """Read a segmenter, in evaluation mode, on the CPU.
+
+    Args:
+        source: a folder written by `save_sa2va`, or a hub id of one.
+        dtype: of the weights; by default as they were saved.
+
+    Raises:
+        ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
+    """
+    folder = model_folder(source, HUB_FILES, EXAMPLE)
+    values = read_json(folder / CONFIG)
+    kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if kind != MODEL_TYPE:
+        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r}")
+    try:
+        template = Template(**{**values["template"], "user": tuple(values["template"]["user"])})
+        behaviour, seg_token_id = values["behaviour"], int(values["seg_token_id"])
+        mean, std = _three(values["tile_mean"]), _three(values["tile_std"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
+    model = Sa2va(read_vlm(folder / VLM, dtype), read_sam(folder / SAM, dtype), seg_token_id)
+    try:
+        model.text_hidden_fcs.load_state_dict(load_file(folder / PROJECTION))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder / PROJECTION}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+    return Sa2vaBundle(model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source))
+
+
+def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
+    """Write a segmenter so that `load_sa2va` reads it, and transformers its two halves.
+
+    Every file is complete before it takes its name; other files in the folder stay.
+
+    Raises:
+        ModelError: the folder cannot be written, or the model carries adapters or new rows that are not merged.
+    """
+    folder, model = Path(folder), bundle.model
+    apart = [name for name, _ in model.named_parameters() if ".lora_" in name or name.startswith("token_rows.")]
+    if apart:
+        raise ModelError(f"{folder}: the model carries adapters ({apart[0]}, ...); merge them before saving it")
+    values = {
+        "model_type": MODEL_TYPE,
+        "behaviour": bundle.behaviour,
+        "seg_token_id": bundle.seg_token_id,
+        "template": dataclasses.asdict(bundle.template),
+        "tile_mean": list(bundle.tile_mean),
+        "tile_std": list(bundle.tile_std),
+    }
+    with written_aside(folder) as aside, _quiet():
+        model.vlm.save_pretrained(aside / VLM)
+        bundle.tokenizer.save_pretrained(aside / VLM)
+        model.sam.save_pretrained(aside / SAM)
+        state = model.text_hidden_fcs.state_dict()
+        projection = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+        save_file(projection, aside / PROJECTION, metadata={"format": "pt"})
+        (aside / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
+    """A vision-language model of transformers, with its output layer.
+
+    Raises:
+        ModelError: another kind of model, or one that does not fit its configuration.
+    """
+    config = read_config(folder)
+    return _read(kind_of(config).architecture, folder, dtype)
+
+
+def read_sam(folder: Path, dtype: torch.dtype | None = None) -> Any:
+    """SAM 2 of transformers; with its memory where the folder has it.
+
+    Raises:
+        ModelError: another kind of model, or one that does not fit its configuration.
+    """
+    return _read(sam_class(read_config(folder)), folder, dtype)
+
+
+def read_config(folder: Path) -> Any:
+    """The configuration of transformers in a folder.
+
+    Raises:
+        ModelError: there is none, or it is none of transformers' own.
+    """
+    kind = read_json(folder / CONFIG).get("model_type")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers validates with several kinds of errors
+        raise ModelError(
+            f"{folder / CONFIG}: {kind!r} cannot be read ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def _read(architecture: Any, folder: Path, dtype: torch.dtype | None) -> Any:
+    """A model, every tensor of which is in the folder, and no other."""
+    with _quiet():
+        try:
+            model, report = architecture.from_pretrained(
+                folder, local_files_only=True, dtype=dtype or "auto", output_loading_info=True
+            )
+        except Exception as error:  # a missing or damaged file, or tensors of another shape
+            raise ModelError(f"{folder}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+    faults = [f"missing {name}" for name in sorted(report["missing_keys"])]
+    faults += [f"unexpected {name}" for name in sorted(report["unexpected_keys"])]
+    if faults:
+        raise ModelError(f"{folder}: the weights do not fit the model ({len(faults)} faults): {'; '.join(faults)}")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and tables."""
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
