@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from deixis.errors import DataError, ModelError, OptionError, PromptError
-from deixis.inference import detector as detector_module
+from deixis.inference import grounding
 from deixis.inference.detector import Detector, load_detector
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
@@ -132,7 +132,7 @@ def test_perfect_detections_evaluate_to_one(detector: Detector, monkeypatch: pyt
     def perfect(outputs: object, prompts: object, sizes: object, most: int, image_ids: list[int]) -> list[Detections]:
         return [Detections(by_id[i].boxes_xyxy_px, np.ones(1), by_id[i].class_ids, tuple(NAMES), i) for i in image_ids]
 
-    monkeypatch.setattr(detector_module, "postprocess", perfect)
+    monkeypatch.setattr(grounding, "postprocess", perfect)
     metrics, found = detector.evaluate(data)
     assert (metrics.AP, metrics.images, metrics.boxes, len(found)) == (1, 2, 2, 2)
     metrics, found = detector.evaluate(data, limit=1)

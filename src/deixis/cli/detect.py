@@ -32,6 +32,7 @@ PREDICT_EXAMPLES = """
 Examples:
   deixis detect predict --images photos/ --names raccoon "traffic light" --model runs/raccoons/checkpoints/best
   deixis detect predict --images a.jpg b.jpg --names star --threshold 0.5 --output found/
+  deixis detect predict --images photos/ --names-file names.txt          thousands, one a line
 """
 
 NEW_EXAMPLES = """

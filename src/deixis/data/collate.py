@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from deixis.errors import DataError
@@ -33,20 +33,36 @@ def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int =
     """
     assert samples, "a batch needs at least one sample"
     assert len(samples) == len(prompts), f"{len(samples)} samples need as many prompts, got {len(prompts)}"
+    pixels, pixel_mask = pad_images(samples, divisor)
+    input_ids, attention_mask = pad_prompts(prompts)
+    length = input_ids.shape[1]
+    targets = tuple(_target(sample, prompt, length) for sample, prompt in zip(samples, prompts, strict=True))
+    return Batch(pixels, pixel_mask, input_ids, attention_mask, targets)
+
+
+def pad_images(
+    samples: Sequence[Sample], divisor: int = 1
+) -> tuple[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
+    """(pixels, mask) of decoded samples: see `Batch.pixels_u8` and `Batch.pixel_mask`."""
     height, width = (-(-max(sample.size_hw[axis] for sample in samples) // divisor) * divisor for axis in (0, 1))
-    length = max(len(prompt.input_ids) for prompt in prompts)
     pixels = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
     pixel_mask = torch.zeros((len(samples), height, width), dtype=torch.bool)
-    input_ids = torch.full((len(samples), length), PAD_TOKEN_ID, dtype=torch.int64)
-    attention_mask = torch.zeros((len(samples), length), dtype=torch.bool)
-    for row, (sample, prompt) in enumerate(zip(samples, prompts, strict=True)):
+    for row, sample in enumerate(samples):
         h, w = sample.size_hw
         pixels[row, :, :h, :w] = _channels_first(sample)
         pixel_mask[row, :h, :w] = True
+    return pixels, pixel_mask
+
+
+def pad_prompts(prompts: Sequence[Prompt]) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """(token ids, mask) of prompts: see `Batch.input_ids` and `Batch.attention_mask`."""
+    length = max(len(prompt.input_ids) for prompt in prompts)
+    input_ids = torch.full((len(prompts), length), PAD_TOKEN_ID, dtype=torch.int64)
+    attention_mask = torch.zeros((len(prompts), length), dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
         input_ids[row, : len(prompt.input_ids)] = torch.tensor(prompt.input_ids)
         attention_mask[row, : len(prompt.input_ids)] = True
-    targets = tuple(_target(sample, prompt, length) for sample, prompt in zip(samples, prompts, strict=True))
-    return Batch(pixels, pixel_mask, input_ids, attention_mask, targets)
+    return input_ids, attention_mask
 
 
 def _channels_first(sample: Sample) -> UInt8[Tensor, "3 h w"]:

@@ -60,7 +60,7 @@ def build_prompt(names: Sequence[str], tokenizer: PromptTokenizer, max_text_len:
     input_ids, offsets = tokenizer(caption)
     _check_length(names, char_spans, input_ids, offsets, max_text_len)
     token_ids = _check_tokens(names, char_spans, input_ids, offsets, getattr(tokenizer, "unknown_id", None))
-    _check_distinct(names, token_ids, "become the same tokens")
+    check_distinct(names, token_ids, "become the same tokens")
     return Prompt(
         caption=caption,
         names=tuple(names),
@@ -89,7 +89,7 @@ def _phrases(names: Sequence[str]) -> list[str]:
                 f"class name {name!r} is prompted as {phrase!r}: '.' and '?' end a phrase in Grounding DINO's prompts",
                 stacklevel=3,
             )
-    _check_distinct(names, phrases, "become the same prompt")
+    check_distinct(names, phrases, "become the same prompt")
     return phrases
 
 
@@ -165,7 +165,8 @@ def _check_tokens(
     return per_name
 
 
-def _check_distinct(names: Sequence[str], keys: Sequence[object], what: str) -> None:
+def check_distinct(names: Sequence[str], keys: Sequence[object], what: str) -> None:
+    """Raise PromptError for the first two names with the same key."""
     first: dict[object, str] = {}
     for name, key in zip(names, keys, strict=True):
         if key in first:

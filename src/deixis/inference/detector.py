@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from deixis.data.collate import collate
+from deixis.data.chunking import chunk_prompts
 from deixis.data.images import load
-from deixis.data.prompts import build_prompt
 from deixis.data.transforms import eval_transform
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.inference.grounding import detect_batch
 from deixis.inference.images import ImageInput, Pictures
 from deixis.inference.postprocess import postprocess
 from deixis.models.checkpoints import load_any_detector
@@ -37,19 +38,22 @@ Progress = Callable[[int, int], None]
 NOWHERE = Path()  # stands in for the pixels of a sample whose annotations alone are kept
 
 
-def load_detector(folder_or_hub_id: str | Path, device: str | torch.device | None = None) -> Detector:
+def load_detector(
+    folder_or_hub_id: str | Path, device: str | torch.device | None = None, prompt_names: int | None = None
+) -> Detector:
     """A detector ready to predict.
 
     Args:
         folder_or_hub_id: a folder written by deixis or transformers (an adapter's too), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
         device: where it runs; by default the first GPU, else the CPU.
+        prompt_names: see `Detector`.
 
     Raises:
         ModelError: the checkpoint is missing, foreign or incomplete.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Detector(load_any_detector(folder_or_hub_id), chosen)
+    return Detector(load_any_detector(folder_or_hub_id), chosen, prompt_names)
 
 
 class Detector:
@@ -57,14 +61,26 @@ class Detector:
 
     It borrows the bundle's model: weights trained after construction are the weights that predict, and every module is
     left in the mode (training or evaluation) it was found in.
+
+    Names that do not fit into one prompt are asked for in several, and the results merged; the image backbone still
+    runs once an image.
+
+    Args:
+        prompt_names: the most names of one prompt; as many as fit when not given. Names share a prompt's attention, so
+            scores depend a little on it.
     """
 
-    def __init__(self, bundle: GroundingDinoBundle, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, bundle: GroundingDinoBundle, device: str | torch.device = "cpu", prompt_names: int | None = None
+    ) -> None:
+        if prompt_names is not None and prompt_names < 1:
+            raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
+        self.prompt_names = prompt_names
         self.bundle = bundle
         self.device = torch.device(device)
         bundle.model.to(self.device)
         self._transform = eval_transform(*bundle.image_size)
-        self._prompt = lru_cache(maxsize=256)(self._build_prompt)
+        self._prompts = lru_cache(maxsize=256)(self._build_prompts)
 
     def predict(
         self,
@@ -79,7 +95,7 @@ class Detector:
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            names: what to look for; the order is that of `class_ids`.
+            names: what to look for, any number; the order is that of `class_ids`.
             threshold: detections that score less are left out.
             max_detections: at most so many an image.
 
@@ -88,7 +104,7 @@ class Detector:
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the names are no list, or do not fit into a prompt.
+            PromptError: the names are no list, or one of them is longer than a prompt.
         """
         if isinstance(names, str):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
@@ -184,18 +200,14 @@ class Detector:
                 current, ahead = ahead, [pool.submit(prepare, index) for index in following]
                 yield [future.result() for future in current]
 
-    @torch.no_grad()  # not inference_mode: what a model caches here may be used in training
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
-        """One forward pass."""
-        prompts = [self._prompt(sample.vocabulary.names) for sample in samples]
-        batch = collate(samples, prompts).to(self.device)
-        pixel_values = self.bundle.normalise(batch.pixels_u8, batch.pixel_mask)
-        outputs = self.bundle.model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask)
-        sizes_hw = [sample.original_size_hw for sample in samples]
-        return postprocess(outputs, prompts, sizes_hw, max_detections, [sample.image_id for sample in samples])
+        prompts = [self._prompts(sample.vocabulary.names) for sample in samples]
+        found = detect_batch(self.bundle, self.device, samples, prompts, max_detections)
+        # The very names asked for: a thousand names an image are then held, and compared, once.
+        return [replace(one, names=sample.vocabulary.names) for one, sample in zip(found, samples, strict=True)]
 
-    def _build_prompt(self, names: tuple[str, ...]) -> Prompt:
-        return build_prompt(names, self.bundle.prompt_tokenizer, self.bundle.model.config.max_text_len)
+    def _build_prompts(self, names: tuple[str, ...]) -> tuple[Prompt, ...]:
+        return chunk_prompts(names, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len, self.prompt_names)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -73,6 +74,29 @@ def postprocess(
         class_ids = class_np[i, real].astype("int64")
         detections.append(Detections(boxes_xyxy_px, best_np[i, real], class_ids, prompt.names, image_id, size_hw))
     return detections
+
+
+def merge_detections(parts: Sequence[Detections], max_detections: int) -> Detections:
+    """One image's detections of several prompts as those of one: the best of all, class ids counted through.
+
+    Args:
+        parts: of one image, each with its own names, at least one.
+        max_detections: at most so many are kept. Where each part holds its own best so many, these are the best there
+            are.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first_ids = np.cumsum([0, *(len(part.names) for part in parts[:-1])])
+    scores = np.concatenate([part.scores for part in parts])
+    best = np.argsort(-scores, kind="stable")[:max_detections]
+    return Detections(
+        np.concatenate([part.boxes_xyxy_px for part in parts])[best],
+        scores[best],
+        np.concatenate([part.class_ids + first for part, first in zip(parts, first_ids, strict=True)])[best],
+        tuple(name for part in parts for name in part.names),
+        parts[0].image_id,
+        parts[0].size_hw,
+    )
 
 
 def _stack_positive_maps(

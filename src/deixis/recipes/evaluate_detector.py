@@ -14,8 +14,10 @@ from deixis.inference.detector import load_detector
 from deixis.inference.outputs import coco_results
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectEvalOptions
+from deixis.recipes.progress import progress_bar
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+MOST_CLASSES = 100  # printed; metrics.json has all
 
 
 def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
@@ -27,8 +29,9 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     options.check()
     device = choose_device(options.device)
     dataset = read_dataset(options.data, options.images, options.format)
-    detector = load_detector(options.model, device)
-    metrics, detections = detector.evaluate(dataset, options.batch_size, options.max_images)
+    detector = load_detector(options.model, device, options.prompt_names)
+    with progress_bar("images") as progress:
+        metrics, detections = detector.evaluate(dataset, options.batch_size, options.max_images, progress=progress)
     print_metrics(metrics)
     if options.output is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
@@ -39,7 +42,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
 
 
 def print_metrics(metrics: DetectionMetrics) -> None:
-    """A table of the headline metrics and one line a class."""
+    """A table of the headline metrics and one line a class; of very many classes, only the worst."""
     table = Table(title=f"{metrics.images} images, {metrics.boxes} objects")
     table.add_column("metric")
     table.add_column("percent", justify="right")
@@ -47,6 +50,10 @@ def print_metrics(metrics: DetectionMetrics) -> None:
     for name in HEADLINES:
         table.add_row(name, f"{100 * values[name]:.1f}" if name in values else "no such objects")
     table.add_section()
-    for name, value in metrics.per_class.items():
+    classes = list(metrics.per_class.items())
+    if len(classes) > MOST_CLASSES:
+        classes = sorted(classes, key=lambda item: item[1])[:MOST_CLASSES]
+        table.add_row(f"worst {MOST_CLASSES} of {len(metrics.per_class)} classes", "")
+    for name, value in classes:
         table.add_row(f"AP {name}", f"{100 * value:.1f}")
     Console(highlight=False).print(table)

@@ -157,7 +157,14 @@ def check_inputs(options: DetectTrainOptions) -> None:
 def evaluate(
     detector: Detector, validation: Dataset, options: DetectTrainOptions, accelerator: Accelerator
 ) -> DetectionMetrics:
-    """Metrics of the detector as it is, each process taking its share of the images."""
+    """Metrics of the detector as it is, in the run's precision, each process taking its share of the images."""
+    with accelerator.autocast():
+        return _evaluate(detector, validation, options, accelerator)
+
+
+def _evaluate(
+    detector: Detector, validation: Dataset, options: DetectTrainOptions, accelerator: Accelerator
+) -> DetectionMetrics:
     batch_size = options.eval_batch_size or options.batch_size
     workers = max(options.workers, 1)
     if accelerator.num_processes == 1:

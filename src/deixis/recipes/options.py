@@ -221,6 +221,8 @@ class DetectEvalOptions:
     """Folder for metrics.json and detections.json (COCO results); nothing is written if not given."""
     batch_size: int = 4
     """Images a batch."""
+    prompt_names: int | None = None
+    """Most names asked for at once; as many as a prompt holds when not given."""
     max_images: int | None = None
     """Measure only the first so many images."""
     device: str | None = None
@@ -230,6 +232,7 @@ class DetectEvalOptions:
         """Raises OptionError for the first value that cannot be meant."""
         _require(bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
         _at_least(self, "batch_size", 1)
+        _at_least(self, "prompt_names", 1)
         _at_least(self, "max_images", 1)
 
 
@@ -240,7 +243,11 @@ class DetectPredictOptions:
     images: tuple[Path, ...] = ()
     """Pictures, or folders of them."""
     names: tuple[str, ...] = ()
-    """What to look for, as in --names raccoon "traffic light"."""
+    """What to look for, as in --names raccoon "traffic light"; any number."""
+    names_file: Path | None = None
+    """Text file of what to look for, one name a line; after those of --names."""
+    names_data: str = ""
+    """Annotations whose class names to look for, in any format; after the others."""
     model: str = "builtin"
     """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path = Path("predictions")
@@ -251,6 +258,8 @@ class DetectPredictOptions:
     """Most detections kept in one picture."""
     batch_size: int = 4
     """Images a batch."""
+    prompt_names: int | None = None
+    """Most names asked for at once; as many as a prompt holds when not given."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
@@ -260,6 +269,7 @@ class DetectPredictOptions:
         _require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
         _at_least(self, "max_detections", 1)
         _at_least(self, "batch_size", 1)
+        _at_least(self, "prompt_names", 1)
 
 
 @dataclass(frozen=True)

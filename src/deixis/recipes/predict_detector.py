@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
+from deixis.data.readers import read_dataset
 from deixis.errors import OptionError
 from deixis.inference.detector import load_detector
 from deixis.inference.images import find_images
 from deixis.inference.outputs import write_predictions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectPredictOptions
+from deixis.recipes.progress import progress_bar
 from deixis.records import Detections
 from deixis.reporting.draw import draw_detections
 
@@ -21,14 +25,47 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         DeixisError: options, pictures or model cannot be used.
     """
     options.check()
-    if not options.names:
-        raise OptionError("--names: got none, wanted what to look for, as in --names raccoon 'traffic light'")
+    names = asked_names(options)
     device = choose_device(options.device)
     images = find_images(options.images)
-    detector = load_detector(options.model, device)
-    found = detector.predict(images, options.names, options.threshold, options.max_detections, options.batch_size)
+    detector = load_detector(options.model, device, options.prompt_names)
+    with progress_bar("pictures") as progress:
+        found = detector.predict(
+            images, names, options.threshold, options.max_detections, options.batch_size, progress=progress
+        )
     write_predictions(options.output, found, images, draw=draw_detections)
     objects = sum(len(detections) for detections in found)
     console = Console(highlight=False)
     console.print(f"{objects} objects in {len(images)} pictures; see {options.output}", markup=False)
     return found
+
+
+def asked_names(options: DetectPredictOptions) -> list[str]:
+    """What to look for, each name once: those given, those of the file, those of the annotations.
+
+    Raises:
+        OptionError: there is none, or the file cannot be read.
+        DataError: the annotations cannot be read.
+    """
+    names = list(options.names)
+    if options.names_file is not None:
+        names += _names_in(options.names_file)
+    if options.names_data:
+        names += read_dataset(options.names_data).vocabulary.names
+    if not names:
+        raise OptionError("--names: got none, wanted what to look for, as in --names raccoon 'traffic light'")
+    return list(dict.fromkeys(names))
+
+
+def _names_in(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            f"--names-file: {path} cannot be read ({error}); wanted UTF-8 text, one name a line"
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise OptionError(f"--names-file: {path} has no names, wanted one a line")
+    return names

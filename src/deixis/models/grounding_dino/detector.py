@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.backbone import Backbone
 from deixis.models.grounding_dino.decoder import Decoder, DecoderLayer
-from deixis.models.grounding_dino.encoder import DeformableLayer, Encoder, EncoderLayer, FusionLayer, TextEnhancerLayer
+from deixis.models.grounding_dino.encoder import (
+    DeformableLayer,
+    Encoder,
+    EncoderLayer,
+    FusionLayer,
+    Pyramid,
+    TextContext,
+    TextEnhancerLayer,
+)
 from deixis.models.grounding_dino.heads import Perceptron, RawSimilarity, ScaledSimilarity, pad_logits, refine_boxes
 from deixis.models.grounding_dino.initialise import initialise
 from deixis.models.grounding_dino.positions import encoder_reference_points
@@ -101,13 +109,32 @@ class GroundingDino(nn.Module):
         Raises:
             ModelError: a prompt of more than `max_text_len` tokens.
         """
+        context = self.encode_text(input_ids, attention_mask)
+        return self.ground(self.encode_image(pixel_values, pixel_mask), context)
+
+    def encode_image(
+        self, pixel_values: Float[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
+    ) -> Pyramid:
+        """The images, to be asked any number of prompts with `ground`."""
+        return self.model.encode_image(pixel_values, pixel_mask)
+
+    def encode_text(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Bool[Tensor, "batch tokens"]
+    ) -> TextContext:
+        """The prompts, to be asked of any number of images with `ground`.
+
+        Raises:
+            ModelError: a prompt of more than `max_text_len` tokens.
+        """
         if input_ids.shape[1] > self.max_text_len:
             raise ModelError(
                 f"the prompt has {input_ids.shape[1]} tokens, this model reads {self.max_text_len}; ask for fewer names"
             )
-        model = self.model
-        context = model.encode_text(input_ids, attention_mask)
-        pyramid = model.encode_image(pixel_values, pixel_mask)
+        return self.model.encode_text(input_ids, attention_mask)
+
+    def ground(self, pyramid: Pyramid, context: TextContext) -> dict[str, Any]:
+        """What `forward` returns, for images and prompts that are encoded already, one prompt an image."""
+        model, attention_mask = self.model, context.mask
         reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)
         memory, text = model.encoder(pyramid, context, reference)
         proposals = model.propose(memory, pyramid, text, attention_mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,14 @@ class Pyramid(NamedTuple):
     positions: Tensor
     shapes_hw: ShapesHw
     valid_wh: Tensor
+
+    def select(self, images: Sequence[int]) -> Pyramid:
+        """The given images, in that order, any of them several times; nothing is copied where that is all of them."""
+        if list(images) == list(range(len(self.tokens))):
+            return self
+        chosen = torch.tensor(list(images), device=self.tokens.device)
+        tokens, mask, positions, valid_wh = (t[chosen] for t in (self.tokens, self.mask, self.positions, self.valid_wh))
+        return Pyramid(tokens, mask, positions, self.shapes_hw, valid_wh)
 
 
 class TextContext(NamedTuple):

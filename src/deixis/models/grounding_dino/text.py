@@ -67,6 +67,14 @@ class PromptCache:
     def __len__(self) -> int:
         return len(self._features)
 
+    def make_room(self, prompts: int) -> None:
+        """Remember at least so many prompts from now on; one that remembers nothing stays so.
+
+        A vocabulary of more prompts than are remembered, asked in turn, would never find one of them.
+        """
+        if self.capacity:
+            self.capacity = max(self.capacity, prompts)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptCache:
         return PromptCache(self.capacity)
 
