@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deixis.data.images import decode_image
-from deixis.records import Sample, Vocabulary
+from deixis.records import Dataset, Sample, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -30,3 +30,9 @@ class EmbeddedDataset:
         record = self.records[index]
         data = self.read_bytes(index)
         return record if data is None else record.evolve(image=decode_image(data, record.source or str(record.image)))
+
+
+def records(dataset: Dataset) -> Iterator[Sample]:
+    """The samples; of a data set with embedded pictures without decoding them."""
+    for index in range(len(dataset)):
+        yield dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]

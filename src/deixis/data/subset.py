@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deixis.records import Dataset, Sample, Vocabulary
+from deixis.refer_records import ReferDataset, ReferSample
 
 
 @dataclass(frozen=True)
@@ -24,4 +25,19 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, index: int, /) -> Sample:
+        return self.dataset[self.indices[index]]
+
+
+@dataclass(frozen=True)
+class ReferSubset:
+    """The same of a data set of phrases."""
+
+    dataset: ReferDataset
+    indices: tuple[int, ...]
+    name: str = "data"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> ReferSample:
         return self.dataset[self.indices[index]]

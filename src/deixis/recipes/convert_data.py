@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deixis.data.embedded import records
 from deixis.data.readers import read_dataset
 from deixis.data.writers import losses, write_dataset
-from deixis.data.writers.placing import records
 from deixis.recipes.data_options import DataConvertOptions
 from deixis.records import Dataset
 

@@ -58,7 +58,7 @@ def read_openimages(path: str | Path, images: Path | None = None) -> SampleList:
         DataError: a missing column, a label without a description, a box that is no box, or no image at all.
     """
     file = _box_file(Path(path))
-    names = _class_descriptions(file)
+    names = class_descriptions(file)
     rows = list(_read_csv(file, _BOX_COLUMNS))
     if names is None:
         used = sorted({row["LabelName"] for row in rows})
@@ -106,7 +106,8 @@ def _read_csv(file: Path, wanted: set[str]) -> Iterator[dict[str, str]]:
         raise DataError(f"{file}: line {reader.line_num}: malformed CSV: {error}") from error
 
 
-def _class_descriptions(file: Path) -> dict[str, str] | None:
+def class_descriptions(file: Path) -> dict[str, str] | None:
+    """Label to name, from the class descriptions beside a file; None where there are none."""
     found = sorted(file.parent.glob("*class-descriptions*.csv"))
     if not found:
         return None

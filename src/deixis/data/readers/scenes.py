@@ -20,7 +20,15 @@ def read_scenes(path: str | Path, images: Path | None = None) -> Dataset:
         DataError: no split, an unknown key, a count or seed that is not a whole number, or an unknown split.
     """
     del images  # scenes draw their own
-    text = str(path)
+    return scenes(*parse_scenes(str(path)))
+
+
+def parse_scenes(text: str) -> tuple[str, int, int]:
+    """(split, count, seed) of `scenes:split=NAME,count=N,seed=N`.
+
+    Raises:
+        DataError: as for `read_scenes`, the split's own name apart.
+    """
     fields: dict[str, str] = {}
     for part in filter(None, text.removeprefix(PREFIX).split(",")):
         key, _, value = part.partition("=")
@@ -36,4 +44,4 @@ def read_scenes(path: str | Path, images: Path | None = None) -> Dataset:
         numbers[key] = int(fields[key])
     if numbers["count"] < 1:
         raise DataError(f"{text}: count must be 1 or more, got {numbers['count']}")
-    return scenes(fields["split"], numbers["count"], numbers["seed"])
+    return fields["split"], numbers["count"], numbers["seed"]

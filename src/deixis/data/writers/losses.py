@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from deixis.data.embedded import records
 from deixis.data.writers.odvg import is_grounding, shared_names
-from deixis.data.writers.placing import conformed, records
+from deixis.data.writers.placing import conformed
 from deixis.records import Dataset, Instances, Sample
 
 _SOME = 5

@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from deixis.data.embedded import records
 from deixis.data.readers.odvg_lines import lists_phrases
 from deixis.data.writers.files import new_folder
-from deixis.data.writers.placing import ImageMode, placed, records
+from deixis.data.writers.placing import ImageMode, placed
 from deixis.records import Dataset, Sample
 
 

@@ -6,8 +6,9 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from deixis.data.embedded import records
 from deixis.data.writers.files import new_folder
-from deixis.data.writers.placing import ImageMode, placed, records
+from deixis.data.writers.placing import ImageMode, placed
 from deixis.records import Dataset, Sample
 
 _BOX_COLUMNS = (

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from deixis.data.embedded import EmbeddedDataset
+from deixis.data.embedded import EmbeddedDataset, records
 from deixis.data.images import IMAGE_SUFFIXES, decode_image, image_sizes_hw, load
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, Vocabulary
@@ -44,12 +44,6 @@ class FileNames:
             chosen = f"{path.stem}_{number}"
         self._taken.add(chosen.casefold())
         return chosen + path.suffix
-
-
-def records(dataset: Dataset) -> Iterator[Sample]:
-    """The samples; of a data set with embedded pictures without decoding them."""
-    for index in range(len(dataset)):
-        yield dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
 
 
 def placed(

@@ -1,0 +1,153 @@
+"""RefCOCO, RefCOCO+ (Yu et al. 2016) and RefCOCOg (Mao et al. 2016): phrases people wrote for objects of COCO."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deixis.data.images import image_sizes_hw
+from deixis.data.readers.coco import parse_coco
+from deixis.data.readers.coco_values import finite_number
+from deixis.data.refer_readers.entries import find_images, object_mask, sentences, settle
+from deixis.data.refer_readers.plain_pickle import load_plain_pickle
+from deixis.errors import DataError
+from deixis.refer_records import Expression, ReferList, ReferSample
+
+ALL = "all"
+_PREFERRED = ("refs(unc).p", "refs(umd).p")  # the partitions that results are given for
+_KEYS = ("ref_id", "ann_id", "image_id", "split", "sentences")
+_IMAGE_FOLDERS = (
+    "",
+    "train2014",
+    "images",
+    "images/train2014",
+    "images/mscoco/images/train2014",
+    "coco/train2014",
+    "mscoco/train2014",
+    "coco2014/train2014",
+)
+_Row = Mapping[str, Any]
+
+
+def find_refs_file(folder: Path) -> Path | None:
+    """The file of references in a folder: UNC's partition, else UMD's, else the only one there is."""
+    for name in _PREFERRED:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(folder.glob("refs(*).p"))
+    return others[0] if len(others) == 1 else None
+
+
+def read_refcoco(
+    path: str | Path, images: Path | None = None, split: str | None = None, faults: list[str] | None = None
+) -> ReferList:
+    """One split of a folder with `refs(….).p` and `instances.json`, or of the `.p` file itself.
+
+    Every reference is an expression with all its sentences; references to the same object stay apart. Samples are the
+    images that the split refers to, in the order of the file.
+
+    Args:
+        path: folder or file.
+        images: COCO's train2014; by default the likely places around the folder are tried.
+        split: `train`, `val`, `testA`, `testB`, `test`, or `all`. May be left out where there is only one.
+        faults: takes what cannot be used, which is then left out; see `entries.settle`.
+
+    Raises:
+        DataError: files missing or damaged, a pickle that is not plain, no such split, references that cannot be used.
+    """
+    file = Path(path)
+    if file.is_dir():
+        found = find_refs_file(file)
+        if found is None:
+            raise DataError(f"{file}: wanted refs(unc).p or refs(umd).p in it; give the .p file itself")
+        file = found
+    refs = _of_split(file, _references(file), split)
+    content = parse_coco(file.parent / "instances.json")
+    wanted = {ref["image_id"] for ref in refs}
+    rows = {row["id"]: row for row in content["images"] if row.get("id") in wanted}
+    annotations = {row.get("id"): row for row in content["annotations"] if row.get("image_id") in wanted}
+    by_image: dict[Any, list[_Row]] = {}
+    bad = []
+    for ref in refs:
+        if ref["image_id"] in rows:
+            by_image.setdefault(ref["image_id"], []).append(ref)
+        else:
+            bad.append(f"reference {ref['ref_id']}: image {ref['image_id']} is not in instances.json")
+    samples = _samples(file, by_image, rows, annotations, images, bad)
+    settle(str(file), bad, faults)
+    return ReferList(tuple(samples), name=f"{file.resolve().parent.name} {split or ''}".strip())
+
+
+def _references(file: Path) -> list[dict[str, Any]]:
+    refs = load_plain_pickle(file)
+    if not isinstance(refs, list) or not refs or not all(isinstance(ref, dict) for ref in refs):
+        raise DataError(f"{file}: holds no list of references, as RefCOCO's files do")
+    for number, ref in enumerate(refs):
+        absent = [key for key in _KEYS if key not in ref]
+        if absent:
+            raise DataError(f"{file}: reference number {number + 1} has no {', '.join(absent)}")
+    return refs
+
+
+def _of_split(file: Path, refs: list[dict[str, Any]], split: str | None) -> list[dict[str, Any]]:
+    splits = Counter(str(ref["split"]) for ref in refs)
+    if split == ALL or (split is None and len(splits) == 1):
+        return refs
+    if split not in splits:
+        known = ", ".join(f"{name} ({count})" for name, count in splits.items())
+        asked = "name the split to read" if split is None else f"there is no split {split!r}"
+        raise DataError(f"{file}: {asked}, one of {known}, as in --data '{file.parent}#{next(iter(splits))}'")
+    return [ref for ref in refs if ref["split"] == split]
+
+
+def _samples(
+    file: Path,
+    by_image: Mapping[Any, Sequence[_Row]],
+    rows: Mapping[Any, _Row],
+    annotations: Mapping[Any, _Row],
+    images: Path | None,
+    bad: list[str],
+) -> list[ReferSample]:
+    names = [str(rows[image_id].get("file_name")) for image_id in by_image]
+    folders = [images] if images is not None else _likely_folders(file.resolve().parent)
+    paths = find_images(str(file), names, folders) if names else []
+    samples = []
+    for (image_id, refs), image in zip(by_image.items(), paths, strict=True):
+        size_hw = _size(rows[image_id], image)
+        expressions = []
+        for ref in refs:
+            try:
+                expressions.append(_expression(ref, annotations, size_hw))
+            except ValueError as error:
+                bad.append(f"reference {ref['ref_id']}: {error}")
+        if expressions:
+            source = f"{file.parent.name}/{file.name}: image {image_id}"
+            samples.append(ReferSample(image, size_hw, tuple(expressions), int(image_id), source))
+    return samples
+
+
+def _expression(ref: _Row, annotations: Mapping[Any, _Row], size_hw: tuple[int, int]) -> Expression:
+    annotation = annotations.get(ref["ann_id"])
+    if annotation is None or annotation.get("image_id") != ref["image_id"]:
+        raise ValueError(f"annotation {ref['ann_id']} of image {ref['image_id']} is not in instances.json")
+    if not isinstance(ref["sentences"], list) or not all(isinstance(item, dict) for item in ref["sentences"]):
+        raise ValueError("sentences are no list of objects")
+    texts = sentences([item.get("sent") or item.get("raw") or "" for item in ref["sentences"]])
+    try:
+        mask = object_mask(annotation.get("segmentation"), size_hw)
+    except ValueError as error:
+        raise ValueError(f"segmentation of annotation {ref['ann_id']} {error}") from error
+    return Expression(texts, (mask,), expression_id=int(ref["ref_id"]))
+
+
+def _size(row: _Row, image: Path) -> tuple[int, int]:
+    height, width = finite_number(row.get("height")), finite_number(row.get("width"))
+    return (int(height), int(width)) if height and width else image_sizes_hw(image)[0]
+
+
+def _likely_folders(home: Path) -> list[Path]:
+    """Where people put COCO's train2014 beside a folder of references."""
+    places = [place / name for place in (home, home.parent, home.parent.parent) for name in _IMAGE_FOLDERS]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
