@@ -193,6 +193,12 @@ class Sample:
         """The classes that have an object here, crowds included."""
         return frozenset(self.instances.class_ids.tolist())
 
+    def judges(self, class_id: int) -> bool:
+        """Whether every object of a class is annotated here: it is known to be absent, or annotated exhaustively."""
+        if class_id in self.not_exhaustive_class_ids:
+            return False
+        return self.absent_class_ids is None or class_id in self.absent_class_ids or class_id in self.present_class_ids
+
     @property
     def known_absent_class_ids(self) -> frozenset[int]:
         """The classes that the image surely does not show: what may be asked for as a negative."""
@@ -260,6 +266,8 @@ class Target:
         class_ids: rows of `positive_map`.
         positive_map: class to token, rows sum to 1, as wide as the batch's `input_ids`.
         size_hw: the unpadded size after transforms, in pixels.
+        unjudged_class_ids: rows of `positive_map` of which the image may show more objects than are annotated; queries
+            without an object are not taught that these are absent.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "n 4"]
@@ -269,6 +277,7 @@ class Target:
     original_size_hw: tuple[int, int]
     image_id: int
     source: str = ""
+    unjudged_class_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -343,6 +352,14 @@ class Detections:
     def labels(self) -> list[str]:
         """The class name of each detection."""
         return [self.names[i] for i in self.class_ids]
+
+    def best(self, most: int) -> Detections:
+        """Only the first, and so best, `most` detections."""
+        if len(self) <= most:
+            return self
+        return replace(
+            self, boxes_xyxy_px=self.boxes_xyxy_px[:most], scores=self.scores[:most], class_ids=self.class_ids[:most]
+        )
 
     def above(self, threshold: float) -> Detections:
         """Only the detections that score at least `threshold`."""

@@ -83,7 +83,16 @@ def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
         original_size_hw=sample.original_size_hw,
         image_id=sample.image_id,
         source=sample.source,
+        unjudged_class_ids=_unjudged_rows(sample, prompt),
     )
+
+
+def _unjudged_rows(sample: Sample, prompt: Prompt) -> tuple[int, ...]:
+    """The names asked for of which the image may show objects that nobody annotated."""
+    if sample.absent_class_ids is None and not sample.not_exhaustive_class_ids:
+        return ()
+    class_ids = {name: i for i, name in enumerate(sample.vocabulary.names)}
+    return tuple(row for row, name in enumerate(prompt.names) if not sample.judges(class_ids.get(name, -1)))
 
 
 def _prompt_rows(sample: Sample, prompt: Prompt, class_ids: Sequence[int]) -> list[int]:

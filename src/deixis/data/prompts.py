@@ -33,6 +33,8 @@ class PromptTokenizer(Protocol):
 
     def __call__(self, text: str, /) -> tuple[list[int], list[tuple[int, int]]]: ...
 
+    def __hash__(self) -> int: ...
+
 
 def build_prompt(names: Sequence[str], tokenizer: PromptTokenizer, max_text_len: int = MAX_TEXT_LEN) -> Prompt:
     """The prompt that asks for `names`, in their order.

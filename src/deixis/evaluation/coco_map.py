@@ -19,6 +19,7 @@ from deixis.errors import DataError
 from deixis.records import Detections, Sample, Vocabulary
 
 MAX_DETECTIONS = 100
+MAX_DETECTIONS_FEDERATED = 300  # LVIS's own: with a thousand classes, most of the best 100 would not be judged
 SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small under the first, large over the second
 AREA_RANGES_PX = {
     "small": [0, SMALL_AREA_PX],
@@ -35,7 +36,7 @@ class DetectionMetrics:
         AP: over IoU 0.50:0.95, the mean over the classes that have an object.
         AP50, AP75: at a single IoU threshold.
         AP_small, AP_medium, AP_large: over objects with an area under 32², between, and over 96² pixels.
-        AR100: recall averaged over IoU 0.50:0.95, with 100 detections an image.
+        AR100: recall averaged over IoU 0.50:0.95, with 100 detections an image (300 where the data is federated).
         per_class: AP by class name; a class without an object is left out.
         images: how many images were evaluated.
         boxes: how many objects they hold, crowds not counted.
@@ -67,7 +68,8 @@ def evaluate_detections(
 
     Samples that are annotated for some classes only are scored as LVIS does (Gupta et al., arXiv 1908.03195):
     detections of a class that is neither annotated in the image nor known to be absent from it do not count, and
-    those of a class that is not annotated exhaustively count only where they match an object.
+    those of a class that is not annotated exhaustively count only where they match an object. An image's best 300
+    detections are taken then, in place of 100, before those that do not count are left out.
 
     Args:
         truth: annotated samples; their images are not read.
@@ -88,6 +90,7 @@ def evaluate_detections(
             f"{len(detections)} detection records for {len(truth)} images; there must be one an image, in order"
         )
     annotations, results = [], []
+    most = detections_per_image(truth)
     for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
         if sample.image_id != found.image_id:
             raise DataError(
@@ -95,8 +98,9 @@ def evaluate_detections(
             )
         annotations += _annotations(sample, position, vocabulary) + _excuses(sample, position, vocabulary)
         judged = _judged_categories(sample, vocabulary)
-        results += [r for r in _results(found, position, vocabulary) if judged is None or r["category_id"] in judged]
-    precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary))
+        kept = _results(found.best(most), position, vocabulary)
+        results += [result for result in kept if judged is None or result["category_id"] in judged]
+    precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary), most)
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     return DetectionMetrics(
         AP=_mean(overall),
@@ -112,6 +116,12 @@ def evaluate_detections(
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
     )
+
+
+def detections_per_image(truth: Sequence[Sample]) -> int:
+    """How many detections of an image count: COCO's 100, or LVIS's 300 where images are annotated for some classes."""
+    federated = any(sample.absent_class_ids is not None or sample.not_exhaustive_class_ids for sample in truth)
+    return MAX_DETECTIONS_FEDERATED if federated else MAX_DETECTIONS
 
 
 def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
@@ -180,7 +190,7 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
 
 
 def _accumulate(
-    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], classes: int
+    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], classes: int, most: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
     """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium, large."""
     if not images or not annotations:
@@ -199,7 +209,7 @@ def _accumulate(
     evaluator = COCOeval_faster(
         truth, truth.loadRes(results), "bbox", ranges=AREA_RANGES_PX, print_function=_silent, separate_eval=True
     )
-    evaluator.params.maxDets = [MAX_DETECTIONS]
+    evaluator.params.maxDets = [most]
     evaluator.evaluate()
     evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"])[..., 0], np.asarray(evaluator.eval["recall"])[..., 0]

@@ -22,7 +22,12 @@ from deixis.data.chunking import chunk_prompts
 from deixis.data.images import load
 from deixis.data.transforms import eval_transform
 from deixis.errors import DataError, OptionError, PromptError
-from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.evaluation.coco_map import (
+    MAX_DETECTIONS_FEDERATED,
+    DetectionMetrics,
+    detections_per_image,
+    evaluate_detections,
+)
 from deixis.inference.grounding import detect_batch
 from deixis.inference.images import ImageInput, Pictures
 from deixis.inference.postprocess import postprocess
@@ -153,8 +158,10 @@ class Detector:
             DataError: an image cannot be read, or no object is annotated, so that nothing can be measured.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
-        pairs = list(self._run(dataset, batch_size, 100, indices, workers, progress))
-        truth, found = [sample for sample, _ in pairs], [detections for _, detections in pairs]
+        pairs = list(self._run(dataset, batch_size, MAX_DETECTIONS_FEDERATED, indices, workers, progress))
+        truth = [sample for sample, _ in pairs]
+        most = detections_per_image(truth)
+        found = [detections.best(most) for _, detections in pairs]
         metrics = evaluate_detections(truth, found, dataset.vocabulary)
         if metrics.boxes == 0:
             raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")

@@ -23,6 +23,7 @@ from deixis.losses.packing import PackedTargets, pack_targets
 from deixis.records import Target
 
 EncoderLoss = Literal["token", "objectness"]
+NO_LOSS = -100.0  # a logit so sure of "absent" that its focal loss is 0 in float32
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ class DetectionCriterion:
         names = [_layer_name(suffix, suffixes) for suffix in suffixes]
         queries = self.matcher(logits.detach(), boxes_cxcywh_norm.detach(), token_mask, targets, names)
         positive = positive_tokens(queries, targets.token_maps, logits.shape[2])
+        if targets.unjudged_tokens is not None:
+            logits = without_unjudged(logits, positive, targets.unjudged_tokens)
         sums = {"loss_ce": focal_loss_sums(logits, positive, token_mask, self.alpha, self.gamma)}
         predicted = boxes_cxcywh_norm.gather(2, queries.clamp(min=0)[..., None].expand(-1, -1, -1, 4))
         wanted = targets.boxes_cxcywh_norm.expand_as(predicted)
@@ -205,6 +208,20 @@ def positive_tokens(
     rows = torch.where(queries < 0, query_count, queries)[..., None].expand(-1, -1, -1, token_maps.shape[-1])
     positive.scatter_(2, rows, (token_maps > 0).expand(layers, -1, -1, -1))
     return positive[:, :, :query_count]  # the row after the last took the unmatched
+
+
+def without_unjudged(
+    logits: Float[Tensor, "layers batch queries tokens"],
+    positive: Bool[Tensor, "layers batch queries tokens"],
+    unjudged_tokens: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "layers batch queries tokens"]:
+    """Logits without loss or gradient where a query without an object meets a class that the image may yet show.
+
+    Such a query may have found an object that nobody annotated (Gupta et al., arXiv 1908.03195). A query with an object
+    of another class is a right negative and stays one.
+    """
+    unmatched = ~positive.any(-1, keepdim=True)
+    return logits.masked_fill(unmatched & unjudged_tokens[:, None], NO_LOSS)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ class PackedTargets:
         class_mask: true on an image's own classes.
         counts: objects of each image, on the host.
         sources: where each image was read, for messages.
+        unjudged_tokens: true on tokens of `Target.unjudged_class_ids`; None where there is none.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "batch objects 4"]
@@ -32,6 +33,7 @@ class PackedTargets:
     class_mask: Bool[Tensor, "batch classes"]
     counts: tuple[int, ...]
     sources: tuple[str, ...]
+    unjudged_tokens: Bool[Tensor, "batch tokens"] | None = None
 
     @property
     def token_maps(self) -> Float[Tensor, "batch objects tokens"]:
@@ -42,11 +44,13 @@ class PackedTargets:
     def class_agnostic(self) -> PackedTargets:
         """The same objects, all of one class of one token: "object"."""
         batch, one = len(self.class_ids), self.class_maps.new_ones
+        unjudged = self.unjudged_tokens
         return replace(
             self,
             class_ids=torch.zeros_like(self.class_ids),
             class_maps=one(batch, 1, 1),
             class_mask=one(batch, 1, dtype=torch.bool),
+            unjudged_tokens=None if unjudged is None else unjudged.any(1, keepdim=True),
         )
 
 
@@ -79,4 +83,18 @@ def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTarge
         class_mask.to(device),
         tuple(len(target.class_ids) for target in targets),
         tuple(target.source or f"image {target.image_id}" for target in targets),
+        _unjudged_tokens(targets, tokens, device),
     )
+
+
+def _unjudged_tokens(
+    targets: Sequence[Target], tokens: int, device: torch.device
+) -> Bool[Tensor, "batch tokens"] | None:
+    if not any(target.unjudged_class_ids for target in targets):
+        return None
+    unjudged = torch.zeros(len(targets), tokens, dtype=torch.bool, device=device)
+    for row, target in zip(unjudged, targets, strict=True):
+        if target.unjudged_class_ids:
+            owned = target.positive_map[list(target.unjudged_class_ids)].amax(0) > 0
+            row[: len(owned)] = owned
+    return unjudged

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from deixis.data.chunking import chunk_prompts
 from deixis.data.loading import SampleDataset
+from deixis.data.negatives import NameFeatures, choose_names, fit_objects, fits
 from deixis.data.prompts import PromptTokenizer, build_prompt
 from deixis.data.readers import read_dataset
 from deixis.data.scenes import SceneDataset
 from deixis.data.split import split_by_group
-from deixis.data.transforms import train_transform
+from deixis.data.transforms import Transform, train_transform
 from deixis.errors import DataError
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.name_features import name_features
 from deixis.recipes.options import DetectTrainOptions
 from deixis.records import Dataset, Prompt, Sample, SampleList
 from deixis.training.detector_task import Feed
@@ -44,28 +49,80 @@ def read_training_data(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
 
 @dataclass(frozen=True)
 class TrainingPrompts:
-    """The prompt of a training sample: its vocabulary, in a new order each time if `shuffle`."""
+    """The prompt of a training sample, by `choose_names`: all names, or its own and some that it does not show.
+
+    They stand in a new order each time if `shuffle`.
+    """
 
     tokenizer: PromptTokenizer
     max_text_len: int
     shuffle: bool
+    most_names: int | None = None
+    hard_negatives: float = 0.0
+    features: NameFeatures | None = None
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Prompt:
-        names = sample.vocabulary.names
+        names = choose_names(
+            sample,
+            generator,
+            self.tokenizer,
+            self.max_text_len,
+            self.most_names,
+            self.hard_negatives,
+            self.features,
+        )
         if self.shuffle:
             names = tuple(names[i] for i in generator.permutation(len(names)))
         return build_prompt(names, self.tokenizer, self.max_text_len)
 
 
+@dataclass(frozen=True)
+class FittedTransform:
+    """A transform, and after it no more classes than a prompt can ask for; see `fit_objects`."""
+
+    transform: Transform
+    prompts: TrainingPrompts
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        sample = self.transform(sample, generator)
+        return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
+
+
+def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
+    """The prompts of a run. Names that no prompt can hold are found here, and images that show too many are counted.
+
+    Raises:
+        PromptError: names that cannot be told apart, or one longer than a prompt.
+    """
+    tokenizer, longest, names = bundle.prompt_tokenizer, bundle.model.max_text_len, training[0].vocabulary.names
+    chunk_prompts(names, tokenizer, longest)
+    features = None
+    if options.hard_negatives:
+        names = training.vocabulary.names
+        features = NameFeatures({name: row for row, name in enumerate(names)}, name_features(bundle, names))
+    if lies_in_files(training):
+        overfull = sum(not fits(training[index], tokenizer, longest) for index in range(len(training)))
+        if overfull:
+            warnings.warn(
+                f"{overfull} of {len(training)} training images show more classes than a prompt of {longest} tokens "
+                "holds; each time they are seen, some of their classes are drawn and asked for",
+                stacklevel=2,
+            )
+    return TrainingPrompts(
+        tokenizer, longest, options.shuffle_names, options.prompt_names, options.hard_negatives, features
+    )
+
+
 def training_feed(
     training: Dataset, options: DetectTrainOptions, prompts: TrainingPrompts, image_size: tuple[int, int]
 ) -> Feed:
-    """Augmented, prompted, batched training data. Its first prompt is built here, to fail early if names do not fit."""
+    """Augmented, prompted, batched training data."""
     short_px, long_px = image_size
     sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
     transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
-    build_prompt(training[0].vocabulary.names, prompts.tokenizer, prompts.max_text_len)
-    dataset = SampleDataset(training, transform, prompts, options.seed, decode_short_px=2 * short_px)
+    dataset = SampleDataset(
+        training, FittedTransform(transform, prompts), prompts, options.seed, decode_short_px=2 * short_px
+    )
     ratios = aspect_ratios(training)
     return Feed(dataset, options.batch_size, options.gradient_accumulation_steps, options.seed, options.workers, ratios)
 

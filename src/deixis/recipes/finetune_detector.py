@@ -12,11 +12,11 @@ from rich.table import Table
 from torch import nn
 
 from deixis.data.readers import read_dataset
-from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.evaluation.coco_map import MAX_DETECTIONS_FEDERATED, DetectionMetrics, evaluate_detections
 from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.recipes.detector_data import TrainingPrompts, fingerprint, read_training_data, training_feed
+from deixis.recipes.detector_data import fingerprint, read_training_data, training_feed, training_prompts
 from deixis.recipes.detector_model import make_criterion, prepare_model, save_trained, weights_digest
 from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
 from deixis.recipes.files import plain_values
@@ -74,7 +74,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     training, validation = read_training_data(options)
     options = resolve(options, len(training))
     bundle = prepare_model(options)
-    prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, options.shuffle_names)
+    prompts = training_prompts(options, bundle, training)
     feed = training_feed(training, options, prompts, bundle.image_size)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, training, validation)
@@ -170,9 +170,8 @@ def _evaluate(
     if accelerator.num_processes == 1:
         return detector.evaluate(validation, batch_size, workers=workers)[0]
     mine = range(accelerator.process_index, len(validation), accelerator.num_processes)
-    found: list[tuple[int, Detections]] = list(
-        zip(mine, detector.predict_dataset(validation, batch_size, indices=mine, workers=workers), strict=True)
-    )
+    predicted = detector.predict_dataset(validation, batch_size, MAX_DETECTIONS_FEDERATED, mine, workers)
+    found: list[tuple[int, Detections]] = list(zip(mine, predicted, strict=True))
     everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
     return evaluate_detections([validation[i] for i in range(len(validation))], everything, validation.vocabulary)
 

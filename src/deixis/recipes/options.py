@@ -115,6 +115,10 @@ class DetectTrainOptions:
     """Share of training images cropped at random."""
     shuffle_names: bool = True
     """Order the class names of the prompt anew for every training image."""
+    prompt_names: int | None = None
+    """Most names of a training prompt: the image's own and some it does not show; as many as fit if not given."""
+    hard_negatives: float = 0.0
+    """Share of sampled names that are close in meaning to the image's own; only where not all names are asked."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the network; losses are always fp32."""
@@ -166,7 +170,7 @@ class DetectTrainOptions:
             "evaluate_every",
         ):
             _at_least(self, name, 1)
-        for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size"):
+        for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size", "prompt_names"):
             _at_least(self, name, 1)
         for name in (
             "warmup_steps",
@@ -185,7 +189,7 @@ class DetectTrainOptions:
             _at_least(self, name, 0.0)
         for name in ("weight_class", "weight_box", "weight_giou", "cost_class", "cost_box", "cost_giou"):
             _at_least(self, name, 0.0)
-        for name in ("flip_probability", "crop_probability", "lr_drop_at", "focal_alpha"):
+        for name in ("flip_probability", "crop_probability", "lr_drop_at", "focal_alpha", "hard_negatives"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "a number from 0 to 1")
         for name in ("ema_decay", "lora_dropout"):
