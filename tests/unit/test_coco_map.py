@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deixis.errors import DataError
-from deixis.evaluation.coco_map import evaluate_detections
+from deixis.evaluation.coco_map import detections_per_image, evaluate_detections
 from deixis.records import Detections, Instances, Sample, Vocabulary
 
 CAT_DOG = Vocabulary(("cat", "dog"), (17, 18))
@@ -176,3 +176,25 @@ def test_judged_classes_are_matched_by_name() -> None:
     )  # fmt: skip
     found = _found([[0, 0, 40, 10], [100, 0, 140, 10]], [1, 0])
     assert evaluate_detections([sample], [found], CAT_DOG).per_class == {"dog": 1.0}
+
+
+def _scattered(count: int) -> Boxes:
+    return [[float(3 * i), 0, 3.0 * i + 2, 2] for i in range(count)]
+
+
+def test_federated_images_are_judged_by_their_best_300_detections() -> None:
+    """Most of an image's best are of classes that nobody looked for."""
+    dog = [290.0, 40, 299, 80]
+    boxes = [*_scattered(90), *_scattered(60), dog]
+    found = _found(boxes, [0] * 150 + [1])
+    sample = _judged([dog], [1], set())
+    assert evaluate_detections([sample], [found], CAT_DOG).per_class["dog"] == pytest.approx(1.0)
+    assert detections_per_image([sample]) == 300
+    assert detections_per_image([_sample([dog], [1])]) == 100
+
+
+def test_detections_beyond_the_300th_do_not_count() -> None:
+    dog = [290.0, 40, 299, 80]
+    boxes = [*_scattered(90), *_scattered(90), *_scattered(90), *_scattered(30), dog]
+    found = _found(boxes, [0] * 300 + [1])
+    assert evaluate_detections([_judged([dog], [1], set())], [found], CAT_DOG).per_class["dog"] == 0

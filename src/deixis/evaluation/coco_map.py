@@ -98,7 +98,8 @@ def evaluate_detections(
             )
         annotations += _annotations(sample, position, vocabulary) + _excuses(sample, position, vocabulary)
         judged = _judged_categories(sample, vocabulary)
-        kept = _results(found.best(most), position, vocabulary)
+        # COCO counts detections by class, LVIS by image.
+        kept = _results(found if most == MAX_DETECTIONS else found.best(most), position, vocabulary)
         results += [result for result in kept if judged is None or result["category_id"] in judged]
     precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary), most)
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
@@ -119,7 +120,7 @@ def evaluate_detections(
 
 
 def detections_per_image(truth: Sequence[Sample]) -> int:
-    """How many detections of an image count: COCO's 100, or LVIS's 300 where images are annotated for some classes."""
+    """How many detections of an image to ask for: COCO's 100, or LVIS's 300 where some classes are not judged."""
     federated = any(sample.absent_class_ids is not None or sample.not_exhaustive_class_ids for sample in truth)
     return MAX_DETECTIONS_FEDERATED if federated else MAX_DETECTIONS
 

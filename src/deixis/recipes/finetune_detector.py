@@ -12,7 +12,12 @@ from rich.table import Table
 from torch import nn
 
 from deixis.data.readers import read_dataset
-from deixis.evaluation.coco_map import MAX_DETECTIONS_FEDERATED, DetectionMetrics, evaluate_detections
+from deixis.evaluation.coco_map import (
+    MAX_DETECTIONS_FEDERATED,
+    DetectionMetrics,
+    detections_per_image,
+    evaluate_detections,
+)
 from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -173,7 +178,9 @@ def _evaluate(
     predicted = detector.predict_dataset(validation, batch_size, MAX_DETECTIONS_FEDERATED, mine, workers)
     found: list[tuple[int, Detections]] = list(zip(mine, predicted, strict=True))
     everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
-    return evaluate_detections([validation[i] for i in range(len(validation))], everything, validation.vocabulary)
+    truth = [validation[i] for i in range(len(validation))]
+    most = detections_per_image(truth)
+    return evaluate_detections(truth, [one.best(most) for one in everything], validation.vocabulary)
 
 
 def loop_settings(options: DetectTrainOptions) -> LoopSettings:
