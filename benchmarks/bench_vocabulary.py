@@ -190,7 +190,8 @@ def main() -> None:
         sections.append(f"## Among 1,203 names\n\n{among_a_thousand(options.images)}")
         print(sections[-1], flush=True)
     if options.write:
-        print(write_result("vocabulary", "Vocabularies of any size", "\n\n".join(sections)))
+        what = "_".join(["vocabulary", *(options.part or [])])
+        print(write_result(what, "Vocabularies of any size", "\n\n".join(sections)))
 
 
 if __name__ == "__main__":
