@@ -1,4 +1,4 @@
-"""The three kinds of attention in the detector: dense, image-text fusion, and multi-scale deformable."""
+"""Dense and multi-scale deformable attention."""
 
 from __future__ import annotations
 
@@ -54,43 +54,6 @@ class MultiheadAttention(nn.Module):
         )
         out: Tensor = self.out_proj(join_heads(attended))
         return out
-
-
-class FusionAttention(nn.Module):
-    """Image attends to text and text to image through one shared similarity (GLIP, arXiv 2112.03857, eq. 4).
-
-    Both directions use the same projections, one as queries and the other as keys; a softmax does not change when
-    the maximum is subtracted, so two fused attentions compute what the eager form does, without its
-    `keys x tokens` matrices.
-    """
-
-    def __init__(self, d_model: int, embed_dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.vision_proj = nn.Linear(d_model, embed_dim)
-        self.text_proj = nn.Linear(d_model, embed_dim)
-        self.values_vision_proj = nn.Linear(d_model, embed_dim)
-        self.values_text_proj = nn.Linear(d_model, embed_dim)
-        self.out_vision_proj = nn.Linear(embed_dim, d_model)
-        self.out_text_proj = nn.Linear(embed_dim, d_model)
-
-    def forward(
-        self,
-        vision: Float[Tensor, "batch keys channels"],
-        text: Float[Tensor, "batch tokens channels"],
-        vision_mask: Bool[Tensor, "batch 1 1 keys"],
-        text_mask: Bool[Tensor, "batch 1 1 tokens"],
-    ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
-        """What the image gathers from the text, and the text from the image. Masks are true on real positions."""
-        dropout = self.dropout if self.training else 0.0
-        image_side = split_heads(self.vision_proj(vision), self.heads)
-        text_side = split_heads(self.text_proj(text), self.heads)
-        image_values = split_heads(self.values_vision_proj(vision), self.heads)
-        text_values = split_heads(self.values_text_proj(text), self.heads)
-        to_image = scaled_dot_product_attention(image_side, text_side, text_values, text_mask, dropout)
-        to_text = scaled_dot_product_attention(text_side, image_side, image_values, vision_mask, dropout)
-        return self.out_vision_proj(join_heads(to_image)), self.out_text_proj(join_heads(to_text))
 
 
 class DeformableAttention(nn.Module):

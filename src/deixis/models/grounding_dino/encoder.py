@@ -12,7 +12,8 @@ from torch.nn.functional import dropout
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
-from deixis.models.grounding_dino.attention import DeformableAttention, FusionAttention, MultiheadAttention
+from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
+from deixis.models.grounding_dino.fusion import FusionAttention
 from deixis.models.grounding_dino.positions import ShapesHw
 
 FUSION_SCALE = 1e-4  # layer scale at the start: fusion enters a pretrained image encoder gently
