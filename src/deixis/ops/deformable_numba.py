@@ -2,8 +2,8 @@
 
 Each (query, head) has `levels * points` samples. A kernel first locates all samples of one query in a loop that
 vectorises over samples, then gathers (or scatters) rows of channels in loops that vectorise over channels. The
-forward pass is split over queries. The backward pass is split over (image, range of heads), so that every thread
-owns its part of the gradient of `value` and no atomics are needed.
+forward pass is split over queries. The backward pass is split over images and heads, so that every thread owns its
+part of the gradient of `value` and no atomics are needed.
 
 Importing this module imports Numba (half a second); `deformable_attention` does so at the first call on a CPU.
 """
@@ -204,44 +204,78 @@ def _differentiate(table, dots, weights, first, count, widths, heights, grad_loc
         has_y0, has_y1 = table[_U(_HAS_Y0), j], table[_U(_HAS_Y1), j]
         along_x = y0 * (has_x1 * d01 - has_x0 * d00) + y1 * (has_x1 * d11 - has_x0 * d10)
         along_y = x0 * (has_y1 * d10 - has_y0 * d00) + x1 * (has_y1 * d11 - has_y0 * d01)
-        grad_weights[first + j] = y0 * (x0 * d00 + x1 * d01) + y1 * (x0 * d10 + x1 * d11)
         weight = weights[first + j]
+        grad_weights[first + j] = y0 * (x0 * d00 + x1 * d01) + y1 * (x0 * d10 + x1 * d11)
         grad_locations[_U(2) * (first + j)] = along_x * weight * table.dtype.type(widths[j])
         grad_locations[_U(2) * (first + j) + _U(1)] = along_y * weight * table.dtype.type(heights[j])
 
 
 @_compiled()
+def _take(packed, strided, at, stride, rows, width):  # type: ignore[no-untyped-def]
+    """Copies `rows` pieces of `width` numbers, `stride` apart from `at` on, to follow one another."""
+    for row in range(rows):
+        source = at + _U(row) * stride
+        target = _U(row * width)
+        for c in range(width):
+            packed[target + _U(c)] = strided[source + _U(c)]
+
+
+@_compiled()
+def _give(strided, at, stride, packed, rows, width):  # type: ignore[no-untyped-def]
+    """Undoes `_take`."""
+    for row in range(rows):
+        target = at + _U(row) * stride
+        source = _U(row * width)
+        for c in range(width):
+            strided[target + _U(c)] = packed[source + _U(c)]
+
+
+@_compiled()
 def _backward(  # type: ignore[no-untyped-def]
-    grad, value, locations, weights, widths, heights, starts, grads, wants_value, sizes, image, first_head, last_head
+    grad, value, locations, weights, widths, heights, starts, grads, wants_value, sizes, image, head
 ):
-    """Gradients of one image and the heads `first_head ... last_head - 1`; `grads` is (value, locations, weights)."""
+    """Gradients of one image and one head; `grads` is (value, locations, weights).
+
+    The head's features, an eighth of every row of `value`, are copied together first: a level or two of them then fit
+    into the second-level cache, where pieces that lie a kilobyte apart would share an eighth of it.
+    """
     queries, key_count, heads, channels, samples = sizes
     grad_value, grad_locations, grad_weights = grads
-    group = last_head - first_head
-    # Samples of successive queries follow each other only where all heads are taken.
-    block = widths.shape[0] // (heads * samples) if group == heads else 1
-    table = np.empty((_ROWS, block * group * samples), value.dtype)
-    keys = np.empty((4, block * group * samples), np.int32)
-    offsets = np.empty(4 * block * group * samples, np.uint64)
-    scales = np.empty(4 * block * group * samples, value.dtype)
-    dots = np.empty((4, block * group * samples), value.dtype)
-    for block_row in range(image * queries, (image + 1) * queries, block):
-        rows = min(block, (image + 1) * queries - block_row)
-        count = rows * group * samples
-        first = _U((block_row * heads + first_head) * samples)
-        _locate(locations, first, count, widths, heights, starts, table, keys)
-        for row_head in range(rows * group):
-            row, head = block_row + row_head // group, first_head + row_head % group
-            begin = row_head * samples
-            head_at = _U((image * key_count * heads + head) * channels)
-            stride = _U(heads * channels)
-            _corners(table, keys, weights, first, head_at, begin, begin + samples, stride, offsets, scales)
-            at = _U((row * heads + head) * channels)
-            for s in range(begin, begin + samples):
-                _dots(dots, _U(s), grad, at, value, offsets, channels)
+    block = max(1, widths.shape[0] // max(1, samples))
+    count = block * samples
+    table = np.empty((_ROWS, count), value.dtype)
+    keys = np.empty((4, count), np.int32)
+    offsets = np.empty(4 * count, np.uint64)
+    scales = np.empty(4 * count, value.dtype)
+    dots = np.empty((4, count), value.dtype)
+    own_locations = np.empty(2 * count, value.dtype)
+    own_weights = np.empty(count, value.dtype)
+    own_grad = np.empty(block * channels, value.dtype)
+    rows = np.empty(key_count * channels, value.dtype)
+    grad_rows = np.zeros(key_count * channels if wants_value else 0, value.dtype)
+    value_at = _U((image * key_count * heads + head) * channels)
+    _take(rows, value, value_at, _U(heads * channels), key_count, channels)
+    for first_query in range(0, queries, block):
+        here = min(block, queries - first_query)
+        row_head = (image * queries + first_query) * heads + head
+        _take(own_locations, locations, _U(2 * row_head * samples), _U(2 * heads * samples), here, 2 * samples)
+        _take(own_weights, weights, _U(row_head * samples), _U(heads * samples), here, samples)
+        _take(own_grad, grad, _U(row_head * channels), _U(heads * channels), here, channels)
+        _locate(own_locations, _U(0), here * samples, widths, heights, starts, table, keys)
+        _corners(table, keys, own_weights, _U(0), _U(0), 0, here * samples, _U(channels), offsets, scales)
+        for query in range(here):
+            at = _U(query * channels)
+            for s in range(query * samples, (query + 1) * samples):
+                _dots(dots, _U(s), own_grad, at, rows, offsets, channels)
                 if wants_value:
-                    _scatter(grad_value, _U(s), grad, at, offsets, scales, channels)
-        _differentiate(table, dots, weights, first, count, widths, heights, grad_locations, grad_weights)
+                    _scatter(grad_rows, _U(s), own_grad, at, offsets, scales, channels)
+        _differentiate(
+            table, dots, own_weights, _U(0), here * samples, widths, heights, own_locations, own_weights
+        )
+        _give(grad_locations, _U(2 * row_head * samples), _U(2 * heads * samples), own_locations, here, 2 * samples)
+        _give(grad_weights, _U(row_head * samples), _U(heads * samples), own_weights, here, samples)
+    if wants_value:
+        _give(grad_value, value_at, _U(heads * channels), grad_rows, key_count, channels)
 
 
 @lru_cache(maxsize=64)
@@ -304,20 +338,17 @@ def backward(
     """Gradients of `value` (empty unless wanted), sampling locations and attention weights."""
     batch, key_count, heads, channels = value.shape
     queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
-    grad_value = torch.zeros(value.shape if wants_value else (0, 0, 0, 0), dtype=value.dtype)
+    grad_value = torch.empty(value.shape if wants_value else (0, 0, 0, 0), dtype=value.dtype)
     grad_locations = torch.empty_like(sampling_locations, memory_format=torch.contiguous_format)
     grad_weights = torch.empty_like(attention_weights, memory_format=torch.contiguous_format)
     threads = _threads_for(8 * batch * queries * heads * levels * points * channels)
-    groups = min(heads, -(-threads // max(batch, 1)))
-    bounds = [heads * group // groups for group in range(groups + 1)]
     arrays = (_flat(grad), _flat(value), _flat(sampling_locations), _flat(attention_weights))
     geometry = _sample_geometry(shapes_hw, heads, points)
     grads = (_flat(grad_value), _flat(grad_locations), _flat(grad_weights))
     sizes = (queries, key_count, heads, channels, levels * points)
 
     def task(index: int) -> None:
-        image, group = divmod(index, groups)
-        _backward(*arrays, *geometry, grads, wants_value, sizes, image, bounds[group], bounds[group + 1])
+        _backward(*arrays, *geometry, grads, wants_value, sizes, index // heads, index % heads)
 
-    run_tasks(task, batch * groups if queries else 0, threads)
+    run_tasks(task, batch * heads, threads)
     return grad_value, grad_locations, grad_weights

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
 from deixis.models.grounding_dino.encoder import Pyramid
+from deixis.models.grounding_dino.feed_forward import feed_forward
 from deixis.models.grounding_dino.heads import Perceptron, refine_boxes
 from deixis.models.grounding_dino.positions import box_embedding, valid_ratios
+from deixis.models.grounding_dino.residual import add_dropped
 
 
 class DecoderLayer(nn.Module):
@@ -58,17 +59,17 @@ class DecoderLayer(nn.Module):
         """The refined queries."""
         placed = hidden + positions
         attended = self.self_attn(placed, placed, hidden)
-        hidden = self.self_attn_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+        hidden = self.self_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
         attended = self.encoder_attn_text(hidden + positions, text, text, text_mask[:, None, None])
-        hidden = self.encoder_attn_text_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+        hidden = self.encoder_attn_text_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
         attended = self.encoder_attn(hidden + positions, reference, memory, pyramid.mask, pyramid.shapes_hw)
-        hidden = self.encoder_attn_layer_norm(hidden + dropout(attended, self.dropout, self.training))
+        hidden = self.encoder_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
-        inner = dropout(self.activation(self.fc1(hidden)), self.activation_dropout, self.training)
-        inner = dropout(self.fc2(inner), self.dropout, self.training)
-        out: Tensor = self.final_layer_norm(hidden + inner)
+        inner_dropout = self.activation_dropout if self.training else 0.0
+        inner = feed_forward(hidden, self.fc1, self.fc2, self.activation, inner_dropout)
+        out: Tensor = self.final_layer_norm(add_dropped(hidden, inner, self.dropout, self.training))
         return out
 
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
+from deixis.models.grounding_dino.feed_forward import feed_forward
 from deixis.models.grounding_dino.fusion import FusionAttention
 from deixis.models.grounding_dino.positions import ShapesHw
+from deixis.models.grounding_dino.residual import add_dropped
 
 FUSION_SCALE = 1e-4  # layer scale at the start: fusion enters a pretrained image encoder gently
 
@@ -136,10 +137,10 @@ class TextEnhancerLayer(nn.Module):
         """The enhanced text."""
         placed = text + positions
         attended = self.self_attn(placed, placed, text, phrase_mask)
-        text = self.layer_norm_before(text + dropout(attended, self.dropout, self.training))
-        hidden = dropout(self.activation(self.fc1(text)), self.dropout, self.training)
-        hidden = dropout(self.fc2(hidden), self.dropout, self.training)
-        out: Tensor = self.layer_norm_after(text + hidden)
+        text = self.layer_norm_before(add_dropped(text, attended, self.dropout, self.training))
+        inner_dropout = self.dropout if self.training else 0.0
+        hidden = feed_forward(text, self.fc1, self.fc2, self.activation, inner_dropout)
+        out: Tensor = self.layer_norm_after(add_dropped(text, hidden, self.dropout, self.training))
         return out
 
 
@@ -178,10 +179,10 @@ class DeformableLayer(nn.Module):
     ) -> Float[Tensor, "batch keys channels"]:
         """The refined image tokens."""
         attended = self.self_attn(vision + positions, reference, vision, mask, shapes_hw)
-        vision = self.self_attn_layer_norm(vision + dropout(attended, self.dropout, self.training))
-        hidden = dropout(self.activation(self.fc1(vision)), self.activation_dropout, self.training)
-        hidden = dropout(self.fc2(hidden), self.dropout, self.training)
-        out: Tensor = self.final_layer_norm(vision + hidden)
+        vision = self.self_attn_layer_norm(add_dropped(vision, attended, self.dropout, self.training))
+        inner_dropout = self.activation_dropout if self.training else 0.0
+        hidden = feed_forward(vision, self.fc1, self.fc2, self.activation, inner_dropout)
+        out: Tensor = self.final_layer_norm(add_dropped(vision, hidden, self.dropout, self.training))
         return out
 
 
