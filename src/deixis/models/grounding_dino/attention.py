@@ -72,7 +72,7 @@ class DeformableAttention(nn.Module):
         queries: Float[Tensor, "batch queries channels"],
         reference: Float[Tensor, "batch queries levels coordinates"],
         memory: Float[Tensor, "batch keys channels"],
-        memory_mask: Bool[Tensor, "batch keys"],
+        memory_mask: Bool[Tensor, "batch keys"] | None,
         shapes_hw: ShapesHw,
     ) -> Float[Tensor, "batch queries channels"]:
         """Sample `memory`.
@@ -80,23 +80,37 @@ class DeformableAttention(nn.Module):
         Args:
             queries: with their position embeddings added.
             reference: (x, y) or (x, y, width, height) as fractions of each padded level.
-            memory_mask: true on real positions; the others count as zero.
+            memory_mask: true on real positions; the others count as zero. None where all are real.
         """
         batch, count = queries.shape[:2]
         grid = (batch, count, self.heads, self.levels, self.points)
-        offsets: Tensor = self.sampling_offsets(queries).view(*grid, 2)
+        offsets: Tensor = self.sampling_offsets(queries).view(batch, count, self.heads, -1)
         weights: Tensor = self.attention_weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(grid)
-        values: Tensor = self.value_proj(memory).masked_fill(~memory_mask[..., None], 0.0)
+        values: Tensor = self.value_proj(memory)
+        if memory_mask is not None:
+            values = values.masked_fill(~memory_mask[..., None], 0.0)
         values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)
-        if reference.shape[-1] == 2:
-            size_wh = reference.new_tensor([(width, height) for height, width in shapes_hw])
-            locations = reference[:, :, None, :, None] + offsets / size_wh[:, None]
-        else:
-            boxes = reference[:, :, None, :, None]
-            locations = boxes[..., :2] + offsets / self.points * boxes[..., 2:] * 0.5
+        start, step = self._start_and_step(reference, shapes_hw)
+        locations = torch.addcmul(start, offsets.to(start.dtype), step).view(*grid, 2)
         sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights)
         out: Tensor = self.output_proj(sampled)
         return out
+
+    def _start_and_step(
+        self, reference: Float[Tensor, "batch queries levels coordinates"], shapes_hw: ShapesHw
+    ) -> tuple[Float[Tensor, "batch queries 1 xy"], Float[Tensor, "... 1 xy"]]:
+        """Where a query's samples lie before any offset, and how far an offset of one moves them.
+
+        For each sample of a head, level by level: the same for all heads, and in rows as long as the offsets' own.
+        """
+
+        def each_point(by_level: Tensor) -> Tensor:
+            return by_level[..., None, :].expand(*by_level.shape[:-1], self.points, 2).flatten(-3)[..., None, :]
+
+        if reference.shape[-1] == 2:
+            size_wh = reference.new_tensor([(width, height) for height, width in shapes_hw])
+            return each_point(reference), each_point(1 / size_wh)
+        return each_point(reference[..., :2]), each_point(reference[..., 2:] * (0.5 / self.points))
 
 
 def starting_offsets(heads: int, levels: int, points: int) -> Float[Tensor, " offsets"]:

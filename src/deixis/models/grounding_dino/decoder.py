@@ -64,7 +64,7 @@ class DecoderLayer(nn.Module):
         attended = self.encoder_attn_text(hidden + positions, text, text, text_mask[:, None, None])
         hidden = self.encoder_attn_text_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
-        attended = self.encoder_attn(hidden + positions, reference, memory, pyramid.mask, pyramid.shapes_hw)
+        attended = self.encoder_attn(hidden + positions, reference, memory, pyramid.needed_mask, pyramid.shapes_hw)
         hidden = self.encoder_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
         inner_dropout = self.activation_dropout if self.training else 0.0

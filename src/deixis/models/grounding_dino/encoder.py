@@ -29,6 +29,7 @@ class Pyramid(NamedTuple):
         positions: sine embedding plus level embedding, (batch, keys, channels).
         shapes_hw: (height, width) of each level.
         valid_wh: cells of each level that show the image, (batch, levels, 2).
+        padded: whether `mask` may be false anywhere.
     """
 
     tokens: Tensor
@@ -36,6 +37,12 @@ class Pyramid(NamedTuple):
     positions: Tensor
     shapes_hw: ShapesHw
     valid_wh: Tensor
+    padded: bool = True
+
+    @property
+    def needed_mask(self) -> Tensor | None:
+        """The mask, unless it is true everywhere."""
+        return self.mask if self.padded else None
 
     def select(self, images: Sequence[int]) -> Pyramid:
         """The given images, in that order, any of them several times; nothing is copied where that is all of them."""
@@ -95,13 +102,14 @@ class FusionLayer(nn.Module):
         self,
         vision: Float[Tensor, "batch keys channels"],
         text: Float[Tensor, "batch tokens channels"],
-        vision_mask: Bool[Tensor, "batch keys"],
+        vision_mask: Bool[Tensor, "batch keys"] | None,
         text_mask: Bool[Tensor, "batch tokens"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """Image and text, each with what it gathered from the other."""
         vision = self.layer_norm_vision(vision)
         text = self.layer_norm_text(text)
-        to_vision, to_text = self.attn(vision, text, vision_mask[:, None, None], text_mask[:, None, None])
+        over_keys = None if vision_mask is None else vision_mask[:, None, None]
+        to_vision, to_text = self.attn(vision, text, over_keys, text_mask[:, None, None])
         vision = vision + self.drop_path(self.vision_param * to_vision)
         return vision, text + self.drop_path(self.text_param * to_text)
 
@@ -174,7 +182,7 @@ class DeformableLayer(nn.Module):
         vision: Float[Tensor, "batch keys channels"],
         positions: Float[Tensor, "batch keys channels"],
         reference: Float[Tensor, "batch keys levels 2"],
-        mask: Bool[Tensor, "batch keys"],
+        mask: Bool[Tensor, "batch keys"] | None,
         shapes_hw: ShapesHw,
     ) -> Float[Tensor, "batch keys channels"]:
         """The refined image tokens."""
@@ -204,9 +212,11 @@ class EncoderLayer(nn.Module):
         reference: Float[Tensor, "batch keys levels 2"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """The refined image and text tokens."""
-        vision, text = self.fusion_layer(vision, text, pyramid.mask, context.mask)
+        vision, text = self.fusion_layer(vision, text, pyramid.needed_mask, context.mask)
         text = self.text_enhancer_layer(text, context.positions, context.phrase_mask)
-        vision = self.deformable_layer(vision, pyramid.positions, reference, pyramid.mask, pyramid.shapes_hw)
+        vision = self.deformable_layer(
+            vision, pyramid.positions, reference, pyramid.needed_mask, pyramid.shapes_hw
+        )
         return vision, text
 
 

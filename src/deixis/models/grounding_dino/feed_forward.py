@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout, linear, relu_
 
-ROWS = 512
-"""Tokens in one stretch on a CPU. 2048 inner channels of so many are 4 MB, which stay in the cache; those of all tokens
-of a picture do not, and come from fresh pages, which the system clears one by one: a third of the layer's time."""
+STRETCH = 2**20
+"""Inner numbers of one stretch on a CPU. 4 MB of them stay in the cache; those of all tokens of a picture do not, and
+come from fresh pages, which the system clears one by one: a third of the layer's time."""
 
 
 def feed_forward(
@@ -27,14 +27,26 @@ def feed_forward(
     Args:
         activation_dropout: the probability, 0 outside training.
     """
-    plain = type(fc1) is nn.Linear and type(fc2) is nn.Linear and isinstance(activation, nn.ReLU)
-    if not plain or activation_dropout or _computed_elsewhere(tokens):
+    relu = isinstance(activation, nn.ReLU)
+    if activation_dropout or _computed_elsewhere(tokens):
         hidden = dropout(activation(fc1(tokens)), activation_dropout, bool(activation_dropout))
-        out: Tensor = fc2(hidden)
-        return out
-    flat = tokens.flatten(0, 1)
-    result: Tensor = ReluFeedForward.apply(flat, fc1.weight, fc1.bias, fc2.weight, fc2.bias)  # type: ignore[no-untyped-call]
-    return result.view_as(tokens)
+    elif not _differentiated(tokens, fc1, fc2):
+        stretches = tokens.flatten(0, 1).split(_rows(fc1.out_features))
+        return torch.cat([fc2((relu_ if relu else activation)(fc1(some))) for some in stretches]).view_as(tokens)
+    elif relu and type(fc1) is nn.Linear and type(fc2) is nn.Linear:
+        weights = (fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        result: Tensor = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
+        return result.view_as(tokens)
+    else:
+        hidden = activation(fc1(tokens))
+    out: Tensor = fc2(hidden)
+    return out
+
+
+def _differentiated(tokens: Tensor, *layers: nn.Module) -> bool:
+    """Whether a gradient may be wanted of anything here."""
+    needed = (tokens, *(parameter for layer in layers for parameter in layer.parameters()))
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in needed)
 
 
 def _computed_elsewhere(tokens: Tensor) -> bool:
@@ -42,19 +54,20 @@ def _computed_elsewhere(tokens: Tensor) -> bool:
     return tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 
 
+def _rows(inner: Any) -> int:
+    return max(1, STRETCH // int(inner))
+
+
 class ReluFeedForward(torch.autograd.Function):
-    """`relu(x W1^T + b1) W2^T + b2` with the inner channels of `ROWS` tokens at a time."""
+    """`relu(x W1^T + b1) W2^T + b2` with the inner channels of some tokens at a time."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
-        """Keeps the inner activations, and only where a gradient will be wanted."""
-        wanted = any(ctx.needs_input_grad)
-        out, kept = x.new_empty(x.shape[0], w2.shape[0]), []
-        for start in range(0, x.shape[0], ROWS):
-            hidden = linear(x[start : start + ROWS], w1, b1).relu_()
-            torch.addmm(b2, hidden, w2.t(), out=out[start : start + ROWS])
-            if wanted:
-                kept.append(hidden)
+        """Keeps the inner activations for the backward pass."""
+        out, kept, rows = x.new_empty(x.shape[0], w2.shape[0]), [], _rows(w1.shape[0])
+        for start in range(0, x.shape[0], rows):
+            kept.append(linear(x[start : start + rows], w1, b1).relu_())
+            torch.addmm(b2, kept[-1], w2.t(), out=out[start : start + rows])
         ctx.save_for_backward(x, w1, w2, *kept)
         return out
 
@@ -68,8 +81,8 @@ class ReluFeedForward(torch.autograd.Function):
         grad_w1 = torch.zeros_like(w1) if wants_w1 else None
         grad_b1 = w1.new_zeros(w1.shape[0]) if wants_b1 else None
         grad_w2 = torch.zeros_like(w2) if wants_w2 else None
-        for start, hidden in zip(range(0, x.shape[0], ROWS), kept, strict=True):
-            rows = slice(start, start + ROWS)
+        for start, hidden in zip(range(0, x.shape[0], _rows(w1.shape[0])), kept, strict=True):
+            rows = slice(start, start + len(hidden))
             if grad_w2 is not None:
                 grad_w2.addmm_(grad[rows].t(), hidden)
             if not (wants_x or wants_w1 or wants_b1):

@@ -35,10 +35,14 @@ class FusionAttention(nn.Module):
         self,
         vision: Float[Tensor, "batch keys channels"],
         text: Float[Tensor, "batch tokens channels"],
-        vision_mask: Bool[Tensor, "batch 1 1 keys"],
+        vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
-        """What the image gathers from the text, and the text from the image. Masks are true on real positions."""
+        """What the image gathers from the text, and the text from the image. Masks are true on real positions.
+
+        Args:
+            vision_mask: None where all are real.
+        """
         side = split_heads(self.text_proj(text), self.heads)
         values = split_heads(self.values_text_proj(text), self.heads)
         maps = [
@@ -58,7 +62,7 @@ class FusionAttention(nn.Module):
         vision: Float[Tensor, "batch keys channels"],
         side: Float[Tensor, "batch heads tokens dim"],
         values: Float[Tensor, "batch heads tokens dim"],
-        vision_mask: Bool[Tensor, "batch 1 1 keys"],
+        vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
         maps: list[tuple[Tensor, Tensor]],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
@@ -71,7 +75,9 @@ class FusionAttention(nn.Module):
         offers = (values @ w_out.view(-1, heads, dim).permute(1, 2, 0)).flatten(1, 2)
         gathered = to_image.flatten(1, 2).transpose(1, 2) @ offers + b_out
 
-        to_text = self._dropped(scores.masked_fill(~vision_mask, -torch.inf).softmax(3))
+        if vision_mask is not None:
+            scores = scores.masked_fill(~vision_mask, -torch.inf)
+        to_text = self._dropped(scores.softmax(3))
         seen = (to_text.flatten(1, 2) @ vision).unflatten(1, (heads, -1))
         # Without dropout every row of `to_text` sums to 1; the bias is inside the sum.
         share = to_text.sum(-1, keepdim=True) if self.training and self.dropout else 1.0

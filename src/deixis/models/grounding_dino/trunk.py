@@ -111,6 +111,7 @@ class Trunk(nn.Module):
             positions=torch.cat(positions, dim=1),
             shapes_hw=tuple((level.shape[-2], level.shape[-1]) for level in levels),
             valid_wh=torch.stack([valid_size_wh(mask, precision) for mask in masks], dim=1),
+            padded=_may_be_padded(pixel_mask),
         )
 
     def propose(
@@ -141,3 +142,10 @@ class Trunk(nn.Module):
     def _proposal_features(self, memory: Float[Tensor, "batch keys channels"]) -> Float[Tensor, "batch keys channels"]:
         out: Tensor = self.enc_output_norm(self.enc_output(memory))
         return out
+
+
+def _may_be_padded(pixel_mask: Bool[Tensor, "batch height width"]) -> bool:
+    """Whether any pixel is padding, where that can be asked without waiting for a device or breaking a graph."""
+    if pixel_mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return True
+    return not bool(pixel_mask.all())
