@@ -343,3 +343,17 @@ def test_padding_never_enters_a_remembered_prompt() -> None:
     wanted = first.encode(encoder, short["input_ids"], short["attention_mask"])[0]
     got = second.encode(encoder, wide["input_ids"], wide["attention_mask"])[1, : len(IDS[1])]
     assert torch.equal(wanted, got)
+
+
+def test_nothing_padded_needs_no_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture, or several of one size: the masks are left out, and nothing else changes."""
+    model, batch = small_detector(), images((96, 64)) | prompts(IDS[0])
+    seen: list[bool] = []
+    encode = model.model.encoder.forward
+    monkeypatch.setattr(model.model.encoder, "forward", lambda *args: seen.append(args[0].padded) or encode(*args))
+    got = model(**batch)
+    monkeypatch.setattr("deixis.models.grounding_dino.trunk._may_be_padded", lambda mask: True)
+    wanted = model(**batch)
+    model(**BATCH)
+    assert seen == [False, True, True]
+    torch.testing.assert_close(got["pred_boxes"], wanted["pred_boxes"])

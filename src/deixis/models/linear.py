@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def weight_and_bias(layer: nn.Module) -> tuple[Float[Tensor, "d_out d_in"], Float[Tensor, " d_out"]] | None:
+def weight_and_bias(layer: Any) -> tuple[Float[Tensor, "d_out d_in"], Float[Tensor, " d_out"]] | None:
     """Weight and bias such that the layer's output is `x W^T + b`, in the graph of all its parameters.
 
     None where there are no such two: no linear layer, no bias, or an adapter of another kind than plain LoRA

@@ -269,9 +269,7 @@ def _backward(  # type: ignore[no-untyped-def]
                 _dots(dots, _U(s), own_grad, at, rows, offsets, channels)
                 if wants_value:
                     _scatter(grad_rows, _U(s), own_grad, at, offsets, scales, channels)
-        _differentiate(
-            table, dots, own_weights, _U(0), here * samples, widths, heights, own_locations, own_weights
-        )
+        _differentiate(table, dots, own_weights, _U(0), here * samples, widths, heights, own_locations, own_weights)
         _give(grad_locations, _U(2 * row_head * samples), _U(2 * heads * samples), own_locations, here, 2 * samples)
         _give(grad_weights, _U(row_head * samples), _U(heads * samples), own_weights, here, samples)
     if wants_value:

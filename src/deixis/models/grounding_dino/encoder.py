@@ -214,9 +214,7 @@ class EncoderLayer(nn.Module):
         """The refined image and text tokens."""
         vision, text = self.fusion_layer(vision, text, pyramid.needed_mask, context.mask)
         text = self.text_enhancer_layer(text, context.positions, context.phrase_mask)
-        vision = self.deformable_layer(
-            vision, pyramid.positions, reference, pyramid.needed_mask, pyramid.shapes_hw
-        )
+        vision = self.deformable_layer(vision, pyramid.positions, reference, pyramid.needed_mask, pyramid.shapes_hw)
         return vision, text
 
 

@@ -21,24 +21,26 @@ def feed_forward(
     fc2: nn.Module,
     activation: Callable[[Tensor], Tensor],
     activation_dropout: float = 0.0,
-) -> Float[Tensor, "batch tokens channels"]:
+) -> Float[Tensor, "batch tokens d_out"]:
     """`fc2(dropout(activation(fc1(tokens))))`.
 
     Args:
         activation_dropout: the probability, 0 outside training.
     """
     relu = isinstance(activation, nn.ReLU)
+    activate = relu_ if relu else activation
     if activation_dropout or _computed_elsewhere(tokens):
-        hidden = dropout(activation(fc1(tokens)), activation_dropout, bool(activation_dropout))
+        hidden = dropout(activate(fc1(tokens)), activation_dropout, bool(activation_dropout))
     elif not _differentiated(tokens, fc1, fc2):
-        stretches = tokens.flatten(0, 1).split(_rows(fc1.out_features))
-        return torch.cat([fc2((relu_ if relu else activation)(fc1(some))) for some in stretches]).view_as(tokens)
+        stretches = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))
+        flat = torch.cat([fc2(activate(fc1(some))) for some in stretches])
+        return flat.view(*tokens.shape[:-1], flat.shape[-1])
     elif relu and type(fc1) is nn.Linear and type(fc2) is nn.Linear:
         weights = (fc1.weight, fc1.bias, fc2.weight, fc2.bias)
-        result: Tensor = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
-        return result.view_as(tokens)
+        flat: Tensor = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
+        return flat.view(*tokens.shape[:-1], flat.shape[-1])
     else:
-        hidden = activation(fc1(tokens))
+        hidden = activate(fc1(tokens))
     out: Tensor = fc2(hidden)
     return out
 

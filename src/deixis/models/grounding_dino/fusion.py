@@ -45,9 +45,7 @@ class FusionAttention(nn.Module):
         """
         side = split_heads(self.text_proj(text), self.heads)
         values = split_heads(self.values_text_proj(text), self.heads)
-        maps = [
-            weight_and_bias(layer) for layer in (self.vision_proj, self.values_vision_proj, self.out_vision_proj)
-        ]
+        maps = [weight_and_bias(layer) for layer in (self.vision_proj, self.values_vision_proj, self.out_vision_proj)]
         if None not in maps and text.shape[1] <= side.shape[-1]:
             return self._folded(vision, side, values, vision_mask, text_mask, [m for m in maps if m is not None])
         probability = self.dropout if self.training else 0.0
@@ -78,15 +76,13 @@ class FusionAttention(nn.Module):
         if vision_mask is not None:
             scores = scores.masked_fill(~vision_mask, -torch.inf)
         to_text = self._dropped(scores.softmax(3))
-        seen = (to_text.flatten(1, 2) @ vision).unflatten(1, (heads, -1))
+        seen = (to_text.flatten(1, 2) @ vision).view(len(vision), heads, -1, vision.shape[-1])
         # Without dropout every row of `to_text` sums to 1; the bias is inside the sum.
         share = to_text.sum(-1, keepdim=True) if self.training and self.dropout else 1.0
         seen = seen @ w_values.view(heads, dim, -1).transpose(1, 2) + share * b_values.view(heads, 1, dim)
         return gathered, self.out_text_proj(join_heads(seen))
 
-    def _dropped(
-        self, attention: Float[Tensor, "batch heads tokens keys"]
-    ) -> Float[Tensor, "batch heads tokens keys"]:
+    def _dropped(self, attention: Float[Tensor, "batch heads tokens keys"]) -> Float[Tensor, "batch heads tokens keys"]:
         return dropout(attention, self.dropout, self.training)
 
 
@@ -101,4 +97,4 @@ def _scores(
     with torch.autocast(vision.device.type, enabled=False):
         probes, start = probes.to(precision) * dim**-0.5, bias.flatten(1, 2).to(precision) * dim**-0.5
         flat = torch.baddbmm(start, probes, vision.to(precision).transpose(1, 2))
-    return flat.unflatten(1, bias.shape[1:3])
+    return flat.view(*bias.shape[:3], -1)
