@@ -30,18 +30,16 @@ def feed_forward(
     relu = isinstance(activation, nn.ReLU)
     activate = relu_ if relu else activation
     if activation_dropout or _computed_elsewhere(tokens):
-        hidden = dropout(activate(fc1(tokens)), activation_dropout, bool(activation_dropout))
+        flat = fc2(dropout(activate(fc1(tokens)), activation_dropout, bool(activation_dropout)))
     elif not _differentiated(tokens, fc1, fc2):
         stretches = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))
         flat = torch.cat([fc2(activate(fc1(some))) for some in stretches])
-        return flat.view(*tokens.shape[:-1], flat.shape[-1])
     elif relu and type(fc1) is nn.Linear and type(fc2) is nn.Linear:
         weights = (fc1.weight, fc1.bias, fc2.weight, fc2.bias)
-        flat: Tensor = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
-        return flat.view(*tokens.shape[:-1], flat.shape[-1])
+        flat = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
     else:
-        hidden = activate(fc1(tokens))
-    out: Tensor = fc2(hidden)
+        flat = fc2(activate(fc1(tokens)))
+    out: Tensor = flat.view(*tokens.shape[:-1], flat.shape[-1])
     return out
 
 
