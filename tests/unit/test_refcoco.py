@@ -70,6 +70,11 @@ class TestRefcoco:
         with pytest.raises(DataError, match=r"1 of 1 image files not found, .*COCO_train2014_000000000009.jpg"):
             read_refer(folder, split="train")
         assert len(read_refer(folder, tmp_path / "photos", split="train")) == 1
+        (tmp_path / "photos" / "COCO_train2014_000000000025.jpg").unlink()
+        faults: list[str] = []
+        assert len(read_refer(folder, tmp_path / "photos", split="all", faults=faults)) == 2
+        assert len(faults) == 1
+        assert "image 25: file COCO_train2014_000000000025.jpg not found" in faults[0]
 
     def test_what_cannot_be_used_is_counted_and_named(self, tmp_path: Path) -> None:
         refs = [

@@ -13,6 +13,7 @@ from deixis.data.conversation import ConversationEncoder, training_turns
 from deixis.data.images import load_image
 from deixis.data.loading import DetectionLoader, Key, quiet_worker, sample_generator
 from deixis.data.refer_collate import Question, Views, collate_questions
+from deixis.data.refer_mixing import ReferMix
 from deixis.errors import DataError, DeixisError, OptionError
 from deixis.refer_records import ReferDataset, ReferSample
 
@@ -39,13 +40,18 @@ class QuestionDataset(torch.utils.data.Dataset):
         """The question, or the error that reading it gave: raised in a worker, it would come wrapped in a traceback."""
         epoch, index = key
         try:
-            sample = decoded(self.dataset[index])
+            sample = decoded(_drawn(self.dataset, epoch, index))
             turns, asked = training_turns(
                 sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index)
             )
         except DeixisError as error:
             return error
         return Question(sample, tuple(turns), tuple(asked))
+
+
+def _drawn(dataset: ReferDataset, epoch: int, index: int) -> ReferSample:
+    """A mix shows other samples in each epoch, any other data set the same."""
+    return dataset.at(epoch, index) if isinstance(dataset, ReferMix) else dataset[index]
 
 
 def decoded(sample: ReferSample) -> ReferSample:

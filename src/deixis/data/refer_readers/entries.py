@@ -61,8 +61,13 @@ def sentences(value: Any) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts)
 
 
-def find_images(source: str, names: Sequence[str], folders: Sequence[Path]) -> list[Path]:
+def find_images(
+    source: str, names: Sequence[str], folders: Sequence[Path], some_missing: bool = False
+) -> list[Path | None]:
     """The image files of some names, all in one of the folders: the one that has most of the first names.
+
+    Args:
+        some_missing: give None for an image that is not there, as long as any is.
 
     Raises:
         DataError: images are missing.
@@ -71,8 +76,9 @@ def find_images(source: str, names: Sequence[str], folders: Sequence[Path]) -> l
     folder = max(folders, key=lambda place: sum(resolve_image(place, name) is not None for name in probe))
     found = [resolve_image(folder, name) for name in names]
     missing = [name for name, image in zip(names, found, strict=True) if image is None]
-    require_no_missing(source, missing, len(names), folders if len(missing) == len(names) else [folder])
-    return [image for image in found if image is not None]
+    if not some_missing or len(missing) == len(names):
+        require_no_missing(source, missing, len(names), folders if len(missing) == len(names) else [folder])
+    return found
 
 
 def warn_left_out(source: str, what: str, left_out: Sequence[str]) -> None:

@@ -54,13 +54,17 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
         else:
             named.append((number, entry))
     folders = [images] if images is not None else [file.parent, file.parent / "images", file.parent.parent / "images"]
-    paths = find_images(str(file), [entry["image"] for _, entry in named], folders) if named else []
+    names = [entry["image"] for _, entry in named]
+    paths = find_images(str(file), names, folders, faults is not None) if named else []
     samples = []
     for (number, entry), image in zip(named, paths, strict=True):
         where = f"entry {number} ({entry['image']})"
+        if image is None:
+            bad.append(f"{where}: image file not found")
+            continue
         try:
             size_hw = _size(entry, image)
-        except ValueError as error:
+        except (ValueError, DataError) as error:
             bad.append(f"{where}: {error}")
             continue
         expressions = _expressions(entry, size_hw, where, bad)

@@ -75,7 +75,7 @@ def read_refcoco(
             by_image.setdefault(ref["image_id"], []).append(ref)
         else:
             bad.append(f"reference {ref['ref_id']}: image {ref['image_id']} is not in instances.json")
-    samples = _samples(file, by_image, rows, annotations, images, bad)
+    samples = _samples(file, by_image, rows, annotations, images, bad, faults is not None)
     settle(str(file), bad, faults)
     return ReferList(tuple(samples), name=f"{file.resolve().parent.name} {split or ''}".strip())
 
@@ -109,12 +109,16 @@ def _samples(
     annotations: Mapping[Any, _Row],
     images: Path | None,
     bad: list[str],
+    some_missing: bool,
 ) -> list[ReferSample]:
     names = [str(rows[image_id].get("file_name")) for image_id in by_image]
     folders = [images] if images is not None else _likely_folders(file.resolve().parent)
-    paths = find_images(str(file), names, folders) if names else []
+    paths = find_images(str(file), names, folders, some_missing) if names else []
     samples = []
     for (image_id, refs), image in zip(by_image.items(), paths, strict=True):
+        if image is None:
+            bad.append(f"image {image_id}: file {rows[image_id].get('file_name')} not found")
+            continue
         size_hw = _size(rows[image_id], image)
         expressions = []
         for ref in refs:
