@@ -28,6 +28,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
         "write a small random detector, to train from nothing",
     ),
     ("detect", "predict"): ("deixis.cli.detect", "predict", "find named things in pictures"),
+    ("refer", "check"): ("deixis.cli.refer_check", "check", "look for what is wrong with phrases and masks"),
 }
 
 EXAMPLES = """

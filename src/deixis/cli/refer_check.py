@@ -1,0 +1,26 @@
+"""`deixis refer check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deixis.cli.arguments import parse
+from deixis.recipes.refer_check_options import ReferCheckOptions
+
+CHECK_EXAMPLES = """
+Examples:
+  deixis refer check --data phrases.json --images photos/
+  deixis refer check --data "refcoco#train" "refcoco#val" --no-decode --output findings.json
+  deixis refer check --data sa1b/ --max-images 1000
+
+Exit codes: 0 no errors, 1 errors were found, 2 the data cannot be read at all.
+"""
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Look for what is wrong with phrases and masks."""
+    options = parse(ReferCheckOptions, arguments, "refer check", CHECK_EXAMPLES)
+    options.check()
+    from deixis.recipes.check_refer import check_refer_data
+
+    return check_refer_data(options)

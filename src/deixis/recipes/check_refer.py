@@ -1,0 +1,90 @@
+"""Check phrases and masks: read what can be read, look at everything once, tell it by kind."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deixis.data.refer_check import KINDS, Limits, ReferFacts, ReferFinding, check_refer, gravest
+from deixis.data.refer_readers import read_refer
+from deixis.data.tiles import grid_for
+from deixis.data.writers.files import write_atomic
+from deixis.recipes.progress import progress_bar
+from deixis.recipes.refer_check_options import ReferCheckOptions
+
+EXIT_ERRORS = 1
+_NAMED = 3
+
+
+def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -> int:
+    """Check, print, and write the findings where asked. Returns the exit code: 1 where there are errors, else 0.
+
+    Args:
+        limits: a model's way to write conversations, to look at their tokens too; see `tile_counter`.
+
+    Raises:
+        DeixisError: a data set cannot be read at all.
+    """
+    options.check()
+    everything: list[ReferFinding] = []
+    written: dict[str, Any] = {}
+    for name in options.data:
+        facts, found = _checked(name, options, limits)
+        _tell(name, facts, found)
+        everything += found
+        written[name] = {"facts": asdict(facts), "findings": [asdict(finding) for finding in found]}
+    if options.output is not None:
+        write_atomic(options.output, json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    return EXIT_ERRORS if gravest(everything) == "error" else 0
+
+
+def tile_counter(tile_px: int, most_tiles: int) -> Callable[[tuple[int, int]], int]:
+    """How many tiles an image becomes, its thumbnail counted."""
+
+    def count(size_hw: tuple[int, int]) -> int:
+        columns, rows = grid_for(size_hw, tile_px, most_tiles)
+        return columns * rows + (columns * rows > 1)
+
+    return count
+
+
+def _checked(name: str, options: ReferCheckOptions, limits: Limits | None) -> tuple[ReferFacts, list[ReferFinding]]:
+    faults: list[str] = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        dataset = read_refer(
+            name, options.images, options.format, max_samples=options.max_images, objects=options.objects, faults=faults
+        )
+    found = [ReferFinding("entry", name, fault) for fault in faults]
+    found += [ReferFinding("said", name, str(warning.message)) for warning in said]
+    with progress_bar(f"checking {Path(name).name}") as progress:
+        facts, more = check_refer(dataset, limits, options.tiny, options.decode, progress)
+    return facts, found + more
+
+
+def _tell(name: str, facts: ReferFacts, found: Sequence[ReferFinding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    say(
+        f"{name}: {facts.images:,} images, {facts.phrases:,} sentences, {facts.masks:,} masks, "
+        f"{facts.absent:,} expressions about nothing there"
+    )
+    if facts.longest_tokens:
+        say(f"  longest conversation: {facts.longest_tokens:,} tokens")
+    for kind, (severity, title) in KINDS.items():
+        of_kind = [finding for finding in found if finding.kind == kind]
+        if of_kind:
+            say(f"  {severity}: {len(of_kind):,} {title}")
+        for finding in of_kind[:_NAMED] if severity != "note" else ():
+            say(f"    {finding.where}: {finding.message.removeprefix(f'{finding.where}: ')}")
+    if not found:
+        say("  nothing found")

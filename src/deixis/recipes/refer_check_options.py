@@ -1,0 +1,40 @@
+"""Every option of `deixis refer check`, once: its flag, its YAML key, its help and its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.errors import OptionError
+
+
+@dataclass(frozen=True)
+class ReferCheckOptions:
+    """Look for what is wrong with phrases and masks before training: tell it and count it, change nothing."""
+
+    data: tuple[str, ...] = ()
+    """Data in any format (docs/formats.md), several to look at one after another."""
+    images: Path | None = None
+    """Folder of the images, where the data does not say."""
+    format: str | None = None
+    """Format of --data; recognised when not given."""
+    objects: Literal["all", "single"] = "all"
+    """Of class names: phrases mean all objects of a class, or only classes with one object are asked for."""
+    max_images: int | None = None
+    """Look at the first so many images only."""
+    tiny: int = 16
+    """Tell of masks with fewer pixels."""
+    decode: bool = True
+    """Decode every picture; with --no-decode pictures are not opened."""
+    output: Path | None = None
+    """JSON file for all findings; a few of each kind are printed in any case."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        if not self.data:
+            raise OptionError(f"--data: got {self.data!r}, wanted the data, as in --data phrases.json")
+        if self.max_images is not None and self.max_images < 1:
+            raise OptionError(f"--max-images: got {self.max_images!r}, wanted 1 or more")
+        if self.tiny < 0:
+            raise OptionError(f"--tiny: got {self.tiny!r}, wanted 0 or more")
