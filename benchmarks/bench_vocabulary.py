@@ -134,7 +134,7 @@ def by_chunking(images: int) -> str:
                 f"{lost} of {lost + len(changes)}",
             )
         )
-    return table(("names a prompt", "AP", "AP50", "mean change", "mean |change|", "95 %", "lost"), rows)
+    return table(("names a prompt", "AP", "AP50", "mean change", "mean absolute change", "95 % under", "lost"), rows)
 
 
 def among_a_thousand(images: int) -> str:

@@ -42,7 +42,7 @@ def gradient(*targets: Target) -> tuple[float, Tensor]:
     loss.backward()
     grad = found["pred_logits"].grad
     assert grad is not None
-    return float(loss), grad
+    return float(loss.detach()), grad
 
 
 def check(grad: Tensor, everything: Tensor) -> None:
