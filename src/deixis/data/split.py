@@ -5,37 +5,16 @@ A validation image whose twin was trained on measures memory, not detection.
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from deixis.data.images import load_image
+from deixis.data.looks import DECODE_SHORT_PX, Look, groups_of, look_at
+from deixis.data.parallel import in_order
 from deixis.data.subset import Subset
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
-_HASH_SIDE = 8  # difference hash: 8 x 8 comparisons of neighbouring grey values, 64 bits
-_BAND_BITS = 8
-_NEAR_BITS = 7  # hashes this close share at least one of their eight bands, so only bands need be compared
-_THUMB_SIDE = 32
-_NEAR_GREY = 8.0  # mean difference of two thumbnails, of 255 grey levels
-_DECODE_SHORT_PX = 64
-_THREADS = 4
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What two images are compared by."""
-
-    digest: bytes
-    difference_hash: int
-    thumb: UInt8[np.ndarray, "side side"]
+THREADS = 4
 
 
 def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tuple[Subset, Subset]:
@@ -71,64 +50,18 @@ def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tu
     )
 
 
-def duplicate_groups(dataset: Dataset) -> list[list[int]]:
+def duplicate_groups(dataset: Dataset, workers: int = THREADS) -> list[list[int]]:
     """Positions of images that are the same or nearly so, one list a group, singles included, in order.
 
-    Two images are near copies when their difference hashes (64 bits) differ in seven bits at most and their grey
-    thumbnails by 8 levels of 255 in the mean. The second test keeps plain pictures apart, whose hashes say little.
+    See `deixis.data.looks.duplicate_pairs` for what is nearly the same.
 
     Raises:
         DataError: an image that cannot be read.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        looks = list(pool.map(lambda index: _look(dataset[index]), range(len(dataset))))
-    parents = list(range(len(looks)))
-
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    for first, second in _duplicate_pairs(looks):
-        parents[max(root(first), root(second))] = min(root(first), root(second))
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(looks)):
-        groups[root(index)].append(index)
-    return list(groups.values())
+    return groups_of(list(in_order(lambda index: _look(dataset[index]), range(len(dataset)), workers)))
 
 
-def _look(sample: Sample) -> _Look:
+def _look(sample: Sample) -> Look:
     if isinstance(sample.image, np.ndarray):
-        pixels = sample.image
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-    else:
-        pixels = load_image(sample.image, min_short_px=_DECODE_SHORT_PX)
-        digest = hashlib.sha256(sample.image.read_bytes()).digest()
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
-    thumb = np.asarray(cv2.resize(grey, (_THUMB_SIDE, _THUMB_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-    return _Look(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), thumb)
-
-
-def _duplicate_pairs(looks: Sequence[_Look]) -> Iterator[tuple[int, int]]:
-    first_of: dict[bytes, int] = {}
-    bands: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, look in enumerate(looks):
-        if look.digest in first_of:
-            yield first_of[look.digest], index
-            continue
-        first_of[look.digest] = index
-        for shift in range(0, _HASH_SIDE**2, _BAND_BITS):
-            bands[shift, look.difference_hash >> shift & (2**_BAND_BITS - 1)].append(index)
-    thumbs = np.stack([look.thumb for look in looks]).astype(np.int16)
-    hashes = np.array([look.difference_hash for look in looks], dtype=np.uint64)
-    for members in bands.values():
-        for place, index in enumerate(members[:-1]):
-            others = np.array(members[place + 1 :])
-            others = others[np.bitwise_count(hashes[others] ^ hashes[index]) <= _NEAR_BITS]
-            if len(others) == 0:
-                continue
-            near = np.abs(thumbs[others] - thumbs[index]).mean((1, 2)) <= _NEAR_GREY
-            yield from ((index, int(other)) for other in others[near])
+        return look_at(sample.image, None)
+    return look_at(load_image(sample.image, min_short_px=DECODE_SHORT_PX), sample.image.read_bytes())

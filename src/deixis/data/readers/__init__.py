@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deixis.data.findings import Findings
 from deixis.data.readers.coco import read_coco
 from deixis.data.readers.labelme import read_labelme
 from deixis.data.readers.lvis import read_lvis
@@ -41,6 +42,7 @@ def read_dataset(
     format: str | None = None,
     masks: bool = True,
     split: str | None = None,
+    findings: Findings | None = None,
 ) -> Dataset:
     """Read a data set, telling its format by its looks.
 
@@ -51,6 +53,8 @@ def read_dataset(
         format: a key of `READERS`, to name the format instead.
         masks: read masks too, where the format has them; detection does without.
         split: the part to read of a data set that has several (YOLO, parquet).
+        findings: where what cannot be used goes, to be left out instead of refused; see
+            `deixis.data.findings.Findings`.
 
     Raises:
         DataError: nothing there, a format that is not recognised, or annotations that cannot be used.
@@ -72,6 +76,8 @@ def read_dataset(
         )
     if found in ("coco", "lvis") and path.is_dir():
         path = coco_file(path)
+    if findings is not None:
+        options["findings"] = findings
     return READERS[found](path, images, **options)
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deixis.data.findings import Findings
 from deixis.data.images import image_sizes_hw
+from deixis.data.readers.coco_sieve import sieve
 from deixis.data.readers.coco_values import box_xyxy_px, finite_number, integer_ids, mask_rle
 from deixis.data.readers.files import clip_instances, require_no_missing, resolve_image, warn_dropped
 from deixis.errors import DataError
@@ -28,6 +30,7 @@ class _Objects:
     crowd: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     masks: list[Rle | None] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
 
     def instances(self) -> Instances:
         whole = bool(self.masks) and all(mask is not None for mask in self.masks)
@@ -35,7 +38,9 @@ class _Objects:
         return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
 
 
-def read_coco(path: str | Path, images: Path | None = None, masks: bool = True) -> SampleList:
+def read_coco(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList:
     """A COCO JSON file.
 
     Images without annotations are kept, crowd regions are flagged, categories without objects stay in the
@@ -47,17 +52,23 @@ def read_coco(path: str | Path, images: Path | None = None, masks: bool = True) 
         path: the JSON file.
         images: the folder `file_name` is relative to; by default the likely ones around the JSON file are tried.
         masks: turn polygons and RLE into `Instances.masks_rle`, for the images whose objects all have one.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, missing keys, duplicate or unknown ids, boxes that are no boxes, missing images,
             an empty data set.
     """
     path = Path(path)
-    return samples_of(path, parse_coco(path), images, masks)
+    return samples_of(path, parse_coco(path, findings is None), images, masks, findings)
 
 
-def samples_of(path: Path, content: dict[str, Any], images: Path | None, masks: bool) -> SampleList:
+def samples_of(
+    path: Path, content: dict[str, Any], images: Path | None, masks: bool, findings: Findings | None = None
+) -> SampleList:
     """The data set that parsed content describes; samples in the order of `content["images"]`. See `read_coco`."""
+    if findings is not None:
+        content |= sieve(path, content, lambda rows: _resolve_images(path, rows, images)[0], findings)
+        _require_rows(content, path)
     image_ids = _ids(content["images"], "image", path)
     category_ids = _ids(content["categories"], "category", path)
     used = {
@@ -69,19 +80,21 @@ def samples_of(path: Path, content: dict[str, Any], images: Path | None, masks: 
     sizes = [_size(item, image, path) for item, image in zip(content["images"], paths, strict=True)]
     rows = {item["id"]: row for row, item in enumerate(content["images"])}
     classes = {item["id"]: row for row, item in enumerate(categories)}
-    objects = _gather(content["annotations"], rows, classes, sizes if masks else None, path.name)
+    objects = _gather(content["annotations"], rows, classes, sizes if masks else None, path, findings)
     samples, dropped = [], []
     for item, image, size_hw, found in zip(content["images"], paths, sizes, objects, strict=True):
         source = f"{path.name}: image {item['id']}"
-        instances, lost = clip_instances(found.instances(), size_hw)
+        instances, lost = clip_instances(found.instances(), size_hw, keep_all=findings is not None)
         dropped += [source] * lost
+        if findings is not None:
+            findings.object_places[source] = found.places
         samples.append(Sample(image, size_hw, instances, vocabulary, image_ids[item["id"]], source))
     warn_dropped(str(path), dropped)
     return SampleList(tuple(samples), vocabulary, name=path.stem)
 
 
-def parse_coco(path: Path) -> dict[str, Any]:
-    """The file's content, with its three lists checked to be lists of objects.
+def parse_coco(path: Path, strict: bool = True) -> dict[str, Any]:
+    """The file's content, with its three lists checked to be lists; of objects, if `strict`.
 
     Raises:
         DataError: it cannot be read, is no JSON, or lacks a list.
@@ -98,13 +111,18 @@ def parse_coco(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: holds a {type(content).__name__}, not COCO's object with images and annotations")
     for key in ("images", "annotations", "categories"):
         rows = content.get(key)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        if not isinstance(rows, list) or (strict and not all(isinstance(row, dict) for row in rows)):
             raise DataError(
                 f"{path}: has no list of objects under {key!r}; a COCO file needs images, annotations, categories"
             )
-        if not rows and key != "annotations":
-            raise DataError(f"{path}: {key!r} is empty; there is nothing to train on or evaluate")
+    _require_rows(content, path)
     return content
+
+
+def _require_rows(content: Mapping[str, Any], path: Path) -> None:
+    for key in ("images", "categories"):
+        if not content[key]:
+            raise DataError(f"{path}: {key!r} is empty; there is nothing to train on or evaluate")
 
 
 def _ids(rows: Sequence[Mapping[str, Any]], what: str, path: Path) -> dict[Any, int]:
@@ -147,15 +165,22 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
     for row in rows:
         if not isinstance(row.get("file_name"), str) or not row["file_name"]:
             raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
+    found, searched = _resolve_images(path, rows, images)
+    missing = [row["file_name"] for row, image in zip(rows, found, strict=True) if image is None]
+    require_no_missing(str(path), missing, len(rows), searched)
+    return [image for image in found if image is not None]
+
+
+def _resolve_images(
+    path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None
+) -> tuple[list[Path | None], list[Path]]:
+    """The file of each row, None where there is none; and the folders that were searched."""
     names = [row["file_name"] for row in rows]
     folders = [images] if images is not None else _likely_folders(path)
     probe = names[:_PROBED_IMAGES]
     folder = max(folders, key=lambda place: sum(resolve_image(place, name) is not None for name in probe))
     found = [resolve_image(folder, name) for name in names]
-    missing = [name for name, image in zip(names, found, strict=True) if image is None]
-    all_missing = len(missing) == len(names)
-    require_no_missing(str(path), missing, len(names), folders if all_missing else [folder])
-    return [image for image in found if image is not None]
+    return found, [folder] if any(found) else folders
 
 
 def _likely_folders(path: Path) -> list[Path]:
@@ -192,47 +217,57 @@ def _gather(
     rows: Mapping[Any, int],
     classes: Mapping[Any, int],
     sizes_hw: Sequence[tuple[int, int]] | None,
-    source: str,
+    path: Path,
+    findings: Findings | None,
 ) -> list[_Objects]:
-    """Annotations by image. All faults are counted, the first few named."""
+    """Annotations by image. Without findings all faults are counted, the first few named."""
     objects = [_Objects() for _ in rows]
     faults: list[str] = []
     for number, item in enumerate(annotations):
+        place = f"annotation {item.get('id', f'number {number + 1}')}"
         fault = _fault(item, rows, classes)
         if fault is not None:
-            faults.append(f"annotation {item.get('id', f'number {number + 1}')}: {fault}")
+            faults.append(f"{place}: {fault[1]}")
+            if findings is not None:
+                findings.add(fault[0], path, place, fault[1], "annotation removed")
             continue
         row = rows[item["image_id"]]
+        mask = None
         try:
             mask = None if sizes_hw is None else mask_rle(item.get("segmentation"), sizes_hw[row])
         except ValueError as error:
-            faults.append(f"annotation {item.get('id', f'number {number + 1}')}: segmentation {error}")
-            continue
+            faults.append(f"{place}: segmentation {error}")
+            if findings is not None:
+                findings.add("mask_malformed", path, place, f"segmentation {error}", "masks of the image removed")
         box = box_xyxy_px(item["bbox"])
         assert box is not None  # _fault has seen to it
         area = finite_number(item.get("area"))
+        if findings is not None and "area" in item and (area is None or area < 0):
+            findings.add("area_malformed", path, place, f"area is {item['area']!r}", "area taken from the box")
+            area = None
         objects[row].boxes.append(box)
         objects[row].class_ids.append(classes[item["category_id"]])
         objects[row].crowd.append(bool(item.get("iscrowd", False)))
         objects[row].areas.append(area if area is not None else max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
         objects[row].masks.append(mask)
-    if faults:
+        objects[row].places.append(place)
+    if faults and findings is None:
         more = f"; and {len(faults) - _FAULTS_NAMED} more faults" if len(faults) > _FAULTS_NAMED else ""
-        raise DataError(f"{source}: {'; '.join(faults[:_FAULTS_NAMED])}{more}; correct or remove these annotations")
+        raise DataError(f"{path.name}: {'; '.join(faults[:_FAULTS_NAMED])}{more}; correct or remove these annotations")
     return objects
 
 
-def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[Any, int]) -> str | None:
-    """What is wrong with an annotation, or None."""
+def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[Any, int]) -> tuple[str, str] | None:
+    """What is wrong with an annotation, as a kind of finding and a text; or None."""
     absent = [key for key in ("image_id", "category_id", "bbox") if key not in item]
     if absent:
-        return f"has no {', '.join(absent)}"
+        return "record_malformed", f"has no {', '.join(absent)}"
     if not isinstance(item["category_id"], int | str) or item["category_id"] not in classes:
-        return f"category_id {item['category_id']!r} not in categories {_short(list(classes))}"
+        return "category_unknown", f"category_id {item['category_id']!r} not in categories {_short(list(classes))}"
     if not isinstance(item["image_id"], int | str) or item["image_id"] not in rows:
-        return f"image_id {item['image_id']!r} not among the {len(rows)} images"
+        return "image_unknown", f"image_id {item['image_id']!r} not among the {len(rows)} images"
     if box_xyxy_px(item["bbox"]) is None:
-        return f"bbox must be four finite numbers [x, y, width, height], got {item['bbox']!r}"
+        return "box_malformed", f"bbox must be four finite numbers [x, y, width, height], got {item['bbox']!r}"
     return None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deixis.data.findings import Findings
 from deixis.data.images import IMAGE_SUFFIXES
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import clip_boxes
@@ -96,6 +97,12 @@ def resolve_image(folder: Path, file_name: str) -> Path | None:
     return None
 
 
+def tell_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:
+    """A finding for each (image file name, where it is asked for) that is not there."""
+    for name, where in missing:
+        findings.add("image_missing", name, where, "is not there", "image removed")
+
+
 def require_no_missing(source: str, missing: Sequence[str], total: int, searched: Sequence[Path]) -> None:
     """Raises:
     DataError: naming the first missing image, how many there are, and where they were looked for.
@@ -107,8 +114,13 @@ def require_no_missing(source: str, missing: Sequence[str], total: int, searched
         )
 
 
-def clip_instances(instances: Instances, size_hw: tuple[int, int]) -> tuple[Instances, int]:
-    """Boxes cut to the image; the objects without area that this leaves are dropped and counted."""
+def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: bool = False) -> tuple[Instances, int]:
+    """Boxes cut to the image; the objects without area that this leaves are dropped and counted.
+
+    With `keep_all` nothing is cut or dropped: for `data check`, which looks at boxes as they stand in the file.
+    """
+    if keep_all:
+        return instances, 0
     boxes = clip_boxes(instances.boxes_xyxy_px, size_hw)
     keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
     clipped = Instances(boxes, instances.class_ids, instances.is_crowd, instances.areas_px, instances.masks_rle)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.embedded import EmbeddedDataset
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import (
@@ -20,6 +21,7 @@ from deixis.data.readers.files import (
     parse_object,
     read_text,
     require_no_missing,
+    tell_missing,
     vocabulary_of,
     warn_dropped,
 )
@@ -65,13 +67,21 @@ def is_labelme(file: Path) -> bool:
     return holds_text(file, '"shapes"') and (holds_text(file, '"imagePath"') or holds_text(file, '"imageData"'))
 
 
-def read_labelme(path: str | Path, images: Path | None = None, masks: bool = True) -> SampleList | EmbeddedDataset:
+def read_labelme(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList | EmbeddedDataset:
     """A labelme file, or a folder of them.
 
     The image is `imagePath`, beside the JSON or in `images`, or else the JSON's own `imageData`. Polygons, rectangles,
     circles and masks are objects; shapes of one label and one `group_id` are one object; points and lines are none and
     are counted in a warning. A shape with the flag `crowd` is one. Classes are those of `labels.txt`, which labelme
     starts with, or else sorted. Masks are kept for the images whose objects all have one: a rectangle has none.
+
+    Args:
+        path: the file or folder.
+        images: the folder of images, where they stand elsewhere.
+        masks: keep masks.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, a shape that is none, a missing image, or an image of another size.
@@ -80,7 +90,7 @@ def read_labelme(path: str | Path, images: Path | None = None, masks: bool = Tru
     paths = find_labelme_files(folder) if folder.is_dir() else [folder]
     if not paths:
         raise DataError(f"{folder}: no labelme JSON files in it or in its {', '.join(_FOLDERS[1:])}")
-    files = _parse_all(paths, images, masks)
+    files = _parse_all(paths, images, masks, findings)
     names = _label_list(paths[0].parent) or sorted({thing.label for file in files for thing in file.things})
     if not names:
         raise DataError(f"{folder}: none of its {len(files)} files has an object; there is nothing to learn from")
@@ -89,9 +99,11 @@ def read_labelme(path: str | Path, images: Path | None = None, masks: bool = Tru
     samples, dropped = [], []
     for number, file in enumerate(files, start=1):
         unknown = sorted({thing.label for thing in file.things} - rows.keys())
-        if unknown:
-            raise DataError(f"{file.path}: labels {unknown} are not in labels.txt; add them there")
-        instances, lost = clip_instances(_instances(file.things, rows), file.size_hw)
+        with collecting(findings, "category_unknown", file.path, "", "their objects removed"):
+            if unknown:
+                raise DataError(f"{file.path}: labels {unknown} are not in labels.txt; add them there")
+        things = [thing for thing in file.things if thing.label in rows]
+        instances, lost = clip_instances(_instances(things, rows), file.size_hw, keep_all=findings is not None)
         dropped += [file.path.name] * lost
         samples.append(Sample(file.image, file.size_hw, instances, vocabulary, number, file.path.name))
     warn_dropped(str(folder), dropped)
@@ -102,28 +114,25 @@ def read_labelme(path: str | Path, images: Path | None = None, masks: bool = Tru
     return SampleList(tuple(samples), vocabulary, name)
 
 
-def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool) -> list[_File]:
+def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool, findings: Findings | None) -> list[_File]:
     home = paths[0].parent
     places = [images] if images is not None else [home, home / "images", home.parent / "images", home.parent]
     index = ImageIndex(place for place in places if place.is_dir())
-    files, missing, skipped = [], [], []
+    files: list[_File] = []
+    missing: list[tuple[str, str]] = []
+    skipped: list[str] = []
     for path in paths:
-        content = parse_object(read_text(path), str(path))
-        if not isinstance(content.get("shapes"), list):
-            raise DataError(f"{path}: has no list 'shapes', so it is no labelme file; remove it from the folder")
-        file_name = content.get("imagePath") or ""
-        if not isinstance(file_name, str):
-            raise DataError(f"{path}: imagePath must be a file name, got {file_name!r}")
-        image = index.find(file_name, path.stem)
-        if image is None and not content.get("imageData"):
-            missing.append(file_name or path.stem)
-            continue
-        size_hw = _size(content, path, image)
-        things, ignored = read_shapes(content["shapes"], size_hw, masks, str(path))
-        skipped += ignored
-        named = image or path.with_name(Path(file_name.replace("\\", "/")).name or f"{path.stem}.jpg")
-        files.append(_File(path, named, image is None, size_hw, tuple(things)))
-    require_no_missing(str(home), missing, len(paths), [place for place in places if place.is_dir()] or places)
+        with collecting(findings, "file_malformed", path, "", "image removed"):
+            file = _parse(path, index, masks, skipped, findings is None)
+            if isinstance(file, _File):
+                files.append(file)
+            else:
+                missing.append((file, path.name))
+    if findings is not None and files:
+        tell_missing(findings, missing)
+    else:
+        searched = [place for place in places if place.is_dir()] or places
+        require_no_missing(str(home), [name for name, _ in missing], len(paths), searched)
     if skipped:
         warnings.warn(
             f"{home}: left out {len(skipped)} shapes that enclose nothing, the first in {skipped[0]}", stacklevel=3
@@ -131,11 +140,31 @@ def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool) -> list[
     return files
 
 
-def _size(content: dict[str, Any], path: Path, image: Path | None) -> tuple[int, int]:
-    """The image's size, checked against the one the file gives."""
+def _parse(path: Path, index: ImageIndex, masks: bool, skipped: list[str], check_size: bool) -> _File | str:
+    """What a file says, or the name of its image where that is not there."""
+    content = parse_object(read_text(path), str(path))
+    if not isinstance(content.get("shapes"), list):
+        raise DataError(f"{path}: has no list 'shapes', so it is no labelme file; remove it from the folder")
+    file_name = content.get("imagePath") or ""
+    if not isinstance(file_name, str):
+        raise DataError(f"{path}: imagePath must be a file name, got {file_name!r}")
+    image = index.find(file_name, path.stem)
+    if image is None and not content.get("imageData"):
+        return file_name or path.stem
+    size_hw = _size(content, path, image, check_size)
+    things, ignored = read_shapes(content["shapes"], size_hw, masks, str(path))
+    skipped += ignored
+    named = image or path.with_name(Path(file_name.replace("\\", "/")).name or f"{path.stem}.jpg")
+    return _File(path, named, image is None, size_hw, tuple(things))
+
+
+def _size(content: dict[str, Any], path: Path, image: Path | None, check: bool) -> tuple[int, int]:
+    """The image's size, as the file gives it; checked against the image's own, if asked for."""
+    height, width = (finite_number(content.get(key)) for key in ("imageHeight", "imageWidth"))
+    if height and width and image is not None and not check:
+        return int(height), int(width)
     data = _image_data(content, path) if image is None else None
     sizes = image_sizes_hw(image or f"{path}: imageData", data)
-    height, width = (finite_number(content.get(key)) for key in ("imageHeight", "imageWidth"))
     if not height or not width:
         return sizes[0]
     if (int(height), int(width)) not in (sizes if image is not None else sizes[:1]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deixis.data.findings import Findings, collecting
 from deixis.data.readers.coco import parse_coco, samples_of
 from deixis.errors import DataError
 from deixis.records import Sample, SampleList
@@ -13,7 +14,9 @@ from deixis.records import Sample, SampleList
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
 
 
-def read_lvis(path: str | Path, images: Path | None = None, masks: bool = True) -> SampleList:
+def read_lvis(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList:
     """An LVIS JSON file: as `read_coco`, with what was looked for kept on each sample.
 
     An image's `neg_category_ids` become `Sample.absent_class_ids` and its `not_exhaustive_category_ids` become
@@ -25,26 +28,30 @@ def read_lvis(path: str | Path, images: Path | None = None, masks: bool = True) 
             annotations.
     """
     path = Path(path)
-    content = parse_coco(path)
+    content = parse_coco(path, findings is None)
     content["images"] = [_with_file_name(row) for row in content["images"]]
     content["categories"] = [_with_blanks(row) for row in content["categories"]]
-    dataset = samples_of(path, content, images, masks)
+    dataset = samples_of(path, content, images, masks, findings)
     classes = {category: row for row, category in enumerate(dataset.vocabulary.category_ids)}
-    samples = tuple(
-        _judged(sample, row, classes) for sample, row in zip(dataset.samples, content["images"], strict=True)
-    )
-    return SampleList(samples, dataset.vocabulary, dataset.name)
+    samples = []
+    for sample, row in zip(dataset.samples, content["images"], strict=True):
+        samples.append(sample)
+        with collecting(findings, "record_malformed", path, f"image {row['id']}", "lists removed"):
+            samples[-1] = _judged(sample, row, classes)
+    return SampleList(tuple(samples), dataset.vocabulary, dataset.name)
 
 
-def _with_file_name(row: dict[str, Any]) -> dict[str, Any]:
+def _with_file_name(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
     url = row.get("coco_url")
     if row.get("file_name") or not isinstance(url, str):
         return row
     return row | {"file_name": "/".join(url.rsplit("/", 2)[-2:])}
 
 
-def _with_blanks(row: dict[str, Any]) -> dict[str, Any]:
-    name = row.get("name")
+def _with_blanks(row: Any) -> Any:
+    name = row.get("name") if isinstance(row, dict) else None
     return row | {"name": name.replace("_", " ")} if isinstance(name, str) else row
 
 

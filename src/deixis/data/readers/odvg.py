@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import (
     clip_instances,
@@ -21,6 +22,7 @@ from deixis.data.readers.files import (
     read_text,
     require_no_missing,
     resolve_image,
+    tell_missing,
     vocabulary_of,
     warn_dropped,
 )
@@ -29,7 +31,7 @@ from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
 
-def read_odvg(path: str | Path, images: Path | None = None) -> SampleList:
+def read_odvg(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
     """A file of ODVG lines, or the folder that holds one.
 
     Detection lines share one vocabulary: the label map (a JSON file `…label_map….json` beside the lines, label to
@@ -37,24 +39,34 @@ def read_odvg(path: str | Path, images: Path | None = None) -> SampleList:
     region may have several boxes or several phrases, and a box with several phrases stands once for each. The data
     set's vocabulary holds the label map and then all phrases. A caption that only lists the phrases is none.
 
+    Args:
+        path: the file or its folder.
+        images: the folder that file names are relative to, where it is not beside the file.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
     Raises:
         DataError: a line that is no such object, a label outside the label map, a box that is no box, missing images.
     """
     file = _lines_file(Path(path))
     labels = _label_map(file)
-    lines = [
-        parse_line(text, f"{file}: line {number}", labels)
-        for number, text in enumerate(read_text(file).split("\n"), start=1)
-        if text.strip()
-    ]
+    lines = []
+    for number, text in enumerate(read_text(file).split("\n"), start=1):
+        if text.strip():
+            with collecting(findings, "record_malformed", file, f"line {number}", "image removed"):
+                lines.append(parse_line(text, f"{file}: line {number}", labels))
     if not lines:
         raise DataError(f"{file}: has no line; there is nothing to train on or evaluate")
     shared, whole = _vocabularies(file, labels, lines)
     samples, dropped = [], []
-    for number, (line, image) in enumerate(zip(lines, _find_images(file, lines, images), strict=True), start=1):
-        sample, lost = _sample(line, image, shared, whole, number)
-        samples.append(sample)
-        dropped += [line.where] * lost
+    for number, (line, image) in enumerate(
+        zip(lines, _find_images(file, lines, images, findings), strict=True), start=1
+    ):
+        if image is None:
+            continue
+        with collecting(findings, "image_unreadable", image, line.where, "image removed"):
+            sample, lost = _sample(line, image, shared, whole, number, findings is not None)
+            samples.append(sample)
+            dropped += [line.where] * lost
     warn_dropped(str(file), dropped)
     return SampleList(tuple(samples), whole, name=file.stem)
 
@@ -118,7 +130,7 @@ def _vocabularies(
 
 
 def _sample(
-    line: OdvgLine, image: Path, shared: Vocabulary | None, whole: Vocabulary, number: int
+    line: OdvgLine, image: Path, shared: Vocabulary | None, whole: Vocabulary, number: int, keep_all: bool
 ) -> tuple[Sample, int]:
     """The sample of a line, and how many boxes without area it lost."""
     size_hw = line.size_hw or image_sizes_hw(image)[0]
@@ -131,7 +143,7 @@ def _sample(
         vocabulary, absent = whole, frozenset[int]()
     rows = {name: row for row, name in enumerate(vocabulary.names)}
     instances = Instances.build([box for box, _ in line.objects], [rows[name] for _, name in line.objects])
-    instances, lost = clip_instances(instances, size_hw)
+    instances, lost = clip_instances(instances, size_hw, keep_all)
     return (
         Sample(
             image,
@@ -147,11 +159,17 @@ def _sample(
     )
 
 
-def _find_images(file: Path, lines: Sequence[OdvgLine], images: Path | None) -> list[Path]:
+def _find_images(
+    file: Path, lines: Sequence[OdvgLine], images: Path | None, findings: Findings | None
+) -> list[Path | None]:
+    """The image of each line; None, with findings, where there is none."""
     home = file.parent
     places = [images] if images is not None else [home, home / "images", home.parent, home.parent / "images"]
     searched = [place for place in places if place.is_dir()] or places
     found = [next(filter(None, (resolve_image(place, line.file_name) for place in searched)), None) for line in lines]
-    missing = [line.file_name for line, image in zip(lines, found, strict=True) if image is None]
-    require_no_missing(str(file), missing, len(lines), searched)
-    return [image for image in found if image is not None]
+    missing = [(line.file_name, line.where) for line, image in zip(lines, found, strict=True) if image is None]
+    if findings is not None and len(missing) < len(lines):
+        tell_missing(findings, missing)
+    else:
+        require_no_missing(str(file), [name for name, _ in missing], len(lines), searched)
+    return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import ImageIndex, clip_instances, read_text, vocabulary_of, warn_dropped
 from deixis.errors import DataError
@@ -43,7 +44,7 @@ def header(file: Path) -> list[str]:
         return []
 
 
-def read_openimages(path: str | Path, images: Path | None = None) -> SampleList:
+def read_openimages(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
     """A CSV file of Open Images boxes, or the folder that holds one.
 
     Beside it stand `…class-descriptions….csv` (label to name, in the order of the vocabulary; without it labels are
@@ -53,6 +54,11 @@ def read_openimages(path: str | Path, images: Path | None = None) -> SampleList:
 
     Images are found by their id, in the folder of the CSV or in `images`. Most people hold a part of Open Images:
     rows of images that are not there are left out, with a warning that counts the images.
+
+    Args:
+        path: the file or its folder.
+        images: the folder of images, where they stand elsewhere.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: a missing column, a label without a description, a box that is no box, or no image at all.
@@ -69,14 +75,15 @@ def read_openimages(path: str | Path, images: Path | None = None) -> SampleList:
         names = {label: label for label in used}
     vocabulary = vocabulary_of(list(names.values()), str(file))
     labels = {label: row for row, label in enumerate(names)}
-    found, judged = _gather(file, rows, labels)
+    found, judged = _gather(file, rows, labels, findings)
     paths = _find_images(file, sorted(found), images)
     samples, dropped = [], []
     for number, (image_id, image) in enumerate(paths.items(), start=1):
-        size_hw = image_sizes_hw(image)[0]
-        sample, lost = _sample(found[image_id], image, size_hw, vocabulary, judged)
-        samples.append(sample.evolve(image_id=number, source=f"{file.name}: image {image_id}"))
-        dropped += [samples[-1].source] * lost
+        with collecting(findings, "image_unreadable", image, f"{file.name}: image {image_id}", "image removed"):
+            size_hw = image_sizes_hw(image)[0]
+            sample, lost = _sample(found[image_id], image, size_hw, vocabulary, judged, findings is not None)
+            samples.append(sample.evolve(image_id=number, source=f"{file.name}: image {image_id}"))
+            dropped += [samples[-1].source] * lost
     warn_dropped(str(file), dropped)
     return SampleList(tuple(samples), vocabulary, name=file.stem)
 
@@ -124,15 +131,19 @@ def class_descriptions(file: Path) -> dict[str, str] | None:
     return names
 
 
-def _gather(file: Path, rows: Sequence[Mapping[str, str]], labels: Mapping[str, int]) -> tuple[dict[str, _Image], bool]:
+def _gather(
+    file: Path, rows: Sequence[Mapping[str, str]], labels: Mapping[str, int], findings: Findings | None
+) -> tuple[dict[str, _Image], bool]:
     """What is known of each image by id, and whether classes were verified."""
     found: dict[str, _Image] = {}
     for row in rows:
         where = f"{file}: line {row['line']}"
         image = found.setdefault(row["ImageID"], _Image())
-        image.class_ids.append(_class_id(row, labels, where))
-        image.boxes.append([_share(row, corner, where) for corner in _CORNERS])
-        image.crowd.append(row.get("IsGroupOf") == "1")
+        with collecting(findings, "record_malformed", file, f"line {row['line']}", "box removed"):
+            class_id, box = _class_id(row, labels, where), [_share(row, corner, where) for corner in _CORNERS]
+            image.class_ids.append(class_id)
+            image.boxes.append(box)
+            image.crowd.append(row.get("IsGroupOf") == "1")
     judged = False
     for other in sorted(set(file.parent.glob("*.csv")) - {file}):
         columns = set(header(other))
@@ -141,7 +152,8 @@ def _gather(file: Path, rows: Sequence[Mapping[str, str]], labels: Mapping[str, 
             for row in _read_csv(other, {"ImageID"}):
                 image = found.setdefault(row["ImageID"], _Image())
                 if row["Confidence"].strip() in ("0", "0.0"):
-                    image.absent.add(_class_id(row, labels, f"{other}: line {row['line']}"))
+                    with collecting(findings, "record_malformed", other, f"line {row['line']}", "line removed"):
+                        image.absent.add(_class_id(row, labels, f"{other}: line {row['line']}"))
         elif {"ImageID", "Subset"} <= columns and "LabelName" not in columns:
             for row in _read_csv(other, {"ImageID"}):
                 found.setdefault(row["ImageID"], _Image())
@@ -183,11 +195,11 @@ def _find_images(file: Path, image_ids: Sequence[str], images: Path | None) -> d
 
 
 def _sample(
-    found: _Image, image: Path, size_hw: tuple[int, int], vocabulary: Vocabulary, judged: bool
+    found: _Image, image: Path, size_hw: tuple[int, int], vocabulary: Vocabulary, judged: bool, keep_all: bool
 ) -> tuple[Sample, int]:
     height, width = size_hw
     boxes = [[x1 * width, y1 * height, x2 * width, y2 * height] for x1, y1, x2, y2 in found.boxes]
-    instances, lost = clip_instances(Instances.build(boxes, found.class_ids, found.crowd), size_hw)
+    instances, lost = clip_instances(Instances.build(boxes, found.class_ids, found.crowd), size_hw, keep_all)
     present = set(instances.class_ids.tolist())
     absent = frozenset(found.absent - present) if judged else None
     if absent is not None and len(absent | present) == len(vocabulary):

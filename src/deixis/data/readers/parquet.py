@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.data.embedded import EmbeddedDataset
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import clip_instances, vocabulary_of, warn_dropped
@@ -23,7 +24,11 @@ def find_parquet_files(folder: Path) -> list[Path]:
 
 
 def read_parquet(
-    path: str | Path, images: Path | None = None, split: str | None = None, box_format: str | None = None
+    path: str | Path,
+    images: Path | None = None,
+    split: str | None = None,
+    box_format: str | None = None,
+    findings: Findings | None = None,
 ) -> EmbeddedDataset:
     """A parquet file or a folder of them, as `datasets` writes them and the Hub shows them.
 
@@ -39,6 +44,7 @@ def read_parquet(
         images: the folder that image paths are relative to, for rows without bytes; beside the file if not given.
         split: train, validation or test, as file names begin; may be left out where there is one.
         box_format: `xywh` or `xyxy`, to say instead.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: pyarrow is not installed, no such columns, no class names, or a row that is not as they say.
@@ -49,6 +55,8 @@ def read_parquet(
     if not rows:
         raise DataError(f"{path}: has no row; there is nothing to train on or evaluate")
     names = class_names(tables[0])
+    if findings is not None:
+        rows = _usable(rows, names, images, files, findings)
     categories = [_categories(row, names) for row in rows]
     if names is None:
         names = sorted({category for found in categories for category in found if isinstance(category, str)})
@@ -62,12 +70,33 @@ def read_parquet(
     for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, boxes, strict=True), start=1):
         class_ids = [category if isinstance(category, int) else class_of[category] for category in found]
         instances = _instances(row, given if corners else [_to_corners(box) for box in given], class_ids)
-        instances, lost = clip_instances(instances, size_hw)
+        instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
         dropped += [row.where] * lost
         records.append(_sample(row, instances, size_hw, vocabulary, number))
     warn_dropped(str(path), dropped)
     name = Path(path).stem if Path(path).is_file() else Path(path).resolve().name
     return EmbeddedDataset(tuple(records), vocabulary, name, pictures)
+
+
+def _usable(
+    rows: Sequence[Row], names: Sequence[str] | None, images: Path | None, files: Sequence[Path], findings: Findings
+) -> list[Row]:
+    """The rows that the reader does not refuse."""
+    pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
+    kept = []
+    for index, row in enumerate(rows):
+        with collecting(findings, "record_malformed", files[row.file], row.where, "image removed"):
+            categories = _categories(row, names)
+            _boxes(row, len(categories))
+            for key in ("area", "iscrowd"):
+                _numbers(row, key, len(categories))
+            _size(row, pictures, index)
+            kept.append(row)
+    if not kept:
+        raise DataError(
+            f"{files[0]}: none of its {len(rows)} rows can be used; see that they are as docs/formats.md says"
+        )
+    return kept
 
 
 def _files_of(path: Path, split: str | None) -> list[Path]:

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
-from deixis.data.readers.files import ImageIndex, clip_instances, require_no_missing, warn_dropped
+from deixis.data.readers.files import ImageIndex, clip_instances, require_no_missing, tell_missing, warn_dropped
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -38,7 +39,7 @@ def find_xml_files(folder: Path) -> list[Path]:
     return []
 
 
-def read_voc(path: str | Path, images: Path | None = None) -> SampleList:
+def read_voc(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
     """A folder of Pascal VOC XML files.
 
     The XML files stand in the folder itself or in its `annotations`; the images beside them, in `images` or
@@ -47,6 +48,11 @@ def read_voc(path: str | Path, images: Path | None = None) -> SampleList:
     VOC counts pixels from 1 and includes the last one, so a box's left top is `(xmin - 1, ymin - 1)` and its right
     bottom `(xmax, ymax)` in the corners used here; tools that count from 0 are then at most a pixel off. Objects
     marked difficult are kept as any other. Class names are sorted; image ids count the XML files from 1.
+
+    Args:
+        path: the folder.
+        images: the folder of images, where they stand elsewhere.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no XML, malformed XML, a missing or differently sized image, or a box that is no box.
@@ -57,36 +63,57 @@ def read_voc(path: str | Path, images: Path | None = None) -> SampleList:
         raise DataError(
             f"{folder}: no Pascal VOC XML files in it or in its 'annotations'; give the folder that has them"
         )
-    files = [_parse(file) for file in xml_files]
+    files = []
+    for path in xml_files:
+        with collecting(findings, "file_malformed", path, "", "image removed"):
+            files.append(_parse(path, findings))
+    if not files:
+        raise DataError(f"{folder}: none of its {len(xml_files)} XML files can be read; see that they are Pascal VOC")
     names = sorted({name for file in files for name in file.names})
     if not names:
         raise DataError(f"{folder}: none of its {len(files)} XML files has an object; there is nothing to learn from")
     vocabulary = Vocabulary(tuple(names))
-    image_paths = _find_images(folder, files, images)
+    image_paths = _find_images(folder, files, images, findings)
     samples, dropped = [], []
     for number, (file, image) in enumerate(zip(files, image_paths, strict=True), start=1):
-        size_hw = _checked_size(file, image)
+        if image is None:
+            continue
+        size_hw = (0, 0)
+        with collecting(findings, "image_unreadable", image, file.path.name, "image removed"):
+            size_hw = _checked_size(file, image, strict=findings is None)
+        if size_hw == (0, 0):
+            continue
         instances = Instances.build(file.boxes_xyxy_px, [names.index(name) for name in file.names])
-        instances, lost = clip_instances(instances, size_hw)
+        instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
         dropped += [file.path.name] * lost
         samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
     warn_dropped(str(folder), dropped)
     return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
 
 
-def _find_images(folder: Path, files: list[_File], images: Path | None) -> list[Path]:
+def _find_images(folder: Path, files: list[_File], images: Path | None, findings: Findings | None) -> list[Path | None]:
+    """The image of each file; None, with findings, where there is none."""
     places = [images] if images is not None else [files[0].path.parent, *(folder / name for name in _IMAGE_FOLDERS)]
     if images is None:
         places += [files[0].path.parent.parent / name for name in _IMAGE_FOLDERS]
     searched = [place for place in dict.fromkeys(places) if place.is_dir()]
     index = ImageIndex(searched)
     found = [index.find(file.file_name, file.path.stem) for file in files]
-    missing = [file.file_name or file.path.stem for file, image in zip(files, found, strict=True) if image is None]
-    require_no_missing(str(folder), missing, len(files), searched or places)
-    return [image for image in found if image is not None]
+    missing = [
+        (file.file_name or file.path.stem, file.path.name)
+        for file, image in zip(files, found, strict=True)
+        if image is None
+    ]
+    if findings is not None and len(missing) < len(files):
+        tell_missing(findings, missing)
+    else:
+        require_no_missing(str(folder), [name for name, _ in missing], len(files), searched or places)
+    return found
 
 
-def _checked_size(file: _File, image: Path) -> tuple[int, int]:
+def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
+    if file.size_hw is not None and not strict:
+        return file.size_hw
     upright_hw, stored_hw = image_sizes_hw(image)
     if file.size_hw is None:
         return upright_hw
@@ -98,7 +125,7 @@ def _checked_size(file: _File, image: Path) -> tuple[int, int]:
     return file.size_hw
 
 
-def _parse(path: Path) -> _File:
+def _parse(path: Path, findings: Findings | None) -> _File:
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, UnicodeError) as error:
@@ -107,16 +134,21 @@ def _parse(path: Path) -> _File:
         raise DataError(f"{path}: the root is <{root.tag}>, not Pascal VOC's <annotation>; remove the file")
     names, boxes = [], []
     for number, node in enumerate(root.findall("object"), start=1):
-        where = f"{path}: object {number}"
-        name = (node.findtext("name") or "").strip()
-        if not name:
-            raise DataError(f"{where}: has no <name>; add one")
-        box = node.find("bndbox")
-        x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
-        names.append(name)
-        boxes.append((x1 - 1, y1 - 1, x2, y2))
+        with collecting(findings, "record_malformed", path, f"object {number}", "object removed"):
+            name, box = _object(node, f"{path}: object {number}")
+            names.append(name)
+            boxes.append(box)
     file_name = (root.findtext("filename") or "").strip()
     return _File(path, file_name, _size(root, path), tuple(names), np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"{where}: has no <name>; add one")
+    box = node.find("bndbox")
+    x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return name, (x1 - 1, y1 - 1, x2, y2)
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:

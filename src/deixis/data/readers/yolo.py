@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import mask_rle
 from deixis.data.readers.files import clip_instances, holds_text, read_text, vocabulary_of, warn_dropped
@@ -28,7 +29,13 @@ def find_data_yaml(folder: Path) -> list[Path]:
     return [file for file in files if holds_text(file, "names:")]
 
 
-def read_yolo(path: str | Path, images: Path | None = None, masks: bool = True, split: str | None = None) -> SampleList:
+def read_yolo(
+    path: str | Path,
+    images: Path | None = None,
+    masks: bool = True,
+    split: str | None = None,
+    findings: Findings | None = None,
+) -> SampleList:
     """A YOLO data set by its `data.yaml`, or by the folder that holds it.
 
     An image without a text file, or with an empty one, has no objects. Polygons become masks where all objects of
@@ -39,6 +46,7 @@ def read_yolo(path: str | Path, images: Path | None = None, masks: bool = True, 
         images: a folder of images to read in place of the split's; labels are found from them.
         masks: keep polygons as masks.
         split: train, val or test; may be left out where there is one.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no usable YAML file, no images, no label file at all, or a line that is neither box nor polygon.
@@ -52,10 +60,16 @@ def read_yolo(path: str | Path, images: Path | None = None, masks: bool = True, 
         )
     samples, dropped = [], []
     for number, image in enumerate(files, start=1):
-        size_hw = image_sizes_hw(image)[0]
-        labels = label_file(image)
-        rows = _rows(labels, layout) if labels.is_file() else []
-        instances, lost = clip_instances(_instances(rows, size_hw, masks), size_hw)
+        labels, size_hw = label_file(image), (0, 0)
+        with collecting(findings, "image_unreadable", image, labels.name, "image removed"):
+            size_hw = image_sizes_hw(image)[0]
+        if size_hw == (0, 0):
+            continue
+        rows: list[_Row] = []
+        if labels.is_file():
+            with collecting(findings, "file_malformed", labels, "", "its objects removed"):
+                rows = _rows(labels, layout, findings)
+        instances, lost = clip_instances(_instances(rows, size_hw, masks), size_hw, keep_all=findings is not None)
         dropped += [labels.name] * lost
         samples.append(Sample(image, size_hw, instances, vocabulary, number, labels.name))
     warn_dropped(str(layout.file), dropped)
@@ -76,11 +90,12 @@ def _given(layout: YoloLayout, images: Path) -> list[Path]:
     return YoloLayout(layout.file, layout.names, {"given": [images]}, layout.keypoints).images_of(None)
 
 
-def _rows(file: Path, layout: YoloLayout) -> list[_Row]:
+def _rows(file: Path, layout: YoloLayout, findings: Findings | None) -> list[_Row]:
     rows = []
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         if line.strip():
-            rows.append(_row(line.split(), f"{file}: line {number}", layout))
+            with collecting(findings, "record_malformed", file, f"line {number}", "line removed"):
+                rows.append(_row(line.split(), f"{file}: line {number}", layout))
     return rows
 
 

@@ -1,0 +1,155 @@
+"""What can be wrong with a data set: the kinds of findings, and the list that readers and checks add to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from deixis.errors import DataError
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding. An error stops training or spoils what is measured, a warning costs quality, a note is a
+    fact to know of."""
+
+    severity: Severity
+    title: str
+    remedy: str
+
+
+KINDS: dict[str, Kind] = {
+    # errors: the annotation files
+    "file_malformed": Kind("error", "annotation files that cannot be read", "export or copy the file again"),
+    "record_malformed": Kind("error", "records not as the format wants them", "correct or remove the record"),
+    "id_repeated": Kind("error", "ids used twice", "give each image and category an id of its own"),
+    "image_unknown": Kind("error", "annotations of images that are not listed", "list the image or remove them"),
+    "category_unknown": Kind("error", "annotations of unknown categories", "add the category or correct the id"),
+    "box_malformed": Kind("error", "boxes that are not four finite numbers", "correct or remove the box"),
+    "mask_malformed": Kind("error", "masks that cannot be read", "draw the mask again, or remove it"),
+    "name_repeated": Kind("error", "categories of one name", "merge them into one"),
+    "no_objects": Kind("error", "no objects at all", "give annotations that have some"),
+    # errors: images
+    "image_missing": Kind("error", "image files not found", "restore the files, or give their folder with --images"),
+    "image_unreadable": Kind("error", "images that cannot be decoded", "restore or remove the file"),
+    "size_mismatch": Kind("error", "images of another size than annotated", "restore the image or correct the size"),
+    # errors: names and prompts
+    "name_wordless": Kind("error", "names that no prompt can ask for", "rename the class with a word"),
+    "names_same_tokens": Kind("error", "names the model cannot tell apart", "rename or merge them"),
+    "prompt_too_long": Kind("error", "names longer than a prompt", "shorten the name"),
+    # errors: measuring
+    "leak_same": Kind(
+        "error", "validation images that are trained on", "take them out of one side (deixis data split)"
+    ),
+    # warnings
+    "annotation_id_repeated": Kind("warning", "annotation ids used twice", "number the annotations anew"),
+    "area_malformed": Kind("warning", "areas that are no numbers of 0 or more", "correct or remove the area"),
+    "box_outside": Kind("warning", "boxes that reach outside their image", "clip them, or restore the image"),
+    "box_degenerate": Kind("warning", "boxes without area in their image", "draw them again or remove them"),
+    "box_tiny": Kind("warning", "boxes under 2 pixels wide or high", "see whether they are slips of the mouse"),
+    "box_repeated": Kind("warning", "the same object annotated twice", "remove one of the two"),
+    "mask_empty": Kind("warning", "masks without a pixel", "draw the mask again, or remove the object"),
+    "mask_off_box": Kind("warning", "masks elsewhere than their boxes", "correct the mask or the box"),
+    "exif_conflict": Kind("warning", "images annotated before EXIF's rotation", "rotate the file itself (--fix does)"),
+    "image_listed_twice": Kind("warning", "image files listed twice", "merge the two into one"),
+    "image_repeated": Kind("warning", "images that are the same file", "keep one; duplicates count double"),
+    "copies_disagree": Kind("warning", "copies of an image annotated differently", "see which is right"),
+    "image_near": Kind("warning", "images nearly the same", "keep them on one side of a split (deixis data split)"),
+    "leak_near": Kind("warning", "validation images with a near copy in training", "take them out of one side"),
+    "names_alike": Kind("warning", "names that differ only in case, blanks, '_' or '-'", "merge them"),
+    "name_delimiter": Kind("warning", "names with '.' or '?', which end a phrase", "rename the class"),
+    "name_unknown": Kind("warning", "names with parts unknown to the tokenizer", "use another word"),
+    "class_untrained": Kind("warning", "validation classes without a training object", "add objects, or leave it out"),
+    "class_imbalance": Kind("warning", "classes very unequal in number", "add objects of the rare ones"),
+    "reader_warning": Kind("warning", "said while reading", "see whether it is meant"),
+    # notes
+    "box_two_classes": Kind("note", "one box with two classes", "see whether both are meant"),
+    "class_unused": Kind("note", "classes without an object", "remove them, or keep them as negatives"),
+    "class_rare": Kind("note", "classes with fewer than 10 objects", "add some, or expect little of them"),
+    "class_unmeasured": Kind("note", "training classes without a validation object", "nothing is measured of them"),
+    "exif_rotated": Kind("note", "images that EXIF rotates", "nothing to do: they are annotated as they are shown"),
+    "image_crowd_only": Kind("note", "images with nothing but crowd regions", "they teach nothing but background"),
+    "image_empty": Kind("note", "images without an object", "keep them as background if nothing is missing"),
+    "image_not_listed": Kind("note", "image files that no annotation lists", "annotate them, or leave them"),
+    "name_fragmented": Kind("note", "names broken into fragments", "a common word is understood better"),
+    "prompt_chunks": Kind("note", "more names than one prompt holds", "nothing to do: they are asked for in parts"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        file: the file it stands in.
+        place: where in the file: an image, an annotation, a line.
+        message: what is wrong.
+        fix: what a cleaned copy does about it; empty where a person must decide.
+    """
+
+    kind: str
+    file: str
+    place: str
+    message: str
+    fix: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """By its kind."""
+        return KINDS[self.kind].severity
+
+    @property
+    def remedy(self) -> str:
+        """By its kind."""
+        return KINDS[self.kind].remedy
+
+
+@dataclass
+class Findings:
+    """What readers and checks add to.
+
+    A reader that is given one leaves out what it cannot use, says so here and goes on. It leaves boxes as they stand
+    in the file, and takes the annotated size of an image at its word: the checks look at both.
+
+    Attributes:
+        found: in the order of finding.
+        object_places: by `Sample.source`, where each object of the image stands (`annotation 17`), where known.
+    """
+
+    found: list[Finding] = field(default_factory=list)
+    object_places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, file: object, place: str, message: str, fix: str = "") -> None:
+        """One more; see `Finding`."""
+        self.found.append(Finding(kind, str(file), place, message, fix))
+
+
+@contextmanager
+def collecting(findings: Findings | None, kind: str, file: object, place: str, fix: str) -> Iterator[None]:
+    """A block whose `DataError` becomes a finding, after which one goes on; without findings it is let out."""
+    try:
+        yield
+    except DataError as error:
+        if findings is None:
+            raise
+        message = str(error)
+        for known in (f"{file}: ", f"{place}: "):
+            message = message.removeprefix(known)
+        findings.add(kind, file, place, message, fix)
+
+
+@contextmanager
+def collecting_warnings(findings: Findings, file: object) -> Iterator[None]:
+    """A block whose warnings become findings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        findings.add("reader_warning", file, "", str(warning.message).removeprefix(f"{file}: "))
