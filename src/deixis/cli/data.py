@@ -1,11 +1,22 @@
-"""`deixis data convert`."""
+"""`deixis data check | convert | split | stats`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.data_options import DataConvertOptions
+from deixis.recipes.data_options import DataCheckOptions, DataConvertOptions
+
+CHECK_EXAMPLES = """
+Examples:
+  deixis data check --data labels.json --images photos/
+  deixis data check --data train.json --val-data val.json --model IDEA-Research/grounding-dino-tiny
+  deixis data check --data annotations/ --fix cleaned/         and then: deixis detect train --data cleaned/
+  deixis data check --data data.yaml --split train --json > findings.json
+
+Exit codes: 0 no errors (warnings and notes may stand), or --fix mended them all; 1 there are errors;
+2 nothing can be read of the data, told in one line.
+"""
 
 CONVERT_EXAMPLES = """
 Examples:
@@ -24,3 +35,12 @@ def convert(arguments: Sequence[str]) -> int:
 
     convert_data(options)
     return 0
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Find what is wrong with a data set."""
+    options = parse(DataCheckOptions, arguments, "data check", CHECK_EXAMPLES)
+    options.check()
+    from deixis.recipes.check_data import check_data
+
+    return check_data(options)

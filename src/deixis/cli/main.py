@@ -1,7 +1,7 @@
 """The command `deixis`: finds the command that is meant, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 2 something the user can put right (one line on stderr); 130 interrupted from the keyboard;
-143 asked to stop by SIGTERM (the run has been saved).
+Exit codes: 0 done; 1 done, and `data check` found errors in the data; 2 something the user can put right (one line on
+stderr); 130 interrupted from the keyboard; 143 asked to stop by SIGTERM (the run has been saved).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 # Words of a command to the module and function that run it, and one line of help. Nothing is imported before its turn.
 COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
+    ("data", "check"): ("deixis.cli.data", "check", "find what is wrong with a data set, and mend it"),
     ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
     ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
     ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),

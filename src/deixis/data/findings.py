@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Literal
 
 from deixis.errors import DataError
@@ -41,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "size_mismatch": Kind("error", "images of another size than annotated", "restore the image or correct the size"),
     # errors: names and prompts
     "name_wordless": Kind("error", "names that no prompt can ask for", "rename the class with a word"),
+    "names_same": Kind("error", "names that differ only in case or blanks", "merge them"),
     "names_same_tokens": Kind("error", "names the model cannot tell apart", "rename or merge them"),
     "prompt_too_long": Kind("error", "names longer than a prompt", "shorten the name"),
     # errors: measuring
@@ -62,7 +64,7 @@ KINDS: dict[str, Kind] = {
     "copies_disagree": Kind("warning", "copies of an image annotated differently", "see which is right"),
     "image_near": Kind("warning", "images nearly the same", "keep them on one side of a split (deixis data split)"),
     "leak_near": Kind("warning", "validation images with a near copy in training", "take them out of one side"),
-    "names_alike": Kind("warning", "names that differ only in case, blanks, '_' or '-'", "merge them"),
+    "names_alike": Kind("warning", "names that differ only in '_' or '-'", "merge them"),
     "name_delimiter": Kind("warning", "names with '.' or '?', which end a phrase", "rename the class"),
     "name_unknown": Kind("warning", "names with parts unknown to the tokenizer", "use another word"),
     "class_untrained": Kind("warning", "validation classes without a training object", "add objects, or leave it out"),
@@ -120,14 +122,17 @@ class Findings:
 
     Attributes:
         found: in the order of finding.
+        listed: names of image files that the annotations list, usable or not, without folder and suffix.
         object_places: by `Sample.source`, where each object of the image stands (`annotation 17`), where known.
     """
 
     found: list[Finding] = field(default_factory=list)
+    listed: set[str] = field(default_factory=set)
     object_places: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, file: object, place: str, message: str, fix: str = "") -> None:
         """One more; see `Finding`."""
+        self.listed.add(PurePosixPath(str(file)).stem)
         self.found.append(Finding(kind, str(file), place, message, fix))
 
 

@@ -62,13 +62,13 @@ def load_image(path: Path | str, min_short_px: int | None = None) -> UInt8[np.nd
     return _upright(stored.pixels, stored.orientation)
 
 
-def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Upright uint8 RGB from the bytes of an image file that stands inside another; `name` is for the message.
+def decode_image(data: bytes, name: str, min_short_px: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    """Upright uint8 RGB from the bytes of an image file; `name` is for the message, `min_short_px` as in `load_image`.
 
     Raises:
         DataError: the bytes are truncated or no image.
     """
-    stored = _read(Path(name), None, data)
+    stored = _read(Path(name), min_short_px, data)
     return _upright(stored.pixels, stored.orientation)
 
 
@@ -95,6 +95,19 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
     except _DECODER_ERRORS as error:
         raise _unreadable(path, error) from error
     return (stored_hw[::-1] if orientation in _SWAPS_AXES else stored_hw), stored_hw
+
+
+def orientation_of(path: Path | str, data: bytes) -> int:
+    """EXIF's orientation, 1 to 8, of an image file's content; 1 where it says none.
+
+    Raises:
+        DataError: the header is not an image's.
+    """
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return 1 if image.format == "TIFF" else _orientation(image)
+    except _DECODER_ERRORS as error:
+        raise _unreadable(Path(path), error) from error
 
 
 def load(sample: Sample, min_short_px: int | None = None) -> Sample:

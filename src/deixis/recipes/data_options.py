@@ -8,6 +8,8 @@ from typing import Literal
 
 from deixis.errors import OptionError
 
+AnnotationFormat = Literal["coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet"]
+
 
 @dataclass(frozen=True)
 class DataConvertOptions:
@@ -21,7 +23,7 @@ class DataConvertOptions:
     """Format of the annotations; recognised when not given."""
     split: str | None = None
     """Part to read of a data set that has several, as in --split val (YOLO, parquet)."""
-    to: Literal["coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet"] = "coco"
+    to: AnnotationFormat = "coco"
     """Format to write."""
     output: Path | None = None
     """Folder to write; it must not exist, or be empty."""
@@ -34,7 +36,56 @@ class DataConvertOptions:
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
-        if not self.data:
-            raise OptionError(f"--data: got {self.data!r}, wanted the annotations, as in --data labels.json")
+        _require_data(self.data)
         if self.output is None and not self.dry_run:
             raise OptionError("--output: got nothing, wanted the folder to write")
+
+
+@dataclass(frozen=True)
+class DataCheckOptions:
+    """Find what is wrong with a data set before it is trained on, and write a cleaned copy."""
+
+    data: str = ""
+    """Annotations in any format (docs/formats.md)."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    split: str | None = None
+    """Part to read of a data set that has several, as in --split train (YOLO, parquet)."""
+    val_data: str = ""
+    """Validation annotations: checked too, and for images that stand on both sides."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    val_split: str | None = None
+    """Part of the validation data to read."""
+    model: str = "builtin"
+    """Model whose tokenizer the class names are tried with: "builtin", a folder, or a hub id."""
+    fix: Path | None = None
+    """Folder for a cleaned copy of the data; it must not exist, or be empty. The data itself stays as it is."""
+    to: AnnotationFormat | None = None
+    """Format of the cleaned copy; that of the data if not given."""
+    image_files: Literal["copy", "link"] = "copy"
+    """Copy the images of the cleaned copy, or link to where they are."""
+    show: int = 5
+    """Findings of a kind that are listed; 0 lists all."""
+    json: bool = False
+    """Print everything as JSON."""
+    workers: int = 2
+    """Threads that decode images."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require_data(self.data)
+        _at_least("--show", self.show, 0)
+        _at_least("--workers", self.workers, 0)
+
+
+def _require_data(data: str) -> None:
+    if not data:
+        raise OptionError(f"--data: got {data!r}, wanted the annotations, as in --data labels.json")
+
+
+def _at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise OptionError(f"{flag}: got {value!r}, wanted {least} or more")

@@ -59,14 +59,10 @@ def read_dataset(
     Raises:
         DataError: nothing there, a format that is not recognised, or annotations that cannot be used.
     """
-    if format is not None and format not in READERS:
-        raise DataError(f"unknown annotation format {format!r}; choose one of {', '.join(READERS)}")
-    if format == "scenes" or str(path).startswith(SCENES_PREFIX):
+    found = format_of(path, format)
+    if found == "scenes":
         return read_scenes(path)
     path, fragment = _without_fragment(Path(path))
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give the annotations' file or folder, or scenes:…")
-    found = format or recognise(path)
     options: dict[str, Any] = {"masks": masks} if found in _HAVE_MASKS else {}
     if found in _HAVE_SPLITS:
         options["split"] = split or fragment
@@ -79,6 +75,22 @@ def read_dataset(
     if findings is not None:
         options["findings"] = findings
     return READERS[found](path, images, **options)
+
+
+def format_of(path: str | Path, format: str | None = None) -> str:
+    """The format that `read_dataset` reads a path as, a key of `READERS`.
+
+    Raises:
+        DataError: nothing there, a name that is no format, or a format that is not recognised.
+    """
+    if format is not None and format not in READERS:
+        raise DataError(f"unknown annotation format {format!r}; choose one of {', '.join(READERS)}")
+    if format == "scenes" or str(path).startswith(SCENES_PREFIX):
+        return "scenes"
+    path, _ = _without_fragment(Path(path))
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give the annotations' file or folder, or scenes:…")
+    return format or recognise(path)
 
 
 def _without_fragment(path: Path) -> tuple[Path, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deixis.data.findings import Findings
@@ -123,6 +123,7 @@ def _identified(
             lost.add(row["id"])
         else:
             by_id[row["id"]].append(row)
+            findings.listed.add(PurePosixPath(name.replace("\\", "/")).stem)
     for key, group in by_id.items():
         names = list(dict.fromkeys(row["file_name"] for row in group))
         if len(names) > 1:

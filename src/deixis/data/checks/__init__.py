@@ -1,0 +1,136 @@
+"""Checking a data set: every image decoded once, every object looked at, and a cleaned copy made ready."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.data.checks.classes import (
+    count_objects,
+    examine_alike,
+    examine_classes,
+    merge_classes,
+    without_classes,
+)
+from deixis.data.checks.copies import examine_copies
+from deixis.data.checks.images import see, settle
+from deixis.data.checks.objects import examine_objects
+from deixis.data.embedded import EmbeddedDataset
+from deixis.data.findings import Findings
+from deixis.data.images import IMAGE_SUFFIXES
+from deixis.data.looks import Look
+from deixis.data.parallel import in_order
+from deixis.errors import DataError
+from deixis.records import Dataset, Sample, SampleList, Vocabulary
+
+_NAMED = 4
+
+
+@dataclass
+class Checked:
+    """A data set after its check.
+
+    Attributes:
+        dataset: as it was read.
+        file: its annotations, as findings name them.
+        samples: the cleaned samples by position in `dataset`; those left out are absent.
+        looks: of the same.
+        counts: objects by class name, crowds not counted, after cleaning.
+        vocabulary: of the cleaned samples.
+        generated: its pictures are drawn and no files.
+    """
+
+    dataset: Dataset
+    file: str
+    samples: dict[int, Sample]
+    looks: dict[int, Look]
+    counts: Counter[str]
+    vocabulary: Vocabulary
+    generated: bool = False
+
+    def drop_class(self, name: str) -> None:
+        """Take a class without objects out of the vocabulary."""
+        self._revise(without_classes(self.vocabulary, [name]), {})
+
+    def merge(self, merged: dict[str, str]) -> None:
+        """Merge classes into others."""
+        if merged:
+            self._revise(without_classes(self.vocabulary, merged), merged)
+            self.counts = count_objects(self.samples.values())
+
+    def _revise(self, vocabulary: Vocabulary, merged: dict[str, str]) -> None:
+        self.vocabulary = vocabulary
+        self.samples = {i: merge_classes(sample, vocabulary, merged) for i, sample in self.samples.items()}
+
+    @property
+    def shares_names(self) -> bool:
+        """Whether all samples have the data set's own vocabulary (grounding data has one an image)."""
+        return all(sample.vocabulary == self.vocabulary for sample in self.samples.values())
+
+    def cleaned(self) -> Dataset:
+        """The cleaned samples as a data set, to be written.
+
+        Raises:
+            DataError: nothing is left, or pictures that are generated and not read.
+        """
+        kept, samples = tuple(self.samples), tuple(self.samples.values())
+        if not samples:
+            raise DataError(f"{self.file}: no image is left after cleaning")
+        if self.generated:
+            raise DataError(f"{self.file}: generated pictures have nothing to clean")
+        name = str(getattr(self.dataset, "name", "data"))
+        if isinstance(self.dataset, EmbeddedDataset):
+            read = self.dataset.read_bytes
+            return EmbeddedDataset(samples, self.vocabulary, name, lambda index: read(kept[index]))
+        return SampleList(samples, self.vocabulary, name)
+
+
+def check_dataset(
+    dataset: Dataset, file: str, findings: Findings, workers: int, advance: Callable[[], object] = lambda: None
+) -> Checked:
+    """Decode every image once, look at every object, find copies, and tell what is wrong.
+
+    Args:
+        dataset: read with these findings, so that its boxes stand as they do in the file.
+        file: its annotations, as the findings name them.
+        workers: threads that decode images.
+        advance: called after each image.
+    """
+    samples: dict[int, Sample] = {}
+    looks: dict[int, Look] = {}
+    generated = False
+    for index, seen in enumerate(in_order(lambda i: see(dataset, i), range(len(dataset)), workers)):
+        findings.listed.add(Path(str(seen.sample.image)).stem if isinstance(seen.sample.image, Path) else "")
+        sample = settle(seen, findings)
+        if sample is not None and seen.look is not None:
+            sample = examine_objects(sample, findings)
+            generated = not isinstance(sample.image, Path)
+            samples[index] = sample.evolve(image=Path(sample.source)) if generated else sample
+            looks[index] = seen.look
+        advance()
+    kept = examine_copies(list(samples.values()), list(looks.values()), findings)
+    positions = list(samples)
+    samples = {positions[i]: sample for i, sample in kept.items()}
+    looks = {i: looks[i] for i in samples}
+    counts = count_objects(samples.values())
+    checked = Checked(dataset, file, samples, looks, counts, dataset.vocabulary, generated)
+    if not generated and not isinstance(dataset, EmbeddedDataset):
+        _unlisted(samples, findings)
+    if not counts:
+        findings.add("no_objects", file, "", "no image has an object")
+    elif checked.shares_names:
+        examine_classes(dataset.vocabulary.names, checked.counts, file, findings)
+        checked.merge(examine_alike(dataset.vocabulary, file, findings))
+    return checked
+
+
+def _unlisted(samples: dict[int, Sample], findings: Findings) -> None:
+    folders = sorted({sample.image.parent for sample in samples.values() if isinstance(sample.image, Path)})
+    for folder in folders:
+        files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        unlisted = [name for name in files if Path(name).stem not in findings.listed]
+        if unlisted:
+            more = f" and {len(unlisted) - _NAMED} more" if len(unlisted) > _NAMED else ""
+            findings.add("image_not_listed", folder, "", f"{', '.join(unlisted[:_NAMED])}{more}")

@@ -1,0 +1,121 @@
+"""Images that stand in a data set more than once, or in training and in validation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deixis.data.checks.images import file_of
+from deixis.data.findings import Findings
+from deixis.data.looks import Look, duplicate_pairs, groups_of
+from deixis.records import Instances, Sample
+
+_SAME_OBJECT_IOU = 0.5
+_SAME_CORNERS_PX = 1.0
+_NAMED = 4
+
+
+def examine_copies(samples: Sequence[Sample], looks: Sequence[Look], findings: Findings) -> dict[int, Sample]:
+    """The samples that stay, by position: of copies the first, with the objects that it lacks and a later one has."""
+    kept = dict(enumerate(samples))
+    first_of: dict[bytes, int] = {}
+    for index, look in enumerate(looks):
+        first = first_of.setdefault(look.digest, index)
+        if first != index:
+            _tell_copy(kept[first], samples[index], findings)
+            kept[first] = _merged(kept[first], samples[index])
+            del kept[index]
+    for group in groups_of(looks):
+        different = [index for index in group if index in kept]
+        if len(different) > 1:
+            others = [Path(file_of(samples[index])).name for index in different[1:]]
+            text = f"looks like {_some(others)}"
+            findings.add("image_near", file_of(samples[group[0]]), samples[group[0]].source, text)
+    return kept
+
+
+def examine_leaks(
+    training: Sequence[tuple[Sample, Look]], validation: Sequence[tuple[Sample, Look]], findings: Findings
+) -> set[int]:
+    """Positions of the training images that are validation images too; near copies are told only."""
+    files = {look.digest: file_of(sample) for sample, look in reversed(validation)}
+    same = {index for index, (_, look) in enumerate(training) if look.digest in files}
+    for index in sorted(same):
+        sample, look = training[index]
+        text = f"is the validation image {files[look.digest]}"
+        findings.add("leak_same", file_of(sample), sample.source, text, "image removed from training")
+    looks = [look for _, look in training] + [look for _, look in validation]
+    near: dict[int, set[int]] = defaultdict(set)
+    for first, second in duplicate_pairs(looks):
+        if first < len(training) <= second and looks[first].digest != looks[second].digest:
+            near[second - len(training)].add(first)
+    for index, found in sorted(near.items()):
+        sample = validation[index][0]
+        others = [Path(file_of(training[first][0])).name for first in sorted(found)]
+        findings.add("leak_near", file_of(sample), sample.source, f"looks like the training image {_some(others)}")
+    return same
+
+
+def _tell_copy(first: Sample, second: Sample, findings: Findings) -> None:
+    file, other = file_of(second), file_of(first)
+    merged = f"merged into {Path(other).name}"
+    if file == other:
+        findings.add("image_listed_twice", file, second.source, f"is listed as {first.source} too", merged)
+    else:
+        findings.add("image_repeated", file, second.source, f"is byte for byte {other}", merged)
+    if not _annotated_alike(first.instances, second.instances, first, second):
+        text = f"its {len(second.instances)} objects are not the {len(first.instances)} of {Path(other).name}"
+        findings.add("copies_disagree", file, second.source, text, "objects that the first lacks added to it")
+
+
+def _annotated_alike(one: Instances, other: Instances, first: Sample, second: Sample) -> bool:
+    if len(one) != len(other):
+        return False
+    a, b = (_sorted_rows(instances, sample) for instances, sample in ((one, first), (other, second)))
+    return [name for name, _ in a] == [name for name, _ in b] and all(
+        np.abs(np.subtract(x, y)).max() <= _SAME_CORNERS_PX for (_, x), (_, y) in zip(a, b, strict=True)
+    )
+
+
+def _sorted_rows(instances: Instances, sample: Sample) -> list[tuple[str, list[float]]]:
+    names = [sample.vocabulary.names[c] for c in instances.class_ids.tolist()]
+    return sorted(zip(names, instances.boxes_xyxy_px.tolist(), strict=True))
+
+
+def _merged(first: Sample, second: Sample) -> Sample:
+    """The first with the objects of the second that overlap none of their class in it."""
+    if first.vocabulary != second.vocabulary or first.size_hw != second.size_hw or not len(second.instances):
+        return first
+    one, other = first.instances, second.instances
+    new = np.ones(len(other), bool)
+    if len(one):
+        overlaps = np.asarray(coco_mask.iou(_xywh(other), _xywh(one), [0] * len(one)))
+        same = other.class_ids[:, None] == one.class_ids[None]
+        new = ~((overlaps >= _SAME_OBJECT_IOU) & same).any(1)
+    added = other.select(new)
+    if not len(added):
+        return first
+    masks = None if one.masks_rle is None or added.masks_rle is None else (*one.masks_rle, *added.masks_rle)
+    joined = Instances.build(
+        np.concatenate([one.boxes_xyxy_px, added.boxes_xyxy_px]),
+        np.concatenate([one.class_ids, added.class_ids]),
+        np.concatenate([one.is_crowd, added.is_crowd]),
+        np.concatenate([one.areas_px, added.areas_px]),
+        masks,
+    )
+    present = frozenset(joined.class_ids.tolist())
+    absent = None if first.absent_class_ids is None else first.absent_class_ids - present
+    return first.evolve(instances=joined, absent_class_ids=absent)
+
+
+def _xywh(instances: Instances) -> np.ndarray:
+    boxes = instances.boxes_xyxy_px
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

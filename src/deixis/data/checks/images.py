@@ -1,0 +1,126 @@
+"""What an image file itself tells, and whether its annotation was made on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deixis.data.embedded import EmbeddedDataset
+from deixis.data.findings import Findings
+from deixis.data.images import decode_image, image_sizes_hw, orientation_of
+from deixis.data.instances import scale_instances
+from deixis.data.looks import DECODE_SHORT_PX, Look, look_at
+from deixis.errors import DataError
+from deixis.records import Dataset, Instances, Sample
+
+_SAME_SHAPE = 0.02  # two aspect ratios this close, as a share, are one: sizes are rounded to pixels
+_ROUNDING_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image decoded once, its pixels forgotten.
+
+    Attributes:
+        sample: its record; without pixels where it has a file.
+        look: None where the file cannot be decoded; `fault` then says why.
+        upright_hw, stored_hw: its size as it is shown, and before EXIF's rotation.
+        orientation: EXIF's, 1 to 8.
+    """
+
+    sample: Sample
+    look: Look | None
+    upright_hw: tuple[int, int] = (0, 0)
+    stored_hw: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    fault: str = ""
+
+
+def see(dataset: Dataset, index: int) -> Seen:
+    """Decode an image of a data set, at an eighth of its size where its format can."""
+    embedded = isinstance(dataset, EmbeddedDataset)
+    sample = dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
+    if isinstance(sample.image, np.ndarray):
+        return Seen(sample, look_at(sample.image, None), sample.size_hw, sample.size_hw)
+    try:
+        content = dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None
+        embedded = content is not None
+        content = _read(sample.image) if content is None else content
+        look = look_at(decode_image(content, str(sample.image), DECODE_SHORT_PX), content)
+        upright_hw, stored_hw = image_sizes_hw(sample.image, content)
+        orientation = orientation_of(sample.image, content)
+    except DataError as error:
+        return Seen(sample, None, fault=str(error).removeprefix(f"{sample.image}: ").split(";")[0])
+    if embedded:  # these are always decoded upright
+        return Seen(sample, look, upright_hw, upright_hw, orientation)
+    return Seen(sample, look, upright_hw, stored_hw, orientation)
+
+
+def settle(seen: Seen, findings: Findings) -> Sample | None:
+    """The sample in its image's own frame; None where that cannot be told, or there is no image."""
+    sample = seen.sample
+    file, place, loss = file_of(sample), sample.source, _loss(sample)
+    if seen.look is None:
+        findings.add("image_unreadable", file, place, seen.fault, loss)
+        return None
+    if sample.size_hw == seen.upright_hw:
+        if seen.orientation != 1:
+            findings.add("exif_rotated", file, place, f"has EXIF orientation {seen.orientation}")
+        return sample
+    if sample.size_hw == seen.stored_hw:
+        text = f"is shown as {_text(seen.upright_hw)} by EXIF but annotated as stored, {_text(seen.stored_hw)}"
+        findings.add("exif_conflict", file, place, text, "image rewritten as it was annotated")
+        return sample
+    text = f"is {_text(seen.upright_hw)} pixels (width x height) but annotated as {_text(sample.size_hw)}"
+    kept, fix = _reframed(sample, seen.upright_hw)
+    findings.add("size_mismatch", file, place, text, fix if kept is not None else f"{fix}: {loss}")
+    return kept
+
+
+def _reframed(sample: Sample, actual_hw: tuple[int, int]) -> tuple[Sample | None, str]:
+    """The sample in the frame of its image as it is, and what was done.
+
+    An image of the annotated shape was resized after it was annotated; boxes that leave the annotated frame and fit
+    the image speak for a wrong size in the file.
+    """
+    boxes = sample.instances.boxes_xyxy_px
+    ratio_y, ratio_x = actual_hw[0] / sample.size_hw[0], actual_hw[1] / sample.size_hw[1]
+    if abs(ratio_y / ratio_x - 1) <= _SAME_SHAPE and _fits(boxes, sample.size_hw):
+        scaled = scale_instances(sample.instances, sample.size_hw, actual_hw)
+        return _resized(sample, actual_hw, scaled), "objects scaled to the image's size"
+    if _fits(boxes, actual_hw):
+        unmasked = replace(sample.instances, masks_rle=None)
+        return _resized(sample, actual_hw, unmasked), "size corrected, boxes kept as they fit the image"
+    return None, "boxes fit neither size"
+
+
+def _resized(sample: Sample, size_hw: tuple[int, int], instances: Instances) -> Sample:
+    return sample.evolve(size_hw=size_hw, original_size_hw=size_hw, instances=instances)
+
+
+def _fits(boxes_xyxy_px: np.ndarray, size_hw: tuple[int, int]) -> bool:
+    height, width = size_hw
+    most = np.array([width, height, width, height]) + _ROUNDING_PX
+    return bool(((boxes_xyxy_px <= most) & (boxes_xyxy_px >= -_ROUNDING_PX)).all())
+
+
+def file_of(sample: Sample) -> str:
+    """The image's file, or its name inside another file."""
+    return str(sample.image) if isinstance(sample.image, Path) else sample.source or f"image {sample.image_id}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read ({error.strerror})") from error
+
+
+def _loss(sample: Sample) -> str:
+    return f"image removed, and its {len(sample.instances)} objects" if len(sample.instances) else "image removed"
+
+
+def _text(size_hw: tuple[int, int]) -> str:
+    return f"{size_hw[1]}x{size_hw[0]}"
