@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ TRAIN_SCENES = "scenes:split=demo_train,count=12,seed=1"
 VAL_SCENES = "scenes:split=demo_val,count=4,seed=2"
 
 
-def write_tiny_model(folder: Path, seed: int = 0, width: int = 32, dropout: float = 0.1) -> Path:
+def write_tiny_model(
+    folder: Path,
+    seed: int = 0,
+    width: int = 32,
+    dropout: float = 0.1,
+    words: Sequence[str] = ("star", "fish", "house"),
+) -> Path:
     """A random detector's folder; with dropout everywhere, so that randomness that is not seeded would show."""
     torch.manual_seed(seed)
-    tokenizer = small_tokenizer(["star", "fish", "house"])
+    tokenizer = small_tokenizer(list(words))
     config = MMGroundingDinoConfig(
         backbone_config=SwinConfig(
             image_size=64,

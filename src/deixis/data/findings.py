@@ -157,4 +157,6 @@ def collecting_warnings(findings: Findings, file: object) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in caught:
+        if not issubclass(warning.category, UserWarning):  # of libraries, to programmers
+            continue
         findings.add("reader_warning", file, "", str(warning.message).removeprefix(f"{file}: "))

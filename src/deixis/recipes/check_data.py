@@ -36,15 +36,13 @@ def check_data(options: DataCheckOptions) -> int:
         raise OptionError("--fix: got generated scenes, wanted data from files")
     tokenizer = FastPromptTokenizer(load_tokenizer(resolve_model(options.model)))
     findings = Findings()
-    with _progress() as bars:
-        checked = _checked(options.data, options.images, options.format, options.split, findings, options, bars)
-        if options.val_data:
-            other = Findings()
-            validation = _checked(
-                options.val_data, options.val_images, options.format, options.val_split, other, options, bars
-            )
-            findings.found += [replace(finding, fix="") for finding in other.found]
-            _compare(checked, validation, findings)
+    checked = _checked(options.data, options.images, options.format, options.split, findings, options.workers)
+    if options.val_data:
+        other = Findings()
+        places = (options.val_data, options.val_images, options.format, options.val_split)
+        validation = _checked(*places, other, options.workers)
+        findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
+        _compare(checked, validation, findings)
     facts = _try_names(checked, tokenizer, findings)
     if options.json:
         print(as_json(options.data, checked, facts, findings.found))
@@ -63,13 +61,13 @@ def _checked(
     format: str | None,
     split: str | None,
     findings: Findings,
-    options: DataCheckOptions,
-    bars: Progress,
+    workers: int,
 ) -> Checked:
     with collecting_warnings(findings, data):
         dataset = read_dataset(data, images, format, split=split, findings=findings)
-    task = bars.add_task(Path(data).name, total=len(dataset))
-    return check_dataset(dataset, data, findings, options.workers, lambda: bars.advance(task))
+    with _progress() as bars:
+        task = bars.add_task(Path(data).name, total=len(dataset))
+        return check_dataset(dataset, data, findings, workers, lambda: bars.advance(task))
 
 
 def _compare(training: Checked, validation: Checked, findings: Findings) -> None:

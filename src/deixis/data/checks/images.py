@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 
 from deixis.data.embedded import EmbeddedDataset
 from deixis.data.findings import Findings
@@ -86,13 +87,16 @@ def _reframed(sample: Sample, actual_hw: tuple[int, int]) -> tuple[Sample | None
     the image speak for a wrong size in the file.
     """
     boxes = sample.instances.boxes_xyxy_px
+    as_annotated, as_is = _fitting(boxes, sample.size_hw), _fitting(boxes, actual_hw)
+    either = as_annotated | as_is  # a box outside of both frames speaks for neither
     ratio_y, ratio_x = actual_hw[0] / sample.size_hw[0], actual_hw[1] / sample.size_hw[1]
-    if abs(ratio_y / ratio_x - 1) <= _SAME_SHAPE and _fits(boxes, sample.size_hw):
+    if abs(ratio_y / ratio_x - 1) <= _SAME_SHAPE and as_annotated[either].all():
         scaled = scale_instances(sample.instances, sample.size_hw, actual_hw)
         return _resized(sample, actual_hw, scaled), "objects scaled to the image's size"
-    if _fits(boxes, actual_hw):
+    if as_is[either].all():
         unmasked = replace(sample.instances, masks_rle=None)
-        return _resized(sample, actual_hw, unmasked), "size corrected, boxes kept as they fit the image"
+        gone = ", masks removed" if sample.instances.masks_rle else ""
+        return _resized(sample, actual_hw, unmasked), f"size corrected, boxes kept as they fit the image{gone}"
     return None, "boxes fit neither size"
 
 
@@ -100,10 +104,12 @@ def _resized(sample: Sample, size_hw: tuple[int, int], instances: Instances) -> 
     return sample.evolve(size_hw=size_hw, original_size_hw=size_hw, instances=instances)
 
 
-def _fits(boxes_xyxy_px: np.ndarray, size_hw: tuple[int, int]) -> bool:
+def _fitting(boxes_xyxy_px: np.ndarray, size_hw: tuple[int, int]) -> Bool[np.ndarray, " n"]:
+    """Which boxes lie inside an image of that size."""
     height, width = size_hw
     most = np.array([width, height, width, height]) + _ROUNDING_PX
-    return bool(((boxes_xyxy_px <= most) & (boxes_xyxy_px >= -_ROUNDING_PX)).all())
+    inside: np.ndarray = np.all((boxes_xyxy_px <= most) & (boxes_xyxy_px >= -_ROUNDING_PX), axis=1)
+    return inside
 
 
 def file_of(sample: Sample) -> str:
