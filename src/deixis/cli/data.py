@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.data_options import DataCheckOptions, DataConvertOptions
+from deixis.recipes.data_options import DataCheckOptions, DataConvertOptions, DataSplitOptions, DataStatsOptions
 
 CHECK_EXAMPLES = """
 Examples:
@@ -26,6 +26,18 @@ Examples:
   deixis data convert --data lvis.json --to voc --dry-run           says what would be lost, writes nothing
 """
 
+SPLIT_EXAMPLES = """
+Examples:
+  deixis data split --data labels.json --val 0.2 --output parts/       parts/train/ and parts/val/, images linked
+  deixis data split --data annotations/ --fractions 0.8 0.1 0.1 --output parts/ --to coco
+"""
+
+STATS_EXAMPLES = """
+Examples:
+  deixis data stats --data labels.json --images photos/
+  deixis data stats --data data.yaml --split val --output val.html --pictures 24
+"""
+
 
 def convert(arguments: Sequence[str]) -> int:
     """Turn annotations of one format into another."""
@@ -44,3 +56,23 @@ def check(arguments: Sequence[str]) -> int:
     from deixis.recipes.check_data import check_data
 
     return check_data(options)
+
+
+def split(arguments: Sequence[str]) -> int:
+    """Split a data set in parts."""
+    options = parse(DataSplitOptions, arguments, "data split", SPLIT_EXAMPLES)
+    options.check()
+    from deixis.recipes.split_data import split_data
+
+    split_data(options)
+    return 0
+
+
+def stats(arguments: Sequence[str]) -> int:
+    """Count a data set and show it."""
+    options = parse(DataStatsOptions, arguments, "data stats", STATS_EXAMPLES)
+    options.check()
+    from deixis.recipes.describe_data import describe_data
+
+    describe_data(options)
+    return 0

@@ -21,6 +21,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
     ("data", "check"): ("deixis.cli.data", "check", "find what is wrong with a data set, and mend it"),
     ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
+    ("data", "split"): ("deixis.cli.data", "split", "split it: copies stay together, classes are shared out"),
+    ("data", "stats"): ("deixis.cli.data", "stats", "count a data set and show it on a page"),
     ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
     ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),
     ("detect", "new"): (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deixis.data.images import decode_image
+from deixis.data.subset import Subset
 from deixis.records import Dataset, Sample, Vocabulary
 
 
@@ -35,4 +36,28 @@ class EmbeddedDataset:
 def records(dataset: Dataset) -> Iterator[Sample]:
     """The samples; of a data set with embedded pictures without decoding them."""
     for index in range(len(dataset)):
-        yield dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
+        yield record_of(dataset, index)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Reads some of another's pictures; picklable, as loading workers want it."""
+
+    read_bytes: Callable[[int], bytes | None]
+    indices: tuple[int, ...]
+
+    def __call__(self, index: int) -> bytes | None:
+        return self.read_bytes(self.indices[index])
+
+
+def part_of(dataset: Dataset, indices: tuple[int, ...], name: str) -> Dataset:
+    """The samples at some positions as a data set of their own; embedded pictures stay as they are in their files."""
+    if isinstance(dataset, EmbeddedDataset):
+        chosen = tuple(dataset.records[index] for index in indices)
+        return EmbeddedDataset(chosen, dataset.vocabulary, name, _Chosen(dataset.read_bytes, indices))
+    return Subset(dataset, indices, name)
+
+
+def record_of(dataset: Dataset, index: int) -> Sample:
+    """A sample; of a data set with embedded pictures without decoding it."""
+    return dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]

@@ -5,8 +5,13 @@ A validation image whose twin was trained on measures memory, not detection.
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
+import numpy as np
+from jaxtyping import Float
+
+from deixis.data.embedded import record_of
 from deixis.data.images import load_image
 from deixis.data.looks import DECODE_SHORT_PX, Look, groups_of, look_at
 from deixis.data.parallel import in_order
@@ -50,15 +55,105 @@ def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tu
     )
 
 
-def duplicate_groups(dataset: Dataset, workers: int = THREADS) -> list[list[int]]:
+def split_stratified(
+    dataset: Dataset, fractions: Sequence[float], seed: int = 0, groups: Sequence[Sequence[int]] | None = None
+) -> list[tuple[int, ...]]:
+    """Positions of each part: copies of an image in one part, each class shared out by the fractions.
+
+    Iterative stratification (Sechidis et al., ECML 2011) over groups of copies: the class with the fewest groups left
+    goes first, each of its groups to the part that still wants most images of that class.
+
+    Args:
+        fractions: the share of each part, above 0; they are divided by their sum.
+        seed: decides among equals.
+        groups: positions that must stay together; `duplicate_groups(dataset)` if not given.
+
+    Raises:
+        DataError: a fraction that is not above 0, an image that cannot be read, or fewer groups than parts.
+    """
+    if not fractions or not all(0 < fraction < float("inf") for fraction in fractions):
+        raise DataError(f"the shares of the parts must be above 0, got {list(fractions)}")
+    groups = duplicate_groups(dataset) if groups is None else groups
+    if len(groups) < len(fractions):
+        raise DataError(
+            f"{len(dataset)} images in {len(groups)} groups of duplicates cannot be split in {len(fractions)} parts; "
+            "add images"
+        )
+    shares = np.array(fractions, np.float64) / sum(fractions)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(groups))
+    shuffled = [groups[i] for i in order]
+    part_of = _shared_out(_class_counts(dataset, shuffled), [len(group) for group in shuffled], shares)
+    _fill_empty(part_of, [len(group) for group in shuffled], len(shares))
+    parts: list[list[int]] = [[] for _ in shares]
+    for group, part in zip(shuffled, part_of, strict=True):
+        parts[part] += group
+    return [tuple(sorted(part)) for part in parts]
+
+
+def _class_counts(dataset: Dataset, groups: Sequence[Sequence[int]]) -> list[Counter[str]]:
+    """For each group, how many of its images show each class."""
+    counts = []
+    for group in groups:
+        count: Counter[str] = Counter()
+        for index in group:
+            sample = record_of(dataset, index)
+            count.update({sample.vocabulary.names[c] for c in sample.present_class_ids})
+        counts.append(count)
+    return counts
+
+
+def _shared_out(counts: Sequence[Counter[str]], sizes: Sequence[int], shares: Float[np.ndarray, " parts"]) -> list[int]:
+    """The part of each group."""
+    members: dict[str, set[int]] = defaultdict(set)
+    for group, count in enumerate(counts):
+        for name in count:
+            members[name].add(group)
+    wanted = {name: shares * sum(counts[group][name] for group in found) for name, found in members.items()}
+    wanted_images = shares * sum(sizes)
+    part_of = [-1] * len(sizes)
+
+    def assign(group: int, wish: Float[np.ndarray, " parts"]) -> None:
+        part = max(range(len(shares)), key=lambda p: (wish[p], wanted_images[p]))
+        part_of[group] = part
+        wanted_images[part] -= sizes[group]
+        for name, count in counts[group].items():
+            wanted[name][part] -= count
+            members[name].discard(group)
+
+    while any(members.values()):
+        rarest = min((name for name in members if members[name]), key=lambda name: (len(members[name]), name))
+        for group in sorted(members[rarest], key=lambda g: (-counts[g][rarest], g)):
+            assign(group, wanted[rarest])
+    for group, part in enumerate(part_of):
+        if part < 0:
+            assign(group, wanted_images)
+    return part_of
+
+
+def _fill_empty(part_of: list[int], sizes: Sequence[int], parts: int) -> None:
+    """Give each part without an image the smallest group of the part with the most groups."""
+    for part in range(parts):
+        if part not in part_of:
+            largest, _ = Counter(part_of).most_common(1)[0]
+            smallest = min((g for g, p in enumerate(part_of) if p == largest), key=lambda g: sizes[g])
+            part_of[smallest] = part
+
+
+def duplicate_groups(
+    dataset: Dataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
+) -> list[list[int]]:
     """Positions of images that are the same or nearly so, one list a group, singles included, in order.
 
-    See `deixis.data.looks.duplicate_pairs` for what is nearly the same.
+    See `deixis.data.looks.duplicate_pairs` for what is nearly the same; `advance` is called after each image.
 
     Raises:
         DataError: an image that cannot be read.
     """
-    return groups_of(list(in_order(lambda index: _look(dataset[index]), range(len(dataset)), workers)))
+    looks = []
+    for look in in_order(lambda index: _look(dataset[index]), range(len(dataset)), workers):
+        looks.append(look)
+        advance()
+    return groups_of(looks)
 
 
 def _look(sample: Sample) -> Look:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deixis.data.checks import Checked, check_dataset
 from deixis.data.checks.classes import compare_classes
@@ -19,6 +18,7 @@ from deixis.data.writers.files import write_atomic
 from deixis.errors import OptionError
 from deixis.models.builtin import resolve_model
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
+from deixis.recipes.bars import bar
 from deixis.recipes.check_report import as_json, fixes_text, print_findings
 from deixis.recipes.data_options import DataCheckOptions
 
@@ -65,9 +65,8 @@ def _checked(
 ) -> Checked:
     with collecting_warnings(findings, data):
         dataset = read_dataset(data, images, format, split=split, findings=findings)
-    with _progress() as bars:
-        task = bars.add_task(Path(data).name, total=len(dataset))
-        return check_dataset(dataset, data, findings, workers, lambda: bars.advance(task))
+    with bar(f"checking {Path(data).name}", len(dataset)) as advance:
+        return check_dataset(dataset, data, findings, workers, advance)
 
 
 def _compare(training: Checked, validation: Checked, findings: Findings) -> None:
@@ -111,15 +110,4 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding]) ->
         console.print(f"lost in {format}: {line}", markup=False)
     console.print(
         f"what was done stands in {options.fix / FIXES_FILE}; read the copy with --data {written}", markup=False
-    )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("checking {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,6 +30,23 @@ def picture_rows(pictures: Sequence[PictureComparison]) -> str:
     return note + "".join(_row(picture) for picture in pictures)
 
 
+def annotated_pictures(samples: Iterable[Sample]) -> str:
+    """HTML of pictures with their annotations, three beside each other; empty without pictures."""
+    figures = []
+    for sample in samples:
+        assert isinstance(sample.image, np.ndarray)
+        scale = min(1.0, LONG_SIDE_PX / max(sample.size_hw))
+        drawn = draw_detections(_shrunk(sample.image, scale), _scaled(sample, scale))
+        caption = f"{sample.source or sample.image_id}: {len(sample.instances)} objects"
+        figures.append(_figure(caption, drawn))
+    return f'<div class="pictures" style="--count:3">{"".join(figures)}</div>' if figures else ""
+
+
+def _figure(caption: str, drawn: UInt8[np.ndarray, "h w 3"]) -> str:
+    alt = escape(caption)
+    return f'<figure><img alt="{alt}" src="{_data_uri(drawn)}"><figcaption>{alt}</figcaption></figure>'
+
+
 def _row(picture: PictureComparison) -> str:
     columns: list[tuple[str, Detections | Sample]] = [(f"Annotated: {picture.title}", picture.truth)]
     if picture.before is not None:
@@ -37,9 +55,7 @@ def _row(picture: PictureComparison) -> str:
     scale = min(1.0, LONG_SIDE_PX / max(picture.pixels.shape[:2]))
     pixels = _shrunk(picture.pixels, scale)
     figures = "".join(
-        f'<figure><img alt="{escape(caption)}" src="{_data_uri(draw_detections(pixels, _scaled(objects, scale)))}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, objects in columns
+        _figure(caption, draw_detections(pixels, _scaled(objects, scale))) for caption, objects in columns
     )
     return f'<div class="pictures" style="--count:{len(columns)}">{figures}</div>'
 
@@ -57,7 +73,8 @@ def _scaled(objects: Detections | Sample, scale: float) -> Detections | Sample:
         return replace(objects, boxes_xyxy_px=objects.boxes_xyxy_px * scale)
     old = objects.instances
     boxes = Instances.build(old.boxes_xyxy_px * scale, old.class_ids, old.is_crowd)
-    return replace(objects, instances=boxes)
+    size_hw = (max(1, round(objects.size_hw[0] * scale)), max(1, round(objects.size_hw[1] * scale)))
+    return replace(objects, image=Path(), size_hw=size_hw, instances=boxes)
 
 
 def _data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 BLUE, ORANGE, GREEN, PURPLE = "#2f81f7", "#f0883e", "#2da44e", "#a371f7"
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#db61a2", "#768390")
+MOST_BARS = 40  # of a histogram
 MOST_POINTS = 160  # of a curve; a longer one is averaged in equal spans
 _PAGE_COLOUR = "#010203"  # drawn by matplotlib, then replaced by the page's own text colour
 
@@ -60,6 +62,44 @@ def learning_rate_curves(steps: Sequence[int], rates: Mapping[str, Sequence[floa
     """
     curves = {name: np.asarray(values, float) for name, values in rates.items() if len(values)}
     return _one_panel(steps, curves, "Optimiser step", "Learning rate over optimiser steps") if curves else ""
+
+
+def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False, log: bool = False) -> str:
+    """How often values occur.
+
+    Args:
+        values: finite numbers; above 0 with `log`.
+        whole: they are whole numbers, counted one by one where they are few.
+        log: spans of equal ratio in place of equal width.
+
+    Returns:
+        An `<svg>` element; empty without values.
+    """
+    if not len(values):
+        return ""
+    low, high = float(values.min()), float(values.max())
+    if whole:
+        edges = np.arange(low - 0.5, high + 1, max(1, -(-int(high - low + 1) // MOST_BARS)))
+        edges = edges if edges[-1] > high else np.append(edges, 2 * edges[-1] - edges[-2])
+    elif log:
+        low = max(low, 1e-3)
+        edges = np.geomspace(low * 0.98, max(high, low) * 1.02, MOST_BARS + 1)
+    else:
+        edges = np.linspace(low, high if high > low else low + 1, MOST_BARS + 1)
+    counts, edges = np.histogram(values, edges)
+    figure = _figure(5.6, 2.6)
+    axes = figure.add_subplot()
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="none")
+    if log:
+        axes.set_xscale("log")
+        ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if edges[0] <= t <= edges[-1]]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks], minor=False)
+        axes.minorticks_off()
+    axes.set_xlabel(x_label, fontsize=9, color=_PAGE_COLOUR)
+    _plain(axes)
+    if not log:
+        axes.locator_params(axis="x", nbins=5, integer=whole)
+    return _svg(figure, f"Histogram: {x_label}")
 
 
 def _one_panel(
@@ -118,7 +158,8 @@ def _plain(axes: Any) -> None:
     axes.spines["bottom"].set_color("#8b949e")
     axes.grid(axis="y", color="#8b949e", alpha=0.25, linewidth=0.6)
     axes.tick_params(colors=_PAGE_COLOUR, labelsize=7.5, length=0)
-    axes.locator_params(axis="x", nbins=5, integer=True)
+    if axes.get_xscale() == "linear":
+        axes.locator_params(axis="x", nbins=5, integer=True)
     if axes.get_yscale() == "linear":
         axes.locator_params(axis="y", nbins=4)
         axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deixis.data.checks.classes import (
@@ -17,7 +17,7 @@ from deixis.data.checks.classes import (
 from deixis.data.checks.copies import examine_copies
 from deixis.data.checks.images import see, settle
 from deixis.data.checks.objects import examine_objects
-from deixis.data.embedded import EmbeddedDataset
+from deixis.data.embedded import EmbeddedDataset, part_of
 from deixis.data.findings import Findings
 from deixis.data.images import IMAGE_SUFFIXES
 from deixis.data.looks import Look
@@ -82,8 +82,9 @@ class Checked:
             raise DataError(f"{self.file}: generated pictures have nothing to clean")
         name = str(getattr(self.dataset, "name", "data"))
         if isinstance(self.dataset, EmbeddedDataset):
-            read = self.dataset.read_bytes
-            return EmbeddedDataset(samples, self.vocabulary, name, lambda index: read(kept[index]))
+            part = part_of(self.dataset, kept, name)
+            assert isinstance(part, EmbeddedDataset)
+            return replace(part, records=samples, vocabulary=self.vocabulary)
         return SampleList(samples, self.vocabulary, name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.embedded import EmbeddedDataset
+from deixis.data.embedded import EmbeddedDataset, record_of
 from deixis.data.findings import Findings
 from deixis.data.images import decode_image, image_sizes_hw, orientation_of
 from deixis.data.instances import scale_instances
@@ -41,8 +41,7 @@ class Seen:
 
 def see(dataset: Dataset, index: int) -> Seen:
     """Decode an image of a data set, at an eighth of its size where its format can."""
-    embedded = isinstance(dataset, EmbeddedDataset)
-    sample = dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
+    sample = record_of(dataset, index)
     if isinstance(sample.image, np.ndarray):
         return Seen(sample, look_at(sample.image, None), sample.size_hw, sample.size_hw)
     try:

@@ -33,7 +33,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "scenes": read_scenes,
 }
 _HAVE_MASKS = {"coco", "lvis", "yolo", "labelme"}
-_HAVE_SPLITS = {"yolo", "parquet"}
+_HAVE_SPLITS = {"voc", "yolo", "parquet"}
 
 
 def read_dataset(
@@ -52,7 +52,7 @@ def read_dataset(
         images: the folder of images, where it is not beside the annotations.
         format: a key of `READERS`, to name the format instead.
         masks: read masks too, where the format has them; detection does without.
-        split: the part to read of a data set that has several (YOLO, parquet).
+        split: the part to read of a data set that has several (VOC, YOLO, parquet).
         findings: where what cannot be used goes, to be left out instead of refused; see
             `deixis.data.findings.Findings`.
 

@@ -11,7 +11,14 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
-from deixis.data.readers.files import ImageIndex, clip_instances, require_no_missing, tell_missing, warn_dropped
+from deixis.data.readers.files import (
+    ImageIndex,
+    clip_instances,
+    read_text,
+    require_no_missing,
+    tell_missing,
+    warn_dropped,
+)
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -39,7 +46,9 @@ def find_xml_files(folder: Path) -> list[Path]:
     return []
 
 
-def read_voc(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
+def read_voc(
+    path: str | Path, images: Path | None = None, split: str | None = None, findings: Findings | None = None
+) -> SampleList:
     """A folder of Pascal VOC XML files.
 
     The XML files stand in the folder itself or in its `annotations`; the images beside them, in `images` or
@@ -52,6 +61,7 @@ def read_voc(path: str | Path, images: Path | None = None, findings: Findings | 
     Args:
         path: the folder.
         images: the folder of images, where they stand elsewhere.
+        split: a list of `ImageSets/Main`, such as train or val, to read only the images it names; all if not given.
         findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
@@ -63,6 +73,12 @@ def read_voc(path: str | Path, images: Path | None = None, findings: Findings | 
         raise DataError(
             f"{folder}: no Pascal VOC XML files in it or in its 'annotations'; give the folder that has them"
         )
+    if split is not None:
+        listed = _listed(folder, split)
+        xml_files = [file for file in xml_files if file.stem in listed]
+        absent = sorted(listed - {file.stem for file in xml_files})
+        if absent:
+            raise DataError(f"{folder}: {len(absent)} images of split {split!r} have no XML file, as {absent[0]!r}")
     files = []
     for path in xml_files:
         with collecting(findings, "file_malformed", path, "", "image removed"):
@@ -89,6 +105,19 @@ def read_voc(path: str | Path, images: Path | None = None, findings: Findings | 
         samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
     warn_dropped(str(folder), dropped)
     return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
+
+
+def _listed(folder: Path, split: str) -> set[str]:
+    """The names in a list of `ImageSets/Main`; a second column, as the lists of one class have, is left alone."""
+    lists = next((place for place in (folder, folder.parent) if (place / "ImageSets" / "Main").is_dir()), folder)
+    file = lists / "ImageSets" / "Main" / f"{split}.txt"
+    if not file.is_file():
+        seen = sorted(path.stem for path in file.parent.glob("*.txt"))
+        raise DataError(f"{folder}: has no split {split!r}; ImageSets/Main has {', '.join(seen) or 'no lists'}")
+    names = {line.split()[0] for line in read_text(file).splitlines() if line.strip()}
+    if not names:
+        raise DataError(f"{file}: names no image; there is nothing to read")
+    return names
 
 
 def _find_images(folder: Path, files: list[_File], images: Path | None, findings: Findings | None) -> list[Path | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deixis.data.writers.coco import write_coco
@@ -11,10 +11,10 @@ from deixis.data.writers.losses import losses
 from deixis.data.writers.lvis import write_lvis
 from deixis.data.writers.odvg import write_odvg
 from deixis.data.writers.openimages import write_openimages
-from deixis.data.writers.parquet import write_parquet
+from deixis.data.writers.parquet import write_parquet, write_parquet_splits
 from deixis.data.writers.placing import ImageMode, check_names
 from deixis.data.writers.voc import write_voc
-from deixis.data.writers.yolo import write_yolo
+from deixis.data.writers.yolo import write_yolo, write_yolo_splits
 from deixis.errors import DataError
 from deixis.records import Dataset
 
@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[Dataset, Path, ImageMode, bool], Path]] = {
     "parquet": write_parquet,
 }
 
-__all__ = ["WRITERS", "losses", "write_dataset"]
+__all__ = ["WRITERS", "losses", "write_dataset", "write_parts"]
 
 
 def write_dataset(dataset: Dataset, folder: Path, format: str, images: ImageMode = "copy", masks: bool = True) -> Path:
@@ -50,3 +50,28 @@ def write_dataset(dataset: Dataset, folder: Path, format: str, images: ImageMode
         raise DataError(f"unknown annotation format {format!r}; choose one of {', '.join(WRITERS)}")
     check_names(dataset.vocabulary)
     return WRITERS[format](dataset, folder, images, masks)
+
+
+def write_parts(
+    parts: Mapping[str, Dataset], folder: Path, format: str, images: ImageMode = "copy", masks: bool = True
+) -> dict[str, str]:
+    """Write the parts (train, val, test) of a data set: in one folder where the format has splits, else in one each.
+
+    Returns:
+        what to give to `read_dataset` to read each part again.
+
+    Raises:
+        DataError: as `write_dataset`; a folder that is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: exists and is not empty; choose another output folder")
+    if format not in ("yolo", "parquet"):
+        return {
+            part: str(write_dataset(dataset, folder / part, format, images, masks)) for part, dataset in parts.items()
+        }
+    check_names(next(iter(parts.values())).vocabulary)
+    if format == "yolo":
+        written = write_yolo_splits(parts, folder, images, masks)
+    else:
+        written = write_parquet_splits(parts, folder)
+    return {part: f"{written}#{part}" for part in parts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
 
 _ROWS_A_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
-_FILE = "train-00000-of-00001.parquet"
+_SPLIT_NAMES = {"val": "validation"}
 
 
 def write_parquet(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
@@ -29,25 +30,32 @@ def write_parquet(dataset: Dataset, folder: Path, images: ImageMode = "copy", ma
         DataError: pyarrow is not installed.
     """
     del masks, images  # the layout has none; pictures always stand inside
+    return write_parquet_splits({"train": dataset}, folder)
+
+
+def write_parquet_splits(parts: Mapping[str, Dataset], folder: Path) -> Path:
+    """As `write_parquet`, with one file a split; `val` is called `validation`, as `datasets` wants it."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetWriter
     except ImportError as error:
         raise DataError(INSTALL_HINT) from error
-    schema = _schema(dataset.vocabulary.names)
     next_id = 0
     with new_folder(folder) as draft:
         (draft / "data").mkdir()
-        with ParquetWriter(draft / "data" / _FILE, schema) as writer:
-            rows: list[dict[str, Any]] = []
-            for sample, name, content in file_contents(dataset):
-                rows.append(_row(sample, name, content, next_id))
-                next_id += len(sample.instances)
-                if len(rows) == _ROWS_A_GROUP:
+        for split, dataset in parts.items():
+            schema = _schema(dataset.vocabulary.names)
+            file = draft / "data" / f"{_SPLIT_NAMES.get(split, split)}-00000-of-00001.parquet"
+            with ParquetWriter(file, schema) as writer:
+                rows: list[dict[str, Any]] = []
+                for sample, name, content in file_contents(dataset):
+                    rows.append(_row(sample, name, content, next_id))
+                    next_id += len(sample.instances)
+                    if len(rows) == _ROWS_A_GROUP:
+                        writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+                        rows = []
+                if rows:
                     writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-                    rows = []
-            if rows:
-                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,6 @@ from deixis.geometry.masks import joined_outline
 from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Dataset, Rle, Sample
 
-SPLIT = "train"
-
 
 def write_yolo(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
     """`data.yaml`, `images/train/` and `labels/train/`. Crowds are left out.
@@ -26,13 +25,20 @@ def write_yolo(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
     Returns:
         the YAML file, for `read_yolo`.
     """
+    return write_yolo_splits({"train": dataset}, folder, images, masks)
+
+
+def write_yolo_splits(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
+    """As `write_yolo`, with several splits (train, val, test) of one vocabulary."""
     with new_folder(folder) as draft:
-        (draft / "labels" / SPLIT).mkdir(parents=True)
-        for sample, name in placed(dataset, draft / "images" / SPLIT, images):
-            text = "".join(f"{line}\n" for line in _lines(sample, masks))
-            (draft / "labels" / SPLIT / name).with_suffix(".txt").write_text(text)
-        names = dict(enumerate(dataset.vocabulary.names))
-        content = {"path": ".", "train": f"images/{SPLIT}", "nc": len(names), "names": names}
+        for split, dataset in parts.items():
+            (draft / "labels" / split).mkdir(parents=True)
+            for sample, name in placed(dataset, draft / "images" / split, images):
+                text = "".join(f"{line}\n" for line in _lines(sample, masks))
+                (draft / "labels" / split / name).with_suffix(".txt").write_text(text)
+        names = dict(enumerate(next(iter(parts.values())).vocabulary.names))
+        places = {split: f"images/{split}" for split in parts}
+        content = {"path": ".", **places, "nc": len(names), "names": names}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (draft / "data.yaml").write_text(text, encoding="utf-8")
     return folder / "data.yaml"
