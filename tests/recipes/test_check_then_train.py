@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 
 from damaged_sets import DamagedSet
-from tiny_runs import train_arguments, write_tiny_model
+from tiny_runs import records, train_arguments, write_tiny_model
 
 
 def test_a_fixed_copy_trains(shared_data, tmp_path, deixis):
@@ -27,5 +27,6 @@ def test_a_fixed_copy_trains(shared_data, tmp_path, deixis):
     assert code == 0, err
     code, _, err = train(fixed)
     assert code == 0, err
-    steps = [json.loads(line) for line in (tmp_path / "runs" / "detector" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in steps if record["kind"] == "step"] == [1]
+    steps = records(tmp_path / "runs" / "detector", "step")
+    assert len(steps) == 1
+    assert math.isfinite(steps[0]["loss"])
