@@ -4,7 +4,9 @@ from deixis.models.sa2va.answers import Answer, Chosen, Generated, answer, gener
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
 from deixis.models.sa2va.join import join_sa2va
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.phrases import segment
 from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
+from deixis.models.sa2va.released import read_released, save_released
 from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "init_sa2va",
     "join_sa2va",
     "load_sa2va",
+    "read_released",
+    "save_released",
     "save_sa2va",
+    "segment",
     "select_mask",
 ]

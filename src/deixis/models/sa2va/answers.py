@@ -62,6 +62,7 @@ def generate(
     end_token_id: int,
     max_new_tokens: int = 64,
     choose: Choose | None = None,
+    positions: Int[Tensor, "3 rows tokens"] | None = None,
 ) -> Generated:
     """Write on after each row, all rows at once, with a key-value cache.
 
@@ -71,12 +72,18 @@ def generate(
         end_token_id: a row ends with it.
         max_new_tokens: it also ends after so many.
         choose: logits to the next token of each row; the likeliest by default.
+        positions: what `Sa2va.positions` says of the prompts.
     """
     rows, lengths = len(embeddings), attention_mask.sum(1)
     decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
     outputs = decoder(
-        inputs_embeds=embeddings, attention_mask=attention_mask.long(), past_key_values=cache, use_cache=True
+        inputs_embeds=embeddings,
+        attention_mask=attention_mask.long(),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
     )
+    start = lengths if positions is None else positions.amax(0).masked_fill(~attention_mask, 0).amax(1) + 1
     hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1]
     running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
     written: list[list[int]] = [[] for _ in range(rows)]
@@ -94,7 +101,7 @@ def generate(
         outputs = decoder(
             inputs_embeds=model.embed_tokens(token[:, None]),
             attention_mask=attention_mask.long(),
-            position_ids=(lengths + step)[:, None],
+            position_ids=(start + step)[:, None],
             past_key_values=cache,
             use_cache=True,
         )
@@ -130,7 +137,8 @@ def answer(
     """
     model = bundle.model
     embeddings = model.embed(input_ids, model.project(vision), tiles_per_image)
-    generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose)
+    positions = model.positions(input_ids)
+    generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions)
     masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
     return [
         Answer(

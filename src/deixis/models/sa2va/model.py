@@ -81,7 +81,7 @@ class Sa2va(nn.Module):
         vision = self.vision_features(_given(tiles, "tiles", "vision")) if vision is None else vision
         sam = self.sam_features(_given(sam_pixels, "sam_pixels", "sam")) if sam is None else sam
         embeddings = self.embed(input_ids, self.project(vision), tiles_per_image)
-        hidden = self.hidden_states(embeddings, attention_mask)
+        hidden = self.hidden_states(embeddings, attention_mask, self.positions(input_ids))
         rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
         masks = self.masks(hidden[rows, columns], sam, rows)
         outputs = {
@@ -137,12 +137,21 @@ class Sa2va(nn.Module):
         embeddings: Tensor = self.vlm.get_input_embeddings()(input_ids)
         return embeddings if self.token_rows is None else self.token_rows.embed(input_ids, embeddings)
 
+    def positions(self, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "3 batch tokens"] | None:
+        """Time, row and column of every token where the language model tells them apart, else None."""
+        if self.kind.positions is None:
+            return None
+        return self.kind.positions(input_ids, self.image_token_id, self.kind.tokens_per_tile(self.vlm.config))
+
     def hidden_states(
-        self, embeddings: Float[Tensor, "batch tokens hidden"], attention_mask: Bool[Tensor, "batch tokens"]
+        self,
+        embeddings: Float[Tensor, "batch tokens hidden"],
+        attention_mask: Bool[Tensor, "batch tokens"],
+        positions: Int[Tensor, "3 batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The language model's last layer, normalised; what follows a token does not change its state."""
         outputs = language_model(self.vlm)(
-            inputs_embeds=embeddings, attention_mask=attention_mask.long(), use_cache=False
+            inputs_embeds=embeddings, attention_mask=attention_mask.long(), position_ids=positions, use_cache=False
         )
         hidden: Tensor = outputs.last_hidden_state
         return hidden

@@ -28,6 +28,7 @@ from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.released import RELEASED_TYPE, read_released
 from deixis.models.sa2va.templates import Template
 from deixis.models.sa2va.vision_language import kind_of
 
@@ -41,7 +42,7 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     """Read a segmenter, in evaluation mode, on the CPU.
 
     Args:
-        source: a folder written by `save_sa2va`, or a hub id of one.
+        source: a folder written by `save_sa2va`, a released Sa2VA (see `read_released`), or a hub id of either.
         dtype: of the weights; by default as they were saved.
 
     Raises:
@@ -50,8 +51,12 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     folder = model_folder(source, HUB_FILES, EXAMPLE)
     values = read_json(folder / CONFIG)
     kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if kind == RELEASED_TYPE:
+        bundle = read_released(folder)
+        bundle.model.to(dtype)
+        return dataclasses.replace(bundle, source=str(source))
     if kind != MODEL_TYPE:
-        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r}")
+        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
     try:
         template = Template(**{**values["template"], "user": tuple(values["template"]["user"])})
         behaviour, seg_token_id = values["behaviour"], int(values["seg_token_id"])

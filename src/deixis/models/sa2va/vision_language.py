@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.qwen import TILE_TOKENS_SIDE, qwen_positions, qwen_project, qwen_tile_px, qwen_vision
 
 
 class Kind(NamedTuple):
@@ -21,8 +22,10 @@ class Kind(NamedTuple):
 
     Attributes:
         architecture: the class in transformers.
-        vision: tiles to image features, before anything that trains by default; these are worth caching.
+        vision: tiles to image features. InternVL's come before the projector, which trains by default; Qwen's come
+            after it, and may be cached only where it is frozen.
         project: image features to the language model's embeddings, [tiles, tokens, hidden].
+        positions: of tokens in rows, from (input_ids, image_token_id, tokens_per_tile); None where they count on.
         vision_module: the module of `vision`, by its name in the model.
         tile_px: side of a tile in pixels, by the configuration.
         tokens_per_tile: by the configuration.
@@ -32,6 +35,7 @@ class Kind(NamedTuple):
     architecture: Any
     vision: Callable[[Any, Tensor], Tensor]
     project: Callable[[Any, Tensor], Tensor]
+    positions: Callable[[Tensor, int, int], Tensor] | None
     vision_module: str
     tile_px: Callable[[Any], int]
     tokens_per_tile: Callable[[Any], int]
@@ -85,10 +89,21 @@ KINDS = {
         InternVLForConditionalGeneration,
         _internvl_vision,
         _internvl_project,
+        None,
         "model.vision_tower",
         lambda config: int(config.vision_config.image_size[0]),
         _internvl_tokens,
         {"model.vision_tower.": "vision", "model.multi_modal_projector.": "projector"},
+    ),
+    "qwen2_5_vl": Kind(
+        Qwen2_5_VLForConditionalGeneration,
+        qwen_vision,
+        qwen_project,
+        qwen_positions,
+        "model.visual",
+        qwen_tile_px,
+        lambda config: TILE_TOKENS_SIDE**2,
+        {"model.visual.merger.": "projector", "model.visual.": "vision"},
     ),
 }
 """model_type of a configuration to what it takes."""

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from deixis.models.weights.transformers_layout import BACKBONE
 
-Form = Literal["same", "third", "unfolded", "one"]
+Form = Literal["same", "third", "unfolded", "one", "grouped", "rows"]
 """How a tensor is kept there.
 
 same      as it is
@@ -23,6 +23,8 @@ third     one of three stacked along the first axis: query, key, value
 unfolded  the last axis counts channels, then the four pixels merged, row by row; here it counts the pixels, column by
           column, then channels (Swin's patch merging with and without `nn.Unfold`)
 one       a scalar here, a vector of one number there
+grouped   one of query, key, value, interleaved there by key-value head
+rows      one after another here, each in a tensor of its own there; `*` stands for its number
 """
 
 
