@@ -85,7 +85,7 @@ def test_masks_without_a_sentence_are_not_asked_for() -> None:
 
 def test_an_overlong_conversation_is_refused_not_cut() -> None:
     sample = ReferSample(np.zeros((8, 8, 3), np.uint8), (8, 8), (Expression(("a " * 50,), ()),), source="x.json: 3")
-    question = Question(sample, (Turn("a " * 50, ANSWERS[0], (0,)),), ((0, "a"),))
+    question = Question(sample, (Turn("a " * 50, ANSWERS["sa2va"][0], (0,)),), ((0, "a"),))
     with pytest.raises(DataError, match=r"x.json: 3.*--max-tokens"):
         collate_questions([question], encode, VIEWS, 0, 40)
 

@@ -32,6 +32,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ),
     ("detect", "predict"): ("deixis.cli.detect", "predict", "find named things in pictures"),
     ("refer", "check"): ("deixis.cli.refer_check", "check", "look for what is wrong with phrases and masks"),
+    ("refer", "train"): ("deixis.cli.refer", "train", "fine-tune a segmenter: a phrase in, a mask out"),
+    ("refer", "eval"): ("deixis.cli.refer", "evaluate", "measure a segmenter: cIoU and gIoU, overall and by group"),
+    ("refer", "predict"): ("deixis.cli.refer", "predict", "find what phrases mean in pictures"),
+    ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
+    ("demo", "refer"): ("deixis.cli.refer", "demo", "fine-tune the built-in segmenter on new things, in minutes"),
 }
 
 EXAMPLES = """

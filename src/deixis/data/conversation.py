@@ -20,7 +20,12 @@ QUESTIONS = (
     "Segment {phrase}.",
     "Where is {phrase}? Please answer with a mask.",
 )
-ANSWERS = (f"Sure, {SEG}.", f"It is {SEG}.", f"{SEG}.")
+ANSWERS = {
+    "sa2va": (f"Sure, {SEG}.", f"It is {SEG}.", f"{SEG}."),
+    "deixis": (f"Sure, {{phrase}} {SEG}.", f"{{phrase}} {SEG}."),
+}
+"""By behaviour, the first one standard. Where `[SEG]` follows the words it stands for, its hidden state has them at
+hand; in the released answers the model has to find them in the question."""
 TOGETHER = 0.2  # share of training conversations that ask for all phrases in one question
 
 
@@ -57,13 +62,13 @@ def question_for(text: str) -> str:
     return QUESTIONS[0].format(phrase=plain_phrase(text))
 
 
-def single_turn(text: str) -> Turn:
-    """The conversation of evaluation: one phrase, the standard answer."""
-    return Turn(question_for(text), ANSWERS[0], (0,))
+def single_turn(text: str, behaviour: str) -> Turn:
+    """The conversation of evaluation: one phrase, the behaviour's standard answer."""
+    return Turn(question_for(text), ANSWERS[behaviour][0].format(phrase=plain_phrase(text)), (0,))
 
 
 def training_turns(
-    expressions: Sequence[Expression], most: int, rng: np.random.Generator
+    expressions: Sequence[Expression], most: int, rng: np.random.Generator, behaviour: str = "deixis"
 ) -> tuple[list[Turn], list[tuple[int, str]]]:
     """A conversation about some of an image's expressions, and what was asked: (position, sentence) by mask.
 
@@ -71,6 +76,7 @@ def training_turns(
 
     Args:
         most: masks in the conversation at most.
+        behaviour: which of `ANSWERS` are given.
     """
     askable = [i for i, expression in enumerate(expressions) if expression.texts]
     chosen = [askable[i] for i in rng.permutation(len(askable))[:most]]
@@ -80,16 +86,19 @@ def training_turns(
         question = _drawn(QUESTIONS, rng).format(phrase=" and ".join([", ".join(phrases[:-1]), phrases[-1]]))
         answer = ", ".join(f"{phrase} {SEG}" for phrase in phrases)
         return [Turn(question, f"Sure, {answer}.", tuple(range(len(asked))))], asked
-    turns = [
-        Turn(_drawn(QUESTIONS, rng).format(phrase=plain_phrase(text)), _drawn(ANSWERS, rng), (position,))
-        for position, (_, text) in enumerate(asked)
-    ]
+    turns = []
+    for position, (_, text) in enumerate(asked):
+        question, answer = _drawn(QUESTIONS, rng), _drawn(ANSWERS[behaviour], rng)
+        phrase = plain_phrase(text)
+        turns.append(Turn(question.format(phrase=phrase), answer.format(phrase=phrase), (position,)))
     return turns, asked
 
 
 def conversation_words() -> tuple[str, ...]:
     """Every word of the questions and answers, in lower case: for tokenizers made from words."""
-    text = " ".join((*QUESTIONS, *ANSWERS, "and")).replace("{phrase}", " ").replace(SEG, " ")
+    text = (
+        " ".join((*QUESTIONS, *ANSWERS["sa2va"], *ANSWERS["deixis"], "and")).replace("{phrase}", " ").replace(SEG, " ")
+    )
     return tuple(sorted({word.strip(".,?").lower() for word in text.split()} - {""}))
 
 

@@ -24,14 +24,16 @@ class QuestionDataset(torch.utils.data.Dataset):
     Args:
         most_masks: masks in a conversation at most.
         seed: not negative.
+        behaviour: which answers the model learns to give; see `conversation.ANSWERS`.
     """
 
-    def __init__(self, dataset: ReferDataset, most_masks: int, seed: int) -> None:
+    def __init__(self, dataset: ReferDataset, most_masks: int, seed: int, behaviour: str = "deixis") -> None:
         if seed < 0:
             raise OptionError(f"seed must be 0 or more, got {seed}")
         self.dataset = dataset
         self.most_masks = most_masks
         self.seed = seed
+        self.behaviour = behaviour
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -42,7 +44,7 @@ class QuestionDataset(torch.utils.data.Dataset):
         try:
             sample = decoded(_drawn(self.dataset, epoch, index))
             turns, asked = training_turns(
-                sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index)
+                sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index), self.behaviour
             )
         except DeixisError as error:
             return error

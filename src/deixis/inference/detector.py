@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +29,7 @@ from deixis.evaluation.coco_map import (
 )
 from deixis.inference.grounding import detect_batch
 from deixis.inference.images import ImageInput, Pictures
+from deixis.inference.modes import evaluating
 from deixis.inference.postprocess import postprocess
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -183,7 +183,7 @@ class Detector:
             )
         chosen = range(len(dataset)) if indices is None else indices
         done = 0
-        with _evaluating(self.bundle.model):
+        with evaluating(self.bundle.model):
             for prepared in self._prepare(dataset, chosen, batch_size, workers):
                 truth, samples = zip(*prepared, strict=True)
                 yield from zip(truth, self._detect(samples, max_detections), strict=True)
@@ -215,15 +215,3 @@ class Detector:
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[Prompt, ...]:
         return chunk_prompts(names, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len, self.prompt_names)
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards every module in its own mode (frozen parts may differ)."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from torch import nn
 
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.models.adapters import add_lora, save_adapter
@@ -60,12 +56,3 @@ def save_trained(options: DetectTrainOptions, bundle: GroundingDinoBundle, folde
             save_adapter(bundle.model, fresh, base=options.model)
         else:
             save_grounding_dino(bundle, fresh)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Twelve characters that tell two sets of weights apart."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
-    return digest.hexdigest()[:12]

@@ -22,8 +22,9 @@ from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.recipes.detector_data import fingerprint, read_training_data, training_feed, training_prompts
-from deixis.recipes.detector_model import make_criterion, prepare_model, save_trained, weights_digest
+from deixis.recipes.detector_model import make_criterion, prepare_model, save_trained
 from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
+from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates, resolve, warmup_steps

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from deixis.errors import OptionError
+from deixis.recipes.option_checks import at_least as _at_least
+from deixis.recipes.option_checks import require as _require
 
 PARTS = ("backbone", "text", "encoder", "decoder", "heads")
 LORA_TARGETS = ("encoder", "decoder", "backbone", "text")
@@ -286,13 +287,3 @@ class DetectNewOptions:
     """Words that the tokenizer knows whole, besides those of the generated scenes; others are spelled by letter."""
     seed: int = 0
     """Seed of the weights."""
-
-
-def _require(fine: bool, name: str, got: Any, wanted: str) -> None:
-    if not fine:
-        raise OptionError(f"--{name.replace('_', '-')}: got {got!r}, wanted {wanted}")
-
-
-def _at_least(options: Any, name: str, least: float) -> None:
-    value = getattr(options, name)
-    _require(value is None or value >= least, name, value, f"{least} or more")

@@ -34,7 +34,7 @@ PALETTE_RGB: tuple[Rgb, ...] = (
 
 
 @dataclass(frozen=True)
-class _Mark:
+class Mark:
     """One box to draw."""
 
     box: Rectangle
@@ -70,17 +70,17 @@ def draw_detections(image: UInt8[np.ndarray, "h w 3"], objects: Detections | Sam
     painter = ImageDraw.Draw(canvas)
     long_side = max(canvas.size)
     line = max(3, round(long_side / 200))
-    font = _font(max(14, round(long_side / 38)))
+    font = font_of(max(14, round(long_side / 38)))
     marks = _marks(objects, factor)
     for mark in reversed(marks):  # the best on top
         _frame(painter, mark, line)
     taken: list[Rectangle] = []
     for mark in marks:
-        _name(painter, mark, font, line, canvas.size, taken)
+        paint_name(painter, mark, font, line, canvas.size, taken)
     return np.asarray(canvas)
 
 
-def _marks(objects: Detections | Sample, factor: int) -> list[_Mark]:
+def _marks(objects: Detections | Sample, factor: int) -> list[Mark]:
     """What to draw, best first."""
     if isinstance(objects, Detections):
         boxes, class_ids = objects.boxes_xyxy_px, objects.class_ids
@@ -92,7 +92,7 @@ def _marks(objects: Detections | Sample, factor: int) -> list[_Mark]:
             for c, crowd in zip(class_ids, objects.instances.is_crowd, strict=True)
         ]
     return [
-        _Mark(_rectangle(box * factor), text, class_colour(int(c)))
+        Mark(_rectangle(box * factor), text, class_colour(int(c)))
         for box, text, c in zip(boxes, texts, class_ids, strict=True)
     ]
 
@@ -102,16 +102,16 @@ def _rectangle(box_xyxy_px: Float[np.ndarray, " 4"]) -> Rectangle:
     return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
 
-def _frame(painter: ImageDraw.ImageDraw, mark: _Mark, line: int) -> None:
+def _frame(painter: ImageDraw.ImageDraw, mark: Mark, line: int) -> None:
     """The box, with a thin dark edge that keeps it visible on its own colour."""
     x0, y0, x1, y1 = mark.box
     painter.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(20, 20, 20), width=line + 2)
     painter.rectangle(mark.box, outline=mark.colour, width=line)
 
 
-def _name(
+def paint_name(
     painter: ImageDraw.ImageDraw,
-    mark: _Mark,
+    mark: Mark,
     font: ImageFont.FreeTypeFont,
     line: int,
     size_wh: tuple[int, int],
@@ -151,7 +151,7 @@ def _overlap(a: Rectangle, b: Rectangle) -> float:
 
 
 @lru_cache(maxsize=16)
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
+def font_of(size_px: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib."""
     import matplotlib
 

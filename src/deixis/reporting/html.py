@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -40,26 +41,36 @@ def render_report(report: ReportData) -> str:
         "Before and after": _before_and_after(report),
         "Curves": _curves(report),
         "Pictures": picture_rows(report.pictures),
-        "The run": _run(report),
+        "The run": run_facts(report.run, report.curves.skipped),
     }
+    return render_page(report.title, f"Fine-tuned from {report.model}", sections)
+
+
+def render_page(title: str, subtitle: str, sections: Mapping[str, str]) -> str:
+    """A page of titled cards with links to them; cards without a body are left out.
+
+    Args:
+        title, subtitle: plain text.
+        sections: title to HTML body.
+    """
     shown = {name: body for name, body in sections.items() if body}
     anchors = {name: name.lower().replace(" ", "-") for name in shown}
     links = "".join(f'<a href="#{anchors[name]}">{name}</a>' for name in shown)
-    heading = f'<h1>{escape(report.title)}</h1><div class="faint">Fine-tuned from {escape(report.model)}</div>'
+    heading = f'<h1>{escape(title)}</h1><div class="faint">{escape(subtitle)}</div>'
     body = f"{heading}<nav>{links}</nav>" + "".join(section(n, anchors[n], b) for n, b in shown.items())
     template = files("deixis.reporting").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(template).substitute(title=escape(report.title), body=body)
+    return Template(template).substitute(title=escape(title), body=body)
 
 
 def _summary(report: ReportData) -> str:
     """The headline numbers, before to after."""
     tiles = []
     for name, attribute in HEADLINE.items():
-        after = _percent(getattr(report.after, attribute))
+        after = percent(getattr(report.after, attribute))
         if report.before is None:
             value, change = f"{after}", '<span class="faint">not measured before</span>'
         else:
-            value = f"<small>{_percent(getattr(report.before, attribute))} →</small> {after}"
+            value = f"<small>{percent(getattr(report.before, attribute))} →</small> {after}"
             change = _change(report.before, report.after, attribute)
         tiles.append(
             f'<div class="tile"><div class="name">{name}</div><div class="value">{value}</div><div>{change}</div></div>'
@@ -93,7 +104,7 @@ def _data(training: DatasetFacts, validation: DatasetFacts) -> str:
         class_rows.append([escape(name), bars, *map(number, counts)])
     facts = table(["", f"Training: {escape(training.name)}", f"Validation: {escape(validation.name)}"], rows, 2)
     classes = table(
-        ["Class", _key("training", "validation", "after", "before"), "Training", "Validation"], class_rows, 2
+        ["Class", key("training", "validation", "after", "before"), "Training", "Validation"], class_rows, 2
     )
     return f'{facts}<h3>Objects by class</h3><div class="scroll">{classes}</div>'
 
@@ -124,12 +135,12 @@ def _before_and_after(report: ReportData) -> str:
     for name, count in report.validation.boxes_per_class.items():
         values = [None if metrics is None else metrics.per_class.get(name) for metrics in (before, after)]
         by_class.append(_row(escape(name), values[0], values[1], count))
-    key = _key("before", "after", "before", "after")
+    legend = key("before", "after", "before", "after")
     tables = columns(
-        f"<h3>Overall</h3>{table(['Metric', key, 'Before', 'After', 'Change'], overall, 3)}",
-        f"<h3>AP by object size</h3>{table(['Size', key, 'Objects', 'Before', 'After', 'Change'], by_size, 4)}",
+        f"<h3>Overall</h3>{table(['Metric', legend, 'Before', 'After', 'Change'], overall, 3)}",
+        f"<h3>AP by object size</h3>{table(['Size', legend, 'Objects', 'Before', 'After', 'Change'], by_size, 4)}",
     )
-    classes = table(["Class", key, "Objects", "Before", "After", "Change"], by_class, 4)
+    classes = table(["Class", legend, "Objects", "Before", "After", "Change"], by_class, 4)
     return f'{tables}<h3>AP by class</h3><div class="scroll">{classes}</div>'
 
 
@@ -150,14 +161,14 @@ def _curves(report: ReportData) -> str:
     return body
 
 
-def _run(report: ReportData) -> str:
-    """How the run went, and what it skipped."""
-    if report.curves.skipped:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in report.curves.skipped)
-        skipped = f"<p>{number(len(report.curves.skipped))} optimiser steps were skipped:</p><ul>{lines}</ul>"
+def run_facts(facts: Mapping[str, str], skips: Sequence[str]) -> str:
+    """How a run went, and the steps that it skipped."""
+    if skips:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in skips)
+        skipped = f"<p>{number(len(skips))} optimiser steps were skipped:</p><ul>{lines}</ul>"
     else:
         skipped = "<p>No optimiser step was skipped.</p>"
-    return key_values(report.run) + f"<h3>Skipped steps</h3>{skipped}"
+    return key_values(facts) + f"<h3>Skipped steps</h3>{skipped}"
 
 
 def _metric_row(
@@ -171,14 +182,14 @@ def _row(label: str, before: float | None, after: float | None, count: int | Non
     values = [math.nan if value is None else value for value in (before, after)]
     bars = bar(values[0], "before") + bar(values[1], "after")
     counted = [] if count is None else [number(count)]
-    return [label, bars, *counted, _percent(values[0]), _percent(values[1]), _signed(values[1] - values[0])]
+    return [label, bars, *counted, percent(values[0]), percent(values[1]), change_in_points(values[1] - values[0])]
 
 
 def _change(before: DetectionMetrics, after: DetectionMetrics, attribute: str) -> str:
-    return _signed(getattr(after, attribute) - getattr(before, attribute))
+    return change_in_points(getattr(after, attribute) - getattr(before, attribute))
 
 
-def _signed(change: float) -> str:
+def change_in_points(change: float) -> str:
     """A change in points, coloured by its sign."""
     points = round(100 * change, 1) if math.isfinite(change) else math.nan
     if math.isnan(points):
@@ -187,11 +198,13 @@ def _signed(change: float) -> str:
     return f'<span class="{colour}">{points:+.1f}</span>'
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share as a percentage, a dash for NaN."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "–"
 
 
-def _key(first: str, second: str, first_style: str, second_style: str) -> str:
+def key(first: str, second: str, first_style: str, second_style: str) -> str:
+    """What the two bars of a row stand for."""
     return f'<span class="key"><i class="{first_style}"></i>{first}<i class="{second_style}"></i>{second}</span>'
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from deixis.errors import DataError
 from deixis.reporting.data import Curves
 
-EPOCH_METRICS = ("AP", "AP50", "AP75")
+EPOCH_METRICS = ("AP", "AP50", "AP75", "gIoU", "cIoU")
 
 
 def read_curves(path: Path) -> Curves:
     """Losses, learning rates, validation metrics and skipped steps of a run.
 
     Each line of the file is a JSON object with `kind` ("baseline", "step", "skip" or "evaluation") and `step`; steps
-    carry `loss*`, `*_error`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations `epoch`
+    carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations `epoch`
     (from 0) and metrics. A last line that a crash cut short is left out.
 
     Raises:
@@ -56,7 +56,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_loss(name: str) -> bool:
-    return name.startswith("loss") or name.endswith("_error") or name == "grad_norm"
+    return name.startswith("loss") or name.endswith("_error") or name in ("grad_norm", "iou")
 
 
 def _by_group(rate: Any) -> dict[str, Any]:

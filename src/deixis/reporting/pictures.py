@@ -44,7 +44,7 @@ def annotated_pictures(samples: Iterable[Sample]) -> str:
 
 def _figure(caption: str, drawn: UInt8[np.ndarray, "h w 3"]) -> str:
     alt = escape(caption)
-    return f'<figure><img alt="{alt}" src="{_data_uri(drawn)}"><figcaption>{alt}</figcaption></figure>'
+    return f'<figure><img alt="{alt}" src="{data_uri(drawn)}"><figcaption>{alt}</figcaption></figure>'
 
 
 def _row(picture: PictureComparison) -> str:
@@ -77,7 +77,8 @@ def _scaled(objects: Detections | Sample, scale: float) -> Detections | Sample:
     return replace(objects, image=Path(), size_hw=size_hw, instances=boxes)
 
 
-def _data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+def data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture as the source of an <img>, JPEG."""
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "JPEG", quality=85, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")

@@ -2,11 +2,14 @@
 
 from deixis.models.sa2va.answers import Answer, Chosen, Generated, answer, generate, select_mask
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
+from deixis.models.sa2va.encoding import ConversationTokens
 from deixis.models.sa2va.join import join_sa2va
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.parts import freeze, merge_adapters, new_token_ids, parameter_table, part_of
 from deixis.models.sa2va.phrases import segment
 from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.released import read_released, save_released
+from deixis.models.sa2va.sam import SamLevels
 from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
 
 __all__ = [
@@ -16,15 +19,22 @@ __all__ = [
     "Answer",
     "Behaviour",
     "Chosen",
+    "ConversationTokens",
     "Generated",
     "Sa2va",
     "Sa2vaBundle",
+    "SamLevels",
     "Template",
     "answer",
+    "freeze",
     "generate",
     "init_sa2va",
     "join_sa2va",
     "load_sa2va",
+    "merge_adapters",
+    "new_token_ids",
+    "parameter_table",
+    "part_of",
     "read_released",
     "save_released",
     "save_sa2va",

@@ -1,0 +1,72 @@
+"""Conversations about one image as tokens and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from deixis.data.conversation import Turn
+from deixis.models.sa2va.bundle import Sa2vaBundle
+from deixis.models.sa2va.model import IGNORED
+from deixis.models.sa2va.templates import Template
+
+
+@dataclass(frozen=True)
+class ConversationTokens:
+    """Writes conversations the way a segmenter's language model was trained on them.
+
+    Questions and answers are tokenised apart: a label begins exactly where the assistant does, and no token spans both.
+    """
+
+    tokenizer: Any
+    template: Template
+    tokens_per_tile: int
+    pad_token_id: int
+
+    @staticmethod
+    def of(bundle: Sa2vaBundle) -> ConversationTokens:
+        """Those of a segmenter."""
+        pad = bundle.tokenizer.pad_token_id
+        return ConversationTokens(
+            bundle.tokenizer, bundle.template, bundle.tokens_per_tile, bundle.end_token_id if pad is None else int(pad)
+        )
+
+    def __call__(self, turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
+        """(input_ids, labels) of a whole conversation; the image stands before the first question."""
+        input_ids = self.beginning()
+        labels = [IGNORED] * len(input_ids)
+        for position, turn in enumerate(turns):
+            question = self._ids(self._question(turn.question, tiles if position == 0 else 0))
+            answer = self._ids(self.template.answer(turn.answer))
+            input_ids += question + answer
+            labels += [IGNORED] * len(question) + answer
+        return input_ids, labels
+
+    def question(self, text: str, tiles: int) -> list[int]:
+        """A conversation up to where the assistant begins to speak, for generation."""
+        return self.beginning() + self._ids(self._question(text, tiles))
+
+    def beginning(self) -> list[int]:
+        """What the tokenizer itself puts before any text: a beginning-of-text token, for most language models none."""
+        return [int(token_id) for token_id in self.tokenizer("").input_ids]
+
+    def padded(
+        self, conversations: Sequence[Sequence[int]], device: torch.device
+    ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+        """(input_ids, attention_mask) of several, padded on the right."""
+        longest = max(len(ids) for ids in conversations)
+        padded = [[*ids, *[self.pad_token_id] * (longest - len(ids))] for ids in conversations]
+        real = [[True] * len(ids) + [False] * (longest - len(ids)) for ids in conversations]
+        return torch.tensor(padded, device=device), torch.tensor(real, device=device)
+
+    def _question(self, text: str, tiles: int) -> str:
+        image = f"{self.template.image(tiles * self.tokens_per_tile)}\n" if tiles else ""
+        return self.template.question(image + text, first=tiles > 0)
+
+    def _ids(self, text: str) -> list[int]:
+        return [int(token_id) for token_id in self.tokenizer(text, add_special_tokens=False).input_ids]

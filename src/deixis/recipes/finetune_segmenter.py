@@ -1,0 +1,227 @@
+"""Fine-tune a segmenter, from data to report, read top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from deixis.evaluation.refer_iou import evaluate_segmentations
+from deixis.inference.segmenter import Segmenter
+from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
+from deixis.recipes.digest import weights_digest
+from deixis.recipes.files import plain_values
+from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
+from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
+from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.refer_report import best_refer_metrics, refer_pictures, write_refer_run_report
+from deixis.recipes.refer_sources import read_refer_data
+from deixis.recipes.run_folder import prepare_folder, run_folder, will_resume
+from deixis.refer_records import ReferDataset
+from deixis.training.checkpoint import Identity, Progress, load_checkpoint
+from deixis.training.ema import WeightAverage
+from deixis.training.loop import LoopSettings, Run, measure_baseline, train
+from deixis.training.optim import build_adamw, parameter_groups
+from deixis.training.processes import from_first, gather_lists, make_accelerator
+from deixis.training.refer_task import SegmenterTask
+from deixis.training.schedule import Schedule
+from deixis.training.signals import StopSignal
+from deixis.training.trackers import Display, Trackers
+
+# Options that may differ between a run and its resumption; see `finetune_detector`.
+MAY_CHANGE = {
+    *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
+    *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
+    *("data", "images", "val_data", "val_images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
+}
+
+
+@dataclass(frozen=True)
+class SegmenterResult:
+    """What a run came to.
+
+    Attributes:
+        folder: of the run.
+        teacher: the best weights, to be loaded elsewhere; None after a dry run.
+        before: metrics by name; None where they were not measured.
+        after: metrics of the best weights.
+    """
+
+    folder: Path
+    teacher: Path | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
+    """Measure, fine-tune, measure again, report.
+
+    Raises:
+        DeixisError: options, data, model or folder cannot be used; or the run cannot go on.
+        Terminated: SIGTERM came and the run was saved.
+    """
+    options.check()
+    started = time.perf_counter()
+    if options.quick:
+        options = replace(options, max_steps=QUICK_STEPS, max_val_images=QUICK_IMAGES)
+    accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
+    resuming = will_resume(options)
+    training, validation = read_refer_data(options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)  # fresh adapters and projections are random: a resumed run needs the same
+        bundle = prepare_segmenter(options)
+    feed = training_feed(training, options, bundle)
+    console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
+    print_plan(console, options, bundle, training, validation)
+    if options.dry_run:
+        return SegmenterResult(run_folder(options), None, None, None)
+
+    accelerator.wait_for_everyone()
+    folder = run_folder(options)
+    if accelerator.is_main_process:
+        prepare_folder(options, resuming)
+    accelerator.wait_for_everyone()
+    identity = Identity(
+        {key: value for key, value in plain_values(options).items() if key not in MAY_CHANGE},
+        {
+            "model_weights": weights_digest(bundle.model),
+            "training_data": fingerprint(training),
+            "validation_data": fingerprint(validation),
+            "processes": accelerator.num_processes,
+        },
+    )
+    segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
+    pictures = refer_pictures(segmenter, validation, options) if accelerator.is_main_process else []
+    task = SegmenterTask(
+        accelerator.prepare_model(bundle.model),
+        bundle.normalise_tiles,
+        bundle.normalise_sam,
+        make_refer_criterion(options),
+        feed,
+        accelerator,
+        language_parameters(bundle.model),
+        evaluate=lambda: evaluate(segmenter, validation, options, accelerator),
+        save_model=lambda path: save_segmenter(bundle, path),
+    )
+    settings = loop_settings(options)
+    total_steps = settings.total_steps(task.steps_per_epoch)
+    rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
+    groups = parameter_groups(bundle.model.named_parameters(), part_of, rates, options.weight_decay)
+    optimizer = build_adamw(groups)
+    schedule = Schedule("cosine", total_steps, round(options.warmup_share * total_steps), 1.0)
+    average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
+    progress = Progress()
+    if resuming:
+        last = folder / "checkpoints" / "last"
+        progress = load_checkpoint(last, bundle.model, optimizer, average, identity)
+        console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
+
+    log_folder = folder if accelerator.is_main_process else None
+    with (
+        StopSignal() as stop,
+        Trackers(log_folder, progress.log_bytes, progress.step) as trackers,
+        Display(settings.epochs, total_steps, accelerator.is_main_process) as display,
+    ):
+        run = Run(
+            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
+        )
+        if options.baseline and not resuming:
+            measure_baseline(task, run)
+        train(task, run)
+
+    teacher = folder / "teachers" / "sa2va"
+    before, after = from_first(accelerator, best_refer_metrics(folder) if accelerator.is_main_process else (None, None))
+    if accelerator.is_main_process:
+        seconds = time.perf_counter() - started
+        write_refer_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
+    print_result(console, before, after, teacher, folder)
+    accelerator.wait_for_everyone()
+    return SegmenterResult(folder, teacher, before, after)
+
+
+def evaluate(
+    segmenter: Segmenter, validation: ReferDataset, options: ReferTrainOptions, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Metrics of the segmenter as it is, each process taking its share of the images."""
+    batch_size = options.eval_batch_size or 4 * options.batch_size
+    count = min(len(validation), options.max_val_images or len(validation))
+    mine = range(accelerator.process_index, count, accelerator.num_processes)
+    found = list(zip(mine, segmenter.run(validation, batch_size, mine), strict=True))
+    everything = found
+    if accelerator.num_processes > 1:
+        everything = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
+    truth = [sample for _, (sample, _) in everything]
+    return evaluate_segmentations(truth, [answers for _, (_, answers) in everything]).as_dict()
+
+
+def loop_settings(options: ReferTrainOptions) -> LoopSettings:
+    """The options that the loop wants."""
+    return LoopSettings(
+        epochs=options.epochs,
+        max_steps=options.max_steps,
+        clip_norm=options.clip_norm,
+        patience=options.early_stopping_patience,
+        log_interval=options.log_interval,
+        save_interval=options.save_interval,
+        evaluate_every=options.evaluate_every,
+        max_skipped=options.max_skipped,
+        seed=options.seed,
+    )
+
+
+def part_counts(bundle: Sa2vaBundle) -> list[tuple[str, tuple[int, int]]]:
+    """(part, (trainable, total parameters)) of every part."""
+    return [(part, (trainable, total)) for part, trainable, total in parameter_table(bundle.model)]
+
+
+def print_plan(
+    console: Console,
+    options: ReferTrainOptions,
+    bundle: Sa2vaBundle,
+    training: ReferDataset,
+    validation: ReferDataset,
+) -> None:
+    """Print what will be trained, and on what."""
+    adapters = f", LoRA r {options.lora_r} alpha {options.lora_alpha:g}" if options.lora else ""
+    table = Table(title=f"{options.model}, behaviour {options.behaviour}{adapters}")
+    for heading in ("part", "trainable", "total"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for part, (trainable, total) in part_counts(bundle):
+        table.add_row(part, f"{trainable:,}" if trainable else "frozen", f"{total:,}")
+    table.add_section()
+    table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}")
+    console.print(table)
+    console.print(f"training    {facts(training)}", markup=False)
+    console.print(f"validation  {facts(validation)}", markup=False)
+
+
+def print_result(
+    console: Console,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    teacher: Path,
+    folder: Path,
+) -> None:
+    """Print before and after, and where things are."""
+    for name in ("gIoU", "cIoU"):
+        if before and after:
+            change = after[name] - before[name]
+            console.print(f"{name} before {before[name]:.4f}, after {after[name]:.4f} ({change:+.4f})", markup=False)
+        elif after:
+            console.print(f"{name} {after[name]:.4f}", markup=False)
+    console.print(f"weights {teacher}", markup=False)
+    if (folder / "report.html").exists():
+        console.print(f"report  {folder / 'report.html'}", markup=False)
+
+
+def count(model: nn.Module, trainable: bool) -> int:
+    """Parameters of a model, all or the trainable ones."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)

@@ -1,0 +1,42 @@
+"""A small segmenter with random weights, to be trained from nothing: how the built-in one began."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from deixis.data.conversation import conversation_words
+from deixis.data.phrases import PHRASE_WORDS, plural
+from deixis.data.scenes import scene_words
+from deixis.data.shapes import KNOWN_SHAPES, NEW_SHAPES
+from deixis.errors import OptionError
+from deixis.models.sa2va import save_sa2va
+from deixis.models.small_segmenter import small_segmenter
+from deixis.recipes.refer_options import ReferNewOptions
+
+
+def new_segmenter(options: ReferNewOptions) -> Path:
+    """Write the folder.
+
+    Raises:
+        OptionError: the folder exists.
+    """
+    if options.output.exists():
+        raise OptionError(f"--output: {options.output} exists; name a folder that does not")
+    torch.manual_seed(options.seed)
+    bundle = small_segmenter((*known_words(), *options.words))
+    save_sa2va(bundle, options.output)
+    count = sum(parameter.numel() for parameter in bundle.model.parameters())
+    print(f"wrote {options.output}: {count:,} random parameters, {len(bundle.tokenizer):,} tokens")
+    return options.output
+
+
+def known_words() -> tuple[str, ...]:
+    """Words of the generated phrases and of the conversations about them.
+
+    The names of the demonstration's shapes are among them: their rows stay untrained until a run brings them.
+    """
+    new_words = [word for shape in NEW_SHAPES for word in (*shape.split(), *plural(shape).split())]
+    plurals = [plural(shape) for shape in KNOWN_SHAPES]
+    return (*scene_words(), *plurals, *PHRASE_WORDS, *conversation_words(), *new_words)

@@ -1,0 +1,19 @@
+"""Checks that options share; each raises OptionError naming the flag, what was got and what was wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deixis.errors import OptionError
+
+
+def require(fine: bool, name: str, got: Any, wanted: str) -> None:
+    """Raises OptionError unless `fine`."""
+    if not fine:
+        raise OptionError(f"--{name.replace('_', '-')}: got {got!r}, wanted {wanted}")
+
+
+def at_least(options: Any, name: str, least: float) -> None:
+    """Raises OptionError when the option of that name is given and smaller."""
+    value = getattr(options, name)
+    require(value is None or value >= least, name, value, f"{least} or more")

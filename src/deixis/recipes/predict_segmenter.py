@@ -1,0 +1,37 @@
+"""Find what phrases mean in pictures and write it down."""
+
+from __future__ import annotations
+
+from pycocotools import mask as coco_mask
+from rich.console import Console
+
+from deixis.inference.images import find_images
+from deixis.inference.refer_outputs import write_segmentations
+from deixis.inference.segmenter import Segmenter
+from deixis.models.segmenter_checkpoints import load_any_segmenter
+from deixis.recipes.devices import choose_device
+from deixis.recipes.progress import progress_bar
+from deixis.recipes.refer_options import ReferPredictOptions
+from deixis.refer_records import Segmentation
+from deixis.reporting.draw_masks import draw_masks
+
+
+def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
+    """Write drawn pictures, mask files and JSON of every picture.
+
+    Raises:
+        DeixisError: options, pictures or model cannot be used.
+    """
+    options.check()
+    device = choose_device(options.device)
+    images = find_images(options.images)
+    bundle = load_any_segmenter(options.model)
+    segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
+    with progress_bar("pictures") as progress:
+        answers = segmenter.segment(images, options.phrases, options.batch_size, progress)
+    write_segmentations(options.output, answers, images, draw=draw_masks)
+    found = sum(int(coco_mask.area(answer.mask_rle)) > 0 for of_image in answers for answer in of_image)
+    console = Console(highlight=False)
+    total = len(images) * len(options.phrases)
+    console.print(f"{found} of {total} phrases found in {len(images)} pictures; see {options.output}", markup=False)
+    return answers

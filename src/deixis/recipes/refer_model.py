@@ -1,0 +1,83 @@
+"""What a segmenter run starts from, how it learns, and what it writes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from deixis.errors import OptionError
+from deixis.losses.refer import ReferCriterion
+from deixis.models.sa2va import (
+    Sa2vaBundle,
+    freeze,
+    join_sa2va,
+    merge_adapters,
+    new_token_ids,
+    part_of,
+    save_sa2va,
+)
+from deixis.models.segmenter_checkpoints import load_any_segmenter
+from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.training.checkpoint import replacing_folder
+
+# A model that has not learnt to say "not here" gets no gradient there; see `ReferCriterion`.
+UNTAUGHT = {"sa2va": ("iou_prediction_head", "pred_obj_score_head", "obj_score_token"), "deixis": ()}
+
+
+def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
+    """The segmenter that a run trains: read or joined, parts frozen, adapters added."""
+    if options.sam_model is not None:
+        bundle = join_sa2va(options.model, options.sam_model)
+    else:
+        bundle = load_any_segmenter(options.model)
+    bundle = replace(bundle, behaviour=options.behaviour)
+    parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
+    freeze(
+        bundle.model,
+        parts,
+        lora=options.lora,
+        rank=options.lora_r,
+        alpha=options.lora_alpha,
+        dropout=options.lora_dropout,
+        rows="all" if options.train_embeddings else "new",
+        new_token_ids=new_token_ids(bundle.tokenizer),
+    )
+    for name, parameter in bundle.model.named_parameters():
+        if any(part in name for part in UNTAUGHT[options.behaviour]):
+            parameter.requires_grad_(False)
+    if options.gradient_checkpointing:
+        bundle.model.vlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return bundle
+
+
+def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:
+    """The criterion of the behaviour, with the user's own weights in place of its."""
+    own: dict[str, float | None] = {"weight_iou": options.weight_iou, "weight_object": options.weight_object}
+    if options.behaviour == "sa2va" and any(own.values()):
+        raise OptionError("--weight-iou and --weight-object belong to --behaviour deixis; sa2va has no such losses")
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    return ReferCriterion(
+        options.behaviour,
+        options.weight_mask,
+        options.weight_dice,
+        weight_language=options.weight_language,
+        points=options.mask_points or None,
+        **given,
+    )
+
+
+def language_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The language model's parameters that train: its adapters, or its weights."""
+    return [p for name, p in model.named_parameters() if p.requires_grad and part_of(name) == "language"]
+
+
+def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
+    """Write the model with adapters and new rows merged, all or nothing. Training goes on with the unmerged one."""
+    merged = copy.deepcopy(bundle.model).to("cpu")
+    merge_adapters(merged)
+    with replacing_folder(folder) as fresh:
+        save_sa2va(replace(bundle, model=merged), fresh)

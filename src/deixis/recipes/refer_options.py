@@ -1,0 +1,247 @@
+"""Every option of the segmenter's commands, once: its flag, its YAML key, its help and its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.recipes.option_checks import at_least, require
+
+REFER_PARTS = ("vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder")
+
+
+@dataclass(frozen=True)
+class ReferTrainOptions:
+    """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
+
+    data: tuple[str, ...] = ()
+    """Training data in any format (docs/formats.md), several to mix; or "scenes:split=refer_train,count=400,seed=1"."""
+    data_weights: tuple[float, ...] = ()
+    """How often each data set is drawn from, in order of --data and then of the folders below; by size if not given."""
+    images: Path | None = None
+    """Folder of the training images, where the data does not say."""
+    format: str | None = None
+    """Format of --data; recognised when not given."""
+    refcoco_dir: Path | None = None
+    """Folder of RefCOCO, RefCOCO+ or RefCOCOg: refs(unc).p or refs(umd).p beside instances.json."""
+    sa1b_dir: Path | None = None
+    """Folder of SA-1B: sa_*.jpg with sa_*.json. Its masks have no phrases: they are used once they are captioned."""
+    sa1b_max_samples: int = 10_000
+    """Most images read from --sa1b-dir; bounds the start-up time and memory too."""
+    openimages_dir: Path | None = None
+    """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
+    sav_dir: Path | None = None
+    """Folder of SA-V: sav_*.mp4 with sav_*_manual.json."""
+    val_data: tuple[str, ...] = ()
+    """Validation data. Without it a tenth of the training images is held out, at least one."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    model: str = "builtin"
+    """What to start from: "builtin", a folder of a run or in the released Sa2VA layout, or a hub id."""
+    sam_model: str | None = None
+    """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
+    output: Path = Path("runs")
+    """Folder that holds the runs."""
+    experiment_name: str = "segmenter"
+    """Name of this run: its folder inside the output folder."""
+
+    epochs: int = 1
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Stop after so many optimiser steps, whatever the epochs."""
+    quick: bool = False
+    """A trial that ends in minutes: at most 20 steps, 16 validation images."""
+    batch_size: int = 2
+    """Images a step on each process, before accumulation."""
+    gradient_accumulation_steps: int = 1
+    """Batches summed into one optimiser step; equal to one batch of them all."""
+    learning_rate: float = 4e-5
+    """Highest learning rate, the same for all parts that train."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay; norms, biases and position tables are spared."""
+    warmup_share: float = 0.05
+    """Share of the run over which the learning rate rises; after it, it falls along a cosine."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient; larger ones are scaled down to it."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 is none."""
+    early_stopping_patience: int = 0
+    """Stop after so many evaluations without a better gIoU; 0 never stops early."""
+
+    lora: bool = True
+    """Train low-rank adapters (PEFT) in the language model; with --no-lora its own weights train."""
+    lora_r: int = 128
+    """Rank of the adapters."""
+    lora_alpha: float = 256.0
+    """Scale of the adapters: they act at alpha over rank."""
+    lora_dropout: float = 0.05
+    """Dropout before the adapters."""
+    train: tuple[str, ...] = ("projector", "text_hidden_fcs", "mask_decoder")
+    """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
+    train_embeddings: bool = False
+    """Train all token embeddings; by default only the rows of the new tokens train."""
+
+    behaviour: Literal["deixis", "sa2va"] = "deixis"
+    """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
+    do the predicted IoU and the score that says whether the object is there at all."""
+    weight_mask: float = 2.0
+    """Weight of the masks' cross-entropy."""
+    weight_dice: float = 0.5
+    """Weight of the masks' Dice loss."""
+    weight_iou: float | None = None
+    """Weight of the loss of the predicted IoU; the behaviour's own if not given."""
+    weight_object: float | None = None
+    """Weight of the loss of the object score; the behaviour's own if not given."""
+    weight_language: float = 1.0
+    """Weight of the language model's cross-entropy."""
+    mask_points: int = 12_544
+    """Points at which mask losses are taken, most of them where the model is unsure; 0 takes every cell of the grid."""
+
+    max_masks: int = 5
+    """Most phrases asked of one image in a step."""
+    max_tiles: int = 12
+    """Most tiles in which the vision-language model sees an image."""
+    max_tokens: int = 8192
+    """Most tokens of a conversation; longer ones are an error, never cut."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the network; losses are always fp32."""
+    gradient_checkpointing: bool = False
+    """Compute the language model's activations twice to save memory."""
+    gpus: int | None = None
+    """Number of GPUs on this machine; 0 trains on the CPU. One if there is one, when not given."""
+    num_workers: int = 2
+    """Processes that load images; results do not depend on it."""
+    eval_batch_size: int | None = None
+    """Phrases a batch in evaluation; four times the training batch size if not given."""
+    max_val_images: int | None = None
+    """Measure on at most so many validation images."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    baseline: bool = True
+    """Measure the model before training, with the same evaluation."""
+    resume: bool = False
+    """Go on from checkpoints/last of this run; an error when there is none."""
+    auto_resume: bool = False
+    """Go on from checkpoints/last when there is one, start anew otherwise."""
+    overwrite: bool = False
+    """Replace a run of the same name."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    save_interval: int = 0
+    """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
+    log_interval: int = 1
+    """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
+    report: bool = True
+    """Write report.html at the end."""
+    report_images: int = 8
+    """Validation images drawn in the report, before and after."""
+    max_skipped: int = 5
+    """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
+    dry_run: bool = False
+    """Read everything, print the plan, train nothing."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
+        require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
+        require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
+        require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
+        for name in ("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "lora_r", "max_masks"):
+            at_least(self, name, 1)
+        for name in ("max_tiles", "max_tokens", "log_interval", "evaluate_every", "max_skipped", "eval_batch_size"):
+            at_least(self, name, 1)
+        for name in ("sa1b_max_samples", "max_val_images"):
+            at_least(self, name, 1)
+        for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
+            at_least(self, name, 0)
+        for name in ("learning_rate", "clip_norm", "lora_alpha"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
+            at_least(self, name, 0.0)
+        for name in ("warmup_share", "ema_decay", "lora_dropout"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to under 1")
+        require(set(self.train) <= set(REFER_PARTS), "train", self.train, f"some of {', '.join(REFER_PARTS)}")
+        require(all(w > 0 for w in self.data_weights), "data_weights", self.data_weights, "numbers above 0")
+        chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
+        require(
+            len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite"
+        )
+
+
+@dataclass(frozen=True)
+class ReferEvalOptions:
+    """Measure a segmenter: cIoU and gIoU, overall and by phrase length, object size and number of objects."""
+
+    data: tuple[str, ...] = ()
+    """Data in any format (docs/formats.md), or "scenes:split=refer_unseen,count=100,seed=3"."""
+    images: Path | None = None
+    """Folder of the images, where the data does not say."""
+    format: str | None = None
+    """Format of the data; recognised when not given."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    output: Path | None = None
+    """Folder for metrics.json and segmentations.json; nothing is written if not given."""
+    batch_size: int = 8
+    """Phrases a batch."""
+    max_images: int | None = None
+    """Measure only the first so many images."""
+    max_tiles: int = 12
+    """Most tiles in which the vision-language model sees an image."""
+    generate: bool = False
+    """Let the model write its answer, which may lack [SEG]; by default it is given the standard answer."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
+        for name in ("batch_size", "max_images", "max_tiles"):
+            at_least(self, name, 1)
+
+
+@dataclass(frozen=True)
+class ReferPredictOptions:
+    """Find what phrases mean in pictures; write drawn pictures, mask PNGs and JSON."""
+
+    images: tuple[Path, ...] = ()
+    """Pictures, or folders of them."""
+    phrases: tuple[str, ...] = ()
+    """What to look for, as in --phrases "the dog on the left" "the red car"."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    output: Path = Path("segmentations")
+    """Folder for pictures/, masks/ and segmentations.json."""
+    generate: bool = True
+    """Let the model write its answer; with --no-generate it is given the standard one."""
+    threshold: float = 0.5
+    """Least probability that the object is there; below it the mask is left empty (deixis's behaviour only)."""
+    batch_size: int = 8
+    """Phrases a batch."""
+    max_tiles: int = 12
+    """Most tiles in which the vision-language model sees an image."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
+        require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
+        require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
+        for name in ("batch_size", "max_tiles"):
+            at_least(self, name, 1)
+
+
+@dataclass(frozen=True)
+class ReferNewOptions:
+    """Write a small segmenter with random weights, to be trained from nothing."""
+
+    output: Path = Path("new_segmenter")
+    """Folder to write; it must not exist."""
+    words: tuple[str, ...] = ()
+    """Words that the tokenizer knows whole, besides those of the generated scenes; others are spelled by letter."""
+    seed: int = 0
+    """Seed of the weights."""

@@ -1,0 +1,134 @@
+"""The end of a segmenter run: the best weights under their lasting name, and the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deixis.data.refer_loading import decoded
+from deixis.data.subset import ReferSubset
+from deixis.data.tiles import union_mask
+from deixis.inference.segmenter import Segmenter, load_segmenter
+from deixis.models.sa2va import Sa2vaBundle, parameter_table
+from deixis.recipes.refer_data import facts
+from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.run_folder import as_text
+from deixis.refer_records import ReferDataset, ReferSample, Segmentation
+from deixis.reporting.log import read_curves
+from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
+from deixis.training.checkpoint import replacing_folder, versions
+
+HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc")
+GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
+POLICY = ("behaviour", "epochs", "batch_size", "learning_rate", "lora", "lora_r", "lora_alpha", "train")
+
+
+@dataclass(frozen=True)
+class BeforeAnswers:
+    """A validation image of the report and what the untrained model finds in it."""
+
+    index: int
+    sample: ReferSample
+    found: list[Segmentation]
+
+
+def refer_pictures(segmenter: Segmenter, validation: ReferDataset, options: ReferTrainOptions) -> list[BeforeAnswers]:
+    """Images spread evenly over the validation data, answered by the model as it is."""
+    if not options.report or not options.report_images:
+        return []
+    count = min(options.report_images, len(validation))
+    chosen = [int(i) for i in np.linspace(0, len(validation) - 1, count).round()]
+    answered = segmenter.run(validation, options.eval_batch_size or 4, chosen)
+    return [
+        BeforeAnswers(index, decoded(validation[index]), found)
+        for index, (_, found) in zip(chosen, answered, strict=True)
+    ]
+
+
+def best_refer_metrics(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """(before, after) of a run, from its log: the baseline, and the evaluation that was best."""
+    before, after = None, None
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["kind"] == "baseline":
+            before = record
+        if record["kind"] == "evaluation" and record["best"]:
+            after = record
+    return before, after
+
+
+def write_refer_run_report(
+    options: ReferTrainOptions,
+    bundle: Sa2vaBundle,
+    training: ReferDataset,
+    validation: ReferDataset,
+    pictures: Sequence[BeforeAnswers],
+    folder: Path,
+    teacher: Path,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    seconds: float,
+) -> None:
+    """Copy the best weights to `teachers/` and write `report.html`."""
+    with replacing_folder(teacher) as fresh:
+        shutil.copytree(folder / "checkpoints" / "best", fresh, dirs_exist_ok=True)
+    if not options.report or after is None:
+        return
+    device = next(bundle.model.parameters()).device
+    segmenter = load_segmenter(teacher, device, options.max_tiles)
+    shown = ReferSubset(validation, tuple(picture.index for picture in pictures), "pictures")
+    found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    report = ReferReport(
+        title=options.experiment_name,
+        model=options.model,
+        before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
+        after={name: after[name] for name in HEADLINE if name in after},
+        groups={title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
+        facts={"training": facts(training), "validation": facts(validation)},
+        policy=as_text({name: getattr(options, name) for name in POLICY}),
+        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
+        curves=read_curves(folder / "metrics.jsonl"),
+        pictures=[_comparison(picture, answers) for picture, answers in zip(pictures, found, strict=True)],
+        run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),
+    )
+    write_refer_report(folder / "report.html", report)
+
+
+def _groups(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any], name: str
+) -> list[tuple[str, int, float | None, float]]:
+    """(group, phrases, gIoU before, gIoU after) of each group."""
+    earlier = {} if before is None else before.get(name, {})
+    return [
+        (group, values["phrases"], earlier.get(group, {}).get("gIoU"), values["gIoU"])
+        for group, values in after[name].items()
+    ]
+
+
+def _comparison(picture: BeforeAnswers, found: Sequence[Segmentation]) -> ReferPicture:
+    sample = picture.sample
+    assert isinstance(sample.image, np.ndarray)
+    truth = tuple(
+        union_mask(expression.masks_rle, sample.size_hw) for expression in sample.expressions for _ in expression.texts
+    )
+    return ReferPicture(
+        sample.source or f"image {sample.image_id}",
+        sample.image,
+        tuple(answer.text for answer in found),
+        truth,
+        tuple(_bitmap(answer) for answer in picture.found),
+        tuple(_bitmap(answer) for answer in found),
+    )
+
+
+def _bitmap(answer: Segmentation) -> np.ndarray:
+    return np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool)

@@ -1,0 +1,55 @@
+"""Where a segmenter's data comes from: files in any format, generated scenes, and the folders of public data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deixis.data.refer_mixing import ReferMix
+from deixis.data.refer_readers import read_refer
+from deixis.errors import OptionError
+from deixis.recipes.refer_data import held_out
+from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.refer_records import ReferDataset
+
+
+def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferDataset]:
+    """(training, validation) data of a run.
+
+    Raises:
+        DataError: they cannot be read, or are empty.
+        OptionError: weights that do not fit the data sets.
+    """
+    sources = [read_refer(path, options.images, options.format) for path in options.data]
+    if options.refcoco_dir is not None:
+        sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
+    if options.openimages_dir is not None:
+        sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
+    if options.sa1b_dir is not None:
+        sources.append(read_refer(options.sa1b_dir, None, "sa1b", max_samples=options.sa1b_max_samples))
+    training = mixed(sources, options.data_weights, options.seed)
+    if options.val_data:
+        return training, read_refer_sources(options.val_data, options.val_images, options.format)
+    return held_out(training)
+
+
+def read_refer_sources(data: Sequence[str], images: Path | None, form: str | None) -> ReferDataset:
+    """One data set of all that is named, one after the other in full.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return mixed([read_refer(path, images, form) for path in data], (), 0)
+
+
+def mixed(sources: Sequence[ReferDataset], weights: Sequence[float], seed: int) -> ReferDataset:
+    """The only data set, or all of them by weight.
+
+    Raises:
+        OptionError: another number of weights than of data sets.
+    """
+    if weights and len(weights) != len(sources):
+        raise OptionError(
+            f"--data-weights: got {len(weights)} for {len(sources)} data sets; give one for each, in order"
+        )
+    return sources[0] if len(sources) == 1 else ReferMix(sources, weights, seed=seed)

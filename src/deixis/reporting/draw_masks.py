@@ -1,0 +1,55 @@
+"""Masks with their phrases on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw
+
+from deixis.reporting.draw import LEGIBLE_LONG_SIDE_PX, Mark, Rectangle, class_colour, font_of, paint_name
+
+OPACITY = 0.5
+
+
+def draw_masks(
+    image: UInt8[np.ndarray, "h w 3"], masks: Sequence[Bool[np.ndarray, "h w"]], texts: Sequence[str]
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The picture with each mask tinted, outlined and named, in its own colour.
+
+    A phrase whose mask is empty is written along the bottom, with "not here".
+
+    Returns:
+        A new picture; one whose long side is under 480 pixels comes back enlarged by a whole factor.
+    """
+    height, width = image.shape[:2]
+    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
+    size_wh = (width * factor, height * factor)
+    pixels = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BICUBIC))
+    line = max(2, round(max(size_wh) / 240))
+    marks = []
+    for position, (mask, text) in enumerate(zip(masks, texts, strict=True)):
+        colour = class_colour(position)
+        large = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
+        inside = large.astype(bool)
+        pixels[inside] = np.round(pixels[inside] * (1 - OPACITY) + np.array(colour) * OPACITY).astype(np.uint8)
+        contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(pixels, contours, -1, colour, line)
+        marks.append(Mark(_box(inside, size_wh), text if inside.any() else f"{text}: not here", colour))
+    canvas = Image.fromarray(pixels)
+    painter = ImageDraw.Draw(canvas)
+    font = font_of(max(14, round(max(size_wh) / 38)))
+    taken: list[Rectangle] = []
+    for mark in marks:
+        paint_name(painter, mark, font, line, size_wh, taken)
+    return np.asarray(canvas)
+
+
+def _box(mask: Bool[np.ndarray, "h w"], size_wh: tuple[int, int]) -> Rectangle:
+    """The tight box of a mask; the lower left corner of the picture where it is empty."""
+    if not mask.any():
+        return 0.0, float(size_wh[1]), float(size_wh[0]), float(size_wh[1])
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

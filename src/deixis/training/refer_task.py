@@ -1,0 +1,192 @@
+"""What the loop trains when it trains a segmenter: conversations, masks, and who is to blame for a NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from deixis.data.conversation import ConversationEncoder
+from deixis.data.loading import epoch_batches
+from deixis.data.loading import steps_per_epoch as batches_per_epoch
+from deixis.data.refer_collate import Views
+from deixis.data.refer_loading import QuestionDataset, make_refer_loader
+from deixis.errors import TrainingError
+from deixis.losses.refer import ReferCriterion
+from deixis.refer_records import ReferBatch
+
+Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
+
+
+@dataclass(frozen=True)
+class ReferFeed:
+    """How samples become the batches of steps.
+
+    Attributes:
+        batch_size: images of one process in one batch.
+        accumulation: batches of one optimiser step.
+        most_tokens: of one conversation.
+    """
+
+    dataset: QuestionDataset
+    encode: ConversationEncoder
+    views: Views
+    pad_token_id: int
+    batch_size: int
+    accumulation: int = 1
+    seed: int = 0
+    workers: int = 0
+    most_tokens: int = 1024
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Optimiser steps of one epoch."""
+        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
+
+    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[ReferBatch]]:
+        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
+        batches = epoch_batches(
+            len(self.dataset),
+            self.batch_size,
+            epoch,
+            self.seed,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+        )[start * self.accumulation :]
+        if not batches:
+            return
+        pin = accelerator.device.type == "cuda"
+        loader = make_refer_loader(
+            self.dataset, batches, self.encode, self.views, self.pad_token_id, self.most_tokens, self.workers, pin
+        )
+        group: list[ReferBatch] = []
+        for batch in loader:
+            group.append(batch.to(accelerator.device))
+            if len(group) == self.accumulation:
+                yield group
+                group = []
+        if group:
+            yield group
+
+
+class SegmenterTask:
+    """A segmenter's side of `training.loop.Task`.
+
+    Args:
+        model: as `Accelerator.prepare` returned it.
+        normalise_tiles, normalise_sam: pixels to the inputs of the two halves.
+        language: parameters of the language model that train (its adapters, say); the alarm watches them.
+        evaluate, save_model: what the loop calls by these names.
+    """
+
+    shown: tuple[str, ...] = ("gIoU", "cIoU")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalise_tiles: Normalise,
+        normalise_sam: Normalise,
+        criterion: ReferCriterion,
+        feed: ReferFeed,
+        accelerator: Accelerator,
+        language: Sequence[nn.Parameter],
+        evaluate: Callable[[], Mapping[str, Any]],
+        save_model: Callable[[Path], None],
+    ) -> None:
+        self.model = model
+        self.normalise_tiles = normalise_tiles
+        self.normalise_sam = normalise_sam
+        self.criterion = criterion
+        self.feed = feed
+        self.accelerator = accelerator
+        self.unwatched = list(language)
+        self.evaluate = evaluate
+        self.save_model = save_model
+        self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
+
+    def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
+        """See `ReferFeed.groups`."""
+        return self.feed.groups(epoch, start, self.accelerator)
+
+    def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
+        """(masks, labelled tokens) of the whole step over the number of processes, each at least 1."""
+        masks = sum(len(target.texts) for batch in group for target in batch.targets)
+        labels = sum(int((batch.labels[:, 1:] >= 0).sum()) for batch in group)
+        counts = torch.tensor([masks, labels], dtype=torch.float32, device=self.accelerator.device)
+        summed: Tensor = self.accelerator.reduce(counts, "sum")
+        share: Tensor = summed / self.accelerator.num_processes
+        return share.clamp(min=1)
+
+    def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total and every component."""
+        total, losses = self._losses(self.model, batch, normaliser)
+        if self.unwatched and any(len(target.texts) for target in batch.targets):
+            require_mask_gradient(self.criterion, losses, self.unwatched)
+            self.unwatched = []
+        return total, {name: value.detach() for name, value in losses.items()}
+
+    def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
+        """The samples that give a non-finite loss or gradient when they are alone in a batch."""
+        model = self.accelerator.unwrap_model(self.model)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        found = []
+        for batch in group:
+            for index, target in enumerate(batch.targets):
+                total, _ = self._losses(model, one_question(batch, index), normaliser)
+                gradients = torch.autograd.grad(total, weights, allow_unused=True)
+                values = [total, *(gradient for gradient in gradients if gradient is not None)]
+                if not all(bool(torch.isfinite(value).all()) for value in values):
+                    found.append(target.source or f"image {target.image_id}")
+        return found
+
+    def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs = model(
+            self.normalise_tiles(batch.tiles_u8),
+            batch.tiles_per_image,
+            self.normalise_sam(batch.sam_pixels_u8),
+            batch.input_ids,
+            batch.attention_mask,
+            batch.labels,
+        )
+        masks = torch.cat([target.masks for target in batch.targets])
+        losses = self.criterion(outputs, masks, normaliser[0], normaliser[1])
+        return self.criterion.total(losses), losses
+
+
+def require_mask_gradient(
+    criterion: ReferCriterion, losses: Mapping[str, Tensor], language: Sequence[nn.Parameter]
+) -> None:
+    """The alarm of a run's first step: the mask losses must move the language model, through `[SEG]`.
+
+    Raises:
+        TrainingError: none of its trainable parameters gets a gradient from them.
+    """
+    masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
+    gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
+    if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
+        raise TrainingError(
+            "the mask losses give the language model's trainable parameters no gradient: [SEG] does not reach the mask "
+            "decoder; do not freeze text_hidden_fcs, and see that the data has masks that are not empty"
+        )
+
+
+def one_question(batch: ReferBatch, index: int) -> ReferBatch:
+    """One image of a batch, with the batch's padding."""
+    at = slice(index, index + 1)
+    first = sum(batch.tiles_per_image[:index])
+    count = batch.tiles_per_image[index]
+    return replace(
+        batch,
+        tiles_u8=batch.tiles_u8[first : first + count],
+        tiles_per_image=(count,),
+        sam_pixels_u8=batch.sam_pixels_u8[at],
+        input_ids=batch.input_ids[at],
+        attention_mask=batch.attention_mask[at],
+        labels=batch.labels[at],
+        targets=batch.targets[at],
+    )

@@ -1,0 +1,195 @@
+"""Whole runs of the segmenter's commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_refer_runs import TRAIN_SCENES, VAL_SCENES, refer_arguments, write_tiny_segmenter
+
+from deixis.errors import TrainingError
+from deixis.inference.segmenter import load_segmenter
+from deixis.recipes import finetune_segmenter as recipe
+from deixis.recipes.refer_options import ReferTrainOptions
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model")
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory):
+    """The folder of a run of two epochs."""
+    from deixis.cli.main import main
+
+    output = tmp_path_factory.mktemp("runs")
+    with pytest.raises(SystemExit) as stopped:
+        main(refer_arguments(model, output, "--epochs", "2"))
+    assert stopped.value.code == 0
+    return output / "segmenter"
+
+
+def weights(folder):
+    return {
+        f"{part}.{name}": tensor
+        for part in ("vlm", "sam")
+        for name, tensor in load_file(folder / part / "model.safetensors").items()
+    } | load_file(folder / "text_hidden_fcs.safetensors")
+
+
+def test_a_run_leaves_all_that_it_promises(run) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints/last", "teachers/sa2va", "report.html"):
+        assert (run / name).exists(), name
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert len(steps) == 8
+    names = {"loss", "loss_mask", "loss_dice", "loss_iou", "loss_object", "loss_language", "iou", "grad_norm"}
+    assert names <= set(steps[0])
+    evaluations = [line for line in lines if line["kind"] in ("baseline", "evaluation")]
+    assert all({"gIoU", "cIoU", "by_tags", "by_words", "by_sizes"} <= set(line) for line in evaluations)
+    assert "<svg" in (run / "report.html").read_text()
+
+
+def test_only_what_should_train_has_changed(run, model) -> None:
+    before, after = weights(model), weights(run / "teachers/sa2va")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("q_proj" in name for name in changed)  # merged adapters
+    assert any("mask_decoder" in name for name in changed)
+    assert any(name.startswith("0.") for name in changed)  # text_hidden_fcs
+    assert not any("vision_tower" in name or "vision_encoder" in name for name in changed)
+    name = "vlm.language_model.model.embed_tokens.weight"
+    rows = before[name], after[name]
+    moved = (rows[0] != rows[1]).any(1).nonzero()[:, 0].tolist()
+    segmenter = load_segmenter(model)
+    new = segmenter.bundle.tokenizer.convert_tokens_to_ids(["[SEG]", "<p>", "</p>", "<vp>", "</vp>"])
+    assert segmenter.bundle.seg_token_id in moved
+    assert set(moved) <= set(new)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) -> None:
+    arguments = refer_arguments(model, tmp_path, "--epochs", "2", "--save-interval", "1")
+    whole = recipe.train
+
+    def stopping(task, run):
+        groups = task.groups
+
+        def cut(epoch, start):
+            for number, group in enumerate(groups(epoch, start)):
+                if epoch == 1 and number == 1:
+                    raise KeyboardInterrupt
+                yield group
+
+        task.groups = cut
+        return whole(task, run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "train", stopping)
+        assert deixis(arguments)[0] == 130
+    code, _, err = deixis([*arguments, "--resume"])
+    assert code == 0, err
+    mine, theirs = weights(tmp_path / "segmenter/teachers/sa2va"), weights(run / "teachers/sa2va")
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+
+
+def test_results_do_not_depend_on_loading_processes(model, tmp_path, run, deixis) -> None:
+    arguments = refer_arguments(model, tmp_path, "--epochs", "2", "--num-workers", "2")
+    assert deixis(arguments)[0] == 0
+    mine, theirs = weights(tmp_path / "segmenter/teachers/sa2va"), weights(run / "teachers/sa2va")
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+
+
+def test_accumulated_batches_equal_one_large_batch(model, tmp_path, deixis) -> None:
+    """One step of four images at once, or of two batches of two: the same step."""
+    common = ("--max-steps", "1", "--epochs", "1", "--no-report", "--no-baseline", "--mask-points", "0")
+    for name, more in {"one": ("--batch-size", "4"), "two": ("--gradient-accumulation-steps", "2")}.items():
+        arguments = refer_arguments(model, tmp_path, *common, *more, "--lora-dropout", "0", "--experiment-name", name)
+        code, _, err = deixis(arguments)
+        assert code == 0, err
+    one, two = (weights(tmp_path / name / "teachers/sa2va") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=2e-6, msg=name)
+
+
+def test_frozen_projection_sets_off_the_alarm(model, tmp_path) -> None:
+    """With nothing between [SEG] and the mask decoder that lets the gradient through, the run must not go on."""
+    options = ReferTrainOptions(
+        data=(TRAIN_SCENES,), val_data=(VAL_SCENES,), model=str(model), output=tmp_path, gpus=0, num_workers=0,
+        lora_r=4, mask_points=64, baseline=False, report=False, max_tiles=1,
+    )  # fmt: skip
+    from deixis.models.sa2va import Sa2va
+
+    masks = Sa2va.masks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sa2va, "masks", lambda self, hidden, *more: masks(self, hidden.detach(), *more))
+        with pytest.raises(TrainingError, match="no gradient"):
+            recipe.finetune_segmenter(options)
+
+
+def test_the_released_behaviour_trains_and_leaves_its_heads_alone(model, tmp_path, deixis) -> None:
+    code, _, err = deixis(refer_arguments(model, tmp_path, "--behaviour", "sa2va", "--max-steps", "2"))
+    assert code == 0, err
+    before, after = weights(model), weights(tmp_path / "segmenter/teachers/sa2va")
+    heads = [name for name in before if "iou_prediction_head" in name or "pred_obj_score_head" in name]
+    assert heads
+    assert all(torch.equal(before[name], after[name]) for name in heads)
+
+
+def test_predict_writes_pictures_masks_and_json(model, tmp_path, deixis) -> None:
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "a.jpg")
+    code, out, err = deixis(
+        [
+            *("refer", "predict", "--model", str(model), "--images", str(tmp_path / "a.jpg")),
+            *("--phrases", "the red star", "a circle", "--output", str(tmp_path / "found")),
+        ]
+    )
+    assert code == 0, err
+    assert "of 2 phrases" in out
+    (record,) = json.loads((tmp_path / "found/segmentations.json").read_text())
+    assert [phrase["text"] for phrase in record["phrases"]] == ["the red star", "a circle"]
+    for phrase in record["phrases"]:
+        mask = np.asarray(Image.open(tmp_path / "found" / phrase["mask"]))
+        assert mask.shape == (60, 90)
+        assert (mask > 0).sum() == phrase["area"]
+    assert (tmp_path / "found/pictures/a.jpg").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--generate",)])
+def test_eval_writes_metrics(model, tmp_path, deixis, more) -> None:
+    arguments = ["refer", "eval", "--model", str(model), "--data", VAL_SCENES, "--output", str(tmp_path), *more]
+    code, out, err = deixis(arguments)
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 0 <= metrics["gIoU"] <= 1
+    assert metrics["images"] == 3
+    assert "cIoU" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--data", "scenes:split=nowhere"), "no split 'nowhere'"),
+        (("--data", "scenes:split=refer_train,colour=3"), "colour"),
+        (("--max-tokens", "20"), "--max-tokens"),
+        (("--train", "tail"), "--train"),
+        (("--learning-rate", "0"), "--learning-rate"),
+        (("--behaviour", "sa2va", "--weight-iou", "1"), "--weight-iou"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(model, tmp_path, deixis, more, said) -> None:
+    code, _, err = deixis(refer_arguments(model, tmp_path, "--no-baseline", "--no-report", *more))
+    assert code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_dry_run_reads_everything_and_writes_nothing(model, tmp_path, deixis) -> None:
+    code, out, _ = deixis(refer_arguments(model, tmp_path / "out", "--dry-run"))
+    assert code == 0
+    assert "mask_decoder" in out
+    assert not (tmp_path / "out").exists()
