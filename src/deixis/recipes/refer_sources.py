@@ -20,17 +20,22 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
         DataError: they cannot be read, or are empty.
         OptionError: weights that do not fit the data sets.
     """
+    if options.sav_dir is not None:
+        raise OptionError("--sav-dir: video is not trained on yet; leave it out")
+    if options.sa1b_dir is not None:
+        raise OptionError("--sa1b-dir: its masks have no phrases, and captions cannot be made yet; leave it out")
     sources = [read_refer(path, options.images, options.format) for path in options.data]
     if options.refcoco_dir is not None:
         sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
     if options.openimages_dir is not None:
         sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
-    if options.sa1b_dir is not None:
-        sources.append(read_refer(options.sa1b_dir, None, "sa1b", max_samples=options.sa1b_max_samples))
-    training = mixed(sources, options.data_weights, options.seed)
     if options.val_data:
-        return training, read_refer_sources(options.val_data, options.val_images, options.format)
-    return held_out(training)
+        validation = read_refer_sources(options.val_data, options.val_images, options.format)
+        return mixed(sources, options.data_weights, options.seed), validation
+    # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
+    parts = [held_out(source) for source in sources]
+    training = mixed([kept for kept, _ in parts], options.data_weights, options.seed)
+    return training, mixed([out for _, out in parts], (), 0)
 
 
 def read_refer_sources(data: Sequence[str], images: Path | None, form: str | None) -> ReferDataset:
