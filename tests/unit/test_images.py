@@ -211,3 +211,34 @@ def test_draft_decoding_shrinks_boxes_with_the_picture(tmp_path: Path) -> None:
 def test_real_photographs_decode_to_their_annotated_size(shared_data: Path) -> None:
     path = shared_data / "raccoon_voc" / "images" / "raccoon-1.jpg"
     assert load_image(path).shape == (417, 650, 3)
+
+
+def photograph(folder: Path, mode: str = "RGB", size_hw: tuple[int, int] = (121, 95)) -> Path:
+    """A JPEG with odd sides and smooth content, as sub-sampled colours want it."""
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
+    pixels = np.stack([127 + 120 * np.sin(x / 9), 127 + 120 * np.cos(y / 7), (x + y) % 256], -1).astype(np.uint8)
+    path = folder / f"{mode}.jpg"
+    Image.fromarray(pixels).convert(mode).save(path, quality=92)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_decode_to_pillows_pixels(tmp_path: Path, mode: str) -> None:
+    path = photograph(tmp_path, mode)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(load_image(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("min_short_px", "share"), [(96, 1), (48, 1), (47, 2), (23, 4), (11, 8), (1, 8), (0, 8)])
+def test_draft_decoding_keeps_the_short_side_it_was_asked_for(tmp_path: Path, min_short_px: int, share: int) -> None:
+    path = photograph(tmp_path)
+    with Image.open(path) as image:
+        image.draft("RGB", (image.width // share, image.height // share))
+        np.testing.assert_array_equal(load_image(path, min_short_px), np.asarray(image))
+
+
+def test_bytes_behind_a_jpeg_do_not_matter(tmp_path: Path) -> None:
+    path = photograph(tmp_path)
+    whole = load_image(path)
+    path.write_bytes(path.read_bytes() + b"trailer of some camera")
+    np.testing.assert_array_equal(load_image(path), whole)

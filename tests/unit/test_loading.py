@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from deixis.data.collate import collate
+from deixis.data.images import load
 from deixis.data.loading import SampleDataset, epoch_batches, make_loader, sample_generator, steps_per_epoch
 from deixis.data.transforms import eval_transform, train_transform
 from deixis.errors import DataError, OptionError
@@ -169,6 +171,15 @@ def test_a_batch_from_a_worker_costs_one_open_file(pictures: SampleList) -> None
     after = len(list(Path("/proc/self/fd").iterdir()))
     assert len(held) == 11
     assert after - before <= len(held) + 8  # tensors by tensor it would be 11 batches x (4 + 3 x 8)
+
+
+def test_a_worker_puts_pixels_together_in_shared_memory(pictures: SampleList) -> None:
+    samples = [load(sample) for sample in pictures.samples[:3]]
+    prompts = [DrawnPrompts()(sample, np.random.default_rng(0)) for sample in samples]
+    own, shared = collate(samples, prompts), collate(samples, prompts, shared=True)
+    assert shared.pixels_u8.is_shared()
+    assert not own.pixels_u8.is_shared()
+    assert_same([own], [shared])
 
 
 def indices(batches: list[list[tuple[int, int]]]) -> list[list[int]]:

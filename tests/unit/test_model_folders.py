@@ -227,6 +227,17 @@ def test_normalise(bundle: GroundingDinoBundle) -> None:
     assert (black[..., 2] == 0).all()
 
 
+def test_normalise_is_the_formula_at_every_row(bundle: GroundingDinoBundle) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (3, 3, 150, 70), dtype=torch.uint8, generator=generator)
+    mask = torch.zeros(3, 150, 70, dtype=torch.bool)
+    for row, (height, width) in enumerate([(150, 31), (65, 70), (1, 1)]):
+        mask[row, :height, :width] = True
+    mean, std = (torch.tensor(values)[:, None, None] for values in (bundle.mean, bundle.std))
+    expected = ((pixels / 255 - mean) / std).masked_fill(~mask[:, None], 0)
+    torch.testing.assert_close(bundle.normalise(pixels, mask), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_text_encoder_too_small_for_the_tokenizer() -> None:
     config = small_config()
     config.text_config.vocab_size = 1100

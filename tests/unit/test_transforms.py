@@ -77,6 +77,14 @@ def test_resize_ratio_is_that_of_the_rounded_sizes() -> None:
     np.testing.assert_array_equal(resize(sample, 800, 1333).instances.boxes_xyxy_px, [[0, 0, 1199, 800]])
 
 
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_shrinking_averages_blocks(times: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12 * times, 20 * times, 3), dtype=np.uint8)
+    sample = Sample(pixels, pixels.shape[:2], Instances.none(), THINGS)
+    blocks = pixels.reshape(12, times, 20, times, 3).mean((1, 3))
+    assert np.abs(np.asarray(resize_to(sample, (12, 20)).image, float) - blocks).max() <= 0.5 * np.log2(times)
+
+
 def test_resize_to_the_same_size_changes_nothing() -> None:
     sample = painted((60, 100), TALL)
     assert resize(sample, 60, 1000) is sample

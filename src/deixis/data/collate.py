@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
@@ -16,7 +18,7 @@ from deixis.records import Batch, Prompt, Sample, Target
 PAD_TOKEN_ID = 0
 
 
-def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int = 1) -> Batch:
+def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int = 1, shared: bool = False) -> Batch:
     """One batch of samples, each with its own prompt.
 
     Images stand in the top left corner, zeros fill the rest. Boxes are divided by the *unpadded* size, so an image's
@@ -27,13 +29,14 @@ def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int =
         samples: decoded samples.
         prompts: one a sample.
         divisor: padded height and width are rounded up to a multiple of it.
+        shared: pixels are put together in shared memory, from where another process takes them without a copy.
 
     Raises:
         DataError: an object's class is not among the names of its prompt.
     """
     assert samples, "a batch needs at least one sample"
     assert len(samples) == len(prompts), f"{len(samples)} samples need as many prompts, got {len(prompts)}"
-    pixels, pixel_mask = pad_images(samples, divisor)
+    pixels, pixel_mask = pad_images(samples, divisor, shared)
     input_ids, attention_mask = pad_prompts(prompts)
     length = input_ids.shape[1]
     targets = tuple(_target(sample, prompt, length) for sample, prompt in zip(samples, prompts, strict=True))
@@ -41,15 +44,15 @@ def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int =
 
 
 def pad_images(
-    samples: Sequence[Sample], divisor: int = 1
+    samples: Sequence[Sample], divisor: int = 1, shared: bool = False
 ) -> tuple[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
     """(pixels, mask) of decoded samples: see `Batch.pixels_u8` and `Batch.pixel_mask`."""
     height, width = (-(-max(sample.size_hw[axis] for sample in samples) // divisor) * divisor for axis in (0, 1))
-    pixels = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
+    pixels = _black((len(samples), 3, height, width), shared)
     pixel_mask = torch.zeros((len(samples), height, width), dtype=torch.bool)
     for row, sample in enumerate(samples):
         h, w = sample.size_hw
-        pixels[row, :, :h, :w] = _channels_first(sample)
+        _write_channels(sample, pixels[row, :, :h, :w])
         pixel_mask[row, :h, :w] = True
     return pixels, pixel_mask
 
@@ -65,9 +68,18 @@ def pad_prompts(prompts: Sequence[Prompt]) -> tuple[Int[Tensor, "batch tokens"],
     return input_ids, attention_mask
 
 
-def _channels_first(sample: Sample) -> UInt8[Tensor, "3 h w"]:
+def _black(shape: tuple[int, ...], shared: bool) -> UInt8[Tensor, "batch 3 h w"]:
+    if not shared:
+        return torch.from_numpy(np.zeros(shape, np.uint8))  # NumPy's large arrays lie in huge pages: cheap to fill
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
+    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, torch.Size(shape), strides)  # as torch's own collation
+
+
+def _write_channels(sample: Sample, out: UInt8[Tensor, "3 h w"]) -> None:
+    """Channels last to channels first; OpenCV splits several times faster than a strided copy."""
     assert isinstance(sample.image, np.ndarray), "decode the sample first: deixis.data.images.load"
-    return torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
+    cv2.split(sample.image, list(out.numpy()))
 
 
 def _target(sample: Sample, prompt: Prompt, length: int) -> Target:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -24,6 +25,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG = 0x0100, 0x0101
+_JPEG_END = b"\xff\xd9"
+_JPEG_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 _SWAPS_AXES = frozenset({5, 6, 7, 8})
 # What Pillow's decoders raise on damaged files; OSError covers missing, unidentified and truncated ones.
 _DECODER_ERRORS = (
@@ -144,19 +152,42 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
             full_hw = (image.height, image.width)
-            if min_short_px is not None and min(full_hw) > min_short_px:
-                scale = max(min_short_px, 1) / min(full_hw)
-                image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
-            image.load()
             orientation = _orientation(image)
-            if image.format == "TIFF":  # Pillow turns TIFFs upright by itself
-                full_hw, orientation = (image.height, image.width), 1
-            pixels = _to_rgb(image)
+            share = _jpeg_share(full_hw, min_short_px)
+            pixels = None
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                pixels = _decode_jpeg(path.read_bytes() if data is None else data, share)
+            if pixels is None:
+                image.draft("RGB", (image.width // share, image.height // share))
+                image.load()
+                if image.format == "TIFF":  # Pillow turns TIFFs upright by itself
+                    full_hw, orientation = (image.height, image.width), 1
+                pixels = _to_rgb(image)
     except _DECODER_ERRORS as error:
         raise _unreadable(path, error) from error
     if pixels.size == 0:
         raise DataError(f"{path}: the image has no pixels; replace or remove the file")
     return _Stored(pixels, orientation, full_hw)
+
+
+def _jpeg_share(full_hw: tuple[int, int], min_short_px: int | None) -> int:
+    """1, 2, 4 or 8: the smallest share of its size at which a JPEG's short side still has `min_short_px`."""
+    if min_short_px is None:
+        return 1
+    return next((share for share in (8, 4, 2) if min(full_hw) // share >= max(min_short_px, 1)), 1)
+
+
+def _decode_jpeg(data: bytes, share: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    """A JPEG as stored, by OpenCV: the same decoder as Pillow's, without its two more copies of the picture.
+
+    None where Pillow has to see it: files that do not end as a JPEG does, whose missing part OpenCV would paint grey,
+    and those that it cannot decode, for Pillow says why.
+    """
+    if not data.endswith(_JPEG_END):
+        return None
+    flags = _JPEG_FLAGS[share] | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, decoded), np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -175,7 +206,7 @@ def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, coloured)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _wide_grey_to_u8(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:

@@ -206,11 +206,12 @@ class _Collate:
             if isinstance(item, DeixisError):
                 return item
             pairs.append(item)
+        worker = get_worker_info() is not None
         try:
-            batch = collate([sample for sample, _ in pairs], [prompt for _, prompt in pairs], self.divisor)
+            batch = collate([sample for sample, _ in pairs], [prompt for _, prompt in pairs], self.divisor, worker)
         except DeixisError as error:
             return error
-        return batch if get_worker_info() is None else Parcel(batch)
+        return Parcel(batch) if worker else batch
 
 
 def quiet_worker(worker: int) -> None:

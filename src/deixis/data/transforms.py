@@ -49,10 +49,16 @@ def resize(sample: Sample, short_px: int, long_px: int) -> Sample:
 
 
 def resize_to(sample: Sample, size_hw: tuple[int, int]) -> Sample:
-    """Resize to exactly `size_hw`: by area averaging when the image shrinks, linearly when it grows."""
+    """Resize to exactly `size_hw`: by area averaging when the image shrinks, linearly when it grows.
+
+    As long as both sides shrink by two and more they are halved first, which OpenCV does several times faster.
+    """
     if size_hw == sample.size_hw:
         return sample
     pixels = _pixels(sample)
+    while pixels.shape[0] >= 2 * size_hw[0] and pixels.shape[1] >= 2 * size_hw[1]:
+        half_wh = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = np.asarray(cv2.resize(pixels, half_wh, interpolation=cv2.INTER_AREA), np.uint8)
     shrinks = size_hw[0] * size_hw[1] < pixels.shape[0] * pixels.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(pixels, (size_hw[1], size_hw[0]), interpolation=interpolation), np.uint8)
