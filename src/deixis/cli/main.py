@@ -36,7 +36,6 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("refer", "eval"): ("deixis.cli.refer", "evaluate", "measure a segmenter: cIoU and gIoU, overall and by group"),
     ("refer", "predict"): ("deixis.cli.refer", "predict", "find what phrases mean in pictures"),
     ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
-    ("demo", "refer"): ("deixis.cli.refer", "demo", "fine-tune the built-in segmenter on new things, in minutes"),
 }
 
 EXAMPLES = """

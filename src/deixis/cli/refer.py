@@ -1,12 +1,10 @@
-"""`deixis refer train | eval | predict | new`, and `deixis demo refer`."""
+"""`deixis refer train | eval | predict | new`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from deixis.cli.arguments import parse
 from deixis.cli.detect import relaunch
@@ -17,7 +15,7 @@ Examples:
   deixis refer train --data phrases.json --images photos/ --model ByteDance/Sa2VA-1B
   deixis refer train --refcoco-dir refcoco/ --model ByteDance/Sa2VA-4B --lora-r 64 --precision bf16
   deixis refer train --data phrases.json --model OpenGVLab/InternVL3-1B-hf --sam-model facebook/sam2.1-hiera-large
-  deixis refer train --data "scenes:split=refer_train,count=400,seed=1" --quick
+  deixis refer train --data "scenes:split=refer_train,count=400,seed=1" --model new_segmenter --quick
   deixis refer train --config runs/segmenter/config.yaml --resume
 
 Results go to OUTPUT/EXPERIMENT_NAME: checkpoints/best, checkpoints/last, teachers/sa2va, metrics.jsonl, config.yaml,
@@ -28,63 +26,20 @@ error told in one line, 130 interrupted, 143 stopped by SIGTERM after saving che
 EVAL_EXAMPLES = """
 Examples:
   deixis refer eval --model runs/segmenter/teachers/sa2va --data phrases.json --images photos/
-  deixis refer eval --data "scenes:split=refer_unseen,count=100,seed=3" --generate
+  deixis refer eval --model new_segmenter --data "scenes:split=refer_unseen,count=100,seed=3" --generate
 """
 
 PREDICT_EXAMPLES = """
 Examples:
-  deixis refer predict --images photos/ --phrases "the dog on the left" "the red car"
+  deixis refer predict --images photos/ --phrases "the dog on the left" "the red car" --model ByteDance/Sa2VA-1B
   deixis refer predict --images a.jpg --phrases "a cat" --model runs/segmenter/teachers/sa2va --output found/
 """
 
 NEW_EXAMPLES = """
 Examples:
   deixis refer new --output new_segmenter
-  deixis refer train --config builtin_segmenter.yaml        how the built-in one was trained (recipes/configs)
+  deixis refer train --model new_segmenter --data "scenes:split=refer_train,count=400,seed=1" --max-tiles 1
 """
-
-DEMO_EXAMPLES = """
-Examples:
-  deixis demo refer
-  deixis demo refer --output elsewhere
-
-It measures the built-in segmenter on shapes it has never seen, fine-tunes it, measures it again and writes a report.
-"""
-
-
-@dataclass(frozen=True)
-class ReferDemoOptions:
-    """Fine-tune the built-in segmenter on new things, offline, in minutes."""
-
-    output: Path = Path("runs")
-    """Folder that holds the runs."""
-    images: int = 240
-    """Generated training pictures."""
-    epochs: int = 4
-    """Passes over them."""
-    seed: int = 0
-    """Seed of everything random."""
-
-    def train_options(self) -> ReferTrainOptions:
-        """The demo as what it is: a training run."""
-        return ReferTrainOptions(
-            data=(f"scenes:split=refer_demo_train,count={self.images},seed=1",),
-            val_data=("scenes:split=refer_demo_val,count=40,seed=2",),
-            output=self.output,
-            experiment_name="demo_refer",
-            epochs=self.epochs,
-            batch_size=8,
-            learning_rate=5e-4,
-            lora_r=32,
-            lora_alpha=64.0,
-            lora_dropout=0.0,
-            train=("projector", "text_hidden_fcs", "mask_decoder", "sam_encoder"),
-            train_embeddings=True,
-            mask_points=0,
-            max_tiles=1,
-            seed=self.seed,
-            overwrite=True,
-        )
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -127,13 +82,6 @@ def new(arguments: Sequence[str]) -> int:
 
     new_segmenter(options)
     return 0
-
-
-def demo(arguments: Sequence[str]) -> int:
-    """Run the segmenter's demo."""
-    options = parse(ReferDemoOptions, arguments, "demo refer", DEMO_EXAMPLES).train_options()
-    options.check()
-    return _train(options)
 
 
 def _train(options: ReferTrainOptions) -> int:

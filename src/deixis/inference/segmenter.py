@@ -21,9 +21,8 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.modes import evaluating
-from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, select_mask
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, select_mask
 from deixis.models.sa2va.answers import Answer
-from deixis.models.segmenter_checkpoints import load_any_segmenter
 from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
 
 Progress = Callable[[int, int], None]
@@ -246,12 +245,12 @@ class _Pictures:
 def load_segmenter(
     source: str | Path, device: str | torch.device = "cpu", most_tiles: int = 12, generate: bool = False
 ) -> Segmenter:
-    """The segmenter of a folder or hub id, or the one in the package, "builtin".
+    """The segmenter of a folder or hub id.
 
     Raises:
         ModelError: it cannot be read.
     """
-    return Segmenter(load_any_segmenter(source), device, most_tiles, generate=generate)
+    return Segmenter(load_sa2va(source), device, most_tiles, generate=generate)
 
 
 def enlarged(logits: Float[Tensor, "side side"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

@@ -22,18 +22,6 @@ def builtin_detector_folder() -> Path:
     return folder
 
 
-def builtin_segmenter_folder() -> Path:
-    """The folder of the small segmenter in the package, trained on generated scenes with phrases.
-
-    Raises:
-        ModelError: the installation lacks it.
-    """
-    folder = Path(__file__).parents[1] / "builtin" / "segmenter"
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: the built-in segmenter is missing; reinstall deixis or name another model")
-    return folder
-
-
 def resolve_model(name: str | Path) -> str | Path:
     """`builtin` as the folder it stands for; every other folder or hub id as it is.
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from deixis.inference.images import find_images
 from deixis.inference.refer_outputs import write_segmentations
 from deixis.inference.segmenter import Segmenter
-from deixis.models.segmenter_checkpoints import load_any_segmenter
+from deixis.models.sa2va import load_sa2va
 from deixis.recipes.devices import choose_device
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferPredictOptions
@@ -25,7 +25,7 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     options.check()
     device = choose_device(options.device)
     images = find_images(options.images)
-    bundle = load_any_segmenter(options.model)
+    bundle = load_sa2va(options.model)
     segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
     with progress_bar("pictures") as progress:
         answers = segmenter.segment(images, options.phrases, options.batch_size, progress)

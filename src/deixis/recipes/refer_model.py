@@ -15,12 +15,12 @@ from deixis.models.sa2va import (
     Sa2vaBundle,
     freeze,
     join_sa2va,
+    load_sa2va,
     merge_adapters,
     new_token_ids,
     part_of,
     save_sa2va,
 )
-from deixis.models.segmenter_checkpoints import load_any_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.training.checkpoint import replacing_folder
 
@@ -33,7 +33,7 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
     if options.sam_model is not None:
         bundle = join_sa2va(options.model, options.sam_model)
     else:
-        bundle = load_any_segmenter(options.model)
+        bundle = load_sa2va(options.model)
     bundle = replace(bundle, behaviour=options.behaviour)
     parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
     freeze(

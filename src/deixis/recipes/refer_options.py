@@ -8,6 +8,7 @@ from typing import Literal
 
 from deixis.recipes.option_checks import at_least, require
 
+A_MODEL = "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
 REFER_PARTS = ("vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder")
 
 
@@ -37,8 +38,8 @@ class ReferTrainOptions:
     """Validation data. Without it a tenth of the training images is held out, at least one."""
     val_images: Path | None = None
     """Folder of the validation images."""
-    model: str = "builtin"
-    """What to start from: "builtin", a folder of a run or in the released Sa2VA layout, or a hub id."""
+    model: str = ""
+    """What to start from: a folder of a run or of `refer new`, one in the released Sa2VA layout, or a hub id."""
     sam_model: str | None = None
     """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
     output: Path = Path("runs")
@@ -146,6 +147,9 @@ class ReferTrainOptions:
         """Raises OptionError for the first value that cannot be meant."""
         folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
         require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
+        require(
+            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
+        )
         require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
         require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
         for name in ("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "lora_r", "max_masks"):
@@ -180,8 +184,8 @@ class ReferEvalOptions:
     """Folder of the images, where the data does not say."""
     format: str | None = None
     """Format of the data; recognised when not given."""
-    model: str = "builtin"
-    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = ""
+    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and segmentations.json; nothing is written if not given."""
     batch_size: int = 8
@@ -198,6 +202,9 @@ class ReferEvalOptions:
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
+        require(
+            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
+        )
         for name in ("batch_size", "max_images", "max_tiles"):
             at_least(self, name, 1)
 
@@ -210,8 +217,8 @@ class ReferPredictOptions:
     """Pictures, or folders of them."""
     phrases: tuple[str, ...] = ()
     """What to look for, as in --phrases "the dog on the left" "the red car"."""
-    model: str = "builtin"
-    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = ""
+    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("segmentations")
     """Folder for pictures/, masks/ and segmentations.json."""
     generate: bool = True
@@ -228,6 +235,9 @@ class ReferPredictOptions:
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
+        require(
+            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
+        )
         require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
         require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
