@@ -19,6 +19,7 @@ from deixis.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Spans = tuple[tuple[int, int], ...]  # `[start, end)` characters, several where a phrase is split
 Rle = dict[str, Any]  # COCO RLE: {"size": [height, width], "counts": bytes | str}
 
 
@@ -147,10 +148,12 @@ class Sample:
             is known of the classes that are neither in it nor among the objects.
         not_exhaustive_class_ids: classes of which the image may show more objects than are annotated.
         caption: the sentence that the class names are phrases of (grounding data), or nothing.
+        phrase_spans: where each class name stands in the caption; nothing where that is not known. The prompt is then
+            the list of names in place of the sentence.
 
     Raises:
-        DataError: an empty image, pixels of another size, a class id outside the vocabulary, or a class that is both
-            absent and annotated.
+        DataError: an empty image, pixels of another size, a class id outside the vocabulary, a class that is both
+            absent and annotated, or spans that do not fit the names and the caption.
     """
 
     image: Path | UInt8[np.ndarray, "h w 3"]
@@ -163,6 +166,7 @@ class Sample:
     absent_class_ids: frozenset[int] | None = None
     not_exhaustive_class_ids: frozenset[int] = frozenset()
     caption: str = ""
+    phrase_spans: tuple[Spans, ...] = ()
 
     def __post_init__(self) -> None:
         if self.original_size_hw == (0, 0):
@@ -178,6 +182,18 @@ class Sample:
             )
         if self.absent_class_ids is not None or self.not_exhaustive_class_ids:
             self._check_judgements()
+        if self.phrase_spans:
+            self._check_spans()
+
+    def _check_spans(self) -> None:
+        fits = len(self.phrase_spans) == len(self.vocabulary) and all(self.phrase_spans)
+        if not fits or any(
+            not 0 <= start < end <= len(self.caption) for spans in self.phrase_spans for start, end in spans
+        ):
+            raise DataError(
+                f"{self.source}: {len(self.vocabulary)} phrases need as many spans inside the caption "
+                f"{self.caption!r}, got {self.phrase_spans}"
+            )
 
     def _check_judgements(self) -> None:
         absent = self.absent_class_ids or frozenset()
@@ -245,7 +261,7 @@ class Prompt:
     Attributes:
         caption: the text, always ending in `.`.
         names: the class names as the user gave them, in prompt order.
-        char_spans: `[start, end)` in `caption`, one a name.
+        char_spans: `[start, end)` in `caption`, one a name; of a name that stands there in parts, the first part.
         input_ids: token ids, special tokens included.
         positive_map: row c marks the tokens of name c. Each row sums to 1 and has at least one token.
     """

@@ -40,7 +40,7 @@ def poisoned_image(monkeypatch):
     """Scene 7 has a NaN among its pixels whenever it is normalised in training."""
     real = detector_task.detection_losses
 
-    def losses(model, normalise, criterion, batch, normaliser):
+    def losses(model, normalise, criterion, batch, *rest):
         def poison(pixels_u8, mask):
             values = normalise(pixels_u8, mask).clone()
             for row, target in enumerate(batch.targets):
@@ -48,7 +48,7 @@ def poisoned_image(monkeypatch):
                     values[row, 0, 3, 4] = math.nan
             return values
 
-        return real(model, poison, criterion, batch, normaliser)
+        return real(model, poison, criterion, batch, *rest)
 
     monkeypatch.setattr(detector_task, "detection_losses", losses)
 

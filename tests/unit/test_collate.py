@@ -114,7 +114,7 @@ def test_l_tiny_and_repeated_boxes_stay_finite(tokenizer: BertPromptTokenizer) -
 
 def test_d_each_object_points_at_its_own_name_in_its_own_prompt(tokenizer: BertPromptTokenizer) -> None:
     """Prompts of different names, orders and lengths in one batch; class ids are those of the vocabulary before."""
-    every = Instances.build([[0, 0, 4, 4]] * 3, [0, 1, 2])
+    every = Instances.build([[0, 0, 4, 4], [1, 0, 4, 4], [2, 0, 4, 4]], [0, 1, 2])
     only_bird = Instances.build([[0, 0, 4, 4]], [2])
     samples = [sample((8, 8), every), sample((8, 8), every), sample((8, 8), only_bird), sample((8, 8))]
     asked = [NAMES, ("bird", "zebra crossing", "cat", "hot dog"), ("bird",), ("zebra crossing",)]

@@ -10,7 +10,7 @@ from deixis.recipes.policy import RECIPES, learning_rates, recipe_for, resolve, 
 
 
 def resolved(images=100, **changes):
-    return resolve(DetectTrainOptions(data="x", **changes), images)
+    return resolve(DetectTrainOptions(data=("x",), **changes), images)
 
 
 @pytest.mark.parametrize(

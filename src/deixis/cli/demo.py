@@ -34,7 +34,7 @@ class DemoOptions:
     def train_options(self) -> DetectTrainOptions:
         """The demo as what it is: a training run."""
         return DetectTrainOptions(
-            data=f"scenes:split=demo_train,count={self.images},seed=1",
+            data=(f"scenes:split=demo_train,count={self.images},seed=1",),
             val_data="scenes:split=demo_val,count=60,seed=2",
             model="builtin",
             output=self.output,

@@ -13,6 +13,7 @@ TRAIN_EXAMPLES = """
 Examples:
   deixis detect train --data labels.json --images photos/ --model IDEA-Research/grounding-dino-tiny
   deixis detect train --data annotations/ --images images/ --lora --experiment-name raccoons
+  deixis detect train --data coco.json captions.jsonl --data-weights 2 1 --val-data val.json
   deixis detect train --config run.yaml --epochs 5          values from a file, a flag on top
   deixis detect train --config runs/raccoons/config.yaml --resume
   deixis detect train --config run.yaml --gpus 4            or: torchrun ... -m deixis detect train ...

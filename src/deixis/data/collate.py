@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from deixis.errors import DataError
@@ -23,7 +23,8 @@ def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int =
 
     Images stand in the top left corner, zeros fill the rest. Boxes are divided by the *unpadded* size, so an image's
     targets are the same in every batch. Crowd regions are no targets. Class ids are rows of the prompt's positive
-    map, found by name, so a prompt may order names as it likes and ask for more than the sample's vocabulary.
+    map, found by name, so a prompt may order names as it likes and ask for more than the sample's vocabulary. A box of
+    several classes or phrases is one object (`join_phrases`).
 
     Args:
         samples: decoded samples.
@@ -87,9 +88,11 @@ def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
     positive_map = torch.zeros((len(prompt.names), length), dtype=torch.float32)
     positive_map[:, : prompt.positive_map.shape[1]] = torch.from_numpy(np.asarray(prompt.positive_map, np.float32))
     boxes = normalise_boxes(instances.boxes_xyxy_px, sample.size_hw)
+    class_ids = torch.tensor(_prompt_rows(sample, prompt, instances.class_ids.tolist()), dtype=torch.int64)
+    boxes, class_ids, positive_map = join_phrases(boxes, class_ids, positive_map)
     return Target(
         boxes_cxcywh_norm=torch.from_numpy(boxes.astype(np.float32)),
-        class_ids=torch.tensor(_prompt_rows(sample, prompt, instances.class_ids.tolist()), dtype=torch.int64),
+        class_ids=class_ids,
         positive_map=positive_map,
         size_hw=sample.size_hw,
         original_size_hw=sample.original_size_hw,
@@ -105,6 +108,36 @@ def _unjudged_rows(sample: Sample, prompt: Prompt) -> tuple[int, ...]:
         return ()
     class_ids = {name: i for i, name in enumerate(sample.vocabulary.names)}
     return tuple(row for row, name in enumerate(prompt.names) if not sample.judges(class_ids.get(name, -1)))
+
+
+def join_phrases(
+    boxes: Float[np.ndarray, "n 4"], rows: Int[Tensor, " n"], positive_map: Float[Tensor, "phrases tokens"]
+) -> tuple[Float[np.ndarray, "m 4"], Int[Tensor, " m"], Float[Tensor, "rows tokens"]]:
+    """One object for each box of several phrases, or classes.
+
+    As an object for each phrase it would want as many queries, each of them negative on the tokens of the other
+    phrases. As one, it is positive on the tokens of them all, in a row behind those of the phrases that sums to 1.
+    Boxes that are repeated for one phrase stay.
+    """
+    phrases_of: dict[tuple[float, ...], set[int]] = {}
+    keys = [tuple(box) for box in boxes.tolist()]
+    for key, row in zip(keys, rows.tolist(), strict=True):
+        phrases_of.setdefault(key, set()).add(row)
+    if len(phrases_of) == len(keys):
+        return boxes, rows, positive_map
+    joined: dict[frozenset[int], int] = {}
+    kept, ids = [], []
+    for place, (key, row) in enumerate(zip(keys, rows.tolist(), strict=True)):
+        phrases = frozenset(phrases_of[key])
+        if len(phrases) == 1:
+            kept.append(place)
+            ids.append(row)
+        elif keys.index(key) == place:
+            kept.append(place)
+            ids.append(joined.setdefault(phrases, len(positive_map) + len(joined)))
+    tokens = [(positive_map[sorted(phrases)] > 0).any(0).to(positive_map.dtype) for phrases in joined]
+    more = [row / row.sum() for row in tokens]
+    return boxes[kept], rows.new_tensor(ids), torch.cat((positive_map, torch.stack(more))) if more else positive_map
 
 
 def _prompt_rows(sample: Sample, prompt: Prompt, class_ids: Sequence[int]) -> list[int]:

@@ -55,6 +55,9 @@ KINDS: dict[str, Kind] = {
     "box_outside": Kind("warning", "boxes that reach outside their image", "clip them, or restore the image"),
     "box_degenerate": Kind("warning", "boxes without area in their image", "draw them again or remove them"),
     "box_tiny": Kind("warning", "boxes under 2 pixels wide or high", "see whether they are slips of the mouse"),
+    "phrase_unplaced": Kind(
+        "warning", "phrases that have no place in their caption", "correct the phrase, or give tokens_positive"
+    ),
     "box_repeated": Kind("warning", "the same object annotated twice", "remove one of the two"),
     "mask_empty": Kind("warning", "masks without a pixel", "draw the mask again, or remove the object"),
     "mask_off_box": Kind("warning", "masks elsewhere than their boxes", "correct the mask or the box"),

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 import cv2
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch.utils.data import DataLoader, get_worker_info
 
 from deixis.data.collate import collate
 from deixis.data.images import load
+from deixis.data.mixing import Mixture
 from deixis.data.parcel import Parcel
 from deixis.data.transforms import Transform
 from deixis.errors import DeixisError, OptionError
@@ -42,6 +44,7 @@ class SampleDataset(torch.utils.data.Dataset):
             largest short side of the transform, divided by the smallest share of a crop.
         keep_masks: carry masks through the transform; without, they are dropped first, which saves their resizing
             (a detector's batch has no use for them).
+        mixture: which samples an epoch shows; all of them, once, without one. An index is then a place of the epoch.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class SampleDataset(torch.utils.data.Dataset):
         seed: int,
         decode_short_px: int | None = None,
         keep_masks: bool = False,
+        mixture: Mixture | None = None,
     ) -> None:
         if seed < 0:
             raise OptionError(f"seed must be 0 or more, got {seed}")
@@ -61,9 +65,19 @@ class SampleDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.decode_short_px = decode_short_px
         self.keep_masks = keep_masks
+        self.mixture = mixture
+        self._rows: tuple[int, Int[np.ndarray, " places"]] | None = None  # of the epoch that was last asked for
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) if self.mixture is None else len(self.mixture)
+
+    def rows(self, epoch: int) -> Int[np.ndarray, " places"]:
+        """For each index of an epoch, the position of its sample in the data set."""
+        if self.mixture is None:
+            return np.arange(len(self.dataset))
+        if self._rows is None or self._rows[0] != epoch:
+            self._rows = epoch, self.mixture.rows(epoch)
+        return self._rows[1]
 
     def __getitem__(self, key: Key) -> tuple[Sample, Prompt]:
         """The sample of an epoch.
@@ -73,7 +87,7 @@ class SampleDataset(torch.utils.data.Dataset):
         """
         epoch, index = key
         generator = sample_generator(self.seed, epoch, index)
-        sample = self.dataset[index]
+        sample = self.dataset[index if self.mixture is None else int(self.rows(epoch)[index])]
         if not self.keep_masks:
             sample = sample.evolve(instances=replace(sample.instances, masks_rle=None))
         sample = self.transform(load(sample, self.decode_short_px), generator)
@@ -94,8 +108,8 @@ def epoch_batches(
     num_processes: int = 1,
     process_index: int = 0,
     drop_last: bool = False,
-    aspect_ratios: Sequence[float] | None = None,
-) -> list[list[Key]]:
+    aspect_ratios: Sequence[float] | np.ndarray | None = None,
+) -> EpochBatches:
     """The batches of one process in one epoch, as keys of `SampleDataset`.
 
     All processes get equally many batches, and step k of all of them together is step k of a single process with
@@ -122,13 +136,44 @@ def epoch_batches(
         order = generator.permutation(count)
         if aspect_ratios is not None:
             order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
-    steps = [order[start : start + step] for start in range(0, count, step)]
-    if drop_last and len(steps[-1]) < step:
-        steps.pop()
-    elif len(steps[-1]) < num_processes:
-        steps[-1] = np.concatenate([steps[-1], np.resize(order, num_processes - len(steps[-1]))])
-    mine = (np.array_split(indices, num_processes)[process_index] for indices in steps)
-    return [[(epoch, int(index)) for index in indices] for indices in mine]
+    last = count % step
+    if drop_last:
+        order = order[: count - last]
+    elif 0 < last < num_processes:
+        order = np.concatenate([order, np.resize(order, num_processes - last)])
+    return EpochBatches(epoch, order, step, num_processes, process_index, range(-(-len(order) // step)))
+
+
+@dataclass(frozen=True)
+class EpochBatches(Sequence[list[Key]]):
+    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes a sample.
+
+    Attributes:
+        order: all samples of the epoch.
+        step: samples of all processes in one step.
+        steps: the steps that this sequence goes through.
+    """
+
+    epoch: int
+    order: Int[np.ndarray, " samples"]
+    step: int
+    num_processes: int
+    process_index: int
+    steps: range
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, which: int) -> list[Key]: ...
+    @overload
+    def __getitem__(self, which: slice) -> EpochBatches: ...
+    def __getitem__(self, which: int | slice) -> list[Key] | EpochBatches:
+        if isinstance(which, slice):
+            return replace(self, steps=self.steps[which])
+        start = self.steps[which] * self.step
+        mine = np.array_split(self.order[start : start + self.step], self.num_processes)[self.process_index]
+        return [(self.epoch, int(index)) for index in mine]
 
 
 def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator: np.random.Generator) -> np.ndarray:

@@ -6,6 +6,7 @@ All of them take samples whose image is decoded (`deixis.data.images.load`), ret
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ Transform = Callable[[Sample, np.random.Generator], Sample]
 
 _CROP_SHARE = (0.5, 1.0)  # each side of a random crop, as a share of the image's
 _CROP_TRIES = 10
+_SIDES = re.compile(r"\b(left|right)", re.IGNORECASE)
 
 
 def resized_hw(size_hw: tuple[int, int], short_px: int, long_px: int) -> tuple[int, int]:
@@ -105,7 +107,10 @@ def random_crop(sample: Sample, generator: np.random.Generator) -> Sample:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random flip, random crop, resize to a random one of several sizes; see `train_transform`."""
+    """Random flip, random crop, resize to a random one of several sizes; see `train_transform`.
+
+    An image whose caption speaks of left or right is not flipped: the sentence would be wrong.
+    """
 
     short_px: tuple[int, ...]
     long_px: int
@@ -113,7 +118,7 @@ class TrainTransform:
     flip_probability: float
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        if generator.random() < self.flip_probability:
+        if generator.random() < self.flip_probability and not _SIDES.search(sample.caption):
             sample = horizontal_flip(sample)
         if generator.random() < self.crop_probability:
             sample = random_crop(sample, generator)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from deixis.data.chunking import chunk_prompts
+from deixis.data.grounding import sentence_prompt
 from deixis.data.images import load
 from deixis.data.transforms import eval_transform
 from deixis.errors import DataError, OptionError, PromptError
@@ -130,7 +131,9 @@ class Detector:
         workers: int = 2,
         progress: Progress | None = None,
     ) -> list[Detections]:
-        """Detections for a data set's images, each asked for its own vocabulary; nothing is left out by score.
+        """Detections for a data set's images, each asked for its own vocabulary, or for the phrases of its sentence.
+
+        Nothing is left out by score.
 
         Args:
             indices: which images, in order; all by default. (Several processes can share a data set by it.)
@@ -208,10 +211,14 @@ class Detector:
                 yield [future.result() for future in current]
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
-        prompts = [self._prompts(sample.vocabulary.names) for sample in samples]
+        prompts = [self._prompts_for(sample) for sample in samples]
         found = detect_batch(self.bundle, self.device, samples, prompts, max_detections)
         # The very names asked for: a thousand names an image are then held, and compared, once.
         return [replace(one, names=sample.vocabulary.names) for one, sample in zip(found, samples, strict=True)]
+
+    def _prompts_for(self, sample: Sample) -> tuple[Prompt, ...]:
+        sentence = sentence_prompt(sample, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len)
+        return self._prompts(sample.vocabulary.names) if sentence is None else (sentence,)
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[Prompt, ...]:
         return chunk_prompts(names, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len, self.prompt_names)

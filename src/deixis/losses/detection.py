@@ -15,8 +15,10 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.data.denoising import DenoisingQueries
 from deixis.errors import OptionError, TrainingError
 from deixis.losses.boxes import giou_loss, l1_loss
+from deixis.losses.denoising import denoising_losses
 from deixis.losses.focal import focal_loss_sums
 from deixis.losses.matcher import ClassCost, HungarianMatcher
 from deixis.losses.packing import PackedTargets, pack_targets
@@ -48,7 +50,10 @@ PRESETS = {
 
 
 def build_criterion(
-    preset: Preset | str = "grounding_dino", encoder_loss: EncoderLoss = "token", decoder_layers: int = 6
+    preset: Preset | str = "grounding_dino",
+    encoder_loss: EncoderLoss = "token",
+    decoder_layers: int = 6,
+    denoising: bool = False,
 ) -> DetectionCriterion:
     """The criterion of a preset, by name, or of weights of one's own.
 
@@ -71,6 +76,7 @@ def build_criterion(
         gamma=preset.gamma,
         encoder_loss=encoder_loss,
         decoder_layers=decoder_layers,
+        denoising=denoising,
     )
 
 
@@ -91,7 +97,9 @@ class DetectionCriterion:
     """Losses of a detector's outputs, by name.
 
     `loss_ce`, `loss_bbox`, `loss_giou` are those of the last decoder layer; `_0`, `_1` ... mark the layers before it
-    and `_enc` the encoder's proposals: 21 for six layers. `class_error` is a percentage, for the log, of weight 0.
+    and `_enc` the encoder's proposals: 21 for six layers. With `denoising` there are those of the denoising queries
+    too, `loss_ce_dn`, `loss_ce_dn_0` ..., of the same weights; 0 for a batch without any. `class_error` is a
+    percentage, for the log, of weight 0.
 
     Raises:
         OptionError: a weight is negative.
@@ -108,17 +116,24 @@ class DetectionCriterion:
         gamma: float = 2.0,
         encoder_loss: EncoderLoss = "token",
         decoder_layers: int = 6,
+        denoising: bool = False,
     ) -> None:
         if min(weight_class, weight_l1, weight_giou) < 0:
             raise OptionError(f"loss weights must not be negative, got {weight_class}, {weight_l1}, {weight_giou}")
         self.matcher, self.alpha, self.gamma, self.encoder_loss = matcher, alpha, gamma, encoder_loss
         weights = {"loss_ce": weight_class, "loss_bbox": weight_l1, "loss_giou": weight_giou}
-        suffixes = ["", *(f"_{layer}" for layer in range(decoder_layers - 1)), "_enc"]
+        layers = ["", *(f"_{layer}" for layer in range(decoder_layers - 1))]
+        self.denoising_suffixes = [f"_dn{layer}" for layer in layers] if denoising else []
+        suffixes = [*layers, "_enc", *self.denoising_suffixes]
         self.weight_dict = {name + suffix: weight for suffix in suffixes for name, weight in weights.items()}
         self.weight_dict["class_error"] = 0.0
 
     def __call__(
-        self, outputs: Mapping[str, Any], targets: Sequence[Target], num_boxes: float | Tensor | None = None
+        self,
+        outputs: Mapping[str, Any],
+        targets: Sequence[Target],
+        num_boxes: float | Tensor | None = None,
+        denoising: DenoisingQueries | None = None,
     ) -> dict[str, Tensor]:
         """Every component, unweighted, as float32 scalars.
 
@@ -129,6 +144,7 @@ class DetectionCriterion:
             targets: one an image; their positive maps are as wide as the batch's `input_ids`, at most L.
             num_boxes: the normaliser, used as it is; by default `boxes_per_process` of this call. A caller that
                 accumulates gradients over several batches passes that of all their boxes together.
+            denoising: what gave `denoising_outputs`; those are divided by its number of groups besides.
 
         Raises:
             TrainingError: targets and outputs do not fit each other.
@@ -139,7 +155,7 @@ class DetectionCriterion:
             boxes_per_process(sum(len(t.class_ids) for t in targets), device) if num_boxes is None else num_boxes
         )
         with torch.autocast(device.type, enabled=False):
-            return self._losses(outputs, targets, normaliser)
+            return self._losses(outputs, targets, normaliser, denoising)
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The weighted sum that is trained."""
@@ -147,7 +163,11 @@ class DetectionCriterion:
         return torch.stack(weighted).sum()
 
     def _losses(
-        self, outputs: Mapping[str, Any], targets: Sequence[Target], num_boxes: float | Tensor
+        self,
+        outputs: Mapping[str, Any],
+        targets: Sequence[Target],
+        num_boxes: float | Tensor,
+        denoising: DenoisingQueries | None,
     ) -> dict[str, Tensor]:
         packed = pack_targets(targets, outputs["pred_logits"].device)
         token_mask = _valid_tokens(outputs, packed)
@@ -168,9 +188,35 @@ class DetectionCriterion:
             logits = logits.masked_fill(~token_mask[:, None], -torch.inf).amax(-1, keepdim=True)
             one_token = token_mask.new_ones(len(token_mask), 1)
             losses |= self._supervise(logits, boxes, one_token, packed.class_agnostic(), list(encoder), num_boxes)[0]
+        if self.denoising_suffixes:
+            losses |= self._denoise(outputs.get("denoising_outputs", ()), token_mask, packed, num_boxes, denoising)
         last_logits = _stack({"": outputs}, token_mask)[0][0]
         losses["class_error"] = class_error(last_logits, queries[0], packed)
         return losses
+
+    def _denoise(
+        self,
+        layers: Sequence[Mapping[str, Tensor]],
+        token_mask: Bool[Tensor, "batch tokens"],
+        targets: PackedTargets,
+        num_boxes: float | Tensor,
+        denoising: DenoisingQueries | None,
+    ) -> dict[str, Tensor]:
+        """The losses of denoising queries by name: the same names in every batch, for processes average by name."""
+        names = ("loss_ce", "loss_bbox", "loss_giou")
+        if denoising is None:
+            zero = targets.boxes_cxcywh_norm.new_zeros(())
+            return {name + suffix: zero for name in names for suffix in self.denoising_suffixes}
+        by_suffix = dict(zip([*self.denoising_suffixes[1:], self.denoising_suffixes[0]], layers, strict=True))
+        logits, boxes = _stack(by_suffix, token_mask)
+        found = denoising_losses(
+            logits, boxes, token_mask, denoising, targets, num_boxes, alpha=self.alpha, gamma=self.gamma
+        )
+        return {
+            name + suffix: value
+            for name in names
+            for suffix, value in zip(by_suffix, found[name].unbind(), strict=True)
+        }
 
     def _supervise(
         self,

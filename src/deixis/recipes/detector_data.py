@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from deixis.data.chunking import chunk_prompts
+from deixis.data.grounding import sentence_prompt
 from deixis.data.loading import SampleDataset
+from deixis.data.mixing import Joined, make_mixture
 from deixis.data.negatives import NameFeatures, choose_names, fit_objects, fits
 from deixis.data.prompts import PromptTokenizer, build_prompt
 from deixis.data.readers import read_dataset
+from deixis.data.readers.odvg import OdvgDataset
 from deixis.data.scenes import SceneDataset
 from deixis.data.split import split_by_group
+from deixis.data.subset import Subset
 from deixis.data.transforms import Transform, train_transform
 from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -26,6 +32,7 @@ from deixis.training.detector_task import Feed
 
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same images
+MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a run; more would take minutes
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
@@ -35,23 +42,48 @@ def read_training_data(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: they cannot be read, are empty, or the validation data has no object.
     """
-    training = read_dataset(options.data, options.images, options.format)
+    parts = read_parts(options)
     if options.val_data:
         validation = read_dataset(options.val_data, options.val_images, options.format)
     else:
-        training, validation = split_by_group(training, 1 - VALIDATION_SHARE, SPLIT_SEED)
+        split = [split_by_group(part, 1 - VALIDATION_SHARE, SPLIT_SEED) for part in parts]
+        parts, held_out = [part for part, _ in split], [part for _, part in split]
+        validation = joined(held_out)
+    training = joined(parts)
     if not any((~validation[i].instances.is_crowd).any() for i in range(len(validation))):
         raise DataError(
-            f"{options.val_data or options.data}: no object in the validation data; nothing can be measured"
+            f"{options.val_data or ', '.join(options.data)}: no object in the validation data; nothing can be measured"
         )
     return training, validation
 
 
+def read_parts(options: DetectTrainOptions) -> list[Dataset]:
+    """The training data sets, each with its own folder of images or with the one for all.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    folders: Sequence[Path | None] = options.images or (None,)
+    if len(folders) == 1:
+        folders = [*folders] * len(options.data)
+    return [read_dataset(data, images, options.format) for data, images in zip(options.data, folders, strict=True)]
+
+
+def parts_of(dataset: Dataset) -> tuple[Dataset, ...]:
+    """The data sets that one was joined from; itself where it was not."""
+    return dataset.parts if isinstance(dataset, Joined) else (dataset,)
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """One data set of several; a single one as it is."""
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
 @dataclass(frozen=True)
 class TrainingPrompts:
-    """The prompt of a training sample, by `choose_names`: all names, or its own and some that it does not show.
+    """The prompt of a training sample: its sentence, or names (`choose_names`): all, or its own and some others.
 
-    They stand in a new order each time if `shuffle`.
+    Names stand in a new order each time if `shuffle`.
     """
 
     tokenizer: PromptTokenizer
@@ -61,7 +93,14 @@ class TrainingPrompts:
     hard_negatives: float = 0.0
     features: NameFeatures | None = None
 
+    def sentence(self, sample: Sample) -> Prompt | None:
+        """The sample's sentence as its prompt, where that can be."""
+        return sentence_prompt(sample, self.tokenizer, self.max_text_len)
+
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Prompt:
+        sentence = self.sentence(sample)
+        if sentence is not None:
+            return sentence
         names = choose_names(
             sample,
             generator,
@@ -85,6 +124,8 @@ class FittedTransform:
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         sample = self.transform(sample, generator)
+        if self.prompts.sentence(sample) is not None:
+            return sample
         return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
 
 
@@ -94,17 +135,19 @@ def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, t
     Raises:
         PromptError: names that cannot be told apart, or one longer than a prompt.
     """
-    tokenizer, longest, names = bundle.prompt_tokenizer, bundle.model.max_text_len, training[0].vocabulary.names
-    chunk_prompts(names, tokenizer, longest)
+    tokenizer, longest = bundle.prompt_tokenizer, bundle.model.max_text_len
+    for part in parts_of(training):
+        chunk_prompts(part[0].vocabulary.names, tokenizer, longest)
     features = None
     if options.hard_negatives:
         names = training.vocabulary.names
         features = NameFeatures({name: row for row, name in enumerate(names)}, name_features(bundle, names))
     if lies_in_files(training):
-        overfull = sum(not fits(training[index], tokenizer, longest) for index in range(len(training)))
+        looked_at = range(0, len(training), -(-len(training) // MOST_LOOKED_AT))
+        overfull = sum(not fits(training[index], tokenizer, longest) for index in looked_at)
         if overfull:
             warnings.warn(
-                f"{overfull} of {len(training)} training images show more classes than a prompt of {longest} tokens "
+                f"{overfull} of {len(looked_at)} training images show more classes than a prompt of {longest} tokens "
                 "holds; each time they are seen, some of their classes are drawn and asked for",
                 stacklevel=2,
             )
@@ -120,31 +163,53 @@ def training_feed(
     short_px, long_px = image_size
     sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
     transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
+    sizes_of_parts = [len(part) for part in parts_of(training)]
+    mixture = make_mixture(sizes_of_parts, options.data_weights, options.epoch_length, options.seed)
     dataset = SampleDataset(
-        training, FittedTransform(transform, prompts), prompts, options.seed, decode_short_px=2 * short_px
+        training,
+        FittedTransform(transform, prompts),
+        prompts,
+        options.seed,
+        decode_short_px=2 * short_px,
+        mixture=mixture,
     )
     ratios = aspect_ratios(training)
     return Feed(dataset, options.batch_size, options.gradient_accumulation_steps, options.seed, options.workers, ratios)
 
 
-def aspect_ratios(dataset: Dataset) -> list[float] | None:
+def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:
     """Width over height of every image, to batch like with like; None where that would mean decoding them."""
-    if isinstance(dataset, SceneDataset):
-        sizes_hw = [dataset.size_hw(index) for index in range(len(dataset))]
+    if isinstance(dataset, Joined):
+        parts = [ratios for part in dataset.parts if (ratios := aspect_ratios(part)) is not None]
+        return np.concatenate(parts) if len(parts) == len(dataset.parts) else None
+    if isinstance(dataset, Subset):
+        whole = aspect_ratios(dataset.dataset)
+        return None if whole is None else whole[list(dataset.indices)]
+    if isinstance(dataset, SceneDataset | OdvgDataset):
+        size_hw = dataset.size_hw
     elif lies_in_files(dataset):
-        sizes_hw = [dataset[index].size_hw for index in range(len(dataset))]
+
+        def size_hw(index: int) -> tuple[int, int]:
+            return dataset[index].size_hw
+
     else:
         return None
-    return [width / height for height, width in sizes_hw]
+    sizes = (size_hw(index) for index in range(len(dataset)))
+    return np.fromiter((width / height for height, width in sizes), np.float32, len(dataset))
 
 
 def lies_in_files(dataset: Dataset) -> bool:
     """Whether reading a sample is cheap: its image stays on disk."""
-    return isinstance(dataset, SampleList) or isinstance(dataset[0].image, Path)
+    return all(isinstance(part, SampleList) or isinstance(part[0].image, Path) for part in parts_of(dataset))
 
 
 def fingerprint(dataset: Dataset) -> str:
     """A short text that is the same for the same annotations of the same images, in the same order."""
+    if isinstance(dataset, Joined):
+        return " + ".join(fingerprint(part) for part in dataset.parts)
+    if isinstance(dataset, OdvgDataset):  # hashed already, while it was checked
+        names = hashlib.sha256(repr(dataset.vocabulary.names).encode()).hexdigest()
+        return f"{len(dataset)} images, {dataset.digest[:12]}, {names[:4]}"
     if not lies_in_files(dataset):
         return f"{getattr(dataset, 'name', 'data')} ({len(dataset)} images)"
     digest = hashlib.sha256(repr(dataset.vocabulary.names).encode())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deixis.data.denoising import make_denoising_queries
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.checkpoints import load_any_detector
@@ -14,6 +16,7 @@ from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_din
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates
 from deixis.training.checkpoint import replacing_folder
+from deixis.training.detector_task import Denoise
 
 
 def prepare_model(options: DetectTrainOptions) -> GroundingDinoBundle:
@@ -46,7 +49,20 @@ def make_criterion(options: DetectTrainOptions, bundle: GroundingDinoBundle) -> 
     }
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     preset = replace(preset, **given)
-    return build_criterion(preset, options.encoder_loss, bundle.model.config.decoder_layers)
+    layers = bundle.model.config.decoder_layers
+    return build_criterion(preset, options.encoder_loss, layers, denoising=options.denoising_queries > 0)
+
+
+def make_denoise(options: DetectTrainOptions) -> Denoise | None:
+    """What makes the denoising queries of a batch, if there shall be any."""
+    if not options.denoising_queries:
+        return None
+    return partial(
+        make_denoising_queries,
+        count=options.denoising_queries,
+        label_noise=options.denoising_label_noise,
+        box_noise=options.denoising_box_noise,
+    )
 
 
 def save_trained(options: DetectTrainOptions, bundle: GroundingDinoBundle, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deixis.data.images import load
+from deixis.data.subset import Subset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detector import Detector, load_detector
 from deixis.models.freezing import parameter_table
@@ -25,6 +26,7 @@ from deixis.reporting.html import write_report
 from deixis.reporting.log import read_curves
 from deixis.training.checkpoint import replacing_folder, versions
 
+MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
 
 
@@ -85,7 +87,7 @@ def write_run_report(
     report = ReportData(
         title=options.experiment_name,
         model=options.model,
-        training=dataset_facts(training),
+        training=dataset_facts(shown(training)),
         validation=dataset_facts(validation),
         before=before,
         after=after,
@@ -96,6 +98,15 @@ def write_run_report(
         run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),
     )
     write_report(folder / "report.html", report)
+
+
+def shown(dataset: Dataset) -> Dataset:
+    """What a report counts: all of a data set, or of a large one a part spread evenly over it."""
+    if len(dataset) <= MOST_COUNTED:
+        return dataset
+    chosen = np.linspace(0, len(dataset) - 1, MOST_COUNTED).round().astype(int).tolist()
+    name = f"{getattr(dataset, 'name', 'data')}, {MOST_COUNTED:,} of {len(dataset):,} images"
+    return Subset(dataset, tuple(chosen), name)
 
 
 def _comparison(picture: BeforePicture, found: Detections) -> PictureComparison:

@@ -78,7 +78,9 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise OptionError(f"{where}: got {value!r}, wanted a list")
+            if arguments[-1] is not Ellipsis:
+                raise OptionError(f"{where}: got {value!r}, wanted a list")
+            value = [value]  # `data: labels.json` is a list of one
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(inner) != len(value):
             raise OptionError(f"{where}: got {len(value)} values, wanted {len(inner)}")

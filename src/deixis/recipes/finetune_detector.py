@@ -21,8 +21,14 @@ from deixis.evaluation.coco_map import (
 from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.recipes.detector_data import fingerprint, read_training_data, training_feed, training_prompts
-from deixis.recipes.detector_model import make_criterion, prepare_model, save_trained
+from deixis.recipes.detector_data import (
+    fingerprint,
+    read_parts,
+    read_training_data,
+    training_feed,
+    training_prompts,
+)
+from deixis.recipes.detector_model import make_criterion, make_denoise, prepare_model, save_trained
 from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
@@ -111,6 +117,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         accelerator,
         evaluate=lambda: evaluate(detector, validation, options, accelerator).as_dict(),
         save_model=lambda path: save_trained(options, bundle, path),
+        denoise=make_denoise(options),
     )
     settings = loop_settings(options)
     total_steps = settings.total_steps(task.steps_per_epoch)
@@ -155,7 +162,7 @@ def check_inputs(options: DetectTrainOptions) -> None:
     """
     options.check()
     will_resume(options)
-    read_dataset(options.data, options.images, options.format)
+    read_parts(options)
     if options.val_data:
         read_dataset(options.val_data, options.val_images, options.format)
 

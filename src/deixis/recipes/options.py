@@ -22,10 +22,15 @@ LORA_TARGETS = ("encoder", "decoder", "backbone", "text")
 class DetectTrainOptions:
     """Fine-tune a Grounding DINO detector on your own pictures and boxes."""
 
-    data: str = ""
-    """Training annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"."""
-    images: Path | None = None
-    """Folder of the training images, where the annotations do not say."""
+    data: tuple[str, ...] = ()
+    """Training annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"; several data
+    sets are trained together, each with its own class names or sentences."""
+    data_weights: tuple[float, ...] = ()
+    """How often each data set is shown, as in --data-weights 2 1; by its number of images when not given."""
+    epoch_length: int | None = None
+    """Images of an epoch; as many as all data sets have together, when not given."""
+    images: tuple[Path, ...] = ()
+    """Folder of the training images, where the annotations do not say: one for all data sets, or one for each."""
     val_data: str = ""
     """Validation annotations. Without them a fifth of the training data is held out, duplicates kept together."""
     val_images: Path | None = None
@@ -105,6 +110,12 @@ class DetectTrainOptions:
     """Gamma of the focal loss."""
     encoder_loss: Literal["token", "objectness"] = "token"
     """What the encoder's proposals learn to score: the tokens of their class, or object against background."""
+    denoising_queries: int = 0
+    """Noised copies of an image's objects that the decoder also learns to put right, with as many decoys; 0 is none."""
+    denoising_label_noise: float = 0.25
+    """Share of the denoising queries that are told another class of their prompt."""
+    denoising_box_noise: float = 1.0
+    """How far copies' corners are moved, over half the box's width and height."""
 
     image_size: tuple[int, int] | None = None
     """Shorter and longest side of the images in pixels; the model's own if not given."""
@@ -159,7 +170,12 @@ class DetectTrainOptions:
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
-        _require(bool(self.data), "data", self.data, "the training annotations, as in --data labels.json")
+        _require(all(self.data) and bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
+        count = len(self.data)
+        _require(len(self.images) in (0, 1, count), "images", self.images, f"one folder, or {count}")
+        _require(len(self.data_weights) in (0, count), "data_weights", self.data_weights, f"{count} numbers")
+        _require(all(w > 0 for w in self.data_weights), "data_weights", self.data_weights, "numbers above 0")
+        _at_least(self, "epoch_length", 1)
         _require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
         _require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
         for name in (
@@ -181,6 +197,7 @@ class DetectTrainOptions:
             "report_images",
             "gpus",
             "seed",
+            "denoising_queries",
         ):
             _at_least(self, name, 0)
         for name in ("learning_rate", "clip_norm", "lora_alpha"):
@@ -190,7 +207,8 @@ class DetectTrainOptions:
             _at_least(self, name, 0.0)
         for name in ("weight_class", "weight_box", "weight_giou", "cost_class", "cost_box", "cost_giou"):
             _at_least(self, name, 0.0)
-        for name in ("flip_probability", "crop_probability", "lr_drop_at", "focal_alpha", "hard_negatives"):
+        shares = ("flip_probability", "crop_probability", "lr_drop_at", "focal_alpha", "hard_negatives")
+        for name in (*shares, "denoising_label_noise", "denoising_box_noise"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "a number from 0 to 1")
         for name in ("ema_decay", "lora_dropout"):

@@ -109,7 +109,8 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         objects = sample.instances.select(~sample.instances.is_crowd)
         crowds += len(sample.instances) - len(objects)
         for c in objects.class_ids:
-            counts[class_of[sample.vocabulary.names[c]]] += 1
+            if (row := class_of.get(sample.vocabulary.names[c])) is not None:
+                counts[row] += 1
         areas.append(objects.areas_px)
         sides.append(np.sqrt(np.prod(np.clip(objects.boxes_xyxy_px[:, 2:] - objects.boxes_xyxy_px[:, :2], 0, None), 1)))
         sizes_hw.append(sample.size_hw)

@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from deixis.data.denoising import DenoisingQueries
 from deixis.data.loading import SampleDataset, epoch_batches, make_loader
 from deixis.data.loading import steps_per_epoch as batches_per_epoch
 from deixis.losses.detection import DetectionCriterion, boxes_per_process
-from deixis.records import Batch
+from deixis.records import Batch, Target
 
 Normalise = Callable[[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]], Float[Tensor, "batch 3 h w"]]
+Denoise = Callable[[Sequence[Target]], DenoisingQueries | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Feed:
     Attributes:
         batch_size: samples of one process in one batch.
         accumulation: batches of one optimiser step.
-        aspect_ratios: width over height of each sample, to batch similar shapes together; None for random batches.
+        aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
+            random batches.
     """
 
     dataset: SampleDataset
@@ -35,7 +39,7 @@ class Feed:
     accumulation: int = 1
     seed: int = 0
     workers: int = 0
-    aspect_ratios: Sequence[float] | None = None
+    aspect_ratios: Float[np.ndarray, " samples"] | None = None
 
     def steps_per_epoch(self, processes: int) -> int:
         """Optimiser steps of one epoch."""
@@ -50,7 +54,7 @@ class Feed:
             self.seed,
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
-            aspect_ratios=self.aspect_ratios,
+            aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
         )[start * self.accumulation :]
         if not batches:
             return
@@ -71,6 +75,7 @@ class DetectorTask:
         model: as `Accelerator.prepare` returned it.
         normalise: pixels to the model's input.
         evaluate, save_model: what the loop calls by these names.
+        denoise: makes the denoising queries of a batch, where there shall be any.
     """
 
     shown: tuple[str, ...] = ("AP", "AP50")
@@ -84,6 +89,7 @@ class DetectorTask:
         accelerator: Accelerator,
         evaluate: Callable[[], Mapping[str, Any]],
         save_model: Callable[[Path], None],
+        denoise: Denoise | None = None,
     ) -> None:
         self.model = model
         self.normalise = normalise
@@ -92,6 +98,7 @@ class DetectorTask:
         self.accelerator = accelerator
         self.evaluate = evaluate
         self.save_model = save_model
+        self.denoise = denoise
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[Batch]]:
@@ -105,7 +112,7 @@ class DetectorTask:
 
     def losses(self, batch: Batch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component; all NaN where an output is not finite."""
-        return detection_losses(self.model, self.normalise, self.criterion, batch, normaliser)
+        return detection_losses(self.model, self.normalise, self.criterion, batch, normaliser, self.denoise)
 
     def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
@@ -114,7 +121,8 @@ class DetectorTask:
         found = []
         for batch in group:
             for index, target in enumerate(batch.targets):
-                total, _ = detection_losses(model, self.normalise, self.criterion, one_sample(batch, index), normaliser)
+                alone = one_sample(batch, index)
+                total, _ = detection_losses(model, self.normalise, self.criterion, alone, normaliser, self.denoise)
                 gradients = torch.autograd.grad(total, weights, allow_unused=True)
                 values = [total, *(gradient for gradient in gradients if gradient is not None)]
                 if not all(bool(torch.isfinite(value).all()) for value in values):
@@ -123,7 +131,12 @@ class DetectorTask:
 
 
 def detection_losses(
-    model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, batch: Batch, normaliser: Tensor
+    model: nn.Module,
+    normalise: Normalise,
+    criterion: DetectionCriterion,
+    batch: Batch,
+    normaliser: Tensor,
+    denoise: Denoise | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward and loss of one batch.
 
@@ -131,12 +144,13 @@ def detection_losses(
     the others wait for ever. So they are made finite for the criterion, and the total is made NaN after it.
     """
     pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
-    outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask)
+    denoising = denoise(batch.targets) if denoise else None
+    outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask, denoising)
     sound = all_finite(outputs, batch)
     if not sound:
         outputs = made_finite(outputs)
     targets = batch.targets if sound else with_finite_boxes(batch).targets
-    losses = criterion(outputs, targets, normaliser)
+    losses = criterion(outputs, targets, normaliser, denoising)
     total = criterion.total(losses)
     if not sound:
         total = total * torch.nan
@@ -152,7 +166,7 @@ def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
     valid = outputs["text_token_mask"][:, None]
     encoder = [outputs["enc_outputs"]] if "enc_outputs" in outputs else []
     sound = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
-    for layer in (outputs, *outputs.get("aux_outputs", ()), *encoder):
+    for layer in (outputs, *outputs.get("aux_outputs", ()), *outputs.get("denoising_outputs", ()), *encoder):
         sound += [layer["pred_boxes"].isfinite().all(), (layer["pred_logits"].isfinite() | ~valid).all()]
     return bool(torch.stack(sound).all())
 
@@ -164,8 +178,9 @@ def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:
         return {**layer, **{k: layer[k].nan_to_num(0.0, 0.0, 0.0) for k in ("pred_logits", "pred_boxes")}}
 
     cleaned = clean(outputs)
-    if "aux_outputs" in outputs:
-        cleaned["aux_outputs"] = [clean(layer) for layer in outputs["aux_outputs"]]
+    for name in ("aux_outputs", "denoising_outputs"):
+        if name in outputs:
+            cleaned[name] = [clean(layer) for layer in outputs[name]]
     if "enc_outputs" in outputs:
         cleaned["enc_outputs"] = clean(outputs["enc_outputs"])
     return cleaned

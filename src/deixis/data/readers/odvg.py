@@ -5,39 +5,104 @@ The form that Open-GroundingDino and MM-Grounding-DINO train from:
     {"filename": "a.jpg", "height": 4, "width": 6,
      "detection": {"instances": [{"bbox": [x1, y1, x2, y2], "label": 0, "category": "dog"}]}}
     {"filename": "b.jpg", "height": 4, "width": 6,
-     "grounding": {"caption": "a dog by a red car", "regions": [{"bbox": [[…], […]], "phrase": "a red car"}]}}
+     "grounding": {"caption": "a dog by a red car",
+                   "regions": [{"bbox": [[…], […]], "phrase": "a red car", "tokens_positive": [[9, 18]]}]}}
+
+A file is read once to check it and to note where its lines begin; a sample is parsed when it is asked for. So a file of
+any length takes 20 bytes a line, on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from deixis.data.findings import Findings, collecting
-from deixis.data.images import image_sizes_hw
+from deixis.data.findings import Findings
 from deixis.data.readers.files import (
     clip_instances,
     parse_object,
     read_text,
-    require_no_missing,
-    resolve_image,
-    tell_missing,
     vocabulary_of,
-    warn_dropped,
 )
-from deixis.data.readers.odvg_lines import OdvgLine, is_lines_file, parse_line
+from deixis.data.readers.line_index import LineIndex
+from deixis.data.readers.odvg_lines import OdvgLine, is_lines_file
+from deixis.data.readers.odvg_scan import Scan, find_image, parsed, spans_of
 from deixis.errors import DataError
-from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Sample, Spans
 
 
-def read_odvg(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
+class OdvgDataset:
+    """The samples of a file of ODVG lines, parsed when asked for; see `read_odvg`.
+
+    Attributes:
+        vocabulary: the label map, then the phrases, the first `MOST_PHRASES` of them. A sample knows its own.
+        digest: the same for files with the same content.
+    """
+
+    def __init__(
+        self, file: Path, images: Path | None, labels: dict[int, str] | None, findings: Findings | None = None
+    ) -> None:
+        self.name = file.stem
+        self._file = file
+        self._labels = labels
+        self._places = _image_places(file, images)
+        self._keep_all = findings is not None
+        scan = Scan(file, labels, self._places, findings)
+        self._index = LineIndex(file, iter(scan))
+        scan.finish()
+        self.digest = scan.digest
+        self._shared, self.vocabulary = scan.vocabularies()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = index % len(self)
+        line = parsed(self._file, self._index.line(row), self._labels)
+        image = find_image(self._places, line.file_name)
+        if image is None:
+            raise DataError(f"{line.where}: the image {line.file_name!r} is gone; start again")
+        return self._sample(line, image, self._index.size_hw(row), row + 1)
+
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """(height, width) of a sample's image, without parsing its line."""
+        return self._index.size_hw(index)
+
+    def _sample(self, line: OdvgLine, image: Path, size_hw: tuple[int, int], image_id: int) -> Sample:
+        absent = None
+        spans: tuple[Spans, ...] = ()
+        if line.names:
+            vocabulary = vocabulary_of(line.names, line.where)
+            spans = spans_of(line)[0]
+        elif line.names is None and self._shared is not None:
+            vocabulary = self._shared
+        else:  # nothing was asked of this image, so nothing is known of it
+            vocabulary, absent = self.vocabulary, frozenset[int]()
+        rows = {name: row for row, name in enumerate(vocabulary.names)}
+        instances = Instances.build([box for box, _ in line.objects], [rows[name] for _, name in line.objects])
+        return Sample(
+            image,
+            size_hw,
+            clip_instances(instances, size_hw, self._keep_all)[0],
+            vocabulary,
+            image_id,
+            line.where.rsplit("/", 1)[-1],
+            absent_class_ids=absent,
+            caption=line.caption,
+            phrase_spans=spans,
+        )
+
+
+def read_odvg(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> OdvgDataset:
     """A file of ODVG lines, or the folder that holds one.
 
     Detection lines share one vocabulary: the label map (a JSON file `…label_map….json` beside the lines, label to
     name) or else the categories that the lines name. A grounding line has a vocabulary of its own, its phrases; a
-    region may have several boxes or several phrases, and a box with several phrases stands once for each. The data
-    set's vocabulary holds the label map and then all phrases. A caption that only lists the phrases is none.
+    region may have several boxes or several phrases, and a box with several phrases stands once for each. A caption
+    that only lists the phrases is none. Where a phrase's place in the caption cannot be told, the line keeps
+    its caption and is prompted by the list of its phrases; a warning counts these lines.
 
     Args:
         path: the file or its folder.
@@ -48,27 +113,7 @@ def read_odvg(path: str | Path, images: Path | None = None, findings: Findings |
         DataError: a line that is no such object, a label outside the label map, a box that is no box, missing images.
     """
     file = _lines_file(Path(path))
-    labels = _label_map(file)
-    lines = []
-    for number, text in enumerate(read_text(file).split("\n"), start=1):
-        if text.strip():
-            with collecting(findings, "record_malformed", file, f"line {number}", "image removed"):
-                lines.append(parse_line(text, f"{file}: line {number}", labels))
-    if not lines:
-        raise DataError(f"{file}: has no line; there is nothing to train on or evaluate")
-    shared, whole = _vocabularies(file, labels, lines)
-    samples, dropped = [], []
-    for number, (line, image) in enumerate(
-        zip(lines, _find_images(file, lines, images, findings), strict=True), start=1
-    ):
-        if image is None:
-            continue
-        with collecting(findings, "image_unreadable", image, line.where, "image removed"):
-            sample, lost = _sample(line, image, shared, whole, number, findings is not None)
-            samples.append(sample)
-            dropped += [line.where] * lost
-    warn_dropped(str(file), dropped)
-    return SampleList(tuple(samples), whole, name=file.stem)
+    return OdvgDataset(file, images, _label_map(file), findings)
 
 
 def find_lines_files(folder: Path) -> list[Path]:
@@ -110,66 +155,7 @@ def _common_start(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _vocabularies(
-    file: Path, labels: dict[int, str] | None, lines: Sequence[OdvgLine]
-) -> tuple[Vocabulary | None, Vocabulary]:
-    """(of the detection lines, of the whole data set)."""
-    if labels is None:
-        labels = {}
-        for line in lines:
-            if line.names is None:
-                labels |= line.categories
-        labels = dict(sorted(labels.items()))
-    names = list(labels.values())
-    shared = vocabulary_of(names, str(file)) if names else None
-    phrases = [name for line in lines for name in line.names or ()]
-    if not names and not phrases:
-        raise DataError(f"{file}: no line names a class or a phrase; there is nothing to learn from")
-    new = [name for name in dict.fromkeys(phrases) if name not in set(names)]
-    return shared, (shared if shared is not None and not new else vocabulary_of([*names, *new], str(file)))
-
-
-def _sample(
-    line: OdvgLine, image: Path, shared: Vocabulary | None, whole: Vocabulary, number: int, keep_all: bool
-) -> tuple[Sample, int]:
-    """The sample of a line, and how many boxes without area it lost."""
-    size_hw = line.size_hw or image_sizes_hw(image)[0]
-    absent = None
-    if line.names:
-        vocabulary = vocabulary_of(line.names, line.where)
-    elif line.names is None and shared is not None:
-        vocabulary = shared
-    else:  # nothing was asked of this image, so nothing is known of it
-        vocabulary, absent = whole, frozenset[int]()
-    rows = {name: row for row, name in enumerate(vocabulary.names)}
-    instances = Instances.build([box for box, _ in line.objects], [rows[name] for _, name in line.objects])
-    instances, lost = clip_instances(instances, size_hw, keep_all)
-    return (
-        Sample(
-            image,
-            size_hw,
-            instances,
-            vocabulary,
-            number,
-            line.where.rsplit("/", 1)[-1],
-            absent_class_ids=absent,
-            caption=line.caption,
-        ),
-        lost,
-    )
-
-
-def _find_images(
-    file: Path, lines: Sequence[OdvgLine], images: Path | None, findings: Findings | None
-) -> list[Path | None]:
-    """The image of each line; None, with findings, where there is none."""
+def _image_places(file: Path, images: Path | None) -> list[Path]:
     home = file.parent
     places = [images] if images is not None else [home, home / "images", home.parent, home.parent / "images"]
-    searched = [place for place in places if place.is_dir()] or places
-    found = [next(filter(None, (resolve_image(place, line.file_name) for place in searched)), None) for line in lines]
-    missing = [(line.file_name, line.where) for line, image in zip(lines, found, strict=True) if image is None]
-    if findings is not None and len(missing) < len(lines):
-        tell_missing(findings, missing)
-    else:
-        require_no_missing(str(file), [name for name, _ in missing], len(lines), searched)
-    return found
+    return [place for place in places if place.is_dir()] or places

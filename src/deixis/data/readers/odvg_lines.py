@@ -10,6 +10,7 @@ from typing import Any
 from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import parse_object
 from deixis.errors import DataError
+from deixis.records import Spans
 
 Box = tuple[float, float, float, float]
 
@@ -23,6 +24,7 @@ class OdvgLine:
         names: the phrases of a grounding line, in order; None for a detection line.
         objects: corners in pixels, and the class name or phrase.
         categories: label to name, as a detection line gives them.
+        given_spans: characters of phrases in the caption, as the line gives them, unchecked.
     """
 
     where: str
@@ -32,6 +34,7 @@ class OdvgLine:
     objects: tuple[tuple[Box, str], ...]
     categories: dict[int, str] = field(default_factory=dict)
     caption: str = ""
+    given_spans: dict[str, Spans] = field(default_factory=dict)
 
 
 def is_lines_file(file: Path) -> bool:
@@ -123,6 +126,7 @@ def _grounding(content: Mapping[str, Any], where: str, file_name: str, size_hw: 
         raise DataError(f"{where}: caption must be text, got {caption!r}")
     objects: list[tuple[Box, str]] = []
     names: dict[str, None] = {}
+    given: dict[str, Spans] = {}
     for number, item in enumerate(_dicts(content.get("regions", []), f"{where}: regions"), start=1):
         place = f"{where}: region {number}"
         phrases = item.get("phrase")
@@ -133,9 +137,18 @@ def _grounding(content: Mapping[str, Any], where: str, file_name: str, size_hw: 
         for phrase in dict.fromkeys(phrase.strip() for phrase in phrases):
             names[phrase] = None
             objects += [(box, phrase) for box in boxes]
+        if len(phrases) == 1 and item.get("tokens_positive"):
+            given[phrases[0].strip()] = _spans(item["tokens_positive"], place)
     if caption == lists_phrases(tuple(names)):
         caption = ""
-    return OdvgLine(where, file_name, size_hw, tuple(names), tuple(objects), caption=caption)
+    return OdvgLine(where, file_name, size_hw, tuple(names), tuple(objects), caption=caption, given_spans=given)
+
+
+def _spans(value: Any, where: str) -> Spans:
+    spans = value if isinstance(value, list) else [value]
+    if not all(isinstance(s, list) and len(s) == 2 and all(type(place) is int for place in s) for s in spans):
+        raise DataError(f"{where}: tokens_positive must be a list of [start, end), got {str(value)[:80]}")
+    return tuple((start, end) for start, end in spans)
 
 
 def _dicts(value: Any, where: str) -> list[dict[str, Any]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from deixis.data.embedded import records
+from deixis.data.grounding import locate_phrases
 from deixis.data.readers.odvg_lines import lists_phrases
 from deixis.data.writers.files import new_folder
 from deixis.data.writers.placing import ImageMode, placed
+from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
 
@@ -18,7 +21,8 @@ def write_odvg(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
     """`annotations.jsonl`, `label_map.json` (for detection lines) and `images/`. Crowds are left out.
 
     A sample with a caption or a vocabulary of its own becomes a grounding line, one region a phrase with all its boxes;
-    `tokens_positive` are the characters of the phrase in the caption. All others become detection lines.
+    `tokens_positive` are the characters of the phrase in the caption, where they can be told. All others become
+    detection lines.
 
     Returns:
         the file of lines, for `read_odvg`.
@@ -69,16 +73,14 @@ def _grounding(sample: Sample) -> dict[str, Any]:
     present = sorted(set(objects.class_ids.tolist()))
     names = tuple(sample.vocabulary.names[i] for i in present)
     caption = sample.caption or lists_phrases(names)
+    spans = {names[i]: sample.phrase_spans[c] for i, c in enumerate(present)} if sample.phrase_spans else {}
+    with suppress(DataError):
+        spans = dict(zip(names, locate_phrases(caption, names, spans), strict=True))
     regions = []
-    end = 0
     for class_id, name in zip(present, names, strict=True):
-        # Phrases mostly stand in order; one that is not found after the last is looked for from the start.
-        start = caption.find(name, end)
-        start = caption.find(name) if start < 0 else start
         boxes = objects.boxes_xyxy_px[objects.class_ids == class_id].tolist()
         region: dict[str, Any] = {"bbox": boxes, "phrase": name}
-        if start >= 0:
-            end = start + len(name)
-            region["tokens_positive"] = [[start, end]]
+        if name in spans:
+            region["tokens_positive"] = [list(span) for span in spans[name]]
         regions.append(region)
     return {"caption": caption, "regions": regions}

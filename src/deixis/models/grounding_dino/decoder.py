@@ -55,10 +55,11 @@ class DecoderLayer(nn.Module):
         pyramid: Pyramid,
         text: Float[Tensor, "batch tokens channels"],
         text_mask: Bool[Tensor, "batch tokens"],
+        query_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
     ) -> Float[Tensor, "batch queries channels"]:
         """The refined queries."""
         placed = hidden + positions
-        attended = self.self_attn(placed, placed, hidden)
+        attended = self.self_attn(placed, placed, hidden, query_mask)
         hidden = self.self_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
 
         attended = self.encoder_attn_text(hidden + positions, text, text, text_mask[:, None, None])
@@ -93,12 +94,14 @@ class Decoder(nn.Module):
         text: Float[Tensor, "batch tokens channels"],
         text_mask: Bool[Tensor, "batch tokens"],
         box_heads: nn.ModuleList,
+        query_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Decode.
 
         Args:
             reference: where the queries start, cxcywh_norm, detached.
             box_heads: one a layer; all but the last also move the reference for the next layer.
+            query_mask: true where a query may attend to another; all to all without one.
 
         Returns:
             For each layer the normalised queries, and the boxes that its own box head refines. These keep their graph
@@ -113,7 +116,7 @@ class Decoder(nn.Module):
             start = references[-1].detach()
             by_level = start[:, :, None] * ratios_whwh
             positions = self.reference_points_head(box_embedding(by_level[:, :, 0], self.d_model // 2).to(hidden.dtype))
-            inputs = (hidden, positions, by_level, memory, pyramid, text, text_mask)
+            inputs = (hidden, positions, by_level, memory, pyramid, text, text_mask, query_mask)
             hidden = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
             outputs.append(self.layer_norm(hidden))
             if index + 1 < len(self.layers):

@@ -12,9 +12,11 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from deixis.data.denoising import DenoisingQueries
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.backbone import Backbone
 from deixis.models.grounding_dino.decoder import Decoder, DecoderLayer
+from deixis.models.grounding_dino.denoising import add_denoising
 from deixis.models.grounding_dino.encoder import (
     DeformableLayer,
     Encoder,
@@ -91,6 +93,7 @@ class GroundingDino(nn.Module):
         pixel_mask: Bool[Tensor, "batch height width"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Bool[Tensor, "batch tokens"],
+        denoising: DenoisingQueries | None = None,
     ) -> dict[str, Any]:
         """Find what the prompts name.
 
@@ -99,18 +102,20 @@ class GroundingDino(nn.Module):
             pixel_mask: true on real pixels, which fill each image's top left corner.
             input_ids: prompts from [CLS] to [SEP], padded behind.
             attention_mask: true on real tokens.
+            denoising: further queries, in training only; what the others return does not depend on them.
 
         Returns:
             `pred_logits` (batch, queries, max_text_len), minus infinity on every position that is not a real token;
             `pred_boxes` (batch, queries, 4), cxcywh over the unpadded image; `text_token_mask` (batch, max_text_len);
             `aux_outputs`, logits and boxes of each decoder layer but the last; `enc_outputs`, those of the encoder's
-            proposals. An image with fewer cells than `num_queries` has as many queries as cells.
+            proposals; with `denoising`, `denoising_outputs`, those of its queries, one a decoder layer, the last
+            included. An image with fewer cells than `num_queries` has as many queries as cells.
 
         Raises:
             ModelError: a prompt of more than `max_text_len` tokens.
         """
         context = self.encode_text(input_ids, attention_mask)
-        return self.ground(self.encode_image(pixel_values, pixel_mask), context)
+        return self.ground(self.encode_image(pixel_values, pixel_mask), context, denoising)
 
     def encode_image(
         self, pixel_values: Float[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
@@ -132,7 +137,9 @@ class GroundingDino(nn.Module):
             )
         return self.model.encode_text(input_ids, attention_mask)
 
-    def ground(self, pyramid: Pyramid, context: TextContext) -> dict[str, Any]:
+    def ground(
+        self, pyramid: Pyramid, context: TextContext, denoising: DenoisingQueries | None = None
+    ) -> dict[str, Any]:
         """What `forward` returns, for images and prompts that are encoded already, one prompt an image."""
         model, attention_mask = self.model, context.mask
         reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)
@@ -140,8 +147,12 @@ class GroundingDino(nn.Module):
         proposals = model.propose(memory, pyramid, text, attention_mask)
         start = proposals.boxes_cxcywh_norm.detach()
         queries = model.query_position_embeddings.weight[: start.shape[1]].expand(len(start), -1, -1)
+        noised, query_mask = 0, None
+        if denoising is not None:
+            noised = denoising.real.shape[1]
+            queries, start, query_mask = add_denoising(denoising, queries, start, context.tokens)
         hidden, references = model.decoder(
-            queries, start, memory, pyramid, text, attention_mask, box_heads=self.bbox_embed
+            queries, start, memory, pyramid, text, attention_mask, self.bbox_embed, query_mask
         )
         layers = [
             self._layer_outputs(class_head(state, text), refine_boxes(box_head(state), place), attention_mask)
@@ -149,8 +160,11 @@ class GroundingDino(nn.Module):
                 self.class_embed, self.bbox_embed, hidden, references, strict=True
             )
         ]
+        extra = {"denoising_outputs": [_rows(layer, slice(noised)) for layer in layers]} if noised else {}
+        layers = [_rows(layer, slice(noised, None)) for layer in layers]
         return {
             **layers[-1],
+            **extra,
             "text_token_mask": nn.functional.pad(attention_mask, (0, self.max_text_len - attention_mask.shape[1])),
             "aux_outputs": layers[:-1],
             "enc_outputs": self._layer_outputs(proposals.logits, proposals.boxes_cxcywh_norm, attention_mask),
@@ -163,6 +177,10 @@ class GroundingDino(nn.Module):
         token_mask: Bool[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
         return {"pred_logits": pad_logits(logits, token_mask, self.max_text_len), "pred_boxes": boxes_cxcywh_norm}
+
+
+def _rows(layer: dict[str, Tensor], queries: slice) -> dict[str, Tensor]:
+    return {name: value[:, queries] for name, value in layer.items()}
 
 
 def check_config(config: Any) -> None:

@@ -1,0 +1,109 @@
+"""Contrastive denoising queries: noised copies of an image's own objects, which the decoder learns to put right.
+
+DN-DETR (arXiv 2203.01305) adds noised boxes and labels to the decoder's queries while it trains; no matching is needed
+for them, since each knows its object. DINO (arXiv 2203.03605, section 3.3) adds as many decoys, noised further, which
+have to be rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from deixis.errors import OptionError
+from deixis.geometry.boxes import cxcywh_to_xyxy
+from deixis.records import Target
+
+
+@dataclass(frozen=True)
+class DenoisingQueries:
+    """Groups of noised objects, each group a positive copy and then a decoy of every object of the image.
+
+    Attributes:
+        boxes_cxcywh_norm: where the queries start.
+        label_maps: tokens of the class that each query is told, right or swapped; rows sum to 1, zeros where padded.
+        objects: the object of its image that each query was made from; 0 where padded.
+        positive: true on copies to be put right; false on decoys and padding.
+        real: false on padding, of images with fewer objects than the batch's fullest.
+        groups: how many groups stand one after another, all of the same length.
+    """
+
+    boxes_cxcywh_norm: Float[Tensor, "batch queries 4"]
+    label_maps: Float[Tensor, "batch queries tokens"]
+    objects: Int[Tensor, "batch queries"]
+    positive: Bool[Tensor, "batch queries"]
+    real: Bool[Tensor, "batch queries"]
+    groups: int
+
+
+def make_denoising_queries(
+    targets: Sequence[Target], count: int, label_noise: float = 0.25, box_noise: float = 1.0
+) -> DenoisingQueries | None:
+    """Noised copies of a batch's objects, drawn from torch's global generator; None where there is no object.
+
+    A copy's corners move by up to half of its own width and height times `box_noise`, a decoy's by half to the whole.
+    A class is known by the tokens that name it, never by its place in the prompt, which changes from one image to the
+    next; so it needs no table of classes, and a phrase of a sentence is a class like any other.
+
+    Args:
+        targets: one an image, on one device.
+        count: copies an image, and as many decoys; as many whole groups as fit in it, one at least.
+        label_noise: share of the queries that are told another class of their prompt.
+        box_noise: see above.
+
+    Raises:
+        OptionError: a count below 1, or noise outside its range.
+    """
+    if count < 1 or not 0 <= label_noise <= 1 or not 0 <= box_noise <= 1:
+        raise OptionError(
+            f"denoising needs a query or more and noise from 0 to 1, got {count}, {label_noise} and {box_noise}"
+        )
+    most = max(len(target.class_ids) for target in targets)
+    if most == 0:
+        return None
+    groups = max(count // most, 1)
+    real = torch.stack([_padded(torch.ones_like(target.class_ids), most) for target in targets]).bool()
+    true_boxes = torch.stack([_padded(target.boxes_cxcywh_norm, most) for target in targets])
+    labels = [
+        _swapped(_padded(t.class_ids, most).repeat(2 * groups), len(t.positive_map), label_noise) for t in targets
+    ]
+    maps = torch.stack([target.positive_map[rows] for target, rows in zip(targets, labels, strict=True)])
+    real = real.repeat(1, 2 * groups)
+    decoy = (torch.arange(real.shape[1], device=real.device) // most % 2).bool()
+    return DenoisingQueries(
+        boxes_cxcywh_norm=_moved(true_boxes.repeat(1, 2 * groups, 1), decoy, box_noise),
+        label_maps=maps * real[..., None],
+        objects=torch.arange(most, device=real.device).repeat(2 * groups).expand_as(real) * real,
+        positive=real & ~decoy,
+        real=real,
+        groups=groups,
+    )
+
+
+def _padded(rows: Shaped[Tensor, "*shape"], count: int) -> Shaped[Tensor, "*padded_shape"]:
+    """The rows, and zeros up to `count` of them."""
+    return torch.cat((rows, rows.new_zeros(count - len(rows), *rows.shape[1:])))
+
+
+def _swapped(class_ids: Int[Tensor, " queries"], classes: int, share: float) -> Int[Tensor, " queries"]:
+    """Some of the classes replaced by others of the same prompt, all of them equally likely; a lone class stays."""
+    if classes < 2:
+        return class_ids
+    others = (class_ids + torch.randint(1, classes, class_ids.shape, device=class_ids.device)) % classes
+    return torch.where(torch.rand(class_ids.shape, device=class_ids.device) < share, others, class_ids)
+
+
+def _moved(
+    boxes_cxcywh_norm: Float[Tensor, "batch queries 4"], decoy: Bool[Tensor, " queries"], box_noise: float
+) -> Float[Tensor, "batch queries 4"]:
+    """Boxes with every corner moved, inside the image; sides that would turn inside out become zero."""
+    half = boxes_cxcywh_norm[..., 2:].repeat(1, 1, 2) / 2
+    share = torch.rand_like(half) + decoy[:, None]
+    sign = torch.where(torch.rand_like(half) < 0.5, -1.0, 1.0)
+    corners = (cxcywh_to_xyxy(boxes_cxcywh_norm) + box_noise * sign * share * half).clamp(0, 1)
+    low, high = corners[..., :2], corners[..., 2:]
+    return torch.cat(((low + high) / 2, (high - low).clamp(min=0)), dim=-1)
