@@ -12,8 +12,9 @@ import pytest
 
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
-from deixis.reporting.data import Curves, DatasetFacts, PictureComparison, ReportData, dataset_facts
+from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, PictureComparison, ReportData, dataset_facts
 from deixis.reporting.html import render_report, write_report
 from deixis.reporting.log import read_curves
 
@@ -133,6 +134,18 @@ def test_has_pictures_and_every_section(page: str) -> None:
         assert f"<h2>{title}</h2>" in page
     assert page.count("<svg") == 3
     assert "prefers-color-scheme: dark" in page
+
+
+def test_forgetting_has_its_curve_its_knee_and_its_command() -> None:
+    points = [TradeOff(0, 0.1, 0.8), TradeOff(0.5, 0.6, 0.7), TradeOff(1, 0.65, 0.4)]
+    page = render_report(_report(_metrics(0.4), forgetting=ForgettingFacts("<old>", 60, 40, points, "merge <knee>")))
+    assert page.count("<svg") == 4
+    assert "<h2>Forgetting</h2>" in page
+    assert "<td>0.5 <b>knee</b></td>" in page
+    assert "<td>0 (before)</td>" in page
+    assert "40 of &lt;old&gt; (old)" in page
+    assert "<pre>merge &lt;knee&gt;</pre>" in page
+    assert "<h2>Forgetting</h2>" not in render_report(_report(_metrics(0.4)))
 
 
 def test_a_fall_is_shown_as_one() -> None:

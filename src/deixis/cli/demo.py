@@ -14,7 +14,8 @@ Examples:
   deixis demo
   deixis demo --output elsewhere
 
-It measures the built-in detector on names it has never seen, fine-tunes it, measures it again and writes a report.
+It measures the built-in detector on names it has never seen, fine-tunes it, measures it again, also on names
+that it knew before, and writes a report.
 """
 
 
@@ -38,6 +39,7 @@ class DemoOptions:
             val_data="scenes:split=demo_val,count=60,seed=2",
             model="builtin",
             output=self.output,
+            forgetting_data="scenes:split=unseen_pairs,count=60,seed=3",
             experiment_name="demo",
             recipe="small",
             epochs=self.epochs,

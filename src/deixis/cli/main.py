@@ -23,6 +23,10 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
     ("data", "split"): ("deixis.cli.data", "split", "split it: copies stay together, classes are shared out"),
     ("data", "stats"): ("deixis.cli.data", "stats", "count a data set and show it on a page"),
+    ("model", "convert"): ("deixis.cli.model", "convert", "read a .pth of IDEA-Research or MMDetection, or write one"),
+    ("model", "info"): ("deixis.cli.model", "info", "say what a model is: flavour, sizes, parts, tokenizer"),
+    ("model", "merge"): ("deixis.cli.model", "merge", "merge an adapter, or go part of the way to a tuned model"),
+    ("model", "export"): ("deixis.cli.model", "export", "write ONNX for fixed names, and check it in onnxruntime"),
     ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
     ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),
     ("detect", "new"): (

@@ -18,6 +18,8 @@ def load_any_detector(source: str | Path) -> GroundingDinoBundle:
     Raises:
         ModelError: nothing there that can be used, or an adapter that names no base.
     """
+    if Path(source).is_file():
+        raise ModelError(f"{source}: a file; turn it into a folder first: deixis model convert --model {source}")
     config = Path(source) / CONFIG
     if not config.is_file():
         return load_grounding_dino(resolve_model(source))

@@ -21,7 +21,7 @@ from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.run_folder import as_text
 from deixis.records import Dataset, Detections, Sample
-from deixis.reporting.data import PictureComparison, ReportData, dataset_facts
+from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
 from deixis.reporting.html import write_report
 from deixis.reporting.log import read_curves
 from deixis.training.checkpoint import replacing_folder, versions
@@ -73,6 +73,7 @@ def write_run_report(
     before: DetectionMetrics | None,
     after: DetectionMetrics | None,
     seconds: float,
+    forgetting: ForgettingFacts | None,
 ) -> None:
     """Copy the best weights to `teachers/` and write `report.html`."""
     best = folder / "checkpoints" / "best"
@@ -93,6 +94,7 @@ def write_run_report(
         after=after,
         policy=as_text({name: getattr(options, name) for name in POLICY}),
         parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
+        forgetting=forgetting,
         curves=read_curves(folder / "metrics.jsonl"),
         pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
         run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),

@@ -32,10 +32,18 @@ from deixis.recipes.detector_model import make_criterion, make_denoise, prepare_
 from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
+from deixis.recipes.forgetting import (
+    ForgettingData,
+    measure_forgetting,
+    read_forgetting_data,
+    tell_forgetting,
+    write_forgetting,
+)
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates, resolve, warmup_steps
 from deixis.recipes.run_folder import prepare_folder, run_folder, will_resume
 from deixis.records import Dataset, Detections
+from deixis.reporting.data import ForgettingFacts
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.detector_task import DetectorTask
 from deixis.training.ema import WeightAverage
@@ -52,6 +60,7 @@ MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
     *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
     *("data", "images", "val_data", "val_images", "format"),
+    *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
 }
 
 
@@ -64,12 +73,14 @@ class FinetuneResult:
         teacher: the best weights, to be loaded elsewhere; None after a dry run.
         before: None where it was not measured.
         after: metrics of the best weights.
+        forgetting: the sweep between before and after; None where nobody asked.
     """
 
     folder: Path
     teacher: Path | None
     before: DetectionMetrics | None
     after: DetectionMetrics | None
+    forgetting: ForgettingFacts | None = None
 
 
 def finetune(options: DetectTrainOptions) -> FinetuneResult:
@@ -84,6 +95,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
     resuming = will_resume(options)
     training, validation = read_training_data(options)
+    forgetting_data = read_forgetting_data(options, validation)
     options = resolve(options, len(training))
     bundle = prepare_model(options)
     prompts = training_prompts(options, bundle, training)
@@ -109,6 +121,8 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     model = accelerator.prepare_model(bundle.model)
     detector = Detector(bundle, accelerator.device)
     pictures = before_pictures(detector, validation, options) if accelerator.is_main_process else []
+    if forgetting_data:  # one image now: old names that fit no prompt are told before training, not after it
+        detector.predict_dataset(forgetting_data.old, 1, indices=[0])
     task = DetectorTask(
         model,
         bundle.normalise,
@@ -146,12 +160,34 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
 
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
     before, after = from_first(accelerator, best_metrics(folder) if accelerator.is_main_process else (None, None))
+    forgetting = forgetting_of(options, folder, teacher, forgetting_data, accelerator) if forgetting_data else None
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
-        write_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
+        write_run_report(
+            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, forgetting
+        )
     print_result(console, before, after, teacher, folder)
+    if forgetting:
+        tell_forgetting(console, forgetting)
     accelerator.wait_for_everyone()
-    return FinetuneResult(folder, teacher, before, after)
+    return FinetuneResult(folder, teacher, before, after, forgetting)
+
+
+def forgetting_of(
+    options: DetectTrainOptions, folder: Path, teacher: Path, data: ForgettingData, accelerator: Accelerator
+) -> ForgettingFacts:
+    """Measure what was forgotten, each process taking its share of the images, and write `forgetting.json`."""
+    facts = measure_forgetting(
+        options,
+        folder / "checkpoints" / "best",
+        teacher,
+        data,
+        lambda detector, dataset: evaluate(detector, dataset, options, accelerator),
+        accelerator.device,
+    )
+    if accelerator.is_main_process:
+        write_forgetting(folder / "forgetting.json", facts)
+    return facts
 
 
 def check_inputs(options: DetectTrainOptions) -> None:
@@ -165,6 +201,8 @@ def check_inputs(options: DetectTrainOptions) -> None:
     read_parts(options)
     if options.val_data:
         read_dataset(options.val_data, options.val_images, options.format)
+    if options.forgetting_data:
+        read_dataset(options.forgetting_data, options.forgetting_images)
 
 
 def evaluate(

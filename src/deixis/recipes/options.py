@@ -163,6 +163,14 @@ class DetectTrainOptions:
     """Write report.html at the end."""
     report_images: int = 8
     """Validation images drawn in the report, before and after."""
+    forgetting_data: str = ""
+    """Annotations of names the model should not forget; measured before, after and between at the end of the run."""
+    forgetting_images: Path | None = None
+    """Folder of those images, where the annotations do not say."""
+    forgetting_sweep: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Weights between the base (0) and the tuned model (1) that are measured besides these two."""
+    forgetting_max_images: int = 100
+    """Most images measured of the validation data and of the forgetting data, for each weight."""
     max_skipped: int = 5
     """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
     dry_run: bool = False
@@ -185,6 +193,7 @@ class DetectTrainOptions:
             "lora_rank",
             "max_skipped",
             "evaluate_every",
+            "forgetting_max_images",
         ):
             _at_least(self, name, 1)
         for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size", "prompt_names"):
@@ -214,6 +223,8 @@ class DetectTrainOptions:
         for name in ("ema_decay", "lora_dropout"):
             value = getattr(self, name)
             _require(value is None or 0 <= value < 1, name, value, "a number from 0 to under 1")
+        fine = all(0 <= weight <= 1 for weight in self.forgetting_sweep)
+        _require(fine, "forgetting_sweep", self.forgetting_sweep, "numbers from 0 to 1, as in 0.25 0.5 0.75")
         _require(set(self.freeze) <= set(PARTS), "freeze", self.freeze, f"some of {', '.join(PARTS)}")
         targets = set(self.lora_targets)
         _require(

@@ -21,7 +21,10 @@ from deixis.errors import TrainingError
 from deixis.recipes.files import write_options
 from deixis.training.checkpoint import recover
 
-CONTENT = ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers", "report.html")
+CONTENT = (
+    *("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers"),
+    *("forgetting.json", "report.html"),
+)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, DetectionMetrics
+from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Dataset, Detections, Sample
 
 
@@ -71,6 +72,24 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class ForgettingFacts:
+    """What was given for what was gained.
+
+    Attributes:
+        old_name: of the data that shows forgetting.
+        new_images, old_images: how many were measured.
+        points: from the base (weight 0) to the tuned model (weight 1).
+        command: writes the model at the knee; empty where that is one of the two ends.
+    """
+
+    old_name: str
+    new_images: int
+    old_images: int
+    points: Sequence[TradeOff]
+    command: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report of a fine-tuning run shows.
 
@@ -81,6 +100,7 @@ class ReportData:
         before, after: metrics on the validation data; `before` is None where it was not measured.
         policy: the recipe and its settings, as text by name.
         parameters: (part of the model, trainable, all) parameter counts.
+        forgetting: AP on old data against AP on new data; None where it was not measured.
         curves: losses, learning rates and metrics over the run.
         pictures: some validation pictures.
         run: time, memory, versions, command, seed and the like, as text by name.
@@ -94,6 +114,7 @@ class ReportData:
     after: DetectionMetrics
     policy: Mapping[str, str] = field(default_factory=dict)
     parameters: Sequence[tuple[str, int, int]] = ()
+    forgetting: ForgettingFacts | None = None
     curves: Curves = field(default_factory=Curves)
     pictures: Sequence[PictureComparison] = ()
     run: Mapping[str, str] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from string import Template
 
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.trade_off import knee
 from deixis.reporting import plots
-from deixis.reporting.data import DatasetFacts, ReportData
+from deixis.reporting.data import DatasetFacts, ForgettingFacts, ReportData
 from deixis.reporting.markup import bar, columns, escape, key_values, number, section, table
 from deixis.reporting.pictures import picture_rows
 
@@ -39,6 +40,7 @@ def render_report(report: ReportData) -> str:
         "Data": _data(report.training, report.validation),
         "What was trained": _policy(report),
         "Before and after": _before_and_after(report),
+        "Forgetting": _forgetting(report.forgetting),
         "Curves": _curves(report),
         "Pictures": picture_rows(report.pictures),
         "The run": run_facts(report.run, report.curves.skipped),
@@ -142,6 +144,28 @@ def _before_and_after(report: ReportData) -> str:
     )
     classes = table(["Class", legend, "Objects", "Before", "After", "Change"], by_class, 4)
     return f'{tables}<h3>AP by class</h3><div class="scroll">{classes}</div>'
+
+
+def _forgetting(facts: ForgettingFacts | None) -> str:
+    """AP on old data against AP on new data along the way from the base to the tuned model."""
+    if facts is None:
+        return ""
+    best = knee(facts.points)
+    rows = []
+    for point in facts.points:
+        ends = {0.0: " (before)", 1.0: " (after)"}.get(point.weight, "")
+        label = f"{point.weight:g}{ends}" + (" <b>knee</b>" if point == best else "")
+        rows.append([label, *map(percent, (point.AP_new, point.AP_old, point.balance))])
+    plot = f'<div class="plot">{plots.trade_off_curve(facts.points, best)}</div>'
+    note = (
+        f"AP in percent on {number(facts.new_images)} images of the validation data (new) "
+        f"and {number(facts.old_images)} of {escape(facts.old_name)} (old), "
+        "for models between the base (weight 0) and the tuned one (weight 1). The knee is the largest harmonic mean."
+    )
+    command = f"<pre>{escape(facts.command)}</pre>" if facts.command else ""
+    return columns(
+        plot, table(["Weight", "New", "Old", "Mean"], rows, 3) + f'<p class="faint small">{note}</p>' + command
+    )
 
 
 def _curves(report: ReportData) -> str:

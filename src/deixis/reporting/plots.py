@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from deixis.evaluation.trade_off import TradeOff
+
 BLUE, ORANGE, GREEN, PURPLE = "#2f81f7", "#f0883e", "#2da44e", "#a371f7"
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#db61a2", "#768390")
 MOST_BARS = 40  # of a histogram
@@ -100,6 +102,27 @@ def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False
     if not log:
         axes.locator_params(axis="x", nbins=5, integer=whole)
     return _svg(figure, f"Histogram: {x_label}")
+
+
+def trade_off_curve(points: Sequence[TradeOff], best: TradeOff) -> str:
+    """AP on old data over AP on new data, in percent, each point with its weight; the best one is marked.
+
+    Returns:
+        An `<svg>` element.
+    """
+    figure = _figure(5.6, 3.4)
+    axes = figure.add_subplot()
+    new, old = (100 * np.array([getattr(point, name) for point in points]) for name in ("AP_new", "AP_old"))
+    axes.plot(new, old, color=BLUE, linewidth=1.6, marker="o", markersize=4)
+    axes.plot(100 * best.AP_new, 100 * best.AP_old, "o", color=ORANGE, markersize=8)
+    for point, x, y in zip(points, new, old, strict=True):
+        text = f"{point.weight:g}, knee" if point == best else f"{point.weight:g}"
+        axes.annotate(text, (x, y), (5, 5), textcoords="offset points", fontsize=8, color=_PAGE_COLOUR)
+    axes.margins(0.12)
+    axes.set_xlabel("AP on new data", fontsize=9, color=_PAGE_COLOUR)
+    axes.set_ylabel("AP on old data", fontsize=9, color=_PAGE_COLOUR)
+    _plain(axes)
+    return _svg(figure, "AP on old data over AP on new data, from the base to the tuned model")
 
 
 def _one_panel(

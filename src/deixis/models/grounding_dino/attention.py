@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from deixis.models.grounding_dino.positions import ShapesHw
+from deixis.models.grounding_dino.positions import ShapesHw, size_wh
 from deixis.ops.deformable_attention import multi_scale_deformable_attention
 
 
@@ -57,7 +57,13 @@ class MultiheadAttention(nn.Module):
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few learned places around its reference point on each level (arXiv 2010.04159, eq. 3)."""
+    """Each query looks at a few learned places around its reference point on each level (arXiv 2010.04159, eq. 3).
+
+    Attributes:
+        implementation: of `multi_scale_deformable_attention`; None chooses by device.
+    """
+
+    implementation: str | None = None
 
     def __init__(self, d_model: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -92,7 +98,7 @@ class DeformableAttention(nn.Module):
         values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)
         start, step = self._start_and_step(reference, shapes_hw)
         locations = torch.addcmul(start, offsets.to(start.dtype), step).view(*grid, 2)
-        sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights)
+        sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights, self.implementation)
         out: Tensor = self.output_proj(sampled)
         return out
 
@@ -108,8 +114,7 @@ class DeformableAttention(nn.Module):
             return by_level[..., None, :].expand(*by_level.shape[:-1], self.points, 2).flatten(-3)[..., None, :]
 
         if reference.shape[-1] == 2:
-            size_wh = reference.new_tensor([(width, height) for height, width in shapes_hw])
-            return each_point(reference), each_point(1 / size_wh)
+            return each_point(reference), each_point(1 / size_wh(shapes_hw, reference))
         return each_point(reference[..., :2]), each_point(reference[..., 2:] * (0.5 / self.points))
 
 

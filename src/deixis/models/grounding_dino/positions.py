@@ -78,7 +78,12 @@ def encoder_reference_points(
 
 def valid_ratios(shapes_hw: ShapesHw, valid_wh: Float[Tensor, "batch levels 2"]) -> Float[Tensor, "batch levels 2"]:
     """(width, height) of each level's valid part over the padded level's."""
-    return valid_wh / valid_wh.new_tensor([(width, height) for height, width in shapes_hw])
+    return valid_wh / size_wh(shapes_hw, valid_wh)
+
+
+def size_wh(shapes_hw: ShapesHw, like: Tensor) -> Float[Tensor, "levels 2"]:
+    """(width, height) of each level as a tensor; in an exported graph the numbers stay variable."""
+    return torch.tensor([(width, height) for height, width in shapes_hw], dtype=like.dtype, device=like.device)
 
 
 def proposal_boxes(

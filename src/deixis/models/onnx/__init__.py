@@ -1,0 +1,1 @@
+"""The detector as one ONNX graph: a fixed prompt, images of any size."""

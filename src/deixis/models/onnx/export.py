@@ -1,0 +1,205 @@
+"""Writing the detector as ONNX, and measuring how far onnxruntime's answers are from PyTorch's."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deixis.data.prompts import build_prompt
+from deixis.errors import ModelError
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.onnx.graph import ImageGraph, PromptGraph
+from deixis.records import Prompt
+
+OUTPUTS = ("logits", "boxes", "scores")
+TOLERANCE = 1e-3
+
+
+class Difference(NamedTuple):
+    """How far onnxruntime is from PyTorch on an image of noise.
+
+    Attributes:
+        size_hw: of the image.
+        logits, boxes, scores: largest absolute differences.
+    """
+
+    size_hw: tuple[int, int]
+    logits: float
+    boxes: float
+    scores: float
+
+
+def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | Path) -> Prompt:
+    """Write the detector, asked for these names, as one ONNX file. The file is complete before it takes its name.
+
+    Input `pixel_values` (1, 3, height, width): one image, resized, RGB, normalised; any size with at least as many
+    cells as the model has queries. Outputs `logits` (1, queries, tokens), `boxes` (1, queries, 4), cxcywh over the
+    image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens. The file's metadata
+    say the names, the caption, the image size, mean and std.
+
+    Returns:
+        The prompt that is built into the file.
+
+    Raises:
+        PromptError: names that cannot be made into a prompt.
+        ModelError: the onnx extra is missing, the model has adapters that are not merged or another backbone than
+            Swin, or the file cannot be written.
+    """
+    path, onnx = Path(path), _require("onnx")
+    _require("onnxscript")
+    compose = _require("onnx.compose")
+    if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
+        raise ModelError(f"{path}: the model carries adapters; merge them before exporting it")
+    prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
+    image, text = graphs(bundle, prompt)
+    levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
+    with _quiet(), torch.no_grad():
+        first = _to_onnx(image, (_example_image(bundle),), ["pixel_values"], levels)
+        second = _to_onnx(text, (_example_levels(bundle),), levels, OUTPUTS)
+    second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
+    whole = compose.merge_models(first, second, [(level, level) for level in levels])
+    _name_sizes(whole)
+    for key, value in _facts(bundle, prompt).items():
+        entry = whole.metadata_props.add()
+        entry.key, entry.value = key, value
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(whole, aside)
+        aside.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the most that one file can hold
+        raise ModelError(f"{path}: cannot be written ({error}); choose another place or a smaller model") from error
+    finally:
+        with suppress(OSError):  # gone already, or never made
+            aside.unlink()
+    return prompt
+
+
+def graphs(bundle: GroundingDinoBundle, prompt: Prompt) -> tuple[ImageGraph, PromptGraph]:
+    """What is exported, still in PyTorch: an image to its levels, and those to logits, boxes and scores."""
+    input_ids = torch.tensor([prompt.input_ids])
+    class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
+    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens)
+
+
+def compare_onnx(
+    path: str | Path, bundle: GroundingDinoBundle, prompt: Prompt, sizes_hw: Sequence[tuple[int, int]], seed: int = 0
+) -> list[Difference]:
+    """The file in onnxruntime against the detector itself, on images of noise.
+
+    Raises:
+        ModelError: onnxruntime is missing or refuses the file.
+    """
+    runtime = _require("onnxruntime")
+    try:
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        raise ModelError(f"{path}: onnxruntime refuses it ({' '.join(str(error).split())[:200]})") from error
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for height, width in sizes_hw:
+        pixels = torch.randn(1, 3, height, width, generator=generator)
+        theirs = session.run(list(OUTPUTS), {"pixel_values": pixels.numpy()})
+        ours = _reference(bundle, prompt, pixels)
+        gaps = [float((a - torch.from_numpy(b)).abs().max()) for a, b in zip(ours, theirs, strict=True)]
+        found.append(Difference((height, width), *gaps))
+    return found
+
+
+def _reference(bundle: GroundingDinoBundle, prompt: Prompt, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the detector itself says, by the code that users run."""
+    model = bundle.model.eval()
+    input_ids = torch.tensor([prompt.input_ids])
+    tokens = input_ids.shape[1]
+    pixel_mask = torch.ones(1, *pixels.shape[-2:], dtype=torch.bool)
+    with torch.no_grad():
+        out = model(pixels, pixel_mask, input_ids, torch.ones_like(input_ids, dtype=torch.bool))
+    logits = out["pred_logits"][..., :tokens]
+    class_tokens = torch.from_numpy(prompt.positive_map)[:, :tokens].to(logits)
+    return logits, out["pred_boxes"], logits.sigmoid() @ class_tokens.T
+
+
+def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str], outputs: Sequence[str]) -> Any:
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    dynamic = tuple([sides] * len(each) if isinstance(each, list) else sides for each in inputs)
+    try:
+        program = torch.export.export(graph, inputs, dynamic_shapes=dynamic, strict=False)
+        # Not optimised here, which takes longer than all the rest: runtimes do it for their own device.
+        written = torch.onnx.export(
+            program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False, optimize=False
+        )
+    except Exception as error:  # the exporter's errors have no common base
+        raise ModelError(f"the model cannot be exported ({' '.join(str(error).split())[:300]})") from error
+    assert written is not None
+    return written.model_proto
+
+
+def _example_image(bundle: GroundingDinoBundle) -> Tensor:
+    """Large and odd enough that every stage has several windows and something to pad."""
+    backbone = bundle.model.config.backbone_config
+    side = backbone.window_size * backbone.patch_size * 2 ** (len(backbone.depths) - 1)
+    return torch.zeros(1, 3, side + side // 2 + 5, side + side // 4 + 3)
+
+
+def _example_levels(bundle: GroundingDinoBundle) -> list[Tensor]:
+    """Levels of sizes that have nothing to do with one another, with enough cells for all queries."""
+    config = bundle.model.config
+    count = config.num_feature_levels
+    first = max(20, config.num_queries // 20 + 1)
+    return [torch.zeros(1, config.d_model, first - 2 * i, 31 + 5 * count - 5 * i) for i in range(count)]
+
+
+def _name_sizes(model: Any) -> None:
+    """Readable names for the two sides that vary."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    renamed = {sides[2].dim_param: "height", sides[3].dim_param: "width"}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param in renamed:
+                side.dim_param = renamed[side.dim_param]
+
+
+def _facts(bundle: GroundingDinoBundle, prompt: Prompt) -> dict[str, str]:
+    facts = {
+        "names": prompt.names,
+        "caption": prompt.caption,
+        "image_size": bundle.image_size,
+        "image_mean": bundle.mean,
+        "image_std": bundle.std,
+        "boxes": "cxcywh over the image's width and height",
+    }
+    return {f"deixis.{name}": json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _require(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ModelError(f"{package} is not installed; pip install 'deixis[onnx]'") from error

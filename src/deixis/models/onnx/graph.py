@@ -1,0 +1,92 @@
+"""The detector with a fixed prompt as two graphs, joined after export: pixels to levels, levels to boxes and scores.
+
+One image at a time, unpadded, of any size. In two, because the sizes of the levels then enter the second as plain
+numbers, not as long formulas of the image's size that the exporter would have to prove equal again and again.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deixis.models.grounding_dino import GroundingDino
+from deixis.models.grounding_dino.attention import DeformableAttention
+from deixis.models.grounding_dino.backbone import project_levels
+from deixis.models.grounding_dino.encoder import Pyramid, TextContext
+from deixis.models.grounding_dino.positions import image_positions, valid_size_wh
+from deixis.models.onnx.swin import SwinGraph
+
+
+class ImageGraph(nn.Module):
+    """An image to its levels, at the detector's width."""
+
+    def __init__(self, model: GroundingDino) -> None:
+        super().__init__()
+        self.backbone = SwinGraph(model.config.backbone_config, model.state_dict())
+        self.input_proj_vision = copy.deepcopy(model.model.input_proj_vision)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixel_values: Float[Tensor, "1 3 height width"]) -> list[Tensor]:
+        """One map (1, channels, height, width) a level, finest first."""
+        return project_levels(self.input_proj_vision, self.backbone(pixel_values))
+
+
+class PromptGraph(nn.Module):
+    """Levels to boxes and scores, for one prompt, which is encoded once, here.
+
+    Args:
+        model: the detector, which is left as it is.
+        input_ids: the prompt, from [CLS] to [SEP].
+        class_tokens: which tokens belong to which name; rows sum to 1.
+    """
+
+    def __init__(
+        self, model: GroundingDino, input_ids: Int[Tensor, "1 tokens"], class_tokens: Float[Tensor, "names tokens"]
+    ) -> None:
+        super().__init__()
+        with torch.no_grad():
+            context = model.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
+        for name, tensor in context._asdict().items():
+            self.register_buffer(f"text_{name}", tensor.clone())
+        self.register_buffer("class_tokens", class_tokens)
+        self.detector = _without_backbones(model)
+        self.eval().requires_grad_(False)
+
+    def forward(
+        self, levels: list[Tensor]
+    ) -> tuple[Float[Tensor, "1 queries tokens"], Float[Tensor, "1 queries 4"], Float[Tensor, "1 queries names"]]:
+        """Logits of each token, boxes cxcywh_norm, and the score of each name: the mean of its tokens' sigmoids."""
+        context = TextContext(*(self.get_buffer(f"text_{name}") for name in TextContext._fields))
+        out = self.detector.ground(self.pyramid(levels), context)
+        logits = out["pred_logits"][..., : context.tokens.shape[1]]
+        return logits, out["pred_boxes"], logits.sigmoid() @ self.get_buffer("class_tokens").T
+
+    def pyramid(self, levels: list[Tensor]) -> Pyramid:
+        """The levels as `Trunk.encode_image` joins them, for an image without padding."""
+        model = self.detector.model
+        masks = [torch.ones_like(level[:, 0], dtype=torch.bool) for level in levels]
+        positions = [
+            image_positions(mask, model.d_model, model.position_temperature, torch.float32) + model.level_embed[index]
+            for index, mask in enumerate(masks)
+        ]
+        return Pyramid(
+            tokens=torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1),
+            mask=torch.cat([mask.flatten(1) for mask in masks], dim=1),
+            positions=torch.cat(positions, dim=1),
+            shapes_hw=tuple((level.shape[-2], level.shape[-1]) for level in levels),
+            valid_wh=torch.stack([valid_size_wh(mask, torch.float32) for mask in masks], dim=1),
+            padded=False,
+        )
+
+
+def _without_backbones(model: GroundingDino) -> GroundingDino:
+    """A copy that has what follows the backbones, with deformable attention in operators that ONNX has."""
+    left_out = {id(model.model.backbone): nn.Identity(), id(model.model.text_backbone): nn.Identity()}
+    out: GroundingDino = copy.deepcopy(model, left_out)
+    for module in out.modules():
+        if isinstance(module, DeformableAttention):
+            module.implementation = "reference"
+    return out

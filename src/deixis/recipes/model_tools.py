@@ -1,0 +1,109 @@
+"""Convert, merge and export detectors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from deixis.data.prompts import build_prompt
+from deixis.errors import ModelError, OptionError
+from deixis.models.adapters import CONFIG
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
+from deixis.models.interpolation import interpolate
+from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
+from deixis.models.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
+from deixis.recipes.model_info import checkpoint_lines
+from deixis.recipes.model_options import ModelConvertOptions, ModelExportOptions, ModelMergeOptions
+
+
+def convert_model(options: ModelConvertOptions) -> None:
+    """Write a checkpoint in another layout, and say what was recognised and what was left out.
+
+    Raises:
+        DeixisError: options, files or tensors cannot be used.
+    """
+    options.check()
+    _must_not_exist(options.output)
+    foreign = Path(options.model).suffix in SUFFIXES
+    if foreign:
+        checkpoint = read_checkpoint(options.model)
+        print("\n".join(checkpoint_lines(checkpoint, options.model)))
+        if options.dry_run:
+            return
+        bundle = replace(build_bundle(checkpoint, options.tokenizer, options.model), image_size=options.image_size)
+    elif options.to == "transformers":
+        raise OptionError(
+            f"--model: {options.model} is no checkpoint file {'|'.join(SUFFIXES)}; give --to idea or mmdetection"
+        )
+    else:
+        bundle = load_any_detector(options.model)
+        if options.dry_run:
+            return
+    if options.to == "transformers":
+        save_grounding_dino(bundle, options.output)
+    else:
+        save_checkpoint(bundle, options.output, options.to)
+    print(f"wrote {options.output}")
+
+
+def merge_model(options: ModelMergeOptions) -> None:
+    """Write an adapter merged into its base, or the weights in between.
+
+    Raises:
+        DeixisError: options or models cannot be used.
+    """
+    options.check()
+    _must_not_exist(options.output)
+    bundle = load_any_detector(options.model)
+    if options.weight != 1 or options.base:
+        base = options.base or _base_of(options.model)
+        bundle = interpolate(load_any_detector(base), bundle, options.weight)
+        print(f"{options.weight:g} of the way from {base} to {options.model}")
+    if not options.dry_run:
+        save_grounding_dino(bundle, options.output)
+        print(f"wrote {options.output}")
+
+
+def export_model(options: ModelExportOptions) -> None:
+    """Write ONNX and check it against PyTorch.
+
+    Raises:
+        DeixisError: options or model cannot be used, or the check fails; the file then stays, to be looked into.
+    """
+    options.check()
+    if not options.overwrite:
+        _must_not_exist(options.output)
+    bundle = load_any_detector(options.model)
+    if options.dry_run:
+        prompt = build_prompt(options.names, bundle.prompt_tokenizer, bundle.model.max_text_len)
+        print(f"would write {options.output} for {prompt.caption!r}, {len(prompt.input_ids)} tokens")
+        return
+    prompt = export_onnx(bundle, options.names, options.output)
+    print(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
+    differences = compare_onnx(options.output, bundle, prompt, options.check_sizes or check_sizes(bundle))
+    for found in differences:
+        height, width = found.size_hw
+        gaps = f"logits {found.logits:.1e}, boxes {found.boxes:.1e}, scores {found.scores:.1e}"
+        print(f"onnxruntime against PyTorch at {height} x {width}: {gaps}")
+    if any(not max(found[1:]) <= TOLERANCE for found in differences):
+        raise ModelError(f"{options.output}: differs from the model by more than {TOLERANCE:g}; please report this")
+
+
+def check_sizes(bundle: GroundingDinoBundle) -> list[tuple[int, int]]:
+    """A wide and a tall image, of odd sizes, within the model's own image size."""
+    short_px, long_px = bundle.image_size
+    return [(short_px, (short_px + long_px) // 2), (short_px + (long_px - short_px) // 4 - 1, short_px - 3)]
+
+
+def _base_of(model: str) -> str:
+    path = Path(model) / CONFIG
+    if not path.is_file():
+        raise OptionError("--base: got none, wanted what the fine-tuning of --model started from")
+    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def _must_not_exist(path: Path) -> None:
+    if path.exists():
+        raise OptionError(f"--output: {path} exists; name something that does not")
