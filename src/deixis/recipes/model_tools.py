@@ -88,7 +88,10 @@ def export_model(options: ModelExportOptions) -> None:
         gaps = f"logits {found.logits:.1e}, boxes {found.boxes:.1e}, scores {found.scores:.1e}"
         print(f"onnxruntime against PyTorch at {height} x {width}: {gaps}")
     if any(not max(found[1:]) <= TOLERANCE for found in differences):
-        raise ModelError(f"{options.output}: differs from the model by more than {TOLERANCE:g}; please report this")
+        raise ModelError(
+            f"{options.output}: differs from the model by more than {TOLERANCE:g}; where two proposals score nearly "
+            "alike, rounding exchanges them: try other --check-sizes, and report it if those differ too"
+        )
 
 
 def check_sizes(bundle: GroundingDinoBundle) -> list[tuple[int, int]]:
