@@ -1,14 +1,15 @@
 """A training step, a forward pass and the memory of a step: deixis beside transformers, Swin-T, the same weights.
 
     python benchmarks/bench_detector.py                     # frozen backbones, 480 x 640, batch 1, fp32
-    python benchmarks/bench_detector.py --train all --rounds 3 --write
+    python benchmarks/bench_detector.py --train all --only step --rounds 3 --write
     python benchmarks/bench_detector.py --device cuda --batch 4 --size 800 1333 --precision bf16 --write
 
 Both models get the same random weights, pictures, prompts and boxes, in one process and by turns. Before timing, their
 proposals in evaluation mode have to agree. A step is forward, matching and loss of all layers, backward, clipping and
 fused AdamW. transformers' auxiliary losses are switched on, so that both compute as many components. deixis remembers a
-prompt's features where the text encoder does not train; rows with the prompt encoded anew show it without. Peak memory
-is measured in a process of its own for each, over what is in use before the step.
+prompt's features where the text encoder does not train; rows with the prompt encoded anew show it without. Each timed
+call follows one that is not timed, as it does in a run. Peak memory is measured in a process of its own for each, over
+what is in use before the step.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from deixis.models.grounding_dino.text import PromptCache
 from deixis.records import Target
 
 INPUT_IDS = [101, 26100, 2669, 1012, 4937, 1012, 3899, 1012, 2482, 1012, 2711, 1012, 102]  # five names
+TITLES = {"forward": "inference forward, ms", "step": "training step, ms", "memory": "peak of a step, MiB"}
 SPANS = [(1, 3), (4, 5), (6, 7), (8, 9), (10, 11)]
 
 
@@ -243,6 +245,17 @@ def amp_of(arguments: argparse.Namespace) -> Callable[[], Any]:
     return lambda: torch.autocast(arguments.device, torch.bfloat16)
 
 
+def timed(title: str, ours: GroundingDino, runs: dict[str, Callable[[], None]], rounds: int) -> list[list[object]]:
+    """Rows of the table: as it is, and with the prompt encoded anew."""
+    timings = time_interleaved(runs | {"anew": forgetful(ours, runs["deixis"])}, rounds, warmup=0, settle=1)
+    rows: list[list[object]] = []
+    for run, label in (("deixis", title), ("anew", f"{title}, its prompt encoded anew")):
+        ratio = ratios(timings["transformers"], timings[run]) + " times faster"
+        rows.append([label, timings["transformers"], timings[run], ratio])
+        print(*rows[-1], sep=" | ", flush=True)
+    return rows
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", choices=["frozen", "all", "lora"], default="frozen")
@@ -253,6 +266,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=list(TITLES), default=list(TITLES), help="what to measure")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     parser.add_argument("--peak-of", choices=["transformers", "deixis"], help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -267,19 +281,14 @@ def main() -> None:
     ours, theirs = make_models(arguments.train, arguments.device)
     problem = make_problem(arguments.batch, tuple(arguments.size), arguments.boxes, arguments.device)
     difference = check_agreement(ours, theirs, problem)
-    amp = amp_of(arguments)
     rows = []
-    for name, make in (("inference forward", forwards), ("training step", steps)):
-        runs = make(ours, theirs, problem, amp)
-        timings = time_interleaved(runs | {"anew": forgetful(ours, runs["deixis"])}, arguments.rounds)
-        for run, label in (("deixis", name), ("anew", f"{name}, its prompt encoded anew")):
-            ratio = ratios(timings["transformers"], timings[run]) + " times faster"
-            rows.append([label + ", ms", timings["transformers"], timings[run], ratio])
-            print(*rows[-1], sep=" | ", flush=True)
-    memory = peaks(arguments)
-    share = memory["deixis"] / memory["transformers"]
-    in_mib = [f"{memory[side]:.0f}" for side in ("transformers", "deixis")]
-    rows.append(["peak of a step, MiB", *in_mib, f"{share:.2f} of it"])
+    for name, make in (("forward", forwards), ("step", steps)):
+        if name in arguments.only:
+            rows += timed(TITLES[name], ours, make(ours, theirs, problem, amp_of(arguments)), arguments.rounds)
+    if "memory" in arguments.only:
+        memory = peaks(arguments)
+        in_mib = [f"{memory[side]:.0f}" for side in ("transformers", "deixis")]
+        rows.append([TITLES["memory"], *in_mib, f"{memory['deixis'] / memory['transformers']:.2f} of it"])
     height, width = arguments.size
     title = f"Swin-T detector, {arguments.train}, batch {arguments.batch}, {height}x{width}, {arguments.precision}"
     body = f"Scores of the chosen proposals agree within {difference:.1g} of the largest.\n\n" + table(
@@ -287,7 +296,8 @@ def main() -> None:
     )
     print(body)
     if arguments.write:
-        what = f"detector_{arguments.train}_{arguments.precision}_batch{arguments.batch}"
+        part = "" if len(arguments.only) == len(TITLES) else "_" + "_".join(arguments.only)
+        what = f"detector_{arguments.train}_{arguments.precision}_batch{arguments.batch}{part}"
         print(f"wrote {write_result(what, title, body, arguments.device).relative_to(Path.cwd())}")
 
 

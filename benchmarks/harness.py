@@ -45,11 +45,21 @@ def ratios(slow: Timing, fast: Timing) -> str:
     return f"{statistics.median(each):.1f} ({min(each):.1f} to {max(each):.1f})"
 
 
-def time_interleaved(runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, Timing]:
-    """Times every run once a round, for `rounds` rounds, so that a busy moment of the machine hits all alike."""
+def time_interleaved(
+    runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1, settle: int = 0
+) -> dict[str, Timing]:
+    """Times every run once a round, for `rounds` rounds, so that a busy moment of the machine hits all alike.
+
+    Args:
+        warmup: rounds before the first timed one.
+        settle: untimed calls before each timed one: who runs again and again finds memory as he left it, not as the
+            other did, whose larger blocks went back to the system.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_index in range(-warmup, rounds):
         for name, run in runs.items():
+            for _ in range(settle):
+                run()
             _wait_for_device()
             start = time.perf_counter()
             run()
