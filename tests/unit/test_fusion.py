@@ -34,15 +34,10 @@ def inputs(padded: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     return vision.requires_grad_(), text.requires_grad_(), vision_mask if padded else None, text_mask
 
 
-def scale(batch: int) -> Tensor:
-    """Another factor for each channel, and for each sample."""
-    return torch.linspace(-1, 2, batch * WIDTH, dtype=torch.float64).view(batch, 1, WIDTH)
-
-
 def run(attend: nn.Module, padded: bool) -> dict[str, Tensor]:
     """Both outputs, and the gradients of both inputs and of everything that trains."""
     vision, text, vision_mask, text_mask = inputs(padded)
-    to_image, to_text = attend(vision, text, vision_mask, text_mask, scale(2))
+    to_image, to_text = attend(vision, text, vision_mask, text_mask)
     loss = (
         to_image * torch.linspace(-1, 1, to_image.numel(), dtype=torch.float64).view_as(to_image)
     ).sum() + to_text.square().sum()
@@ -83,9 +78,9 @@ def test_longer_prompts_than_a_heads_width_are_projected(unfolded: pytest.Monkey
     generator = torch.Generator().manual_seed(1)
     vision, text = (torch.randn(1, count, WIDTH, generator=generator, dtype=torch.float64) for count in (KEYS, 9))
     mask = torch.ones(1, 1, 1, 9, dtype=torch.bool)
-    wanted = attend(vision, text, None, mask, scale(1))
+    wanted = attend(vision, text, None, mask)
     unfolded.undo()
-    for got, tensor in zip(attend(vision, text, None, mask, scale(1)), wanted, strict=True):
+    for got, tensor in zip(attend(vision, text, None, mask), wanted, strict=True):
         assert torch.equal(got, tensor)
 
 
@@ -95,28 +90,9 @@ def test_dropout_reaches_the_values_bias() -> None:
     nn.init.zeros_(attend.values_vision_proj.weight)
     nn.init.ones_(attend.values_vision_proj.bias)
     with torch.no_grad():
-        _, plain = copy.deepcopy(attend).eval()(*inputs(False), scale(1))
-        _, thinned = attend(*inputs(False), scale(1))
+        _, plain = copy.deepcopy(attend).eval()(*inputs(False))
+        _, thinned = attend(*inputs(False))
     assert (thinned - plain).abs().amax((0, 2)).min() > 0.01
-
-
-def test_dropout_leaves_the_outputs_bias_alone() -> None:
-    attend = attention(dropout=0.5).train()
-    nn.init.zeros_(attend.values_text_proj.weight)
-    nn.init.zeros_(attend.values_text_proj.bias)
-    vision, text, _, text_mask = inputs(False)
-    added, _ = attend(vision, text, None, text_mask, scale(2))
-    torch.testing.assert_close(added, vision + scale(2) * attend.out_vision_proj.bias)
-
-
-def test_mixed_precision_does_not_round_the_image() -> None:
-    vision, text, _, text_mask = (
-        None if t is None else t.float() if t.is_floating_point() else t for t in inputs(False)
-    )
-    assert vision is not None
-    with torch.autocast("cpu", torch.bfloat16):
-        added, _ = attention().float()(vision, text, None, text_mask, torch.zeros(1, 1, WIDTH))
-    assert torch.equal(added, vision)
 
 
 def test_weight_and_bias_of_what_is_no_plain_map() -> None:

@@ -76,12 +76,12 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, scale: Float[Tensor, " channels"], batch: int) -> Float[Tensor, "#batch 1 channels"]:
-        """What each sample's branch is multiplied with: `scale`, or in training nothing or more of it."""
+    def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Zero some samples and scale the others up, in training only."""
         if not self.training or self.probability == 0:
-            return scale[None, None]
-        keep = torch.rand(batch, 1, 1, device=scale.device) >= self.probability
-        return scale * keep / (1 - self.probability)
+            return branch
+        keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.probability
+        return branch * keep / (1 - self.probability)
 
 
 class FusionLayer(nn.Module):
@@ -109,9 +109,9 @@ class FusionLayer(nn.Module):
         vision = self.layer_norm_vision(vision)
         text = self.layer_norm_text(text)
         over_keys = None if vision_mask is None else vision_mask[:, None, None]
-        vision_scale = self.drop_path(self.vision_param, len(vision))
-        vision, to_text = self.attn(vision, text, over_keys, text_mask[:, None, None], vision_scale)
-        return vision, text + self.drop_path(self.text_param, len(text)) * to_text
+        to_vision, to_text = self.attn(vision, text, over_keys, text_mask[:, None, None])
+        vision = vision + self.drop_path(self.vision_param * to_vision)
+        return vision, text + self.drop_path(self.text_param * to_text)
 
 
 class TextEnhancerLayer(nn.Module):

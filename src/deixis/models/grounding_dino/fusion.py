@@ -37,27 +37,23 @@ class FusionAttention(nn.Module):
         text: Float[Tensor, "batch tokens channels"],
         vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
-        vision_scale: Float[Tensor, "#batch 1 channels"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
-        """The image with what it gathers from the text added, and what the text gathers from the image.
+        """What the image gathers from the text, and the text from the image. Masks are true on real positions.
 
         Args:
-            vision_mask: true on real positions, as the text's is; None where all are real.
-            vision_scale: times this, what the image gathers is added to it.
+            vision_mask: None where all are real.
         """
         side = split_heads(self.text_proj(text), self.heads)
         values = split_heads(self.values_text_proj(text), self.heads)
         maps = [weight_and_bias(layer) for layer in (self.vision_proj, self.values_vision_proj, self.out_vision_proj)]
         if None not in maps and text.shape[1] <= side.shape[-1]:
-            found = [m for m in maps if m is not None]
-            return self._folded(vision, side, values, vision_mask, text_mask, vision_scale, found)
+            return self._folded(vision, side, values, vision_mask, text_mask, [m for m in maps if m is not None])
         probability = self.dropout if self.training else 0.0
         image_side = split_heads(self.vision_proj(vision), self.heads)
         image_values = split_heads(self.values_vision_proj(vision), self.heads)
         to_image = scaled_dot_product_attention(image_side, side, values, text_mask, probability)
         to_text = scaled_dot_product_attention(side, image_side, image_values, vision_mask, probability)
-        gathered = self.out_vision_proj(join_heads(to_image))
-        return vision + vision_scale * gathered, self.out_text_proj(join_heads(to_text))
+        return self.out_vision_proj(join_heads(to_image)), self.out_text_proj(join_heads(to_text))
 
     def _folded(
         self,
@@ -66,7 +62,6 @@ class FusionAttention(nn.Module):
         values: Float[Tensor, "batch heads tokens dim"],
         vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
-        vision_scale: Float[Tensor, "#batch 1 channels"],
         maps: list[tuple[Tensor, Tensor]],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """Both directions, from `maps`: weight and bias of the image's projection, of its values, and of its output."""
@@ -74,36 +69,21 @@ class FusionAttention(nn.Module):
         heads, dim = self.heads, side.shape[-1]
         probes = (side @ w_side.view(heads, dim, -1)).flatten(1, 2)
         scores = _scores(probes, side @ b_side.view(heads, dim, 1), vision, dim)
-        thinned = self.training and self.dropout > 0
         to_image = self._dropped(scores.masked_fill(~text_mask.transpose(2, 3), -torch.inf).softmax(2))
         offers = (values @ w_out.view(-1, heads, dim).permute(1, 2, 0)).flatten(1, 2)
-        if not thinned:  # each head's weights sum to 1, so each may carry its share of the bias
-            offers = offers + b_out / heads
-        added = _add_product(vision, to_image.flatten(1, 2).transpose(1, 2), offers * vision_scale)
-        if thinned:
-            added = added + b_out * vision_scale
+        gathered = to_image.flatten(1, 2).transpose(1, 2) @ offers + b_out
 
         if vision_mask is not None:
             scores = scores.masked_fill(~vision_mask, -torch.inf)
         to_text = self._dropped(scores.softmax(3))
         seen = (to_text.flatten(1, 2) @ vision).view(len(vision), heads, -1, vision.shape[-1])
-        share = to_text.sum(-1, keepdim=True) if thinned else 1.0  # a value's bias is inside the sum
+        # Without dropout every row of `to_text` sums to 1; the bias is inside the sum.
+        share = to_text.sum(-1, keepdim=True) if self.training and self.dropout else 1.0
         seen = seen @ w_values.view(heads, dim, -1).transpose(1, 2) + share * b_values.view(heads, 1, dim)
-        return added, self.out_text_proj(join_heads(seen))
+        return gathered, self.out_text_proj(join_heads(seen))
 
     def _dropped(self, attention: Float[Tensor, "batch heads tokens keys"]) -> Float[Tensor, "batch heads tokens keys"]:
         return dropout(attention, self.dropout, self.training)
-
-
-def _add_product(
-    start: Float[Tensor, "batch rows columns"],
-    left: Float[Tensor, "batch rows inner"],
-    right: Float[Tensor, "batch inner columns"],
-) -> Float[Tensor, "batch rows columns"]:
-    """`start + left @ right` in one pass, except in mixed precision, which would round `start`."""
-    if torch.is_autocast_enabled(start.device.type):
-        return start + left @ right
-    return torch.baddbmm(start, left, right)
 
 
 def _scores(
