@@ -89,13 +89,13 @@ def test_the_longest_conversation_is_found_and_told_when_it_would_be_cut() -> No
     long = " ".join(["word"] * 30)
     dataset = data(Expression(("a", long), (BIG,)), Expression(("b",), (OTHER,)), Expression(("c d",), ()))
     facts, _ = check_refer(dataset, limits())
-    # two tiles; "Where is {phrase}? Please answer with a mask." has 7 words besides, "Sure, [SEG]." has 3 tokens
-    assert facts.longest_tokens == 2 * TILE_TOKENS + 3 * (7 + 3) + 30 + 1 + 2
+    # two tiles; "Where is {phrase}? Please answer with a mask." has 7 words besides, "Sure, {phrase} [SEG]." has 3
+    assert facts.longest_tokens == 2 * TILE_TOKENS + 3 * (7 + 3) + 2 * (30 + 1 + 2)
     assert kinds(dataset, limits(facts.longest_tokens)) == []
     (found,) = check_refer(dataset, limits(facts.longest_tokens - 2))[1]
     assert (found.kind, found.where) == ("cut", "here")
     assert "1 of 3 [SEG] would be lost" in found.message
-    assert check_refer(dataset, limits(most_masks=1))[0].longest_tokens == 2 * TILE_TOKENS + 10 + 30
+    assert check_refer(dataset, limits(most_masks=1))[0].longest_tokens == 2 * TILE_TOKENS + 10 + 2 * 30
 
 
 def test_no_conversation_of_training_is_longer() -> None:

@@ -61,6 +61,7 @@ class Limits:
         tiles: how many tiles an image of a (height, width) becomes.
         most_tokens: of a conversation.
         most_masks: of a conversation.
+        behaviour: whose answers; see `conversation.ANSWERS`.
     """
 
     encode: ConversationEncoder
@@ -68,6 +69,7 @@ class Limits:
     tiles: Callable[[tuple[int, int]], int]
     most_tokens: int
     most_masks: int
+    behaviour: str = "deixis"
 
 
 @dataclass
@@ -168,11 +170,13 @@ def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes) -
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
         if expression.texts:
-            longest.append(max((len(limits.encode([_turn(text, 0)], 1)[0]), text) for text in expression.texts))
+            turns = [(_turn(text, 0, limits.behaviour), text) for text in expression.texts]
+            longest.append(max((len(limits.encode([turn], 1)[0]), text) for turn, text in turns))
     longest = sorted(longest, reverse=True)[: limits.most_masks]
     if not longest:
         return
-    input_ids, _ = limits.encode([_turn(text, i) for i, (_, text) in enumerate(longest)], limits.tiles(sample.size_hw))
+    turns = [_turn(text, position, limits.behaviour) for position, (_, text) in enumerate(longest)]
+    input_ids, _ = limits.encode(turns, limits.tiles(sample.size_hw))
     notes.longest = max(notes.longest, len(input_ids))
     if len(input_ids) > limits.most_tokens:
         lost = input_ids[limits.most_tokens :].count(limits.seg_token_id)
@@ -187,10 +191,11 @@ def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes) -
         notes.add("seg_mismatch", where, f"{count} [SEG] for {len(longest)} masks: {[text for _, text in longest]}")
 
 
-def _turn(text: str, position: int) -> Turn:
+def _turn(text: str, position: int, behaviour: str) -> Turn:
     """The longest way to ask and answer."""
-    question = max(QUESTIONS, key=len).format(phrase=plain_phrase(text))
-    return Turn(question, max(ANSWERS, key=len), (position,))
+    phrase = plain_phrase(text)
+    question, answer = max(QUESTIONS, key=len), max(ANSWERS[behaviour], key=len)
+    return Turn(question.format(phrase=phrase), answer.format(phrase=phrase), (position,))
 
 
 def gravest(findings: Sequence[ReferFinding]) -> str:
