@@ -170,8 +170,8 @@ def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes) -
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
         if expression.texts:
-            turns = [(_turn(text, 0, limits.behaviour), text) for text in expression.texts]
-            longest.append(max((len(limits.encode([turn], 1)[0]), text) for turn, text in turns))
+            alone = [(_turn(text, 0, limits.behaviour), text) for text in expression.texts]
+            longest.append(max((len(limits.encode([turn], 1)[0]), text) for turn, text in alone))
     longest = sorted(longest, reverse=True)[: limits.most_masks]
     if not longest:
         return
