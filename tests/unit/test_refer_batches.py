@@ -98,7 +98,8 @@ def test_an_image_of_another_size_than_annotated_is_named(tmp_path: object) -> N
     path = Path(str(tmp_path)) / "a.png"
     Image.new("RGB", (8, 6)).save(path)
     data = QuestionDataset(ReferList((ReferSample(path, (8, 8), (), source="labels: 1"),)), 1, 0)
-    assert "a.png" in str(data[0, 0])
+    with pytest.raises(DataError, match=r"a\.png"):
+        data[0, 0]
 
 
 def test_small_masks_stay_and_empty_ones_stay_empty() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, overload
 
 import cv2
@@ -24,7 +25,7 @@ from deixis.data.mixing import Mixture
 from deixis.data.parcel import Parcel
 from deixis.data.transforms import Transform
 from deixis.errors import DeixisError, OptionError
-from deixis.records import Dataset, Prompt, Sample
+from deixis.records import Batch, Dataset, Prompt, Sample
 
 Key = tuple[int, int]  # (epoch, index)
 PromptFor = Callable[[Sample, np.random.Generator], Prompt]
@@ -187,8 +188,30 @@ def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator
     return np.concatenate([*parts, order[full:]])
 
 
-class DetectionLoader(DataLoader):
-    """A DataLoader of `Batch`es that raises deixis's own errors as they are, without a worker's traceback around."""
+def make_loader(
+    dataset: SampleDataset,
+    batches: Iterable[list[Key]],
+    workers: int = 0,
+    pin_memory: bool = False,
+    divisor: int = 1,
+) -> Loader:
+    """A loader of `Batch`es; see `load_batches`.
+
+    Args:
+        divisor: see `collate`.
+    """
+
+    return load_batches(dataset, batches, partial(_collate_pairs, divisor), workers, pin_memory)
+
+
+def _collate_pairs(divisor: int, pairs: Sequence[tuple[Sample, Prompt]]) -> Batch | Parcel:
+    worker = get_worker_info() is not None
+    batch = collate([sample for sample, _ in pairs], [prompt for _, prompt in pairs], divisor, worker)
+    return Parcel(batch) if worker else batch
+
+
+class Loader(DataLoader):
+    """A DataLoader that raises deixis's own errors as they are, without a worker's traceback around."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its private iterator class
         for item in super().__iter__():
@@ -197,30 +220,31 @@ class DetectionLoader(DataLoader):
             yield item
 
 
-def make_loader(
-    dataset: SampleDataset,
+def load_batches(
+    dataset: torch.utils.data.Dataset,
     batches: Iterable[list[Key]],
+    collate_items: Callable[[Sequence[Any]], Any],
     workers: int = 0,
     pin_memory: bool = False,
-    divisor: int = 1,
-) -> DetectionLoader:
+) -> Loader:
     """A loader of the given batches, in order.
 
     The batches are already one process's own: do not let a launcher shard this loader again.
 
     Args:
+        dataset: items by key; a `DeixisError` it raises is raised by the loader as it is.
         batches: from `epoch_batches`; leave out the first ones to resume in the middle of an epoch.
+        collate_items: a batch of the items of its keys.
         workers: loading processes; 0 loads in this one. Results are the same for any number.
         pin_memory: for copies to a GPU that do not block.
-        divisor: see `collate`.
     """
-    return DetectionLoader(
+    return Loader(
         _Guarded(dataset),
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
-        collate_fn=_Collate(divisor),
-        worker_init_fn=quiet_worker if workers else None,
+        collate_fn=_GuardedCollate(collate_items),
+        worker_init_fn=_quiet_worker if workers else None,
         generator=torch.Generator(),  # else each epoch would draw from, and so move, torch's global state
     )
 
@@ -228,38 +252,33 @@ def make_loader(
 class _Guarded(torch.utils.data.Dataset):
     """Hands errors over as values: raised in a worker they would arrive wrapped in its traceback."""
 
-    def __init__(self, dataset: SampleDataset) -> None:
+    def __init__(self, dataset: torch.utils.data.Dataset) -> None:
         self.dataset = dataset
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: Key) -> tuple[Sample, Prompt] | DeixisError:
+    def __getitem__(self, key: Key) -> Any:
         try:
             return self.dataset[key]
         except DeixisError as error:
             return error
 
 
-class _Collate:
-    def __init__(self, divisor: int) -> None:
-        self.divisor = divisor
+class _GuardedCollate:
+    """The same of a batch: the first error among its items, or the one that collating them gave."""
 
-    def __call__(self, items: Sequence[tuple[Sample, Prompt] | DeixisError]) -> Any:
-        pairs = []
-        for item in items:
-            if isinstance(item, DeixisError):
-                return item
-            pairs.append(item)
-        worker = get_worker_info() is not None
+    def __init__(self, collate_items: Callable[[Sequence[Any]], Any]) -> None:
+        self.collate_items = collate_items
+
+    def __call__(self, items: Sequence[Any]) -> Any:
+        errors = [item for item in items if isinstance(item, DeixisError)]
+        if errors:
+            return errors[0]
         try:
-            batch = collate([sample for sample, _ in pairs], [prompt for _, prompt in pairs], self.divisor, worker)
+            return self.collate_items(items)
         except DeixisError as error:
             return error
-        return Parcel(batch) if worker else batch
 
 
-def quiet_worker(worker: int) -> None:
+def _quiet_worker(worker: int) -> None:
     """One thread a worker: the workers themselves are the parallelism."""
     del worker
     cv2.setNumThreads(0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from deixis.errors import OptionError
 from deixis.records import Dataset, Sample, Vocabulary
@@ -64,8 +65,7 @@ class Mixture:
         found = []
         while count > 0:
             turn, place = divmod(first, self.sizes[part])
-            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0, part, turn])))
-            found.append(generator.permutation(self.sizes[part])[place : place + count])
+            found.append(shuffled_pass(self.sizes[part], self.seed, part, turn)[place : place + count])
             first, count = first + len(found[-1]), count - len(found[-1])
         return np.concatenate(found)
 
@@ -92,12 +92,29 @@ def make_mixture(sizes: Sequence[int], weights: Sequence[float], length: int | N
             f"--data-weights: got {list(weights)} for {len(sizes)} data sets, wanted a number above 0 for each"
         )
     places = sum(sizes) if length is None else length
-    exact = shares / shares.sum() * places
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: places - int(counts.sum())]] += 1
-    if counts.min() < 1:
+    counts = apportion(shares, places)
+    if min(counts) < 1:
         raise OptionError(
-            f"--data-weights: data set {int(counts.argmin()) + 1} has no place in an epoch of {places} images; "
+            f"--data-weights: data set {counts.index(min(counts)) + 1} has no place in an epoch of {places} images; "
             "give it more weight, or --epoch-length a larger number"
         )
-    return Mixture(tuple(sizes), tuple(counts.tolist()), seed)
+    return Mixture(tuple(sizes), counts, seed)
+
+
+def apportion(weights: Sequence[float] | Float[np.ndarray, " parts"], total: int) -> tuple[int, ...]:
+    """Whole numbers in the ratio of the weights that add up to a total: the largest remainders are rounded up.
+
+    >>> apportion([1, 1, 2], 6)
+    (2, 1, 3)
+    """
+    shares = np.asarray(weights, np.float64)
+    exact = shares / shares.sum() * total
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
+    return tuple(counts.tolist())
+
+
+@lru_cache(maxsize=8)
+def shuffled_pass(size: int, seed: int, part: int, turn: int) -> Int[np.ndarray, " size"]:
+    """The order in which a data set, the `part`-th of a mix, is gone through in its n-th turn."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0, part, turn]))).permutation(size)

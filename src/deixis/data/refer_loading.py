@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from deixis.data.conversation import ConversationEncoder, training_turns
 from deixis.data.images import load_image
-from deixis.data.loading import DetectionLoader, Key, quiet_worker, sample_generator
+from deixis.data.loading import Key, Loader, load_batches, sample_generator
 from deixis.data.refer_collate import Question, Views, collate_questions
 from deixis.data.refer_mixing import ReferMix
-from deixis.errors import DataError, DeixisError, OptionError
-from deixis.refer_records import ReferDataset, ReferSample
+from deixis.errors import DataError, OptionError
+from deixis.refer_records import ReferBatch, ReferDataset, ReferSample
 
 
 class QuestionDataset(torch.utils.data.Dataset):
@@ -38,16 +37,17 @@ class QuestionDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Question | DeixisError:
-        """The question, or the error that reading it gave: raised in a worker, it would come wrapped in a traceback."""
+    def __getitem__(self, key: Key) -> Question:
+        """The question of an epoch.
+
+        Raises:
+            DataError: its image cannot be used; the message names the file.
+        """
         epoch, index = key
-        try:
-            sample = decoded(_drawn(self.dataset, epoch, index))
-            turns, asked = training_turns(
-                sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index), self.behaviour
-            )
-        except DeixisError as error:
-            return error
+        sample = decoded(_drawn(self.dataset, epoch, index))
+        turns, asked = training_turns(
+            sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index), self.behaviour
+        )
         return Question(sample, tuple(turns), tuple(asked))
 
 
@@ -82,29 +82,13 @@ def make_refer_loader(
     most_tokens: int,
     workers: int = 0,
     pin_memory: bool = False,
-) -> DataLoader:
-    """A loader of the given batches (`loading.epoch_batches`), in order."""
-    return DetectionLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        collate_fn=_Collate(encode, views, pad_token_id, most_tokens),
-        worker_init_fn=quiet_worker if workers else None,
-        generator=torch.Generator(),  # else each epoch would draw from, and so move, torch's global state
-    )
+) -> Loader:
+    """A loader of `ReferBatch`es; see `load_batches`."""
+    collate_items = partial(_collate_items, encode, views, pad_token_id, most_tokens)
+    return load_batches(dataset, batches, collate_items, workers, pin_memory)
 
 
-class _Collate:
-    def __init__(self, encode: ConversationEncoder, views: Views, pad_token_id: int, most_tokens: int) -> None:
-        self.encode, self.views, self.pad_token_id, self.most_tokens = encode, views, pad_token_id, most_tokens
-
-    def __call__(self, items: Sequence[Question | DeixisError]) -> Any:
-        errors = [item for item in items if isinstance(item, DeixisError)]
-        if errors:
-            return errors[0]
-        questions = [item for item in items if isinstance(item, Question)]
-        try:
-            return collate_questions(questions, self.encode, self.views, self.pad_token_id, self.most_tokens)
-        except DeixisError as error:
-            return error
+def _collate_items(
+    encode: ConversationEncoder, views: Views, pad_token_id: int, most_tokens: int, questions: Sequence[Question]
+) -> ReferBatch:
+    return collate_questions(questions, encode, views, pad_token_id, most_tokens)

@@ -7,10 +7,10 @@ through whole, in a new order each time, before any of its samples comes again, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
+from deixis.data.mixing import apportion, shuffled_pass
 from deixis.errors import OptionError
 from deixis.refer_records import ReferDataset, ReferSample
 
@@ -47,7 +47,7 @@ class Shares:
         if (length is not None and length < 1) or seed < 0:
             raise OptionError(f"an epoch needs 1 sample or more and the seed must be 0 or more, got {length}, {seed}")
         self.sizes, self.seed = tuple(sizes), seed
-        self.counts = _apportion(weights, sum(sizes) if length is None else length)
+        self.counts = apportion(weights, sum(sizes) if length is None else length)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Shares:
         source = int(np.searchsorted(self._starts, position, side="right")) - 1
         drawn = epoch * self.counts[source] + position - int(self._starts[source])
         turn, place = divmod(drawn, self.sizes[source])
-        return source, int(_order(self.sizes[source], self.seed, source, turn)[place])
+        return source, int(shuffled_pass(self.sizes[source], self.seed, source, turn)[place])
 
 
 class ReferMix:
@@ -95,17 +95,3 @@ class ReferMix:
         """The sample at a position of an epoch."""
         source, index = self.shares.at(epoch, position)
         return self.datasets[source][index]
-
-
-def _apportion(weights: Sequence[float], total: int) -> tuple[int, ...]:
-    """Whole numbers in the ratio of the weights that add up to a total: the largest remainders are rounded up."""
-    exact = np.asarray(weights, np.float64) / np.sum(np.asarray(weights, np.float64)) * total
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
-    return tuple(counts.tolist())
-
-
-@lru_cache(maxsize=8)
-def _order(count: int, seed: int, source: int, turn: int) -> np.ndarray:
-    """The order in which a source is gone through in its n-th turn."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, source, turn]))).permutation(count)
