@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -130,6 +130,19 @@ class ReferTarget:
     source: str = ""
 
 
+class Regions(NamedTuple):
+    """Regions that the conversations of a batch are about; see `data.regions`.
+
+    Attributes:
+        focal_per_image: how many of each image's tiles, the last ones, are views of regions alone: their tokens stand
+            in the conversation only where `cells` names them.
+        cells: for each image the tokens of its tiles that stand at the placeholders of its regions, in order.
+    """
+
+    focal_per_image: tuple[int, ...]
+    cells: tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class ReferBatch:
     """Images and conversations, padded to common lengths.
@@ -143,6 +156,7 @@ class ReferBatch:
         attention_mask: true on real tokens.
         labels: the token that each position should be, -100 where no loss is wanted. Not shifted.
         targets: one an image.
+        regions: what is asked about masks; None where nothing is.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
@@ -152,6 +166,7 @@ class ReferBatch:
     attention_mask: Bool[Tensor, "batch tokens"]
     labels: Int[Tensor, "batch tokens"]
     targets: tuple[ReferTarget, ...]
+    regions: Regions | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -173,6 +188,7 @@ class ReferBatch:
             change(self.attention_mask),
             change(self.labels),
             tuple(replace(target, masks=change(target.masks)) for target in self.targets),
+            self.regions,
         )
 
 

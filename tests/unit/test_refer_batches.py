@@ -17,13 +17,13 @@ from deixis.data.tiles import grid_for, squashed_mask, tiles_of, union_mask
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
 
-VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16)
+VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 SEG_ID = 7
 
 
-def encode(turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
-    """One token a word, `[SEG]` is 7, four placeholders (9) a tile."""
-    ids, labels = [9] * 4 * tiles, [-100] * 4 * tiles
+def encode(turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+    """One token a word, `[SEG]` is 7, four placeholders (9) a tile, then those of the regions."""
+    ids, labels = [9] * (4 * tiles + sum(regions)), [-100] * (4 * tiles + sum(regions))
     for turn in turns:
         ids += [1] * len(turn.question.split())
         labels += [-100] * len(turn.question.split())

@@ -73,7 +73,7 @@ def test_states_are_those_of_the_whole_model() -> None:
         output_hidden_states=True,
     )
     embeddings = model.embed(batch.input_ids, model.project(model.vision_features(batch.tiles)), (1, 1))
-    positions = model.positions(batch.input_ids)
+    positions = model.positions(batch.input_ids, (1, 1))
     hidden = model.hidden_states(embeddings, batch.attention_mask, positions)
     real = batch.attention_mask
     torch.testing.assert_close(hidden[real], wanted.hidden_states[-1][real], rtol=1e-4, atol=1e-5)
@@ -107,10 +107,10 @@ def test_generation_goes_on_from_the_prompts_last_position() -> None:
         mask,
         bundle.end_token_id,
         choose=lambda logits: next(steps),
-        positions=model.positions(ids),
+        positions=model.positions(ids, (1, 1)),
     )
     hidden = model.hidden_states(
-        model.embed(batch.input_ids, vision, (1, 1)), batch.attention_mask, model.positions(batch.input_ids)
+        model.embed(batch.input_ids, vision, (1, 1)), batch.attention_mask, model.positions(batch.input_ids, (1, 1))
     )
     wanted = hidden[batch.input_ids == bundle.seg_token_id]
     torch.testing.assert_close(found.seg_hidden, wanted, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,7 @@
-"""Questions and answers about the masks of one image.
+"""Questions and answers about the masks of one image, in both directions.
 
 A phrase is asked for in a turn of its own, or several in one turn; every `[SEG]` of an answer is one mask, in order.
+Masks are asked about as `region1`, `region2` and so on, in the order in which the conversation begins with them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from deixis.refer_records import Expression
 
@@ -26,6 +28,14 @@ ANSWERS = {
 }
 """By behaviour, the first one standard. Where `[SEG]` follows the words it stands for, its hidden state has them at
 hand; in the released answers the model has to find them in the question."""
+CAPTION_QUESTIONS = (
+    "Please describe {region} in this image.",
+    "What is {region}?",
+    "Describe {region}.",
+    "Please give a short description of {region}.",
+)
+"""The first one standard. The answer is the caption alone, as in the released models' data."""
+EVERY_REGION = "Please describe every region."
 TOGETHER = 0.2  # share of training conversations that ask for all phrases in one question
 
 
@@ -42,9 +52,9 @@ class Turn:
 class ConversationEncoder(Protocol):
     """A model's own way to write a conversation about one image as tokens."""
 
-    def __call__(self, turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
-        """(input_ids, labels): placeholders for so many tiles before the first question; labels are the token itself
-        in answers, -100 elsewhere."""
+    def __call__(self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+        """(input_ids, labels): placeholders for so many tiles before the first question, and after them, for each
+        region, as many as it has tokens; labels are the token itself in answers, -100 elsewhere."""
         ...
 
 
@@ -94,12 +104,53 @@ def training_turns(
     return turns, asked
 
 
+def caption_turn(region: int = 1, text: str = "") -> Turn:
+    """What evaluation and prediction ask about a region, and the caption where it is known."""
+    return Turn(CAPTION_QUESTIONS[0].format(region=region_name(region)), text, ())
+
+
+def region_name(number: int) -> str:
+    """How a conversation calls its regions, counted from 1."""
+    return f"region{number}"
+
+
+def caption_turns(
+    expressions: Sequence[Expression], most: int, rng: np.random.Generator
+) -> tuple[list[Turn], tuple[int, ...]]:
+    """A conversation that describes some of an image's masks, and the expressions that its regions are, in order.
+
+    The masks of an expression are one region together; its caption is one of its sentences, drawn. Expressions without
+    a sentence, or without a pixel, are left out; there may be none.
+
+    Args:
+        most: regions at most.
+    """
+    known = [i for i, expression in enumerate(expressions) if expression.texts and has_pixels(expression)]
+    chosen = tuple(known[i] for i in rng.permutation(len(known))[:most])
+    captions = [expressions[i].texts[int(rng.integers(len(expressions[i].texts)))].strip() for i in chosen]
+    names = [region_name(number) for number in range(1, len(chosen) + 1)]
+    if len(chosen) > 1 and rng.random() < TOGETHER:
+        answer = ", ".join(f"{name}: {caption}" for name, caption in zip(names, captions, strict=True))
+        return [Turn(EVERY_REGION, answer, ())], chosen
+    turns = [
+        Turn(_drawn(CAPTION_QUESTIONS, rng).format(region=name), caption, ())
+        for name, caption in zip(names, captions, strict=True)
+    ]
+    return turns, chosen
+
+
+def has_pixels(expression: Expression) -> bool:
+    """Whether any of its masks has a pixel, so that there is something to describe."""
+    return any(int(coco_mask.area(mask)) > 0 for mask in expression.masks_rle)
+
+
 def conversation_words() -> tuple[str, ...]:
     """Every word of the questions and answers, in lower case: for tokenizers made from words."""
-    text = (
-        " ".join((*QUESTIONS, *ANSWERS["sa2va"], *ANSWERS["deixis"], "and")).replace("{phrase}", " ").replace(SEG, " ")
-    )
-    return tuple(sorted({word.strip(".,?").lower() for word in text.split()} - {""}))
+    regions = [region_name(number) for number in range(1, 10)]
+    said = (*QUESTIONS, *ANSWERS["sa2va"], *ANSWERS["deixis"], "and", *CAPTION_QUESTIONS, EVERY_REGION, *regions)
+    text = " ".join((*said, "There are part regions in the picture:"))
+    text = text.replace("{phrase}", " ").replace("{region}", " ").replace(SEG, " ")
+    return tuple(sorted({word.strip(".,?:").lower() for word in text.split()} - {""}))
 
 
 def _drawn(choices: tuple[str, ...], rng: np.random.Generator) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from deixis.data.conversation import ConversationEncoder, Turn
+from deixis.data.regions import RegionViews, region_views
 from deixis.data.tiles import squashed, squashed_mask, tiles_of, union_mask
 from deixis.errors import DataError
-from deixis.refer_records import ReferBatch, ReferSample, ReferTarget
+from deixis.refer_records import ReferBatch, ReferSample, ReferTarget, Regions
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,31 @@ class Views:
         most_tiles: tiles of an image at most, the thumbnail not counted.
         sam_px: side of SAM 2's square.
         mask_px: side of the grid on which masks are compared.
+        tile_side: side of a tile's grid of tokens.
+        released: regions as released models see them; see `region_views`.
     """
 
     tile_px: int
     most_tiles: int
     sam_px: int
     mask_px: int
+    tile_side: int = 16
+    released: bool = False
 
 
 @dataclass(frozen=True)
 class Question:
-    """A decoded sample, a conversation about it, and what each mask of it is: (position of expression, sentence)."""
+    """A decoded sample and a conversation about it.
+
+    Attributes:
+        asked: what each mask of the answers is: (position of expression, sentence).
+        regions: what each region that the questions name is: position of expression.
+    """
 
     sample: ReferSample
     turns: tuple[Turn, ...]
     asked: tuple[tuple[int, str], ...]
+    regions: tuple[int, ...] = ()
 
 
 def collate_questions(
@@ -55,12 +66,12 @@ def collate_questions(
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
     """
-    tiles, conversations = [], []
+    tiles, conversations, seen = [], [], []
     for question in questions:
-        image = question.sample.image
-        assert isinstance(image, np.ndarray)
-        tiles.append(tiles_of(image, views.tile_px, views.most_tiles))
-        input_ids, labels = encode(question.turns, len(tiles[-1]))
+        shown = tiles_of(_pixels(question), views.tile_px, views.most_tiles)
+        seen.append(_regions(question, len(shown), views))
+        tiles.append(np.concatenate([shown, seen[-1].focal]))
+        input_ids, labels = encode(question.turns, len(shown), [len(cells) for cells in seen[-1].cells])
         if len(input_ids) > most_tokens:
             raise DataError(
                 f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
@@ -84,12 +95,30 @@ def collate_questions(
         attention_mask=attention,
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
+        regions=_joined(seen),
     )
 
 
 def _pixels(question: Question) -> np.ndarray:
     assert isinstance(question.sample.image, np.ndarray)
     return question.sample.image
+
+
+def _regions(question: Question, tiles: int, views: Views) -> RegionViews:
+    sample = question.sample
+    masks = [union_mask(sample.expressions[position].masks_rle, sample.size_hw) for position in question.regions]
+    try:
+        return region_views(_pixels(question), masks, tiles, views.tile_px, views.tile_side, views.released)
+    except DataError as error:
+        raise DataError(f"{sample.source}: {error}") from error
+
+
+def _joined(seen: Sequence[RegionViews]) -> Regions | None:
+    """None where no question names a region."""
+    if not any(views.cells for views in seen):
+        return None
+    cells = tuple(tuple(cell for region in views.cells for cell in region) for views in seen)
+    return Regions(tuple(len(views.focal) for views in seen), cells)
 
 
 def _target(question: Question, mask_px: int) -> ReferTarget:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from deixis.data.conversation import ConversationEncoder, training_turns
+from deixis.data.conversation import ConversationEncoder, caption_turns, training_turns
 from deixis.data.images import load_image
 from deixis.data.loading import Key, Loader, load_batches, sample_generator
 from deixis.data.refer_collate import Question, Views, collate_questions
@@ -24,15 +24,26 @@ class QuestionDataset(torch.utils.data.Dataset):
         most_masks: masks in a conversation at most.
         seed: not negative.
         behaviour: which answers the model learns to give; see `conversation.ANSWERS`.
+        caption_share: share of the conversations that ask for words for masks in place of masks for words.
     """
 
-    def __init__(self, dataset: ReferDataset, most_masks: int, seed: int, behaviour: str = "deixis") -> None:
+    def __init__(
+        self,
+        dataset: ReferDataset,
+        most_masks: int,
+        seed: int,
+        behaviour: str = "deixis",
+        caption_share: float = 0.0,
+    ) -> None:
         if seed < 0:
             raise OptionError(f"seed must be 0 or more, got {seed}")
+        if not 0 <= caption_share <= 1:
+            raise OptionError(f"caption_share must be between 0 and 1, got {caption_share}")
         self.dataset = dataset
         self.most_masks = most_masks
         self.seed = seed
         self.behaviour = behaviour
+        self.caption_share = caption_share
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -45,9 +56,12 @@ class QuestionDataset(torch.utils.data.Dataset):
         """
         epoch, index = key
         sample = decoded(_drawn(self.dataset, epoch, index))
-        turns, asked = training_turns(
-            sample.expressions, self.most_masks, sample_generator(self.seed, epoch, index), self.behaviour
-        )
+        rng = sample_generator(self.seed, epoch, index)
+        if self.caption_share and rng.random() < self.caption_share:
+            described, regions = caption_turns(sample.expressions, self.most_masks, rng)
+            if regions:  # where there is no mask to describe, masks are asked for
+                return Question(sample, tuple(described), (), regions)
+        turns, asked = training_turns(sample.expressions, self.most_masks, rng, self.behaviour)
         return Question(sample, tuple(turns), tuple(asked))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deixis.data.conversation import has_pixels
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset
 from deixis.data.refer_scenes import ReferScenes
@@ -40,12 +41,18 @@ def held_out(dataset: ReferDataset) -> tuple[ReferSubset, ReferSubset]:
 
 
 def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> ReferFeed:
-    """Batched conversations."""
+    """Batched conversations.
+
+    Raises:
+        DataError: masks are to be described, and none of the first images has one with a phrase.
+    """
     tokens = ConversationTokens.of(bundle)
+    if options.caption_share:
+        require_captions(training)
     return ReferFeed(
-        QuestionDataset(training, options.max_masks, options.seed, options.behaviour),
+        QuestionDataset(training, options.max_masks, options.seed, options.behaviour, options.caption_share),
         tokens,
-        Views(bundle.tile_px, options.max_tiles, bundle.sam_px, bundle.mask_px),
+        views_of(bundle, options.max_tiles),
         tokens.pad_token_id,
         options.batch_size,
         options.gradient_accumulation_steps,
@@ -53,6 +60,28 @@ def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa
         options.num_workers,
         options.max_tokens,
     )
+
+
+def require_captions(dataset: ReferDataset, limit: int = 200) -> None:
+    """See that there is something to learn to say.
+
+    Raises:
+        DataError: no expression of the first images has both words and a mask.
+    """
+    for index in range(min(limit, len(dataset))):
+        if any(expression.texts and has_pixels(expression) for expression in dataset[index].expressions):
+            return
+    raise DataError(
+        f"{dataset.name}: --caption-share needs masks with phrases, and the first {min(limit, len(dataset))} images "
+        "have none; write captions first (deixis refer cycle), or leave it out"
+    )
+
+
+def views_of(bundle: Sa2vaBundle, most_tiles: int) -> Views:
+    """The sizes in which a segmenter sees images and regions."""
+    side = round(bundle.tokens_per_tile**0.5)
+    released = bundle.behaviour == "sa2va"
+    return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released)
 
 
 def fingerprint(dataset: ReferDataset) -> str:

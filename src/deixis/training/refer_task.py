@@ -19,7 +19,7 @@ from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset, make_refer_loader
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
-from deixis.refer_records import ReferBatch
+from deixis.refer_records import ReferBatch, Regions
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -152,6 +152,7 @@ class SegmenterTask:
             batch.input_ids,
             batch.attention_mask,
             batch.labels,
+            regions=batch.regions,
         )
         masks = torch.cat([target.masks for target in batch.targets])
         losses = self.criterion(outputs, masks, normaliser[0], normaliser[1])
@@ -180,6 +181,7 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
     at = slice(index, index + 1)
     first = sum(batch.tiles_per_image[:index])
     count = batch.tiles_per_image[index]
+    regions = batch.regions
     return replace(
         batch,
         tiles_u8=batch.tiles_u8[first : first + count],
@@ -189,4 +191,5 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
         attention_mask=batch.attention_mask[at],
         labels=batch.labels[at],
         targets=batch.targets[at],
+        regions=None if regions is None else Regions(regions.focal_per_image[at], regions.cells[at]),
     )

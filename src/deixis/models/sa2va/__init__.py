@@ -2,6 +2,7 @@
 
 from deixis.models.sa2va.answers import Answer, Chosen, Generated, answer, generate, select_mask
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
+from deixis.models.sa2va.captions import Described, describe, sampler
 from deixis.models.sa2va.encoding import ConversationTokens
 from deixis.models.sa2va.join import join_sa2va
 from deixis.models.sa2va.model import Sa2va
@@ -20,12 +21,14 @@ __all__ = [
     "Behaviour",
     "Chosen",
     "ConversationTokens",
+    "Described",
     "Generated",
     "Sa2va",
     "Sa2vaBundle",
     "SamLevels",
     "Template",
     "answer",
+    "describe",
     "freeze",
     "generate",
     "init_sa2va",
@@ -36,6 +39,7 @@ __all__ = [
     "parameter_table",
     "part_of",
     "read_released",
+    "sampler",
     "save_released",
     "save_sa2va",
     "segment",

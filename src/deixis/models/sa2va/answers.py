@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,8 +12,10 @@ from transformers import DynamicCache
 
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels
 from deixis.models.sa2va.vision_language import language_model
+from deixis.refer_records import Regions
 
 Choose = Callable[[Float[Tensor, "rows vocabulary"]], Int[Tensor, " rows"]]
 
@@ -23,11 +25,13 @@ class Generated(NamedTuple):
 
     Attributes:
         token_ids: one list a row, without the end.
+        log_probs: of each token written, and of the end where the row came to it.
         seg_hidden: row by row, from left to right.
         row_of_object: the row of each.
     """
 
     token_ids: list[list[int]]
+    log_probs: list[list[float]]
     seg_hidden: Float[Tensor, "objects hidden"]
     row_of_object: Int[Tensor, " objects"]
 
@@ -63,6 +67,8 @@ def generate(
     max_new_tokens: int = 64,
     choose: Choose | None = None,
     positions: Int[Tensor, "3 rows tokens"] | None = None,
+    forbidden: Sequence[int] = (),
+    least_tokens: int = 0,
 ) -> Generated:
     """Write on after each row, all rows at once, with a key-value cache.
 
@@ -73,6 +79,8 @@ def generate(
         max_new_tokens: it also ends after so many.
         choose: logits to the next token of each row; the likeliest by default.
         positions: what `Sa2va.positions` says of the prompts.
+        forbidden: tokens that are never written.
+        least_tokens: no row ends before so many.
     """
     rows, lengths = len(embeddings), attention_mask.sum(1)
     decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
@@ -87,10 +95,16 @@ def generate(
     hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1]
     running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
     written: list[list[int]] = [[] for _ in range(rows)]
+    log_probs: list[list[float]] = [[] for _ in range(rows)]
     found: list[tuple[int, Tensor]] = []
     for step in range(max_new_tokens):
         logits = model.token_logits(hidden)
+        never = [*forbidden, end_token_id] if step < least_tokens else list(forbidden)
+        logits[:, never] = float("-inf")
         token = logits.argmax(-1) if choose is None else choose(logits)
+        said = logits.float().log_softmax(-1).gather(1, token[:, None])[:, 0].tolist()
+        for row in running.nonzero()[:, 0].tolist():
+            log_probs[row].append(said[row])
         running = running & (token != end_token_id)
         if not running.any():
             break
@@ -110,7 +124,8 @@ def generate(
         found += [(row, hidden[row]) for row in is_seg]
     found.sort(key=lambda item: item[0])
     states = torch.stack([state for _, state in found]) if found else hidden[:0]
-    return Generated(written, states, torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long))
+    row_of_object = torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long)
+    return Generated(written, log_probs, states, row_of_object)
 
 
 @torch.no_grad()
@@ -123,21 +138,22 @@ def answer(
     sam: SamLevels,
     max_new_tokens: int = 64,
     choose: Choose | None = None,
+    regions: Regions | None = None,
 ) -> list[Answer]:
     """Let the model answer, and segment what it says. One image a row.
 
     Args:
         input_ids: conversations up to where the assistant begins, padded on the right.
         attention_mask: true on real tokens.
-        tiles_per_image, vision, sam: as in `Sa2va.forward`.
+        tiles_per_image, vision, sam, regions: as in `Sa2va.forward`.
         choose: see `generate`.
 
     Raises:
         ModelError: image tokens and tiles do not agree.
     """
     model = bundle.model
-    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image)
-    positions = model.positions(input_ids)
+    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)
+    positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions))
     generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions)
     masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
     return [

@@ -36,20 +36,22 @@ class ConversationTokens:
             bundle.tokenizer, bundle.template, bundle.tokens_per_tile, bundle.end_token_id if pad is None else int(pad)
         )
 
-    def __call__(self, turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
-        """(input_ids, labels) of a whole conversation; the image stands before the first question."""
+    def __call__(self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+        """(input_ids, labels) of a whole conversation; the image stands before the first question, its regions, of so
+        many tokens each, between the two."""
         input_ids = self.beginning()
         labels = [IGNORED] * len(input_ids)
         for position, turn in enumerate(turns):
-            question = self._ids(self._question(turn.question, tiles if position == 0 else 0))
+            asked = self._question(turn.question, tiles, regions) if position == 0 else self._later(turn.question)
+            question = self._ids(asked)
             answer = self._ids(self.template.answer(turn.answer))
             input_ids += question + answer
             labels += [IGNORED] * len(question) + answer
         return input_ids, labels
 
-    def question(self, text: str, tiles: int) -> list[int]:
+    def question(self, text: str, tiles: int, regions: Sequence[int] = ()) -> list[int]:
         """A conversation up to where the assistant begins to speak, for generation."""
-        return self.beginning() + self._ids(self._question(text, tiles))
+        return self.beginning() + self._ids(self._question(text, tiles, regions))
 
     def beginning(self) -> list[int]:
         """What the tokenizer itself puts before any text: a beginning-of-text token, for most language models none."""
@@ -64,9 +66,12 @@ class ConversationTokens:
         real = [[True] * len(ids) + [False] * (longest - len(ids)) for ids in conversations]
         return torch.tensor(padded, device=device), torch.tensor(real, device=device)
 
-    def _question(self, text: str, tiles: int) -> str:
-        image = f"{self.template.image(tiles * self.tokens_per_tile)}\n" if tiles else ""
-        return self.template.question(image + text, first=tiles > 0)
+    def _question(self, text: str, tiles: int, regions: Sequence[int] = ()) -> str:
+        image = f"{self.template.image(tiles * self.tokens_per_tile)}\n"
+        return self.template.question(image + self.template.regions(regions) + text, first=True)
+
+    def _later(self, text: str) -> str:
+        return self.template.question(text, first=False)
 
     def _ids(self, text: str) -> list[int]:
         return [int(token_id) for token_id in self.tokenizer(text, add_special_tokens=False).input_ids]

@@ -17,9 +17,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.regions import placed_tokens, shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import kind_of, language_model
+from deixis.refer_records import Regions
 
 IGNORED = -100
 
@@ -58,6 +60,7 @@ class Sa2va(nn.Module):
         *,
         vision: Float[Tensor, "tiles tile_tokens channels"] | None = None,
         sam: SamLevels | None = None,
+        regions: Regions | None = None,
     ) -> dict[str, Tensor]:
         """Masks of every `[SEG]`, and logits of every labelled token.
 
@@ -69,6 +72,7 @@ class Sa2va(nn.Module):
             attention_mask: true on real tokens.
             labels: the token that each position is (not shifted), -100 where no loss is wanted.
             vision, sam: what `vision_features` and `sam_features` gave for the images.
+            regions: that the conversations ask about; a placeholder for each of their tokens follows the image's own.
 
         Returns:
             pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
@@ -80,8 +84,9 @@ class Sa2va(nn.Module):
         """
         vision = self.vision_features(_given(tiles, "tiles", "vision")) if vision is None else vision
         sam = self.sam_features(_given(sam_pixels, "sam_pixels", "sam")) if sam is None else sam
-        embeddings = self.embed(input_ids, self.project(vision), tiles_per_image)
-        hidden = self.hidden_states(embeddings, attention_mask, self.positions(input_ids))
+        embeddings = self.embed(input_ids, self.project(vision), tiles_per_image, regions)
+        positions = self.positions(input_ids, shown_tiles(tiles_per_image, regions))
+        hidden = self.hidden_states(embeddings, attention_mask, positions)
         rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
         masks = self.masks(hidden[rows, columns], sam, rows)
         outputs = {
@@ -116,32 +121,42 @@ class Sa2va(nn.Module):
         input_ids: Int[Tensor, "batch tokens"],
         image_tokens: Float[Tensor, "tiles tile_tokens hidden"],
         tiles_per_image: tuple[int, ...],
+        regions: Regions | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Text embeddings with the images' put where the image tokens stand.
+        """Text embeddings with the images', and after them their regions', put where the image tokens stand.
 
         Raises:
-            ModelError: a row has another number of image tokens than its image's tiles have.
+            ModelError: a row has another number of image tokens than its image's tiles and regions have.
         """
         is_image = input_ids == self.image_token_id
-        wanted = torch.tensor(tiles_per_image, device=input_ids.device) * image_tokens.shape[1]
-        if len(image_tokens) != sum(tiles_per_image) or not torch.equal(is_image.sum(1), wanted):
+        placed, counts = placed_tokens(image_tokens, tiles_per_image, regions)
+        if tuple(found := is_image.sum(1).tolist()) != counts:
             raise ModelError(
-                f"the rows have {is_image.sum(1).tolist()} image tokens, their tiles {wanted.tolist()} "
+                f"the rows have {found} image tokens, their tiles and regions {list(counts)} "
                 f"({len(image_tokens)} tiles of {image_tokens.shape[1]} tokens); write one image token for each"
             )
         embeddings = self.embed_tokens(input_ids)
-        return embeddings.masked_scatter(is_image[..., None], image_tokens.to(embeddings.dtype))
+        return embeddings.masked_scatter(is_image[..., None], placed.to(embeddings.dtype))
 
     def embed_tokens(self, input_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens hidden"]:
         """Embeddings of text alone."""
         embeddings: Tensor = self.vlm.get_input_embeddings()(input_ids)
         return embeddings if self.token_rows is None else self.token_rows.embed(input_ids, embeddings)
 
-    def positions(self, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "3 batch tokens"] | None:
-        """Time, row and column of every token where the language model tells them apart, else None."""
+    def positions(
+        self, input_ids: Int[Tensor, "batch tokens"], tiles_per_image: tuple[int, ...]
+    ) -> Int[Tensor, "3 batch tokens"] | None:
+        """Time, row and column of every token where the language model tells them apart, else None.
+
+        Args:
+            tiles_per_image: whole tiles in each row; the image tokens after theirs are regions', and count on as text.
+        """
         if self.kind.positions is None:
             return None
-        return self.kind.positions(input_ids, self.image_token_id, self.kind.tokens_per_tile(self.vlm.config))
+        tokens = self.kind.tokens_per_tile(self.vlm.config)
+        is_image = input_ids == self.image_token_id
+        whole = torch.tensor(tiles_per_image, device=input_ids.device)[:, None] * tokens
+        return self.kind.positions(is_image & (is_image.cumsum(1) <= whole), tokens)
 
     def hidden_states(
         self,

@@ -49,7 +49,7 @@ def segment(
     if not same.all() or not torch.equal(seen, seen[first][images]):
         raise ModelError("rows about one image must begin alike; write the image first in every one of them")
     longest = int(seen.max())
-    positions = model.positions(input_ids)
+    positions = model.positions(input_ids, tuple(tiles_per_image[image] for image in image_of_row))
     numbers = columns.expand(1, len(input_ids), -1) if positions is None else positions
 
     prefix_mask = in_prefix[first][:, :longest]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TILE_TOKENS_SIDE = 16
@@ -35,12 +35,13 @@ def qwen_project(vlm: Any, features: Float[Tensor, "tiles tokens channels"]) -> 
     return features
 
 
-def qwen_positions(
-    input_ids: Int[Tensor, "batch tokens"], image_token_id: int, tokens_per_tile: int
-) -> Int[Tensor, "3 batch tokens"]:
-    """Time, row and column of every token. Text counts on in all three; a tile takes as many steps as it has rows."""
+def qwen_positions(is_image: Bool[Tensor, "batch tokens"], tokens_per_tile: int) -> Int[Tensor, "3 batch tokens"]:
+    """Time, row and column of every token. Text counts on in all three; a tile takes as many steps as it has rows.
+
+    Args:
+        is_image: true on the tokens of whole tiles.
+    """
     side = round(tokens_per_tile**0.5)
-    is_image = input_ids == image_token_id
     place = (is_image.cumsum(1) - 1) % tokens_per_tile
     ends = is_image & (place == tokens_per_tile - 1)
     steps = torch.where(is_image, ends * side, 1)

@@ -5,11 +5,16 @@ Released Sa2VA models have no system turn; each keeps the marks of the language 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from deixis.data.conversation import region_name
 
 SEG = "[SEG]"
 NEW_TOKENS = (SEG, "<p>", "</p>", "<vp>", "</vp>")
 """What Sa2VA adds to a vocabulary: an object, a phrase, a region."""
+
+REGION_START, REGION_END = "<vp>", "</vp>"
 
 IMAGE = "<image>"
 """Where the image stands in a user's text, before `Template.image` takes its place."""
@@ -43,6 +48,20 @@ class Template:
         '<img><IMG_CONTEXT><IMG_CONTEXT></img>'
         """
         return f"{self.image_start}{self.image_token * tokens}{self.image_end}"
+
+    def regions(self, tokens: Sequence[int]) -> str:
+        """Regions of so many tokens each, as released models are told of them; what follows is the question.
+
+        >>> TEMPLATES["phi3"].regions([1, 1])[41:]
+        'region1<vp><IMG_CONTEXT></vp>, region2<vp><IMG_CONTEXT></vp>.\\n'
+        """
+        if not tokens:
+            return ""
+        each = [
+            f"{region_name(number)}{REGION_START}{self.image_token * count}{REGION_END}"
+            for number, count in enumerate(tokens, start=1)
+        ]
+        return f"There are {len(each)} part regions in the picture: {', '.join(each)}.\n"
 
     def question(self, text: str, first: bool) -> str:
         """A user's turn, up to where the assistant begins. No loss is wanted on it.

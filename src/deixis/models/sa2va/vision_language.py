@@ -25,7 +25,7 @@ class Kind(NamedTuple):
         vision: tiles to image features. InternVL's come before the projector, which trains by default; Qwen's come
             after it, and may be cached only where it is frozen.
         project: image features to the language model's embeddings, [tiles, tokens, hidden].
-        positions: of tokens in rows, from (input_ids, image_token_id, tokens_per_tile); None where they count on.
+        positions: of tokens in rows, from (is_image, tokens_per_tile); None where they count on.
         vision_module: the module of `vision`, by its name in the model.
         tile_px: side of a tile in pixels, by the configuration.
         tokens_per_tile: by the configuration.
@@ -35,7 +35,7 @@ class Kind(NamedTuple):
     architecture: Any
     vision: Callable[[Any, Tensor], Tensor]
     project: Callable[[Any, Tensor], Tensor]
-    positions: Callable[[Tensor, int, int], Tensor] | None
+    positions: Callable[[Tensor, int], Tensor] | None
     vision_module: str
     tile_px: Callable[[Any], int]
     tokens_per_tile: Callable[[Any], int]

@@ -1,0 +1,51 @@
+"""Which of the tiles' tokens stand at the image placeholders of a conversation: the image's, then its regions'."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deixis.errors import ModelError
+from deixis.refer_records import Regions
+
+
+def shown_tiles(tiles_per_image: tuple[int, ...], regions: Regions | None) -> tuple[int, ...]:
+    """Tiles of each image all of whose tokens stand in its conversation: those that are no focal views.
+
+    Raises:
+        ModelError: regions of another number of images, or of images with too few tiles.
+    """
+    if regions is None:
+        return tiles_per_image
+    if not len(regions.cells) == len(regions.focal_per_image) == len(tiles_per_image):
+        raise ModelError(f"regions of {len(regions.cells)} images for {len(tiles_per_image)}; give one entry an image")
+    shown = tuple(tiles - focal for tiles, focal in zip(tiles_per_image, regions.focal_per_image, strict=True))
+    if min(shown) < 1:
+        raise ModelError(f"images have {tiles_per_image} tiles, {regions.focal_per_image} of them focal views")
+    return shown
+
+
+def placed_tokens(
+    image_tokens: Float[Tensor, "tiles tile_tokens hidden"], tiles_per_image: tuple[int, ...], regions: Regions | None
+) -> tuple[Float[Tensor, "placeholders hidden"], tuple[int, ...]]:
+    """The tokens in the order of the placeholders, row by row, and how many each row has.
+
+    Raises:
+        ModelError: another number of tiles than said, or a region of tokens that its image does not have.
+    """
+    tokens = image_tokens.shape[1]
+    if len(image_tokens) != sum(tiles_per_image):
+        raise ModelError(f"{len(image_tokens)} tiles are given, {sum(tiles_per_image)} are said to be")
+    shown = shown_tiles(tiles_per_image, regions)
+    flat = image_tokens.flatten(0, 1)
+    if regions is None:
+        return flat, tuple(tiles * tokens for tiles in tiles_per_image)
+    chosen, start = [], 0
+    for tiles, whole, cells in zip(tiles_per_image, shown, regions.cells, strict=True):
+        if any(not 0 <= cell < tiles * tokens for cell in cells):
+            raise ModelError(f"a region has token {max(cells)}, its image's {tiles} tiles have {tiles * tokens}")
+        chosen += [*range(start, start + whole * tokens), *(start + cell for cell in cells)]
+        start += tiles * tokens
+    counts = tuple(whole * tokens + len(cells) for whole, cells in zip(shown, regions.cells, strict=True))
+    return flat[torch.tensor(chosen, device=flat.device)], counts
