@@ -181,7 +181,7 @@ def _boundary(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Pixels that differ from their neighbour to the right, below, or both; the frame's edges are no boundary."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     right, below, across = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    return ((mask ^ right) | (mask ^ below) | (mask ^ across)).astype(np.uint8)
+    return np.asarray((mask ^ right) | (mask ^ below) | (mask ^ across), np.uint8)
 
 
 @lru_cache
