@@ -29,8 +29,13 @@ def write_tiny_model(
     width: int = 32,
     dropout: float = 0.1,
     words: Sequence[str] = ("star", "fish", "house"),
+    inner: int = 32,
 ) -> Path:
-    """A random detector's folder; with dropout everywhere, so that randomness that is not seeded would show."""
+    """A random detector's folder; with dropout everywhere, so that randomness that is not seeded would show.
+
+    Args:
+        inner: channels inside the encoder's feed-forward layers, and twice those inside its fusion.
+    """
     torch.manual_seed(seed)
     tokenizer = small_tokenizer(list(words))
     config = MMGroundingDinoConfig(
@@ -59,7 +64,7 @@ def write_tiny_model(
         decoder_layers=2,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
-        encoder_ffn_dim=32,
+        encoder_ffn_dim=inner,
         decoder_ffn_dim=32,
         num_queries=10,
         max_text_len=256,
