@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import InternVLConfig, PreTrainedTokenizerFast, Qwen2Config, Sam2Config
+from transformers import InternVLConfig, PreTrainedTokenizerFast, Qwen2Config, Sam2Config, Sam2VideoConfig
 
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS
@@ -123,12 +123,47 @@ def small_sam_config(
     return Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
-def small_segmenter(words: Sequence[str], behaviour: Behaviour = "deixis", **vlm: Any) -> Sa2vaBundle:
+def small_memory_config(sam: Any, layers: int = 2, **changes: Any) -> Sam2VideoConfig:
+    """The same SAM 2 with a memory of earlier frames, in SAM 2.1's form.
+
+    Args:
+        sam: of `small_sam_config`.
+        layers: of the memory attention.
+        changes: other fields of the result.
+    """
+    channels, side = sam.vision_config.fpn_hidden_size, sam.prompt_encoder_config.image_size
+    parts = sam.to_dict()
+    own = {"vision_config", "prompt_encoder_config", "mask_decoder_config"}
+    renamed = {
+        name: {**parts[name], "model_type": parts[name]["model_type"].replace("sam2_", "sam2_video_")}
+        for name in own - {"vision_config"}
+    }
+    memory = {
+        "image_size": side,
+        "memory_attention_hidden_size": channels,
+        "memory_attention_num_layers": layers,
+        "memory_attention_feed_forward_hidden_size": 4 * channels,
+        "memory_attention_rope_feat_sizes": [side // 16, side // 16],
+        "memory_attention_dropout": 0.0,
+        "memory_attention_rope_dropout": 0.0,
+        "memory_encoder_hidden_size": channels,
+        "mask_downsampler_embed_dim": channels,
+        "memory_fuser_embed_dim": channels,
+        "memory_fuser_intermediate_dim": 2 * channels,
+    }
+    return Sam2VideoConfig(vision_config=parts["vision_config"], **renamed, **{**memory, **changes})
+
+
+def small_segmenter(
+    words: Sequence[str], behaviour: Behaviour = "deixis", memory: bool = False, **vlm: Any
+) -> Sa2vaBundle:
     """A small segmenter with random weights (seed torch first).
 
     Args:
         words: that its tokenizer knows whole, besides `WORDS`.
+        memory: SAM 2 with its memory, to follow objects through videos.
         vlm: options of `small_vlm_config`.
     """
-    tokenizer = small_chat_tokenizer(words)
-    return init_sa2va(small_vlm_config(tokenizer, **vlm), small_sam_config(), tokenizer, behaviour=behaviour)
+    tokenizer, sam = small_chat_tokenizer(words), small_sam_config()
+    sam = small_memory_config(sam) if memory else sam
+    return init_sa2va(small_vlm_config(tokenizer, **vlm), sam, tokenizer, behaviour=behaviour)

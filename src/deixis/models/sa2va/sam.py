@@ -33,6 +33,20 @@ class Masks(NamedTuple):
     object_scores: Float[Tensor, " objects"]
 
 
+class Decoded(NamedTuple):
+    """Everything that the mask decoder gives for each object.
+
+    Attributes:
+        logits, ious, object_scores: as in `Masks`; one mask instead of three where only one was wanted.
+        tokens: the decoder's state behind each mask.
+    """
+
+    logits: Float[Tensor, "objects masks side side"]
+    ious: Float[Tensor, "objects masks"]
+    tokens: Float[Tensor, "objects masks sam_channels"]
+    object_scores: Float[Tensor, " objects"]
+
+
 def encode_image(sam: Any, pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
     """The feature pyramid of images."""
     fine, middle, coarse = sam.vision_encoder(pixels, return_dict=True).fpn_hidden_states
@@ -55,17 +69,48 @@ def decode_masks(
         levels: of every image, once.
         image_of_object: the image each object is in.
     """
-    decoder, prompt_encoder = sam.mask_decoder, sam.prompt_encoder
-    fine, middle = decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])
+    fine, middle = sharp_levels(sam, levels)
     coarse = levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)
-    blank = prompt_encoder.not_a_point_embed.weight.expand(len(prompts), 2, -1)
+    blank = blank_tokens(sam, len(prompts))
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
-    logits, ious, _, object_scores = decoder(
-        image_embeddings=coarse[image_of_object],
+    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    found = decode(sam, coarse[image_of_object], (fine[image_of_object], middle[image_of_object]), sparse, dense)
+    return Masks(found.logits, found.ious, found.object_scores)
+
+
+def decode(
+    sam: Any,
+    coarse: Float[Tensor, "objects sam_channels coarse coarse"],
+    sharp: tuple[Tensor, Tensor],
+    sparse: Float[Tensor, "objects tokens sam_channels"],
+    dense: Float[Tensor, "objects_or_1 sam_channels _ _"],
+    three: bool = True,
+) -> Decoded:
+    """The mask decoder on prompts of any kind.
+
+    Args:
+        coarse: features of each object's image, with a memory or with the embedding that there is none.
+        sharp: of `sharp_levels`, one row an object.
+        sparse, dense: prompts as tokens, and as a map that is added to the features.
+        three: three masks, of which one is to be chosen; otherwise a single one.
+    """
+    logits, ious, tokens, object_scores = sam.mask_decoder(
+        image_embeddings=coarse,
         image_positional_embeddings=sam.get_image_wide_positional_embeddings(),
         sparse_prompt_embeddings=sparse[:, None],
-        dense_prompt_embeddings=prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
-        multimask_output=True,
-        high_resolution_features=[fine[image_of_object], middle[image_of_object]],
+        dense_prompt_embeddings=dense,
+        multimask_output=three,
+        high_resolution_features=list(sharp),
     )
-    return Masks(logits[:, 0], ious[:, 0], object_scores[:, 0, 0])
+    return Decoded(logits[:, 0], ious[:, 0], tokens[:, 0], object_scores[:, 0, 0])
+
+
+def sharp_levels(sam: Any, levels: SamLevels) -> tuple[Tensor, Tensor]:
+    """The two finer levels as the mask decoder adds them to what it enlarges: [images channels/8 ..], [.. /4 ..]."""
+    return sam.mask_decoder.conv_s0(levels[0]), sam.mask_decoder.conv_s1(levels[1])
+
+
+def blank_tokens(sam: Any, objects: int) -> Float[Tensor, "objects 2 sam_channels"]:
+    """What stands where SAM 2 has no points."""
+    blank: Tensor = sam.prompt_encoder.not_a_point_embed.weight.expand(objects, 2, -1)
+    return blank
