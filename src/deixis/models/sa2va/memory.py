@@ -109,7 +109,8 @@ def recall(
             here.expand(-1, many, -1), memory, where.expand(-1, many, -1), places, pointer_tokens
         )
         out |= dict(zip(members, attended.reshape(many, *here.shape[::2]).transpose(1, 2), strict=True))
-    return torch.stack([out[index] for index in range(len(banks))]).unflatten(2, coarse.shape[2:])
+    flat = torch.stack([out[index] for index in range(len(banks))])
+    return flat.view(*flat.shape[:2], *coarse.shape[2:])
 
 
 def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, three: bool = True) -> Decoded:
