@@ -91,14 +91,15 @@ def phrases_for(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequen
     found: list[Phrase] = []
     for words in nouns.values():
         meant = tuple(i for i, thing in enumerate(things) if words.fits(thing))
-        found.append(_attribute(words, meant))
+        found.append(attribute_phrase(words, meant))
         if len(meant) > 1:
             found += _by_size(words, meant, things) + _by_place(words, meant, things)
             found += _by_relation(words, meant, things, list(nouns.values()))
-    return found + _absent(things, rng, pairs)
+    return found + absent_phrases(things, rng, pairs)
 
 
-def _attribute(words: Words, meant: tuple[int, ...]) -> Phrase:
+def attribute_phrase(words: Words, meant: tuple[int, ...]) -> Phrase:
+    """A noun by itself, which means all things that it fits."""
     if len(meant) == 1:
         return Phrase((f"the {words.text}", words.text), meant, ("attribute",), words.pair)
     return Phrase((f"all {words.plural}", f"the {words.plural}"), meant, ("several",), words.pair)
@@ -159,7 +160,7 @@ def _related(meant: tuple[int, ...], anchor: int, things: Sequence[Thing]) -> li
     return found
 
 
-def _absent(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
+def absent_phrases(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
     """One or two names of pairs that the scene does not show; near misses share a colour or a shape with it."""
     shown = {(thing.colour, thing.shape) for thing in things}
     colours, shapes = {colour for colour, _ in shown}, {shape for _, shape in shown}
