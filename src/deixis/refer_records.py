@@ -157,6 +157,7 @@ class ReferBatch:
         labels: the token that each position should be, -100 where no loss is wanted. Not shifted.
         targets: one an image.
         regions: what is asked about masks; None where nothing is.
+        keys: one an image, the same for the same tiles and pixels.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
@@ -167,6 +168,7 @@ class ReferBatch:
     labels: Int[Tensor, "batch tokens"]
     targets: tuple[ReferTarget, ...]
     regions: Regions | None = None
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -189,6 +191,7 @@ class ReferBatch:
             change(self.labels),
             tuple(replace(target, masks=change(target.masks)) for target in self.targets),
             self.regions,
+            self.keys,
         )
 
 

@@ -46,13 +46,21 @@ def train(arguments: Sequence[str]) -> int:
     """Fine-tune a segmenter; with several GPUs, through torchrun."""
     options = parse(ReferTrainOptions, arguments, "refer train", TRAIN_EXAMPLES)
     options.check()
-    if options.gpus is not None and "LOCAL_RANK" not in os.environ:
-        from deixis.recipes.devices import require_gpus
+    from deixis.recipes.devices import require_gpus
+    from deixis.recipes.finetune_segmenter import check_inputs, finetune_segmenter
+    from deixis.training.signals import EXIT_TERMINATED, Terminated
 
+    if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
         if options.gpus > 1:
+            check_inputs(options)
             relaunch(options.gpus, ["refer", "train", *arguments])
-    return _train(options)
+    try:
+        finetune_segmenter(options)
+    except Terminated:
+        print("deixis: stopped by SIGTERM; go on with --resume", file=sys.stderr)
+        return EXIT_TERMINATED
+    return 0
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -81,16 +89,4 @@ def new(arguments: Sequence[str]) -> int:
     from deixis.recipes.new_segmenter import new_segmenter
 
     new_segmenter(options)
-    return 0
-
-
-def _train(options: ReferTrainOptions) -> int:
-    from deixis.recipes.finetune_segmenter import finetune_segmenter
-    from deixis.training.signals import EXIT_TERMINATED, Terminated
-
-    try:
-        finetune_segmenter(options)
-    except Terminated:
-        print("deixis: stopped by SIGTERM; go on with --resume", file=sys.stderr)
-        return EXIT_TERMINATED
     return 0

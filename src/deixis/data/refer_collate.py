@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,17 @@ def collate_questions(
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(seen),
+        keys=tuple(_key(*pixels) for pixels in zip(tiles, squares, strict=True)),
     )
+
+
+def _key(*pixels: np.ndarray) -> str:
+    """Of what both halves see of an image."""
+    digest = hashlib.sha256()
+    for array in pixels:
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
 
 
 def _pixels(question: Question) -> np.ndarray:

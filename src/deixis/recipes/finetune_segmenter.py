@@ -20,6 +20,7 @@ from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
+from deixis.recipes.refer_features import frozen_features
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_report import best_refer_metrics, refer_pictures, write_refer_run_report
@@ -39,7 +40,16 @@ from deixis.training.trackers import Display, Trackers
 # Options that may differ between a run and its resumption; see `finetune_detector`.
 MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
-    *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
+    *(
+        "cache_features",
+        "cache_gib",
+        "num_workers",
+        "gpus",
+        "save_interval",
+        "log_interval",
+        "eval_batch_size",
+        "max_skipped",
+    ),
     *("data", "images", "val_data", "val_images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
 }
 
@@ -81,6 +91,8 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     feed = training_feed(training, options, bundle)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, training, validation)
+    bundle.model.to(accelerator.device)
+    features = frozen_features(options, bundle, training, accelerator, console)
     if options.dry_run:
         return SegmenterResult(run_folder(options), None, None, None)
 
@@ -110,6 +122,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         language_parameters(bundle.model),
         evaluate=lambda: evaluate(segmenter, validation, options, accelerator),
         save_model=lambda path: save_segmenter(bundle, path),
+        features=features,
     )
     settings = loop_settings(options)
     total_steps = settings.total_steps(task.steps_per_epoch)
@@ -147,14 +160,27 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     return SegmenterResult(folder, teacher, before, after)
 
 
+def check_inputs(options: ReferTrainOptions) -> None:
+    """Meet the likely errors before several processes are started, which would each tell them.
+
+    Raises:
+        DeixisError: options, data or folder cannot be used.
+    """
+    options.check()
+    will_resume(options)
+    make_refer_criterion(options)
+    read_refer_data(options)
+
+
 def evaluate(
     segmenter: Segmenter, validation: ReferDataset, options: ReferTrainOptions, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Metrics of the segmenter as it is, each process taking its share of the images."""
+    """Metrics of the segmenter as it is, in the run's precision, each process taking its share of the images."""
     batch_size = options.eval_batch_size or 4 * options.batch_size
     count = min(len(validation), options.max_val_images or len(validation))
     mine = range(accelerator.process_index, count, accelerator.num_processes)
-    found = list(zip(mine, segmenter.run(validation, batch_size, mine), strict=True))
+    with accelerator.autocast():
+        found = list(zip(mine, segmenter.run(validation, batch_size, mine), strict=True))
     everything = found
     if accelerator.num_processes > 1:
         everything = sorted(gather_lists(accelerator, found), key=lambda item: item[0])

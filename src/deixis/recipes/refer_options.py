@@ -112,6 +112,11 @@ class ReferTrainOptions:
     """Arithmetic of the network; losses are always fp32."""
     gradient_checkpointing: bool = False
     """Compute the language model's activations twice to save memory."""
+    cache_features: Path | None = None
+    """Folder for what the frozen encoders see: each image is encoded once and read from there in later epochs and
+    runs. The run says beforehand how much room that takes."""
+    cache_gib: float = 100.0
+    """Most GiB kept in --cache-features; what does not fit is encoded each time anew."""
     gpus: int | None = None
     """Number of GPUs on this machine; 0 trains on the CPU. One if there is one, when not given."""
     num_workers: int = 2
@@ -163,7 +168,7 @@ class ReferTrainOptions:
             at_least(self, name, 1)
         for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
             at_least(self, name, 0)
-        for name in ("learning_rate", "clip_norm", "lora_alpha"):
+        for name in ("learning_rate", "clip_norm", "lora_alpha", "cache_gib"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
             at_least(self, name, 0.0)

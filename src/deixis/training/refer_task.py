@@ -20,6 +20,7 @@ from deixis.data.refer_loading import QuestionDataset, make_refer_loader
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
 from deixis.refer_records import ReferBatch, Regions
+from deixis.training.frozen_features import FrozenFeatures
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -82,6 +83,7 @@ class SegmenterTask:
         normalise_tiles, normalise_sam: pixels to the inputs of the two halves.
         language: parameters of the language model that train (its adapters, say); the alarm watches them.
         evaluate, save_model: what the loop calls by these names.
+        features: what frozen encoders see, where it is kept; without it they look anew at every batch.
     """
 
     shown: tuple[str, ...] = ("gIoU", "cIoU")
@@ -97,6 +99,7 @@ class SegmenterTask:
         language: Sequence[nn.Parameter],
         evaluate: Callable[[], Mapping[str, Any]],
         save_model: Callable[[Path], None],
+        features: FrozenFeatures | None = None,
     ) -> None:
         self.model = model
         self.normalise_tiles = normalise_tiles
@@ -107,6 +110,7 @@ class SegmenterTask:
         self.unwatched = list(language)
         self.evaluate = evaluate
         self.save_model = save_model
+        self.features = features
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
@@ -116,8 +120,9 @@ class SegmenterTask:
     def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
         """(masks, labelled tokens) of the whole step over the number of processes, each at least 1."""
         masks = sum(len(target.texts) for batch in group for target in batch.targets)
-        labels = sum(int((batch.labels[:, 1:] >= 0).sum()) for batch in group)
-        counts = torch.tensor([masks, labels], dtype=torch.float32, device=self.accelerator.device)
+        # Filled and added up on the device: reading the count of labels here would wait for it.
+        labels = torch.stack([(batch.labels[:, 1:] >= 0).sum() for batch in group]).sum()
+        counts = torch.stack([torch.full_like(labels, masks), labels]).float()
         summed: Tensor = self.accelerator.reduce(counts, "sum")
         share: Tensor = summed / self.accelerator.num_processes
         return share.clamp(min=1)
@@ -145,14 +150,17 @@ class SegmenterTask:
         return found
 
     def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        vision, sam = (None, None) if self.features is None else self.features.of(batch)
         outputs = model(
-            self.normalise_tiles(batch.tiles_u8),
+            self.normalise_tiles(batch.tiles_u8) if vision is None else None,
             batch.tiles_per_image,
-            self.normalise_sam(batch.sam_pixels_u8),
+            self.normalise_sam(batch.sam_pixels_u8) if sam is None else None,
             batch.input_ids,
             batch.attention_mask,
             batch.labels,
             regions=batch.regions,
+            vision=vision,
+            sam=sam,
         )
         masks = torch.cat([target.masks for target in batch.targets])
         losses = self.criterion(outputs, masks, normaliser[0], normaliser[1])
@@ -192,4 +200,5 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
         labels=batch.labels[at],
         targets=batch.targets[at],
         regions=None if regions is None else Regions(regions.focal_per_image[at], regions.cells[at]),
+        keys=batch.keys[at],
     )

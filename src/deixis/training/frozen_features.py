@@ -1,0 +1,141 @@
+"""What frozen encoders see in an image, computed once and read from disk in later epochs and runs.
+
+Only what comes before the first trained layer is kept: the vision encoder's output before the projector, and SAM 2's
+pyramid before `conv_s0` and `conv_s1`, which belong to the mask decoder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deixis.errors import OptionError, TrainingError
+from deixis.models.sa2va import Sa2vaBundle, SamLevels
+from deixis.refer_records import ReferBatch
+
+LEVELS = ("fine", "middle", "coarse")
+Features = dict[str, Tensor]  # "vision" [tiles tile_tokens channels] and the three levels, of one image
+
+
+class FrozenFeatures:
+    """Features of the images of batches, from a folder of one file an image.
+
+    An image is encoded by itself, whatever batch it is in. So results do not depend on what the folder holds already,
+    and equal those without it up to the rounding that other batch sizes bring; with one image a batch, bit for bit.
+    Files hold what the encoders gave, not rounded further. What does not fit is encoded each time anew.
+
+    Args:
+        folder: of these encoders, in this precision; no other's files may be in it.
+        most_bytes: of all files in it together.
+
+    Raises:
+        OptionError: an encoder trains, so that its features change.
+        TrainingError: the folder cannot be made.
+    """
+
+    def __init__(self, bundle: Sa2vaBundle, folder: Path, most_bytes: int, accelerator: Accelerator) -> None:
+        self.bundle, self.folder, self.accelerator = bundle, folder, accelerator
+        for name, module in encoders(bundle).items():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                raise OptionError(
+                    f"--cache-features: the {name} trains, so its features change with every step; "
+                    "take it out of --train, or leave out --cache-features"
+                )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot be used for features ({error}); choose another folder") from error
+        self.bytes_left = (most_bytes - kept) // accelerator.num_processes
+
+    def of(self, batch: ReferBatch) -> tuple[Float[Tensor, "tiles tile_tokens channels"], SamLevels]:
+        """(vision, sam) of a batch, as `Sa2va.forward` takes them.
+
+        Raises:
+            TrainingError: a file cannot be written.
+        """
+        tiles = torch.split(batch.tiles_u8, list(batch.tiles_per_image))
+        images = zip(batch.keys, tiles, torch.split(batch.sam_pixels_u8, 1), strict=True)
+        found = [self._one(*image) for image in images]
+        fine, middle, coarse = (torch.cat([features[level] for features in found]) for level in LEVELS)
+        return torch.cat([features["vision"] for features in found]), (fine, middle, coarse)
+
+    def encode(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "1 3 side side"]) -> Features:
+        """Features of one image, in the run's precision."""
+        model, modules = self.bundle.model, list(encoders(self.bundle).values())
+        training = [module.training for module in modules]
+        for module in modules:
+            module.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            vision = model.vision_features(self.bundle.normalise_tiles(tiles_u8))
+            levels = model.sam_features(self.bundle.normalise_sam(sam_u8))
+        for module, mode in zip(modules, training, strict=True):
+            module.train(mode)
+        return {"vision": vision, **dict(zip(LEVELS, levels, strict=True))}
+
+    def _one(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
+        path = self.folder / f"{key}.safetensors"
+        try:
+            return _unpacked(load_file(path, device=str(self.accelerator.device)))
+        except FileNotFoundError:
+            pass
+        except SafetensorError:  # cut short by a full disk, say
+            path.unlink(missing_ok=True)
+        features = self.encode(tiles_u8, sam_u8)
+        size = sum(tensor.nbytes for tensor in features.values())
+        if size <= self.bytes_left:
+            self.bytes_left -= size
+            self._write(path, features)
+        return features
+
+    def _write(self, path: Path, features: Features) -> None:
+        """Under its name only when it is whole: another process, or run, may be reading."""
+        fresh = path.with_suffix(f".{os.getpid()}")
+        try:
+            save_file(_packed(features), fresh)
+            fresh.replace(path)
+        except (OSError, SafetensorError) as error:
+            fresh.unlink(missing_ok=True)
+            raise TrainingError(f"{path}: cannot be written ({error}); lower --cache-gib, then --resume") from error
+
+
+def _packed(features: Features) -> dict[str, Tensor]:
+    """As they lie in memory, the order of axes in the name: convolutions round by how their input lies."""
+    packed = {}
+    for name, tensor in features.items():
+        order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+        packed[f"{name} {''.join(map(str, order))}"] = tensor.permute(order).contiguous()
+    return packed
+
+
+def _unpacked(packed: Features) -> Features:
+    features = {}
+    for label, tensor in packed.items():
+        name, order = label.split()
+        features[name] = tensor.permute([order.index(str(axis)) for axis in range(tensor.ndim)])
+    return features
+
+
+def encoders(bundle: Sa2vaBundle) -> dict[str, nn.Module]:
+    """The modules whose features are kept, by the name a message calls them."""
+    model = bundle.model
+    return {
+        "vision encoder": model.vlm.get_submodule(model.kind.vision_module),
+        "SAM 2 encoder": model.sam.vision_encoder,
+    }
+
+
+def feature_bytes(encode: Callable[[Tensor, Tensor], Features], bundle: Sa2vaBundle) -> tuple[int, int]:
+    """(bytes of an image, bytes of each of its tiles) that features take, found by encoding a black picture."""
+    device = next(bundle.model.parameters()).device
+    tiles = torch.zeros((1, 3, bundle.tile_px, bundle.tile_px), dtype=torch.uint8, device=device)
+    features = encode(tiles, torch.zeros((1, 3, bundle.sam_px, bundle.sam_px), dtype=torch.uint8, device=device))
+    return sum(features[level].nbytes for level in LEVELS), features["vision"].nbytes

@@ -1,0 +1,76 @@
+"""The gradient of a segmenter run's first optimiser step, alone or under torchrun.
+
+one_refer_step.py MODEL FOLDER 8x1 4x2     writes FOLDER/8x1.pt (batch size 8) and FOLDER/4x2.pt (two batches of 4)
+one_refer_step.py MODEL FOLDER 8x1s        the second half of the images is talked about without a `[SEG]`
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from deixis.data.conversation import Turn
+from deixis.data.loading import Key, epoch_batches
+from deixis.data.refer_collate import Question, Views
+from deixis.data.refer_loading import QuestionDataset
+from deixis.data.refer_scenes import refer_scenes
+from deixis.losses.refer import ReferCriterion
+from deixis.models.sa2va import ConversationTokens, freeze, load_sa2va, new_token_ids
+from deixis.recipes.refer_model import language_parameters
+from deixis.training.loop import accumulate_gradients, require_gradients
+from deixis.training.processes import make_accelerator, mean_figures
+from deixis.training.refer_task import ReferFeed, SegmenterTask
+
+IMAGES = 8
+
+
+class HalfSilent(QuestionDataset):
+    """The images that fall to the second of two processes are talked about, but nothing is asked for in them."""
+
+    def __getitem__(self, key: Key) -> Question:
+        question = super().__getitem__(key)
+        (second, *_) = epoch_batches(IMAGES, IMAGES // 2, 0, 0, num_processes=2, process_index=1)
+        return Question(question.sample, (Turn("What is this?", "A square.", ()),), ()) if key in second else question
+
+
+def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, out: Path) -> None:
+    """Write `{figures, gradients}` of the first step."""
+    torch.set_num_threads(1)
+    accelerator = make_accelerator(cpu=True)
+    bundle = load_sa2va(folder)
+    torch.manual_seed(0)
+    freeze(bundle.model, rank=4, alpha=8, new_token_ids=new_token_ids(bundle.tokenizer))
+    with torch.no_grad():  # adapters begin with a zero factor, which would hide the gradient of the other
+        for name, parameter in bundle.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.05)
+    tokens = ConversationTokens.of(bundle)
+    views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px)
+    dataset = (HalfSilent if silent else QuestionDataset)(refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
+    task = SegmenterTask(
+        accelerator.prepare_model(bundle.model.train()),
+        bundle.normalise_tiles,
+        bundle.normalise_sam,
+        ReferCriterion(points=None),  # points would be drawn by each process
+        ReferFeed(dataset, tokens, views, tokens.pad_token_id, batch_size, accumulation),
+        accelerator,
+        language_parameters(bundle.model),
+        evaluate=dict,
+        save_model=print,
+    )
+    group = next(task.groups(epoch=0, start=0))
+    losses = accumulate_gradients(task, accelerator, group, task.normaliser(group))
+    require_gradients(bundle.model)
+    figures = mean_figures(accelerator, losses)
+    gradients = {name: weight.grad for name, weight in bundle.model.named_parameters() if weight.requires_grad}
+    if accelerator.is_main_process:
+        torch.save({"figures": figures, "gradients": gradients}, out)
+
+
+if __name__ == "__main__":
+    model_folder, out_folder, *ways = sys.argv[1:]
+    for way in ways:
+        size, batches = map(int, way.rstrip("s").split("x"))
+        first_step(Path(model_folder), size, batches, way.endswith("s"), Path(out_folder) / f"{way}.pt")

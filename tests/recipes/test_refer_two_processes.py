@@ -1,0 +1,121 @@
+"""The segmenter in two processes (gloo): loss and gradient of one process on the joined batch, and whole runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_refer_runs import refer_arguments, write_tiny_segmenter
+from tiny_runs import environment, records
+
+from deixis.cli import refer
+from deixis.recipes import devices
+
+SCRIPT = Path(__file__).with_name("one_refer_step.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model")
+
+
+def run(*words, code=0):
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def steps(model, tmp_path_factory):
+    """The first step of the same eight images, by processes and by batch size x batches."""
+    folder = tmp_path_factory.mktemp("steps")
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    run(SCRIPT, model, folder / "one", "8x1", "4x2", "8x1s")
+    run(*TORCHRUN, SCRIPT, model, folder / "two", "4x1", "2x2", "4x1s")
+    return {f"{path.parent.name} {path.stem}": torch.load(path, weights_only=True) for path in folder.glob("*/*.pt")}
+
+
+WAYS = [("one 4x2", "one 8x1"), ("two 4x1", "one 8x1"), ("two 2x2", "one 8x1"), ("two 4x1s", "one 8x1s")]
+"""4x1s: no `[SEG]` in any row of the second process, which has to reach the same parameters all the same."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "joined"), WAYS)
+def test_the_losses_are_those_of_the_joined_batch(steps, way, joined):
+    one, other = steps[joined]["figures"], steps[way]["figures"]
+    assert one.keys() == other.keys()
+    for name in one.keys() - {"iou"}:  # a mean over batches
+        assert other[name] == pytest.approx(one[name], rel=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "joined"), WAYS)
+def test_the_gradients_are_those_of_the_joined_batch(steps, way, joined):
+    one, other = steps[joined]["gradients"], steps[way]["gradients"]
+    assert one.keys() == other.keys()
+    assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+    for name, gradient in one.items():
+        assert gradient is not None, name
+        torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.slow
+def test_a_whole_run_in_two_processes_and_its_resumption(model, tmp_path):
+    """It ends, evaluates every image once, and a run cut off in its second epoch ends with the same weights."""
+    common = ("--batch-size", "1", "--epochs", "2", "--no-report", "--no-baseline")
+    run(*TORCHRUN, "-m", "deixis", *refer_arguments(model, tmp_path, *common))
+    whole = tmp_path / "segmenter"
+    assert [record["step"] for record in records(whole, "step")] == list(range(8))
+    assert all(record["images"] == 3 for record in records(whole, "evaluation"))
+
+    cut = (*common, "--experiment-name", "cut", "--save-interval", "1")
+    run(*TORCHRUN, Path(__file__).with_name("cut_refer_run.py"), *refer_arguments(model, tmp_path, *cut), code=1)
+    assert not (tmp_path / "cut/teachers").exists()
+    run(*TORCHRUN, "-m", "deixis", *refer_arguments(model, tmp_path, *cut, "--resume"))
+    for path in sorted((whole / "teachers/sa2va").rglob("*.safetensors")):
+        mine = load_file(tmp_path / "cut" / path.relative_to(whole))
+        for name, tensor in load_file(path).items():
+            assert torch.equal(mine[name], tensor), name
+
+
+class TestGpus:
+    """`--gpus 2` looks at the inputs once before it starts two processes, which would each tell what is wrong."""
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        started: list[tuple[int, list[str]]] = []
+
+        def relaunch(processes, arguments):
+            started.append((processes, list(arguments)))
+            raise SystemExit(0)
+
+        monkeypatch.setattr(refer, "relaunch", relaunch)
+        monkeypatch.setattr(devices, "require_gpus", lambda count: None)
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+        return started
+
+    def test_it_starts_the_same_command(self, model, tmp_path, deixis, started):
+        arguments = refer_arguments(model, tmp_path, "--gpus", "2")
+        assert deixis(arguments)[0] == 0
+        assert started == [(2, [str(word) for word in arguments])]
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (("--data", "scenes:split=nowhere"), "no split 'nowhere'"),
+            (("--resume",), "--resume"),
+            (("--behaviour", "sa2va", "--weight-iou", "1"), "--weight-iou"),
+        ],
+    )
+    def test_it_starts_nothing_on_bad_inputs(self, model, tmp_path, deixis, started, more, said):
+        code, _, err = deixis(refer_arguments(model, tmp_path, "--gpus", "2", *more))
+        assert (code, started) == (2, [])
+        assert said in err
