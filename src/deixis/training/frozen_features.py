@@ -111,7 +111,7 @@ def _packed(features: Features) -> dict[str, Tensor]:
     """As they lie in memory, the order of axes in the name: convolutions round by how their input lies."""
     packed = {}
     for name, tensor in features.items():
-        order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+        order = sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True)
         packed[f"{name} {''.join(map(str, order))}"] = tensor.permute(order).contiguous()
     return packed
 
