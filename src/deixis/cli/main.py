@@ -39,6 +39,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("refer", "train"): ("deixis.cli.refer", "train", "fine-tune a segmenter: a phrase in, a mask out"),
     ("refer", "eval"): ("deixis.cli.refer", "evaluate", "measure a segmenter: cIoU and gIoU, overall and by group"),
     ("refer", "predict"): ("deixis.cli.refer", "predict", "find what phrases mean in pictures"),
+    ("refer", "track"): ("deixis.cli.refer", "track", "follow what phrases mean through a video"),
     ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
 }
 

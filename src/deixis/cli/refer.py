@@ -1,4 +1,4 @@
-"""`deixis refer train | eval | predict | new`."""
+"""`deixis refer train | eval | predict | track | new`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from deixis.cli.arguments import parse
 from deixis.cli.detect import relaunch
 from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.recipes.track_options import ReferTrackOptions
 
 TRAIN_EXAMPLES = """
 Examples:
@@ -33,6 +34,14 @@ PREDICT_EXAMPLES = """
 Examples:
   deixis refer predict --images photos/ --phrases "the dog on the left" "the red car" --model ByteDance/Sa2VA-1B
   deixis refer predict --images a.jpg --phrases "a cat" --model runs/segmenter/teachers/sa2va --output found/
+"""
+
+TRACK_EXAMPLES = """
+Examples:
+  deixis refer track --video clip.mp4 --phrases "the dog on the left" --model ByteDance/Sa2VA-4B
+  deixis refer track --video frames/ --phrases "a bird flying away" --model ByteDance/Sa2VA-4B --prompts first
+  deixis refer track --video clip.mp4 --phrases "the ball" --model runs/segmenter/teachers/sa2va --prompt-every 20 \\
+    --sam-model facebook/sam2-hiera-large
 """
 
 NEW_EXAMPLES = """
@@ -80,6 +89,16 @@ def predict(arguments: Sequence[str]) -> int:
     from deixis.recipes.predict_segmenter import predict_segmenter
 
     predict_segmenter(options)
+    return 0
+
+
+def track(arguments: Sequence[str]) -> int:
+    """Follow what phrases mean through a video."""
+    options = parse(ReferTrackOptions, arguments, "refer track", TRACK_EXAMPLES)
+    options.check()
+    from deixis.recipes.track_video import track_video
+
+    track_video(options)
     return 0
 
 

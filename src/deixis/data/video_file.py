@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ class VideoFrames:
     def size_hw(self) -> tuple[int, int]:
         """(height, width) in pixels as the frames are shown, from the first of them."""
         return self[0].shape[:2]
+
+    @cached_property
+    def rate(self) -> Fraction:
+        """Frames a second, on average; 24 where the file does not say."""
+        with self._opened() as (_, stream):
+            return Fraction(stream.average_rate or 24)
 
     @cached_property
     def index(self) -> PacketIndex:

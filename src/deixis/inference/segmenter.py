@@ -220,10 +220,8 @@ class Segmenter:
     def _record(
         self, sample: ReferSample, text: str, logits: Tensor | None, iou: float, present: float, answer: str
     ) -> Segmentation:
-        absent = logits is None or present < self.threshold
-        mask = np.zeros(sample.size_hw, bool) if absent or logits is None else enlarged(logits, sample.size_hw)
-        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        return Segmentation(text, rle, iou, present, answer, sample.image_id)
+        shown = None if present < self.threshold else logits
+        return segmentation_of(shown, sample.size_hw, text, iou, present, answer, sample.image_id)
 
 
 class _Pictures:
@@ -251,6 +249,21 @@ def load_segmenter(
         ModelError: it cannot be read.
     """
     return Segmenter(load_sa2va(source), device, most_tiles, generate=generate)
+
+
+def segmentation_of(
+    logits: Float[Tensor, "side side"] | None,
+    size_hw: tuple[int, int],
+    text: str,
+    iou: float,
+    present: float,
+    answer: str,
+    image_id: int,
+) -> Segmentation:
+    """The record of an answer, its mask in the size of the image; empty without logits."""
+    mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw)
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return Segmentation(text, rle, iou, present, answer, image_id)
 
 
 def enlarged(logits: Float[Tensor, "side side"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

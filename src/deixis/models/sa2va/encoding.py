@@ -36,22 +36,25 @@ class ConversationTokens:
             bundle.tokenizer, bundle.template, bundle.tokens_per_tile, bundle.end_token_id if pad is None else int(pad)
         )
 
-    def __call__(self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+    def __call__(
+        self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
+    ) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of a whole conversation; the image stands before the first question, its regions, of so
-        many tokens each, between the two."""
+        many tokens each, between the two. Of a clip several frames stand there, one after another, `tiles` each."""
         input_ids = self.beginning()
         labels = [IGNORED] * len(input_ids)
         for position, turn in enumerate(turns):
-            asked = self._question(turn.question, tiles, regions) if position == 0 else self._later(turn.question)
+            first = position == 0
+            asked = self._question(turn.question, tiles, regions, frames) if first else self._later(turn.question)
             question = self._ids(asked)
             answer = self._ids(self.template.answer(turn.answer))
             input_ids += question + answer
             labels += [IGNORED] * len(question) + answer
         return input_ids, labels
 
-    def question(self, text: str, tiles: int, regions: Sequence[int] = ()) -> list[int]:
+    def question(self, text: str, tiles: int, regions: Sequence[int] = (), frames: int = 1) -> list[int]:
         """A conversation up to where the assistant begins to speak, for generation."""
-        return self.beginning() + self._ids(self._question(text, tiles, regions))
+        return self.beginning() + self._ids(self._question(text, tiles, regions, frames))
 
     def beginning(self) -> list[int]:
         """What the tokenizer itself puts before any text: a beginning-of-text token, for most language models none."""
@@ -66,8 +69,8 @@ class ConversationTokens:
         real = [[True] * len(ids) + [False] * (longest - len(ids)) for ids in conversations]
         return torch.tensor(padded, device=device), torch.tensor(real, device=device)
 
-    def _question(self, text: str, tiles: int, regions: Sequence[int] = ()) -> str:
-        image = f"{self.template.image(tiles * self.tokens_per_tile)}\n"
+    def _question(self, text: str, tiles: int, regions: Sequence[int], frames: int) -> str:
+        image = f"{self.template.image(tiles * self.tokens_per_tile)}\n" * frames
         return self.template.question(image + self.template.regions(regions) + text, first=True)
 
     def _later(self, text: str) -> str:

@@ -1,0 +1,58 @@
+"""Options of `deixis refer track`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.recipes.option_checks import at_least, require
+
+
+@dataclass(frozen=True)
+class ReferTrackOptions:
+    """Follow what phrases mean through a video; write masks of every frame and the drawn video."""
+
+    video: Path = Path()
+    """A video file, or a folder of frames."""
+    phrases: tuple[str, ...] = ()
+    """What to follow, as in --phrases "the dog on the left" "the red car"."""
+    model: str = ""
+    """A segmenter's folder or hub id whose SAM 2 has a memory, as released Sa2VA has."""
+    sam_model: str | None = None
+    """A SAM 2 with its memory that follows what the segmenter finds, as in --sam-model facebook/sam2-hiera-large: for
+    a segmenter without memory, or one whose mask decoder was fine-tuned on images."""
+    output: Path = Path("tracks")
+    """Folder for masks.json and video.mp4."""
+    prompts: Literal["uniform", "first"] = "uniform"
+    """Frames in which the phrases are looked for: sampled over the whole video, their masks given to the memory (the
+    Sa2VA-i way), or the first ones (as released)."""
+    prompt_frames: int = 5
+    """How many of them."""
+    together: bool | None = None
+    """Show the language model these frames in one conversation; by default as the model's behaviour was trained."""
+    prompt_every: int = 0
+    """Look again in every so many frames for phrases that are not to be seen: late objects; 0 for never."""
+    generate: bool = False
+    """Let the model write its answer instead of giving it the standard one."""
+    threshold: float = 0.5
+    """Least probability that the object is there; below it the mask is left empty (deixis's behaviour only)."""
+    draw: bool = True
+    """Write video.mp4."""
+    batch_size: int = 8
+    """Conversations a batch."""
+    max_tiles: int = 12
+    """Most tiles in which the vision-language model sees a frame that is an image of its own."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        require(self.video != Path(), "video", self.video, "a video file or folder of frames, as in --video clip.mp4")
+        require(bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in ByteDance/Sa2VA-1B")
+        require(bool(self.phrases), "phrases", self.phrases, 'what to follow, as in --phrases "the red car"')
+        require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
+        for name in ("prompt_frames", "batch_size", "max_tiles"):
+            at_least(self, name, 1)
+        at_least(self, "prompt_every", 0)

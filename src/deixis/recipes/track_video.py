@@ -1,0 +1,71 @@
+"""Follow what phrases mean through a video and write it down, frame by frame."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from pycocotools import mask as coco_mask
+from rich.console import Console
+
+from deixis.data.frames import open_frames
+from deixis.data.video_file import VideoFrames
+from deixis.inference.track_outputs import track_writer
+from deixis.inference.tracker import Tracker
+from deixis.models.folders import model_folder
+from deixis.models.sa2va import load_sa2va
+from deixis.models.sa2va.pretrained import HUB_FILES, read_sam
+from deixis.recipes.devices import choose_device
+from deixis.recipes.progress import progress_bar
+from deixis.recipes.track_options import ReferTrackOptions
+from deixis.reporting.draw_masks import draw_masks
+
+RATE = 24
+"""Frames a second of a folder of frames."""
+
+
+def track_video(options: ReferTrackOptions) -> Path:
+    """Write masks of every frame as JSON and the video with the masks drawn in; the folder.
+
+    The video is read frame by frame: once for the sampled frames, twice side by side for tracking and drawing.
+
+    Raises:
+        DeixisError: options, video or model cannot be used.
+    """
+    options.check()
+    device = choose_device(options.device)
+    frames = open_frames(options.video)
+    total = len(frames)
+    example = "facebook/sam2-hiera-large"
+    sam = None if options.sam_model is None else read_sam(model_folder(options.sam_model, HUB_FILES, example))
+    tracker = Tracker(
+        load_sa2va(options.model),
+        device,
+        options.prompts,
+        options.prompt_frames,
+        options.together,
+        options.prompt_every,
+        options.threshold,
+        options.generate,
+        options.batch_size,
+        options.max_tiles,
+        sam,
+    )
+    rate = frames.rate if isinstance(frames, VideoFrames) else Fraction(RATE)
+    seen = [0] * len(options.phrases)
+    drawing = draw_masks if options.draw else None
+    with (
+        progress_bar("frames") as progress,
+        track_writer(options.output, options.video.name, options.phrases, rate, drawing) as add,
+    ):
+        tracked = tracker.track(frames, options.phrases)
+        for number, (pixels, records) in enumerate(zip(frames, tracked, strict=True), 1):
+            add(pixels, records)
+            for phrase, record in enumerate(records):
+                seen[phrase] += int(coco_mask.area(record.mask_rle)) > 0
+            progress(number, total)
+    console = Console(highlight=False)
+    for text, count in zip(options.phrases, seen, strict=True):
+        console.print(f"{text}: seen in {count} of {total} frames", markup=False)
+    console.print(f"see {options.output}", markup=False)
+    return options.output
