@@ -18,7 +18,7 @@ from deixis.data.frames import ArrayFrames
 from deixis.errors import DataError, ModelError, OptionError, PromptError
 from deixis.inference.segmenter import Segmenter
 from deixis.inference.tracker import Tracker
-from deixis.models.sa2va import Sa2vaBundle
+from deixis.models.sa2va import Sa2vaBundle, load_sa2va, save_sa2va
 
 PHRASES = ["red circle", "the blue square"]
 FRAMES = 7
@@ -171,6 +171,22 @@ def test_videos_folders_and_arrays_are_read(bundle: Sa2vaBundle, tmp_path: Path)
     from_frames = list(tracker.track(ArrayFrames(clip), PHRASES))
     assert len(from_file) == 4
     assert all(np.array_equal(masks_of(a), masks_of(b)) for a, b in zip(from_list, from_frames, strict=True))
+
+
+def test_folders_keep_the_memory(bundle: Sa2vaBundle, tmp_path: Path) -> None:
+    save_sa2va(bundle, tmp_path / "model")
+    again = load_sa2va(tmp_path / "model")
+    wanted, found = bundle.model.state_dict(), again.model.state_dict()
+    assert found.keys() == wanted.keys()
+    assert any("memory_attention" in name for name in found)
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    clip = noise(3)
+    for mine, other in zip(
+        Tracker(bundle, prompt_frames=1).track(clip, PHRASES),
+        Tracker(again, prompt_frames=1).track(clip, PHRASES),
+        strict=True,
+    ):
+        assert np.array_equal(masks_of(mine), masks_of(other))
 
 
 def test_bad_input_is_told_in_one_line(bundle: Sa2vaBundle, tmp_path: Path) -> None:

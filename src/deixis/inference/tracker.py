@@ -120,6 +120,12 @@ class Tracker:
             PromptError: the phrases are no list, or one is blank.
             OptionError: uniform prompts for a video of unknown length.
         """
+        return (records for _, records in self.follow(video, phrases))
+
+    def follow(
+        self, video: VideoInput, phrases: Sequence[str]
+    ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], list[Segmentation]]]:
+        """As `track`, each frame's records with its pixels."""
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
         if not phrases or any(not phrase.strip() for phrase in phrases):
@@ -129,7 +135,9 @@ class Tracker:
             raise OptionError("the video's length is not known, so its frames cannot be sampled; use prompts='first'")
         return self._followed(frames, phrases)
 
-    def _followed(self, frames: Frames | Iterable[np.ndarray], phrases: Sequence[str]) -> Iterator[list[Segmentation]]:
+    def _followed(
+        self, frames: Frames | Iterable[np.ndarray], phrases: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, list[Segmentation]]]:
         most = max(self.prompt_frames, 2)
         objects = [_Followed(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
         asked, stream = self._sampled(frames)
@@ -144,7 +152,7 @@ class Tracker:
                         f"frame {index} is {pixels.shape[:2]}, the first one {size_hw} (height, width); "
                         "a video's frames must be of one size"
                     )
-                yield self._step(objects, index, pixels)
+                yield pixels, self._step(objects, index, pixels)
 
     def _sampled(
         self, frames: Frames | Iterable[np.ndarray]

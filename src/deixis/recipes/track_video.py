@@ -27,7 +27,7 @@ RATE = 24
 def track_video(options: ReferTrackOptions) -> Path:
     """Write masks of every frame as JSON and the video with the masks drawn in; the folder.
 
-    The video is read frame by frame: once for the sampled frames, twice side by side for tracking and drawing.
+    The video is read frame by frame, and of sampled frames once more; memory does not grow with its length.
 
     Raises:
         DeixisError: options, video or model cannot be used.
@@ -58,8 +58,7 @@ def track_video(options: ReferTrackOptions) -> Path:
         progress_bar("frames") as progress,
         track_writer(options.output, options.video.name, options.phrases, rate, drawing) as add,
     ):
-        tracked = tracker.track(frames, options.phrases)
-        for number, (pixels, records) in enumerate(zip(frames, tracked, strict=True), 1):
+        for number, (pixels, records) in enumerate(tracker.follow(frames, options.phrases), 1):
             add(pixels, records)
             for phrase, record in enumerate(records):
                 seen[phrase] += int(coco_mask.area(record.mask_rle)) > 0
