@@ -14,6 +14,7 @@ from tiny_refer_runs import TRAIN_SCENES, VAL_SCENES, refer_arguments, write_tin
 from deixis.errors import TrainingError
 from deixis.inference.segmenter import load_segmenter
 from deixis.recipes import finetune_segmenter as recipe
+from deixis.recipes import run_training
 from deixis.recipes.refer_options import ReferTrainOptions
 
 
@@ -74,7 +75,7 @@ def test_only_what_should_train_has_changed(run, model) -> None:
 
 def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) -> None:
     arguments = refer_arguments(model, tmp_path, "--epochs", "2", "--save-interval", "1")
-    whole = recipe.train
+    whole = run_training.train
 
     def stopping(task, run):
         groups = task.groups
@@ -89,7 +90,7 @@ def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) 
         return whole(task, run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "train", stopping)
+        patch.setattr(run_training, "train", stopping)
         assert deixis(arguments)[0] == 130
     code, _, err = deixis([*arguments, "--resume"])
     assert code == 0, err

@@ -1,6 +1,7 @@
 """The guard against NaN and inf."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,14 @@ from torch import nn
 
 from deixis.errors import TrainingError
 from deixis.training.checkpoint import Progress
-from deixis.training.guard import culprits, is_finite, non_finite_weights, parameters_without_gradient, require_hope
+from deixis.training.guard import (
+    bad_samples,
+    culprits,
+    is_finite,
+    non_finite_weights,
+    parameters_without_gradient,
+    require_hope,
+)
 
 BAD = {"loss": math.nan, "grad_norm": math.inf, "loss_ce": 1.0}
 
@@ -51,6 +59,24 @@ def test_a_broken_weight_stops_the_run_at_once():
     assert non_finite_weights(model) == ["weight"]
     with pytest.raises(TrainingError, match="1 weights are NaN or inf themselves, the first is weight"):
         require_hope(model, Progress(), 5, BAD, [])
+
+
+def test_samples_that_are_bad_alone_are_named():
+    model = nn.Linear(1, 1, bias=False)
+    targets = [SimpleNamespace(source=source, image_id=image) for image, source in enumerate(["a", "b", ""])]
+    factors = torch.tensor([1.0, math.nan, math.inf])
+
+    def loss_alone(batch, index):
+        return (model.weight * factors[index]).sum()
+
+    assert bad_samples(model, [SimpleNamespace(targets=targets)], loss_alone) == ["b", "image 2"]
+
+
+def test_a_gradient_can_be_bad_where_the_loss_is_not():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    batch = SimpleNamespace(targets=[SimpleNamespace(source="a", image_id=0)])
+    assert bad_samples(model, [batch], lambda batch, index: model.weight.abs().sqrt().sum()) == ["a"]
 
 
 def test_integer_buffers_are_not_weights():

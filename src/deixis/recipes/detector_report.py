@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
@@ -23,7 +22,7 @@ from deixis.recipes.run_folder import as_text
 from deixis.records import Dataset, Detections, Sample
 from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
 from deixis.reporting.html import write_report
-from deixis.reporting.log import read_curves
+from deixis.reporting.log import best_records, read_curves
 from deixis.training.checkpoint import replacing_folder, versions
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
@@ -51,15 +50,9 @@ def before_pictures(detector: Detector, validation: Dataset, options: DetectTrai
 
 
 def best_metrics(folder: Path) -> tuple[DetectionMetrics | None, DetectionMetrics | None]:
-    """(before, after) of a run, from its log: the baseline, and the evaluation that was best."""
-    before, after = None, None
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["kind"] == "baseline":
-            before = _metrics(record)
-        if record["kind"] == "evaluation" and record["best"]:
-            after = _metrics(record)
-    return before, after
+    """(before, after) of a run, from its log."""
+    before, after = best_records(folder / "metrics.jsonl")
+    return (None if before is None else _metrics(before)), (None if after is None else _metrics(after))
 
 
 def write_run_report(

@@ -30,8 +30,6 @@ from deixis.recipes.detector_data import (
 )
 from deixis.recipes.detector_model import make_criterion, make_denoise, prepare_model, save_trained
 from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
-from deixis.recipes.digest import weights_digest
-from deixis.recipes.files import plain_values
 from deixis.recipes.forgetting import (
     ForgettingData,
     measure_forgetting,
@@ -41,18 +39,16 @@ from deixis.recipes.forgetting import (
 )
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates, resolve, warmup_steps
-from deixis.recipes.run_folder import prepare_folder, run_folder, will_resume
+from deixis.recipes.run_folder import run_folder, will_resume
+from deixis.recipes.run_training import before_and_after, open_run, print_places, run_identity, run_training
 from deixis.records import Dataset, Detections
 from deixis.reporting.data import ForgettingFacts
-from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.detector_task import DetectorTask
 from deixis.training.ema import WeightAverage
-from deixis.training.loop import LoopSettings, Run, measure_baseline, train
+from deixis.training.loop import LoopSettings
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import from_first, gather_lists, make_accelerator
 from deixis.training.schedule import Schedule
-from deixis.training.signals import StopSignal
-from deixis.training.trackers import Display, Trackers
 
 # Options that may differ between a run and its resumption: they change neither weights nor metrics. The data is
 # compared by its content.
@@ -105,18 +101,15 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
-    accelerator.wait_for_everyone()
-    folder = run_folder(options)
-    if accelerator.is_main_process:
-        prepare_folder(options, resuming)
-    accelerator.wait_for_everyone()
-    facts = {
-        "model_weights": weights_digest(bundle.model),
-        "training_data": fingerprint(training),
-        "validation_data": fingerprint(validation),
-        "processes": accelerator.num_processes,
-    }
-    identity = Identity({k: v for k, v in plain_values(options).items() if k not in MAY_CHANGE}, facts)
+    folder = open_run(options, accelerator, resuming)
+    identity = run_identity(
+        options,
+        MAY_CHANGE,
+        bundle.model,
+        fingerprint(training),
+        fingerprint(validation),
+        accelerator.num_processes,
+    )
 
     model = accelerator.prepare_model(bundle.model)
     detector = Detector(bundle, accelerator.device)
@@ -139,24 +132,20 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     optimizer = build_adamw(groups)
     schedule = Schedule(options.schedule, total_steps, warmup_steps(options, total_steps), options.lr_drop_at)
     average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
-    progress = Progress()
-    if resuming:
-        last = folder / "checkpoints" / "last"
-        progress = load_checkpoint(last, bundle.model, optimizer, average, identity)
-        console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
-
-    log_folder = folder if accelerator.is_main_process else None
-    with (
-        StopSignal() as stop,
-        Trackers(log_folder, progress.log_bytes, progress.step) as trackers,
-        Display(settings.epochs, total_steps, accelerator.is_main_process) as display,
-    ):
-        run = Run(
-            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
-        )
-        if options.baseline and not resuming:
-            measure_baseline(task, run)
-        train(task, run)
+    run_training(
+        task,
+        bundle.model,
+        folder,
+        settings,
+        accelerator,
+        optimizer,
+        schedule,
+        average,
+        identity,
+        console,
+        resuming,
+        options.baseline,
+    )
 
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
     before, after = from_first(accelerator, best_metrics(folder) if accelerator.is_main_process else (None, None))
@@ -269,13 +258,9 @@ def print_result(
     console: Console, before: DetectionMetrics | None, after: DetectionMetrics | None, teacher: Path, folder: Path
 ) -> None:
     """Print before and after, and where things are."""
-    if before and after:
-        console.print(f"AP before {before.AP:.4f}, after {after.AP:.4f} ({after.AP - before.AP:+.4f})", markup=False)
-    elif after:
-        console.print(f"AP {after.AP:.4f}", markup=False)
-    console.print(f"weights {teacher}", markup=False)
-    if (folder / "report.html").exists():
-        console.print(f"report  {folder / 'report.html'}", markup=False)
+    if after:
+        console.print(before_and_after("AP", None if before is None else before.AP, after.AP), markup=False)
+    print_places(console, teacher, folder)
 
 
 def count(model: nn.Module, trainable: bool) -> int:

@@ -17,25 +17,22 @@ from torch import nn
 from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.segmenter import Segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
-from deixis.recipes.digest import weights_digest
-from deixis.recipes.files import plain_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
 from deixis.recipes.refer_features import frozen_features
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.refer_report import best_refer_metrics, refer_pictures, write_refer_run_report
+from deixis.recipes.refer_report import refer_pictures, write_refer_run_report
 from deixis.recipes.refer_sources import read_refer_data
-from deixis.recipes.run_folder import prepare_folder, run_folder, will_resume
+from deixis.recipes.run_folder import run_folder, will_resume
+from deixis.recipes.run_training import before_and_after, open_run, print_places, run_identity, run_training
 from deixis.refer_records import ReferDataset
-from deixis.training.checkpoint import Identity, Progress, load_checkpoint
+from deixis.reporting.log import best_records
 from deixis.training.ema import WeightAverage
-from deixis.training.loop import LoopSettings, Run, measure_baseline, train
+from deixis.training.loop import LoopSettings
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import from_first, gather_lists, make_accelerator
 from deixis.training.refer_task import SegmenterTask
 from deixis.training.schedule import Schedule
-from deixis.training.signals import StopSignal
-from deixis.training.trackers import Display, Trackers
 
 # Options that may differ between a run and its resumption; see `finetune_detector`.
 MAY_CHANGE = {
@@ -96,19 +93,14 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     if options.dry_run:
         return SegmenterResult(run_folder(options), None, None, None)
 
-    accelerator.wait_for_everyone()
-    folder = run_folder(options)
-    if accelerator.is_main_process:
-        prepare_folder(options, resuming)
-    accelerator.wait_for_everyone()
-    identity = Identity(
-        {key: value for key, value in plain_values(options).items() if key not in MAY_CHANGE},
-        {
-            "model_weights": weights_digest(bundle.model),
-            "training_data": fingerprint(training),
-            "validation_data": fingerprint(validation),
-            "processes": accelerator.num_processes,
-        },
+    folder = open_run(options, accelerator, resuming)
+    identity = run_identity(
+        options,
+        MAY_CHANGE,
+        bundle.model,
+        fingerprint(training),
+        fingerprint(validation),
+        accelerator.num_processes,
     )
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     pictures = refer_pictures(segmenter, validation, options) if accelerator.is_main_process else []
@@ -131,27 +123,25 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     optimizer = build_adamw(groups)
     schedule = Schedule("cosine", total_steps, round(options.warmup_share * total_steps), 1.0)
     average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
-    progress = Progress()
-    if resuming:
-        last = folder / "checkpoints" / "last"
-        progress = load_checkpoint(last, bundle.model, optimizer, average, identity)
-        console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
-
-    log_folder = folder if accelerator.is_main_process else None
-    with (
-        StopSignal() as stop,
-        Trackers(log_folder, progress.log_bytes, progress.step) as trackers,
-        Display(settings.epochs, total_steps, accelerator.is_main_process) as display,
-    ):
-        run = Run(
-            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
-        )
-        if options.baseline and not resuming:
-            measure_baseline(task, run)
-        train(task, run)
+    run_training(
+        task,
+        bundle.model,
+        folder,
+        settings,
+        accelerator,
+        optimizer,
+        schedule,
+        average,
+        identity,
+        console,
+        resuming,
+        options.baseline,
+    )
 
     teacher = folder / "teachers" / "sa2va"
-    before, after = from_first(accelerator, best_refer_metrics(folder) if accelerator.is_main_process else (None, None))
+    before, after = from_first(
+        accelerator, best_records(folder / "metrics.jsonl") if accelerator.is_main_process else (None, None)
+    )
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
         write_refer_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
@@ -237,15 +227,10 @@ def print_result(
     folder: Path,
 ) -> None:
     """Print before and after, and where things are."""
-    for name in ("gIoU", "cIoU"):
-        if before and after:
-            change = after[name] - before[name]
-            console.print(f"{name} before {before[name]:.4f}, after {after[name]:.4f} ({change:+.4f})", markup=False)
-        elif after:
-            console.print(f"{name} {after[name]:.4f}", markup=False)
-    console.print(f"weights {teacher}", markup=False)
-    if (folder / "report.html").exists():
-        console.print(f"report  {folder / 'report.html'}", markup=False)
+    if after is not None:
+        for name in ("gIoU", "cIoU"):
+            console.print(before_and_after(name, None if before is None else before[name], after[name]), markup=False)
+    print_places(console, teacher, folder)
 
 
 def count(model: nn.Module, trainable: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,18 +50,6 @@ def refer_pictures(segmenter: Segmenter, validation: ReferDataset, options: Refe
         BeforeAnswers(index, decoded(validation[index]), found)
         for index, (_, found) in zip(chosen, answered, strict=True)
     ]
-
-
-def best_refer_metrics(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """(before, after) of a run, from its log: the baseline, and the evaluation that was best."""
-    before, after = None, None
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["kind"] == "baseline":
-            before = record
-        if record["kind"] == "evaluation" and record["best"]:
-            after = record
-    return before, after
 
 
 def write_refer_run_report(

@@ -12,7 +12,7 @@ from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import knee
 from deixis.reporting import plots
-from deixis.reporting.data import DatasetFacts, ForgettingFacts, ReportData
+from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, ReportData
 from deixis.reporting.markup import bar, columns, escape, key_values, number, section, table
 from deixis.reporting.pictures import picture_rows
 
@@ -21,6 +21,10 @@ SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}
 METRICS_NOTE = (
     "All in percent. AP is COCO's average precision over IoU 0.50 to 0.95, AP50 and AP75 at one IoU, AR100 the recall "
     "with 100 detections an image. Objects are small under 32², large over 96² pixels of area. Crowds are ignored."
+)
+LOSSES_NOTE = (
+    '<p class="faint small">Lines are means over spans of steps, shades the least and most. No suffix: the last '
+    "decoder layer; _0, _1, ...: the layers before it; _enc: the encoder's proposals.</p>"
 )
 
 
@@ -41,7 +45,7 @@ def render_report(report: ReportData) -> str:
         "What was trained": _policy(report),
         "Before and after": _before_and_after(report),
         "Forgetting": _forgetting(report.forgetting),
-        "Curves": _curves(report),
+        "Curves": curve_plots(report.curves, "Loss components, by optimiser step", LOSSES_NOTE),
         "Pictures": picture_rows(report.pictures),
         "The run": run_facts(report.run, report.curves.skipped),
     }
@@ -168,21 +172,15 @@ def _forgetting(facts: ForgettingFacts | None) -> str:
     )
 
 
-def _curves(report: ReportData) -> str:
-    """Validation metrics, learning rates and every loss component."""
+def curve_plots(curves: Curves, losses_title: str, note: str = "") -> str:
+    """Validation metrics, learning rates and every loss component; a note, in HTML, under the last."""
     small = [
-        ("Validation, percent", plots.metric_curves(report.curves.epochs, report.curves.epoch_metrics)),
-        ("Learning rate", plots.learning_rate_curves(report.curves.steps, report.curves.learning_rates)),
+        ("Validation, percent", plots.metric_curves(curves.epochs, curves.epoch_metrics)),
+        ("Learning rate", plots.learning_rate_curves(curves.steps, curves.learning_rates)),
     ]
     body = columns(*(f'<h3>{title}</h3><div class="plot">{svg}</div>' for title, svg in small if svg))
-    losses = plots.loss_curves(report.curves.steps, report.curves.losses)
-    if losses:
-        body += (
-            f'<h3>Loss components, by optimiser step</h3><div class="plot">{losses}</div><p class="faint small">'
-            "Lines are means over spans of steps, shades the least and most. No suffix: the last decoder layer; "
-            "_0, _1, ...: the layers before it; _enc: the encoder's proposals.</p>"
-        )
-    return body
+    losses = plots.loss_curves(curves.steps, curves.losses)
+    return body + (f'<h3>{losses_title}</h3><div class="plot">{losses}</div>{note}' if losses else "")
 
 
 def run_facts(facts: Mapping[str, str], skips: Sequence[str]) -> str:

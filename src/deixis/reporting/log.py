@@ -38,6 +38,21 @@ def read_curves(path: Path) -> Curves:
     )
 
 
+def best_records(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """(before, after) of a run: its baseline, and the last evaluation that was better than those before it.
+
+    Raises:
+        DataError: as `read_curves`.
+    """
+    before, after = None, None
+    for record in _records(path):
+        if record["kind"] == "baseline":
+            before = record
+        if record["kind"] == "evaluation" and record["best"]:
+            after = record
+    return before, after
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from deixis.data.writers.files import write_atomic
-from deixis.reporting import plots
 from deixis.reporting.data import Curves
 from deixis.reporting.draw_masks import draw_masks
-from deixis.reporting.html import change_in_points, key, percent, render_page, run_facts
+from deixis.reporting.html import change_in_points, curve_plots, key, percent, render_page, run_facts
 from deixis.reporting.markup import bar, columns, escape, key_values, number, table
 from deixis.reporting.pictures import data_uri
 
@@ -69,7 +68,7 @@ def write_refer_report(path: Path, report: ReferReport) -> None:
         "Data": key_values(report.facts),
         "What was trained": _policy(report),
         "Before and after": _groups(report),
-        "Curves": _curves(report.curves),
+        "Curves": curve_plots(report.curves, "Losses, by optimiser step"),
         "Pictures": "".join(_picture(picture) for picture in report.pictures),
         "The run": run_facts(report.run, report.curves.skipped),
     }
@@ -113,16 +112,6 @@ def _groups(report: ReferReport) -> str:
         heads = ["", key("before", "after", "before", "after"), "Phrases", "Before", "After", "Change"]
         tables.append(f"<h3>gIoU {escape(title)}</h3>{table(heads, rows, 4)}")
     return columns(*tables)
-
-
-def _curves(curves: Curves) -> str:
-    small = [
-        ("Validation, percent", plots.metric_curves(curves.epochs, curves.epoch_metrics)),
-        ("Learning rate", plots.learning_rate_curves(curves.steps, curves.learning_rates)),
-    ]
-    body = columns(*(f'<h3>{title}</h3><div class="plot">{svg}</div>' for title, svg in small if svg))
-    losses = plots.loss_curves(curves.steps, curves.losses)
-    return body + (f'<h3>Losses, by optimiser step</h3><div class="plot">{losses}</div>' if losses else "")
 
 
 def _picture(picture: ReferPicture) -> str:

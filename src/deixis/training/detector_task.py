@@ -18,6 +18,8 @@ from deixis.data.loading import SampleDataset, epoch_batches, make_loader
 from deixis.data.loading import steps_per_epoch as batches_per_epoch
 from deixis.losses.detection import DetectionCriterion, boxes_per_process
 from deixis.records import Batch, Target
+from deixis.training.guard import bad_samples
+from deixis.training.processes import grouped
 
 Normalise = Callable[[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]], Float[Tensor, "batch 3 h w"]]
 Denoise = Callable[[Sequence[Target]], DenoisingQueries | None]
@@ -58,14 +60,8 @@ class Feed:
         )[start * self.accumulation :]
         if not batches:
             return
-        group: list[Batch] = []
-        for batch in make_loader(self.dataset, batches, self.workers, pin_memory=accelerator.device.type == "cuda"):
-            group.append(batch.to(accelerator.device))
-            if len(group) == self.accumulation:
-                yield group
-                group = []
-        if group:
-            yield group
+        loader = make_loader(self.dataset, batches, self.workers, pin_memory=accelerator.device.type == "cuda")
+        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 
 class DetectorTask:
@@ -117,17 +113,12 @@ class DetectorTask:
     def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        found = []
-        for batch in group:
-            for index, target in enumerate(batch.targets):
-                alone = one_sample(batch, index)
-                total, _ = detection_losses(model, self.normalise, self.criterion, alone, normaliser, self.denoise)
-                gradients = torch.autograd.grad(total, weights, allow_unused=True)
-                values = [total, *(gradient for gradient in gradients if gradient is not None)]
-                if not all(bool(torch.isfinite(value).all()) for value in values):
-                    found.append(target.source or f"image {target.image_id}")
-        return found
+
+        def loss_alone(batch: Batch, index: int) -> Tensor:
+            alone = one_sample(batch, index)
+            return detection_losses(model, self.normalise, self.criterion, alone, normaliser, self.denoise)[0]
+
+        return bad_samples(model, group, loss_alone)
 
 
 def detection_losses(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deixis.errors import TrainingError
 from deixis.training.checkpoint import Progress
@@ -42,6 +43,25 @@ def require_hope(
             f"{where}; {progress.skipped_in_a_row} steps before it were skipped: lower --learning-rate, use "
             "--precision fp32, or check these samples (the last checkpoint is untouched)"
         )
+
+
+def bad_samples(model: nn.Module, group: Sequence[Any], loss_alone: Callable[[Any, int], Tensor]) -> list[str]:
+    """The samples that give a non-finite loss or gradient when they are alone in a batch.
+
+    Args:
+        group: batches with `targets`, each of which has `source` and `image_id`.
+        loss_alone: a batch and the place of a sample in it to that sample's loss.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    found = []
+    for batch in group:
+        for index, target in enumerate(batch.targets):
+            loss = loss_alone(batch, index)
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            values = [loss, *(gradient for gradient in gradients if gradient is not None)]
+            if not all(bool(torch.isfinite(value).all()) for value in values):
+                found.append(target.source or f"image {target.image_id}")
+    return found
 
 
 def culprits(figures: Mapping[str, float]) -> list[str]:

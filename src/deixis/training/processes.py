@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -26,6 +27,13 @@ def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = Fa
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
+
+
+def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Batches by optimiser step: `size` of them, and what is left at the end."""
+    rest = iter(batches)
+    while group := list(islice(rest, size)):
+        yield group
 
 
 def mean_figures(accelerator: Accelerator, figures: Mapping[str, Tensor]) -> dict[str, float]:

@@ -21,6 +21,8 @@ from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
 from deixis.refer_records import ReferBatch, Regions
 from deixis.training.frozen_features import FrozenFeatures
+from deixis.training.guard import bad_samples
+from deixis.training.processes import grouped
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -65,14 +67,7 @@ class ReferFeed:
         loader = make_refer_loader(
             self.dataset, batches, self.encode, self.views, self.pad_token_id, self.most_tokens, self.workers, pin
         )
-        group: list[ReferBatch] = []
-        for batch in loader:
-            group.append(batch.to(accelerator.device))
-            if len(group) == self.accumulation:
-                yield group
-                group = []
-        if group:
-            yield group
+        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 
 class SegmenterTask:
@@ -138,16 +133,9 @@ class SegmenterTask:
     def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        found = []
-        for batch in group:
-            for index, target in enumerate(batch.targets):
-                total, _ = self._losses(model, one_question(batch, index), normaliser)
-                gradients = torch.autograd.grad(total, weights, allow_unused=True)
-                values = [total, *(gradient for gradient in gradients if gradient is not None)]
-                if not all(bool(torch.isfinite(value).all()) for value in values):
-                    found.append(target.source or f"image {target.image_id}")
-        return found
+        return bad_samples(
+            model, group, lambda batch, index: self._losses(model, one_question(batch, index), normaliser)[0]
+        )
 
     def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         vision, sam = (None, None) if self.features is None else self.features.of(batch)
