@@ -31,15 +31,13 @@ class ImageFrames:
     @cached_property
     def size_hw(self) -> tuple[int, int]:
         """(height, width) of the first frame, from its header."""
-        return image_sizes_hw(self.paths[0])[0]
+        return image_sizes_hw(self._path(0))[0]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
-        path = self.paths[index]
-        if not path.is_file():
-            raise DataError(f"{path}: frame {index} of {len(self)} is missing; restore the file")
+        path = self._path(index)
         pixels = load_image(path)
         if pixels.shape[:2] != self.size_hw:
             raise DataError(
@@ -54,6 +52,12 @@ class ImageFrames:
     def read(self, indices: Iterable[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Some frames, in the order given."""
         return (self[index] for index in indices)
+
+    def _path(self, index: int) -> Path:
+        path = self.paths[index]
+        if not path.is_file():
+            raise DataError(f"{path}: frame {index} of {len(self)} is missing; restore the file")
+        return path
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Masks as PNG files whose pixels are object numbers, 0 for none: palette images, or grey ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from deixis.errors import DataError
+from deixis.records import Rle
+from deixis.video_records import Masklet
+
+VOID = 255  # in palette images pixels that nobody judged; in binary ones the object
+
+
+def read_label_map(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """The object numbers of a PNG.
+
+    Raises:
+        DataError: it cannot be read, or has colours in place of numbers.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise DataError(
+                    f"{path}: has mode {image.mode}, wanted a palette image whose pixels are object numbers; "
+                    "take the original annotation, or save it with a palette"
+                )
+            return np.array(image, dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}); get the file again") from error
+
+
+def masklets_of_maps(files: Sequence[Path], size_hw: tuple[int, int]) -> tuple[Masklet, ...]:
+    """One masklet an object number, ascending, from the maps of all labelled frames. Files with 0 and 255 alone show
+    one object, number 1.
+
+    Raises:
+        DataError: a file that is damaged, or of another size than the frames.
+    """
+    seen: list[dict[int, Rle]] = []
+    for file in files:
+        numbers = read_label_map(file)
+        if numbers.shape != size_hw:
+            raise DataError(f"{file}: is {numbers.shape}, the frames are {size_hw} (height, width)")
+        seen.append({int(n): _rle(numbers == n) for n in np.unique(numbers) if n})
+    found = sorted({number for masks in seen for number in masks})
+    if found == [VOID]:
+        return (Masklet(tuple(masks.get(VOID) for masks in seen), 1),)
+    return tuple(Masklet(tuple(masks.get(n) for masks in seen), n) for n in found if n != VOID)
+
+
+def _rle(mask: np.ndarray) -> Rle:
+    return dict(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))
