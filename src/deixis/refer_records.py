@@ -157,7 +157,7 @@ class ReferBatch:
         labels: the token that each position should be, -100 where no loss is wanted. Not shifted.
         targets: one an image.
         regions: what is asked about masks; None where nothing is.
-        keys: one an image, the same for the same tiles and pixels.
+        keys: one an image, the same for the same tiles and pixels, close views of regions apart.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
@@ -193,6 +193,22 @@ class ReferBatch:
             self.regions,
             self.keys,
         )
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Words for one region.
+
+    Attributes:
+        text: what the model says of it.
+        score: mean log-probability of the words and of their end, at most 0.
+        mask_rle: the region, in the size of the image.
+    """
+
+    text: str
+    score: float
+    mask_rle: Rle
+    image_id: int = 0
 
 
 @dataclass(frozen=True)

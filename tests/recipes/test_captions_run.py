@@ -35,6 +35,20 @@ def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixi
     assert all(not torch.equal(before[name][mark], after[name][mark]) for mark in marks)
 
 
+def test_features_are_kept_once_an_image_whatever_is_described(model, tmp_path, deixis) -> None:
+    """Close views differ from epoch to epoch; the losses are those without a cache, up to rounding."""
+    common = ("--caption-share", "1", "--epochs", "2", "--no-baseline", "--no-report", "--lora-dropout", "0")
+    lines = {}
+    for name, more in {"plain": (), "kept": ("--cache-features", str(tmp_path / "seen"))}.items():
+        code, _, err = deixis(refer_arguments(model, tmp_path, *common, *more, "--experiment-name", name))
+        assert code == 0, err
+        text = (tmp_path / name / "metrics.jsonl").read_text()
+        lines[name] = [json.loads(line) for line in text.splitlines()]
+    losses = {name: [line["loss"] for line in found if line["kind"] == "step"] for name, found in lines.items()}
+    assert losses["kept"] == pytest.approx(losses["plain"], rel=1e-4)
+    assert len(list((tmp_path / "seen").rglob("*.safetensors"))) == 8
+
+
 def test_captions_of_nothing_are_refused(model, tmp_path, deixis) -> None:
     from refer_miniatures import LEFT, plain
 
@@ -45,3 +59,93 @@ def test_captions_of_nothing_are_refused(model, tmp_path, deixis) -> None:
     )  # fmt: skip
     assert code == 2
     assert "--caption-share needs masks with phrases" in err
+
+
+def test_caption_writes_what_train_reads(model, tmp_path, deixis) -> None:
+    from refer_miniatures import coco
+
+    from deixis.data.refer_readers import read_refer
+
+    data = coco(tmp_path / "data")
+    code, out, err = deixis(
+        ["refer", "caption", "--model", str(model), "--masks", str(data), "--output", str(tmp_path / "out"),
+         "--max-tiles", "2", "--max-new-tokens", "5", "--temperature", "0.5"]
+    )  # fmt: skip
+    assert code == 0, err
+    assert "regions described in" in out
+    entries = json.loads((tmp_path / "out/captions.json").read_text())
+    assert [len(entry["expressions"]) for entry in entries] == [3, 2]  # a crowd is a region too
+    assert all(e["score"] < 0 for entry in entries for e in entry["expressions"])
+    captions = read_refer(tmp_path / "out/captions.json")
+    assert captions[0].image.samefile(tmp_path / "data/1.jpg")
+    assert (tmp_path / "out/pictures/1.jpg").exists()
+
+
+def test_captions_of_scenes_are_measured(model, tmp_path, deixis) -> None:
+    code, out, err = deixis(
+        ["refer", "caption", "--model", str(model), "--masks", "scenes:split=refer_seen,count=2,seed=2", "--measure",
+         "--output", str(tmp_path), "--max-new-tokens", "4", "--no-pictures"]
+    )  # fmt: skip
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"CIDEr", "METEOR", "exact", "colour_named", "size_named", "by_sizes", "described"} <= set(metrics)
+    assert "colour" in out
+
+
+def cycle_arguments(model, masks, output, *more):
+    return ["refer", "cycle", "--model", str(model), "--masks", str(masks), "--output", str(output),
+            "--max-new-tokens", "4", "--max-tiles", "1", *more]  # fmt: skip
+
+
+def test_an_interrupted_cycle_goes_on_and_ends_the_same(model, tmp_path, deixis) -> None:
+    from refer_miniatures import sa1b
+
+    from deixis.inference.cycle import Cycle
+
+    data = sa1b(tmp_path / "sa1b")
+    more = ("--threshold", "0", "--candidates", "2")
+    code, out, err = deixis(cycle_arguments(model, data, tmp_path / "whole", *more))
+    assert code == 0, err
+    assert "6 regions" in out
+    run = Cycle.run
+
+    def stopping(self, *arguments):
+        for number, item in enumerate(run(self, *arguments)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cycle, "run", stopping)
+        assert deixis(cycle_arguments(model, data, tmp_path / "parts", *more))[0] == 130
+    assert not (tmp_path / "parts/captions.json").exists()
+    code, out, err = deixis(cycle_arguments(model, data, tmp_path / "parts", *more))
+    assert code == 0, err
+    assert "going on at image 3 of 3" in out
+    for name in ("cycle.jsonl", "captions.json", "metrics.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    again = json.loads((tmp_path / "whole/captions.json").read_text())
+    assert sum(len(entry["expressions"]) for entry in again) == 6
+    code, _, err = deixis(cycle_arguments(model, data, tmp_path / "parts", "--candidates", "3"))
+    assert code == 2
+    assert "made with candidates 2, now it is 3" in err
+    code, out, err = deixis(
+        ["refer", "train", "--data", str(tmp_path / "whole/captions.json"), "--model", str(model), "--lora-r", "2",
+         "--output", str(tmp_path / "runs"), "--gpus", "0", "--num-workers", "0", "--max-steps", "1",
+         "--max-tiles", "1", "--caption-share", "0.5", "--no-baseline", "--no-report"]
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_cycle_reads_open_images_and_scenes(model, tmp_path, deixis) -> None:
+    from refer_miniatures import open_images
+
+    code, out, err = deixis(cycle_arguments(model, open_images(tmp_path / "oi"), tmp_path / "a", "--threshold", "0"))
+    assert code == 0, err
+    assert "4 regions" in out
+    scenes = "scenes:split=refer_seen,count=1,seed=2"
+    code, out, err = deixis(cycle_arguments(model, scenes, tmp_path / "b", "--threshold", "0"))
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "b/metrics.json").read_text())
+    assert {"cycle_IoU", "direct_IoU", "exact", "by_threshold"} <= set(metrics)
+    assert (tmp_path / "b/images/000000.png").exists()

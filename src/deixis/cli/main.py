@@ -40,6 +40,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("refer", "eval"): ("deixis.cli.refer", "evaluate", "measure a segmenter: cIoU and gIoU, overall and by group"),
     ("refer", "predict"): ("deixis.cli.refer", "predict", "find what phrases mean in pictures"),
     ("refer", "track"): ("deixis.cli.refer", "track", "follow what phrases mean through a video"),
+    ("refer", "caption"): ("deixis.cli.captions", "caption", "describe masks: a mask in, a phrase out"),
+    ("refer", "cycle"): ("deixis.cli.captions", "cycle", "caption masks, and keep the captions that find them again"),
     ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
 }
 

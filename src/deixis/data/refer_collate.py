@@ -67,12 +67,12 @@ def collate_questions(
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
     """
-    tiles, conversations, seen = [], [], []
+    shown, tiles, conversations, seen = [], [], [], []
     for question in questions:
-        shown = tiles_of(_pixels(question), views.tile_px, views.most_tiles)
-        seen.append(_regions(question, len(shown), views))
-        tiles.append(np.concatenate([shown, seen[-1].focal]))
-        input_ids, labels = encode(question.turns, len(shown), [len(cells) for cells in seen[-1].cells])
+        shown.append(tiles_of(_pixels(question), views.tile_px, views.most_tiles))
+        seen.append(_regions(question, len(shown[-1]), views))
+        tiles.append(np.concatenate([shown[-1], seen[-1].focal]))
+        input_ids, labels = encode(question.turns, len(shown[-1]), [len(cells) for cells in seen[-1].cells])
         if len(input_ids) > most_tokens:
             raise DataError(
                 f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
@@ -97,7 +97,7 @@ def collate_questions(
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(seen),
-        keys=tuple(_key(*pixels) for pixels in zip(tiles, squares, strict=True)),
+        keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
     )
 
 

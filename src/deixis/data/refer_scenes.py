@@ -60,6 +60,19 @@ class ReferScenes:
         source = f"{self.name}: scene {index}"
         return ReferSample(scene.pixels, scene.pixels.shape[:2], tuple(expressions), image_id=index, source=source)
 
+    def things(self, index: int) -> ReferSample:
+        """The scene with every thing by itself, in the order of `scene(index)[0].things`; its sentences are all those
+        that mean it and nothing else, perhaps none."""
+        scene, rng = self.scene(index)
+        phrases = phrases_for(scene.things, rng, self._pairs())
+        expressions = []
+        for number, mask in enumerate(scene.masks):
+            texts = tuple(text for phrase in phrases if phrase.things == (number,) for text in phrase.texts)
+            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            expressions.append(Expression(texts, (rle,), expression_id=number))
+        source = f"{self.name}: scene {index}"
+        return ReferSample(scene.pixels, scene.pixels.shape[:2], tuple(expressions), image_id=index, source=source)
+
     def scene(self, index: int) -> tuple[Scene, np.random.Generator]:
         """The picture and its things, and the generator that its phrases are drawn from next."""
         if not 0 <= index < self.count:
@@ -73,6 +86,24 @@ class ReferScenes:
         if self.split.startswith("refer_demo"):
             return _ALL_NEW
         return (*UNSEEN_PAIRS, *SEEN_PAIRS) if self.split == "refer_unseen" else SEEN_PAIRS
+
+
+@dataclass(frozen=True)
+class SceneThings:
+    """Scenes whose regions are their things; see `ReferScenes.things`."""
+
+    scenes: ReferScenes
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.scenes.name
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int, /) -> ReferSample:
+        return self.scenes.things(index)
 
 
 def refer_scenes(split: str, count: int, seed: int) -> ReferScenes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from deixis.data.mask_regions import mask_key
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.records import Rle
@@ -118,7 +119,7 @@ class ReferIoU:
         union = found + wanted - intersection
         keys = {
             "words": [_bucket(len(text.split()), _WORDS)],
-            "sizes": [_size(wanted)],
+            "sizes": [size_group(wanted)],
             "objects": [_bucket(count_objects(sample), _OBJECTS)],
             "tags": list(expression.tags),
         }
@@ -188,19 +189,15 @@ def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
 
 def count_objects(sample: ReferSample) -> int:
     """How many different masks the expressions of an image have between them."""
-    return len({bytes(_counts(mask)) for expression in sample.expressions for mask in expression.masks_rle})
-
-
-def _counts(mask: Rle) -> bytes:
-    counts = mask["counts"]
-    return counts.encode("ascii") if isinstance(counts, str) else counts
+    return len({mask_key(mask) for expression in sample.expressions for mask in expression.masks_rle})
 
 
 def _bucket(value: int, edges: Sequence[tuple[float, str]]) -> str:
     return next(name for last, name in edges if value <= last)
 
 
-def _size(area_px: int) -> str:
+def size_group(area_px: int) -> str:
+    """COCO's name for an area; `absent` for none."""
     if not area_px:
         return "absent"
     if area_px < SMALL_AREA_PX:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from deixis.data.refer_loading import decoded
 from deixis.data.tiles import squashed, tiles_of
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
+from deixis.inference.ahead import read_ahead
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.modes import evaluating
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, select_mask
@@ -153,13 +153,7 @@ class Segmenter:
                 torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
             )
 
-        with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(prepare, index) for index in indices[:2]]
-            for index in [*indices[2:], None, None][: len(indices)]:
-                current = ahead.pop(0)
-                if index is not None:
-                    ahead.append(pool.submit(prepare, index))
-                yield current.result()
+        return read_ahead(prepare, indices)
 
     @torch.no_grad()
     def _answer(self, group: Sequence[_Prepared], batch_size: int) -> list[list[Segmentation]]:

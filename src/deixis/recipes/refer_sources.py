@@ -23,7 +23,10 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
     if options.sav_dir is not None:
         raise OptionError("--sav-dir: video is not trained on yet; leave it out")
     if options.sa1b_dir is not None:
-        raise OptionError("--sa1b-dir: its masks have no phrases, and captions cannot be made yet; leave it out")
+        raise OptionError(
+            "--sa1b-dir: its masks have no phrases; write captions first, as in deixis refer cycle --masks "
+            f"{options.sa1b_dir} --output cycle, then train with --data cycle/captions.json"
+        )
     sources = [read_refer(path, options.images, options.format) for path in options.data]
     if options.refcoco_dir is not None:
         sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))

@@ -7,7 +7,8 @@ pyramid before `conv_s0` and `conv_s1`, which belong to the mask decoder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import OptionError, TrainingError
-from deixis.models.sa2va import Sa2vaBundle, SamLevels
+from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
 from deixis.refer_records import ReferBatch
 
 LEVELS = ("fine", "middle", "coarse")
@@ -30,7 +31,8 @@ class FrozenFeatures:
 
     An image is encoded by itself, whatever batch it is in. So results do not depend on what the folder holds already,
     and equal those without it up to the rounding that other batch sizes bring; with one image a batch, bit for bit.
-    Files hold what the encoders gave, not rounded further. What does not fit is encoded each time anew.
+    Files hold what the encoders gave, not rounded further. What does not fit is encoded each time anew, and so are the
+    close views of regions, which are others in every epoch.
 
     Args:
         folder: of these encoders, in this precision; no other's files may be in it.
@@ -63,23 +65,24 @@ class FrozenFeatures:
             TrainingError: a file cannot be written.
         """
         tiles = torch.split(batch.tiles_u8, list(batch.tiles_per_image))
-        images = zip(batch.keys, tiles, torch.split(batch.sam_pixels_u8, 1), strict=True)
-        found = [self._one(*image) for image in images]
+        shown = shown_tiles(batch.tiles_per_image, batch.regions)
+        images = zip(batch.keys, tiles, shown, torch.split(batch.sam_pixels_u8, 1), strict=True)
+        found = [self._one(key, seen[:count], sam) for key, seen, count, sam in images]
+        vision = []
+        for features, seen, count in zip(found, tiles, shown, strict=True):
+            vision += [features["vision"]] if len(seen) == count else [features["vision"], self._look(seen[count:])]
         fine, middle, coarse = (torch.cat([features[level] for features in found]) for level in LEVELS)
-        return torch.cat([features["vision"] for features in found]), (fine, middle, coarse)
+        return torch.cat(vision), (fine, middle, coarse)
 
     def encode(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "1 3 side side"]) -> Features:
         """Features of one image, in the run's precision."""
-        model, modules = self.bundle.model, list(encoders(self.bundle).values())
-        training = [module.training for module in modules]
-        for module in modules:
-            module.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            vision = model.vision_features(self.bundle.normalise_tiles(tiles_u8))
-            levels = model.sam_features(self.bundle.normalise_sam(sam_u8))
-        for module, mode in zip(modules, training, strict=True):
-            module.train(mode)
-        return {"vision": vision, **dict(zip(LEVELS, levels, strict=True))}
+        with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["SAM 2 encoder"]):
+            levels = self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
+        return {"vision": self._look(tiles_u8), **dict(zip(LEVELS, levels, strict=True))}
+
+    def _look(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
+        with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["vision encoder"]):
+            return self.bundle.model.vision_features(self.bundle.normalise_tiles(tiles_u8))
 
     def _one(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
         path = self.folder / f"{key}.safetensors"
@@ -105,6 +108,17 @@ class FrozenFeatures:
         except (OSError, SafetensorError) as error:
             fresh.unlink(missing_ok=True)
             raise TrainingError(f"{path}: cannot be written ({error}); lower --cache-gib, then --resume") from error
+
+
+@contextmanager
+def _as_in_use(module: nn.Module) -> Iterator[None]:
+    """Without dropout; afterwards in the mode it was in."""
+    mode = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(mode)
 
 
 def _packed(features: Features) -> dict[str, Tensor]:

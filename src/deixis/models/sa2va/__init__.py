@@ -9,6 +9,7 @@ from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.parts import freeze, merge_adapters, new_token_ids, parameter_table, part_of
 from deixis.models.sa2va.phrases import segment
 from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
+from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.released import read_released, save_released
 from deixis.models.sa2va.sam import SamLevels
 from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
@@ -44,4 +45,5 @@ __all__ = [
     "save_sa2va",
     "segment",
     "select_mask",
+    "shown_tiles",
 ]

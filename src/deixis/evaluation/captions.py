@@ -1,0 +1,173 @@
+"""How good captions of regions are: against reference captions, and in generated scenes against what is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from deixis.data.scenes import Thing
+from deixis.data.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
+from deixis.errors import DataError
+from deixis.evaluation.caption_scores import cider_d, meteor, words_of_caption
+from deixis.evaluation.refer_iou import size_group
+from deixis.refer_records import Caption, Expression, ReferSample
+
+SIZES = ("small", "medium", "large")
+_RELATIONS = (" left of ", " right of ", " above ", " below ", " nearest to ")
+_SIZE_WORDS = ("largest", "biggest", "smallest")
+
+
+@dataclass(frozen=True)
+class GroupCaptions:
+    """CIDEr-D in [0, 10], METEOR and the share of exact matches in [0, 1], mean log-probability; of some captions."""
+
+    cider: float
+    meteor: float
+    exact: float
+    score: float
+    captions: int
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Of some captions the share that names an attribute, and the share of these that names it right."""
+
+    named: float
+    right: float
+
+
+@dataclass(frozen=True)
+class CaptionMetrics:
+    """How well regions were described; NaN where nothing can be said.
+
+    Attributes:
+        all: every caption that has references.
+        sizes: the same by COCO's small, medium and large regions.
+        attributes: of generated scenes: colour, shape, texture and size, of every caption.
+        captions: how many regions were described, those without references too.
+    """
+
+    all: GroupCaptions
+    sizes: dict[str, GroupCaptions]
+    attributes: dict[str, Attribute]
+    captions: int
+    images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a metric that is NaN is left out."""
+        plain = _plain(self.all) | {"by_sizes": {name: _plain(group) for name, group in self.sizes.items()}}
+        for name, found in self.attributes.items():
+            plain |= _without_nan({f"{name}_named": found.named, f"{name}_right": found.right})
+        return plain | {"described": self.captions, "images": self.images}
+
+
+def evaluate_captions(
+    truth: Sequence[ReferSample],
+    captions: Sequence[Sequence[Caption]],
+    things: Sequence[Sequence[Thing]] | None = None,
+) -> CaptionMetrics:
+    """Score captions against the sentences of the expressions they describe.
+
+    A caption is exact if it is one of them, case and punctuation apart. In generated scenes, where a region's sentences
+    are all those that mean it and nothing else, an exact caption is true and means this thing alone.
+
+    Args:
+        truth: annotated samples; their images are not read.
+        captions: for each sample, in order, one for each expression that has a pixel.
+        things: of generated scenes, one for each of those expressions; their attributes are then looked for.
+
+    Raises:
+        DataError: counts differ, or no region has a reference and no things are given.
+    """
+    pairs = [pair for sample, found in zip(truth, captions, strict=True) for pair in _paired(sample, found)]
+    known = [(caption, expression.texts) for caption, expression in pairs if expression.texts]
+    if not known and things is None:
+        raise DataError(f"{len(pairs)} regions, none with a sentence: nothing can be measured; use other data")
+    scores = _scored([caption for caption, _ in known], [texts for _, texts in known])
+    areas = [size_group(int(coco_mask.area(caption.mask_rle))) for caption, _ in known]
+    sizes = {size: [row for row, area in zip(scores, areas, strict=True) if area == size] for size in SIZES}
+    attributes = {}
+    if things is not None:
+        drawn = [thing for of_scene in things for thing in of_scene]
+        attributes = _attributes([(caption.text, e.texts) for caption, e in pairs], drawn)
+    return CaptionMetrics(
+        _mean(scores),
+        {size: _mean(rows) for size, rows in sizes.items() if rows},
+        attributes,
+        len(pairs),
+        sum(bool(found) for found in captions),
+    )
+
+
+def is_exact(text: str, references: Sequence[str]) -> bool:
+    """Whether a caption is one of some sentences, case and punctuation apart."""
+    return words_of_caption(text) in [words_of_caption(reference) for reference in references]
+
+
+def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict[str, bool | None]:
+    """Whether a caption of a generated thing has its colour, shape, texture and size right; None where it names none.
+
+    Only words before a relation count: in "the star left of the red circle", red is not the star's. A size, as in
+    "the largest star", is right if the caption is one of the sentences that mean the thing alone.
+    """
+    head = f" {' '.join(words_of_caption(text))} "
+    for relation in _RELATIONS:
+        head = head.split(relation)[0] + " "
+    found: dict[str, bool | None] = {}
+    for name, words, right in (
+        ("colour", COLOURS_RGB, thing.colour),
+        ("shape", (*KNOWN_SHAPES, *NEW_SHAPES), thing.shape),
+        ("texture", TEXTURES, thing.texture),
+    ):
+        said = {word for word in words if f" {word} " in head}
+        found[name] = said == {right} if said else None
+    has_size = any(f" {word} " in head for word in _SIZE_WORDS)
+    found["size"] = is_exact(text, references) if has_size else None
+    return found
+
+
+def _paired(sample: ReferSample, captions: Sequence[Caption]) -> list[tuple[Caption, Expression]]:
+    regions = [e for e in sample.expressions if any(int(coco_mask.area(mask)) for mask in e.masks_rle)]
+    if len(regions) != len(captions):
+        raise DataError(f"{sample.source}: {len(captions)} captions for {len(regions)} regions")
+    return list(zip(captions, regions, strict=True))
+
+
+def _scored(captions: Sequence[Caption], references: Sequence[Sequence[str]]) -> list[tuple[float, ...]]:
+    """(CIDEr-D, METEOR, exact, score) of each."""
+    texts = [caption.text for caption in captions]
+    return [
+        (cider, meteor(text, wanted), float(is_exact(text, wanted)), caption.score)
+        for cider, text, wanted, caption in zip(cider_d(texts, references), texts, references, captions, strict=True)
+    ]
+
+
+def _mean(rows: Sequence[tuple[float, ...]]) -> GroupCaptions:
+    cider, meteor, exact, score = (
+        sum(row[place] for row in rows) / len(rows) if rows else math.nan for place in range(4)
+    )
+    return GroupCaptions(cider, meteor, exact, score, len(rows))
+
+
+def _attributes(said: Sequence[tuple[str, Sequence[str]]], things: Sequence[Thing]) -> dict[str, Attribute]:
+    found = [named_attributes(text, texts, thing) for (text, texts), thing in zip(said, things, strict=True)]
+    attributes = {}
+    for name in ("colour", "shape", "texture", "size"):
+        named = [right for right in (each[name] for each in found) if right is not None]
+        attributes[name] = Attribute(
+            len(named) / len(found) if found else math.nan, sum(named) / len(named) if named else math.nan
+        )
+    return attributes
+
+
+def _plain(group: GroupCaptions) -> dict[str, Any]:
+    values = {"CIDEr": group.cider, "METEOR": group.meteor, "exact": group.exact, "score": group.score}
+    return _without_nan(values | {"captions": group.captions})
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
