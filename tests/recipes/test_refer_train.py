@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_refer_runs import TRAIN_SCENES, VAL_SCENES, refer_arguments, write_tiny_segmenter
 
-from deixis.errors import TrainingError
+from deixis.errors import OptionError, TrainingError
 from deixis.inference.segmenter import load_segmenter
 from deixis.recipes import finetune_segmenter as recipe
 from deixis.recipes import run_training
@@ -75,6 +75,38 @@ def test_only_what_should_train_has_changed(run, model) -> None:
 
 def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) -> None:
     arguments = refer_arguments(model, tmp_path, "--epochs", "2", "--save-interval", "1")
+    stop_in_second_epoch(arguments, deixis)
+    code, _, err = deixis([*arguments, "--resume"])
+    assert code == 0, err
+    mine, theirs = weights(tmp_path / "segmenter/teachers/sa2va"), weights(run / "teachers/sa2va")
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+
+
+def test_words_come_first_and_leave_step_by_step(model, tmp_path, deixis) -> None:
+    """All prompts from words in 3 of 8 steps, some in the next 3; resumed in the sixth, it goes on where it was."""
+    more = ("--epochs", "2", "--words-first", "0.75", "--supervised-masks", "all", "--no-lora", "--train-embeddings")
+    found = []
+    for folder, stopped in ((tmp_path / "whole", False), (tmp_path / "stopped", True)):
+        arguments = refer_arguments(model, folder, *more, "--save-interval", "1", "--no-report", "--no-baseline")
+        if stopped:
+            stop_in_second_epoch(arguments, deixis)
+        code, _, err = deixis([*arguments, *(["--resume"] if stopped else [])])
+        assert code == 0, err
+        lines = [json.loads(line) for line in (folder / "segmenter/metrics.jsonl").read_text().splitlines()]
+        steps = [line for line in lines if line["kind"] == "step"]
+        assert ["loss_words" in line for line in steps] == [True] * 6 + [False] * 2
+        found.append((steps, weights(folder / "segmenter/teachers/sa2va")))
+    assert [s["loss"] for s in found[0][0]] == [s["loss"] for s in found[1][0]]
+    assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in found[0][1])
+
+
+def test_the_released_answers_hold_no_words(model, tmp_path) -> None:
+    options = ReferTrainOptions(data=(TRAIN_SCENES,), model=str(model), behaviour="sa2va", words_first=0.5)
+    with pytest.raises(OptionError, match="words_first"):
+        options.check()
+
+
+def stop_in_second_epoch(arguments, deixis) -> None:
     whole = run_training.train
 
     def stopping(task, run):
@@ -92,10 +124,6 @@ def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_training, "train", stopping)
         assert deixis(arguments)[0] == 130
-    code, _, err = deixis([*arguments, "--resume"])
-    assert code == 0, err
-    mine, theirs = weights(tmp_path / "segmenter/teachers/sa2va"), weights(run / "teachers/sa2va")
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
 
 
 def test_results_do_not_depend_on_loading_processes(model, tmp_path, run, deixis) -> None:

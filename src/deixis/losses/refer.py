@@ -15,6 +15,7 @@ from deixis.losses.detection import boxes_per_process
 from deixis.losses.masks import mask_ce, mask_iou, naive_dice, uncertain_points, values_at
 
 Behaviour = Literal["deixis", "sa2va"]
+Supervised = Literal["best", "all"]
 IouLoss = Literal["l1", "mse"]
 POINTS = 12_544  # 112², as PointRend's successors have it
 
@@ -31,6 +32,11 @@ class ReferCriterion:
     - `deixis`, as SAM 2 was trained (arXiv 2408.00714): the mask of the least loss is supervised; `loss_iou` pulls each
       predicted IoU to the true one of its mask; `loss_object` is the cross-entropy of "the phrase means something
       here". An empty target means that it does not: such an object has no other loss.
+
+    `supervised="all"` gives the mask losses to all three, as their mean. Three answers are there because a click is
+    ambiguous; a phrase is not, and a model that starts from nothing answers any phrase with three things of the image.
+
+    Where the outputs hold `word_gaps` (`Sa2va.forward`), their mean is `loss_words`.
 
     `iou`, for the log and of weight 0, is that of what inference would show: the mask of the highest predicted IoU,
     and with `deixis` nothing where the object score is not positive. It is 1 where both are empty.
@@ -52,7 +58,9 @@ class ReferCriterion:
         weight_iou: float = 1.0,
         weight_object: float = 1.0,
         weight_language: float = 1.0,
+        weight_words: float = 2.0,
         *,
+        supervised: Supervised = "best",
         iou_loss: IouLoss = "l1",
         points: int | None = POINTS,
         oversample: float = 3.0,
@@ -61,7 +69,7 @@ class ReferCriterion:
         weights = {"loss_mask": weight_mask, "loss_dice": weight_dice}
         if behaviour == "deixis":
             weights |= {"loss_iou": weight_iou, "loss_object": weight_object}
-        weights["loss_language"] = weight_language
+        weights |= {"loss_language": weight_language, "loss_words": weight_words}
         if min(weights.values()) < 0:
             raise OptionError(f"loss weights must not be negative, got {weights}")
         if points is not None and (points < 1 or oversample < 1 or not 0 <= importance <= 1):
@@ -69,7 +77,9 @@ class ReferCriterion:
                 f"points must be 1 or more, oversample 1 or more and importance in [0, 1]; "
                 f"got {points}, {oversample} and {importance}"
             )
-        self.behaviour, self.iou_loss = behaviour, iou_loss
+        if supervised == "all" and behaviour == "sa2va":
+            raise OptionError("sa2va supervises the mask of highest predicted IoU; supervised='all' belongs to deixis")
+        self.behaviour, self.iou_loss, self.supervised = behaviour, iou_loss, supervised
         self.points, self.oversample, self.importance = points, oversample, importance
         self.weight_dict = {**weights, "iou": 0.0}
 
@@ -85,7 +95,8 @@ class ReferCriterion:
 
         Args:
             outputs: `pred_masks [objects 3 h w]` logits, `pred_ious [objects 3]`, `object_scores [objects]` logits,
-                `label_logits [labels vocab]` at the positions that have a label, `label_ids [labels]`.
+                `label_logits [labels vocab]` at the positions that have a label, `label_ids [labels]`; possibly
+                `word_gaps [objects]`.
             masks: what each object should be, all false where the phrase means nothing.
             num_objects: what mask losses and `iou` are divided by, used as it is; by default the objects of all
                 processes over the number of processes, at least 1 (all processes have to call). A caller that
@@ -106,7 +117,9 @@ class ReferCriterion:
             by_object = self._by_object(outputs, masks, generator)
             losses = {name: value.sum() / num_objects for name, value in by_object.items()}
             losses["loss_language"] = language_ce(outputs["label_logits"].float(), outputs["label_ids"]) / num_labels
-        return {name: losses[name] for name in self.weight_dict}
+            if "word_gaps" in outputs:
+                losses["loss_words"] = outputs["word_gaps"].float().sum() / num_objects
+        return {name: losses[name] for name in self.weight_dict if name in losses}
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The weighted sum that is trained."""
@@ -123,7 +136,7 @@ class ReferCriterion:
         scores = outputs["object_scores"].float()
         present = masks.flatten(1).any(1)
         true_ious = _ious(logits, masks)
-        ce, dice = self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, generator)
+        ce, dice = self._supervise_chosen(logits, masks, generator)
         gap = ious - true_ious
         gap = gap.abs() if self.iou_loss == "l1" else gap.square()
         visible = torch.where(present, _pick(true_ious, shown), 0.0)
@@ -134,6 +147,19 @@ class ReferCriterion:
             "loss_object": F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none"),
             "iou": torch.where(scores.detach() > 0, visible, (~present).float()),
         }
+
+    def _supervise_chosen(
+        self,
+        logits: Float[Tensor, "objects 3 h w"],
+        masks: Bool[Tensor, "objects h w"],
+        generator: torch.Generator | None,
+    ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
+        """Cross-entropy and Dice of the best mask of each object, or the mean of its three."""
+        if self.supervised == "best":
+            return self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, generator)
+        three = masks[:, None].expand(logits.shape).flatten(0, 1)
+        ce, dice = self._supervise(logits.flatten(0, 1).float(), three, generator)
+        return ce.view(-1, 3).mean(1), dice.view(-1, 3).mean(1)
 
     def _supervise(
         self,

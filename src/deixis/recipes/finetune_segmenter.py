@@ -118,6 +118,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     )
     settings = loop_settings(options)
     total_steps = settings.total_steps(task.steps_per_epoch)
+    task.words_steps = round(options.words_first * total_steps)
     rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
     groups = parameter_groups(bundle.model.named_parameters(), part_of, rates, options.weight_decay)
     optimizer = build_adamw(groups)

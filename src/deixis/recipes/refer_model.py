@@ -65,6 +65,7 @@ def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:
         options.weight_mask,
         options.weight_dice,
         weight_language=options.weight_language,
+        supervised=options.supervised_masks,
         points=options.mask_points or None,
         **given,
     )

@@ -86,6 +86,11 @@ class ReferTrainOptions:
     behaviour: Literal["deixis", "sa2va"] = "deixis"
     """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
     do the predicted IoU and the score that says whether the object is there at all."""
+    supervised_masks: Literal["best", "all"] = "best"
+    """Of SAM 2's three masks: the best one learns, or all do. "all" is for a model that starts from nothing."""
+    words_first: float = 0.0
+    """Share of the run in which prompts are made from the words before [SEG], first all, then fewer and fewer, while
+    [SEG] learns to carry them. For a model that starts from nothing; 0 for any other."""
     weight_mask: float = 2.0
     """Weight of the masks' cross-entropy."""
     weight_dice: float = 0.5
@@ -173,7 +178,9 @@ class ReferTrainOptions:
         for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
             at_least(self, name, 0.0)
         require(0 <= self.caption_share <= 1, "caption_share", self.caption_share, "a number from 0 to 1")
-        for name in ("warmup_share", "ema_decay", "lora_dropout"):
+        from_words = self.words_first == 0 or self.behaviour == "deixis"
+        require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")
+        for name in ("warmup_share", "words_first", "ema_decay", "lora_dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to under 1")
         require(set(self.train) <= set(REFER_PARTS), "train", self.train, f"some of {', '.join(REFER_PARTS)}")
         require(all(w > 0 for w in self.data_weights), "data_weights", self.data_weights, "numbers above 0")

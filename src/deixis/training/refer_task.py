@@ -82,6 +82,7 @@ class SegmenterTask:
     """
 
     shown: tuple[str, ...] = ("gIoU", "cIoU")
+    words_steps: int = 0  # steps that make prompts from the words: at first all, from their half on fewer and fewer
 
     def __init__(
         self,
@@ -106,11 +107,16 @@ class SegmenterTask:
         self.evaluate = evaluate
         self.save_model = save_model
         self.features = features
+        self.words_share = 0.0  # of the step at hand
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
         """See `ReferFeed.groups`."""
-        return self.feed.groups(epoch, start, self.accelerator)
+        before = epoch * self.steps_per_epoch + start
+        for step, group in enumerate(self.feed.groups(epoch, start, self.accelerator), before):
+            left = 1 - step / self.words_steps if self.words_steps else 0.0
+            self.words_share = min(1.0, max(0.0, 2 * left))
+            yield group
 
     def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
         """(masks, labelled tokens) of the whole step over the number of processes, each at least 1."""
@@ -125,7 +131,8 @@ class SegmenterTask:
     def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component."""
         total, losses = self._losses(self.model, batch, normaliser)
-        if self.unwatched and any(len(target.texts) for target in batch.targets):
+        by_state = self.words_share < 1  # else no mask has been asked for by a hidden state
+        if self.unwatched and by_state and any(len(target.texts) for target in batch.targets):
             require_mask_gradient(self.criterion, losses, self.unwatched)
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}
@@ -149,6 +156,7 @@ class SegmenterTask:
             regions=batch.regions,
             vision=vision,
             sam=sam,
+            words_share=self.words_share,
         )
         masks = torch.cat([target.masks for target in batch.targets])
         losses = self.criterion(outputs, masks, normaliser[0], normaliser[1])
