@@ -102,7 +102,7 @@ def test_words_come_first_and_leave_step_by_step(model, tmp_path, deixis) -> Non
 
 def test_the_released_answers_hold_no_words(model, tmp_path) -> None:
     options = ReferTrainOptions(data=(TRAIN_SCENES,), model=str(model), behaviour="sa2va", words_first=0.5)
-    with pytest.raises(OptionError, match="words_first"):
+    with pytest.raises(OptionError, match="words-first"):
         options.check()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from deixis.data.phrases import phrases_for, plural
+from deixis.data.phrases import descriptions_of, phrases_for, plural
 from deixis.data.refer_scenes import REFER_SPLITS, refer_scenes
 from deixis.data.scenes import UNSEEN_PAIRS, Thing
 from deixis.errors import DataError
@@ -41,6 +41,35 @@ def test_words_relations_sizes_and_places_by_hand() -> None:
     # Both stars are above the circle, and neither is clearly above the other: no phrase may pretend otherwise.
     assert "the star above the red circle" not in said
     assert "the topmost star" not in said
+
+
+def test_descriptions_say_all_and_fit_one_thing_alone() -> None:
+    scene = (
+        thing("red", "star", 20, 20, radius=10),
+        thing("red", "star", 60, 20, radius=30),
+        thing("red", "star", 60, 90, radius=18),  # neither small nor large: all three are red stars
+        thing("blue", "circle", 100, 20, radius=18, texture="striped"),
+        thing("green", "moon", 100, 90, radius=30, texture="dotted"),
+        thing("green", "moon", 30, 90, radius=30, texture="dotted"),
+    )
+    found = {phrase.texts: (phrase.things, phrase.tags) for phrase in descriptions_of(scene)}
+    assert found == {("the blue striped circle",): ((3,), ("description",))}
+    without = {phrase.texts[0]: phrase.things for phrase in descriptions_of((*scene[:2], *scene[3:5]))}
+    assert without == {
+        "the small red star": (0,),
+        "the large red star": (1,),
+        "the blue striped circle": (2,),
+        "the large green dotted moon": (3,),
+    }
+
+
+def test_names_and_descriptions_have_splits_of_their_own() -> None:
+    for split, tags in (("refer_names", {"attribute", "several", "absent"}), ("refer_described", {"description"})):
+        samples = [refer_scenes(split, 40, 0)[i] for i in range(40)]
+        assert all(sample.expressions for sample in samples)
+        said = [tag for sample in samples for expression in sample.expressions for tag in expression.tags]
+        assert set(said) >= tags
+        assert not {"relation", "place", "size"} & set(said)
 
 
 def test_a_lone_thing_has_no_relation_and_no_superlative() -> None:

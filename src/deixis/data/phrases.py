@@ -1,7 +1,7 @@
 """Phrases for the things of a generated scene: each means exactly the things it lists.
 
 Kinds of phrases, which are also their tags: `attribute` (colour, shape, texture), `several`, `size`, `place`,
-`relation`, `absent`.
+`relation`, `absent`; and `description`, all that can be said of one thing by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from deixis.data.scenes import Thing
 
 CLEARLY_LARGER = 1.3  # ratio of radii from which "largest" and "smallest" are beyond doubt
+SMALL_PX, LARGE_PX = 16.0, 20.0  # radii up to which a thing is small, and from which it is large
 CLEARLY_APART_PX = 14.0  # distance along an axis from which "left of" and the like are beyond doubt
 PLURALS = {"cross": "crosses", "fish": "fish"}
 _NEAREST_RATIO = 1.4  # how much farther the next candidate must be for "nearest" to be beyond doubt
@@ -98,6 +99,32 @@ def phrases_for(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequen
     return found + absent_phrases(things, rng, pairs)
 
 
+def descriptions_of(things: Sequence[Thing]) -> list[Phrase]:
+    """`the small red striped circle`: for each thing its size, colour, texture and shape, where it alone fits them.
+
+    A size is named where it is beyond doubt, a texture where there is one.
+    """
+    found = []
+    for position, thing in enumerate(things):
+        size, texture = size_of(thing), "" if thing.texture == "plain" else thing.texture
+        fitting = [
+            other
+            for other in things
+            if (other.colour, other.shape) == (thing.colour, thing.shape)
+            and (not size or size_of(other) in (size, ""))
+            and (not texture or other.texture == texture)
+        ]
+        if len(fitting) == 1:
+            text = " ".join(word for word in ("the", size, thing.colour, texture, thing.shape) if word)
+            found.append(Phrase((text,), (position,), ("description",), ((thing.colour, thing.shape),)))
+    return found
+
+
+def size_of(thing: Thing) -> str:
+    """`small`, `large`, or nothing where it is neither beyond doubt."""
+    return "small" if thing.radius_px <= SMALL_PX else "large" if thing.radius_px >= LARGE_PX else ""
+
+
 def attribute_phrase(words: Words, meant: tuple[int, ...]) -> Phrase:
     """A noun by itself, which means all things that it fits."""
     if len(meant) == 1:
@@ -174,7 +201,7 @@ def absent_phrases(things: Sequence[Thing], rng: np.random.Generator, pairs: Seq
 
 
 PHRASE_WORDS = (
-    *("the", "all", "thing", "things", "largest", "biggest", "smallest"),
+    *("the", "all", "thing", "things", "small", "large", "largest", "biggest", "smallest"),
     *("leftmost", "rightmost", "topmost", "bottommost"),
     *("left", "right", "of", "above", "below", "nearest", "to"),
 )

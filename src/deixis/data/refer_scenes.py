@@ -5,6 +5,8 @@ a person could use there: it means exactly the things it lists, and none that it
 
 Splits:
     refer_train   colour-shape pairs that are not held out (`scenes.SEEN_PAIRS`)
+    refer_names   of the same kinds of scenes only names of things, and of things that are not there
+    refer_described   of the same kinds of scenes only descriptions of single things: size, colour, texture, shape
     refer_seen    the same kinds of scenes, for measuring
     refer_unseen  pairs that training never shows; phrases that name such a pair are tagged `unseen pair`
     refer_demo_train, refer_demo_val   shapes that the built-in models have never seen or been told of
@@ -17,13 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deixis.data.phrases import phrases_for
+from deixis.data.phrases import descriptions_of, phrases_for
 from deixis.data.scenes import CANVAS_SIZES_HW, SEEN_PAIRS, UNSEEN_PAIRS, Scene, draw_scene
 from deixis.data.shapes import COLOURS_RGB, NEW_SHAPES
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferSample
 
-REFER_SPLITS = ("refer_train", "refer_seen", "refer_unseen", "refer_demo_train", "refer_demo_val")
+REFER_SPLITS = (
+    *("refer_train", "refer_seen", "refer_unseen", "refer_demo_train", "refer_demo_val"),
+    *("refer_names", "refer_described"),
+)
+NAMING = ("attribute", "several", "absent")
 MOST_PHRASES = 6
 _PLAIN_SHARE = 0.65
 _ALL_NEW = tuple((colour, shape) for colour in COLOURS_RGB for shape in NEW_SHAPES)
@@ -48,6 +54,10 @@ class ReferScenes:
     def __getitem__(self, index: int, /) -> ReferSample:
         scene, rng = self.scene(index)
         phrases = phrases_for(scene.things, rng, self._pairs())
+        if self.split in ("refer_names", "refer_described"):
+            phrases = [phrase for phrase in phrases if phrase.tags[0] in NAMING]
+        if self.split == "refer_described":  # names, where no thing is unlike all others
+            phrases = descriptions_of(scene.things) or phrases
         chosen = sorted(rng.permutation(len(phrases))[:MOST_PHRASES].tolist())
         rles = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in scene.masks]
         expressions = []
