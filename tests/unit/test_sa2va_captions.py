@@ -131,9 +131,14 @@ def test_cached_and_batched_equals_uncached_one_by_one(qwen: bool) -> None:
     asked = Asked(bundle, rows)
     shown = shown_tiles(asked.tiles_per_image, asked.regions)
     embeddings = asked.embedded(bundle)
-    generated = generate(
-        model, embeddings, asked.attention_mask, bundle.end_token_id, 6, None, model.positions(asked.input_ids, shown)
+    positions = model.positions(asked.input_ids, shown)
+    generated, shared = (
+        generate(model, embeddings, asked.attention_mask, bundle.end_token_id, 6, None, positions, shared_tokens=tokens)
+        for tokens in (0, asked.input_ids[0].tolist().index(model.image_token_id) + bundle.tokens_per_tile)
     )
+    assert generated.token_ids == shared.token_ids  # where the image is read once for all rows
+    for mine, theirs in zip(generated.log_probs, shared.log_probs, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
     assert len(set(map(tuple, generated.token_ids))) > 1
     for row, masks in enumerate(rows):
         alone = Asked(bundle, [masks])

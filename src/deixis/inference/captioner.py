@@ -23,7 +23,7 @@ from deixis.evaluation.captions import CaptionMetrics, evaluate_captions
 from deixis.inference.ahead import read_ahead
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.modes import evaluating
-from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, describe, load_sa2va, sampler
+from deixis.models.sa2va import REGION_START, ConversationTokens, Sa2vaBundle, describe, load_sa2va, sampler
 from deixis.records import Rle
 from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Regions
 
@@ -74,6 +74,7 @@ class Captioner:
         self.most_tiles, self.max_new_tokens = most_tiles, max_new_tokens
         self.temperature, self.top_p, self.seed = temperature, top_p, seed
         self.tokens = ConversationTokens.of(bundle)
+        self.region_start_id = int(bundle.tokenizer.convert_tokens_to_ids(REGION_START))
         bundle.model.to(self.device)
 
     def caption(
@@ -160,7 +161,7 @@ class Captioner:
 
     @torch.no_grad()
     def _describe(self, item: _Prepared, batch_size: int) -> list[Caption]:
-        """The image is encoded once, its regions are described in batches."""
+        """The image is encoded once and read once a batch of its regions."""
         if not item.views:
             return []
         bundle = self.bundle
@@ -183,6 +184,7 @@ class Captioner:
                 Regions(tuple(len(views.focal) for views in part), tuple(views.cells[0] for views in part)),
                 self.max_new_tokens,
                 self._choose(item.index, range(start, start + len(part))),
+                shared_tokens=asked[0].index(self.region_start_id),
             )
         return [
             Caption(found.text, found.score, mask, item.sample.image_id)

@@ -12,10 +12,11 @@ from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.released import read_released, save_released
 from deixis.models.sa2va.sam import SamLevels
-from deixis.models.sa2va.templates import NEW_TOKENS, SEG, TEMPLATES, Template
+from deixis.models.sa2va.templates import NEW_TOKENS, REGION_START, SEG, TEMPLATES, Template
 
 __all__ = [
     "NEW_TOKENS",
+    "REGION_START",
     "SEG",
     "TEMPLATES",
     "Answer",

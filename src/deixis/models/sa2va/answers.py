@@ -69,6 +69,7 @@ def generate(
     positions: Int[Tensor, "3 rows tokens"] | None = None,
     forbidden: Sequence[int] = (),
     least_tokens: int = 0,
+    shared_tokens: int = 0,
 ) -> Generated:
     """Write on after each row, all rows at once, with a key-value cache.
 
@@ -81,18 +82,28 @@ def generate(
         positions: what `Sa2va.positions` says of the prompts.
         forbidden: tokens that are never written.
         least_tokens: no row ends before so many.
+        shared_tokens: so many tokens at the start are the same in every row, and are read once. No row is as short.
     """
     rows, lengths = len(embeddings), attention_mask.sum(1)
     decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
+    if shared_tokens:
+        decoder(
+            inputs_embeds=embeddings[:1, :shared_tokens],
+            attention_mask=attention_mask[:1, :shared_tokens].long(),
+            position_ids=None if positions is None else positions[:, :1, :shared_tokens],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.batch_select_indices(torch.zeros(rows, dtype=torch.long, device=embeddings.device))
     outputs = decoder(
-        inputs_embeds=embeddings,
+        inputs_embeds=embeddings[:, shared_tokens:],
         attention_mask=attention_mask.long(),
-        position_ids=positions,
+        position_ids=None if positions is None else positions[:, :, shared_tokens:],
         past_key_values=cache,
         use_cache=True,
     )
     start = lengths if positions is None else positions.amax(0).masked_fill(~attention_mask, 0).amax(1) + 1
-    hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1]
+    hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1 - shared_tokens]
     running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
     written: list[list[int]] = [[] for _ in range(rows)]
     log_probs: list[list[float]] = [[] for _ in range(rows)]

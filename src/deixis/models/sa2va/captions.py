@@ -33,6 +33,7 @@ def describe(
     regions: Regions,
     max_new_tokens: int = 40,
     choose: Choose | None = None,
+    shared_tokens: int = 0,
 ) -> list[Described]:
     """Answer questions about regions in words alone. At least one word is said, and no special token.
 
@@ -41,6 +42,7 @@ def describe(
         attention_mask: true on real tokens.
         tiles_per_image, vision, regions: as in `Sa2va.forward`.
         choose: the likeliest token by default; see `sampler`.
+        shared_tokens: at the start of every row, where all are about one image; it is then read once.
 
     Raises:
         ModelError: image tokens do not agree with tiles and regions.
@@ -50,7 +52,16 @@ def describe(
     positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions))
     never = sorted(set(tokenizer.all_special_ids) - {bundle.end_token_id})
     said = generate(
-        model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions, never, least_tokens=1
+        model,
+        embeddings,
+        attention_mask,
+        bundle.end_token_id,
+        max_new_tokens,
+        choose,
+        positions,
+        never,
+        least_tokens=1,
+        shared_tokens=shared_tokens,
     )
     return [
         Described(tokenizer.decode(token_ids, skip_special_tokens=True).strip(), sum(log_probs) / len(log_probs))
