@@ -66,9 +66,15 @@ def write_run_report(
     before: DetectionMetrics | None,
     after: DetectionMetrics | None,
     seconds: float,
+    took: dict[str, str],
     forgetting: ForgettingFacts | None,
 ) -> None:
-    """Copy the best weights to `teachers/` and write `report.html`."""
+    """Copy the best weights to `teachers/` and write `report.html`.
+
+    Args:
+        seconds: from start to end.
+        took: what else the run took, by name.
+    """
     best = folder / "checkpoints" / "best"
     with replacing_folder(teacher) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True)
@@ -90,7 +96,7 @@ def write_run_report(
         forgetting=forgetting,
         curves=read_curves(folder / "metrics.jsonl"),
         pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
-        run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),
+        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
     )
     write_report(folder / "report.html", report)
 

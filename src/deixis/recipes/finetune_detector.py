@@ -132,7 +132,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     optimizer = build_adamw(groups)
     schedule = Schedule(options.schedule, total_steps, warmup_steps(options, total_steps), options.lr_drop_at)
     average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
-    run_training(
+    took = run_training(
         task,
         bundle.model,
         folder,
@@ -144,7 +144,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         identity,
         console,
         resuming,
-        options.baseline,
+        options,
     )
 
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
@@ -153,7 +153,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
         write_run_report(
-            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, forgetting
+            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, took, forgetting
         )
     print_result(console, before, after, teacher, folder)
     if forgetting:

@@ -124,7 +124,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     optimizer = build_adamw(groups)
     schedule = Schedule("cosine", total_steps, round(options.warmup_share * total_steps), 1.0)
     average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
-    run_training(
+    took = run_training(
         task,
         bundle.model,
         folder,
@@ -136,7 +136,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         identity,
         console,
         resuming,
-        options.baseline,
+        options,
     )
 
     teacher = folder / "teachers" / "sa2va"
@@ -145,7 +145,9 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     )
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
-        write_refer_run_report(options, bundle, training, validation, pictures, folder, teacher, before, after, seconds)
+        write_refer_run_report(
+            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, took
+        )
     print_result(console, before, after, teacher, folder)
     accelerator.wait_for_everyone()
     return SegmenterResult(folder, teacher, before, after)

@@ -63,8 +63,14 @@ def write_refer_run_report(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
     seconds: float,
+    took: dict[str, str],
 ) -> None:
-    """Copy the best weights to `teachers/` and write `report.html`."""
+    """Copy the best weights to `teachers/` and write `report.html`.
+
+    Args:
+        seconds: from start to end.
+        took: what else the run took, by name.
+    """
     with replacing_folder(teacher) as fresh:
         shutil.copytree(folder / "checkpoints" / "best", fresh, dirs_exist_ok=True)
     if not options.report or after is None:
@@ -85,7 +91,7 @@ def write_refer_run_report(
         parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
         curves=read_curves(folder / "metrics.jsonl"),
         pictures=[_comparison(picture, answers) for picture, answers in zip(pictures, found, strict=True)],
-        run=as_text({"minutes": f"{seconds / 60:.1f}", "seed": options.seed, "command": command, **versions()}),
+        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
     )
     write_refer_report(folder / "report.html", report)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -16,9 +16,25 @@ from deixis.recipes.run_folder import RunOptions, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, train
+from deixis.training.price import measure_recomputation, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 from deixis.training.trackers import Display, Trackers
+
+
+@runtime_checkable
+class TrainOptions(Protocol):
+    """The options that say what else is measured.
+
+    Attributes:
+        baseline: evaluate before the first step of a run that is not resumed.
+        gradient_checkpointing: time what it costs.
+    """
+
+    @property
+    def baseline(self) -> bool: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
 
 
 def open_run(options: RunOptions, accelerator: Accelerator, resuming: bool) -> Path:
@@ -64,13 +80,15 @@ def run_training(
     identity: Identity,
     console: Console,
     resuming: bool,
-    baseline: bool,
-) -> None:
-    """Train to the end, from the start or from `checkpoints/last`.
+    options: TrainOptions,
+) -> dict[str, str]:
+    """Train to the end, from the start or from `checkpoints/last`, and tell what it took.
 
     Args:
         model: the task's, as it was before `Accelerator.prepare`.
-        baseline: evaluate before the first step of a run that is not resumed.
+
+    Returns:
+        What the run took, for its report.
 
     Raises:
         TrainingError, Terminated: see `training.loop.train` and `training.checkpoint.load_checkpoint`.
@@ -89,9 +107,18 @@ def run_training(
         run = Run(
             folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
         )
-        if baseline and not resuming:
+        if options.baseline and not resuming:
             measure_baseline(task, run)
+        price = None
+        if options.gradient_checkpointing and not progress.finished:
+            price = measure_recomputation(task, accelerator)
         train(task, run)
+    took = {"peak memory": peak_memory_text(accelerator.device)}
+    if price:
+        took["gradient checkpointing"] = str(price)
+    for name, text in took.items():
+        console.print(f"{name}: {text}", markup=False)
+    return took
 
 
 def print_places(console: Console, teacher: Path, folder: Path) -> None:

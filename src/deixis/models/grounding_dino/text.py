@@ -86,8 +86,8 @@ class PromptCache:
         if state != self._state:
             self._state = state
             self._features.clear()
-        lengths = token_mask.sum(1).tolist()
-        prompts = [tuple(row[:length]) for row, length in zip(input_ids.tolist(), lengths, strict=True)]
+        ids = input_ids.masked_fill(~token_mask, -1).tolist()  # one copy to the host
+        prompts = [tuple(token for token in row if token >= 0) for row in ids]
         rows = [self._one(encoder, prompt, input_ids.device) for prompt in prompts]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return nn.functional.pad(padded, (0, 0, 0, input_ids.shape[1] - padded.shape[1]))
