@@ -17,13 +17,18 @@ def model(tmp_path_factory):
 
 
 def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixis) -> None:
-    more = ("--caption-share", "0.5", "--max-steps", "3", "--no-baseline", "--no-report", "--batch-size", "4")
-    code, _, err = deixis(refer_arguments(model, tmp_path, *more))
+    more = ("--caption-share", "0.5", "--max-steps", "3", "--batch-size", "4")
+    code, out, err = deixis(refer_arguments(model, tmp_path, *more))
     assert code == 0, err
+    assert "CIDEr before" in out
     lines = [json.loads(line) for line in (tmp_path / "segmenter/metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "step"]
     assert all(line["loss_language"] > 0 for line in steps)
     assert any(line["loss_mask"] > 0 for line in steps)
+    measured = [line for line in lines if line["kind"] in ("baseline", "evaluation")]
+    assert len(measured) == 2
+    assert all({"gIoU", "CIDEr", "METEOR", "exact"} <= set(line) for line in measured)
+    assert "METEOR" in (tmp_path / "segmenter/report.html").read_text()
     before, after = (
         load_file(Path(folder) / "vlm/model.safetensors") for folder in (model, tmp_path / "segmenter/teachers/sa2va")
     )

@@ -15,8 +15,11 @@ from rich.table import Table
 from torch import nn
 
 from deixis.evaluation.refer_iou import evaluate_segmentations
+from deixis.inference.captioner import Captioner
 from deixis.inference.segmenter import Segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
+from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
+from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
 from deixis.recipes.refer_features import frozen_features
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
@@ -178,7 +181,11 @@ def evaluate(
     if accelerator.num_processes > 1:
         everything = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
     truth = [sample for _, (sample, _) in everything]
-    return evaluate_segmentations(truth, [answers for _, (_, answers) in everything]).as_dict()
+    metrics = evaluate_segmentations(truth, [answers for _, (_, answers) in everything]).as_dict()
+    if options.caption_share:
+        captioner = Captioner(segmenter.bundle, accelerator.device, options.max_tiles)
+        metrics |= caption_values(captioner, validation, options, accelerator)
+    return metrics
 
 
 def loop_settings(options: ReferTrainOptions) -> LoopSettings:
@@ -231,7 +238,7 @@ def print_result(
 ) -> None:
     """Print before and after, and where things are."""
     if after is not None:
-        for name in ("gIoU", "cIoU"):
+        for name in (name for name in ("gIoU", "cIoU", *CAPTION_METRICS) if name in after):
             console.print(before_and_after(name, None if before is None else before[name], after[name]), markup=False)
     print_places(console, teacher, folder)
 

@@ -19,7 +19,8 @@ from deixis.reporting.pictures import data_uri
 
 NOTE = (
     "All in percent. cIoU: the sum of all intersections over the sum of all unions. gIoU: the mean over phrases of "
-    "the IoU of each; where nothing is meant, it is 1 if nothing is found and 0 otherwise."
+    "the IoU of each; where nothing is meant, it is 1 if nothing is found and 0 otherwise. METEOR and exact, where "
+    "masks are described too: how near captions are to the phrases, and how many are one of them."
 )
 
 
