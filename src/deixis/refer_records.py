@@ -118,7 +118,7 @@ class ReferTarget:
 
     Attributes:
         masks: on the square grid of the losses, to which image and masks are squashed alike; all false where the
-            phrase means nothing in the image.
+            phrase means nothing in the image. Of a clip each phrase has one for every frame, one after another.
         texts: the phrases, one a mask.
         size_hw: of the image, in pixels.
     """
@@ -150,25 +150,27 @@ class ReferBatch:
     Attributes:
         tiles_u8: what the vision-language model sees, RGB, the tiles of all images one after another.
         tiles_per_image: how many of them are each image's.
-        sam_pixels_u8: what SAM 2 sees: RGB, squashed to its square.
-        input_ids: conversations, image placeholders included; the number of `[SEG]` tokens in row i is the number of
-            masks of target i.
+        sam_pixels_u8: what SAM 2 sees: RGB, squashed to its square; of clips all frames, one after another.
+        input_ids: conversations, image placeholders included; the number of `[SEG]` tokens in row i, times the frames
+            of a clip, is the number of masks of target i.
         attention_mask: true on real tokens.
         labels: the token that each position should be, -100 where no loss is wanted. Not shifted.
         targets: one an image.
         regions: what is asked about masks; None where nothing is.
         keys: one an image, the same for the same tiles and pixels, close views of regions apart.
+        frames_per_image: how many of `sam_pixels_u8` are each row's, where rows are clips; empty for one each.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
     tiles_per_image: tuple[int, ...]
-    sam_pixels_u8: UInt8[Tensor, "batch 3 side side"]
+    sam_pixels_u8: UInt8[Tensor, "frames 3 side side"]
     input_ids: Int[Tensor, "batch tokens"]
     attention_mask: Bool[Tensor, "batch tokens"]
     labels: Int[Tensor, "batch tokens"]
     targets: tuple[ReferTarget, ...]
     regions: Regions | None = None
     keys: tuple[str, ...] = ()
+    frames_per_image: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -192,6 +194,7 @@ class ReferBatch:
             tuple(replace(target, masks=change(target.masks)) for target in self.targets),
             self.regions,
             self.keys,
+            self.frames_per_image,
         )
 
 

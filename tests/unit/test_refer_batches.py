@@ -21,9 +21,12 @@ VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 SEG_ID = 7
 
 
-def encode(turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+def encode(
+    turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
+) -> tuple[list[int], list[int]]:
     """One token a word, `[SEG]` is 7, four placeholders (9) a tile, then those of the regions."""
-    ids, labels = [9] * (4 * tiles + sum(regions)), [-100] * (4 * tiles + sum(regions))
+    placeholders = 4 * tiles * frames + sum(regions)
+    ids, labels = [9] * placeholders, [-100] * placeholders
     for turn in turns:
         ids += [1] * len(turn.question.split())
         labels += [-100] * len(turn.question.split())

@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.refer_records import Expression
+from deixis.video_records import ClipExpression
 
 SEG = "[SEG]"
 QUESTIONS = (
@@ -52,9 +53,12 @@ class Turn:
 class ConversationEncoder(Protocol):
     """A model's own way to write a conversation about one image as tokens."""
 
-    def __call__(self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = ()) -> tuple[list[int], list[int]]:
-        """(input_ids, labels): placeholders for so many tiles before the first question, and after them, for each
-        region, as many as it has tokens; labels are the token itself in answers, -100 elsewhere."""
+    def __call__(
+        self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
+    ) -> tuple[list[int], list[int]]:
+        """(input_ids, labels): placeholders for so many tiles, of each frame where it is a clip, before the first
+        question, and after them, for each region, as many as it has tokens; labels are the token itself in answers,
+        -100 elsewhere."""
         ...
 
 
@@ -78,7 +82,10 @@ def single_turn(text: str, behaviour: str) -> Turn:
 
 
 def training_turns(
-    expressions: Sequence[Expression], most: int, rng: np.random.Generator, behaviour: str = "deixis"
+    expressions: Sequence[Expression | ClipExpression],
+    most: int,
+    rng: np.random.Generator,
+    behaviour: str = "deixis",
 ) -> tuple[list[Turn], list[tuple[int, str]]]:
     """A conversation about some of an image's expressions, and what was asked: (position, sentence) by mask.
 

@@ -42,14 +42,22 @@ class Question:
     """A decoded sample and a conversation about it.
 
     Attributes:
+        sample: an image, or the first frame of a clip.
         asked: what each mask of the answers is: (position of expression, sentence).
         regions: what each region that the questions name is: position of expression.
+        later: the other frames of a clip, of one size and with the same expressions.
     """
 
     sample: ReferSample
     turns: tuple[Turn, ...]
     asked: tuple[tuple[int, str], ...]
     regions: tuple[int, ...] = ()
+    later: tuple[ReferSample, ...] = ()
+
+    @property
+    def frames(self) -> tuple[ReferSample, ...]:
+        """All frames of the clip; the sample alone where it is an image."""
+        return (self.sample, *self.later)
 
 
 def collate_questions(
@@ -59,7 +67,7 @@ def collate_questions(
     pad_token_id: int,
     most_tokens: int,
 ) -> ReferBatch:
-    """A batch.
+    """A batch. An image is shown in tiles, a clip in one tile a frame.
 
     Args:
         most_tokens: of a conversation.
@@ -67,12 +75,16 @@ def collate_questions(
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
     """
-    shown, tiles, conversations, seen = [], [], [], []
+    shown, tiles, conversations, seen, squares = [], [], [], [], []
     for question in questions:
-        shown.append(tiles_of(_pixels(question), views.tile_px, views.most_tiles))
+        pictures = [_pixels(frame) for frame in question.frames]
+        most_tiles = 1 if question.later else views.most_tiles
+        shown.append(np.concatenate([tiles_of(picture, views.tile_px, most_tiles) for picture in pictures]))
         seen.append(_regions(question, len(shown[-1]), views))
         tiles.append(np.concatenate([shown[-1], seen[-1].focal]))
-        input_ids, labels = encode(question.turns, len(shown[-1]), [len(cells) for cells in seen[-1].cells])
+        squares.append(np.stack([squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1) for p in pictures]))
+        regions = [len(cells) for cells in seen[-1].cells]
+        input_ids, labels = encode(question.turns, len(shown[-1]) // len(pictures), regions, len(pictures))
         if len(input_ids) > most_tokens:
             raise DataError(
                 f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
@@ -87,17 +99,17 @@ def collate_questions(
         ids[row, : len(input_ids)] = torch.tensor(input_ids)
         labels_padded[row, : len(labels)] = torch.tensor(labels)
         attention[row, : len(input_ids)] = True
-    squares = [squashed(_pixels(question), (views.sam_px, views.sam_px)).transpose(2, 0, 1) for question in questions]
     return ReferBatch(
         tiles_u8=torch.from_numpy(np.concatenate(tiles)),
         tiles_per_image=tuple(len(of_image) for of_image in tiles),
-        sam_pixels_u8=torch.from_numpy(np.stack(squares)),
+        sam_pixels_u8=torch.from_numpy(np.concatenate(squares)),
         input_ids=ids,
         attention_mask=attention,
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(seen),
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
+        frames_per_image=tuple(map(len, squares)) if any(question.later for question in questions) else (),
     )
 
 
@@ -110,16 +122,16 @@ def _key(*pixels: np.ndarray) -> str:
     return digest.hexdigest()[:32]
 
 
-def _pixels(question: Question) -> np.ndarray:
-    assert isinstance(question.sample.image, np.ndarray)
-    return question.sample.image
+def _pixels(sample: ReferSample) -> np.ndarray:
+    assert isinstance(sample.image, np.ndarray)
+    return sample.image
 
 
 def _regions(question: Question, tiles: int, views: Views) -> RegionViews:
     sample = question.sample
     masks = [union_mask(sample.expressions[position].masks_rle, sample.size_hw) for position in question.regions]
     try:
-        return region_views(_pixels(question), masks, tiles, views.tile_px, views.tile_side, views.released)
+        return region_views(_pixels(sample), masks, tiles, views.tile_px, views.tile_side, views.released)
     except DataError as error:
         raise DataError(f"{sample.source}: {error}") from error
 
@@ -135,12 +147,13 @@ def _joined(seen: Sequence[RegionViews]) -> Regions | None:
 def _target(question: Question, mask_px: int) -> ReferTarget:
     sample = question.sample
     masks = [
-        squashed_mask(union_mask(sample.expressions[position].masks_rle, sample.size_hw), mask_px)
+        squashed_mask(union_mask(frame.expressions[position].masks_rle, frame.size_hw), mask_px)
         for position, _ in question.asked
+        for frame in question.frames
     ]
     return ReferTarget(
         masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, mask_px, mask_px), dtype=torch.bool),
-        texts=tuple(text for _, text in question.asked),
+        texts=tuple(text for _, text in question.asked for _ in question.frames),
         size_hw=sample.size_hw,
         image_id=sample.image_id,
         source=sample.source,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from deixis.data.clip_frames import clip_question
 from deixis.data.conversation import ConversationEncoder, caption_turns, training_turns
 from deixis.data.images import load_image
 from deixis.data.loading import Key, Loader, load_batches, sample_generator
@@ -15,6 +16,7 @@ from deixis.data.refer_collate import Question, Views, collate_questions
 from deixis.data.refer_mixing import ReferMix
 from deixis.errors import DataError, OptionError
 from deixis.refer_records import ReferBatch, ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
 
 
 class QuestionDataset(torch.utils.data.Dataset):
@@ -25,15 +27,17 @@ class QuestionDataset(torch.utils.data.Dataset):
         seed: not negative.
         behaviour: which answers the model learns to give; see `conversation.ANSWERS`.
         caption_share: share of the conversations that ask for words for masks in place of masks for words.
+        clip_frames: frames of a clip in a conversation at most.
     """
 
     def __init__(
         self,
-        dataset: ReferDataset,
+        dataset: ReferDataset | ClipDataset,
         most_masks: int,
         seed: int,
         behaviour: str = "deixis",
         caption_share: float = 0.0,
+        clip_frames: int = 5,
     ) -> None:
         if seed < 0:
             raise OptionError(f"seed must be 0 or more, got {seed}")
@@ -44,6 +48,7 @@ class QuestionDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.behaviour = behaviour
         self.caption_share = caption_share
+        self.clip_frames = clip_frames
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -52,11 +57,14 @@ class QuestionDataset(torch.utils.data.Dataset):
         """The question of an epoch.
 
         Raises:
-            DataError: its image cannot be used; the message names the file.
+            DataError: its image or clip cannot be used; the message names the file.
         """
         epoch, index = key
-        sample = decoded(_drawn(self.dataset, epoch, index))
+        drawn = _drawn(self.dataset, epoch, index)
         rng = sample_generator(self.seed, epoch, index)
+        if isinstance(drawn, Clip):
+            return clip_question(drawn, self.clip_frames, self.most_masks, rng, self.behaviour)
+        sample = decoded(drawn)
         if self.caption_share and rng.random() < self.caption_share:
             described, regions = caption_turns(sample.expressions, self.most_masks, rng)
             if regions:  # where there is no mask to describe, masks are asked for
@@ -65,7 +73,7 @@ class QuestionDataset(torch.utils.data.Dataset):
         return Question(sample, tuple(turns), tuple(asked))
 
 
-def _drawn(dataset: ReferDataset, epoch: int, index: int) -> ReferSample:
+def _drawn(dataset: ReferDataset | ClipDataset, epoch: int, index: int) -> ReferSample | Clip:
     """A mix shows other samples in each epoch, any other data set the same."""
     return dataset.at(epoch, index) if isinstance(dataset, ReferMix) else dataset[index]
 

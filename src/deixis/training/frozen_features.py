@@ -66,7 +66,8 @@ class FrozenFeatures:
         """
         tiles = torch.split(batch.tiles_u8, list(batch.tiles_per_image))
         shown = shown_tiles(batch.tiles_per_image, batch.regions)
-        images = zip(batch.keys, tiles, shown, torch.split(batch.sam_pixels_u8, 1), strict=True)
+        frames = torch.split(batch.sam_pixels_u8, list(batch.frames_per_image) or 1)
+        images = zip(batch.keys, tiles, shown, frames, strict=True)
         found = [self._one(key, seen[:count], sam) for key, seen, count, sam in images]
         vision = []
         for features, seen, count in zip(found, tiles, shown, strict=True):
@@ -74,8 +75,10 @@ class FrozenFeatures:
         fine, middle, coarse = (torch.cat([features[level] for features in found]) for level in LEVELS)
         return torch.cat(vision), (fine, middle, coarse)
 
-    def encode(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "1 3 side side"]) -> Features:
-        """Features of one image, in the run's precision."""
+    def encode(
+        self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "frames 3 side side"]
+    ) -> Features:
+        """Features of one image, or of the frames of a clip, in the run's precision."""
         with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["SAM 2 encoder"]):
             levels = self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
         return {"vision": self._look(tiles_u8), **dict(zip(LEVELS, levels, strict=True))}

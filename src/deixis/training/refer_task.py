@@ -154,6 +154,7 @@ class SegmenterTask:
             batch.attention_mask,
             batch.labels,
             regions=batch.regions,
+            frames_per_image=batch.frames_per_image,
             vision=vision,
             sam=sam,
             words_share=self.words_share,
@@ -186,15 +187,18 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
     first = sum(batch.tiles_per_image[:index])
     count = batch.tiles_per_image[index]
     regions = batch.regions
+    frames = batch.frames_per_image
+    seen = slice(sum(frames[:index]), sum(frames[: index + 1])) if frames else at
     return replace(
         batch,
         tiles_u8=batch.tiles_u8[first : first + count],
         tiles_per_image=(count,),
-        sam_pixels_u8=batch.sam_pixels_u8[at],
+        sam_pixels_u8=batch.sam_pixels_u8[seen],
         input_ids=batch.input_ids[at],
         attention_mask=batch.attention_mask[at],
         labels=batch.labels[at],
         targets=batch.targets[at],
         regions=None if regions is None else Regions(regions.focal_per_image[at], regions.cells[at]),
         keys=batch.keys[at],
+        frames_per_image=frames[at],
     )

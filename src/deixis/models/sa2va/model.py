@@ -54,7 +54,7 @@ class Sa2va(nn.Module):
         self,
         tiles: Float[Tensor, "tiles 3 tile tile"] | None,
         tiles_per_image: tuple[int, ...],
-        sam_pixels: Float[Tensor, "batch 3 side side"] | None,
+        sam_pixels: Float[Tensor, "frames 3 side side"] | None,
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Bool[Tensor, "batch tokens"],
         labels: Int[Tensor, "batch tokens"] | None = None,
@@ -63,6 +63,7 @@ class Sa2va(nn.Module):
         sam: SamLevels | None = None,
         regions: Regions | None = None,
         words_share: float = 0.0,
+        frames_per_image: tuple[int, ...] = (),
     ) -> dict[str, Tensor]:
         """Masks of every `[SEG]`, and logits of every labelled token.
 
@@ -77,10 +78,13 @@ class Sa2va(nn.Module):
             regions: that the conversations ask about; a placeholder for each of their tokens follows the image's own.
             words_share: share of the objects whose prompt is made from the words before their `[SEG]` instead of its
                 hidden state; needs labels. See `word_states`.
+            frames_per_image: where rows are about clips, how many of `sam_pixels` are each row's: every `[SEG]` is
+                then an object in each of them. Empty for one each.
 
         Returns:
             pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
-            object_image [objects]: the row of each. Objects are the `[SEG]` tokens, row by row, from left to right.
+            object_image [objects]: the image, or frame, of each. Objects are the `[SEG]` tokens, row by row, from left
+            to right, of a clip each in all frames before the next.
             With labels also label_logits [labels vocabulary] and label_ids [labels], row by row. With a words_share
             also word_gaps [objects] in [0, 2]: how far, by cosine, the hidden state at each `[SEG]` is from its words.
 
@@ -93,13 +97,15 @@ class Sa2va(nn.Module):
         positions = self.positions(input_ids, shown_tiles(tiles_per_image, regions))
         hidden = self.hidden_states(embeddings, attention_mask, positions)
         rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
+        segs, images = in_every_frame(rows, frames_per_image)
+        rows, columns = rows[segs], columns[segs]
         asking = hidden[rows, columns]
-        outputs = {"object_image": rows}
+        outputs = {"object_image": images}
         if words_share > 0:
             words = self.word_states(embeddings, input_ids, _given(labels, "labels", "words_share 0"))[rows, columns]
             outputs["word_gaps"] = 1 - F.cosine_similarity(asking, words.detach(), dim=-1)
             asking = torch.where(_spread(len(rows), words_share, rows.device)[:, None], words, asking)
-        masks = self.masks(asking, sam, rows)
+        masks = self.masks(asking, sam, images)
         outputs |= {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
         if labels is not None:
             following = labels[:, 1:]
@@ -221,6 +227,26 @@ class Sa2va(nn.Module):
     def image_token_id(self) -> int:
         """Of the token whose embeddings are an image's."""
         return int(self.vlm.config.image_token_id)
+
+
+def in_every_frame(
+    rows: Int[Tensor, " segs"], frames_per_image: tuple[int, ...]
+) -> tuple[Int[Tensor, " objects"], Int[Tensor, " objects"]]:
+    """For each object which `[SEG]` it is, and in which image: every `[SEG]` is one in each frame of its row.
+
+    Args:
+        rows: of each `[SEG]`, ascending.
+        frames_per_image: of each row; empty for one each.
+    """
+    segs = torch.arange(len(rows), device=rows.device)
+    if not frames_per_image:
+        return segs, rows
+    counts = torch.tensor(frames_per_image, device=rows.device)
+    repeats = counts[rows]
+    starts = repeats.cumsum(0) - repeats
+    segs = segs.repeat_interleave(repeats)
+    frame = torch.arange(len(segs), device=rows.device) - starts[segs]
+    return segs, (counts.cumsum(0) - counts)[rows[segs]] + frame
 
 
 def _given(tensor: Tensor | None, name: str, cached: str) -> Tensor:
