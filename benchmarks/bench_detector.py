@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import gc
 import json
-import resource
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness import ratios, table, time_interleaved, write_result
+from harness import peak_resident_mib, ratios, table, time_interleaved, write_result
 from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 from transformers.utils import logging as transformers_logging
 
@@ -206,34 +203,7 @@ def peak_of_a_step(side: str, arguments: argparse.Namespace) -> float:
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     step()
-    return _peak_resident(step)
-
-
-def _peak_resident(step: Callable[[], None]) -> float:
-    """MiB of resident memory that a call takes at its peak, looked at every two milliseconds.
-
-    What the calls before have freed goes back to the system first, where the C library can: kept for reuse, it would be
-    resident before and after, and a part of the peak would not be seen.
-    """
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    pages, stop = [_resident_pages()], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.002):
-            pages.append(_resident_pages())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    step()
-    stop.set()
-    watcher.join()
-    return (max(pages) - pages[0]) * resource.getpagesize() / 2**20
-
-
-def _resident_pages() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return peak_resident_mib(step)
 
 
 def peaks(arguments: argparse.Namespace) -> dict[str, float]:

@@ -12,6 +12,7 @@ Examples:
   deixis refer check --data phrases.json --images photos/
   deixis refer check --data "refcoco#train" "refcoco#val" --no-decode --output findings.json
   deixis refer check --data sa1b/ --max-images 1000
+  deixis refer check --data phrases.json --model ByteDance/Sa2VA-1B --max-tokens 4096
 
 Exit codes: 0 no errors, 1 errors were found, 2 the data cannot be read at all.
 """

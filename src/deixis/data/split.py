@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from deixis.data.embedded import record_of
 from deixis.data.images import load_image
@@ -17,7 +18,8 @@ from deixis.data.looks import DECODE_SHORT_PX, Look, groups_of, look_at
 from deixis.data.parallel import in_order
 from deixis.data.subset import Subset
 from deixis.errors import DataError
-from deixis.records import Dataset, Sample
+from deixis.records import Dataset
+from deixis.refer_records import ReferDataset
 
 THREADS = 4
 
@@ -149,14 +151,25 @@ def duplicate_groups(
     Raises:
         DataError: an image that cannot be read.
     """
+    return groups_of(looks_of(dataset, workers, advance))
+
+
+def looks_of(
+    dataset: Dataset | ReferDataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
+) -> list[Look]:
+    """What the images look like, to be compared with those of other data sets too.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
     looks = []
-    for look in in_order(lambda index: _look(dataset[index]), range(len(dataset)), workers):
+    for look in in_order(lambda index: _look(dataset[index].image), range(len(dataset)), workers):
         looks.append(look)
         advance()
-    return groups_of(looks)
+    return looks
 
 
-def _look(sample: Sample) -> Look:
-    if isinstance(sample.image, np.ndarray):
-        return look_at(sample.image, None)
-    return look_at(load_image(sample.image, min_short_px=DECODE_SHORT_PX), sample.image.read_bytes())
+def _look(image: Path | UInt8[np.ndarray, "h w 3"]) -> Look:
+    if isinstance(image, np.ndarray):
+        return look_at(image, None)
+    return look_at(load_image(image, min_short_px=DECODE_SHORT_PX), image.read_bytes())

@@ -21,7 +21,7 @@ from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.ahead import read_ahead
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.modes import evaluating
-from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, select_mask
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.answers import Answer
 from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
 
@@ -169,31 +169,45 @@ class Segmenter:
         answers: list[list[Segmentation]] = [[] for _ in group]
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            images = [image for image, _ in part]
-            seen = torch.cat([vision[image] for image in images])
+            images = sorted({image for image, _ in part})
             pyramid = (levels[0][images], levels[1][images], levels[2][images])
-            masks = self._masks([text for _, text in part], [counts[image] for image in images], seen, pyramid)
+            asked = [(images.index(image), text) for image, text in part]
+            find = self._generated if self.generate else self._given
+            masks = find(asked, [vision[image] for image in images], pyramid)
             for (image, text), found in zip(part, masks, strict=True):
                 answers[image].append(self._record(group[image].sample, text, *found))
         return answers
 
-    def _masks(
-        self, texts: Sequence[str], counts: Sequence[int], vision: Tensor, levels: SamLevels
+    def _given(
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
-        """Of each phrase: mask logits, predicted IoU, probability of presence, and the answer in words."""
-        model, tokens = self.bundle.model, self.tokens
-        if self.generate:
-            asked = [tokens.question(question_for(text), count) for text, count in zip(texts, counts, strict=True)]
-            input_ids, attention_mask = tokens.padded(asked, self.device)
-            answers = answer(self.bundle, input_ids, attention_mask, tuple(counts), vision, levels)
-            return [self._joined(answered) for answered in answers]
-        turns = [single_turn(text, self.bundle.behaviour) for text in texts]
-        given = [tokens([turn], count)[0] for turn, count in zip(turns, counts, strict=True)]
-        input_ids, attention_mask = tokens.padded(given, self.device)
-        outputs = model(None, tuple(counts), None, input_ids, attention_mask, vision=vision, sam=levels)
+        """Of each (place in `vision`, phrase): mask logits, predicted IoU, probability of presence, standard answer."""
+        counts = tuple(len(tiles) for tiles in vision)
+        turns = [single_turn(text, self.bundle.behaviour) for _, text in asked]
+        given = [self.tokens([turn], counts[image])[0] for (image, _), turn in zip(asked, turns, strict=True)]
+        input_ids, attention_mask = self.tokens.padded(given, self.device)
+        images = tuple(image for image, _ in asked)
+        outputs = segment(
+            self.bundle.model, input_ids, attention_mask, images, counts, torch.cat(tuple(vision)), levels
+        )
         chosen = select_mask(outputs, self.bundle.behaviour)
         scores = zip(chosen.logits, chosen.ious.tolist(), chosen.present.tolist(), strict=True)
         return [(*found, turn.answer) for found, turn in zip(scores, turns, strict=True)]
+
+    def _generated(
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
+    ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
+        """The same, with the answer that the model writes. The image is read anew for each phrase."""
+        images = [image for image, _ in asked]
+        counts = tuple(len(vision[image]) for image in images)
+        questions = [
+            self.tokens.question(question_for(text), count) for (_, text), count in zip(asked, counts, strict=True)
+        ]
+        input_ids, attention_mask = self.tokens.padded(questions, self.device)
+        seen = torch.cat([vision[image] for image in images])
+        pyramid = (levels[0][images], levels[1][images], levels[2][images])
+        answers = answer(self.bundle, input_ids, attention_mask, counts, seen, pyramid)
+        return [self._joined(answered) for answered in answers]
 
     def _joined(self, answered: Answer) -> tuple[Float[Tensor, "side side"] | None, float, float, str]:
         """One mask of a generated answer: none without a `[SEG]`; of several the union of those that are there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -63,10 +63,14 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
 
 def parameter_table(model: nn.Module) -> list[PartCount]:
     """Trainable and total parameters of every part, in the order of the network. A shared parameter counts once."""
-    trainable = dict.fromkeys(PARTS, 0)
-    total = dict.fromkeys(PARTS, 0)
+    return count_parts(model, PARTS, part_of)
+
+
+def count_parts(model: nn.Module, parts: Sequence[str], part_of_name: Callable[[str], str]) -> list[PartCount]:
+    """The same of any model, by the part that each parameter's name belongs to."""
+    trainable, total = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0)
     for name, parameter in model.named_parameters():
-        part = part_of(name)
+        part = part_of_name(name)
         total[part] += parameter.numel()
         trainable[part] += parameter.numel() if parameter.requires_grad else 0
-    return [PartCount(part, trainable[part], total[part]) for part in PARTS]
+    return [PartCount(part, trainable[part], total[part]) for part in parts]

@@ -26,12 +26,14 @@ def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -
     """Check, print, and write the findings where asked. Returns the exit code: 1 where there are errors, else 0.
 
     Args:
-        limits: a model's way to write conversations, to look at their tokens too; see `tile_counter`.
+        limits: a model's way to write conversations, to look at their tokens too; that of `options.model` if not given.
 
     Raises:
-        DeixisError: a data set cannot be read at all.
+        DeixisError: a data set, or the model, cannot be read at all.
     """
     options.check()
+    if limits is None and options.model:
+        limits = model_limits(options)
     everything: list[ReferFinding] = []
     written: dict[str, Any] = {}
     for name in options.data:
@@ -42,6 +44,19 @@ def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -
     if options.output is not None:
         write_atomic(options.output, json.dumps(written, indent=2, ensure_ascii=False) + "\n")
     return EXIT_ERRORS if gravest(everything) == "error" else 0
+
+
+def model_limits(options: ReferCheckOptions) -> Limits:
+    """What the model's conversations in training are tried with.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    from deixis.models.sa2va import read_wording  # torch and transformers: only where a model is named
+
+    wording = read_wording(options.model)
+    tiles = tile_counter(wording.tile_px, options.max_tiles)
+    return Limits(wording.tokens, wording.seg_token_id, tiles, options.max_tokens, options.max_masks, options.behaviour)
 
 
 def tile_counter(tile_px: int, most_tiles: int) -> Callable[[tuple[int, int]], int]:

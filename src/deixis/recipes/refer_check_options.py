@@ -27,6 +27,16 @@ class ReferCheckOptions:
     """Tell of masks with fewer pixels."""
     decode: bool = True
     """Decode every picture; with --no-decode pictures are not opened."""
+    model: str = ""
+    """A segmenter whose conversations are written, to find those that are too long; a folder or hub id."""
+    max_tokens: int = 8192
+    """With --model: most tokens of a conversation in training."""
+    max_tiles: int = 12
+    """With --model: most tiles in which it sees an image."""
+    max_masks: int = 5
+    """With --model: most phrases asked of one image in a step."""
+    behaviour: Literal["deixis", "sa2va"] = "deixis"
+    """With --model: whose answers it is to learn; see deixis refer train."""
     output: Path | None = None
     """JSON file for all findings; a few of each kind are printed in any case."""
 
@@ -36,5 +46,9 @@ class ReferCheckOptions:
             raise OptionError(f"--data: got {self.data!r}, wanted the data, as in --data phrases.json")
         if self.max_images is not None and self.max_images < 1:
             raise OptionError(f"--max-images: got {self.max_images!r}, wanted 1 or more")
+        for name in ("max_tokens", "max_tiles", "max_masks"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise OptionError(f"--{flag}: got {getattr(self, name)!r}, wanted 1 or more")
         if self.tiny < 0:
             raise OptionError(f"--tiny: got {self.tiny!r}, wanted 0 or more")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deixis.data.conversation import has_pixels
+from deixis.data.looks import groups_of
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset
 from deixis.data.refer_scenes import ReferScenes
+from deixis.data.split import looks_of
 from deixis.data.subset import ReferSubset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
@@ -23,21 +26,51 @@ SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same imag
 QUICK_STEPS, QUICK_IMAGES = 20, 16
 
 
-def held_out(dataset: ReferDataset) -> tuple[ReferSubset, ReferSubset]:
-    """(training, validation): a tenth of the images, and at least one, is held out.
+def held_out(sources: Sequence[ReferDataset]) -> list[tuple[ReferSubset, ReferSubset]]:
+    """(training, validation) of each data set: a tenth of its images, and at least one, is held out.
+
+    An image that is held out of one data set is trained on in none, nor is a copy or near copy of it: RefCOCO and
+    RefCOCO+ ask about the same photographs. Groups of copies stay together, so a little more may be held out.
 
     Raises:
-        DataError: there is only one image.
+        DataError: a data set of which nothing would be left to train on; an image cannot be read.
     """
-    if len(dataset) < 2:
-        raise DataError(f"{dataset.name}: one image cannot be both trained on and measured; give --val-data")
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(dataset))
-    count = max(1, round(VALIDATION_SHARE * len(dataset)))
-    kept, out = (tuple(np.sort(part).tolist()) for part in (order[count:], order[:count]))
-    return (
-        ReferSubset(dataset, kept, f"{dataset.name}, less those held out"),
-        ReferSubset(dataset, out, f"{dataset.name}, held out"),
-    )
+    groups = _image_groups(sources)
+    out: set[int] = set()
+    for number, source in enumerate(sources):
+        mine = [(place, sum(n == number for n, _ in group)) for place, group in enumerate(groups)]
+        held = sum(count for place, count in mine if place in out)
+        for at in np.random.default_rng(SPLIT_SEED).permutation(len(groups)):
+            place, count = mine[at]
+            if held >= max(1, round(VALIDATION_SHARE * len(source))):
+                break
+            if count and place not in out:
+                out.add(place)
+                held += count
+    is_out = {item for place in out for item in groups[place]}
+    parts = []
+    for number, source in enumerate(sources):
+        left = tuple(i for i in range(len(source)) if (number, i) not in is_out)
+        taken = tuple(i for i in range(len(source)) if (number, i) in is_out)
+        if not left:
+            raise DataError(f"{source.name}: its images cannot be both trained on and measured; give --val-data")
+        parts.append(
+            (
+                ReferSubset(source, left, f"{source.name}, less those held out"),
+                ReferSubset(source, taken, f"{source.name}, held out"),
+            )
+        )
+    return parts
+
+
+def _image_groups(sources: Sequence[ReferDataset]) -> list[list[tuple[int, int]]]:
+    """(data set, position) of images that are the same or nearly so, singles included. Generated scenes never are."""
+    places = [[(number, index) for index in range(len(source))] for number, source in enumerate(sources)]
+    drawn = [isinstance(source, ReferScenes) for source in sources]
+    photos = [place for one, scenes in zip(places, drawn, strict=True) if not scenes for place in one]
+    looks = [look for source, scenes in zip(sources, drawn, strict=True) if not scenes for look in looks_of(source)]
+    groups = [[photos[index] for index in group] for group in groups_of(looks)]
+    return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
 
 
 def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> ReferFeed:

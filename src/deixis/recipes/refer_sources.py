@@ -7,7 +7,10 @@ from pathlib import Path
 
 from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_readers import read_refer
-from deixis.errors import OptionError
+from deixis.data.refer_readers.entries import warn_left_out
+from deixis.data.refer_scenes import ReferScenes
+from deixis.data.subset import ReferSubset
+from deixis.errors import DataError, OptionError
 from deixis.recipes.refer_data import held_out
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.refer_records import ReferDataset
@@ -34,11 +37,33 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
         sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
     if options.val_data:
         validation = read_refer_sources(options.val_data, options.val_images, options.format)
+        sources = [with_phrases(source) for source in sources]
         return mixed(sources, options.data_weights, options.seed), validation
     # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
-    parts = [held_out(source) for source in sources]
+    parts = held_out([with_phrases(source) for source in sources])
     training = mixed([kept for kept, _ in parts], options.data_weights, options.seed)
     return training, mixed([out for _, out in parts], (), 0)
+
+
+def with_phrases(dataset: ReferDataset) -> ReferDataset:
+    """Without the images of which nothing is asked: they train nothing. A warning counts them.
+
+    Raises:
+        DataError: none is left.
+    """
+    if isinstance(dataset, ReferScenes):
+        return dataset
+    kept, silent = [], []
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if any(expression.texts for expression in sample.expressions):
+            kept.append(index)
+        else:
+            silent.append(sample.source or f"image {sample.image_id}")
+    if not kept:
+        raise DataError(f"{dataset.name}: none of its {len(dataset)} images has a sentence; nothing can be asked")
+    warn_left_out(dataset.name, "images without a sentence", silent)
+    return ReferSubset(dataset, tuple(kept), dataset.name) if silent else dataset
 
 
 def read_refer_sources(data: Sequence[str], images: Path | None, form: str | None) -> ReferDataset:

@@ -132,7 +132,8 @@ class SegmenterTask:
         """The weighted total and every component."""
         total, losses = self._losses(self.model, batch, normaliser)
         by_state = self.words_share < 1  # else no mask has been asked for by a hidden state
-        if self.unwatched and by_state and any(len(target.texts) for target in batch.targets):
+        # What is absent has no mask loss, so the alarm waits for the first batch in which something is there.
+        if self.unwatched and by_state and any(bool(target.masks.any()) for target in batch.targets):
             require_mask_gradient(self.criterion, losses, self.unwatched)
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}

@@ -12,12 +12,12 @@ from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.released import read_released, save_released
 from deixis.models.sa2va.sam import SamLevels
-from deixis.models.sa2va.templates import NEW_TOKENS, REGION_START, SEG, TEMPLATES, Template
+from deixis.models.sa2va.templates import NEW_TOKENS, REGION_START, TEMPLATES, Template
+from deixis.models.sa2va.wording import Wording, read_wording
 
 __all__ = [
     "NEW_TOKENS",
     "REGION_START",
-    "SEG",
     "TEMPLATES",
     "Answer",
     "Behaviour",
@@ -29,6 +29,7 @@ __all__ = [
     "Sa2vaBundle",
     "SamLevels",
     "Template",
+    "Wording",
     "answer",
     "describe",
     "freeze",
@@ -41,6 +42,7 @@ __all__ = [
     "parameter_table",
     "part_of",
     "read_released",
+    "read_wording",
     "sampler",
     "save_released",
     "save_sa2va",

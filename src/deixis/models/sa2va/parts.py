@@ -9,7 +9,7 @@ from torch import nn
 
 from deixis.errors import OptionError
 from deixis.models.adapters import inject_lora, merge
-from deixis.models.freezing import PartCount
+from deixis.models.freezing import PartCount, count_parts
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS
 from deixis.models.sa2va.token_rows import TokenRows
@@ -104,12 +104,7 @@ def new_token_ids(tokenizer: object) -> tuple[int, ...]:
 
 def parameter_table(model: nn.Module) -> list[PartCount]:
     """Trainable and total parameters of every part, in the order of the network. A shared parameter counts once."""
-    trainable = dict.fromkeys(PARTS, 0)
-    total = dict.fromkeys(PARTS, 0)
-    for name, parameter in model.named_parameters():
-        total[part_of(name)] += parameter.numel()
-        trainable[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
-    return [PartCount(part, trainable[part], total[part]) for part in PARTS]
+    return count_parts(model, PARTS, part_of)
 
 
 def _separate_rows(model: Sa2va, token_ids: list[int]) -> None:

@@ -57,8 +57,8 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
         return dataclasses.replace(bundle, source=str(source))
     if kind != MODEL_TYPE:
         raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
+    template = template_of(values, folder)
     try:
-        template = Template(**{**values["template"], "user": tuple(values["template"]["user"])})
         behaviour, seg_token_id = values["behaviour"], int(values["seg_token_id"])
         mean, std = _three(values["tile_mean"]), _three(values["tile_std"])
     except (KeyError, TypeError, ValueError) as error:
@@ -69,6 +69,18 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder / PROJECTION}: cannot be read ({' '.join(str(error).split())[:300]})") from error
     return Sa2vaBundle(model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source))
+
+
+def template_of(values: Mapping[str, Any], folder: Path) -> Template:
+    """The way to write conversations that a folder names.
+
+    Raises:
+        ModelError: it names none.
+    """
+    try:
+        return Template(**{**values["template"], "user": tuple(values["template"]["user"])})
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
 
 
 def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration, Sam2VideoModel
 from transformers.initialization import no_init_weights
 
+from deixis.data.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.templates import SEG, TEMPLATES
+from deixis.models.sa2va.templates import TEMPLATES, Template
 from deixis.models.weights.sa2va_config import heads_of, language_of, released_values, sam_config, vlm_config
 from deixis.models.weights.sa2va_layout import INTERNLM2, gather, released_table, scatter
 
@@ -46,7 +47,7 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     if not isinstance(values, Mapping) or values.get("model_type") != RELEASED_TYPE or "llm_config" not in values:
         raise ModelError(f"{folder / 'config.json'}: no Sa2VA of the InternVL kind (model_type {RELEASED_TYPE!r})")
     words = read_tokenizer(folder if tokenizer is None else model_folder(tokenizer, ("*",), "Qwen/Qwen2.5-0.5B"))
-    template = TEMPLATES[TEMPLATE_NAMES.get(str(values.get("template")), "chatml")]
+    template = released_template(values)
     state = {name.replace(*FUSER_ALIAS): tensor for name, tensor in read_weights(folder).items()}
     language = language_of(values, str(source))
     tied = not any(name in state for name in ("language_model.lm_head.weight", "language_model.output.weight"))
@@ -60,6 +61,11 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     tensors = gather(state, wanted, released_table(language), heads_of(vlm.text_config), str(source))
     model.load_state_dict(tensors, strict=not tied)
     return Sa2vaBundle(model.eval(), words, template, "sa2va", source=str(source))
+
+
+def released_template(values: Mapping[str, Any]) -> Template:
+    """The way to write conversations that a released configuration names."""
+    return TEMPLATES[TEMPLATE_NAMES.get(str(values.get("template")), "chatml")]
 
 
 def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | None = None) -> None:

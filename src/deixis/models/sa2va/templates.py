@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deixis.data.conversation import region_name
+from deixis.data.conversation import SEG, region_name
 
-SEG = "[SEG]"
 NEW_TOKENS = (SEG, "<p>", "</p>", "<vp>", "</vp>")
 """What Sa2VA adds to a vocabulary: an object, a phrase, a region."""
 
 REGION_START, REGION_END = "<vp>", "</vp>"
-
-IMAGE = "<image>"
-"""Where the image stands in a user's text, before `Template.image` takes its place."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,3 @@ TEMPLATES = {
     )
 }
 """chatml: InternLM2 and Qwen 2 in InternVL; phi3: Phi 3; qwen_vl: Qwen's own vision-language models."""
-
-QUESTION = "Please segment {} in this image."
-ANSWER = f"Sure, {SEG}."
-"""The question and the answer of `segment`, among those that released models were trained on."""
