@@ -29,7 +29,7 @@ from deixis.data.collate import collate
 from deixis.data.images import load
 from deixis.data.readers import read_dataset
 from deixis.data.transforms import eval_transform, resize_to
-from deixis.models.builtin import builtin_detector_folder
+from deixis.models.builtin import builtin_folder
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.bundle import IMAGENET_STD
 from deixis.records import Prompt, Sample
@@ -41,7 +41,7 @@ PROMPT = Prompt("raccoon.", ("raccoon",), ((0, 7),), (101, 26100, 2669, 1012, 10
 
 def ours(samples: list[Sample], size: tuple[int, int], draft: bool = True) -> Callable[[], list[Tensor]]:
     """Our path as in training, normalisation included (which runs on the device there)."""
-    normalise = load_grounding_dino(builtin_detector_folder()).normalise
+    normalise = load_grounding_dino(builtin_folder("detector")).normalise
     transform, generator = eval_transform(*size), np.random.default_rng(0)
     decode_short_px = 2 * size[0] if draft else None
 

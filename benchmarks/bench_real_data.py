@@ -28,7 +28,7 @@ from deixis.data.readers import read_dataset
 from deixis.data.split import split_by_group
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detector import Detector, load_detector
-from deixis.models.builtin import builtin_detector_folder
+from deixis.models.builtin import builtin_folder
 from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.recipes.detector_data import TrainingPrompts, training_feed
@@ -61,7 +61,7 @@ def read_both(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
 
 def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> Detector:
     """The same start, data and steps with transformers' model and loss; the result in our detector, to measure it."""
-    folder = builtin_detector_folder()
+    folder = builtin_folder("detector")
     theirs = MMGroundingDinoForObjectDetection.from_pretrained(folder).train()
     bundle = load_grounding_dino(folder)
     rates = learning_rates(options)

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, MMGroundingDinoForObjectDetection
 
 from deixis import load_detector
 from deixis.data.scenes import scenes
-from deixis.models.builtin import builtin_detector_folder
+from deixis.models.builtin import builtin_folder
 
 CHECK_SEED = 77  # neither the seed of its training scenes (1) nor of its validation scenes (2)
 
@@ -19,18 +19,18 @@ def test_known_words_in_unseen_pairs_are_found() -> None:
 
 
 def test_it_is_small() -> None:
-    size = sum(path.stat().st_size for path in builtin_detector_folder().rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in builtin_folder("detector").rglob("*") if path.is_file())
     assert size < 15_000_000
 
 
 def test_transformers_reads_it_whole() -> None:
     model, information = MMGroundingDinoForObjectDetection.from_pretrained(
-        builtin_detector_folder(), output_loading_info=True
+        builtin_folder("detector"), output_loading_info=True
     )
     assert not information["missing_keys"]
     assert not information["unexpected_keys"]
     assert not information["mismatched_keys"]
-    tokenizer = AutoTokenizer.from_pretrained(builtin_detector_folder())
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder("detector"))
     assert tokenizer("red star. ?")["input_ids"][0] == 101
     assert tokenizer("red star. ?")["input_ids"][-3:] == [1012, 1029, 102]
     assert model.config.text_config.vocab_size == len(tokenizer)

@@ -18,8 +18,8 @@ class ReferCaptionOptions:
     """Folder of the pictures, where the masks' file does not say."""
     format: str | None = None
     """Format of the masks; recognised when not given."""
-    model: str = ""
-    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("captions")
     """Folder for captions.json, which `refer train --data` reads, and pictures/."""
     measure: bool = False
@@ -63,8 +63,8 @@ class ReferCycleOptions:
     """Folder of the pictures, where the masks' file does not say."""
     format: str | None = None
     """Format of the masks; recognised when not given."""
-    model: str = ""
-    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("cycle")
     """Folder for captions.json (what is kept, for `refer train --data`), cycle.jsonl (everything) and metrics.json.
     A command that was interrupted goes on where it stopped."""

@@ -123,6 +123,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     total_steps = settings.total_steps(task.steps_per_epoch)
     task.words_steps = round(options.words_first * total_steps)
     rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
+    rates |= dict.fromkeys(("vision", "sam_encoder"), options.encoder_lr_factor * options.learning_rate)
     groups = parameter_groups(bundle.model.named_parameters(), part_of, rates, options.weight_decay)
     optimizer = build_adamw(groups)
     schedule = Schedule("cosine", total_steps, round(options.warmup_share * total_steps), 1.0)

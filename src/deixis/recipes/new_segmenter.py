@@ -25,7 +25,7 @@ def new_segmenter(options: ReferNewOptions) -> Path:
     if options.output.exists():
         raise OptionError(f"--output: {options.output} exists; name a folder that does not")
     torch.manual_seed(options.seed)
-    bundle = small_segmenter((*known_words(), *options.words))
+    bundle = small_segmenter((*known_words(), *options.words), memory=True)
     save_sa2va(bundle, options.output)
     count = sum(parameter.numel() for parameter in bundle.model.parameters())
     print(f"wrote {options.output}: {count:,} random parameters, {len(bundle.tokenizer):,} tokens")

@@ -38,8 +38,8 @@ class ReferTrainOptions:
     """Validation data. Without it a tenth of the training images is held out, at least one."""
     val_images: Path | None = None
     """Folder of the validation images."""
-    model: str = ""
-    """What to start from: a folder of a run or of `refer new`, one in the released Sa2VA layout, or a hub id."""
+    model: str = "builtin"
+    """What to start from: "builtin", a folder of a run or of `refer new`, a released Sa2VA folder, or a hub id."""
     sam_model: str | None = None
     """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
     output: Path = Path("runs")
@@ -58,7 +58,9 @@ class ReferTrainOptions:
     gradient_accumulation_steps: int = 1
     """Batches summed into one optimiser step; equal to one batch of them all."""
     learning_rate: float = 4e-5
-    """Highest learning rate, the same for all parts that train."""
+    """Highest learning rate, the same for all parts that train but for the next."""
+    encoder_lr_factor: float = 1.0
+    """Learning rate of `vision` and `sam_encoder`, where --train names them, over that of the rest."""
     weight_decay: float = 0.05
     """AdamW's weight decay; norms, biases and position tables are spared."""
     warmup_share: float = 0.05
@@ -173,7 +175,7 @@ class ReferTrainOptions:
             at_least(self, name, 1)
         for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
             at_least(self, name, 0)
-        for name in ("learning_rate", "clip_norm", "lora_alpha", "cache_gib"):
+        for name in ("learning_rate", "encoder_lr_factor", "clip_norm", "lora_alpha", "cache_gib"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
             at_least(self, name, 0.0)
@@ -200,8 +202,8 @@ class ReferEvalOptions:
     """Folder of the images, where the data does not say."""
     format: str | None = None
     """Format of the data; recognised when not given."""
-    model: str = ""
-    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and segmentations.json; nothing is written if not given."""
     batch_size: int = 8
@@ -233,8 +235,8 @@ class ReferPredictOptions:
     """Pictures, or folders of them."""
     phrases: tuple[str, ...] = ()
     """What to look for, as in --phrases "the dog on the left" "the red car"."""
-    model: str = ""
-    """A folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    model: str = "builtin"
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("segmentations")
     """Folder for pictures/, masks/ and segmentations.json."""
     generate: bool = True

@@ -17,8 +17,8 @@ class ReferTrackOptions:
     """A video file, or a folder of frames."""
     phrases: tuple[str, ...] = ()
     """What to follow, as in --phrases "the dog on the left" "the red car"."""
-    model: str = ""
-    """A segmenter's folder or hub id whose SAM 2 has a memory, as released Sa2VA has."""
+    model: str = "builtin"
+    """"builtin", or a segmenter's folder or hub id whose SAM 2 has a memory, as released Sa2VA has."""
     sam_model: str | None = None
     """A SAM 2 with its memory that follows what the segmenter finds, as in --sam-model facebook/sam2-hiera-large: for
     a segmenter without memory, or one whose mask decoder was fine-tuned on images."""

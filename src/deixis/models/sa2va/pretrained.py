@@ -25,6 +25,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from deixis.errors import ModelError
+from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.model import Sa2va
@@ -42,13 +43,14 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     """Read a segmenter, in evaluation mode, on the CPU.
 
     Args:
-        source: a folder written by `save_sa2va`, a released Sa2VA (see `read_released`), or a hub id of either.
+        source: a folder written by `save_sa2va`, a released Sa2VA (see `read_released`), a hub id of either, or
+            `builtin` for the small one in the package.
         dtype: of the weights; by default as they were saved.
 
     Raises:
         ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
     """
-    folder = model_folder(source, HUB_FILES, EXAMPLE)
+    folder = model_folder(resolve_model(source, "segmenter"), HUB_FILES, EXAMPLE)
     values = read_json(folder / CONFIG)
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     if kind == RELEASED_TYPE:
