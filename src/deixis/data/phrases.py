@@ -188,15 +188,25 @@ def _related(meant: tuple[int, ...], anchor: int, things: Sequence[Thing]) -> li
 
 
 def absent_phrases(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
-    """One or two names of pairs that the scene does not show; near misses share a colour or a shape with it."""
+    """Two names of what the scene does not show: a colour and shape, a shape, or a colour.
+
+    Each form also names things that are there, so that the form alone gives nothing away. Most pairs are near misses,
+    which share a colour or a shape with the scene.
+    """
     shown = {(thing.colour, thing.shape) for thing in things}
     colours, shapes = {colour for colour, _ in shown}, {shape for _, shape in shown}
-    near = [pair for pair in pairs if pair not in shown and (pair[0] in colours or pair[1] in shapes)]
-    pool = near if near and rng.random() < 0.7 else [pair for pair in pairs if pair not in shown]
+    missing = [pair for pair in pairs if pair not in shown]
+    near = [pair for pair in missing if pair[0] in colours or pair[1] in shapes]
+    by_form = (
+        [(f"{colour} {shape}", ((colour, shape),)) for colour, shape in (near if rng.random() < 0.7 else missing)],
+        [(shape, ()) for shape in sorted({shape for _, shape in pairs} - shapes)],
+        [(f"{colour} thing", ()) for colour in sorted({colour for colour, _ in pairs} - colours)],
+    )
     found = []
-    for position in rng.permutation(len(pool))[:2]:
-        name = " ".join(pool[int(position)])
-        found.append(Phrase((f"the {name}", name), (), ("absent",), (pool[int(position)],)))
+    for form in rng.permutation(3)[:2].tolist():
+        if names := by_form[form]:
+            name, named = names[int(rng.integers(len(names)))]
+            found.append(Phrase((f"the {name}", name), (), ("absent",), named))
     return found
 
 
