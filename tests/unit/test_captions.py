@@ -124,6 +124,9 @@ def test_attributes_are_those_of_the_thing_not_of_its_neighbours() -> None:
         "the largest star": (None, True, None, True),
         "the smallest red star": (True, True, None, False),
         "red or blue star": (False, True, None, None),
+        "the large red striped star": (True, True, True, True),
+        "small star": (None, True, None, False),
+        "small large star": (None, True, None, False),
         "": (None, None, None, None),
     }
     for text, wanted in right.items():
@@ -172,6 +175,14 @@ def test_scenes_count_every_thing_and_true_captions_are_right() -> None:
     assert metrics.attributes["colour"].right == metrics.attributes["shape"].right == 1
     assert metrics.attributes["colour"].named == 1
     assert metrics.attributes["size"].named == 0
+    described = [
+        [Caption(e.texts[-1] if e.texts else "thing", -1.0, e.masks_rle[0]) for e in sample.expressions]
+        for sample in samples
+    ]
+    sized = evaluate_captions(samples, described, things)
+    assert sized.all.exact == 1
+    assert sized.attributes["size"].named > 0.3
+    assert all(found.right == 1 for found in sized.attributes.values() if found.named)
     assert 0 < metrics.all.exact <= 1
     assert metrics.captions == sum(len(of_scene) for of_scene in things)
     wrong = [list(reversed(found)) if len({f.text for f in found}) > 1 else found for found in said]

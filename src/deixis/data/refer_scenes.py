@@ -74,12 +74,12 @@ class ReferScenes:
         """The scene with every thing by itself, in the order of `scene(index)[0].things`; its sentences are all those
         that mean it and nothing else, perhaps none."""
         scene, rng = self.scene(index)
-        phrases = phrases_for(scene.things, rng, self._pairs())
+        phrases = phrases_for(scene.things, rng, self._pairs()) + descriptions_of(scene.things)
         expressions = []
         for number, mask in enumerate(scene.masks):
-            texts = tuple(text for phrase in phrases if phrase.things == (number,) for text in phrase.texts)
+            texts = dict.fromkeys(text for phrase in phrases if phrase.things == (number,) for text in phrase.texts)
             rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            expressions.append(Expression(texts, (rle,), expression_id=number))
+            expressions.append(Expression(tuple(texts), (rle,), expression_id=number))
         source = f"{self.name}: scene {index}"
         return ReferSample(scene.pixels, scene.pixels.shape[:2], tuple(expressions), image_id=index, source=source)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from deixis.data.phrases import size_of
 from deixis.data.scenes import Thing
 from deixis.data.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
 from deixis.errors import DataError
@@ -18,7 +19,7 @@ from deixis.refer_records import Caption, Expression, ReferSample
 
 SIZES = ("small", "medium", "large")
 _RELATIONS = (" left of ", " right of ", " above ", " below ", " nearest to ")
-_SIZE_WORDS = ("largest", "biggest", "smallest")
+_SUPERLATIVES = ("largest", "biggest", "smallest")
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def is_exact(text: str, references: Sequence[str]) -> bool:
 def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict[str, bool | None]:
     """Whether a caption of a generated thing has its colour, shape, texture and size right; None where it names none.
 
-    Only words before a relation count: in "the star left of the red circle", red is not the star's. A size, as in
-    "the largest star", is right if the caption is one of the sentences that mean the thing alone.
+    Only words before a relation count: in "the star left of the red circle", red is not the star's. "Small" and "large"
+    are right unless the other is beyond doubt; "the largest" and the like, if the caption is one of the sentences that
+    mean the thing alone.
     """
     head = f" {' '.join(words_of_caption(text))} "
     for relation in _RELATIONS:
@@ -125,8 +127,11 @@ def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict
     ):
         said = {word for word in words if f" {word} " in head}
         found[name] = said == {right} if said else None
-    has_size = any(f" {word} " in head for word in _SIZE_WORDS)
-    found["size"] = is_exact(text, references) if has_size else None
+    sizes = {word for word in ("small", "large") if f" {word} " in head}
+    if any(f" {word} " in head for word in _SUPERLATIVES):
+        found["size"] = is_exact(text, references)
+    else:
+        found["size"] = len(sizes) == 1 and size_of(thing) in (*sizes, "") if sizes else None
     return found
 
 
