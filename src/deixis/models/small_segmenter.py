@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import InternVLConfig, PreTrainedTokenizerFast, Qwen2Config, Sam2Config, Sam2VideoConfig
+from transformers import (
+    InternVLConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Sam2Config,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+)
 
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS
@@ -152,6 +159,19 @@ def small_memory_config(sam: Any, layers: int = 2, **changes: Any) -> Sam2VideoC
         "memory_fuser_intermediate_dim": 2 * channels,
     }
     return Sam2VideoConfig(vision_config=parts["vision_config"], **renamed, **{**memory, **changes})
+
+
+def with_memory(bundle: Sa2vaBundle, **changes: Any) -> Sa2vaBundle:
+    """The same segmenter with a fresh memory of earlier frames, to be trained (seed torch first); images as before.
+
+    Args:
+        changes: options of `small_memory_config`.
+    """
+    sam = Sam2VideoModel(small_memory_config(bundle.model.sam.config, **changes))
+    fresh = sam.load_state_dict(bundle.model.sam.state_dict(), strict=False)
+    assert not fresh.unexpected_keys
+    bundle.model.sam = sam.eval().to(bundle.model.vlm.dtype)
+    return bundle
 
 
 def small_segmenter(

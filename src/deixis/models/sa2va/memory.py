@@ -59,7 +59,7 @@ def see_prompts(
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
     dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
-    return _seen(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
+    return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
 
 
 def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int, suppress: bool = True) -> Seen:
@@ -71,12 +71,29 @@ def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: in
         frame: its number, which the banks count from.
         suppress: an object whose score says that it is absent gets an empty mask (SAM 2's way; not Sa2VA's).
     """
+    return see_decoded(sam, levels, decode_next(sam, levels, banks, frame), suppress)
+
+
+def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int) -> Decoded:
+    """All masks that the decoder gives for each object of `see_next`."""
     coarse = recall(sam, levels[2], banks, frame)
     settings = sam.config
     three = settings.multimask_output_for_tracking and settings.multimask_output_in_sam
     three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
     dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    return _seen(sam, levels, _decoded(sam, levels, coarse, dense, three), suppress)
+    return _decoded(sam, levels, coarse, dense, three)
+
+
+def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
+    """Of the masks of each object the best, and how it is remembered."""
+    best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
+    logits = found.logits[every, best]
+    if suppress:
+        logits = logits.where((found.object_scores > 0)[:, None, None], ABSENT_LOGIT)
+    side = [4 * small for small in sam.prompt_encoder.mask_input_size]
+    large = F.interpolate(logits[:, None].float(), side, mode="bilinear", align_corners=False)[:, 0]
+    spatial = _remembered(sam, levels[2], large.to(logits.dtype).sigmoid(), found.object_scores)
+    return Seen(logits, found.ious[every, best], found.object_scores, spatial, _pointers(sam, found))
 
 
 def recall(
@@ -117,19 +134,6 @@ def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, three: 
     """The mask decoder without points: of each object's features, all of the same frame."""
     fine, middle = (level.expand(len(coarse), -1, -1, -1) for level in sharp_levels(sam, levels))
     return decode(sam, coarse, (fine, middle), blank_tokens(sam, len(coarse)), dense, three)
-
-
-def _seen(sam: Any, levels: SamLevels, found: Decoded, suppress: bool) -> Seen:
-    """Of the masks of each object the best, and how it is remembered."""
-    best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
-    logits = found.logits[every, best]
-    if suppress:
-        logits = logits.where((found.object_scores > 0)[:, None, None], ABSENT_LOGIT)
-    large = F.interpolate(logits[:, None].float(), _image_size(sam), mode="bilinear", align_corners=False)[:, 0].to(
-        logits.dtype
-    )
-    spatial = _remembered(sam, levels[2], large.sigmoid(), found.object_scores)
-    return Seen(logits, found.ious[every, best], found.object_scores, spatial, _pointers(sam, found))
 
 
 def _pointers(sam: Any, found: Decoded) -> Float[Tensor, "objects sam_channels"]:
@@ -196,8 +200,3 @@ def _sine(values: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
 def _positions(encoding: Any, grid: Tensor) -> Float[Tensor, "cells c"]:
     positions: Tensor = encoding(grid[:1].shape, grid.device, grid.dtype)
     return positions[0].flatten(1).T
-
-
-def _image_size(sam: Any) -> tuple[int, int]:
-    height, width = sam.prompt_encoder.mask_input_size
-    return 4 * height, 4 * width

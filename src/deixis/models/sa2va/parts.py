@@ -15,6 +15,19 @@ from deixis.models.sa2va.templates import NEW_TOKENS
 from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import KINDS
 
+MEMORY = (
+    "memory_attention.",
+    "memory_encoder.",
+    "memory_temporal_positional_encoding",
+    "no_memory_positional_encoding",
+    "object_pointer_proj.",
+    "no_object_pointer",
+    "mask_downsample.",
+    "temporal_positional_encoding_projection_layer.",
+    "occlusion_spatial_embedding_parameter",
+)
+"""What `Sam2VideoModel` has and `Sam2Model` has not."""
+
 PART_OF_PREFIX = {
     **{f"vlm.{prefix}": part for kind in KINDS.values() for prefix, part in kind.parts.items()},
     "vlm.model.language_model.embed_tokens.": "embeddings",
@@ -24,10 +37,11 @@ PART_OF_PREFIX = {
     "text_hidden_fcs.": "text_hidden_fcs",
     "sam.vision_encoder.": "sam_encoder",
     "sam.mask_decoder.": "mask_decoder",
+    **{f"sam.{prefix}": "memory" for prefix in MEMORY},
     "sam.": "sam_rest",
 }
 PARTS = tuple(dict.fromkeys(PART_OF_PREFIX.values()))
-"""sam_rest: SAM 2's prompt encoder, its memory and its single embeddings."""
+"""memory: SAM 2's, of earlier frames, where it has one. sam_rest: its prompt encoder and its single embeddings."""
 
 TRAINED = ("projector", "embeddings", "text_hidden_fcs", "mask_decoder")
 """What trains by default, besides the adapters on the language model."""
