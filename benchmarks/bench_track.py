@@ -1,4 +1,4 @@
-"""Memory and time of following two phrases through videos of 50 and of 2,000 frames, beside transformers' own session.
+"""Memory and time of following two phrases through videos of 50 to 2,000 frames, beside transformers' own session.
 
 python benchmarks/bench_track.py --write
 """
@@ -23,7 +23,7 @@ from deixis.inference.tracker import Tracker
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.small_segmenter import small_segmenter
 
-FRAMES = (50, 2000)
+FRAMES = {"deixis": (50, 2000), "transformers": (50, 500)}
 SIZE_HW = (128, 128)
 PHRASES = ("red circle", "blue square")
 SETTLED = 25  # frames after which every buffer has been filled once
@@ -34,14 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--frames", type=int, nargs="+", default=list(FRAMES))
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(measure(arguments.child[0], int(arguments.child[1]))))
         return
     rows = []
-    for way in ("deixis", "transformers"):
-        for frames in arguments.frames:
+    for way, lengths in FRAMES.items():
+        for frames in lengths:
             command = [sys.executable, __file__, "--child", way, str(frames)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             rows.append(

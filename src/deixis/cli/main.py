@@ -42,6 +42,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("refer", "track"): ("deixis.cli.refer", "track", "follow what phrases mean through a video"),
     ("refer", "caption"): ("deixis.cli.captions", "caption", "describe masks: a mask in, a phrase out"),
     ("refer", "cycle"): ("deixis.cli.captions", "cycle", "caption masks, and keep the captions that find them again"),
+    ("refer", "memory"): ("deixis.cli.refer", "memory", "train the memory that follows objects through videos"),
     ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
 }
 

@@ -1,4 +1,4 @@
-"""`deixis refer train | eval | predict | track | new`."""
+"""`deixis refer train | eval | predict | track | memory | new`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
 from deixis.cli.detect import relaunch
+from deixis.recipes.memory_options import ReferMemoryOptions
 from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
 from deixis.recipes.track_options import ReferTrackOptions
 
@@ -42,6 +43,12 @@ Examples:
   deixis refer track --video frames/ --phrases "a bird flying away" --model ByteDance/Sa2VA-4B --prompts first
   deixis refer track --video clip.mp4 --phrases "the ball" --model runs/segmenter/teachers/sa2va --prompt-every 20 \\
     --sam-model facebook/sam2-hiera-large
+"""
+
+MEMORY_EXAMPLES = """
+Examples:
+  deixis refer memory --model new_segmenter --data "scenes:split=clip_train,count=400,seed=1" --output tracker
+  deixis refer memory --model runs/segmenter/teachers/sa2va --data sav_train/sav_000 --learning-rate 1e-5
 """
 
 NEW_EXAMPLES = """
@@ -99,6 +106,16 @@ def track(arguments: Sequence[str]) -> int:
     from deixis.recipes.track_video import track_video
 
     track_video(options)
+    return 0
+
+
+def memory(arguments: Sequence[str]) -> int:
+    """Train a segmenter's memory on clips."""
+    options = parse(ReferMemoryOptions, arguments, "refer memory", MEMORY_EXAMPLES)
+    options.check()
+    from deixis.recipes.train_memory import train_memory_of
+
+    train_memory_of(options)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
+from deixis.data.clip_windows import Window
+from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
-from deixis.models.sa2va import SamLevels
+from deixis.models.sa2va import Sa2vaBundle, SamLevels, freeze
+from deixis.models.sa2va.sam import encode_image
 from deixis.models.sa2va.unroll import unroll
+
+HOPELESS = 5
+"""Steps on end without a finite gradient after which training stops."""
+WEIGHT_DICE = 2.0
+"""Objects that are followed are small: by cross-entropy alone a random memory learns first to say nothing anywhere."""
 
 
 def memory_losses(
@@ -49,3 +58,63 @@ def memory_losses(
         "label_ids": torch.zeros(0, dtype=torch.long, device=truth.device),
     }
     return criterion(outputs, grid, max(len(grid), 1) if num_objects is None else num_objects, 1.0)
+
+
+def train_memory(
+    bundle: Sa2vaBundle,
+    draw: Callable[[int], Window],
+    steps: int,
+    learning_rate: float,
+    clips_per_step: int = 2,
+    clip_norm: float = 1.0,
+    report: Callable[[int, dict[str, float]], None] | None = None,
+) -> int:
+    """Train the memory alone, in place; everything else stays as it is, and so do masks in images.
+
+    AdamW, a twentieth of the steps to warm up, then a cosine down to nothing. A step whose gradient is not finite is
+    skipped.
+
+    Args:
+        draw: the window of a position, the same whenever it is asked for.
+        report: called with the step and its losses, each the mean of the step's windows.
+
+    Returns:
+        Steps that were skipped.
+
+    Raises:
+        TrainingError: five steps on end were not finite; the windows are named.
+    """
+    sam, device = bundle.model.sam, next(bundle.model.parameters()).device
+    freeze(bundle.model, ("memory",), lora=False)
+    trained = [parameter for parameter in sam.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+    criterion = ReferCriterion(points=None, weight_dice=WEIGHT_DICE)
+    skipped = in_a_row = 0
+    for step in range(steps):
+        rate = min(1.0, (step + 1) / max(1, steps // 20)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * rate
+        optimiser.zero_grad()
+        sums: dict[str, float] = {}
+        windows = [draw(step * clips_per_step + clip) for clip in range(clips_per_step)]
+        for window in windows:
+            with torch.no_grad():
+                pixels = torch.from_numpy(window.pixels).to(device)
+                levels = encode_image(sam, bundle.normalise_sam(pixels))
+            masks = torch.from_numpy(window.masks).to(device)
+            losses = memory_losses(sam, criterion, levels, masks, window.prompt_frames)
+            torch.autograd.backward(criterion.total(losses) / clips_per_step)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / clips_per_step
+        if math.isfinite(float(torch.nn.utils.clip_grad_norm_(trained, clip_norm))):
+            optimiser.step()
+            in_a_row = 0
+        else:
+            skipped, in_a_row = skipped + 1, in_a_row + 1
+            if in_a_row == HOPELESS:
+                named = ", ".join(sorted({window.source for window in windows}))
+                raise TrainingError(f"step {step}: {HOPELESS} gradients on end are not finite; the last of {named}")
+        if report is not None:
+            report(step, sums)
+    bundle.model.requires_grad_(False)
+    return skipped

@@ -1,0 +1,52 @@
+"""Options of `deixis refer memory`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.recipes.option_checks import at_least, require
+
+
+@dataclass(frozen=True)
+class ReferMemoryOptions:
+    """Train the memory that follows objects through videos; a segmenter's masks in images stay as they are."""
+
+    model: str = ""
+    """A segmenter's folder or hub id. One without memory is given a fresh one."""
+    data: str = ""
+    """Clips: annotations of SA-V, MeViS, Ref-YouTube-VOS or DAVIS, or scenes:split=clip_train,count=400,seed=1."""
+    videos: Path | None = None
+    """Folder of videos or frames, where it is not with the annotations."""
+    output: Path = Path("segmenter_with_memory")
+    """Folder to write; it must not exist."""
+    steps: int = 600
+    """Steps of the optimiser."""
+    frames: int = 6
+    """Labelled frames in a window."""
+    stride: int = 3
+    """Labelled frames from one to the next at most."""
+    objects: int = 3
+    """Objects followed in a window at most."""
+    batch_size: int = 2
+    """Windows a step."""
+    learning_rate: float = 1e-3
+    """For a fresh, small memory; a trained one takes 1e-5."""
+    layers: int = 2
+    """Of a fresh memory's attention."""
+    seed: int = 0
+    """Seed of the windows and of a fresh memory's weights."""
+    log_interval: int = 20
+    """Steps between two lines."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        require(bool(self.model), "model", self.model, "a segmenter's folder or hub id")
+        require(bool(self.data), "data", self.data, 'clips, as in --data "scenes:split=clip_train,count=400,seed=1"')
+        require(not self.output.exists(), "output", self.output, "a folder that does not exist yet")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        at_least(self, "frames", 2)
+        for name in ("steps", "stride", "objects", "batch_size", "layers", "log_interval"):
+            at_least(self, name, 1)
