@@ -122,7 +122,7 @@ def _kernels(implementation: str) -> ModuleType:
 
 
 # As operators of PyTorch's dispatcher, the kernels are opaque to torch.compile and work under checkpointing.
-_ARGUMENTS = "Tensor value, int[] shapes_hw, Tensor sampling_locations, Tensor attention_weights, str implementation"
+_ARGUMENTS = "Tensor value, SymInt[] shapes_hw, Tensor sampling_locations, Tensor attention_weights, str implementation"
 
 
 @torch.library.custom_op("deixis::deformable_attention", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")

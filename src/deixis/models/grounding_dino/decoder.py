@@ -110,7 +110,8 @@ class Decoder(nn.Module):
         """
         ratios = valid_ratios(pyramid.shapes_hw, pyramid.valid_wh)
         ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]
-        hidden, outputs, references = queries, [], [reference]
+        # One layout for the input of all layers, or a compiler would compile the first one by itself.
+        hidden, outputs, references = queries.contiguous(), [], [reference]
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for index, layer in enumerate(self.layers):
             start = references[-1].detach()

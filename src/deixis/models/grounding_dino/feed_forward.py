@@ -30,7 +30,8 @@ def feed_forward(
     relu = isinstance(activation, nn.ReLU)
     activate = relu_ if relu else activation
     if activation_dropout or _computed_elsewhere(tokens):
-        flat = fc2(dropout(activate(fc1(tokens)), activation_dropout, bool(activation_dropout)))
+        hidden = activate(fc1(tokens))
+        flat = fc2(dropout(hidden, activation_dropout) if activation_dropout else hidden)
     elif not _differentiated(tokens, fc1, fc2):
         stretches = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))
         flat = torch.cat([fc2(activate(fc1(some))) for some in stretches])
