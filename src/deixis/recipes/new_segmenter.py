@@ -26,7 +26,6 @@ def new_segmenter(options: ReferNewOptions) -> Path:
         raise OptionError(f"--output: {options.output} exists; name a folder that does not")
     torch.manual_seed(options.seed)
     bundle = small_segmenter((*known_words(), *options.words), memory=True)
-    bundle = small_segmenter((*known_words(), *options.words), memory=options.memory)
     save_sa2va(bundle, options.output)
     count = sum(parameter.numel() for parameter in bundle.model.parameters())
     print(f"wrote {options.output}: {count:,} random parameters, {len(bundle.tokenizer):,} tokens")

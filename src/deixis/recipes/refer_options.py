@@ -271,7 +271,5 @@ class ReferNewOptions:
     """Folder to write; it must not exist."""
     words: tuple[str, ...] = ()
     """Words that the tokenizer knows whole, besides those of the generated scenes; others are spelled by letter."""
-    memory: bool = False
-    """With a memory of earlier frames, to follow objects through videos; train it with `deixis refer memory`."""
     seed: int = 0
     """Seed of the weights."""
