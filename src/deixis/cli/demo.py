@@ -1,4 +1,4 @@
-"""`deixis demo`: the whole job on the built-in detector and generated scenes."""
+"""`deixis demo` and `deixis demo refer`: the whole job on the built-in models and generated scenes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deixis.cli.arguments import parse
 from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.refer_options import ReferTrainOptions
 
 EXAMPLES = """
 Examples:
@@ -16,6 +17,15 @@ Examples:
 
 It measures the built-in detector on names it has never seen, fine-tunes it, measures it again, also on names
 that it knew before, and writes a report.
+"""
+
+REFER_EXAMPLES = """
+Examples:
+  deixis demo refer
+  deixis demo refer --output elsewhere
+
+It measures the built-in segmenter on phrases about shapes it has never seen, fine-tunes it, measures it again, and
+writes a report with drawn masks.
 """
 
 
@@ -60,4 +70,52 @@ def demo(arguments: Sequence[str]) -> int:
     from deixis.recipes.finetune_detector import finetune
 
     finetune(options)
+    return 0
+
+
+@dataclass(frozen=True)
+class ReferDemoOptions:
+    """Fine-tune the built-in segmenter on new shapes, offline, in minutes."""
+
+    output: Path = Path("runs")
+    """Folder that holds the runs."""
+    images: int = 240
+    """Generated training pictures."""
+    epochs: int = 6
+    """Passes over them."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def train_options(self) -> ReferTrainOptions:
+        """The demo as what it is: a training run. Few weights and unknown words: all of them train."""
+        return ReferTrainOptions(
+            data=(f"scenes:split=refer_demo_train,count={self.images},seed=1",),
+            val_data=("scenes:split=refer_demo_val,count=40,seed=2",),
+            model="builtin",
+            output=self.output,
+            experiment_name="demo_refer",
+            epochs=self.epochs,
+            evaluate_every=2,
+            batch_size=8,
+            learning_rate=2e-4,
+            lora=False,
+            train=("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
+            train_embeddings=True,
+            supervised_masks="all",
+            weight_dice=2.0,
+            mask_points=0,
+            max_masks=6,
+            max_tiles=1,
+            seed=self.seed,
+            overwrite=True,
+        )
+
+
+def demo_refer(arguments: Sequence[str]) -> int:
+    """Run the segmenter's demo."""
+    options = parse(ReferDemoOptions, arguments, "demo refer", REFER_EXAMPLES).train_options()
+    options.check()
+    from deixis.recipes.finetune_segmenter import finetune_segmenter
+
+    finetune_segmenter(options)
     return 0

@@ -19,6 +19,7 @@ EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 # Words of a command to the module and function that run it, and one line of help. Nothing is imported before its turn.
 COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
+    ("demo", "refer"): ("deixis.cli.demo", "demo_refer", "fine-tune the built-in segmenter on new shapes"),
     ("data", "check"): ("deixis.cli.data", "check", "find what is wrong with a data set, and mend it"),
     ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
     ("data", "split"): ("deixis.cli.data", "split", "split it: copies stay together, classes are shared out"),
@@ -49,6 +50,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
 EXAMPLES = """
 Examples:
   deixis demo
+  deixis demo refer
   deixis detect train --data labels.json --images photos/ --model IDEA-Research/grounding-dino-tiny
   deixis detect predict --model runs/detector/teachers/grounding_dino --images photos/ --names raccoon cat
   deixis detect eval --model builtin --data labels.json --images photos/
