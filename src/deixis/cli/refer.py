@@ -43,6 +43,8 @@ Examples:
   deixis refer track --video frames/ --phrases "a bird flying away" --model ByteDance/Sa2VA-4B --prompts first
   deixis refer track --video clip.mp4 --phrases "the ball" --model runs/segmenter/teachers/sa2va --prompt-every 20 \\
     --sam-model facebook/sam2-hiera-large
+  deixis refer track --data DAVIS#val --model ByteDance/Sa2VA-4B --frame-by-frame --output measured/
+  deixis refer track --data "scenes:split=clip_seen,count=16,seed=77" --frame-by-frame
 """
 
 MEMORY_EXAMPLES = """
@@ -100,9 +102,14 @@ def predict(arguments: Sequence[str]) -> int:
 
 
 def track(arguments: Sequence[str]) -> int:
-    """Follow what phrases mean through a video."""
+    """Follow what phrases mean through a video, or measure it on annotated clips."""
     options = parse(ReferTrackOptions, arguments, "refer track", TRACK_EXAMPLES)
     options.check()
+    if options.data is not None:
+        from deixis.recipes.measure_tracks import measure_tracks
+
+        measure_tracks(options)
+        return 0
     from deixis.recipes.track_video import track_video
 
     track_video(options)

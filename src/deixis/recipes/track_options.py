@@ -11,10 +11,20 @@ from deixis.recipes.option_checks import at_least, require
 
 @dataclass(frozen=True)
 class ReferTrackOptions:
-    """Follow what phrases mean through a video; write masks of every frame and the drawn video."""
+    """Follow what phrases mean through a video; write masks of every frame and the drawn video. With --data, follow the
+    phrases of annotated clips instead, and measure J, F and J&F."""
 
     video: Path = Path()
     """A video file, or a folder of frames."""
+    data: str | None = None
+    """Annotated clips to measure on, in place of --video and --phrases: SA-V with captions (Ref-SAV), MeViS,
+    Ref-YouTube-VOS, DAVIS, or scenes:split=clip_seen,count=16,seed=77."""
+    videos: Path | None = None
+    """With --data, the folder of videos or frames where it is not with the annotations."""
+    max_clips: int | None = None
+    """With --data, measure only the first so many clips."""
+    frame_by_frame: bool = False
+    """With --data, also segment the phrases in every labelled frame by itself, to see what the memory brings."""
     phrases: tuple[str, ...] = ()
     """What to follow, as in --phrases "the dog on the left" "the red car"."""
     model: str = "builtin"
@@ -23,7 +33,7 @@ class ReferTrackOptions:
     """A SAM 2 with its memory that follows what the segmenter finds, as in --sam-model facebook/sam2-hiera-large: for
     a segmenter without memory, or one whose mask decoder was fine-tuned on images."""
     output: Path = Path("tracks")
-    """Folder for masks.json and video.mp4."""
+    """Folder for masks.json and video.mp4, or for metrics.json."""
     prompts: Literal["uniform", "first"] = "uniform"
     """Frames in which the phrases are looked for: sampled over the whole video, their masks given to the memory (the
     Sa2VA-i way), or the first ones (as released)."""
@@ -48,11 +58,19 @@ class ReferTrackOptions:
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
-        require(self.video != Path(), "video", self.video, "a video file or folder of frames, as in --video clip.mp4")
         require(bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in ByteDance/Sa2VA-1B")
-        require(bool(self.phrases), "phrases", self.phrases, 'what to follow, as in --phrases "the red car"')
+        if self.data is not None:
+            require(bool(self.data), "data", self.data, "annotated clips, as in --data DAVIS#val")
+            require(self.video == Path(), "video", self.video, "none beside --data, which has its own videos")
+            require(not self.phrases, "phrases", self.phrases, "none beside --data, which has its own phrases")
+        else:
+            wanted = "a video file or folder of frames, as in --video clip.mp4, or annotated clips as --data"
+            require(self.video != Path(), "video", self.video, wanted)
+            require(bool(self.phrases), "phrases", self.phrases, 'what to follow, as in --phrases "the red car"')
+            for name in ("videos", "max_clips", "frame_by_frame"):
+                require(not getattr(self, name), name, getattr(self, name), "annotated clips with it, as --data")
         require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
-        for name in ("prompt_frames", "batch_size", "max_tiles"):
+        for name in ("prompt_frames", "batch_size", "max_tiles", "max_clips"):
             at_least(self, name, 1)
         at_least(self, "prompt_every", 0)

@@ -33,24 +33,9 @@ def track_video(options: ReferTrackOptions) -> Path:
         DeixisError: options, video or model cannot be used.
     """
     options.check()
-    device = choose_device(options.device)
     frames = open_frames(options.video)
     total = len(frames)
-    example = "facebook/sam2-hiera-large"
-    sam = None if options.sam_model is None else read_sam(model_folder(options.sam_model, HUB_FILES, example))
-    tracker = Tracker(
-        load_sa2va(options.model),
-        device,
-        options.prompts,
-        options.prompt_frames,
-        options.together,
-        options.prompt_every,
-        options.threshold,
-        options.generate,
-        options.batch_size,
-        options.max_tiles,
-        sam,
-    )
+    tracker = make_tracker(options)
     rate = frames.rate if isinstance(frames, VideoFrames) else Fraction(RATE)
     seen = [0] * len(options.phrases)
     drawing = draw_masks if options.draw else None
@@ -68,3 +53,22 @@ def track_video(options: ReferTrackOptions) -> Path:
         console.print(f"{text}: seen in {count} of {total} frames", markup=False)
     console.print(f"see {options.output}", markup=False)
     return options.output
+
+
+def make_tracker(options: ReferTrackOptions) -> Tracker:
+    """The segmenter, with its own memory or another SAM 2's, on its device."""
+    example = "facebook/sam2-hiera-large"
+    sam = None if options.sam_model is None else read_sam(model_folder(options.sam_model, HUB_FILES, example))
+    return Tracker(
+        load_sa2va(options.model),
+        choose_device(options.device),
+        options.prompts,
+        options.prompt_frames,
+        options.together,
+        options.prompt_every,
+        options.threshold,
+        options.generate,
+        options.batch_size,
+        options.max_tiles,
+        sam,
+    )
