@@ -20,6 +20,7 @@ EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
     ("demo", "refer"): ("deixis.cli.demo", "demo_refer", "fine-tune the built-in segmenter on new shapes"),
+    ("annotate",): ("deixis.cli.annotate", "annotate", "photographs to boxes, masks and captions, by both models"),
     ("data", "check"): ("deixis.cli.data", "check", "find what is wrong with a data set, and mend it"),
     ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
     ("data", "split"): ("deixis.cli.data", "split", "split it: copies stay together, classes are shared out"),

@@ -26,13 +26,14 @@ class CycleLines:
     Args:
         folder: of the output.
         made_by: what decides the lines: model, data, settings. Lines made otherwise are never mixed with these.
+        name: of the file.
 
     Raises:
         DataError: the folder has lines made by something else, or cannot be written.
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any]) -> None:
-        self.path = folder / LINES
+    def __init__(self, folder: Path, made_by: Mapping[str, Any], name: str = LINES) -> None:
+        self.path = folder / name
         self.made_by = json.loads(json.dumps(made_by))
         try:
             folder.mkdir(parents=True, exist_ok=True)

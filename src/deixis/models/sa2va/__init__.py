@@ -12,6 +12,7 @@ from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.released import read_released, save_released
 from deixis.models.sa2va.sam import SamLevels
+from deixis.models.sa2va.sam_prompts import masks_of_boxes, masks_of_points
 from deixis.models.sa2va.templates import NEW_TOKENS, REGION_START, TEMPLATES, Template
 from deixis.models.sa2va.wording import Wording, read_wording
 
@@ -37,6 +38,8 @@ __all__ = [
     "init_sa2va",
     "join_sa2va",
     "load_sa2va",
+    "masks_of_boxes",
+    "masks_of_points",
     "merge_adapters",
     "new_token_ids",
     "parameter_table",

@@ -1,0 +1,211 @@
+"""Both models together: detect, segment, describe, and look for what was said.
+
+>>> from deixis.inference.annotator import load_annotator
+>>> annotator = load_annotator("builtin", "builtin")  # doctest: +SKIP
+>>> [picture] = annotator.annotate(["garden.jpg"], ["red car", "dog"])  # doctest: +SKIP
+>>> [(found.name, found.caption.text, found.cycle_iou) for found in picture.objects]  # doctest: +SKIP
+[('dog', 'a brown dog on the grass', 0.91)]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pycocotools import mask as coco_mask
+
+from deixis.errors import DataError, OptionError, PromptError
+from deixis.geometry.pixel_boxes import clip_boxes
+from deixis.inference.cycle import Cycle
+from deixis.inference.detector import Detector, Progress, load_detector
+from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.prompted_masks import PromptedMask, PromptedMasks
+from deixis.inference.segmenter import Segmenter, load_segmenter
+from deixis.refer_records import Caption, Expression, ReferList, ReferSample
+
+NAMELESS = "object"
+"""What a thing is called of which nothing is said."""
+_ARTICLES = {"a", "an", "the", "this", "that", "one"}
+_AFTER_NOUN = {
+    *("in", "on", "at", "of", "with", "that", "which", "who", "from", "by", "near", "under", "over", "above", "below"),
+    *("behind", "beside", "between", "left", "right", "next", "to", "and", "is", "are", "standing", "sitting", "lying"),
+}
+
+
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """A thing in a picture.
+
+    Attributes:
+        name: as asked for; without names, the noun phrase that its caption begins with.
+        box_xyxy_px: the detector's box; without names, the mask's.
+        detector_score: in [0, 1]; None where no detector was asked.
+        mask: how it was asked for, the IoU that the model expects, and how well it fits the box.
+        caption: what is said of it; its score is the mean log-probability of the words.
+        cycle_iou: of the mask that the caption finds with the mask.
+    """
+
+    name: str
+    box_xyxy_px: Float[np.ndarray, " 4"]
+    detector_score: float | None
+    mask: PromptedMask
+    caption: Caption
+    cycle_iou: float
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """A picture and what is in it.
+
+    Attributes:
+        size_hw: of the picture, in pixels.
+        objects: best first: by the detector's score, or else by predicted IoU.
+        left_out: detections for which no mask was found that fits.
+    """
+
+    size_hw: tuple[int, int]
+    objects: tuple[AnnotatedObject, ...]
+    left_out: int = 0
+
+
+class Annotator:
+    """A detector and a segmenter that work on the same pictures.
+
+    Args:
+        detector: finds the names; None where nothing is ever asked by name.
+        segmenter: finds masks, describes them and looks for what it said.
+        threshold: detections that score less are left out.
+        least_fit: a detection whose mask's tight box has a smaller IoU with its own box is left out.
+        points: without names, points on a side of the grid that SAM 2 is asked with.
+        least_predicted_iou: without names, masks that are expected to be worse are left out.
+        most_overlap: without names, masks with this IoU or more are copies of each other.
+        max_objects: at most so many a picture.
+        max_new_tokens: of a caption.
+        batch_size: regions, or captions to look for, in one pass.
+    """
+
+    def __init__(
+        self,
+        detector: Detector | None,
+        segmenter: Segmenter,
+        threshold: float = 0.3,
+        least_fit: float = 0.3,
+        points: int = 16,
+        least_predicted_iou: float = 0.8,
+        most_overlap: float = 0.7,
+        max_objects: int = 50,
+        max_new_tokens: int = 40,
+        batch_size: int = 8,
+    ) -> None:
+        if min(points, max_objects, batch_size) < 1:
+            raise OptionError(
+                f"points, max_objects and batch_size must be at least 1, got {points}, {max_objects} and {batch_size}"
+            )
+        self.detector, self.segmenter = detector, segmenter
+        self.threshold, self.least_fit = threshold, least_fit
+        self.points, self.least_predicted_iou, self.most_overlap = points, least_predicted_iou, most_overlap
+        self.max_objects, self.batch_size = max_objects, batch_size
+        self.prompted = PromptedMasks(segmenter)
+        self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.most_tiles, max_new_tokens)
+
+    def annotate(
+        self, images: Iterable[ImageInput], names: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> list[AnnotatedImage]:
+        """Boxes, masks and captions of pictures.
+
+        Args:
+            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            names: what to look for; without any, whatever SAM 2 takes for a thing.
+
+        Raises:
+            DataError: an image cannot be read.
+            PromptError: the names are no list, one is blank or too long, or there is no detector to look for them.
+        """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise DataError("images must be a list; write [image] for a single one")
+        pictures = list(images)
+        found = []
+        for done, image in enumerate(pictures, start=1):
+            found.append(self.annotate_one(image, names))
+            if progress is not None:
+                progress(done, len(pictures))
+        return found
+
+    def annotate_one(self, image: ImageInput, names: Sequence[str] | None = None) -> AnnotatedImage:
+        """The same of a single picture."""
+        asked = _checked(names)
+        if asked and self.detector is None:
+            raise PromptError(f"names {list(asked)} need a detector; give one, or no names")
+        pixels = as_pixels(image)
+        seeds, left_out = self._detected(pixels, asked) if asked else (self._on_grid(pixels), 0)
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        regions = tuple(Expression((), (mask.mask_rle,)) for _, _, _, mask in seeds)
+        ((_, cycled),) = self.cycle.run(ReferList((ReferSample(pixels, size_hw, regions),)), self.batch_size)
+        objects = tuple(
+            AnnotatedObject(name or noun_phrase(said.caption.text), box, score, mask, said.caption, said.iou)
+            for (name, box, score, mask), said in zip(seeds, cycled, strict=True)
+        )
+        return AnnotatedImage(size_hw, objects, left_out)
+
+    def _detected(self, pixels: UInt8[np.ndarray, "h w 3"], names: tuple[str, ...]) -> tuple[list[_Seed], int]:
+        """Detections with a mask that fits, and how many have none."""
+        assert self.detector is not None
+        (detections,) = self.detector.predict([pixels], names, self.threshold, self.max_objects)
+        boxes = clip_boxes(detections.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
+        masks = self.prompted.in_boxes(pixels, boxes, detections.labels)
+        rows = zip(detections.labels, boxes, detections.scores.tolist(), masks, strict=True)
+        seeds = [row for row in rows if row[3].fit >= self.least_fit and coco_mask.area(row[3].mask_rle)]
+        return seeds, len(masks) - len(seeds)
+
+    def _on_grid(self, pixels: UInt8[np.ndarray, "h w 3"]) -> list[_Seed]:
+        masks = self.prompted.on_grid(
+            pixels, self.points, self.least_predicted_iou, self.most_overlap, self.max_objects
+        )
+        seeds: list[_Seed] = []
+        for mask in masks:
+            left, top, width, height = coco_mask.toBbox(mask.mask_rle).tolist()
+            seeds.append((None, np.array([left, top, left + width, top + height]), None, mask))
+        return seeds
+
+
+_Seed = tuple[str | None, np.ndarray, float | None, PromptedMask]
+"""Name, box, the detector's score, mask."""
+
+
+def load_annotator(
+    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", most_tiles: int = 12
+) -> Annotator:
+    """An annotator of two models, each `builtin`, a folder or a hub id; no detector where nothing is asked by name.
+
+    Raises:
+        ModelError: one of them cannot be read.
+    """
+    found = None if detector is None else load_detector(detector, device)
+    return Annotator(found, load_segmenter(segmenter, device, most_tiles))
+
+
+def noun_phrase(caption: str) -> str:
+    """The words that a caption begins with, up to a preposition or verb, without its article; "object" for none.
+
+    >>> noun_phrase("The red car in front of a house.")
+    'red car'
+    """
+    words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", caption.lower())
+    while words and words[0] in _ARTICLES:
+        words = words[1:]
+    end = next((place for place, word in enumerate(words) if place and word in _AFTER_NOUN), len(words))
+    return " ".join(words[:end]) or NAMELESS
+
+
+def _checked(names: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise PromptError(f"names must be a list of names, got the string {names!r}; write [{names!r}]")
+    asked = tuple(dict.fromkeys(names or ()))
+    if any(not name.strip() for name in asked):
+        raise PromptError(f"names must not be blank, got {list(asked)}")
+    return asked

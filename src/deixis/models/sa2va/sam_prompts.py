@@ -1,0 +1,48 @@
+"""SAM 2 asked as it comes: by boxes and by points (arXiv 2408.00714), on features that are computed once an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deixis.models.sa2va.sam import Masks, SamLevels, decode, sharp_levels
+
+
+def masks_of_boxes(
+    sam: Any, boxes_xyxy: Float[Tensor, "objects 4"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
+) -> Masks:
+    """Three masks for each box.
+
+    Args:
+        boxes_xyxy: in pixels of SAM 2's square.
+        levels: of every image, once.
+        image_of_object: the image each box is in.
+    """
+    sparse, _ = sam.prompt_encoder(None, None, boxes_xyxy[:, None], None)
+    return _decoded(sam, sparse[:, 0], levels, image_of_object)
+
+
+def masks_of_points(
+    sam: Any, points_xy: Float[Tensor, "objects 2"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
+) -> Masks:
+    """Three masks for each point, which is inside of what is meant; otherwise as `masks_of_boxes`."""
+    inside = torch.ones(len(points_xy), 1, 1, dtype=torch.int32, device=points_xy.device)
+    sparse, _ = sam.prompt_encoder(points_xy[:, None, None], inside, None, None)
+    return _decoded(sam, sparse[:, 0], levels, image_of_object)
+
+
+def _decoded(
+    sam: Any,
+    sparse: Float[Tensor, "objects tokens sam_channels"],
+    levels: SamLevels,
+    image_of_object: Int[Tensor, " objects"],
+) -> Masks:
+    """The mask decoder on features without a memory."""
+    fine, middle = (level[image_of_object] for level in sharp_levels(sam, levels))
+    coarse = (levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1))[image_of_object]
+    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    found = decode(sam, coarse, (fine, middle), sparse.to(coarse.dtype), dense)
+    return Masks(found.logits, found.ious, found.object_scores)

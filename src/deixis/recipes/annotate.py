@@ -1,0 +1,148 @@
+"""Photographs to boxes, masks and captions: detect, segment, describe, and look for what was said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deixis.data.conversation import caption_turn, question_for
+from deixis.errors import DataError
+from deixis.inference.annotate_outputs import (
+    ANNOTATIONS,
+    COCO,
+    EXPRESSIONS,
+    annotation_entry,
+    failed_entry,
+    image_key,
+    write_coco_annotations,
+    write_expressions,
+)
+from deixis.inference.annotator import Annotator
+from deixis.inference.cycle_outputs import CycleLines
+from deixis.inference.detector import load_detector
+from deixis.inference.images import find_images
+from deixis.inference.segmenter import load_segmenter
+from deixis.recipes.annotate_options import AnnotateOptions
+from deixis.recipes.devices import choose_device
+from deixis.recipes.digest import weights_digest
+from deixis.recipes.progress import progress_bar
+from deixis.reporting.gallery import GALLERY, write_gallery
+
+WITH_NAMES = ("threshold", "least_fit")
+WITHOUT_NAMES = ("points", "least_predicted_iou", "most_overlap")
+
+
+def annotate(options: AnnotateOptions) -> dict[str, int]:
+    """Write coco.json, expressions.json and gallery.html; counts of what is in them. Goes on where a run stopped.
+
+    A picture that cannot be read is told on stderr and counted; the others go on.
+
+    Raises:
+        DeixisError: options, models or output cannot be used, no picture is found, or none can be read.
+    """
+    options.check()
+    device = choose_device(options.device)
+    images = {image_key(image, options.output): image for image in find_images(options.images)}
+    annotator = Annotator(
+        load_detector(options.detector, device) if options.names else None,
+        load_segmenter(options.segmenter, device, options.max_tiles),
+        options.threshold,
+        options.least_fit,
+        options.points,
+        options.least_predicted_iou,
+        options.most_overlap,
+        options.max_objects,
+        options.max_new_tokens,
+        options.batch_size,
+    )
+    provenance = made_by(options, annotator)
+    lines = CycleLines(options.output, provenance, ANNOTATIONS)
+    console = Console(highlight=False)
+    done = {entry["image"] for entry in lines.entries()}
+    if done & set(images):
+        console.print(f"{len(done & set(images))} of {len(images)} pictures are done; going on", markup=False)
+    try:
+        with progress_bar("pictures") as progress:
+            _go_on(options, annotator, lines, images, done, progress)
+    except KeyboardInterrupt:
+        console.print(f"the same command goes on from {lines.path}", markup=False)
+        raise
+    return _write(options, lines, images, provenance, console)
+
+
+def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
+    """What decides annotations: models, prompts, thresholds. Those that only choose among them do not."""
+    settings = ("max_objects", "max_new_tokens", "max_tiles", *(WITH_NAMES if options.names else WITHOUT_NAMES))
+    found: dict[str, Any] = {}
+    if annotator.detector is not None:
+        digest = weights_digest(annotator.detector.bundle.model)
+        found |= {"detector": options.detector, "detector_weights": digest, "names": list(dict.fromkeys(options.names))}
+    bundle = annotator.segmenter.bundle
+    return {
+        **found,
+        "segmenter": options.segmenter,
+        "segmenter_weights": weights_digest(bundle.model),
+        "behaviour": bundle.behaviour,
+        "prompts": [caption_turn().question, question_for("…")],
+        **{name: getattr(options, name) for name in settings},
+    }
+
+
+def _go_on(
+    options: AnnotateOptions,
+    annotator: Annotator,
+    lines: CycleLines,
+    images: dict[str, Path],
+    done: set[str],
+    progress: Callable[[int, int], None],
+) -> None:
+    number = len(done)
+    for place, (key, path) in enumerate(images.items(), start=1):
+        if key not in done:
+            number += 1
+            try:
+                entry = annotation_entry(key, number, annotator.annotate_one(path, options.names))
+            except DataError as error:  # of this picture alone
+                entry = failed_entry(key, number, " ".join(str(error).split()))
+            lines.append(entry)
+        progress(place, len(images))
+
+
+def _write(
+    options: AnnotateOptions,
+    lines: CycleLines,
+    images: dict[str, Path],
+    provenance: dict[str, Any],
+    console: Console,
+) -> dict[str, int]:
+    entries = [entry for entry in lines.entries() if entry["image"] in images]
+    failed = [entry for entry in entries if "error" in entry]
+    good = [entry for entry in entries if "error" not in entry]
+    for entry in failed:
+        print(f"deixis: warning: left out: {entry['error']}", file=sys.stderr)
+    if not good:
+        raise DataError(f"none of {len(failed)} pictures can be read; the first: {failed[0]['error']}")
+    output = options.output
+    counts = {
+        "pictures": len(good),
+        "objects": write_coco_annotations(output / COCO, good, list(dict.fromkeys(options.names)), provenance),
+        "captions": write_expressions(output / EXPRESSIONS, good, options.cycle_threshold, provenance),
+        "left_out": sum(entry["left_out"] for entry in good),
+        "failed": len(failed),
+    }
+    if options.gallery_images:
+        shown: Iterable[tuple[Path, dict[str, Any]]] = (
+            (images[entry["image"]], entry) for entry in good[: options.gallery_images]
+        )
+        write_gallery(output / GALLERY, shown, counts, {**provenance, "cycle_threshold": options.cycle_threshold})
+    console.print(
+        f"{counts['objects']} objects in {counts['pictures']} pictures, {counts['captions']} captions that find their "
+        f"masks again (cycle IoU {options.cycle_threshold:g}); {counts['left_out']} detections without a mask that "
+        f"fits, {counts['failed']} pictures not read; see {output}",
+        markup=False,
+    )
+    return counts

@@ -1,0 +1,163 @@
+"""Whole runs of `deixis annotate`: files that our readers read, goes on, one line for each bad picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from tiny_refer_runs import write_tiny_segmenter
+
+from deixis.data.readers import read_dataset
+from deixis.data.refer_readers import read_refer
+from deixis.inference.annotator import Annotator
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory) -> Path:
+    return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model", seed=3)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (48 + number, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number} é.png")
+    return folder
+
+
+def grid(photos: Path, segmenter: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("annotate", "--images", str(photos), "--segmenter", str(segmenter), "--output", str(output)),
+        *("--points", "2", "--least-predicted-iou", "0", "--max-objects", "2", "--max-new-tokens", "4"),
+        *("--max-tiles", "1", "--cycle-threshold", "0", *more),
+    ]
+
+
+def read_both(output: Path) -> None:
+    """Both files come back through our own readers as they were written."""
+    lines = [json.loads(line) for line in (output / "annotations.jsonl").read_text().splitlines()[1:]]
+    lines = [line for line in lines if "error" not in line]
+    coco = read_dataset(str(output / "coco.json"))
+    written = json.loads((output / "coco.json").read_text())
+    assert len(coco) == len(lines) == len(written["images"])
+    for sample, line in zip((coco[i] for i in range(len(coco))), lines, strict=True):
+        assert sample.image.is_file()
+        assert [sample.vocabulary.names[i] for i in sample.instances.class_ids] == [o["name"] for o in line["objects"]]
+        for number, found in enumerate(line["objects"]):
+            mask = coco_mask.decode(sample.instances.masks_rle[number])
+            assert np.array_equal(mask, coco_mask.decode(found["mask"]))
+            assert sample.instances.boxes_xyxy_px[number].tolist() == pytest.approx(found["box_xyxy_px"], abs=0.02)
+    phrases = read_refer(output / "expressions.json")
+    asked = [(e.texts[0], e.masks_rle[0]) for i in range(len(phrases)) for e in phrases[i].expressions]
+    known = [(found["caption"], found["mask"]) for line in lines for found in line["objects"] if found["caption"]]
+    assert [text for text, _ in asked] == [text.strip() for text, _ in known]
+    for (_, mask), (_, other) in zip(asked, known, strict=True):
+        assert np.array_equal(coco_mask.decode(mask), coco_mask.decode(other))
+
+
+def test_without_names_everything_is_written_and_read_back(segmenter, photos, tmp_path, deixis) -> None:
+    code, out, err = deixis(grid(photos, segmenter, tmp_path / "out"))
+    assert code == 0, err
+    assert "objects in 3 pictures" in out
+    read_both(tmp_path / "out")
+    written = json.loads((tmp_path / "out/coco.json").read_text())
+    provenance = written["info"]["provenance"]
+    assert provenance["segmenter"] == str(segmenter)
+    assert len(provenance["segmenter_weights"]) == 12
+    assert {"points", "least_predicted_iou", "prompts", "behaviour"} <= set(provenance)
+    assert not {"names", "threshold"} & set(provenance)
+    (one, *_) = written["annotations"]
+    assert one["score"] == one["predicted_iou"]
+    assert one["detector_score"] is None
+    assert -50 < one["caption_log_prob"] < 0
+    assert 0 <= one["cycle_iou"] <= 1
+    page = (tmp_path / "out/gallery.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # needs nothing else
+    assert one["caption"] in page
+
+
+def test_with_names_categories_are_the_names(segmenter, tiny_model, photos, tmp_path, deixis) -> None:
+    """The random detector sees things everywhere; what counts is that its names, boxes and scores arrive."""
+    more = ("--detector", tiny_model, "--names", "<star>", "fish", "--threshold", "0", "--least-fit", "0")
+    code, _, err = deixis([*grid(photos, segmenter, tmp_path / "out"), *more])
+    assert code == 0, err
+    read_both(tmp_path / "out")
+    written = json.loads((tmp_path / "out/coco.json").read_text())
+    assert [category["name"] for category in written["categories"]] == ["<star>", "fish"]
+    assert written["annotations"]
+    for found in written["annotations"]:
+        assert found["score"] == found["detector_score"]
+        assert found["mask_prompt"] in ("box", "phrase")
+    assert "<star>" not in (tmp_path / "out/gallery.html").read_text()  # escaped
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(segmenter, photos, tmp_path, deixis, monkeypatch) -> None:
+    whole, cut = tmp_path / "a/out", tmp_path / "b/out"
+    assert deixis(grid(photos, segmenter, whole))[0] == 0
+    work, seen = Annotator.annotate_one, []
+
+    def interrupted(self, image, names):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(image)
+        return work(self, image, names)
+
+    monkeypatch.setattr(Annotator, "annotate_one", interrupted)
+    code, out, _ = deixis(grid(photos, segmenter, cut))
+    assert code == 130
+    assert "the same command goes on" in out
+    seen.clear()
+    code, out, _ = deixis(grid(photos, segmenter, cut))
+    assert code == 0
+    assert "2 of 3 pictures are done" in out
+    assert [image.name for image in seen] == ["2 é.png"]
+    for name in ("annotations.jsonl", "coco.json", "expressions.json", "gallery.html"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes()
+    code, _, err = deixis(grid(photos, segmenter, cut, "--points", "3"))
+    assert code == 2
+    assert "made with points 2, now it is 3" in err
+
+
+def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tmp_path, deixis) -> None:
+    (photos / "0 broken.jpg").write_bytes(b"no picture")
+    code, out, err = deixis(grid(photos, segmenter, tmp_path / "out", "--gallery-images", "1"))
+    assert code == 0, err
+    assert "3 pictures" in out
+    assert "1 pictures not read" in out
+    (line,) = [line for line in err.splitlines() if "broken.jpg" in line]
+    assert line.startswith("deixis: warning: left out:")
+    read_both(tmp_path / "out")
+    assert "2 pictures more" in (tmp_path / "out/gallery.html").read_text()
+    for photo in photos.glob("*.png"):
+        photo.unlink()
+    code, _, err = deixis(grid(photos, segmenter, tmp_path / "other"))
+    assert code == 2
+    assert "none of 1 pictures can be read" in err
+
+
+def test_options_that_cannot_be_meant(deixis) -> None:
+    for more, told in (
+        ((), "--images: got ()"),
+        (("--images", "a.jpg", "--names", " "), "--names"),
+        (("--images", "a.jpg", "--least-fit", "2"), "--least-fit: got 2.0"),
+        (("--images", "a.jpg", "--points", "0"), "--points: got 0"),
+    ):
+        code, _, err = deixis(["annotate", *more])
+        assert code == 2
+        assert told in err
+
+
+def test_real_photographs(segmenter, shared_data, tmp_path, deixis) -> None:
+    folder = shared_data / "demo_photos/images"
+    arguments = grid(folder / "supervision_4.jpg", segmenter, tmp_path / "out")
+    code, _, err = deixis([*arguments, "--images", folder / "supervision_4.jpg", folder / "sam_dog.jpg"])
+    assert code == 0, err
+    read_both(tmp_path / "out")
