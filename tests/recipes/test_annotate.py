@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -32,9 +33,10 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def grid(photos: Path, segmenter: Path, output: Path, *more: str) -> list[str]:
+def grid(photos: Path | list[Path], segmenter: Path, output: Path, *more: str) -> list[str]:
+    images = photos if isinstance(photos, list) else [photos]
     return [
-        *("annotate", "--images", str(photos), "--segmenter", str(segmenter), "--output", str(output)),
+        *("annotate", "--images", *map(str, images), "--segmenter", str(segmenter), "--output", str(output)),
         *("--points", "2", "--least-predicted-iou", "0", "--max-objects", "2", "--max-new-tokens", "4"),
         *("--max-tiles", "1", "--cycle-threshold", "0", *more),
     ]
@@ -81,7 +83,7 @@ def test_without_names_everything_is_written_and_read_back(segmenter, photos, tm
     page = (tmp_path / "out/gallery.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 3
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # needs nothing else
-    assert one["caption"] in page
+    assert html.escape(one["caption"], quote=True) in page
 
 
 def test_with_names_categories_are_the_names(segmenter, tiny_model, photos, tmp_path, deixis) -> None:
@@ -157,7 +159,6 @@ def test_options_that_cannot_be_meant(deixis) -> None:
 
 def test_real_photographs(segmenter, shared_data, tmp_path, deixis) -> None:
     folder = shared_data / "demo_photos/images"
-    arguments = grid(folder / "supervision_4.jpg", segmenter, tmp_path / "out")
-    code, _, err = deixis([*arguments, "--images", folder / "supervision_4.jpg", folder / "sam_dog.jpg"])
+    code, _, err = deixis(grid([folder / "supervision_4.jpg", folder / "sam_dog.jpg"], segmenter, tmp_path / "out"))
     assert code == 0, err
     read_both(tmp_path / "out")

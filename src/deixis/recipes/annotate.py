@@ -144,5 +144,6 @@ def _write(
         f"masks again (cycle IoU {options.cycle_threshold:g}); {counts['left_out']} detections without a mask that "
         f"fits, {counts['failed']} pictures not read; see {output}",
         markup=False,
+        soft_wrap=True,
     )
     return counts
