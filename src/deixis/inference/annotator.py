@@ -159,7 +159,7 @@ class Annotator:
         boxes = clip_boxes(detections.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
         masks = self.prompted.in_boxes(pixels, boxes, detections.labels)
         rows = zip(detections.labels, boxes, detections.scores.tolist(), masks, strict=True)
-        seeds = [row for row in rows if row[3].fit >= self.least_fit and coco_mask.area(row[3].mask_rle)]
+        seeds: list[_Seed] = [row for row in rows if row[3].fit >= self.least_fit and coco_mask.area(row[3].mask_rle)]
         return seeds, len(masks) - len(seeds)
 
     def _on_grid(self, pixels: UInt8[np.ndarray, "h w 3"]) -> list[_Seed]:

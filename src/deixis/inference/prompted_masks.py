@@ -122,7 +122,7 @@ class PromptedMasks:
         answers = []
         with evaluating(model):
             levels = model.sam_features(self.bundle.normalise_sam(seen))
-            for part in prompts.split(PROMPTS_A_BATCH):
+            for part in torch.split(prompts, PROMPTS_A_BATCH):
                 first = torch.zeros(len(part), dtype=torch.long, device=self.device)
                 masks = ask(model.sam, part, levels, first)
                 answers += list(zip(masks.logits.float().cpu(), masks.ious.float().cpu(), strict=True))
@@ -177,4 +177,5 @@ def _fit(one_xyxy: Float[Tensor, " 4"], other_xyxy: Float[Tensor, " 4"]) -> floa
 
 
 def _rle(mask: Bool[np.ndarray, "h w"]) -> Rle:
-    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    found: Rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return found
