@@ -108,7 +108,7 @@ def collate_questions(
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(seen),
-        keys=tuple(_key(*pixels) for pixels in zip(tiles, squares, strict=True)),  # focal views included
+        keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
         frames_per_image=tuple(map(len, squares)) if any(question.later for question in questions) else (),
     )
 

@@ -12,6 +12,7 @@ from deixis.data.conversation import has_pixels
 from deixis.data.looks import groups_of
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset
+from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_scenes import ReferScenes
 from deixis.data.split import looks_of
 from deixis.data.subset import ReferSubset
@@ -121,6 +122,8 @@ def fingerprint(dataset: ReferDataset) -> str:
     """A short text that is the same for the same annotations of the same images, in the same order."""
     if isinstance(dataset, ReferScenes):
         return dataset.name
+    if isinstance(dataset, ReferMix):
+        return " + ".join(fingerprint(part) for part in dataset.datasets)
     digest = hashlib.sha256()
     for index in range(len(dataset)):
         sample = dataset[index]
