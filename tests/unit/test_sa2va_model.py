@@ -143,7 +143,7 @@ def test_cached_features_change_nothing() -> None:
 def test_image_tokens_must_agree_with_tiles() -> None:
     bundle = tiny_segmenter()
     batch = batch_of(bundle, TURNS, TILES)
-    with pytest.raises(ModelError, match=r"image tokens, their tiles \[32, 16, 16\]"):
+    with pytest.raises(ModelError, match=r"image tokens, their tiles and regions \[32, 16, 16\]"):
         bundle.model(*batch._replace(tiles_per_image=(2, 1, 1)))
     with pytest.raises(ModelError, match="neither tiles nor vision"):
         bundle.model(None, *batch[1:])
