@@ -28,6 +28,18 @@ from deixis.recipes.new_segmenter import new_segmenter
 from deixis.recipes.predict_segmenter import predict_segmenter
 from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
 
+# For a small model with new words to learn: all of it trains, as in `deixis demo refer`.
+WHOLE: dict[str, Any] = {
+    "lora": False,
+    "train": ("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
+    "train_embeddings": True,
+    "supervised_masks": "all",
+    "words_first": 0.5,
+    "weight_dice": 2.0,
+    "mask_points": 0,
+    "batch_size": 4,
+    "max_masks": 6,
+}
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 COCO = "instances_coco_tiny_train2017.json", "instances_tiny_coco_train.json", "instances_tiny_coco_val.json"
 
@@ -71,6 +83,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--max-tiles", type=int, default=1)
     parser.add_argument("--output", type=Path, default=None, help="keeps the run and the drawn pictures there")
+    parser.add_argument("--whole", action="store_true", help="train every part; for small models")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     root = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA))
@@ -87,6 +100,8 @@ def main() -> None:
             learning_rate=arguments.learning_rate,
             max_tiles=arguments.max_tiles,
             num_workers=0,
+            evaluate_every=10,
+            **(WHOLE if arguments.whole else {}),
         )
         started = time.perf_counter()
         result = finetune_segmenter(options)
@@ -110,7 +125,7 @@ def main() -> None:
     ]
     start = arguments.model or "a small random segmenter"
     body = (
-        f"From {start}: {arguments.epochs} epochs"
+        f"From {start}, {'all parts' if arguments.whole else 'default parts'}: {arguments.epochs} epochs"
         + (f", {arguments.max_steps} steps at most" * bool(arguments.max_steps))
         + f", rate {arguments.learning_rate:g}, {minutes:.1f} minutes. {said}.\n\n"
         + table(["", "phrases", "gIoU %", "cIoU %"], rows)
