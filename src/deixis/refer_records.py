@@ -150,7 +150,8 @@ class ReferBatch:
     Attributes:
         tiles_u8: what the vision-language model sees, RGB, the tiles of all images one after another.
         tiles_per_image: how many of them are each image's.
-        sam_pixels_u8: what SAM 2 sees: RGB, squashed to its square; of clips all frames, one after another.
+        sam_pixels_u8: what SAM 2 sees: RGB, squashed to its square; of clips all frames, one after another; nothing of
+            rows that ask for no mask.
         input_ids: conversations, image placeholders included; the number of `[SEG]` tokens in row i, times the frames
             of a clip, is the number of masks of target i.
         attention_mask: true on real tokens.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from small_segmenters import tiny_segmenter
 
 from deixis.data.conversation import ANSWERS, SEG, Turn, conversation_words, plain_phrase, training_turns
 from deixis.data.loading import epoch_batches
@@ -15,7 +16,9 @@ from deixis.data.refer_loading import QuestionDataset, make_refer_loader
 from deixis.data.refer_scenes import refer_scenes
 from deixis.data.tiles import grid_for, squashed_mask, tiles_of, union_mask
 from deixis.errors import DataError
+from deixis.models.sa2va import ConversationTokens
 from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
+from deixis.training.refer_task import one_question
 
 VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 SEG_ID = 7
@@ -147,3 +150,46 @@ def test_grids_follow_shape_and_size(size_hw: tuple[int, int], grid: tuple[int, 
 def test_phrases_and_words() -> None:
     assert plain_phrase("The Man.") == "the man"
     assert {"segment", "sure", "and"} <= set(conversation_words())
+
+
+def test_sam_sees_only_images_in_which_a_mask_is_asked_for() -> None:
+    """The outputs are those of a batch in which it sees them all."""
+    bundle = tiny_segmenter()
+    tokens = ConversationTokens.of(bundle)
+    views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px, 4)
+    asking = QuestionDataset(refer_scenes("refer_train", 4, 3), 2, seed=1)
+    telling = QuestionDataset(refer_scenes("refer_train", 4, 3), 2, seed=1, caption_share=1.0)
+    questions = [telling[0, 0], asking[0, 1], telling[0, 2], asking[0, 3]]
+
+    def run(batch: ReferBatch, pixels: torch.Tensor, frames: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        return bundle.model(
+            bundle.normalise_tiles(batch.tiles_u8),
+            batch.tiles_per_image,
+            bundle.normalise_sam(pixels),
+            batch.input_ids,
+            batch.attention_mask,
+            batch.labels,
+            regions=batch.regions,
+            frames_per_image=frames,
+        )
+
+    batch = collate_questions(questions, tokens, views, tokens.pad_token_id, 2000)
+    assert batch.frames_per_image == (0, 1, 0, 1)
+    assert len(batch.sam_pixels_u8) == 2
+    blank = torch.zeros_like(batch.sam_pixels_u8[:1])
+    everything = torch.cat([blank, batch.sam_pixels_u8[:1], blank, batch.sam_pixels_u8[1:]])
+    few, all_ = run(batch, batch.sam_pixels_u8, batch.frames_per_image), run(batch, everything, ())
+    assert len(few["pred_masks"]) == sum(len(target.masks) for target in batch.targets) > 2
+    for name in ("pred_masks", "pred_ious", "object_scores", "label_logits"):
+        torch.testing.assert_close(few[name], all_[name], atol=1e-5, rtol=1e-5)
+    alone = torch.cat([run(one, one.sam_pixels_u8, one.frames_per_image)["pred_masks"] for one in map_one(batch)])
+    torch.testing.assert_close(alone, few["pred_masks"], atol=1e-4, rtol=1e-4)
+
+    words = collate_questions(questions[::2], tokens, views, tokens.pad_token_id, 2000)
+    outputs = run(words, words.sam_pixels_u8, words.frames_per_image)
+    assert len(words.sam_pixels_u8) == len(outputs["pred_masks"]) == 0
+    assert outputs["pred_masks"].requires_grad
+
+
+def map_one(batch: ReferBatch) -> list[ReferBatch]:
+    return [one_question(batch, index) for index in range(len(batch))]

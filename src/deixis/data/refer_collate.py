@@ -69,6 +69,8 @@ def collate_questions(
 ) -> ReferBatch:
     """A batch. An image is shown in tiles, a clip in one tile a frame.
 
+    SAM 2 sees only those in which a mask is asked for.
+
     Args:
         most_tokens: of a conversation.
 
@@ -99,17 +101,20 @@ def collate_questions(
         ids[row, : len(input_ids)] = torch.tensor(input_ids)
         labels_padded[row, : len(labels)] = torch.tensor(labels)
         attention[row, : len(input_ids)] = True
+    frames = tuple(len(question.frames) if question.asked else 0 for question in questions)
     return ReferBatch(
         tiles_u8=torch.from_numpy(np.concatenate(tiles)),
         tiles_per_image=tuple(len(of_image) for of_image in tiles),
-        sam_pixels_u8=torch.from_numpy(np.concatenate(squares)),
+        sam_pixels_u8=torch.from_numpy(
+            np.concatenate([square[:count] for square, count in zip(squares, frames, strict=True)])
+        ),
         input_ids=ids,
         attention_mask=attention,
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(seen),
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
-        frames_per_image=tuple(map(len, squares)) if any(question.later for question in questions) else (),
+        frames_per_image=() if all(count == 1 for count in frames) else frames,
     )
 
 

@@ -7,15 +7,15 @@ pyramid before `conv_s0` and `conv_s1`, which belong to the mask decoder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deixis.errors import OptionError, TrainingError
@@ -72,33 +72,44 @@ class FrozenFeatures:
         vision = []
         for features, seen, count in zip(found, tiles, shown, strict=True):
             vision += [features["vision"]] if len(seen) == count else [features["vision"], self._look(seen[count:])]
-        fine, middle, coarse = (torch.cat([features[level] for features in found]) for level in LEVELS)
+        asked = [features for features, pictures in zip(found, frames, strict=True) if len(pictures)]
+        if not asked:
+            return torch.cat(vision), self._levels(batch.sam_pixels_u8)
+        fine, middle, coarse = (torch.cat([features[level] for features in asked]) for level in LEVELS)
         return torch.cat(vision), (fine, middle, coarse)
 
     def encode(
         self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "frames 3 side side"]
     ) -> Features:
-        """Features of one image, or of the frames of a clip, in the run's precision."""
+        """Features of one image, or of the frames of a clip, in the run's precision; no levels of no frames."""
+        levels = dict(zip(LEVELS, self._levels(sam_u8), strict=True)) if len(sam_u8) else {}
+        return {"vision": self._look(tiles_u8), **levels}
+
+    def _levels(self, sam_u8: UInt8[Tensor, "frames 3 side side"]) -> SamLevels:
         with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["SAM 2 encoder"]):
-            levels = self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
-        return {"vision": self._look(tiles_u8), **dict(zip(LEVELS, levels, strict=True))}
+            return self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
 
     def _look(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
         with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["vision encoder"]):
             return self.bundle.model.vision_features(self.bundle.normalise_tiles(tiles_u8))
 
     def _one(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
-        path = self.folder / f"{key}.safetensors"
+        """Of an image that no mask is asked for only `vision` is read, or kept until one is."""
+        path, there = self.folder / f"{key}.safetensors", 0
+        wanted = {"vision", *LEVELS} if len(sam_u8) else {"vision"}
         try:
-            return _unpacked(load_file(path, device=str(self.accelerator.device)))
+            features = _read(path, wanted, str(self.accelerator.device))
+            if features.keys() == wanted:
+                return features
+            there = path.stat().st_size
         except FileNotFoundError:
             pass
         except SafetensorError:  # cut short by a full disk, say
             path.unlink(missing_ok=True)
         features = self.encode(tiles_u8, sam_u8)
-        size = sum(tensor.nbytes for tensor in features.values())
-        if size <= self.bytes_left:
-            self.bytes_left -= size
+        more = sum(tensor.nbytes for tensor in features.values()) - there
+        if more <= self.bytes_left:
+            self.bytes_left -= more
             self._write(path, features)
         return features
 
@@ -133,11 +144,15 @@ def _packed(features: Features) -> dict[str, Tensor]:
     return packed
 
 
-def _unpacked(packed: Features) -> Features:
+def _read(path: Path, wanted: Set[str], device: str) -> Features:
+    """Those of the features that a file of `_packed` ones holds."""
     features = {}
-    for label, tensor in packed.items():
-        name, order = label.split()
-        features[name] = tensor.permute([order.index(str(axis)) for axis in range(tensor.ndim)])
+    with safe_open(path, framework="pt", device=device) as file:
+        for label in file.keys():  # noqa: SIM118, which takes it for a dictionary
+            name, order = label.split()
+            if name in wanted:
+                tensor = file.get_tensor(label)
+                features[name] = tensor.permute([order.index(str(axis)) for axis in range(tensor.ndim)])
     return features
 
 

@@ -78,8 +78,8 @@ class Sa2va(nn.Module):
             regions: that the conversations ask about; a placeholder for each of their tokens follows the image's own.
             words_share: share of the objects whose prompt is made from the words before their `[SEG]` instead of its
                 hidden state; needs labels. See `word_states`.
-            frames_per_image: where rows are about clips, how many of `sam_pixels` are each row's: every `[SEG]` is
-                then an object in each of them. Empty for one each.
+            frames_per_image: where rows are about clips, or have no `[SEG]`, how many of `sam_pixels` are each row's:
+                every `[SEG]` is then an object in each of them. Empty for one each.
 
         Returns:
             pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
@@ -120,7 +120,12 @@ class Sa2va(nn.Module):
             return self.kind.vision(self.vlm, tiles)
 
     def sam_features(self, sam_pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
-        """SAM 2's feature pyramid, before the mask decoder. Without a graph where the encoder is frozen."""
+        """SAM 2's feature pyramid, before the mask decoder. Without a graph where the encoder is frozen.
+
+        Of no pictures it is that of a blank one: every process of a distributed run must touch the same parameters.
+        """
+        if not len(sam_pixels):
+            sam_pixels = sam_pixels.new_zeros(1, *sam_pixels.shape[1:])
         with _no_graph_if_frozen(self.sam.vision_encoder):
             return encode_image(self.sam, sam_pixels)
 
