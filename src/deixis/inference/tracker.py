@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import UInt8
-from torch import Tensor
 
 from deixis.data.frames import ArrayFrames, open_frames
-from deixis.data.tiles import squashed
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.modes import evaluating
 from deixis.inference.phrase_finder import NOTHING, Found, PhraseFinder
 from deixis.inference.segmenter import PRESENT_THRESHOLD, segmentation_of
-from deixis.models.sa2va import Sa2vaBundle, SamLevels
-from deixis.models.sa2va.memory import see_masks, see_next, see_prompts
+from deixis.inference.track_looks import Followed, Looks
+from deixis.models.sa2va import Sa2vaBundle
+from deixis.models.sa2va.memory import see_next
 from deixis.models.sa2va.memory_bank import MemoryBank, require_memory
-from deixis.models.sa2va.sam import encode_image
 from deixis.refer_records import Segmentation
 from deixis.video_records import Frames
 
@@ -31,16 +27,6 @@ VideoInput = str | Path | np.ndarray | Frames | Iterable[np.ndarray]
 PROMPT_FRAMES = ("uniform", "first")
 """uniform: frames from all over the video, whose masks are given to the memory as masks (Sa2VA-i, arXiv 2509.19082).
 first: the first frames, whose embeddings prompt the memory (Sa2VA as released); one pass, also over endless streams."""
-
-
-@dataclass
-class _Followed:
-    """One phrase and what is known of it."""
-
-    text: str
-    bank: MemoryBank
-    given: dict[int, Found] = field(default_factory=dict)
-    lost: bool = True
 
 
 class Tracker:
@@ -100,6 +86,7 @@ class Tracker:
         self.scored = sam is not None or bundle.behaviour == "deixis"
         bundle.model.to(self.device)
         self.sam.to(self.device)
+        self.looks = Looks(self.bundle, self.sam, self.finder, prompts, threshold, self.scored)
 
     def track(self, video: VideoInput, phrases: Sequence[str]) -> Iterator[list[Segmentation]]:
         """What each phrase means in each frame, frame by frame, as soon as a frame has been seen.
@@ -139,11 +126,11 @@ class Tracker:
         self, frames: Frames | Iterable[np.ndarray], phrases: Sequence[str]
     ) -> Iterator[tuple[np.ndarray, list[Segmentation]]]:
         most = max(self.prompt_frames, 2)
-        objects = [_Followed(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
+        objects = [Followed(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
         asked, stream = self._sampled(frames)
         size_hw: tuple[int, int] | None = None
         with evaluating(self.bundle.model):
-            self._look(objects, asked)
+            self.looks.look(objects, asked)
             del asked
             for index, pixels in enumerate(stream):
                 size_hw = pixels.shape[:2] if size_hw is None else size_hw
@@ -167,19 +154,19 @@ class Tracker:
         return list(enumerate(first)), chain(first, stream)
 
     @torch.no_grad()
-    def _step(self, objects: Sequence[_Followed], index: int, pixels: np.ndarray) -> list[Segmentation]:
+    def _step(self, objects: Sequence[Followed], index: int, pixels: np.ndarray) -> list[Segmentation]:
         """One frame: look again for what is lost, follow what is known."""
         if self.prompt_every and index and index % self.prompt_every == 0:
-            self._look([followed for followed in objects if followed.lost], [(index, pixels)])
+            self.looks.look([followed for followed in objects if followed.lost], [(index, pixels)])
         known = [followed for followed in objects if followed.bank.prompted and index not in followed.given]
         if known:
-            levels = self._levels(self.sam, pixels)
+            levels = self.looks.levels(self.sam, pixels)
             seen = see_next(self.sam, levels, [followed.bank for followed in known], index, suppress=self.scored)
             present = seen.object_scores.sigmoid() if self.scored else torch.ones_like(seen.object_scores)
             scores = zip(seen.ious.tolist(), present.tolist(), strict=True)
             for row, (followed, (iou, there)) in enumerate(zip(known, scores, strict=True)):
                 followed.bank.add(index, seen, row)
-                followed.given[index] = Found(seen.logits[row], iou, there)
+                followed.given[index] = Found(seen.logits[row], iou, there, followed.answers.pop(index, ""))
         records = []
         for followed in objects:
             found = followed.given.pop(index, NOTHING)
@@ -189,44 +176,6 @@ class Tracker:
                 segmentation_of(shown, pixels.shape[:2], followed.text, found.iou, found.present, found.answer, index)
             )
         return records
-
-    @torch.no_grad()
-    def _look(self, objects: Sequence[_Followed], frames: Sequence[tuple[int, np.ndarray]]) -> None:
-        """Ask for the objects in some frames, and let the memory know of those that are there."""
-        if not objects or not frames:
-            return
-        meant = self.finder.meant([followed.text for followed in objects], [pixels for _, pixels in frames])
-        for (index, pixels), of_objects in zip(frames, meant, strict=True):
-            levels = self._levels(self.bundle.model.sam, pixels)
-            found, hidden = self.finder.found(of_objects, levels)
-            there = [
-                row
-                for row, one in enumerate(found)
-                if one.logits is not None and one.present >= self.threshold and bool((one.logits > 0).any())
-            ]
-            if not there:
-                continue
-            own = levels if self.sam is self.bundle.model.sam else self._levels(self.sam, pixels)
-            if self.prompts == "first":
-                embeddings = self.bundle.model.text_hidden_fcs(torch.stack([hidden[row] for row in there]))
-                seen = see_prompts(self.sam, own, embeddings, suppress=self.scored)
-            else:
-                seen = see_masks(self.sam, own, self._squares([found[row] for row in there]))
-            for row, place in enumerate(there):
-                objects[place].bank.prompt(index, seen, row)
-                objects[place].given[index] = found[place]
-
-    def _squares(self, found: Sequence[Found]) -> Tensor:
-        """Masks in the size that SAM 2's memory takes them."""
-        side = int(self.sam.prompt_encoder.input_image_size)
-        logits = torch.stack([one.logits for one in found if one.logits is not None])
-        large = F.interpolate(logits[:, None].float(), (side, side), mode="bilinear", align_corners=False)
-        return large[:, 0] > 0
-
-    def _levels(self, sam: Any, pixels: UInt8[np.ndarray, "h w 3"]) -> SamLevels:
-        side = int(sam.prompt_encoder.input_image_size)
-        square = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())
-        return encode_image(sam, self.bundle.normalise_sam(square[None].to(self.device)))
 
 
 def _opened(video: VideoInput) -> Frames | Iterable[np.ndarray]:

@@ -20,10 +20,18 @@ class ReferMemoryOptions:
     """Folder of videos or frames, where it is not with the annotations."""
     output: Path = Path("segmenter_with_memory")
     """Folder to write; it must not exist."""
+    phrases: bool | None = None
+    """What a phrase means stays beside the memory in every frame, and the memory learns from what the segmenter says of
+    some frames. By default wherever it can: a segmenter of the deixis behaviour, clips with sentences. --no-phrases
+    trains SAM 2's memory as it is, from true masks."""
+    prompt_frames: int = 5
+    """With phrases: frames of a clip in which they are looked for, as when following; a random part is taken."""
+    fresh: bool = False
+    """Start the memory anew, also where there is one."""
     steps: int = 600
     """Steps of the optimiser."""
     frames: int = 6
-    """Labelled frames in a window."""
+    """Labelled frames in a window; with phrases those that are followed."""
     stride: int = 3
     """Labelled frames from one to the next at most."""
     objects: int = 3
@@ -48,5 +56,5 @@ class ReferMemoryOptions:
         require(not self.output.exists(), "output", self.output, "a folder that does not exist yet")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         at_least(self, "frames", 2)
-        for name in ("steps", "stride", "objects", "batch_size", "layers", "log_interval"):
+        for name in ("steps", "stride", "objects", "batch_size", "layers", "log_interval", "prompt_frames"):
             at_least(self, name, 1)

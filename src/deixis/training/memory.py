@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deixis.data.clip_windows import Window
 from deixis.errors import TrainingError
-from deixis.losses.refer import ReferCriterion
+from deixis.losses.refer import ReferCriterion, Supervised
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, freeze
 from deixis.models.sa2va.sam import encode_image
-from deixis.models.sa2va.unroll import unroll
+from deixis.models.sa2va.unroll import Unrolled, unroll
 
 HOPELESS = 5
 """Steps on end without a finite gradient after which training stops."""
@@ -45,7 +45,16 @@ def memory_losses(
         ModelError: an object is to be seen in none of the prompted frames.
     """
     found = unroll(sam, levels, {frame: masks[frame] for frame in prompt_frames})
-    truth = masks[found.frame, found.object_index]
+    return followed_losses(criterion, found, masks[found.frame, found.object_index], num_objects)
+
+
+def followed_losses(
+    criterion: ReferCriterion,
+    found: Unrolled,
+    truth: Bool[Tensor, "rows image image"],
+    num_objects: float | None = None,
+) -> dict[str, Tensor]:
+    """The criterion's losses of what was found, with the truth of each of its rows."""
     side = found.pred_masks.shape[-1]
     shares = F.adaptive_avg_pool2d(truth[:, None].float(), side)[:, 0]
     # At least the fullest cell: what is too small for the grid is not absent.
@@ -60,14 +69,24 @@ def memory_losses(
     return criterion(outputs, grid, max(len(grid), 1) if num_objects is None else num_objects, 1.0)
 
 
+def window_losses(bundle: Sa2vaBundle, criterion: ReferCriterion, window: Window) -> dict[str, Tensor]:
+    """`memory_losses` of a window."""
+    sam, device = bundle.model.sam, next(bundle.model.parameters()).device
+    with torch.no_grad():
+        levels = encode_image(sam, bundle.normalise_sam(torch.from_numpy(window.pixels).to(device)))
+    return memory_losses(sam, criterion, levels, torch.from_numpy(window.masks).to(device), window.prompt_frames)
+
+
 def train_memory(
     bundle: Sa2vaBundle,
-    draw: Callable[[int], Window],
+    draw: Callable[[int], Any],
     steps: int,
     learning_rate: float,
     clips_per_step: int = 2,
     clip_norm: float = 1.0,
     report: Callable[[int, dict[str, float]], None] | None = None,
+    judge: Callable[[Sa2vaBundle, ReferCriterion, Any], dict[str, Tensor]] = window_losses,
+    supervised: Supervised = "best",
 ) -> int:
     """Train the memory alone, in place; everything else stays as it is, and so do masks in images.
 
@@ -76,6 +95,8 @@ def train_memory(
 
     Args:
         draw: the window of a position, the same whenever it is asked for.
+        judge: the losses of a window.
+        supervised: of the decoder's three masks, see `ReferCriterion`.
         report: called with the step and its losses, each the mean of the step's windows.
 
     Returns:
@@ -84,11 +105,10 @@ def train_memory(
     Raises:
         TrainingError: five steps on end were not finite; the windows are named.
     """
-    sam, device = bundle.model.sam, next(bundle.model.parameters()).device
     freeze(bundle.model, ("memory",), lora=False)
-    trained = [parameter for parameter in sam.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in bundle.model.sam.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
-    criterion = ReferCriterion(points=None, weight_dice=WEIGHT_DICE)
+    criterion = ReferCriterion(points=None, weight_dice=WEIGHT_DICE, supervised=supervised)
     skipped = in_a_row = 0
     for step in range(steps):
         rate = min(1.0, (step + 1) / max(1, steps // 20)) * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -98,11 +118,7 @@ def train_memory(
         sums: dict[str, float] = {}
         windows = [draw(step * clips_per_step + clip) for clip in range(clips_per_step)]
         for window in windows:
-            with torch.no_grad():
-                pixels = torch.from_numpy(window.pixels).to(device)
-                levels = encode_image(sam, bundle.normalise_sam(pixels))
-            masks = torch.from_numpy(window.masks).to(device)
-            losses = memory_losses(sam, criterion, levels, masks, window.prompt_frames)
+            losses = judge(bundle, criterion, window)
             torch.autograd.backward(criterion.total(losses) / clips_per_step)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) / clips_per_step

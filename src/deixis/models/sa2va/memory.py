@@ -19,20 +19,26 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.sa2va.memory_bank import MemoryBank, Seen
+from deixis.models.sa2va.memory_places import places, pointer_tokens, positions
 from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels
 
 ABSENT_LOGIT = -1024.0
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 """A mask given as a prompt stands for logits of +10 and -10."""
-SINE_BASE = 10_000
 
 
-def see_masks(sam: Any, levels: SamLevels, masks: Bool[Tensor, "objects image image"]) -> Seen:
+def see_masks(
+    sam: Any,
+    levels: SamLevels,
+    masks: Bool[Tensor, "objects image image"],
+    meanings: Float[Tensor, "objects sam_channels"] | None = None,
+) -> Seen:
     """A frame whose masks are known: they are remembered as they are.
 
     Args:
         levels: of the one frame.
         masks: on SAM 2's square, in its full size; all false for an object that is not in the frame.
+        meanings: embeddings of the objects' phrases, for a memory that keeps them; they shape the pointers.
     """
     dtype = levels[2].dtype
     given = masks[:, None].to(dtype)
@@ -42,7 +48,7 @@ def see_masks(sam: Any, levels: SamLevels, masks: Bool[Tensor, "objects image im
     ).to(dtype)
     dense = sam.prompt_encoder.mask_embed(sam.mask_downsample(given))
     coarse = levels[2].expand(len(masks), -1, -1, -1)
-    found = _decoded(sam, levels, coarse, dense)
+    found = _decoded(sam, levels, coarse, dense, _sparse(sam, len(masks), meanings))
     there = masks.flatten(1).any(1).to(dtype)
     # Twice, as SAM 2 does: by the decoder's word, and by whether the mask has any pixel.
     pointers = _hidden_pointers(sam, _pointers(sam, found), there)
@@ -55,8 +61,7 @@ def see_prompts(
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
     coarse = (levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)).expand(len(prompts), -1, -1, -1)
-    blank = blank_tokens(sam, len(prompts))
-    sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
+    sparse = _sparse(sam, len(prompts), prompts)
     dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
@@ -75,13 +80,18 @@ def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: in
 
 
 def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int) -> Decoded:
-    """All masks that the decoder gives for each object of `see_next`."""
+    """All masks that the decoder gives for each object of `see_next`.
+
+    Where the banks keep what their phrases mean, the decoder is asked by it as in an image, on top of the memory.
+    """
     coarse = recall(sam, levels[2], banks, frame)
     settings = sam.config
     three = settings.multimask_output_for_tracking and settings.multimask_output_in_sam
     three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
     dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    return _decoded(sam, levels, coarse, dense, three)
+    kept = [meaning for bank in banks if (meaning := bank.meaning()) is not None]
+    meanings = torch.stack(kept) if len(kept) == len(banks) else None
+    return _decoded(sam, levels, coarse, dense, _sparse(sam, len(banks), meanings), three)
 
 
 def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
@@ -112,28 +122,32 @@ def recall(
         spatial, pointers = bank.recalled(frame)
         if not spatial:
             raise ModelError(f"object {index} was never prompted; prompt it in some frame before it is tracked")
-        memories.append((_places(sam, coarse, spatial), _pointer_tokens(sam, coarse, pointers)))
+        memories.append((places(sam, coarse, spatial), pointer_tokens(sam, coarse, pointers)))
         groups.setdefault((len(spatial), len(pointers)), []).append(index)
     here = coarse.flatten(2).permute(2, 0, 1)
-    where = _positions(sam.vision_encoder.neck.position_encoding, coarse)[:, None]
+    where = positions(sam.vision_encoder.neck.position_encoding, coarse)[:, None]
     out: dict[int, Tensor] = {}
     for members in groups.values():
         joined = [[torch.cat(parts) for parts in zip(*memories[index], strict=True)] for index in members]
-        memory, places = (torch.stack(parts, dim=1) for parts in zip(*joined, strict=True))
-        pointer_tokens = len(memories[members[0]][1][0])
+        memory, when = (torch.stack(parts, dim=1) for parts in zip(*joined, strict=True))
+        last = len(memories[members[0]][1][0])
         many = len(members)
-        attended = sam.memory_attention(
-            here.expand(-1, many, -1), memory, where.expand(-1, many, -1), places, pointer_tokens
-        )
+        attended = sam.memory_attention(here.expand(-1, many, -1), memory, where.expand(-1, many, -1), when, last)
         out |= dict(zip(members, attended.reshape(many, *here.shape[::2]).transpose(1, 2), strict=True))
     flat = torch.stack([out[index] for index in range(len(banks))])
     return flat.view(*flat.shape[:2], *coarse.shape[2:])
 
 
-def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, three: bool = True) -> Decoded:
+def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, sparse: Tensor, three: bool = True) -> Decoded:
     """The mask decoder without points: of each object's features, all of the same frame."""
     fine, middle = (level.expand(len(coarse), -1, -1, -1) for level in sharp_levels(sam, levels))
-    return decode(sam, coarse, (fine, middle), blank_tokens(sam, len(coarse)), dense, three)
+    return decode(sam, coarse, (fine, middle), sparse, dense, three)
+
+
+def _sparse(sam: Any, objects: int, meanings: Tensor | None) -> Float[Tensor, "objects tokens sam_channels"]:
+    """No points, and what each object's phrase means where that is given."""
+    blank = blank_tokens(sam, objects)
+    return blank if meanings is None else torch.cat([blank, meanings[:, None].to(blank.dtype)], dim=1)
 
 
 def _pointers(sam: Any, found: Decoded) -> Float[Tensor, "objects sam_channels"]:
@@ -158,45 +172,3 @@ def _remembered(
         memory = memory + (object_scores <= 0).to(memory.dtype)[:, None, None, None] * occluded[..., None, None]
     flat: Tensor = memory.flatten(2).transpose(1, 2)
     return flat
-
-
-def _places(
-    sam: Any, coarse: Tensor, spatial: Sequence[tuple[int, Tensor]]
-) -> tuple[Float[Tensor, "cells c"], Float[Tensor, "cells c"]]:
-    """Memories one after another, and where and when each cell is."""
-    encoder = sam.memory_encoder
-    grid = coarse.new_empty(1, spatial[0][1].shape[1], *coarse.shape[2:])
-    where = _positions(encoder.position_encoding, grid)
-    when = sam.memory_temporal_positional_encoding[:, 0]
-    # Prompted frames are 0 frames ago and take the last row.
-    places = [where + when[ago - 1].to(where.dtype) for ago, _ in spatial]
-    return torch.cat([memory.to(coarse.dtype) for _, memory in spatial]), torch.cat(places)
-
-
-def _pointer_tokens(
-    sam: Any, coarse: Tensor, pointers: Sequence[tuple[int, Tensor]]
-) -> tuple[Float[Tensor, "tokens c"], Float[Tensor, "tokens c"]]:
-    """Pointers cut into tokens of the memory's width, and when each was."""
-    width = int(sam.mem_dim)
-    if not pointers:
-        return coarse.new_zeros(0, width), coarse.new_zeros(0, width)
-    stacked = torch.stack([pointer for _, pointer in pointers]).to(coarse.dtype)
-    pieces = max(1, stacked.shape[1] // width)
-    if sam.config.enable_temporal_pos_encoding_for_object_pointers:
-        most = float(sam.config.max_object_pointers_in_encoder - 1)
-        ago = torch.tensor([ago for ago, _ in pointers], device=coarse.device, dtype=torch.float32) / most
-        when = sam.temporal_positional_encoding_projection_layer(_sine(ago, stacked.shape[1]).to(coarse.dtype))
-    else:
-        when = stacked.new_zeros(len(stacked), width)
-    return stacked.reshape(-1, width), when.repeat_interleave(pieces, dim=0)
-
-
-def _sine(values: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
-    half = torch.arange(width // 2, device=values.device, dtype=torch.float32)
-    waves = values[:, None] / SINE_BASE ** (2 * (half // 2) / (width // 2))
-    return torch.cat([waves.sin(), waves.cos()], dim=1)
-
-
-def _positions(encoding: Any, grid: Tensor) -> Float[Tensor, "cells c"]:
-    positions: Tensor = encoding(grid[:1].shape, grid.device, grid.dtype)
-    return positions[0].flatten(1).T

@@ -49,23 +49,34 @@ class MemoryBank:
         self.frames_kept = int(sam.config.num_maskmem) - 1
         self.pointers_kept = int(sam.config.max_object_pointers_in_encoder) - 1
         self.prompted: dict[int, tuple[Tensor, Tensor]] = {}
+        self.meanings: dict[int, Tensor] = {}
         self.spatial: dict[int, Tensor] = {}
         self.pointers: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         """Tensors kept."""
-        return 2 * len(self.prompted) + len(self.spatial) + len(self.pointers)
+        return 2 * len(self.prompted) + len(self.meanings) + len(self.spatial) + len(self.pointers)
 
     def bytes(self) -> int:
         """Memory of all tensors kept."""
         pairs = [tensor for pair in self.prompted.values() for tensor in pair]
-        return sum(t.numel() * t.element_size() for t in [*pairs, *self.spatial.values(), *self.pointers.values()])
+        return sum(t.numel() * t.element_size() for t in [*pairs, *self._single()])
 
-    def prompt(self, frame: int, seen: Seen, row: int) -> None:
-        """Keep an object's row of a prompted frame, which may lie ahead of what has been tracked."""
+    def _single(self) -> list[Tensor]:
+        return [*self.meanings.values(), *self.spatial.values(), *self.pointers.values()]
+
+    def prompt(self, frame: int, seen: Seen, row: int, meaning: Float[Tensor, " sam_channels"] | None = None) -> None:
+        """Keep an object's row of a prompted frame, which may lie ahead of what has been tracked.
+
+        Args:
+            meaning: the embedding of the object's phrase there, for a memory that was trained with it.
+        """
         if len(self.prompted) >= self.most_prompts and frame not in self.prompted:
             oldest = sorted(self.prompted)[: 1 + (self.most_prompts > 1)]
             del self.prompted[oldest[-1]]
+            self.meanings.pop(oldest[-1], None)
+        if meaning is not None:
+            self.meanings[frame] = meaning.clone()
         self.prompted[frame] = self._kept(seen.spatial[row]), seen.pointers[row].clone()
 
     def add(self, frame: int, seen: Seen, row: int) -> None:
@@ -75,6 +86,10 @@ class MemoryBank:
         for kept, frames in ((self.spatial, self.frames_kept), (self.pointers, self.pointers_kept)):
             for old in [other for other in kept if other <= frame - frames]:
                 del kept[old]
+
+    def meaning(self) -> Float[Tensor, " sam_channels"] | None:
+        """What the object's phrase means, the mean of what is kept; None where nothing is."""
+        return torch.stack(list(self.meanings.values())).mean(0) if self.meanings else None
 
     def recalled(self, frame: int) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]:
         """(frames ago, memory) and (frames ago, pointer) of what the given frame attends to.
@@ -95,3 +110,8 @@ def require_memory(sam: Any) -> None:
     """Raises ModelError for a SAM 2 that was built for images alone."""
     if not hasattr(sam, "memory_attention"):
         raise ModelError("this SAM 2 has no memory (Sam2Model); tracking takes one that has (Sam2VideoModel)")
+
+
+def keeps_phrases(sam: Any) -> bool:
+    """Whether the memory was trained with what phrases mean beside it, in every frame (`deixis refer memory`)."""
+    return bool(getattr(sam.config, "keeps_phrases", False))

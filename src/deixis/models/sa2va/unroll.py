@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -51,19 +51,52 @@ def unroll(sam: Any, levels: SamLevels, prompts: Mapping[int, Bool[Tensor, "obje
         given = see_masks(sam, frames[frame], masks)
         for row in torch.where(masks.flatten(1).any(1))[0].tolist():
             banks[row].prompt(frame, given, row)
-    followed = [frame for frame in range(len(frames)) if frame not in prompts]
+    return follow(sam, {frame: frames[frame] for frame in range(len(frames)) if frame not in prompts}, banks)
+
+
+class Given(NamedTuple):
+    """One frame in which phrases were looked for.
+
+    Attributes:
+        masks: on SAM 2's square in full size, empty where a phrase means nothing.
+        meanings: the embeddings of the phrases' `[SEG]`.
+    """
+
+    levels: SamLevels
+    masks: Bool[Tensor, "objects image image"]
+    meanings: Float[Tensor, "objects sam_channels"]
+
+
+def unroll_phrases(sam: Any, given: Mapping[int, Given], frames: Mapping[int, SamLevels]) -> Unrolled:
+    """Follow phrases that keep their meaning; what was looked for is evidence, and an empty mask is, too.
+
+    Args:
+        given: by frame, wherever it lies.
+        frames: to follow in this order, by number; they may be among the given ones.
+    """
+    objects = len(next(iter(given.values())).masks)
+    banks = [MemoryBank(sam, len(given), torch.float32) for _ in range(objects)]
+    for frame, (levels, masks, meanings) in given.items():
+        seen = see_masks(sam, levels, masks, meanings)
+        for row, bank in enumerate(banks):
+            bank.prompt(frame, seen, row, meanings[row])
+    return follow(sam, frames, banks)
+
+
+def follow(sam: Any, frames: Mapping[int, SamLevels], banks: Sequence[MemoryBank]) -> Unrolled:
+    """What the banks' objects are in some frames, each remembered as it was found."""
     decoded = []
-    for frame in followed:
-        found = decode_next(sam, frames[frame], banks, frame)
-        seen = see_decoded(sam, frames[frame], found)
+    for frame, levels in frames.items():
+        found = decode_next(sam, levels, banks, frame)
+        seen = see_decoded(sam, levels, found)
         for row, bank in enumerate(banks):
             bank.add(frame, seen, row)
         decoded.append(found)
-    rows = torch.arange(objects, device=levels[2].device)
+    rows = torch.arange(len(banks), device=decoded[0].logits.device)
     return Unrolled(
         torch.cat([found.logits for found in decoded]),
         torch.cat([found.ious for found in decoded]),
         torch.cat([found.object_scores for found in decoded]),
-        torch.tensor(followed, device=rows.device).repeat_interleave(objects),
-        rows.repeat(len(followed)),
+        torch.tensor(list(frames), device=rows.device).repeat_interleave(len(banks)),
+        rows.repeat(len(frames)),
     )
