@@ -8,10 +8,11 @@ Straightforward is what released training code does with transformers' own model
 step; the language model gives logits at every position, over the whole vocabulary; five objects are asked of an image,
 phrases repeated where it has fewer; all token embeddings train. deixis asks for the two and three objects there are,
 computes logits where a label is, and trains the rows of the new tokens; with `--cache-features` the encoders' features
-come from disk. All learn as Sa2VA does: the mask of the highest predicted IoU, at 12,544 points, LoRA on the language
-model, projector and mask decoder in full. A step is forward, losses, backward, clipping and AdamW. Given the same
-conversations, the losses have to agree before anything is timed. Peak memory is measured in a process of its own for
-each, over what is in use before the step.
+come from disk; with `--gradient-checkpointing` the backward pass computes activations of the language model and the
+mask decoder again. All learn as Sa2VA does: the mask of the highest predicted IoU, at 12,544 points, LoRA on the
+language model, projector and mask decoder in full. A step is forward, losses, backward, clipping and AdamW. Given the
+same conversations, the losses have to agree before anything is timed. Peak memory is measured in a process of its own
+for each, over what is in use before the step.
 """
 
 from __future__ import annotations
@@ -38,11 +39,17 @@ from deixis.losses.refer import POINTS, ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, init_sa2va, new_token_ids
 from deixis.models.small_segmenter import small_chat_tokenizer, small_sam_config, small_vlm_config
 from deixis.recipes.new_segmenter import known_words
+from deixis.recipes.refer_model import checkpoint_activations
 from deixis.refer_records import ReferBatch
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.refer_task import SegmenterTask
 
-SIDES = {"straightforward": "all", "deixis": "new", "deixis, features cached": "new"}  # side: embedding rows that train
+SIDES = {  # side: embedding rows that train
+    "straightforward": "all",
+    "deixis": "new",
+    "deixis, features cached": "new",
+    "deixis, features cached, checkpointed": "new",
+}
 OBJECTS = (2, 3)  # RefCOCO has 2.5 objects an image
 FORCED = 5
 
@@ -134,8 +141,10 @@ def stepper(side: str, arguments: argparse.Namespace, folder: Path) -> Callable[
     plain = side == "straightforward"
     batch = make_batch(bundle, (FORCED, FORCED) if plain else OBJECTS, arguments)
     features = None
-    if side.endswith("cached"):
+    if "cached" in side:
         features = FrozenFeatures(bundle, folder, 1 << 40, Accelerator(cpu=arguments.device == "cpu"))
+    if "checkpointed" in side:
+        checkpoint_activations(bundle)
     weights = [weight for weight in bundle.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-6, fused=True)
 
@@ -157,7 +166,7 @@ def check_agreement(arguments: argparse.Namespace, folder: Path) -> float:
         bundle = make_bundle(SIDES[side], arguments)
         batch = make_batch(bundle, OBJECTS, arguments)
         features = None
-        if side.endswith("cached"):
+        if "cached" in side:
             features = FrozenFeatures(bundle, folder, 1 << 40, Accelerator(cpu=arguments.device == "cpu"))
         torch.manual_seed(2)  # the same points
         with torch.no_grad(), amp(arguments):

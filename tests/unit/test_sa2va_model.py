@@ -147,3 +147,36 @@ def test_image_tokens_must_agree_with_tiles() -> None:
         bundle.model(*batch._replace(tiles_per_image=(2, 1, 1)))
     with pytest.raises(ModelError, match="neither tiles nor vision"):
         bundle.model(None, *batch[1:])
+
+
+def test_decoding_few_objects_at_once_changes_nothing_and_keeps_less() -> None:
+    """Masks and all gradients, while the graph of the decoder holds fewer numbers."""
+    bundle = tiny_segmenter()
+    model, batch = bundle.model.train(), batch_of(bundle, TURNS, TILES)
+    outputs, gradients, kept = {}, {}, {}
+    for at_once in (None, 3):
+        model.objects_at_once, sizes = at_once, {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        hidden = torch.randn(9, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        sam = model.sam_features(batch.sam_pixels)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            masks = model.masks(hidden, sam, torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2]))
+        model.zero_grad()
+        sum(each.square().sum() for each in masks).backward()
+        named = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        outputs[at_once], gradients[at_once], kept[at_once] = (
+            masks,
+            named | {"hidden": hidden.grad},
+            sum(sizes.values()),
+        )
+    for one, other in zip(outputs[None], outputs[3], strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)
+    assert "sam.mask_decoder.conv_s0.weight" in gradients[None]
+    assert gradients[3].keys() == gradients[None].keys()
+    for name, gradient in gradients[None].items():
+        torch.testing.assert_close(gradients[3][name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+    assert kept[3] < 0.3 * kept[None]

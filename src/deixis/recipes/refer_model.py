@@ -50,8 +50,14 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
         if any(part in name for part in UNTAUGHT[options.behaviour]):
             parameter.requires_grad_(False)
     if options.gradient_checkpointing:
-        bundle.model.vlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(bundle)
     return bundle
+
+
+def checkpoint_activations(bundle: Sa2vaBundle) -> None:
+    """Let the backward pass compute activations again, of a layer of the language model or an object's mask a time."""
+    bundle.model.vlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    bundle.model.objects_at_once = 1
 
 
 def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:

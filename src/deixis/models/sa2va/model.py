@@ -36,6 +36,7 @@ class Sa2va(nn.Module):
         text_hidden_fcs: from a hidden state to a prompt: Linear, ReLU, Linear, Dropout(0).
         token_rows: rows of the new tokens while they train apart from the rest.
         seg_token_id: of `[SEG]`.
+        objects_at_once: see `sam.decode_masks`; None unless memory is to be saved.
     """
 
     def __init__(self, vlm: Any, sam: Any, seg_token_id: int) -> None:
@@ -49,6 +50,7 @@ class Sa2va(nn.Module):
         ).to(vlm.dtype)
         self.token_rows: TokenRows | None = None
         self.seg_token_id = seg_token_id
+        self.objects_at_once: int | None = None
 
     def forward(
         self,
@@ -222,8 +224,9 @@ class Sa2va(nn.Module):
         image_of_object: Int[Tensor, " objects"],
     ) -> Masks:
         """Masks from the hidden states at `[SEG]`. With no objects the result is empty and still has a graph."""
+        at_once = self.objects_at_once if torch.is_grad_enabled() else None
         if len(hidden):
-            return decode_masks(self.sam, self.text_hidden_fcs(hidden), sam, image_of_object)
+            return decode_masks(self.sam, self.text_hidden_fcs(hidden), sam, image_of_object, at_once)
         # Every process of a distributed run must touch the same parameters.
         blank = decode_masks(self.sam, self.text_hidden_fcs(hidden.new_zeros(1, hidden.shape[1])), sam, _first(sam))
         return Masks(*(tensor[:0] for tensor in blank))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 SamLevels = tuple[
     Float[Tensor, "images sam_channels fine fine"],
@@ -58,6 +59,7 @@ def decode_masks(
     prompts: Float[Tensor, "objects sam_channels"],
     levels: SamLevels,
     image_of_object: Int[Tensor, " objects"],
+    objects_at_once: int | None = None,
 ) -> Masks:
     """Three masks for each prompt.
 
@@ -68,14 +70,24 @@ def decode_masks(
         prompts: one embedding an object.
         levels: of every image, once.
         image_of_object: the image each object is in.
+        objects_at_once: decode so many objects at a time and keep nothing of it for the backward pass, which computes
+            it again; None keeps the activations of all.
     """
     fine, middle = sharp_levels(sam, levels)
     coarse = levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)
     blank = blank_tokens(sam, len(prompts))
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
     dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    found = decode(sam, coarse[image_of_object], (fine[image_of_object], middle[image_of_object]), sparse, dense)
-    return Masks(found.logits, found.ious, found.object_scores)
+
+    def decoded(sparse: Tensor, images: Tensor) -> Masks:
+        found = decode(sam, coarse[images], (fine[images], middle[images]), sparse, dense)
+        return Masks(found.logits, found.ious, found.object_scores)
+
+    if objects_at_once is None:
+        return decoded(sparse, image_of_object)
+    stretches = zip(torch.split(sparse, objects_at_once), torch.split(image_of_object, objects_at_once), strict=True)
+    parts = [checkpoint(decoded, some, images, use_reentrant=False) for some, images in stretches]
+    return Masks(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def decode(
