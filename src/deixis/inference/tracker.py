@@ -166,14 +166,15 @@ class Tracker:
             scores = zip(seen.ious.tolist(), present.tolist(), strict=True)
             for row, (followed, (iou, there)) in enumerate(zip(known, scores, strict=True)):
                 followed.bank.add(index, seen, row)
-                followed.given[index] = Found(seen.logits[row], iou, there, followed.answers.pop(index, ""))
+                followed.given[index] = Found(seen.logits[row], iou, there)
         records = []
         for followed in objects:
             found = followed.given.pop(index, NOTHING)
+            answer = followed.answers.pop(index, found.answer)
             shown = None if found.present < self.threshold else found.logits
             followed.lost = shown is None or not bool((shown > 0).any())
             records.append(
-                segmentation_of(shown, pixels.shape[:2], followed.text, found.iou, found.present, found.answer, index)
+                segmentation_of(shown, pixels.shape[:2], followed.text, found.iou, found.present, answer, index)
             )
         return records
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -114,14 +114,9 @@ def train_memory(
         rate = min(1.0, (step + 1) / max(1, steps // 20)) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rate
-        optimiser.zero_grad()
-        sums: dict[str, float] = {}
         windows = [draw(step * clips_per_step + clip) for clip in range(clips_per_step)]
-        for window in windows:
-            losses = judge(bundle, criterion, window)
-            torch.autograd.backward(criterion.total(losses) / clips_per_step)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / clips_per_step
+        optimiser.zero_grad()
+        means = _backward(criterion, (judge(bundle, criterion, window) for window in windows), clips_per_step)
         if math.isfinite(float(torch.nn.utils.clip_grad_norm_(trained, clip_norm))):
             optimiser.step()
             in_a_row = 0
@@ -131,6 +126,16 @@ def train_memory(
                 named = ", ".join(sorted({window.source for window in windows}))
                 raise TrainingError(f"step {step}: {HOPELESS} gradients on end are not finite; the last of {named}")
         if report is not None:
-            report(step, sums)
+            report(step, means)
     bundle.model.requires_grad_(False)
     return skipped
+
+
+def _backward(criterion: ReferCriterion, judged: Iterable[dict[str, Tensor]], windows: int) -> dict[str, float]:
+    """The gradients of the mean over a step's windows, one window at a time; the losses' means."""
+    means: dict[str, float] = {}
+    for losses in judged:
+        torch.autograd.backward(criterion.total(losses) / windows)
+        for name, value in losses.items():
+            means[name] = means.get(name, 0.0) + float(value.detach()) / windows
+    return means
