@@ -1,8 +1,9 @@
 """A memory that can learn: how SAM 2's fresh memory starts.
 
-transformers draws every weight with a standard deviation of 0.02, so that next to nothing of a mask reaches the features
-that attend to it, and as little of the gradient comes back. After 150 steps on generated clips, features that had attended
-to two different objects still differed by 3e-5 of their spread: the memory said the same whatever it was given.
+transformers draws every weight with a standard deviation of 0.02, so that next to nothing of a mask reaches the
+features that attend to it, and as little of the gradient comes back. After 150 steps on generated clips, features that
+had attended to two different objects still differed by 3e-5 of their spread: whatever the memory was given, it said
+the same.
 """
 
 from __future__ import annotations
