@@ -7,12 +7,14 @@ through whole, in a new order each time, before any of its samples comes again, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deixis.data.mixing import apportion, shuffled_pass
 from deixis.errors import OptionError
 from deixis.refer_records import ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
 
 
 class Shares:
@@ -68,11 +70,11 @@ class Shares:
 
 
 class ReferMix:
-    """Data sets of phrases as one; see `Shares`. As a plain data set it is its first epoch."""
+    """Data sets of phrases as one, of images or clips; see `Shares`. As a plain data set it is its first epoch."""
 
     def __init__(
         self,
-        datasets: Sequence[ReferDataset],
+        datasets: Sequence[ReferDataset | ClipDataset],
         weights: Sequence[float] | None = None,
         length: int | None = None,
         seed: int = 0,
@@ -88,10 +90,10 @@ class ReferMix:
     def __len__(self) -> int:
         return len(self.shares)
 
-    def __getitem__(self, index: int, /) -> ReferSample:
+    def __getitem__(self, index: int, /) -> Any:
         return self.at(0, index)
 
-    def at(self, epoch: int, position: int) -> ReferSample:
+    def at(self, epoch: int, position: int) -> ReferSample | Clip:
         """The sample at a position of an epoch."""
         source, index = self.shares.at(epoch, position)
         return self.datasets[source][index]

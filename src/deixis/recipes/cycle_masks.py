@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from deixis.data.clip_readers import are_clips, read_clips
+from deixis.data.clip_stills import ClipStills
 from deixis.data.conversation import caption_turn, question_for
 from deixis.data.mask_regions import each_mask
 from deixis.data.refer_readers import read_refer
@@ -33,7 +35,7 @@ def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
         DeixisError: options, data, model or output cannot be used.
     """
     options.check()
-    dataset = each_mask(read_refer(options.masks, options.images, options.format, max_samples=options.max_images))
+    dataset = read_masks(options)
     bundle = load_sa2va(options.model)
     lines = CycleLines(options.output, made_by(options, bundle, dataset))
     console = Console(highlight=False)
@@ -55,6 +57,17 @@ def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
         markup=False,
     )
     return metrics
+
+
+def read_masks(options: ReferCycleOptions) -> ReferDataset:
+    """Images whose expressions are their masks, each by itself; of clips the frame that shows most objects.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if are_clips(options.masks, options.format):
+        return ClipStills(read_clips(options.masks, options.images, options.format, max_clips=options.max_images), True)
+    return each_mask(read_refer(options.masks, options.images, options.format, max_samples=options.max_images))
 
 
 def made_by(options: ReferCycleOptions, bundle: Sa2vaBundle, dataset: ReferDataset) -> dict[str, Any]:

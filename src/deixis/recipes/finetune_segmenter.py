@@ -22,6 +22,7 @@ from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
 from deixis.recipes.refer_features import frozen_features
+from deixis.recipes.refer_generated import caption_folders
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_report import refer_pictures, write_refer_run_report
@@ -84,6 +85,9 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         options = replace(options, max_steps=QUICK_STEPS, max_val_images=QUICK_IMAGES)
     accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
     resuming = will_resume(options)
+    if accelerator.is_main_process:
+        caption_folders(options)
+    accelerator.wait_for_everyone()
     training, validation = read_refer_data(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # fresh adapters and projections are random: a resumed run needs the same
@@ -166,6 +170,7 @@ def check_inputs(options: ReferTrainOptions) -> None:
     options.check()
     will_resume(options)
     make_refer_criterion(options)
+    caption_folders(options)
     read_refer_data(options)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from deixis.data.clip_stills import ClipSubset
 from deixis.data.conversation import has_pixels
 from deixis.data.looks import groups_of
 from deixis.data.refer_collate import Views
@@ -19,19 +21,24 @@ from deixis.data.subset import ReferSubset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.refer_records import ReferDataset
+from deixis.refer_records import Expression, ReferDataset, ReferSample
 from deixis.training.refer_task import ReferFeed
+from deixis.video_records import Clip, ClipDataset
 
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same images
 QUICK_STEPS, QUICK_IMAGES = 20, 16
 
+Source = ReferDataset | ClipDataset
+"""Images or clips."""
 
-def held_out(sources: Sequence[ReferDataset]) -> list[tuple[ReferSubset, ReferSubset]]:
+
+def held_out(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
     """(training, validation) of each data set: a tenth of its images, and at least one, is held out.
 
     An image that is held out of one data set is trained on in none, nor is a copy or near copy of it: RefCOCO and
-    RefCOCO+ ask about the same photographs. Groups of copies stay together, so a little more may be held out.
+    RefCOCO+ ask about the same photographs. Groups of copies stay together, so a little more may be held out. Clips
+    are held out whole, and are not compared.
 
     Raises:
         DataError: a data set of which nothing would be left to train on; an image cannot be read.
@@ -57,19 +64,27 @@ def held_out(sources: Sequence[ReferDataset]) -> list[tuple[ReferSubset, ReferSu
             raise DataError(f"{source.name}: its images cannot be both trained on and measured; give --val-data")
         parts.append(
             (
-                ReferSubset(source, left, f"{source.name}, less those held out"),
-                ReferSubset(source, taken, f"{source.name}, held out"),
+                subset(source, left, f"{source.name}, less those held out"),
+                subset(source, taken, f"{source.name}, held out"),
             )
         )
     return parts
 
 
-def _image_groups(sources: Sequence[ReferDataset]) -> list[list[tuple[int, int]]]:
+def subset(source: Source, indices: tuple[int, ...], name: str) -> Source:
+    """Some images, or clips, of a data set."""
+    if isinstance(source[0], Clip):
+        return ClipSubset(cast(ClipDataset, source), indices, name)
+    return ReferSubset(cast(ReferDataset, source), indices, name)
+
+
+def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
     """(data set, position) of images that are the same or nearly so, singles included. Generated scenes never are."""
     places = [[(number, index) for index in range(len(source))] for number, source in enumerate(sources)]
-    drawn = [isinstance(source, ReferScenes) for source in sources]
+    drawn = [isinstance(source, ReferScenes) or isinstance(source[0], Clip) for source in sources]
     photos = [place for one, scenes in zip(places, drawn, strict=True) if not scenes for place in one]
-    looks = [look for source, scenes in zip(sources, drawn, strict=True) if not scenes for look in looks_of(source)]
+    compared = [cast(ReferDataset, source) for source, scenes in zip(sources, drawn, strict=True) if not scenes]
+    looks = [look for source in compared for look in looks_of(source)]
     groups = [[photos[index] for index in group] for group in groups_of(looks)]
     return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
 
@@ -84,7 +99,9 @@ def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa
     if options.caption_share:
         require_captions(training)
     return ReferFeed(
-        QuestionDataset(training, options.max_masks, options.seed, options.behaviour, options.caption_share),
+        QuestionDataset(
+            training, options.max_masks, options.seed, options.behaviour, options.caption_share, options.clip_frames
+        ),
         tokens,
         views_of(bundle, options.max_tiles),
         tokens.pad_token_id,
@@ -103,7 +120,8 @@ def require_captions(dataset: ReferDataset, limit: int = 200) -> None:
         DataError: no expression of the first images has both words and a mask.
     """
     for index in range(min(limit, len(dataset))):
-        if any(expression.texts and has_pixels(expression) for expression in dataset[index].expressions):
+        sample: ReferSample | Clip = dataset[index]
+        if isinstance(sample, ReferSample) and any(e.texts and has_pixels(e) for e in sample.expressions):
             return
     raise DataError(
         f"{dataset.name}: --caption-share needs masks with phrases, and the first {min(limit, len(dataset))} images "
@@ -118,7 +136,7 @@ def views_of(bundle: Sa2vaBundle, most_tiles: int) -> Views:
     return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released)
 
 
-def fingerprint(dataset: ReferDataset) -> str:
+def fingerprint(dataset: Source) -> str:
     """A short text that is the same for the same annotations of the same images, in the same order."""
     if isinstance(dataset, ReferScenes):
         return dataset.name
@@ -126,19 +144,30 @@ def fingerprint(dataset: ReferDataset) -> str:
         return " + ".join(fingerprint(part) for part in dataset.datasets)
     digest = hashlib.sha256()
     for index in range(len(dataset)):
-        sample = dataset[index]
-        image = sample.image.name if isinstance(sample.image, Path) else ""
-        masks = [[mask["counts"] for mask in expression.masks_rle] for expression in sample.expressions]
-        texts = [expression.texts for expression in sample.expressions]
-        digest.update(repr((image, sample.size_hw, texts, masks)).encode())
+        digest.update(repr(_content(dataset[index])).encode())
     return f"{len(dataset)} images, {digest.hexdigest()[:12]}"
+
+
+def _content(sample: ReferSample | Clip) -> tuple[object, ...]:
+    """What is annotated, and of what."""
+    texts = [expression.texts for expression in sample.expressions]
+    if isinstance(sample, Clip):
+        meant = [expression.masklets for expression in sample.expressions]
+        tracks = [[mask and mask["counts"] for mask in masklet.masks_rle] for masklet in sample.masklets]
+        return sample.video_id, sample.size_hw, sample.labelled, texts, meant, tracks
+    image = sample.image.name if isinstance(sample.image, Path) else ""
+    masks = [[mask["counts"] for mask in expression.masks_rle] for expression in sample.expressions]
+    return image, sample.size_hw, texts, masks
 
 
 def facts(dataset: ReferDataset, limit: int = 2000) -> str:
     """A data set in numbers, as one line."""
     count = min(len(dataset), limit)
-    samples = [dataset[index] for index in range(count)]
+    samples: list[ReferSample | Clip] = [dataset[index] for index in range(count)]
     phrases = sum(len(expression.texts) for sample in samples for expression in sample.expressions)
-    absent = sum(not expression.masks_rle for sample in samples for expression in sample.expressions)
+    meant = [e.masks_rle if isinstance(e, Expression) else e.masklets for sample in samples for e in sample.expressions]
+    absent = sum(not objects for objects in meant)
+    kinds = {"clips" if isinstance(sample, Clip) else "images" for sample in samples}
     of_first = "" if count == len(dataset) else f" in the first {count:,}"
-    return f"{dataset.name}: {len(dataset):,} images; {phrases:,} phrases, {absent:,} about nothing there{of_first}"
+    things = f"{phrases:,} phrases, {absent:,} about nothing there{of_first}"
+    return f"{dataset.name}: {len(dataset):,} {' and '.join(sorted(kinds, reverse=True))}; {things}"

@@ -17,23 +17,29 @@ class ReferTrainOptions:
     """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
 
     data: tuple[str, ...] = ()
-    """Training data in any format (docs/formats.md), several to mix; or "scenes:split=refer_train,count=400,seed=1"."""
+    """Training data in any format (docs/formats.md), clips too (docs/clips.md), several to mix; or
+    "scenes:split=refer_train,count=400,seed=1"."""
     data_weights: tuple[float, ...] = ()
     """How often each data set is drawn from, in order of --data and then of the folders below; by size if not given."""
     images: Path | None = None
-    """Folder of the training images, where the data does not say."""
+    """Folder of the training images or videos, where the data does not say."""
     format: str | None = None
     """Format of --data; recognised when not given."""
     refcoco_dir: Path | None = None
     """Folder of RefCOCO, RefCOCO+ or RefCOCOg: refs(unc).p or refs(umd).p beside instances.json."""
     sa1b_dir: Path | None = None
-    """Folder of SA-1B: sa_*.jpg with sa_*.json. Its masks have no phrases: they are used once they are captioned."""
+    """Folder of SA-1B: sa_*.jpg with sa_*.json. Its masks have no phrases: --model describes them before training, and
+    captions that it finds again are trained on (docs/captions.md)."""
     sa1b_max_samples: int = 10_000
     """Most images read from --sa1b-dir; bounds the start-up time and memory too."""
     openimages_dir: Path | None = None
     """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
     sav_dir: Path | None = None
-    """Folder of SA-V: sav_*.mp4 with sav_*_manual.json."""
+    """Folder of SA-V: sav_*.mp4 with sav_*_manual.json. Its masks are described like those of --sa1b-dir."""
+    cycle_threshold: float = 0.7
+    """Least IoU of a mask with the one that its caption gives, for a caption of --sa1b-dir or --sav-dir to be kept."""
+    clip_frames: int = 5
+    """Most frames of a clip in a step; drawn anew in every epoch."""
     val_data: tuple[str, ...] = ()
     """Validation data. Without it a tenth of the training images is held out, at least one."""
     val_images: Path | None = None
@@ -118,7 +124,7 @@ class ReferTrainOptions:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the network; losses are always fp32."""
     gradient_checkpointing: bool = False
-    """Compute the language model's activations twice to save memory."""
+    """Compute the activations of the language model and of the mask decoder twice to save memory."""
     cache_features: Path | None = None
     """Folder for what the frozen encoders see: each image is encoded once and read from there in later epochs and
     runs. The run says beforehand how much room that takes."""
@@ -171,7 +177,7 @@ class ReferTrainOptions:
             at_least(self, name, 1)
         for name in ("max_tiles", "max_tokens", "log_interval", "evaluate_every", "max_skipped", "eval_batch_size"):
             at_least(self, name, 1)
-        for name in ("sa1b_max_samples", "max_val_images"):
+        for name in ("sa1b_max_samples", "max_val_images", "clip_frames"):
             at_least(self, name, 1)
         for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
             at_least(self, name, 0)
@@ -179,6 +185,21 @@ class ReferTrainOptions:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
             at_least(self, name, 0.0)
+        require(0 <= self.cycle_threshold <= 1, "cycle_threshold", self.cycle_threshold, "a number from 0 to 1")
+        joined = self.sam_model is not None
+        require(
+            not joined or self.model != "builtin",
+            "sam_model",
+            self.sam_model,
+            "it with --model, a vision-language model",
+        )
+        described = self.sa1b_dir or self.sav_dir
+        require(
+            not (joined and described),
+            "sam_model",
+            self.sam_model,
+            "no --sa1b-dir or --sav-dir with it: it cannot describe yet",
+        )
         require(0 <= self.caption_share <= 1, "caption_share", self.caption_share, "a number from 0 to 1")
         from_words = self.words_first == 0 or self.behaviour == "deixis"
         require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+from deixis.data.clip_readers import are_clips, read_clips
+from deixis.data.clip_scenes import ClipScenes
+from deixis.data.clip_stills import ClipStills
 from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_readers import read_refer
 from deixis.data.refer_readers.entries import warn_left_out
 from deixis.data.refer_scenes import ReferScenes
-from deixis.data.subset import ReferSubset
 from deixis.errors import DataError, OptionError
-from deixis.recipes.refer_data import held_out
+from deixis.recipes.refer_data import Source, held_out, subset
+from deixis.recipes.refer_generated import read_sa1b_captions, read_sav
 from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.refer_records import ReferDataset
+from deixis.refer_records import ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
 
 
 def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferDataset]:
@@ -23,18 +28,15 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
         DataError: they cannot be read, or are empty.
         OptionError: weights that do not fit the data sets.
     """
-    if options.sav_dir is not None:
-        raise OptionError("--sav-dir: video is not trained on yet; leave it out")
-    if options.sa1b_dir is not None:
-        raise OptionError(
-            "--sa1b-dir: its masks have no phrases; write captions first, as in deixis refer cycle --masks "
-            f"{options.sa1b_dir} --output cycle, then train with --data cycle/captions.json"
-        )
-    sources = [read_refer(path, options.images, options.format) for path in options.data]
+    sources = [read_source(path, options.images, options.format) for path in options.data]
     if options.refcoco_dir is not None:
         sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
+    if options.sa1b_dir is not None:
+        sources.append(read_sa1b_captions(options))
     if options.openimages_dir is not None:
         sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
+    if options.sav_dir is not None:
+        sources.append(read_sav(options))
     if options.val_data:
         validation = read_refer_sources(options.val_data, options.val_images, options.format)
         sources = [with_phrases(source) for source in sources]
@@ -42,28 +44,46 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
     # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
     parts = held_out([with_phrases(source) for source in sources])
     training = mixed([kept for kept, _ in parts], options.data_weights, options.seed)
-    return training, mixed([out for _, out in parts], (), 0)
+    return training, mixed([as_images(out) for _, out in parts], (), 0)
 
 
-def with_phrases(dataset: ReferDataset) -> ReferDataset:
-    """Without the images of which nothing is asked: they train nothing. A warning counts them.
+def read_source(path: str, images: Path | None, form: str | None) -> Source:
+    """One data set of images, or of clips, by its path; see `read_refer` and `read_clips`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_clips(path, images, form) if are_clips(path, form) else read_refer(path, images, form)
+
+
+def as_images(source: Source) -> ReferDataset:
+    """What evaluation looks at: of clips a frame each. `deixis refer track --data` measures whole clips."""
+    return ClipStills(cast(ClipDataset, source)) if isinstance(source[0], Clip) else cast(ReferDataset, source)
+
+
+def with_phrases(dataset: Source) -> Source:
+    """Without images of which nothing is asked, and clips without labels: they train nothing. A warning counts them.
 
     Raises:
         DataError: none is left.
     """
-    if isinstance(dataset, ReferScenes):
+    if isinstance(dataset, ReferScenes | ClipScenes):
         return dataset
     kept, silent = [], []
     for index in range(len(dataset)):
-        sample = dataset[index]
-        if any(expression.texts for expression in sample.expressions):
+        sample: ReferSample | Clip = dataset[index]
+        labelled = not isinstance(sample, Clip) or bool(sample.labelled)
+        if labelled and any(expression.texts for expression in sample.expressions):
             kept.append(index)
         else:
-            silent.append(sample.source or f"image {sample.image_id}")
+            silent.append(sample.source or f"number {index + 1}")
     if not kept:
-        raise DataError(f"{dataset.name}: none of its {len(dataset)} images has a sentence; nothing can be asked")
+        raise DataError(
+            f"{dataset.name}: none of its {len(dataset)} images has a sentence; nothing can be asked. "
+            "deixis refer cycle writes captions of masks"
+        )
     warn_left_out(dataset.name, "images without a sentence", silent)
-    return ReferSubset(dataset, tuple(kept), dataset.name) if silent else dataset
+    return subset(dataset, tuple(kept), dataset.name) if silent else dataset
 
 
 def read_refer_sources(data: Sequence[str], images: Path | None, form: str | None) -> ReferDataset:
@@ -72,10 +92,10 @@ def read_refer_sources(data: Sequence[str], images: Path | None, form: str | Non
     Raises:
         DataError: it cannot be read.
     """
-    return mixed([read_refer(path, images, form) for path in data], (), 0)
+    return mixed([as_images(read_source(path, images, form)) for path in data], (), 0)
 
 
-def mixed(sources: Sequence[ReferDataset], weights: Sequence[float], seed: int) -> ReferDataset:
+def mixed(sources: Sequence[Source], weights: Sequence[float], seed: int) -> ReferDataset:
     """The only data set, or all of them by weight.
 
     Raises:
@@ -85,4 +105,5 @@ def mixed(sources: Sequence[ReferDataset], weights: Sequence[float], seed: int) 
         raise OptionError(
             f"--data-weights: got {len(weights)} for {len(sources)} data sets; give one for each, in order"
         )
-    return sources[0] if len(sources) == 1 else ReferMix(sources, weights, seed=seed)
+    # Clips are told from images where questions are drawn.
+    return cast(ReferDataset, sources[0]) if len(sources) == 1 else ReferMix(sources, weights, seed=seed)

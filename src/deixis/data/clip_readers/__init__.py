@@ -16,6 +16,7 @@ from deixis.data.clip_readers.sav import FRAMES_FOLDER, read_sav, read_sav_val, 
 from deixis.data.clip_scenes import clip_scenes
 from deixis.data.readers.files import holds_text
 from deixis.data.readers.scenes import PREFIX, parse_scenes
+from deixis.data.refer_readers.sa1b import has_sa1b_files
 from deixis.errors import DataError
 from deixis.video_records import ClipDataset
 
@@ -67,6 +68,26 @@ def read_clips(
         place = _only(find_expressions(place), place)
     clips = READERS[found](place, videos, split)
     return replace(clips, keys=clips.keys[:max_clips])
+
+
+def are_clips(path: str | Path, format: str | None = None) -> bool:
+    """Whether a path, or the name of a format, is that of clips; what is neither clips nor anything else is not."""
+    if str(path).startswith(PREFIX) or format == "scenes":
+        return "split=clip_" in str(path)
+    if format is not None:
+        return format in READERS
+    place = Path(path)
+    if not place.exists() and "#" in place.name:
+        place = place.with_name(place.name.rpartition("#")[0])
+    if not place.exists() or (place.is_dir() and has_sa1b_files(place)):  # SA-1B may be too large to be listed
+        return False
+    if place.is_dir() and find_expressions(place):
+        return True
+    try:
+        recognise_clips(place)
+    except DataError:
+        return False
+    return True
 
 
 def recognise_clips(path: Path) -> str:

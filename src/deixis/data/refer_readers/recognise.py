@@ -32,19 +32,22 @@ def recognise_refer(path: Path) -> str:
         return "refer_json"
     elif path.suffix == ".csv":
         return "openimages_masks"
-    found = recognise(path)
+    try:
+        found = recognise(path)
+    except DataError as error:
+        raise DataError(f"{error}; masks and phrases may also be RefCOCO, SA-1B, Open Images or plain JSON") from error
     if found not in MASKED:
         raise DataError(f"{path}: {found} annotations have no masks; give data with masks, such as COCO or labelme")
     return found
 
 
 def _of_folder(folder: Path) -> str | None:
+    if has_sa1b_files(folder):  # first: it does not list a folder that may hold millions of files
+        return "sa1b"
     if find_refs_file(folder) is not None or any(folder.glob("refs(*).p")):
         return "refcoco"
     if find_mask_files(folder):
         return "openimages_masks"
-    if has_sa1b_files(folder):
-        return "sa1b"
     files = sorted(folder.glob("*.json"))
     return "refer_json" if len(files) == 1 and _is_list(files[0]) else None
 
