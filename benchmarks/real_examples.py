@@ -63,7 +63,11 @@ def write_example(path: Path, content: Mapping[str, Any] | Sequence[Any], forbid
     """
 
     def lines(entries: Sequence[Any]) -> str:
-        return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
+        return (
+            "[]"
+            if not entries
+            else "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
+        )
 
     if isinstance(content, Mapping):
         parts = {
