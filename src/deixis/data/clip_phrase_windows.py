@@ -78,7 +78,7 @@ def draw_phrase_window(
         if rng.random() < 0.5:
             run.reverse()
         return _window(clip, position, chosen, [spread[i] for i in taken], run, side)
-    raise DataError(f"{dataset.name}: {_TRIES} clips were drawn and none has a sentence; use --no-phrases")
+    raise DataError(f"{dataset.name}: {_TRIES} clips were drawn and none has a sentence; use --given masks")
 
 
 def _window(

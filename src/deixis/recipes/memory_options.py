@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deixis.recipes.option_checks import at_least, require
 
@@ -20,10 +21,10 @@ class ReferMemoryOptions:
     """Folder of videos or frames, where it is not with the annotations."""
     output: Path = Path("segmenter_with_memory")
     """Folder to write; it must not exist."""
-    phrases: bool | None = None
-    """What a phrase means stays beside the memory in every frame, and the memory learns from what the segmenter says of
-    some frames. By default wherever it can: a segmenter of the deixis behaviour, clips with sentences. --no-phrases
-    trains SAM 2's memory as it is, from true masks."""
+    given: Literal["auto", "phrases", "masks"] = "auto"
+    """What is given in some frames. phrases: what the segmenter says of them, and what a phrase means stays beside the
+    memory in every frame; for segmenters of the deixis behaviour and clips with sentences. masks: the true masks, as
+    SAM 2's memory was trained. auto: phrases wherever it can be."""
     prompt_frames: int = 5
     """With phrases: frames of a clip in which they are looked for, as when following; a random part is taken."""
     fresh: bool = False

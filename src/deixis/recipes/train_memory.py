@@ -77,10 +77,12 @@ def _with_memory(bundle: Sa2vaBundle, options: ReferMemoryOptions) -> Sa2vaBundl
 
 
 def _keep_phrases(bundle: Sa2vaBundle, dataset: ClipDataset, options: ReferMemoryOptions) -> bool:
-    if options.phrases and bundle.behaviour == "sa2va":
-        raise OptionError(f"{options.model} behaves as released Sa2VA, whose memory keeps no phrases; add --no-phrases")
-    if options.phrases is not None:
-        return options.phrases
+    if options.given == "phrases" and bundle.behaviour == "sa2va":
+        raise OptionError(
+            f"{options.model} behaves as released Sa2VA, whose memory keeps no phrases; use --given masks"
+        )
+    if options.given != "auto":
+        return options.given == "phrases"
     first = (dataset[index] for index in range(min(len(dataset), _LOOKED_AT)))
     return bundle.behaviour == "deixis" and any(one.texts for clip in first for one in clip.expressions)
 
