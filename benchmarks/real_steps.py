@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,17 @@ from deixis.recipes.track_video import track_video
 THRESHOLDS = 0.0, 0.3, 0.5, 0.7
 LEAST_PREDICTED_IOU = 0.3  # without names; small models expect little of their masks
 LOOP_HEAD = [
-    *("photographs", "classes described", "CIDEr-D", "METEOR", "exact %", "masks", "cycle IoU", "direct IoU"),
+    *(
+        "photographs",
+        "classes described",
+        "CIDEr-D",
+        "METEOR",
+        "exact %",
+        "masks",
+        "the commonest caption",
+        "cycle IoU",
+        "direct IoU",
+    ),
     *(f"names the class, of cycle IoU ≥ {least:g}" for least in THRESHOLDS),
 ]
 ANNOTATE_HEAD = [
@@ -88,8 +99,10 @@ def looped(part: str, masks: str, truth: Truth, run: Run) -> tuple[list[str], li
     ious = [f"{found[name]:.3f}" if name in found else "-" for name in ("cycle_IoU", "direct_IoU")]
     kept = [[row for row in rows if row["caption"] and row["cycle_iou"] >= least] for least in THRESHOLDS]
     shares = [f"{share(row['names_it'] for row in these)} % of {len(these)}" if these else "none" for these in kept]
+    ((text, count),) = Counter(row["caption"] for row in rows).most_common(1)
+    commonest = f"“{text}”, {100 * count / len(rows):.0f} %"
     measures = [f"{said['CIDEr']:.2f}", f"{said['METEOR']:.2f}", f"{100 * said['exact']:.0f}"]
-    return [part, str(said["captions"]), *measures, str(len(rows)), *ious, *shares], rows
+    return [part, str(said["captions"]), *measures, str(len(rows)), commonest, *ious, *shares], rows
 
 
 def annotated(images: Sequence[Path], names: Sequence[str], truth: Truth, run: Run) -> list[str]:
