@@ -104,7 +104,15 @@ def test_an_unknown_key_in_the_config_is_named(refused, tmp_path):
 
 
 def test_a_command_that_is_not_there(refused):
-    assert "no command 'detect dance'" in refused(["detect", "dance"])
+    assert "no command 'detect dance'; try 'deixis detect --help'" in refused(["detect", "dance"])
+    assert "no command 'dance now'; try 'deixis --help'" in refused(["dance", "now"])
+
+
+def test_a_group_of_commands_alone_says_what_is_in_it(deixis):
+    code, out, _ = deixis(["refer"])
+    assert code == 0
+    assert "refer cycle" in out
+    assert "detect train" not in out.split("Examples:")[0]
 
 
 def test_more_gpus_than_there_are(refused, training, tmp_path):

@@ -89,13 +89,6 @@ def test_a_first_batch_of_absent_objects_sets_off_no_alarm(model, tmp_path, deix
     assert {step["loss_mask"] for step in records(tmp_path / "segmenter", "step")} == {0.0}
 
 
-@pytest.mark.parametrize("flag", ["--sa1b-dir", "--sav-dir"])
-def test_masks_without_phrases_are_refused(model, tmp_path, deixis, flag) -> None:
-    code, _, err = deixis(short(model, tmp_path, flag, str(mini.sa1b(_made(tmp_path / "data")))))
-    assert code == 2
-    assert flag in err
-
-
 class Harm:
     def __reduce__(self):
         return os.system, ("true",)

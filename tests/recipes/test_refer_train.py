@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,6 +211,12 @@ def test_eval_writes_metrics(model, tmp_path, deixis, more) -> None:
         (("--train", "tail"), "--train"),
         (("--learning-rate", "0"), "--learning-rate"),
         (("--behaviour", "sa2va", "--weight-iou", "1"), "--weight-iou"),
+        (("--model", __file__), "is a file; name the folder of a model"),
+        (("--model", "builtin", "--sam-model", "sam"), "--sam-model: got 'sam', wanted it with --model"),
+        (("--sa1b-dir", "nowhere"), "nowhere: no such file or folder"),
+        (("--sav-dir", str(Path(__file__).parent)), "no clips of a known format"),
+        (("--cycle-threshold", "2"), "--cycle-threshold"),
+        (("--clip-frames", "0"), "--clip-frames"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(model, tmp_path, deixis, more, said) -> None:

@@ -66,19 +66,35 @@ def test_merged_equals_unmerged(tied: bool) -> None:
         assert not torch.allclose(trained[name], before[name], atol=1e-3)
 
 
-def test_only_new_rows_move() -> None:
-    bundle = tiny_segmenter(tied=False)
+@pytest.mark.parametrize("tied", [True, False])
+def test_only_new_rows_move(tied: bool) -> None:
+    """All others stay bit for bit, in a step with weight decay; masking the gradient of a whole table would decay it."""
+    bundle = tiny_segmenter(tied=tied)
     embedding, head = bundle.model.vlm.get_input_embeddings().weight, bundle.model.vlm.lm_head.weight
     before = embedding.detach().clone(), head.detach().clone()
     ids = new_token_ids(bundle.tokenizer)
     freeze(bundle.model, rank=4, alpha=8, new_token_ids=ids)
-    optimiser = torch.optim.AdamW([p for p in bundle.model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
-    backward(bundle, batch_of(bundle, TURNS, TILES))
-    optimiser.step()
+    step(bundle)
     merge_adapters(bundle.model)
     for weight, old in zip((embedding, head), before, strict=True):
         moved = (weight.detach() != old).any(1).nonzero()[:, 0].tolist()
         assert moved == sorted(ids)
+
+    whole = tiny_segmenter(tied=tied)
+    freeze(whole.model, rank=4, alpha=8, rows="all")
+    table = whole.model.vlm.get_input_embeddings().weight
+    others = [i for i in range(len(table)) if i not in ids]
+    table.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(others), 0.0))
+    step(whole)
+    assert (table.detach()[others] != before[0][others]).any(), "the faulty form"
+
+
+def step(bundle) -> None:
+    """One of AdamW, with weight decay."""
+    trained = [parameter for parameter in bundle.model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=0.1, weight_decay=0.5)
+    backward(bundle, batch_of(bundle, TURNS, TILES))
+    optimiser.step()
 
 
 def test_frozen_encoders_make_no_graph() -> None:

@@ -87,11 +87,12 @@ def run(words: list[str]) -> int:
 
         print(f"deixis {version('deixis')}")
         return 0
-    asked = not words or words[-1] in ("-h", "--help")
     group = [] if not words or words[0].startswith("-") else words[:1]
     known = [name for name in COMMANDS if list(name[: len(group)]) == group]
+    asked = words == group or words[-1] in ("-h", "--help")  # a group alone asks what is in it
     if not asked or not known:
-        print(f"deixis: error: there is no command {' '.join(words)!r}; try 'deixis --help'", file=sys.stderr)
+        place = " ".join(["deixis", *(group if known else [])])
+        print(f"deixis: error: there is no command {' '.join(words)!r}; try '{place} --help'", file=sys.stderr)
         return EXIT_ERROR
     print(f"usage: deixis {' '.join([*group, 'COMMAND'])} [OPTIONS]\n\nCommands (each has its own --help):")
     for name in known:

@@ -34,6 +34,8 @@ def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path
     folder = Path(source)
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise ModelError(f"{source}: is a file; name the folder of a model, or a hub id like {example}")
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise ModelError(f"{source}: no such folder; name a model folder, or a hub id like {example}")
     from huggingface_hub import snapshot_download
