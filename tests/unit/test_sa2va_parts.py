@@ -68,7 +68,7 @@ def test_merged_equals_unmerged(tied: bool) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_only_new_rows_move(tied: bool) -> None:
-    """All others stay bit for bit, in a step with weight decay; masking the gradient of a whole table would decay it."""
+    """All others stay bit for bit in a step with weight decay; with masked gradients of a table they would not."""
     bundle = tiny_segmenter(tied=tied)
     embedding, head = bundle.model.vlm.get_input_embeddings().weight, bundle.model.vlm.lm_head.weight
     before = embedding.detach().clone(), head.detach().clone()

@@ -12,6 +12,8 @@ from deixis.data.conversation import single_turn
 from deixis.data.tiles import squashed, tiles_of
 from deixis.inference.segmenter import Segmenter, enlarged
 from deixis.models.sa2va import select_mask
+from deixis.models.sa2va.answers import Answer
+from deixis.models.sa2va.sam import Masks
 from deixis.refer_records import Expression, ReferList, ReferSample
 
 PHRASES = ("the red circle", "a blue square", "circle", "the square on the left")
@@ -78,3 +80,34 @@ def test_each_image_is_read_once(segmenter, monkeypatch) -> None:
     monkeypatch.setattr(type(model), "embed", embed)
     list(segmenter.run(pictures(), 8))
     assert sum(seen) == 1 + 4  # tiles of the two images that are asked about, a thumbnail among them
+
+
+@pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
+@pytest.mark.parametrize("segs", [0, 1, 3])
+def test_several_segs_of_an_answer_are_one_mask_of_what_is_there(behaviour, segs) -> None:
+    """Not the first alone, nor what the model calls absent: that is the second of three, which `sa2va` cannot tell."""
+    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1)
+    logits = torch.full((3, 3, 8, 8), -5.0)
+    for number in range(3):
+        logits[number, 1, 2 * number] = 5.0  # a row of its own, in the mask of highest predicted IoU
+    ious = torch.tensor([[0.1, 0.9, 0.2], [0.1, 0.6, 0.2], [0.1, 0.5, 0.2]])
+    masks = Masks(logits, ious, torch.tensor([3.0, -3.0, 3.0]))
+    said = Answer("…", [], Masks(*(tensor[:segs] for tensor in masks)))
+    found, iou, present, _ = segmenter._joined(said)
+    if segs == 0:
+        assert (found, iou, present) == (None, 0.0, 0.0)
+        return
+    assert found is not None
+    rows = {1: [0], 3: [0, 4] if behaviour == "deixis" else [0, 2, 4]}[segs]
+    assert (found > 0).any(1).nonzero()[:, 0].tolist() == rows
+    there = [0.9, 0.5] if behaviour == "deixis" else [0.9, 0.6, 0.5]
+    assert iou == pytest.approx(0.9 if segs == 1 else float(np.mean(there)))
+    assert present > 0.9
+
+
+def test_an_answer_of_absent_things_alone_is_empty() -> None:
+    segmenter = Segmenter(tiny_segmenter(), most_tiles=1)
+    masks = Masks(torch.full((2, 3, 8, 8), 5.0), torch.full((2, 3), 0.5), torch.tensor([-3.0, -4.0]))
+    found, _, present, _ = segmenter._joined(Answer("…", [], masks))
+    assert found is None
+    assert present < 0.1
