@@ -39,7 +39,8 @@ def run_ours(model: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
 def assert_same(ours: dict[str, Any], theirs: Any) -> None:
     valid = ours["text_token_mask"][:, None].expand_as(ours["pred_logits"])
     assert torch.equal(theirs.logits.isfinite(), valid)
-    torch.testing.assert_close(ours["pred_logits"], theirs.logits, atol=1e-4, rtol=0)
+    # transformers' logits, which reach 10, are up to 1.1e-4 off their value in double precision with AVX-512, ours 0.7e-4.
+    torch.testing.assert_close(ours["pred_logits"], theirs.logits, atol=2e-4, rtol=0)
     torch.testing.assert_close(ours["pred_boxes"], theirs.pred_boxes, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours["enc_outputs"]["pred_boxes"], theirs.encoder_pred_boxes, atol=1e-5, rtol=0)
 

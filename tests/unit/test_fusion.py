@@ -24,24 +24,28 @@ def attention(dropout: float = 0.0) -> FusionAttention:
     return out
 
 
-def inputs(padded: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+def inputs(padded: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     vision, text = (torch.randn(2, count, WIDTH, generator=generator, dtype=torch.float64) for count in (KEYS, TOKENS))
     vision_mask = torch.ones(2, 1, 1, KEYS, dtype=torch.bool)
     text_mask = torch.ones(2, 1, 1, TOKENS, dtype=torch.bool)
     if padded:
         vision_mask[1, ..., 15:], text_mask[0, ..., 4:] = False, False
-    return vision.requires_grad_(), text.requires_grad_(), vision_mask if padded else None, text_mask
+    scale = torch.tensor([0.7, -2.0], dtype=torch.float64)[:, None, None] * torch.linspace(0.5, 1, WIDTH)
+    mask = vision_mask if padded else None
+    return vision.requires_grad_(), text.requires_grad_(), mask, text_mask, scale.requires_grad_()
 
 
 def run(attend: nn.Module, padded: bool) -> dict[str, Tensor]:
-    """Both outputs, and the gradients of both inputs and of everything that trains."""
-    vision, text, vision_mask, text_mask = inputs(padded)
-    to_image, to_text = attend(vision, text, vision_mask, text_mask)
+    """Both outputs, and the gradients of the inputs and of everything that trains."""
+    vision, text, vision_mask, text_mask, scale = inputs(padded)
+    to_image, to_text = attend(vision, text, vision_mask, text_mask, scale)
     loss = (
         to_image * torch.linspace(-1, 1, to_image.numel(), dtype=torch.float64).view_as(to_image)
     ).sum() + to_text.square().sum()
-    named = {"vision": vision, "text": text} | {n: p for n, p in attend.named_parameters() if p.requires_grad}
+    named = {"vision": vision, "text": text, "scale": scale} | {
+        n: p for n, p in attend.named_parameters() if p.requires_grad
+    }
     gradients = torch.autograd.grad(loss, list(named.values()))
     return {"to image": to_image, "to text": to_text} | dict(zip(named, gradients, strict=True))
 
@@ -78,9 +82,10 @@ def test_longer_prompts_than_a_heads_width_are_projected(unfolded: pytest.Monkey
     generator = torch.Generator().manual_seed(1)
     vision, text = (torch.randn(1, count, WIDTH, generator=generator, dtype=torch.float64) for count in (KEYS, 9))
     mask = torch.ones(1, 1, 1, 9, dtype=torch.bool)
-    wanted = attend(vision, text, None, mask)
+    given = (vision, text, None, mask, torch.ones(1, 1, WIDTH, dtype=torch.float64))
+    wanted = attend(*given)
     unfolded.undo()
-    for got, tensor in zip(attend(vision, text, None, mask), wanted, strict=True):
+    for got, tensor in zip(attend(*given), wanted, strict=True):
         assert torch.equal(got, tensor)
 
 
@@ -93,6 +98,18 @@ def test_dropout_reaches_the_values_bias() -> None:
         _, plain = copy.deepcopy(attend).eval()(*inputs(False))
         _, thinned = attend(*inputs(False))
     assert (thinned - plain).abs().amax((0, 2)).min() > 0.01
+
+
+def test_dropout_and_mixed_precision_leave_the_image_itself_alone() -> None:
+    """What is dropped, or rounded to 16 bits, is what the image gathers."""
+    vision, text, _, text_mask, scale = inputs(False)
+    with torch.no_grad():
+        dropped, _ = attention(dropout=0.5).train()(vision, text, None, text_mask, scale * 0)
+        assert torch.equal(dropped, vision)
+        single = [tensor.float() for tensor in (vision, text, scale)]
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed, _ = attention().float()(*single[:2], None, text_mask, single[2] * 0)
+    assert torch.equal(mixed, single[0])
 
 
 def test_weight_and_bias_of_what_is_no_plain_map() -> None:

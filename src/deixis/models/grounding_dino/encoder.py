@@ -109,8 +109,8 @@ class FusionLayer(nn.Module):
         vision = self.layer_norm_vision(vision)
         text = self.layer_norm_text(text)
         over_keys = None if vision_mask is None else vision_mask[:, None, None]
-        to_vision, to_text = self.attn(vision, text, over_keys, text_mask[:, None, None])
-        vision = vision + self.drop_path(self.vision_param * to_vision)
+        scale = self.drop_path(self.vision_param.expand(len(vision), 1, -1))
+        vision, to_text = self.attn(vision, text, over_keys, text_mask[:, None, None], scale)
         return vision, text + self.drop_path(self.text_param * to_text)
 
 

@@ -37,23 +37,26 @@ class FusionAttention(nn.Module):
         text: Float[Tensor, "batch tokens channels"],
         vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
+        scale: Float[Tensor, "batch 1 channels"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
-        """What the image gathers from the text, and the text from the image. Masks are true on real positions.
+        """The image with `scale` times what it gathers from the text; what the text gathers from the image.
 
         Args:
-            vision_mask: None where all are real.
+            vision_mask: true on real positions, as `text_mask` is; None where all are real.
         """
         side = split_heads(self.text_proj(text), self.heads)
         values = split_heads(self.values_text_proj(text), self.heads)
         maps = [weight_and_bias(layer) for layer in (self.vision_proj, self.values_vision_proj, self.out_vision_proj)]
         if None not in maps and text.shape[1] <= side.shape[-1]:
-            return self._folded(vision, side, values, vision_mask, text_mask, [m for m in maps if m is not None])
+            known = [both for both in maps if both is not None]
+            return self._folded(vision, side, values, vision_mask, text_mask, scale, known)
         probability = self.dropout if self.training else 0.0
         image_side = split_heads(self.vision_proj(vision), self.heads)
         image_values = split_heads(self.values_vision_proj(vision), self.heads)
         to_image = scaled_dot_product_attention(image_side, side, values, text_mask, probability)
         to_text = scaled_dot_product_attention(side, image_side, image_values, vision_mask, probability)
-        return self.out_vision_proj(join_heads(to_image)), self.out_text_proj(join_heads(to_text))
+        gathered = self.out_vision_proj(join_heads(to_image))
+        return vision + scale * gathered, self.out_text_proj(join_heads(to_text))
 
     def _folded(
         self,
@@ -62,6 +65,7 @@ class FusionAttention(nn.Module):
         values: Float[Tensor, "batch heads tokens dim"],
         vision_mask: Bool[Tensor, "batch 1 1 keys"] | None,
         text_mask: Bool[Tensor, "batch 1 1 tokens"],
+        scale: Float[Tensor, "batch 1 channels"],
         maps: list[tuple[Tensor, Tensor]],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """Both directions, from `maps`: weight and bias of the image's projection, of its values, and of its output."""
@@ -71,7 +75,7 @@ class FusionAttention(nn.Module):
         scores = _scores(probes, side @ b_side.view(heads, dim, 1), vision, dim)
         to_image = self._dropped(scores.masked_fill(~text_mask.transpose(2, 3), -torch.inf).softmax(2))
         offers = (values @ w_out.view(-1, heads, dim).permute(1, 2, 0)).flatten(1, 2)
-        gathered = to_image.flatten(1, 2).transpose(1, 2) @ offers + b_out
+        fused = self._added(vision, to_image.flatten(1, 2).transpose(1, 2), offers, b_out, scale)
 
         if vision_mask is not None:
             scores = scores.masked_fill(~vision_mask, -torch.inf)
@@ -80,7 +84,23 @@ class FusionAttention(nn.Module):
         # Without dropout every row of `to_text` sums to 1; the bias is inside the sum.
         share = to_text.sum(-1, keepdim=True) if self.training and self.dropout else 1.0
         seen = seen @ w_values.view(heads, dim, -1).transpose(1, 2) + share * b_values.view(heads, 1, dim)
-        return gathered, self.out_text_proj(join_heads(seen))
+        return fused, self.out_text_proj(join_heads(seen))
+
+    def _added(
+        self,
+        vision: Float[Tensor, "batch keys channels"],
+        shares: Float[Tensor, "batch keys probes"],
+        offers: Float[Tensor, "batch probes channels"],
+        bias: Float[Tensor, " channels"],
+        scale: Float[Tensor, "batch 1 channels"],
+    ) -> Float[Tensor, "batch keys channels"]:
+        """`vision + scale * (shares @ offers + bias)`, where one product can do all of it, in one pass over the image.
+
+        Without dropout a key's shares of each head sum to 1, so the bias may be handed out with the offers.
+        """
+        if torch.is_autocast_enabled(vision.device.type) or (self.training and self.dropout):
+            return vision + scale * (shares @ offers + bias)
+        return torch.baddbmm(vision, shares, (offers + bias / self.heads) * scale)
 
     def _dropped(self, attention: Float[Tensor, "batch heads tokens keys"]) -> Float[Tensor, "batch heads tokens keys"]:
         return dropout(attention, self.dropout, self.training)
