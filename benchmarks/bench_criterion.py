@@ -1,6 +1,6 @@
 """Matcher and criterion, forward and backward, beside transformers' loss on the same outputs.
 
-    python benchmarks/bench_criterion.py [--device cuda] [--threads 2] [--repeats 15] [--write RESULTS.md]
+    python benchmarks/bench_criterion.py [--device cuda] [--threads 2] [--repeats 15] [--write]
 
 Both get the outputs of six decoder layers and the encoder (900 queries, 256 token slots, one prompt for all images) and
 the same targets; both compute every component and the gradient of the total. The totals have to agree. The two are
@@ -10,18 +10,16 @@ timed by turns, so that whatever else the machine does falls on both.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from harness import write_result
 from torch import Tensor
 from transformers.loss.loss_grounding_dino import GroundingDinoForObjectDetectionLoss
 
@@ -174,17 +172,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    name = (
-        torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()}-core {platform.machine()} CPU"
-    )
     lines = [
-        f"# Matcher and criterion: {name}, {options.threads} threads",
-        "",
         f"Seven layers, {QUERIES} queries, {TEXT_LEN} token slots; forward and backward; medians of {options.repeats} "
-        f"alternating runs; torch {torch.__version__}. The ratio is followed by its middle half.",
+        "alternating runs. The ratio is followed by its middle half.",
         "",
         "| batch | boxes an image | classes (tokens) | deixis ms | transformers ms | ratio |",
         "|---|---|---|---|---|---|",
@@ -194,7 +187,7 @@ def main() -> None:
         lines.append(compare(case, options.device, options.repeats))
         print(lines[-1], flush=True)
     if options.write:
-        options.write.write_text("\n".join(lines) + "\n")
+        write_result("criterion", "Matcher and criterion beside transformers' loss", "\n".join(lines), options.device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How a training step of the small detector grows with the image, the boxes, the prompt and the batch.
 
-    python benchmarks/bench_scaling.py --write
+    python benchmarks/bench_scaling.py --write                       # 14 sizes
+    python benchmarks/bench_scaling.py --values 2 --rounds 3 --write  # the ends of each axis
 
 transformers' MM-Grounding-DINO beside ours, the same weights and inputs, everything trainable, single precision. One
 axis at a time; the others stay at batch 4, 128 x 128 pixels, 5 boxes, 8 names.
@@ -57,9 +58,21 @@ def problem_of(sizes: dict[str, int]) -> Problem:
     return Problem(torch.randn(batch, 3, side, side), torch.tensor([ids] * batch), targets)
 
 
+def chosen(values: tuple[int, ...], count: int | None) -> list[int]:
+    """So many of the values, evenly spread from the first to the last; all without a number.
+
+    >>> chosen((0, 5, 20, 50), 2)
+    [0, 50]
+    """
+    if count is None or count >= len(values):
+        return list(values)
+    return [values[round(place * (len(values) - 1) / max(1, count - 1))] for place in range(count)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--values", type=int, help="so many sizes of each axis, its ends first; all when not given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
@@ -74,7 +87,7 @@ def main() -> None:
     ours.load_state_dict({name: weights[name] for name in ours.state_dict()})
     rows = []
     for axis, values in AXES.items():
-        for value in values:
+        for value in chosen(values, arguments.values):
             both = steps(ours, theirs, problem_of(BASE | {axis: value}), contextlib.nullcontext)
             timings = time_interleaved(both, arguments.rounds, warmup=0, settle=1)
             slow, fast = timings["transformers"], timings["deixis"]
