@@ -114,7 +114,8 @@ def recognise_clips(path: Path) -> str:
         if holds_text(path, '"videos"') and holds_text(path, '"expressions"'):
             by_annotation = (path.parent / MASK_FILE).is_file() or holds_text(path, '"anno_id"')
             return "mevis" if by_annotation else "ref_youtube_vos"
-    raise DataError(f"{path}: no clips of a known format ({', '.join(READERS)}); give their annotations, as docs/clips.md has them")
+    known = ", ".join(READERS)
+    raise DataError(f"{path}: no clips of a known format ({known}); give their annotations, as docs/clips.md has them")
 
 
 def _only(files: list[Path], folder: Path) -> Path:
