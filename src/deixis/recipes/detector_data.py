@@ -25,6 +25,7 @@ from deixis.data.subset import Subset
 from deixis.data.transforms import Transform, train_transform
 from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.compiling import BUCKET_PX
 from deixis.models.grounding_dino.name_features import name_features
 from deixis.recipes.options import DetectTrainOptions
 from deixis.records import Dataset, Prompt, Sample, SampleList
@@ -174,7 +175,15 @@ def training_feed(
         mixture=mixture,
     )
     ratios = aspect_ratios(training)
-    return Feed(dataset, options.batch_size, options.gradient_accumulation_steps, options.seed, options.workers, ratios)
+    return Feed(
+        dataset,
+        options.batch_size,
+        options.gradient_accumulation_steps,
+        options.seed,
+        options.workers,
+        ratios,
+        divisor=BUCKET_PX if options.compile else 1,
+    )
 
 
 def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:

@@ -21,6 +21,7 @@ from deixis.evaluation.coco_map import (
 from deixis.inference.detector import Detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.recipes.detector_data import (
     fingerprint,
     read_parts,
@@ -101,6 +102,8 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
+    if options.compile:
+        compile_layers(bundle.model, accelerator.device)
     folder = open_run(options, accelerator, resuming)
     identity = run_identity(
         options,

@@ -136,6 +136,8 @@ class DetectTrainOptions:
     """Arithmetic of the network; losses are always fp32."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
+    compile: bool = False
+    """Compile encoder and decoder (torch.compile; minutes at first), pad to 64 pixels: for GPUs, no faster on a CPU."""
     gpus: int | None = None
     """Number of GPUs on this machine; 0 trains on the CPU. One if there is one, when not given."""
     workers: int = 2

@@ -34,6 +34,7 @@ class Feed:
         accumulation: batches of one optimiser step.
         aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
             random batches.
+        divisor: padded height and width are multiples of it.
     """
 
     dataset: SampleDataset
@@ -42,6 +43,7 @@ class Feed:
     seed: int = 0
     workers: int = 0
     aspect_ratios: Float[np.ndarray, " samples"] | None = None
+    divisor: int = 1
 
     def steps_per_epoch(self, processes: int) -> int:
         """Optimiser steps of one epoch."""
@@ -60,7 +62,8 @@ class Feed:
         )[start * self.accumulation :]
         if not batches:
             return
-        loader = make_loader(self.dataset, batches, self.workers, pin_memory=accelerator.device.type == "cuda")
+        pin = accelerator.device.type == "cuda"
+        loader = make_loader(self.dataset, batches, self.workers, pin, self.divisor)
         yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 
