@@ -86,6 +86,7 @@ def make_models(train: str, device: str) -> tuple[GroundingDino, GroundingDinoFo
     ours = GroundingDino(config)
     weights = theirs.state_dict()
     ours.load_state_dict({name: weights[name] for name in ours.state_dict()})  # theirs has aliases of the box heads
+    theirs.get_input_embeddings = theirs.model.text_backbone.get_input_embeddings  # PEFT asks for it
     for model in (ours, theirs):
         if train == "frozen":
             freeze(model, ["backbone", "text"])
