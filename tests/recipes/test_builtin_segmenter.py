@@ -10,7 +10,9 @@ from transformers import InternVLForConditionalGeneration, Sam2VideoModel
 
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset, make_refer_loader
-from deixis.data.refer_scenes import refer_scenes
+from deixis.data.refer_scenes import SceneThings, refer_scenes
+from deixis.evaluation.captions import named_attributes
+from deixis.inference.cycle import Cycle
 from deixis.inference.segmenter import load_segmenter
 from deixis.losses.refer import ReferCriterion
 from deixis.models.builtin import builtin_folder
@@ -47,6 +49,21 @@ def test_the_phrase_decides_on_the_mask() -> None:
             if sample.expressions[one].masks_rle != sample.expressions[other].masks_rle:
                 swapped.append(float(coco_mask.iou([mask], [wanted], [False])[0, 0]))
     assert own > 2 * float(np.mean(swapped))
+
+
+def test_descriptions_name_colour_and_size_rightly() -> None:
+    """Of each thing by itself; one colour for all would be right for one in ten."""
+    scenes = refer_scenes("refer_described", 20, CHECK_SEED)
+    cycle = Cycle(load_sa2va("builtin"), most_tiles=1)
+    colours, sizes = [], []
+    for index, (_, described) in enumerate(cycle.run(SceneThings(scenes), 16)):
+        for thing, said in zip(scenes.scene(index)[0].things, described, strict=True):
+            rights = named_attributes(said.caption.text, said.texts, thing)
+            colours.append(bool(rights["colour"]))
+            sizes += [] if rights["size"] is None else [rights["size"]]
+    assert len(colours) > 40
+    assert np.mean(colours) > 0.85
+    assert np.mean(sizes) > 0.75
 
 
 @pytest.mark.slow
