@@ -34,3 +34,7 @@ class OptionError(DeixisError):
 
 class TrainingError(DeixisError):
     """A run cannot go on."""
+
+
+class Terminated(BaseException):
+    """The run was asked to stop by SIGTERM and has saved; the command exits with code 143."""

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from deixis.errors import Terminated
+
 
 @pytest.mark.slow
 def test_the_demo_learns_names_it_has_never_seen(deixis, tmp_path):
@@ -16,3 +18,15 @@ def test_the_demo_learns_names_it_has_never_seen(deixis, tmp_path):
     assert max(record["AP"] for record in measured[1:]) - measured[0]["AP"] >= 0.20
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
     assert "report.html" in out
+
+
+@pytest.mark.parametrize("words", [("demo",), ("demo", "refer")])
+def test_a_demo_that_is_asked_to_stop_says_so_in_one_line(words, tmp_path, deixis, monkeypatch) -> None:
+    def stopped(*_: object) -> None:
+        raise Terminated
+
+    monkeypatch.setattr("deixis.recipes.finetune_detector.finetune", stopped)
+    monkeypatch.setattr("deixis.recipes.finetune_segmenter.finetune_segmenter", stopped)
+    code, _, err = deixis([*words, "--output", str(tmp_path)])
+    assert code == 143
+    assert err == "deixis: stopped by SIGTERM after saving; a train command goes on with --resume\n"

@@ -49,18 +49,13 @@ def train(arguments: Sequence[str]) -> int:
     options.check()
     from deixis.recipes.devices import require_gpus
     from deixis.recipes.finetune_detector import check_inputs, finetune
-    from deixis.training.signals import EXIT_TERMINATED, Terminated
 
     if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
         if options.gpus > 1:
             check_inputs(options)
             relaunch(options.gpus, ["detect", "train", *arguments])
-    try:
-        finetune(options)
-    except Terminated:
-        print("deixis: stopped by SIGTERM; go on with --resume", file=sys.stderr)
-        return EXIT_TERMINATED
+    finetune(options)
     return 0
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from deixis.errors import DeixisError
+from deixis.errors import DeixisError, Terminated
 
 EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 
@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("deixis: interrupted", file=sys.stderr)
         sys.exit(EXIT_KEYBOARD)
+    except Terminated:
+        print("deixis: stopped by SIGTERM after saving; a train command goes on with --resume", file=sys.stderr)
+        sys.exit(EXIT_TERMINATED)
     except BrokenPipeError:
         sys.exit(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
@@ -66,18 +65,13 @@ def train(arguments: Sequence[str]) -> int:
     options.check()
     from deixis.recipes.devices import require_gpus
     from deixis.recipes.finetune_segmenter import check_inputs, finetune_segmenter
-    from deixis.training.signals import EXIT_TERMINATED, Terminated
 
     if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
         if options.gpus > 1:
             check_inputs(options)
             relaunch(options.gpus, ["refer", "train", *arguments])
-    try:
-        finetune_segmenter(options)
-    except Terminated:
-        print("deixis: stopped by SIGTERM; go on with --resume", file=sys.stderr)
-        return EXIT_TERMINATED
+    finetune_segmenter(options)
     return 0
 
 

@@ -7,6 +7,8 @@ Splits:
     refer_train   colour-shape pairs that are not held out (`scenes.SEEN_PAIRS`)
     refer_names   of the same kinds of scenes only names of things, and of things that are not there
     refer_described   of the same kinds of scenes only descriptions of single things: size, colour, texture, shape
+    refer_places   of the same kinds of scenes only phrases that tell several things of one name apart: size, place,
+        relation; of scenes without such things all phrases
     refer_seen    the same kinds of scenes, for measuring
     refer_unseen  pairs that training never shows; phrases that name such a pair are tagged `unseen pair`
     refer_demo_train, refer_demo_val   shapes that the built-in models have never seen or been told of
@@ -27,9 +29,10 @@ from deixis.refer_records import Expression, ReferSample
 
 REFER_SPLITS = (
     *("refer_train", "refer_seen", "refer_unseen", "refer_demo_train", "refer_demo_val"),
-    *("refer_names", "refer_described"),
+    *("refer_names", "refer_described", "refer_places"),
 )
 NAMING = ("attribute", "several", "absent")
+TELLING_APART = ("size", "place", "relation")
 MOST_PHRASES = 6
 _PLAIN_SHARE = 0.65
 _ALL_NEW = tuple((colour, shape) for colour in COLOURS_RGB for shape in NEW_SHAPES)
@@ -58,6 +61,8 @@ class ReferScenes:
             phrases = [phrase for phrase in phrases if phrase.tags[0] in NAMING]
         if self.split == "refer_described":  # names, where no thing is unlike all others
             phrases = descriptions_of(scene.things) or phrases
+        if self.split == "refer_places":
+            phrases = [phrase for phrase in phrases if phrase.tags[0] in TELLING_APART] or phrases
         chosen = sorted(rng.permutation(len(phrases))[:MOST_PHRASES].tolist())
         rles = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in scene.masks]
         expressions = []

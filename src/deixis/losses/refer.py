@@ -36,7 +36,8 @@ class ReferCriterion:
     `supervised="all"` gives the mask losses to all three, as their mean. Three answers are there because a click is
     ambiguous; a phrase is not, and a model that starts from nothing answers any phrase with three things of the image.
 
-    Where the outputs hold `word_gaps` (`Sa2va.forward`), their mean is `loss_words`.
+    Where the outputs hold `word_gaps` (`Sa2va.forward`), their mean is `loss_words`. Where they hold `point_logits`,
+    `loss_point` is the cross-entropy of their softmax over the cells to the target's share of each cell's area.
 
     `iou`, for the log and of weight 0, is that of what inference would show: the mask of the highest predicted IoU,
     and with `deixis` nothing where the object score is not positive. It is 1 where both are empty.
@@ -59,6 +60,7 @@ class ReferCriterion:
         weight_object: float = 1.0,
         weight_language: float = 1.0,
         weight_words: float = 2.0,
+        weight_point: float = 1.0,
         *,
         supervised: Supervised = "best",
         iou_loss: IouLoss = "l1",
@@ -69,7 +71,7 @@ class ReferCriterion:
         weights = {"loss_mask": weight_mask, "loss_dice": weight_dice}
         if behaviour == "deixis":
             weights |= {"loss_iou": weight_iou, "loss_object": weight_object}
-        weights |= {"loss_language": weight_language, "loss_words": weight_words}
+        weights |= {"loss_language": weight_language, "loss_words": weight_words, "loss_point": weight_point}
         if min(weights.values()) < 0:
             raise OptionError(f"loss weights must not be negative, got {weights}")
         if points is not None and (points < 1 or oversample < 1 or not 0 <= importance <= 1):
@@ -96,7 +98,7 @@ class ReferCriterion:
         Args:
             outputs: `pred_masks [objects 3 h w]` logits, `pred_ious [objects 3]`, `object_scores [objects]` logits,
                 `label_logits [labels vocab]` at the positions that have a label, `label_ids [labels]`; possibly
-                `word_gaps [objects]`.
+                `word_gaps [objects]` and `point_logits [objects cells cells]`.
             masks: what each object should be, all false where the phrase means nothing.
             num_objects: what mask losses and `iou` are divided by, used as it is; by default the objects of all
                 processes over the number of processes, at least 1 (all processes have to call). A caller that
@@ -119,6 +121,8 @@ class ReferCriterion:
             losses["loss_language"] = language_ce(outputs["label_logits"].float(), outputs["label_ids"]) / num_labels
             if "word_gaps" in outputs:
                 losses["loss_words"] = outputs["word_gaps"].float().sum() / num_objects
+            if "point_logits" in outputs:
+                losses["loss_point"] = pointing_ce(outputs["point_logits"].float(), masks).sum() / num_objects
         return {name: losses[name] for name in self.weight_dict if name in losses}
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
@@ -190,6 +194,16 @@ class ReferCriterion:
 def language_ce(logits: Float[Tensor, "labels vocab"], label_ids: Int[Tensor, " labels"]) -> Float[Tensor, ""]:
     """Cross-entropy summed over the labels; 0, with a gradient, where there is none."""
     return F.cross_entropy(logits, label_ids, reduction="sum")
+
+
+def pointing_ce(
+    logits: Float[Tensor, "objects cells cells"], masks: Bool[Tensor, "objects h w"]
+) -> Float[Tensor, " objects"]:
+    """Cross-entropy of a map's softmax to the mask, its area in each cell over all of it; 0 where the mask is empty."""
+    rows, columns = logits.shape[-2:]
+    areas = F.adaptive_avg_pool2d(masks[:, None].float(), (rows, columns)).flatten(1)
+    shares = areas / areas.sum(1, keepdim=True).clamp(min=torch.finfo(areas.dtype).tiny)
+    return -(shares * logits.flatten(1).log_softmax(1)).sum(1)
 
 
 @torch.no_grad()

@@ -35,6 +35,8 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
     else:
         bundle = load_sa2va(options.model)
     bundle = replace(bundle, behaviour=options.behaviour)
+    if options.points_first:
+        bundle.model.sam.config.points_first = True
     parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
     freeze(
         bundle.model,
@@ -71,6 +73,7 @@ def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:
         options.weight_mask,
         options.weight_dice,
         weight_language=options.weight_language,
+        weight_point=options.weight_point,
         supervised=options.supervised_masks,
         points=options.mask_points or None,
         **given,

@@ -99,6 +99,9 @@ class ReferTrainOptions:
     words_first: float = 0.0
     """Share of the run in which prompts are made from the words before [SEG], first all, then fewer and fewer, while
     [SEG] learns to carry them. For a model that starts from nothing; 0 for any other."""
+    points_first: bool = False
+    """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
+    model that starts from nothing; saved with it, so that it always does."""
     weight_mask: float = 2.0
     """Weight of the masks' cross-entropy."""
     weight_dice: float = 0.5
@@ -109,6 +112,8 @@ class ReferTrainOptions:
     """Weight of the loss of the object score; the behaviour's own if not given."""
     weight_language: float = 1.0
     """Weight of the language model's cross-entropy."""
+    weight_point: float = 1.0
+    """Weight of the loss of where prompts point, for a model of which they do."""
     mask_points: int = 12_544
     """Points at which mask losses are taken, most of them where the model is unsure; 0 takes every cell of the grid."""
 
@@ -185,6 +190,7 @@ class ReferTrainOptions:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
             at_least(self, name, 0.0)
+        at_least(self, "weight_point", 0.0)
         require(0 <= self.cycle_threshold <= 1, "cycle_threshold", self.cycle_threshold, "a number from 0 to 1")
         joined = self.sam_model is not None
         require(
@@ -202,6 +208,8 @@ class ReferTrainOptions:
         )
         require(0 <= self.caption_share <= 1, "caption_share", self.caption_share, "a number from 0 to 1")
         from_words = self.words_first == 0 or self.behaviour == "deixis"
+        released = self.points_first and self.behaviour == "sa2va"
+        require(not released, "points_first", True, "no --behaviour sa2va with it: released models do not point")
         require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")
         for name in ("warmup_share", "words_first", "ema_decay", "lora_dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to under 1")

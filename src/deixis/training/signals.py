@@ -9,11 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells count
-
-
-class Terminated(BaseException):
-    """The run was asked to stop and has saved; the command exits with code 143."""
+from deixis.errors import Terminated
 
 
 class StopSignal:

@@ -20,6 +20,7 @@ from torch import Tensor
 from deixis.errors import ModelError
 from deixis.models.sa2va.memory_bank import MemoryBank, Seen
 from deixis.models.sa2va.memory_places import places, pointer_tokens, positions
+from deixis.models.sa2va.pointing import dense_prompt
 from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels
 
 ABSENT_LOGIT = -1024.0
@@ -61,8 +62,7 @@ def see_prompts(
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
     coarse = (levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)).expand(len(prompts), -1, -1, -1)
-    sparse = _sparse(sam, len(prompts), prompts)
-    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, prompts, coarse)
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
 
@@ -88,9 +88,9 @@ def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame:
     settings = sam.config
     three = settings.multimask_output_for_tracking and settings.multimask_output_in_sam
     three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
-    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     kept = [meaning for bank in banks if (meaning := bank.meaning()) is not None]
     meanings = torch.stack(kept) if len(kept) == len(banks) else None
+    dense = dense_prompt(sam, meanings, coarse)
     return _decoded(sam, levels, coarse, dense, _sparse(sam, len(banks), meanings), three)
 
 

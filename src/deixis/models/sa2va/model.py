@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.pointing import point_logits, points_first
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.token_rows import TokenRows
@@ -89,6 +90,7 @@ class Sa2va(nn.Module):
             to right, of a clip each in all frames before the next.
             With labels also label_logits [labels vocabulary] and label_ids [labels], row by row. With a words_share
             also word_gaps [objects] in [0, 2]: how far, by cosine, the hidden state at each `[SEG]` is from its words.
+            Where prompts point first, also point_logits [objects h w], on the cells of SAM 2's coarse level.
 
         Raises:
             ModelError: image tokens and tiles do not agree.
@@ -109,6 +111,8 @@ class Sa2va(nn.Module):
             asking = torch.where(_spread(len(rows), words_share, rows.device)[:, None], words, asking)
         masks = self.masks(asking, sam, images)
         outputs |= {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
+        if points_first(self.sam):
+            outputs["point_logits"] = self.points(asking, sam, images)
         if labels is not None:
             following = labels[:, 1:]
             labelled = following != IGNORED
@@ -230,6 +234,13 @@ class Sa2va(nn.Module):
         # Every process of a distributed run must touch the same parameters.
         blank = decode_masks(self.sam, self.text_hidden_fcs(hidden.new_zeros(1, hidden.shape[1])), sam, _first(sam))
         return Masks(*(tensor[:0] for tensor in blank))
+
+    def points(
+        self, hidden: Float[Tensor, "objects hidden"], sam: SamLevels, image_of_object: Int[Tensor, " objects"]
+    ) -> Float[Tensor, "objects h w"]:
+        """Where in the image the prompts of hidden states at `[SEG]` point; see `pointing.point_logits`."""
+        coarse = sam[2] + self.sam.no_memory_embedding.reshape(1, -1, 1, 1)
+        return point_logits(self.sam, self.text_hidden_fcs(hidden), coarse[image_of_object])
 
     @property
     def image_token_id(self) -> int:

@@ -11,6 +11,7 @@ from deixis.errors import OptionError
 from deixis.models.adapters import inject_lora, merge
 from deixis.models.freezing import PartCount, count_parts
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.templates import NEW_TOKENS
 from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import KINDS
@@ -75,7 +76,7 @@ def freeze(
     """Say what trains, in place: some parts, and adapters on the language model. All the rest is frozen.
 
     Args:
-        trained: parts that train in full.
+        trained: parts that train in full. With the mask decoder trains the way into it where prompts point first.
         lora: adapters on the seven projections of every layer of the language model.
         rank, alpha, dropout: of the adapters; at first they change nothing.
         rows: of the part `embeddings`, whether only the new tokens' rows train, or all of them.
@@ -95,6 +96,8 @@ def freeze(
     for name, parameter in model.named_parameters():
         if ".lora_" not in name:
             parameter.requires_grad_(part_of(name) in chosen and (part_of(name) != "embeddings" or rows == "all"))
+    if "mask_decoder" in chosen and points_first(model.sam):  # what makes a prompt's map into a mask prompt
+        model.sam.prompt_encoder.mask_embed.requires_grad_(True)
     if "embeddings" in chosen and rows == "new":
         ids = sorted(set(new_token_ids)) or [model.seg_token_id]
         _separate_rows(model, ids)

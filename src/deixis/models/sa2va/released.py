@@ -19,6 +19,7 @@ from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.templates import TEMPLATES, Template
 from deixis.models.weights.sa2va_config import heads_of, language_of, released_values, sam_config, vlm_config
 from deixis.models.weights.sa2va_layout import INTERNLM2, gather, released_table, scatter
@@ -81,6 +82,8 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
     vlm, sam = model.vlm.config, model.sam.config
     if vlm.model_type != "internvl" or sam.model_type != "sam2_video":
         raise ModelError(f"{folder}: Sa2VA's layout holds InternVL and SAM 2 with its memory, not this model")
+    if points_first(model.sam):
+        raise ModelError(f"{folder}: prompts of this model point first, which Sa2VA's own code does not know")
     language = getattr(vlm.text_config, "released_architecture", None) or _architecture(vlm.text_config)
     # Copies: released models tie nothing, and files would keep only one of two names of a tensor.
     state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from deixis.models.sa2va.pointing import dense_prompt
+
 SamLevels = tuple[
     Float[Tensor, "images sam_channels fine fine"],
     Float[Tensor, "images sam_channels middle middle"],
@@ -63,8 +65,8 @@ def decode_masks(
 ) -> Masks:
     """Three masks for each prompt.
 
-    The decoder sees two `not_a_point` tokens and the prompt, and no mask; the coarse level carries the embedding
-    that says that there is no memory of earlier frames.
+    The decoder sees two `not_a_point` tokens and the prompt, and no mask, unless prompts point first; the coarse level
+    carries the embedding that says that there is no memory of earlier frames.
 
     Args:
         prompts: one embedding an object.
@@ -77,10 +79,10 @@ def decode_masks(
     coarse = levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)
     blank = blank_tokens(sam, len(prompts))
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
-    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
 
     def decoded(sparse: Tensor, images: Tensor) -> Masks:
-        found = decode(sam, coarse[images], (fine[images], middle[images]), sparse, dense)
+        here = coarse[images]
+        found = decode(sam, here, (fine[images], middle[images]), sparse, dense_prompt(sam, sparse[:, -1], here))
         return Masks(found.logits, found.ious, found.object_scores)
 
     if objects_at_once is None:

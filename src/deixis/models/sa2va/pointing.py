@@ -1,0 +1,57 @@
+"""Prompts that point before they segment, for segmenters that start from nothing.
+
+The mask decoder learns from masks alone where in an image a prompt belongs, and a fresh one does not get there in
+thousands of steps. Where a segmenter points first, its prompt is compared with the features of each cell, the
+comparison is trained by itself (`loss_point`), and its map is given to SAM 2 the way it takes a coarse mask.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def points_first(sam: Any) -> bool:
+    """Whether the segmenter's prompts point first: `points_first` of SAM 2's configuration."""
+    return bool(getattr(sam.config, "points_first", False))
+
+
+def point_logits(
+    sam: Any,
+    prompts: Float[Tensor, "objects sam_channels"],
+    coarse: Float[Tensor, "objects sam_channels h w"],
+) -> Float[Tensor, "objects h w"]:
+    """How well each cell suits a prompt: its features and its place, against the prompt.
+
+    Args:
+        coarse: what the mask decoder is to see of each object's image.
+    """
+    cells = coarse + sam.get_image_wide_positional_embeddings()
+    scaled = prompts.to(cells.dtype)[:, :, None, None] / math.sqrt(prompts.shape[1])
+    logits: Tensor = (scaled * cells).sum(1)
+    return logits
+
+
+def as_mask_prompt(sam: Any, logits: Float[Tensor, "objects h w"]) -> Float[Tensor, "objects sam_channels h w"]:
+    """The map as SAM 2's dense prompt: of each object's cells the best counts 1, others by their odds to it."""
+    shares = (logits.flatten(1) - logits.flatten(1).amax(1, keepdim=True)).exp().view(logits.shape)
+    size = sam.prompt_encoder.mask_input_size
+    enlarged = F.interpolate(shares[:, None], tuple(size), mode="bilinear", align_corners=False)
+    dense: Tensor = sam.prompt_encoder.mask_embed(enlarged)
+    return dense
+
+
+def dense_prompt(
+    sam: Any,
+    prompts: Float[Tensor, "objects sam_channels"] | None,
+    coarse: Float[Tensor, "objects sam_channels h w"],
+) -> Float[Tensor, "objects_or_1 sam_channels _ _"]:
+    """SAM 2's dense prompt: where the prompt points, or the embedding that says that there is no mask."""
+    if prompts is not None and points_first(sam):
+        return as_mask_prompt(sam, point_logits(sam, prompts, coarse))
+    blank: Tensor = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    return blank
