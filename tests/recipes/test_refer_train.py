@@ -231,3 +231,42 @@ def test_dry_run_reads_everything_and_writes_nothing(model, tmp_path, deixis) ->
     assert code == 0
     assert "mask_decoder" in out
     assert not (tmp_path / "out").exists()
+
+
+def predict_arguments(model: Path, pictures: Path, output: Path, *phrases: str) -> list[str]:
+    where = ("--model", str(model), "--images", str(pictures), "--output", str(output))
+    return ["refer", "predict", *where, "--phrases", *phrases]
+
+
+def test_one_broken_picture_does_not_stop_a_prediction(model, tmp_path, deixis) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/0.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "photos/1.jpg")
+    code, out, err = deixis(predict_arguments(model, tmp_path / "photos", tmp_path / "found", "a star"))
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "0.jpg" in line]
+    assert line.startswith("deixis: warning: left out: ")
+    (record,) = json.loads((tmp_path / "found/segmentations.json").read_text())
+    assert record["file"].endswith("1.jpg")
+    assert "in 1 pictures" in out
+    (tmp_path / "photos/1.jpg").write_bytes(b"nor this")
+    code, _, err = deixis(predict_arguments(model, tmp_path / "photos", tmp_path / "found", "a star"))
+    assert code == 2
+    assert "none of 2 pictures can be read" in err
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<img>"])
+def test_phrases_must_not_hold_marks_of_the_conversation(model, tmp_path, deixis, mark) -> None:
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "a.jpg")
+    code, _, err = deixis(predict_arguments(model, tmp_path / "a.jpg", tmp_path / "found", f"a {mark} star"))
+    assert code == 2
+    assert f"holds '{mark}'" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_place_for_results_that_cannot_be_written_is_told_before_the_model_is_read(tmp_path, deixis) -> None:
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "a.jpg")
+    (tmp_path / "file").write_text("")
+    code, _, err = deixis(predict_arguments(Path("no such model"), tmp_path / "a.jpg", tmp_path / "file", "a star"))
+    assert code == 2
+    assert "cannot be written" in err

@@ -76,21 +76,6 @@ class CaptionedClips:
         )
 
 
-@dataclass(frozen=True)
-class ClipSubset:
-    """Some clips of a data set, by position."""
-
-    clips: ClipDataset
-    indices: tuple[int, ...]
-    name: str = "data"
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int, /) -> Clip:
-        return self.clips[self.indices[index]]
-
-
 def fullest_label(clip: Clip) -> int:
     """The label of the frame that shows most objects; of several such the one where they are largest, then the first.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deixis.records import Dataset, Sample, Vocabulary
 from deixis.refer_records import ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
 
 
 @dataclass(frozen=True)
@@ -40,4 +41,19 @@ class ReferSubset:
         return len(self.indices)
 
     def __getitem__(self, index: int, /) -> ReferSample:
+        return self.dataset[self.indices[index]]
+
+
+@dataclass(frozen=True)
+class ClipSubset:
+    """The same of a data set of clips."""
+
+    dataset: ClipDataset
+    indices: tuple[int, ...]
+    name: str = "data"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Clip:
         return self.dataset[self.indices[index]]

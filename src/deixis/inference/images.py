@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,27 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     if not found:
         raise DataError("no images to read: give image files, folders or patterns such as 'photographs/*.jpg'")
     return list(found)
+
+
+def readable_images(images: Sequence[Path], told: Callable[[str], None]) -> list[Path]:
+    """Those that can be decoded; of each other `told` gets a line. One broken file does not stop a long run.
+
+    Raises:
+        DataError: none can be decoded.
+    """
+    found, first = [], ""
+    for path in images:
+        try:
+            load_image(path)
+        except DataError as error:
+            line = " ".join(str(error).split())
+            first = first or line
+            told(f"left out: {line}")
+        else:
+            found.append(path)
+    if images and not found:
+        raise DataError(f"none of {len(images)} pictures can be read; the first: {first}")
+    return found
 
 
 def _expand(path: Path) -> list[Path]:

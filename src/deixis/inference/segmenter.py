@@ -86,7 +86,7 @@ class Segmenter:
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the phrases are no list, or one is blank.
+            PromptError: the phrases are no list, or one is blank or holds a mark of the conversation itself.
         """
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")

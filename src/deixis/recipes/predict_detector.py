@@ -9,17 +9,18 @@ from rich.console import Console
 from deixis.data.readers import read_dataset
 from deixis.errors import OptionError
 from deixis.inference.detector import load_detector
-from deixis.inference.images import find_images
+from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs import write_predictions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectPredictOptions
+from deixis.recipes.outputs import make_output, warn
 from deixis.recipes.progress import progress_bar
 from deixis.records import Detections
 from deixis.reporting.draw import draw_detections
 
 
 def predict_detector(options: DetectPredictOptions) -> list[Detections]:
-    """Write drawn pictures, JSON and COCO results of every picture.
+    """Write drawn pictures, JSON and COCO results of every picture; those that cannot be read are told and left out.
 
     Raises:
         DeixisError: options, pictures or model cannot be used.
@@ -27,7 +28,8 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     options.check()
     names = asked_names(options)
     device = choose_device(options.device)
-    images = find_images(options.images)
+    images = readable_images(find_images(options.images), warn)
+    make_output(options.output)
     detector = load_detector(options.model, device, options.prompt_names)
     with progress_bar("pictures") as progress:
         found = detector.predict(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pycocotools import mask as coco_mask
 from rich.console import Console
 
-from deixis.inference.images import find_images
+from deixis.inference.images import find_images, readable_images
 from deixis.inference.refer_outputs import write_segmentations
 from deixis.inference.segmenter import Segmenter
 from deixis.models.sa2va import load_sa2va
 from deixis.recipes.devices import choose_device
+from deixis.recipes.outputs import make_output, warn
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferPredictOptions
 from deixis.refer_records import Segmentation
@@ -17,14 +18,15 @@ from deixis.reporting.draw_masks import draw_masks
 
 
 def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
-    """Write drawn pictures, mask files and JSON of every picture.
+    """Write drawn pictures, mask files and JSON of every picture; those that cannot be read are told and left out.
 
     Raises:
         DeixisError: options, pictures or model cannot be used.
     """
     options.check()
     device = choose_device(options.device)
-    images = find_images(options.images)
+    images = readable_images(find_images(options.images), warn)
+    make_output(options.output)
     bundle = load_sa2va(options.model)
     segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
     with progress_bar("pictures") as progress:

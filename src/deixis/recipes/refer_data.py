@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 
-from deixis.data.clip_stills import ClipSubset
 from deixis.data.conversation import has_pixels
 from deixis.data.looks import groups_of
 from deixis.data.refer_collate import Views
@@ -17,7 +16,7 @@ from deixis.data.refer_loading import QuestionDataset
 from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_scenes import ReferScenes
 from deixis.data.split import looks_of
-from deixis.data.subset import ReferSubset
+from deixis.data.subset import ClipSubset, ReferSubset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.recipes.refer_options import ReferTrainOptions

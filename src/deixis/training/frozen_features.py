@@ -97,6 +97,7 @@ class FrozenFeatures:
         """Of an image that no mask is asked for only `vision` is read, or kept until one is."""
         path, there = self.folder / f"{key}.safetensors", 0
         wanted = {"vision", *LEVELS} if len(sam_u8) else {"vision"}
+        features: Features = {}
         try:
             features = _read(path, wanted, str(self.accelerator.device))
             if features.keys() == wanted:
@@ -106,7 +107,10 @@ class FrozenFeatures:
             pass
         except SafetensorError:  # cut short by a full disk, say
             path.unlink(missing_ok=True)
-        features = self.encode(tiles_u8, sam_u8)
+        if "vision" in features:
+            features |= zip(LEVELS, self._levels(sam_u8), strict=True)
+        else:
+            features = self.encode(tiles_u8, sam_u8)
         more = sum(tensor.nbytes for tensor in features.values()) - there
         if more <= self.bytes_left:
             self.bytes_left -= more

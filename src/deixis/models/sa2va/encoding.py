@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from deixis.data.conversation import Turn
+from deixis.data.conversation import SEG, Turn
+from deixis.errors import PromptError
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import IGNORED
-from deixis.models.sa2va.templates import Template
+from deixis.models.sa2va.templates import NEW_TOKENS, Template
 
 
 @dataclass(frozen=True)
@@ -27,33 +28,39 @@ class ConversationTokens:
     template: Template
     tokens_per_tile: int
     pad_token_id: int
+    marks: tuple[str, ...] = ()
 
     @staticmethod
     def of(bundle: Sa2vaBundle) -> ConversationTokens:
         """Those of a segmenter."""
         pad = bundle.tokenizer.pad_token_id
-        return ConversationTokens(
-            bundle.tokenizer, bundle.template, bundle.tokens_per_tile, bundle.end_token_id if pad is None else int(pad)
-        )
+        pad = bundle.end_token_id if pad is None else int(pad)
+        marks = tuple(sorted({*bundle.tokenizer.all_special_tokens, *NEW_TOKENS}))
+        return ConversationTokens(bundle.tokenizer, bundle.template, bundle.tokens_per_tile, pad, marks)
 
     def __call__(
         self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
     ) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of a whole conversation; the image stands before the first question, its regions, of so
-        many tokens each, between the two. Of a clip several frames stand there, one after another, `tiles` each."""
+        many tokens each, between the two. Of a clip several frames stand there, one after another, `tiles` each.
+
+        Raises:
+            PromptError: a text holds a mark of the conversation itself.
+        """
         input_ids = self.beginning()
         labels = [IGNORED] * len(input_ids)
         for position, turn in enumerate(turns):
             first = position == 0
             asked = self._question(turn.question, tiles, regions, frames) if first else self._later(turn.question)
             question = self._ids(asked)
+            self._require_plain(turn.answer.replace(SEG, ""))
             answer = self._ids(self.template.answer(turn.answer))
             input_ids += question + answer
             labels += [IGNORED] * len(question) + answer
         return input_ids, labels
 
     def question(self, text: str, tiles: int, regions: Sequence[int] = (), frames: int = 1) -> list[int]:
-        """A conversation up to where the assistant begins to speak, for generation."""
+        """A conversation up to where the assistant begins to speak, for generation. Raises as a call does."""
         return self.beginning() + self._ids(self._question(text, tiles, regions, frames))
 
     def beginning(self) -> list[int]:
@@ -70,11 +77,18 @@ class ConversationTokens:
         return torch.tensor(padded, device=device), torch.tensor(real, device=device)
 
     def _question(self, text: str, tiles: int, regions: Sequence[int], frames: int) -> str:
+        self._require_plain(text)
         image = f"{self.template.image(tiles * self.tokens_per_tile)}\n" * frames
         return self.template.question(image + self.template.regions(regions) + text, first=True)
 
     def _later(self, text: str) -> str:
+        self._require_plain(text)
         return self.template.question(text, first=False)
+
+    def _require_plain(self, text: str) -> None:
+        """A mark in a user's text would be read as the conversation's own: the end of an answer, say, or an image."""
+        if found := next((mark for mark in self.marks if mark in text), None):
+            raise PromptError(f"{text!r} holds {found!r}, a mark of the conversation itself; take it out of the phrase")
 
     def _ids(self, text: str) -> list[int]:
         return [int(token_id) for token_id in self.tokenizer(text, add_special_tokens=False).input_ids]

@@ -1,0 +1,28 @@
+"""What commands that write results have in common."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from deixis.errors import DataError
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"deixis: warning: {message}", file=sys.stderr)
+
+
+def make_output(folder: Path) -> None:
+    """Make the folder for results before any work is done for them.
+
+    Raises:
+        DataError: it cannot be made or written.
+    """
+    probe = folder / ".deixis-writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
