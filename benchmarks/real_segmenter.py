@@ -34,7 +34,6 @@ WHOLE: dict[str, Any] = {
     "train": ("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
     "train_embeddings": True,
     "supervised_masks": "all",
-    "words_first": 0.5,
     "weight_dice": 2.0,
     "mask_points": 0,
     "batch_size": 4,
