@@ -127,6 +127,9 @@ class TestVideoFrames:
         (tmp_path / "a.mp4").write_text("no video")
         with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a video"):
             open_frames(tmp_path / "a.mp4")
+        (tmp_path / "c.jpg").write_bytes(b"a picture")
+        with pytest.raises(DataError, match=r"c\.jpg: a picture is no video"):
+            open_frames(tmp_path / "c.jpg")
         with pytest.raises(DataError, match=r"b\.mp4: no such video file"):
             open_frames(tmp_path / "b.mp4")
         with pytest.raises(DataError, match=r"b\.mp4: video file not found"):

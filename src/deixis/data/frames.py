@@ -103,6 +103,8 @@ def open_frames(path: str | Path) -> Frames:
         return ImageFrames(tuple(sorted(files, key=_natural)))
     if not place.is_file():
         raise DataError(f"{place}: no such video file or folder of frames")
+    if place.suffix.lower() in IMAGE_SUFFIXES:
+        raise DataError(f"{place}: a picture is no video; give a video file, or the folder of its frames")
     frames = VideoFrames(place)
     _ = frames.size_hw  # a file that is no video is told here
     return frames
