@@ -15,6 +15,7 @@ from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 
 ImageInput = str | Path | Image.Image | np.ndarray
+_LOOK_SHORT_PX = 64  # a large JPEG is decoded at an eighth of its size, to see whether it can be
 
 
 class Pictures:
@@ -84,7 +85,7 @@ def readable_images(images: Sequence[Path], told: Callable[[str], None]) -> list
     found, first = [], ""
     for path in images:
         try:
-            load_image(path)
+            load_image(path, _LOOK_SHORT_PX)
         except DataError as error:
             line = " ".join(str(error).split())
             first = first or line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from deixis.inference.segmenter import load_segmenter
 from deixis.recipes.annotate_options import AnnotateOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
+from deixis.recipes.outputs import warn
 from deixis.recipes.progress import progress_bar
 from deixis.reporting.gallery import GALLERY, write_gallery
 
@@ -123,7 +123,7 @@ def _write(
     failed = [entry for entry in entries if "error" in entry]
     good = [entry for entry in entries if "error" not in entry]
     for entry in failed:
-        print(f"deixis: warning: left out: {entry['error']}", file=sys.stderr)
+        warn(f"left out: {entry['error']}")
     if not good:
         raise DataError(f"none of {len(failed)} pictures can be read; the first: {failed[0]['error']}")
     output = options.output

@@ -28,8 +28,8 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     options.check()
     names = asked_names(options)
     device = choose_device(options.device)
-    images = readable_images(find_images(options.images), warn)
     make_output(options.output)
+    images = readable_images(find_images(options.images), warn)
     detector = load_detector(options.model, device, options.prompt_names)
     with progress_bar("pictures") as progress:
         found = detector.predict(

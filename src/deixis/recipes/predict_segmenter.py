@@ -25,8 +25,8 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     """
     options.check()
     device = choose_device(options.device)
-    images = readable_images(find_images(options.images), warn)
     make_output(options.output)
+    images = readable_images(find_images(options.images), warn)
     bundle = load_sa2va(options.model)
     segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
     with progress_bar("pictures") as progress:

@@ -188,9 +188,16 @@ class ReferTrainOptions:
             at_least(self, name, 0)
         for name in ("learning_rate", "encoder_lr_factor", "clip_norm", "lora_alpha", "cache_gib"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("weight_mask", "weight_dice", "weight_iou", "weight_object", "weight_language", "weight_decay"):
+        for name in (
+            "weight_point",
+            "weight_mask",
+            "weight_dice",
+            "weight_iou",
+            "weight_object",
+            "weight_language",
+            "weight_decay",
+        ):
             at_least(self, name, 0.0)
-        at_least(self, "weight_point", 0.0)
         require(0 <= self.cycle_threshold <= 1, "cycle_threshold", self.cycle_threshold, "a number from 0 to 1")
         joined = self.sam_model is not None
         require(

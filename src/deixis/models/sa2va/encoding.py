@@ -28,7 +28,7 @@ class ConversationTokens:
     template: Template
     tokens_per_tile: int
     pad_token_id: int
-    marks: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()  # refused in texts; `refer check` gives none, since it tells them itself
 
     @staticmethod
     def of(bundle: Sa2vaBundle) -> ConversationTokens:

@@ -21,7 +21,7 @@ from deixis.errors import ModelError
 from deixis.models.sa2va.memory_bank import MemoryBank, Seen
 from deixis.models.sa2va.memory_places import places, pointer_tokens, positions
 from deixis.models.sa2va.pointing import dense_prompt
-from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels
+from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels, without_memory
 
 ABSENT_LOGIT = -1024.0
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
@@ -61,7 +61,7 @@ def see_prompts(
     sam: Any, levels: SamLevels, prompts: Float[Tensor, "objects sam_channels"], suppress: bool = True
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
-    coarse = (levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)).expand(len(prompts), -1, -1, -1)
+    coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)
     sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, prompts, coarse)
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)

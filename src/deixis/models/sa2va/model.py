@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from deixis.errors import ModelError
 from deixis.models.sa2va.pointing import point_logits, points_first
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
-from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
+from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image, without_memory
 from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import kind_of, language_model
 from deixis.refer_records import Regions
@@ -239,8 +239,8 @@ class Sa2va(nn.Module):
         self, hidden: Float[Tensor, "objects hidden"], sam: SamLevels, image_of_object: Int[Tensor, " objects"]
     ) -> Float[Tensor, "objects h w"]:
         """Where in the image the prompts of hidden states at `[SEG]` point; see `pointing.point_logits`."""
-        coarse = sam[2] + self.sam.no_memory_embedding.reshape(1, -1, 1, 1)
-        return point_logits(self.sam, self.text_hidden_fcs(hidden), coarse[image_of_object])
+        coarse = without_memory(self.sam, sam[2])[image_of_object]
+        return point_logits(self.sam, self.text_hidden_fcs(hidden), coarse)
 
     @property
     def image_token_id(self) -> int:

@@ -76,7 +76,7 @@ def decode_masks(
             it again; None keeps the activations of all.
     """
     fine, middle = sharp_levels(sam, levels)
-    coarse = levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1)
+    coarse = without_memory(sam, levels[2])
     blank = blank_tokens(sam, len(prompts))
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
 
@@ -117,6 +117,14 @@ def decode(
         high_resolution_features=list(sharp),
     )
     return Decoded(logits[:, 0], ious[:, 0], tokens[:, 0], object_scores[:, 0, 0])
+
+
+def without_memory(
+    sam: Any, coarse: Float[Tensor, "images sam_channels coarse coarse"]
+) -> Float[Tensor, "images sam_channels coarse coarse"]:
+    """The coarse level as the mask decoder sees it where there is no memory of earlier frames."""
+    bare: Tensor = coarse + sam.no_memory_embedding.reshape(1, -1, 1, 1)
+    return bare
 
 
 def sharp_levels(sam: Any, levels: SamLevels) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deixis.models.sa2va.sam import Masks, SamLevels, decode, sharp_levels
+from deixis.models.sa2va.pointing import dense_prompt
+from deixis.models.sa2va.sam import Masks, SamLevels, decode, sharp_levels, without_memory
 
 
 def masks_of_boxes(
@@ -42,7 +43,6 @@ def _decoded(
 ) -> Masks:
     """The mask decoder on features without a memory."""
     fine, middle = (level[image_of_object] for level in sharp_levels(sam, levels))
-    coarse = (levels[2] + sam.no_memory_embedding.reshape(1, -1, 1, 1))[image_of_object]
-    dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    found = decode(sam, coarse, (fine, middle), sparse.to(coarse.dtype), dense)
+    coarse = without_memory(sam, levels[2])[image_of_object]
+    found = decode(sam, coarse, (fine, middle), sparse.to(coarse.dtype), dense_prompt(sam, None, coarse))
     return Masks(found.logits, found.ious, found.object_scores)
