@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from deixis.errors import DataError
 from deixis.records import Rle
@@ -136,11 +136,14 @@ class Regions(NamedTuple):
     Attributes:
         focal_per_image: how many of each image's tiles, the last ones, are views of regions alone: their tokens stand
             in the conversation only where `cells` names them.
-        cells: for each image the tokens of its tiles that stand at the placeholders of its regions, in order.
+        cells: for each image the tokens that stand at the placeholders of its regions, in order: of its tiles, and
+            after those, numbered on, of its outlines.
+        outlines: one an image, of `data.regions.region_outline`; empty for models without spatial tokens.
     """
 
     focal_per_image: tuple[int, ...]
     cells: tuple[tuple[int, ...], ...]
+    outlines: tuple[Float[Tensor, "_ values"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class ReferBatch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Any) -> ReferBatch:
+        regions = self.regions
         return ReferBatch(
             change(self.tiles_u8),
             self.tiles_per_image,
@@ -193,7 +197,7 @@ class ReferBatch:
             change(self.attention_mask),
             change(self.labels),
             tuple(replace(target, masks=change(target.masks)) for target in self.targets),
-            self.regions,
+            regions and regions._replace(outlines=tuple(change(outline) for outline in regions.outlines)),
             self.keys,
             self.frames_per_image,
         )

@@ -18,7 +18,7 @@ from deixis.losses.refer import ReferCriterion, pointing_ce
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, save_sa2va
 from deixis.models.sa2va.memory import decode_next, see_masks, see_prompts
 from deixis.models.sa2va.memory_bank import MemoryBank
-from deixis.models.sa2va.pointing import as_mask_prompt, dense_prompt, point_logits
+from deixis.models.sa2va.pointing import as_mask_prompt, dense_prompt, point_logits, where_pointed
 from deixis.models.sa2va.released import save_released
 from deixis.models.sa2va.sam import decode_masks, encode_image
 from deixis.recipes.refer_options import ReferTrainOptions
@@ -159,7 +159,8 @@ def test_a_memory_that_keeps_phrases_points_on_what_it_recalls() -> None:
 @torch.no_grad()
 def test_without_a_prompt_there_is_no_map() -> None:
     sam = pointing_segmenter().model.sam
-    assert dense_prompt(sam, None, torch.randn(2, 32, 4, 4)).shape == (1, 32, 1, 1)
+    assert where_pointed(sam, None, torch.randn(2, 32, 4, 4)) is None
+    assert dense_prompt(sam, None).shape == (1, 32, 1, 1)
 
 
 def test_released_layouts_cannot_hold_it_and_folders_do(tmp_path: Path) -> None:

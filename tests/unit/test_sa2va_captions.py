@@ -36,7 +36,8 @@ class Asked:
         image = np.random.default_rng(4).integers(0, 255, (*SIZE_HW, 3), dtype=np.uint8)
         shown = tiles_of(image, bundle.tile_px, 1 if bundle.tokens_per_tile > 16 else 2)
         side = round(bundle.tokens_per_tile**0.5)
-        views = [region_views(image, masks, len(shown), bundle.tile_px, side) for masks in rows]
+        outlined = bundle.model.spatial_token is not None
+        views = [region_views(image, masks, len(shown), bundle.tile_px, side, outlined=outlined) for masks in rows]
         ids, labels = [], []
         for row, view in enumerate(views):
             counts = [len(cells) for cells in view.cells]
@@ -57,6 +58,7 @@ class Asked:
         self.regions = Regions(
             tuple(len(view.focal) for view in views),
             tuple(tuple(cell for region in view.cells for cell in region) for view in views),
+            tuple(torch.from_numpy(view.outlines) for view in views) if outlined else (),
         )
 
     def embedded(self, bundle: Sa2vaBundle) -> torch.Tensor:

@@ -92,7 +92,7 @@ def test_several_segs_of_an_answer_are_one_mask_of_what_is_there(behaviour, segs
         logits[number, 1, 2 * number] = 5.0  # a row of its own, in the mask of highest predicted IoU
     ious = torch.tensor([[0.1, 0.9, 0.2], [0.1, 0.6, 0.2], [0.1, 0.5, 0.2]])
     masks = Masks(logits, ious, torch.tensor([3.0, -3.0, 3.0]))
-    said = Answer("…", [], Masks(*(tensor[:segs] for tensor in masks)))
+    said = Answer("…", [], masks.of(slice(segs)))
     found, iou, present, _ = segmenter._joined(said)
     if segs == 0:
         assert (found, iou, present) == (None, 0.0, 0.0)

@@ -27,6 +27,7 @@ class Views:
         mask_px: side of the grid on which masks are compared.
         tile_side: side of a tile's grid of tokens.
         released: regions as released models see them; see `region_views`.
+        outlined: regions have outlines; see `region_views`.
     """
 
     tile_px: int
@@ -35,6 +36,7 @@ class Views:
     mask_px: int
     tile_side: int = 16
     released: bool = False
+    outlined: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def collate_questions(
         attention_mask=attention,
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
-        regions=_joined(seen),
+        regions=_joined(seen, views.outlined),
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
         frames_per_image=() if all(count == 1 for count in frames) else frames,
     )
@@ -136,17 +138,20 @@ def _regions(question: Question, tiles: int, views: Views) -> RegionViews:
     sample = question.sample
     masks = [union_mask(sample.expressions[position].masks_rle, sample.size_hw) for position in question.regions]
     try:
-        return region_views(_pixels(sample), masks, tiles, views.tile_px, views.tile_side, views.released)
+        return region_views(
+            _pixels(sample), masks, tiles, views.tile_px, views.tile_side, views.released, views.outlined
+        )
     except DataError as error:
         raise DataError(f"{sample.source}: {error}") from error
 
 
-def _joined(seen: Sequence[RegionViews]) -> Regions | None:
+def _joined(seen: Sequence[RegionViews], outlined: bool) -> Regions | None:
     """None where no question names a region."""
     if not any(views.cells for views in seen):
         return None
     cells = tuple(tuple(cell for region in views.cells for cell in region) for views in seen)
-    return Regions(tuple(len(views.focal) for views in seen), cells)
+    outlines = tuple(torch.from_numpy(views.outlines) for views in seen) if outlined else ()
+    return Regions(tuple(len(views.focal) for views in seen), cells, outlines)
 
 
 def _target(question: Question, mask_px: int) -> ReferTarget:

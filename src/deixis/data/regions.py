@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from deixis.data.tiles import squashed, squashed_mask
 from deixis.errors import DataError
@@ -19,6 +19,8 @@ from deixis.errors import DataError
 FOCAL_SCALE = 3.0  # sides of a focal view, in sides of the mask's box
 FOCAL_LEAST_PX = 48  # and at least so many pixels
 FOCAL_CELLS = 16  # a region with fewer cells in the view of the whole image is also looked at closely
+OUTLINE_SIDE = 32  # of the square in which an outline is drawn
+OUTLINE_VALUES = OUTLINE_SIDE**2 + 4
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,15 @@ class RegionViews:
     """The regions of one image.
 
     Attributes:
-        cells: one tuple a region, not empty: numbers of tokens among those of all the image's tiles, focal views last.
+        cells: one tuple a region, not empty: numbers of tokens among those of all the image's tiles, focal views last;
+            where outlines are wanted, each region's is its last token, numbered on after those of the tiles.
         focal: the focal views, in the order of their regions; perhaps none.
+        outlines: see `region_outline`; none where they are not wanted.
     """
 
     cells: tuple[tuple[int, ...], ...]
     focal: UInt8[np.ndarray, "views 3 tile tile"]
+    outlines: Float[np.ndarray, "regions values"]
 
 
 def region_views(
@@ -41,6 +46,7 @@ def region_views(
     tile_px: int,
     side: int,
     released: bool = False,
+    outlined: bool = False,
 ) -> RegionViews:
     """Where the masks are in what the model sees.
 
@@ -49,6 +55,7 @@ def region_views(
         tile_px: side of a tile, in pixels.
         side: of a tile's grid of tokens.
         released: as released models were trained: nearest cells, no focal view.
+        outlined: with outlines, for models with spatial tokens.
 
     Raises:
         DataError: a mask without a pixel.
@@ -63,7 +70,41 @@ def region_views(
             numbers = np.concatenate([numbers, close + (tiles + len(focal)) * side**2])
             focal.append(squashed(image[top:bottom, left:right], (tile_px, tile_px)).transpose(2, 0, 1))
         cells.append(tuple(numbers.tolist()))
-    return RegionViews(tuple(cells), np.stack(focal) if focal else np.zeros((0, 3, tile_px, tile_px), np.uint8))
+    if outlined:
+        first = (tiles + len(focal)) * side**2
+        cells = [(*of_region, first + number) for number, of_region in enumerate(cells)]
+    outlines = [region_outline(mask) for mask in masks] if outlined else []
+    return RegionViews(
+        tuple(cells),
+        np.stack(focal) if focal else np.zeros((0, 3, tile_px, tile_px), np.uint8),
+        np.stack(outlines) if outlines else np.zeros((0, OUTLINE_VALUES), np.float32),
+    )
+
+
+def region_outline(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " values"]:
+    """A mask's form, whatever its size and place, and then its size and place, all in [-1, 1].
+
+    Returns:
+        How much of each cell of a square around the mask's box it covers (its longer side is the square's), row by
+        row; then the box's centre (x, y), width and height as shares of the image's.
+    """
+    (height, width), (left, top, right, bottom) = mask.shape, box_px(mask)
+    side = max(right - left, bottom - top)
+    square = np.zeros((side, side), np.float32)
+    x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
+    square[y : y + bottom - top, x : x + right - left] = mask[top:bottom, left:right]
+    edges, pixels = np.linspace(0, side, OUTLINE_SIDE + 1)[:, None], np.arange(side)
+    overlap = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0, None)
+    shares = (overlap * (OUTLINE_SIDE / side)).astype(np.float32)
+    drawn = shares @ square @ shares.T
+    box = ((left + right) / width / 2, (top + bottom) / height / 2, (right - left) / width, (bottom - top) / height)
+    return np.concatenate([drawn.ravel(), np.array(box, np.float32)]) * np.float32(2) - np.float32(1)
+
+
+def box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of what a mask covers, the last two exclusive; it must not be empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def region_cells(mask: Bool[np.ndarray, "h w"], side: int, nearest: bool = False) -> Bool[np.ndarray, "side side"]:
@@ -89,9 +130,9 @@ def region_cells(mask: Bool[np.ndarray, "h w"], side: int, nearest: bool = False
 def focal_box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the view around a mask that is not empty: what of it lies inside the image."""
     ends = []
+    box = box_px(mask)
     for axis in (0, 1):
-        inside = np.flatnonzero(mask.any(axis))
-        first, last = int(inside[0]), int(inside[-1]) + 1
+        first, last = box[axis], box[axis + 2]
         reach = max(FOCAL_SCALE * (last - first), FOCAL_LEAST_PX) / 2
         middle = (first + last) / 2
         ends.append((max(0, round(middle - reach)), min(mask.shape[1 - axis], round(middle + reach))))

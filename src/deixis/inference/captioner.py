@@ -149,12 +149,11 @@ class Captioner:
         assert isinstance(sample.image, np.ndarray)
         tiles = tiles_of(sample.image, self.bundle.tile_px, self.most_tiles)
         side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"
+        outlined = self.bundle.model.spatial_token is not None
         regions = [expression.masks_rle for expression in sample.expressions if has_pixels(expression)]
         views = tuple(
-            region_views(
-                sample.image, [union_mask(masks, sample.size_hw)], len(tiles), self.bundle.tile_px, side, released
-            )
-            for masks in regions
+            region_views(sample.image, [mask], len(tiles), self.bundle.tile_px, side, released, outlined)
+            for mask in (union_mask(masks, sample.size_hw) for masks in regions)
         )
         joined = tuple(masks[0] if len(masks) == 1 else coco_mask.merge(list(masks)) for masks in regions)
         return _Prepared(sample.evolve(image=Path()), index, joined, torch.from_numpy(tiles), views)
@@ -181,7 +180,7 @@ class Captioner:
                 *self.tokens.padded(asked, self.device),
                 tuple(len(whole) + len(views.focal) for views in part),
                 torch.cat([tokens for views in seen for tokens in (whole, views)]),
-                Regions(tuple(len(views.focal) for views in part), tuple(views.cells[0] for views in part)),
+                self._regions(part),
                 self.max_new_tokens,
                 self._choose(item.index, range(start, start + len(part))),
                 shared_tokens=asked[0].index(self.region_start_id),
@@ -190,6 +189,12 @@ class Captioner:
             Caption(found.text, found.score, mask, item.sample.image_id)
             for found, mask in zip(said, item.masks, strict=True)
         ]
+
+    def _regions(self, part: Sequence[RegionViews]) -> Regions:
+        """One region a row."""
+        outlined = self.bundle.model.spatial_token is not None
+        outlines = tuple(torch.from_numpy(views.outlines).to(self.device) for views in part) if outlined else ()
+        return Regions(tuple(len(views.focal) for views in part), tuple(views.cells[0] for views in part), outlines)
 
     def _choose(self, index: int, regions: Iterable[int]) -> Any:
         """How words are chosen: what is drawn for a region is the same in whatever batch it is."""

@@ -132,7 +132,8 @@ def views_of(bundle: Sa2vaBundle, most_tiles: int) -> Views:
     """The sizes in which a segmenter sees images and regions."""
     side = round(bundle.tokens_per_tile**0.5)
     released = bundle.behaviour == "sa2va"
-    return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released)
+    outlined = bundle.model.spatial_token is not None
+    return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined)
 
 
 def fingerprint(dataset: Source) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from deixis.errors import OptionError
@@ -21,6 +22,7 @@ from deixis.models.sa2va import (
     part_of,
     save_sa2va,
 )
+from deixis.models.sa2va.pointing import points_first
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.training.checkpoint import replacing_folder
 
@@ -35,8 +37,16 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
     else:
         bundle = load_sa2va(options.model)
     bundle = replace(bundle, behaviour=options.behaviour)
+    points, outlines = points_first(bundle.model.sam), bundle.model.spatial_token is not None
+    if options.behaviour == "sa2va" and (points or outlines):
+        what = "prompts that point first" if points else "spatial tokens"
+        raise OptionError(f"--behaviour sa2va: {options.model} has {what}, which released models do not know")
     if options.points_first:
         bundle.model.sam.config.points_first = True
+    if options.spatial_tokens:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            bundle.model.add_spatial_token()
     parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
     freeze(
         bundle.model,

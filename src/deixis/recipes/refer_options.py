@@ -102,6 +102,9 @@ class ReferTrainOptions:
     points_first: bool = False
     """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
     model that starts from nothing; saved with it, so that it always does."""
+    spatial_tokens: bool = False
+    """Tell the language model the outline of each region that it is to describe, as one more token. For a model whose
+    vision encoder does not know forms; saved with it, so that it always does."""
     weight_mask: float = 2.0
     """Weight of the masks' cross-entropy."""
     weight_dice: float = 0.5
@@ -215,8 +218,9 @@ class ReferTrainOptions:
         )
         require(0 <= self.caption_share <= 1, "caption_share", self.caption_share, "a number from 0 to 1")
         from_words = self.words_first == 0 or self.behaviour == "deixis"
-        released = self.points_first and self.behaviour == "sa2va"
-        require(not released, "points_first", True, "no --behaviour sa2va with it: released models do not point")
+        for name in ("points_first", "spatial_tokens"):
+            released = getattr(self, name) and self.behaviour == "sa2va"
+            require(not released, name, True, "no --behaviour sa2va with it: released models do not know it")
         require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")
         for name in ("warmup_share", "words_first", "ema_decay", "lora_dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to under 1")

@@ -110,7 +110,8 @@ def train(task: Task, run: Run) -> Progress:
     """Train to the end, from wherever `run.progress` stands.
 
     Raises:
-        TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written.
+        TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written;
+            SIGTERM ended the loading workers in the middle of an update.
         Terminated: SIGTERM came; `checkpoints/last` has been saved.
     """
     last_step = run.settings.total_steps(task.steps_per_epoch)
@@ -119,12 +120,17 @@ def train(task: Task, run: Run) -> Progress:
             train_epoch(task, run, last_step)
             finish_epoch(task, run, last_step)
             save(task, run)
-    except RuntimeError:
+    except RuntimeError as error:
         # SIGTERM to a whole process group also ends the loading workers, which torch reports as a RuntimeError.
-        if run.stop.requested and not run.mid_update:
-            save(task, run, wait=False)
-            raise Terminated from None
-        raise
+        if not run.stop.requested:
+            raise
+        if run.mid_update:
+            raise TrainingError(
+                f"step {run.progress.step}: SIGTERM came while the weights were changing ({error}); they are not "
+                "saved, the last checkpoint is untouched: go on from it with --resume"
+            ) from error
+        save(task, run, wait=False)
+        raise Terminated from None
     return run.progress
 
 

@@ -66,6 +66,8 @@ def followed_losses(
         "label_logits": found.pred_masks.new_zeros(0, 1),
         "label_ids": torch.zeros(0, dtype=torch.long, device=truth.device),
     }
+    if found.point_logits is not None:
+        outputs["point_logits"] = found.point_logits
     return criterion(outputs, grid, max(len(grid), 1) if num_objects is None else num_objects, 1.0)
 
 

@@ -199,7 +199,7 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
         attention_mask=batch.attention_mask[at],
         labels=batch.labels[at],
         targets=batch.targets[at],
-        regions=None if regions is None else Regions(regions.focal_per_image[at], regions.cells[at]),
+        regions=regions and Regions(regions.focal_per_image[at], regions.cells[at], regions.outlines[at]),
         keys=batch.keys[at],
         frames_per_image=frames[at],
     )

@@ -171,7 +171,7 @@ def answer(
         Answer(
             bundle.tokenizer.decode(token_ids, skip_special_tokens=False),
             token_ids,
-            Masks(*(tensor[generated.row_of_object == row] for tensor in masks)),
+            masks.of(generated.row_of_object == row),
         )
         for row, token_ids in enumerate(generated.token_ids)
     ]

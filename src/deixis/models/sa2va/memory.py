@@ -20,7 +20,7 @@ from torch import Tensor
 from deixis.errors import ModelError
 from deixis.models.sa2va.memory_bank import MemoryBank, Seen
 from deixis.models.sa2va.memory_places import places, pointer_tokens, positions
-from deixis.models.sa2va.pointing import dense_prompt
+from deixis.models.sa2va.pointing import dense_prompt, where_pointed
 from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels, without_memory
 
 ABSENT_LOGIT = -1024.0
@@ -62,7 +62,7 @@ def see_prompts(
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
     coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)
-    sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, prompts, coarse)
+    sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, where_pointed(sam, prompts, coarse))
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
 
@@ -90,8 +90,9 @@ def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame:
     three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
     kept = [meaning for bank in banks if (meaning := bank.meaning()) is not None]
     meanings = torch.stack(kept) if len(kept) == len(banks) else None
-    dense = dense_prompt(sam, meanings, coarse)
-    return _decoded(sam, levels, coarse, dense, _sparse(sam, len(banks), meanings), three)
+    points = where_pointed(sam, meanings, coarse)
+    found = _decoded(sam, levels, coarse, dense_prompt(sam, points), _sparse(sam, len(banks), meanings), three)
+    return found._replace(points=points)
 
 
 def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from deixis.errors import ModelError
-from deixis.models.sa2va.pointing import point_logits, points_first
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
-from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image, without_memory
+from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
+from deixis.models.sa2va.spatial import spatial_projection, spatial_tokens
 from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import kind_of, language_model
 from deixis.refer_records import Regions
@@ -35,6 +35,7 @@ class Sa2va(nn.Module):
         vlm: transformers' vision-language model, with its output layer.
         sam: transformers' `Sam2Model` or `Sam2VideoModel`.
         text_hidden_fcs: from a hidden state to a prompt: Linear, ReLU, Linear, Dropout(0).
+        spatial_token: from a region's outline to one more token of it; see `add_spatial_token`.
         token_rows: rows of the new tokens while they train apart from the rest.
         seg_token_id: of `[SEG]`.
         objects_at_once: see `sam.decode_masks`; None unless memory is to be saved.
@@ -49,9 +50,17 @@ class Sa2va(nn.Module):
         self.text_hidden_fcs = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, sam.hidden_dim), nn.Dropout(0.0)
         ).to(vlm.dtype)
+        self.spatial_token: nn.Sequential | None = None
         self.token_rows: TokenRows | None = None
         self.seg_token_id = seg_token_id
         self.objects_at_once: int | None = None
+
+    def add_spatial_token(self) -> None:
+        """Give each region one more token, of its outline; see `spatial`. Random weights: seed torch first."""
+        if self.spatial_token is None:
+            hidden = self.vlm.config.get_text_config().hidden_size
+            weight = self.vlm.get_input_embeddings().weight
+            self.spatial_token = spatial_projection(hidden).to(device=weight.device, dtype=weight.dtype)
 
     def forward(
         self,
@@ -111,8 +120,8 @@ class Sa2va(nn.Module):
             asking = torch.where(_spread(len(rows), words_share, rows.device)[:, None], words, asking)
         masks = self.masks(asking, sam, images)
         outputs |= {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
-        if points_first(self.sam):
-            outputs["point_logits"] = self.points(asking, sam, images)
+        if masks.points is not None:
+            outputs["point_logits"] = masks.points
         if labels is not None:
             following = labels[:, 1:]
             labelled = following != IGNORED
@@ -152,7 +161,12 @@ class Sa2va(nn.Module):
             ModelError: a row has another number of image tokens than its image's tiles and regions have.
         """
         is_image = input_ids == self.image_token_id
-        placed, counts = placed_tokens(image_tokens, tiles_per_image, regions)
+        outlines = () if regions is None else regions.outlines
+        if self.spatial_token is None:
+            spatial = image_tokens.new_zeros(0, image_tokens.shape[2])
+        else:
+            spatial = spatial_tokens(self.spatial_token, outlines)
+        placed, counts = placed_tokens(image_tokens, tiles_per_image, regions, spatial)
         if tuple(found := is_image.sum(1).tolist()) != counts:
             raise ModelError(
                 f"the rows have {found} image tokens, their tiles and regions {list(counts)} "
@@ -233,14 +247,7 @@ class Sa2va(nn.Module):
             return decode_masks(self.sam, self.text_hidden_fcs(hidden), sam, image_of_object, at_once)
         # Every process of a distributed run must touch the same parameters.
         blank = decode_masks(self.sam, self.text_hidden_fcs(hidden.new_zeros(1, hidden.shape[1])), sam, _first(sam))
-        return Masks(*(tensor[:0] for tensor in blank))
-
-    def points(
-        self, hidden: Float[Tensor, "objects hidden"], sam: SamLevels, image_of_object: Int[Tensor, " objects"]
-    ) -> Float[Tensor, "objects h w"]:
-        """Where in the image the prompts of hidden states at `[SEG]` point; see `pointing.point_logits`."""
-        coarse = without_memory(self.sam, sam[2])[image_of_object]
-        return point_logits(self.sam, self.text_hidden_fcs(hidden), coarse)
+        return blank.of(slice(0))
 
     @property
     def image_token_id(self) -> int:

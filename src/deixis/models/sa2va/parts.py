@@ -35,6 +35,7 @@ PART_OF_PREFIX = {
     "vlm.lm_head.": "embeddings",
     "token_rows.": "embeddings",
     "vlm.model.language_model.": "language",
+    "spatial_token.": "projector",
     "text_hidden_fcs.": "text_hidden_fcs",
     "sam.vision_encoder.": "sam_encoder",
     "sam.mask_decoder.": "mask_decoder",

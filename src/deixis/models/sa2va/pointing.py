@@ -45,13 +45,20 @@ def as_mask_prompt(sam: Any, logits: Float[Tensor, "objects h w"]) -> Float[Tens
     return dense
 
 
-def dense_prompt(
+def where_pointed(
     sam: Any,
     prompts: Float[Tensor, "objects sam_channels"] | None,
     coarse: Float[Tensor, "objects sam_channels h w"],
+) -> Float[Tensor, "objects h w"] | None:
+    """`point_logits` of prompts that point first; None where they do not, or where there are none."""
+    return None if prompts is None or not points_first(sam) else point_logits(sam, prompts, coarse)
+
+
+def dense_prompt(
+    sam: Any, points: Float[Tensor, "objects h w"] | None
 ) -> Float[Tensor, "objects_or_1 sam_channels _ _"]:
     """SAM 2's dense prompt: where the prompt points, or the embedding that says that there is no mask."""
-    if prompts is not None and points_first(sam):
-        return as_mask_prompt(sam, point_logits(sam, prompts, coarse))
+    if points is not None:
+        return as_mask_prompt(sam, points)
     blank: Tensor = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     return blank

@@ -2,6 +2,7 @@
 
 config.json                   what this is: template, behaviour, how tiles are normalised
 text_hidden_fcs.safetensors   from hidden states to prompts
+spatial_token.safetensors     from outlines to tokens, where regions have spatial tokens
 vlm/                          the vision-language model and its tokenizer, as transformers writes them
 sam/                          SAM 2, as transformers writes it
 
@@ -35,6 +36,7 @@ from deixis.models.sa2va.vision_language import kind_of
 
 MODEL_TYPE = "deixis_sa2va"
 VLM, SAM, CONFIG, PROJECTION = "vlm", "sam", "config.json", "text_hidden_fcs.safetensors"
+SPATIAL = "spatial_token.safetensors"
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 EXAMPLE = "ByteDance/Sa2VA-4B"
 
@@ -66,10 +68,10 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
     model = Sa2va(read_vlm(folder / VLM, dtype), read_sam(folder / SAM, dtype), seg_token_id)
-    try:
-        model.text_hidden_fcs.load_state_dict(load_file(folder / PROJECTION))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder / PROJECTION}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+    _fill(model.text_hidden_fcs, folder / PROJECTION)
+    if values.get("spatial_token", False):
+        model.add_spatial_token()
+        _fill(model.spatial_token, folder / SPATIAL)
     return Sa2vaBundle(model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source))
 
 
@@ -104,14 +106,15 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
         "template": dataclasses.asdict(bundle.template),
         "tile_mean": list(bundle.tile_mean),
         "tile_std": list(bundle.tile_std),
+        "spatial_token": model.spatial_token is not None,
     }
     with written_aside(folder) as aside, _quiet():
         model.vlm.save_pretrained(aside / VLM)
         bundle.tokenizer.save_pretrained(aside / VLM)
         model.sam.save_pretrained(aside / SAM)
-        state = model.text_hidden_fcs.state_dict()
-        projection = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-        save_file(projection, aside / PROJECTION, metadata={"format": "pt"})
+        _keep(model.text_hidden_fcs, aside / PROJECTION)
+        if model.spatial_token is not None:
+            _keep(model.spatial_token, aside / SPATIAL)
         (aside / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -163,6 +166,18 @@ def _read(architecture: Any, folder: Path, dtype: torch.dtype | None) -> Any:
     if faults:
         raise ModelError(f"{folder}: the weights do not fit the model ({len(faults)} faults): {'; '.join(faults)}")
     return model
+
+
+def _fill(module: Any, path: Path) -> None:
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+
+
+def _keep(module: Any, path: Path) -> None:
+    state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(state, path, metadata={"format": "pt"})
 
 
 @contextmanager

@@ -27,9 +27,15 @@ def shown_tiles(tiles_per_image: tuple[int, ...], regions: Regions | None) -> tu
 
 
 def placed_tokens(
-    image_tokens: Float[Tensor, "tiles tile_tokens hidden"], tiles_per_image: tuple[int, ...], regions: Regions | None
+    image_tokens: Float[Tensor, "tiles tile_tokens hidden"],
+    tiles_per_image: tuple[int, ...],
+    regions: Regions | None,
+    spatial: Float[Tensor, "all_regions hidden"],
 ) -> tuple[Float[Tensor, "placeholders hidden"], tuple[int, ...]]:
     """The tokens in the order of the placeholders, row by row, and how many each row has.
+
+    Args:
+        spatial: tokens of the regions' outlines, image by image.
 
     Raises:
         ModelError: another number of tiles than said, or a region of tokens that its image does not have.
@@ -38,14 +44,20 @@ def placed_tokens(
     if len(image_tokens) != sum(tiles_per_image):
         raise ModelError(f"{len(image_tokens)} tiles are given, {sum(tiles_per_image)} are said to be")
     shown = shown_tiles(tiles_per_image, regions)
-    flat = image_tokens.flatten(0, 1)
+    flat = torch.cat([image_tokens.flatten(0, 1), spatial.to(image_tokens.dtype)])
     if regions is None:
         return flat, tuple(tiles * tokens for tiles in tiles_per_image)
-    chosen, start = [], 0
-    for tiles, whole, cells in zip(tiles_per_image, shown, regions.cells, strict=True):
-        if any(not 0 <= cell < tiles * tokens for cell in cells):
-            raise ModelError(f"a region has token {max(cells)}, its image's {tiles} tiles have {tiles * tokens}")
-        chosen += [*range(start, start + whole * tokens), *(start + cell for cell in cells)]
-        start += tiles * tokens
+    chosen: list[int] = []
+    start, outline = 0, sum(tiles_per_image) * tokens
+    outlines = [len(of_image) for of_image in regions.outlines] or [0] * len(tiles_per_image)
+    if len(spatial) != sum(outlines):
+        raise ModelError(f"{sum(outlines)} outlines for a model that made {len(spatial)} spatial tokens of them")
+    for tiles, whole, cells, drawn in zip(tiles_per_image, shown, regions.cells, outlines, strict=True):
+        last = tiles * tokens
+        if any(not 0 <= cell < last + drawn for cell in cells):
+            raise ModelError(f"a region has token {max(cells)}, its image's {tiles} tiles have {last}")
+        chosen += range(start, start + whole * tokens)
+        chosen += [start + cell if cell < last else outline + cell - last for cell in cells]
+        start, outline = start + last, outline + drawn
     counts = tuple(whole * tokens + len(cells) for whole, cells in zip(shown, regions.cells, strict=True))
     return flat[torch.tensor(chosen, device=flat.device)], counts

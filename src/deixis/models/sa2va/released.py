@@ -84,6 +84,8 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
         raise ModelError(f"{folder}: Sa2VA's layout holds InternVL and SAM 2 with its memory, not this model")
     if points_first(model.sam):
         raise ModelError(f"{folder}: prompts of this model point first, which Sa2VA's own code does not know")
+    if model.spatial_token is not None:
+        raise ModelError(f"{folder}: regions of this model have spatial tokens, which Sa2VA's own code does not know")
     language = getattr(vlm.text_config, "released_architecture", None) or _architecture(vlm.text_config)
     # Copies: released models tie nothing, and files would keep only one of two names of a tensor.
     state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

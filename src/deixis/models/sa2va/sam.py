@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from deixis.models.sa2va.pointing import dense_prompt
+from deixis.models.sa2va.pointing import dense_prompt, where_pointed
 
 SamLevels = tuple[
     Float[Tensor, "images sam_channels fine fine"],
@@ -29,18 +29,25 @@ class Masks(NamedTuple):
         logits: three masks, of which one is to be chosen.
         ious: the IoU it expects of each of them, in [0, 1] (a sigmoid is applied).
         object_scores: logit of whether there is anything at all.
+        points: where prompts point, on the cells of the coarse level; None where they do not.
     """
 
     logits: Float[Tensor, "objects 3 side side"]
     ious: Float[Tensor, "objects 3"]
     object_scores: Float[Tensor, " objects"]
+    points: Float[Tensor, "objects coarse coarse"] | None = None
+
+    def of(self, objects: Any) -> Masks:
+        """Those of some objects, by whatever indexes a tensor's rows."""
+        points = None if self.points is None else self.points[objects]
+        return Masks(self.logits[objects], self.ious[objects], self.object_scores[objects], points)
 
 
 class Decoded(NamedTuple):
     """Everything that the mask decoder gives for each object.
 
     Attributes:
-        logits, ious, object_scores: as in `Masks`; one mask instead of three where only one was wanted.
+        logits, ious, object_scores, points: as in `Masks`; one mask instead of three where only one was wanted.
         tokens: the decoder's state behind each mask.
     """
 
@@ -48,6 +55,7 @@ class Decoded(NamedTuple):
     ious: Float[Tensor, "objects masks"]
     tokens: Float[Tensor, "objects masks sam_channels"]
     object_scores: Float[Tensor, " objects"]
+    points: Float[Tensor, "objects coarse coarse"] | None = None
 
 
 def encode_image(sam: Any, pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
@@ -82,14 +90,21 @@ def decode_masks(
 
     def decoded(sparse: Tensor, images: Tensor) -> Masks:
         here = coarse[images]
-        found = decode(sam, here, (fine[images], middle[images]), sparse, dense_prompt(sam, sparse[:, -1], here))
-        return Masks(found.logits, found.ious, found.object_scores)
+        points = where_pointed(sam, sparse[:, -1], here)
+        found = decode(sam, here, (fine[images], middle[images]), sparse, dense_prompt(sam, points))
+        return Masks(found.logits, found.ious, found.object_scores, points)
 
     if objects_at_once is None:
         return decoded(sparse, image_of_object)
     stretches = zip(torch.split(sparse, objects_at_once), torch.split(image_of_object, objects_at_once), strict=True)
     parts = [checkpoint(decoded, some, images, use_reentrant=False) for some, images in stretches]
-    return Masks(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    points = [part.points for part in parts if part.points is not None]
+    return Masks(
+        torch.cat([part.logits for part in parts]),
+        torch.cat([part.ious for part in parts]),
+        torch.cat([part.object_scores for part in parts]),
+        torch.cat(points) if points else None,
+    )
 
 
 def decode(

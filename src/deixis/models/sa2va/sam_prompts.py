@@ -44,5 +44,5 @@ def _decoded(
     """The mask decoder on features without a memory."""
     fine, middle = (level[image_of_object] for level in sharp_levels(sam, levels))
     coarse = without_memory(sam, levels[2])[image_of_object]
-    found = decode(sam, coarse, (fine, middle), sparse.to(coarse.dtype), dense_prompt(sam, None, coarse))
+    found = decode(sam, coarse, (fine, middle), sparse.to(coarse.dtype), dense_prompt(sam, None))
     return Masks(found.logits, found.ious, found.object_scores)

@@ -18,7 +18,7 @@ class Unrolled(NamedTuple):
     """What was found in the frames that were not given, frame by frame and in each of them object by object.
 
     Attributes:
-        pred_masks, pred_ious, object_scores: as `Sa2va.forward` names them.
+        pred_masks, pred_ious, object_scores, point_logits: as `Sa2va.forward` names them; None where none points.
         frame, object_index: what each row is about.
     """
 
@@ -27,6 +27,7 @@ class Unrolled(NamedTuple):
     object_scores: Float[Tensor, " rows"]
     frame: Int[Tensor, " rows"]
     object_index: Int[Tensor, " rows"]
+    point_logits: Float[Tensor, "rows h w"] | None = None
 
 
 def unroll(sam: Any, levels: SamLevels, prompts: Mapping[int, Bool[Tensor, "objects image image"]]) -> Unrolled:
@@ -93,10 +94,12 @@ def follow(sam: Any, frames: Mapping[int, SamLevels], banks: Sequence[MemoryBank
             bank.add(frame, seen, row)
         decoded.append(found)
     rows = torch.arange(len(banks), device=decoded[0].logits.device)
+    points = [found.points for found in decoded if found.points is not None]
     return Unrolled(
         torch.cat([found.logits for found in decoded]),
         torch.cat([found.ious for found in decoded]),
         torch.cat([found.object_scores for found in decoded]),
         torch.tensor(list(frames), device=rows.device).repeat_interleave(len(banks)),
         rows.repeat(len(frames)),
+        torch.cat(points) if points else None,
     )

@@ -1,0 +1,45 @@
+"""What a loading worker's end means: a stop that was asked for, in the middle of an update or not, or a fault."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from deixis.errors import Terminated, TrainingError
+from deixis.training import loop
+
+
+def run_that_loses_its_workers(requested: bool, mid_update: bool) -> Any:
+    run = object.__new__(loop.Run)
+    run.settings, run.mid_update = loop.LoopSettings(epochs=1), False
+    run.stop, run.accelerator = SimpleNamespace(requested=requested), None
+    run.progress = SimpleNamespace(finished=False, step=3, epoch=0, step_in_epoch=3)
+
+    def groups(epoch: int, start: int) -> Any:
+        run.mid_update = mid_update
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+        yield
+
+    unused = dict.fromkeys(("normaliser", "losses", "suspects", "evaluate", "save_model"), pytest.fail)
+    return SimpleNamespace(model=torch.nn.Identity(), steps_per_epoch=10, shown=(), groups=groups, **unused), run
+
+
+def test_in_the_middle_of_an_update_nothing_is_saved_and_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(loop, "save", lambda task, run, wait=True: saved.append(run.progress.step))
+    with pytest.raises(TrainingError, match=r"step 3: SIGTERM came .*not saved.*--resume"):
+        loop.train(*run_that_loses_its_workers(requested=True, mid_update=True))
+    assert saved == []
+    with pytest.raises(Terminated):
+        loop.train(*run_that_loses_its_workers(requested=True, mid_update=False))
+    assert saved == [3]
+
+
+@pytest.mark.parametrize("mid_update", [True, False])
+def test_without_a_request_it_stays_a_fault(monkeypatch: pytest.MonkeyPatch, mid_update: bool) -> None:
+    monkeypatch.setattr(loop, "save", lambda task, run, wait=True: pytest.fail("saved"))
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        loop.train(*run_that_loses_its_workers(requested=False, mid_update=mid_update))
