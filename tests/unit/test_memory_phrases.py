@@ -138,6 +138,44 @@ def test_every_part_of_the_memory_learns_from_what_the_segmenter_says() -> None:
     assert {"memory_attention", "memory_encoder", "object_pointer_proj"} <= reached
 
 
+def test_where_phrases_point_is_learnt_with_the_memory() -> None:
+    """By itself, on features that have attended to the memory: it teaches every part of it but what makes masks."""
+    bundle = keeping()
+    bundle.model.sam.config.points_first = True
+    freeze(bundle.model, ("memory",), lora=False)
+    asked = Answers(bundle, torch.device("cpu")).asked(window_of, np.random.default_rng(3))
+    criterion = ReferCriterion(points=None, supervised="all", weight_point=3.0)
+    losses = phrase_losses(bundle, criterion, asked)
+    without = {name: loss for name, loss in losses.items() if name != "loss_point"}
+    gap = (criterion.total(losses) - criterion.total(without)).detach()
+    assert float(gap) == pytest.approx(3.0 * float(losses["loss_point"].detach()), rel=1e-4)
+    losses["loss_point"].backward()
+    reached = {name.split(".")[1] for name, p in bundle.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"memory_attention", "memory_encoder", "object_pointer_proj"} <= reached
+    assert all(part_of(name) == "memory" for name, p in bundle.model.named_parameters() if p.grad is not None)
+    bundle.model.sam.config.points_first = False
+    assert "loss_point" not in phrase_losses(bundle, criterion, asked)
+
+
+@torch.no_grad()
+def test_the_points_of_a_followed_frame_are_the_phrase_against_what_it_recalls() -> None:
+    sam = random_video_sam(seed=1)
+    sam.config.points_first = True
+    torch.manual_seed(1)
+    pixels, masks, meanings = torch.randn(3, 3, SIDE, SIDE), square_masks((4, 4), (40, 40)), torch.randn(2, 128)
+    levels = [encode_image(sam, frame[None]) for frame in pixels]
+    found = unroll_phrases(sam, {0: Given(levels[0], masks, meanings)}, {1: levels[1], 2: levels[2]})
+    assert found.point_logits is not None
+    assert found.point_logits.shape[0] == len(found.frame) == 4
+    seen = see_masks(sam, levels[0], masks, meanings)
+    banks = [MemoryBank(sam, 1, torch.float32) for _ in range(2)]
+    for row, bank in enumerate(banks):
+        bank.prompt(0, seen, row, meanings[row])
+    cells = recall(sam, levels[1][2], banks, 1) + sam.get_image_wide_positional_embeddings()
+    expected = torch.einsum("oc,ochw->ohw", meanings, cells) / 128**0.5
+    torch.testing.assert_close(found.point_logits[:2], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_phrases_found_nowhere_are_not_followed_and_others_are_judged_in_every_frame() -> None:
     clip = np.random.default_rng(0).integers(0, 256, (7, 30, 50, 3), np.uint8)
     there, gone = Tracker(keeping(), prompt_frames=2), Tracker(keeping(score_shift=-50.0), prompt_frames=2)
