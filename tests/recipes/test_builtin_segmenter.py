@@ -58,18 +58,22 @@ def test_one_of_several_of_a_name_is_found_by_its_place() -> None:
     assert metrics.tags["relation"].giou > 0.33
 
 
-def test_descriptions_name_colour_and_size_rightly() -> None:
-    """Of each thing by itself; one colour for all would be right for one in ten."""
-    scenes = refer_scenes("refer_described", 20, CHECK_SEED)
+@pytest.mark.parametrize("split", ["refer_described", "refer_unseen"])
+def test_descriptions_name_colour_shape_and_size_rightly(split: str) -> None:
+    """Of each thing by itself; one colour for all would be right for one in ten, and so would one shape. Of the second
+    split training has never shown a colour with its shape."""
+    scenes = refer_scenes(split, 20, CHECK_SEED)
     cycle = Cycle(load_sa2va("builtin"), most_tiles=1)
-    colours, sizes = [], []
+    colours, shapes, sizes = [], [], []
     for index, (_, described) in enumerate(cycle.run(SceneThings(scenes), 16)):
         for thing, said in zip(scenes.scene(index)[0].things, described, strict=True):
             rights = named_attributes(said.caption.text, said.texts, thing)
             colours.append(bool(rights["colour"]))
+            shapes.append(bool(rights["shape"]))
             sizes += [] if rights["size"] is None else [rights["size"]]
     assert len(colours) > 40
     assert np.mean(colours) > 0.85
+    assert np.mean(shapes) > 0.8
     assert np.mean(sizes) > 0.75
 
 
