@@ -162,10 +162,7 @@ class Sa2va(nn.Module):
         """
         is_image = input_ids == self.image_token_id
         outlines = () if regions is None else regions.outlines
-        if self.spatial_token is None:
-            spatial = image_tokens.new_zeros(0, image_tokens.shape[2])
-        else:
-            spatial = spatial_tokens(self.spatial_token, outlines)
+        spatial = None if self.spatial_token is None else spatial_tokens(self.spatial_token, outlines)
         placed, counts = placed_tokens(image_tokens, tiles_per_image, regions, spatial)
         if tuple(found := is_image.sum(1).tolist()) != counts:
             raise ModelError(

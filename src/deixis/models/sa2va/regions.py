@@ -30,12 +30,12 @@ def placed_tokens(
     image_tokens: Float[Tensor, "tiles tile_tokens hidden"],
     tiles_per_image: tuple[int, ...],
     regions: Regions | None,
-    spatial: Float[Tensor, "all_regions hidden"],
+    spatial: Float[Tensor, "all_regions hidden"] | None = None,
 ) -> tuple[Float[Tensor, "placeholders hidden"], tuple[int, ...]]:
     """The tokens in the order of the placeholders, row by row, and how many each row has.
 
     Args:
-        spatial: tokens of the regions' outlines, image by image.
+        spatial: tokens of the regions' outlines, image by image; None where the model has none.
 
     Raises:
         ModelError: another number of tiles than said, or a region of tokens that its image does not have.
@@ -44,14 +44,16 @@ def placed_tokens(
     if len(image_tokens) != sum(tiles_per_image):
         raise ModelError(f"{len(image_tokens)} tiles are given, {sum(tiles_per_image)} are said to be")
     shown = shown_tiles(tiles_per_image, regions)
-    flat = torch.cat([image_tokens.flatten(0, 1), spatial.to(image_tokens.dtype)])
+    flat = image_tokens.flatten(0, 1)
+    if spatial is not None:
+        flat = torch.cat([flat, spatial.to(flat.dtype)])
     if regions is None:
         return flat, tuple(tiles * tokens for tiles in tiles_per_image)
     chosen: list[int] = []
     start, outline = 0, sum(tiles_per_image) * tokens
     outlines = [len(of_image) for of_image in regions.outlines] or [0] * len(tiles_per_image)
-    if len(spatial) != sum(outlines):
-        raise ModelError(f"{sum(outlines)} outlines for a model that made {len(spatial)} spatial tokens of them")
+    if (made := 0 if spatial is None else len(spatial)) != sum(outlines):
+        raise ModelError(f"{sum(outlines)} outlines for a model that made {made} spatial tokens of them")
     for tiles, whole, cells, drawn in zip(tiles_per_image, shown, regions.cells, outlines, strict=True):
         last = tiles * tokens
         if any(not 0 <= cell < last + drawn for cell in cells):
