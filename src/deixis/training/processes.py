@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import sys
@@ -16,6 +17,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from deixis.errors import OptionError
+
 T = TypeVar("T")
 
 
@@ -24,9 +27,21 @@ def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = Fa
 
     accelerate keeps one state a Python process and refuses a second precision; a run that follows another in the
     same process starts from a clean one.
+
+    Raises:
+        OptionError: several processes were started, and accelerate does not join them.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
+    # Processes on CPUs are joined only when the CPU is asked for; else each would train alone, into the same folder.
+    cpu = cpu or not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise OptionError(
+            f"{started} processes were started, and on {accelerator.device} each would train alone; start one, or give "
+            "--gpus 0 to train on CPUs"
+        )
+    return accelerator
 
 
 def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
