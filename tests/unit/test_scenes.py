@@ -11,13 +11,13 @@ from deixis.data.scenes import (
     SEEN_PAIRS,
     UNSEEN_PAIRS,
     Thing,
-    box_of_mask,
     draw_scene,
     name_of,
     scenes,
 )
 from deixis.data.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, Window, coverage, outline_of
 from deixis.errors import DataError
+from deixis.geometry.masks import box_of_mask
 
 
 def test_a_scene_is_a_function_of_split_seed_and_index() -> None:

@@ -95,11 +95,11 @@ def test_views_name_one_token_more_a_region_after_all_tiles() -> None:
 @torch.no_grad()
 def test_each_region_gets_the_token_of_its_own_outline() -> None:
     bundle = outlining_segmenter()
-    rows = [[LARGE, SMALL], [], [DOT], [SMALL, DOT, LARGE]]
-    asked = Asked(bundle, [row or [LARGE] for row in rows])
+    rows = [[LARGE, SMALL], [LARGE], [DOT], [SMALL, DOT, LARGE]]
+    asked = Asked(bundle, rows)
     embeddings = asked.embedded(bundle)
     ends = bundle.tokenizer.convert_tokens_to_ids("</vp>")
-    for row, masks in enumerate(row or [LARGE] for row in rows):
+    for row, masks in enumerate(rows):
         places = [i for i, token in enumerate(asked.input_ids[row].tolist()) if token == ends]
         for place, mask in zip(places, masks, strict=True):
             expected = bundle.model.spatial_token(torch.from_numpy(region_outline(mask)))

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from deixis.data.tiles import squashed, squashed_mask
 from deixis.errors import DataError
+from deixis.geometry.masks import box_of_mask
 
 FOCAL_SCALE = 3.0  # sides of a focal view, in sides of the mask's box
 FOCAL_LEAST_PX = 48  # and at least so many pixels
@@ -88,7 +89,7 @@ def region_outline(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " values"
         How much of each cell of a square around the mask's box it covers (its longer side is the square's), row by
         row; then the box's centre (x, y), width and height as shares of the image's.
     """
-    (height, width), (left, top, right, bottom) = mask.shape, box_px(mask)
+    (height, width), (left, top, right, bottom) = mask.shape, box_of_mask(mask)
     side = max(right - left, bottom - top)
     square = np.zeros((side, side), np.float32)
     x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
@@ -99,12 +100,6 @@ def region_outline(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " values"
     drawn = shares @ square @ shares.T
     box = ((left + right) / width / 2, (top + bottom) / height / 2, (right - left) / width, (bottom - top) / height)
     return np.concatenate([drawn.ravel(), np.array(box, np.float32)]) * np.float32(2) - np.float32(1)
-
-
-def box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of what a mask covers, the last two exclusive; it must not be empty."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def region_cells(mask: Bool[np.ndarray, "h w"], side: int, nearest: bool = False) -> Bool[np.ndarray, "side side"]:
@@ -130,7 +125,7 @@ def region_cells(mask: Bool[np.ndarray, "h w"], side: int, nearest: bool = False
 def focal_box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the view around a mask that is not empty: what of it lies inside the image."""
     ends = []
-    box = box_px(mask)
+    box = box_of_mask(mask)
     for axis in (0, 1):
         first, last = box[axis], box[axis + 2]
         reach = max(FOCAL_SCALE * (last - first), FOCAL_LEAST_PX) / 2

@@ -35,6 +35,7 @@ from deixis.data.shapes import (
     paint,
 )
 from deixis.errors import DataError
+from deixis.geometry.masks import box_of_mask
 from deixis.records import Instances, Sample, Vocabulary
 
 SPLITS = ("pretrain", "seen_pairs", "unseen_pairs", "demo_train", "demo_val")
@@ -157,12 +158,6 @@ def name_of(thing: Thing, scheme: str) -> str:
         "shape": thing.shape,
         "texture": f"{thing.texture} {thing.shape}",
     }[scheme]
-
-
-def box_of_mask(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, float]:
-    """The tight xyxy box, in pixels, of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def draw_scene(

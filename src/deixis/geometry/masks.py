@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 _Point = tuple[int, int]
 
@@ -48,13 +48,18 @@ def joined_outline(bitmap: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, "points 
     return curve
 
 
+def box_of_mask(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of what a mask covers, in pixels, the last two exclusive; it must not be empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def _edges(bitmap: np.ndarray) -> dict[_Point, list[_Point]]:
     """From each corner the corners that a unit edge leads to, the region on the right of every edge."""
-    ys, xs = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
-    if not len(ys):
+    if not bitmap.any():
         return {}
-    top, left = int(ys[0]), int(xs[0])  # masks are mostly small parts of their images
-    inside = np.pad(bitmap[top : ys[-1] + 1, left : xs[-1] + 1].astype(bool), 1)
+    left, top, right, bottom = box_of_mask(bitmap)  # masks are mostly small parts of their images
+    inside = np.pad(bitmap[top:bottom, left:right].astype(bool), 1)
     middle = inside[1:-1, 1:-1]
     onward: dict[_Point, list[_Point]] = {}
     sides = (  # (the neighbour across the side, the side's first corner, its second)

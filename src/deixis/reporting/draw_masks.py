@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
+from deixis.geometry.masks import box_of_mask
 from deixis.reporting.draw import LEGIBLE_LONG_SIDE_PX, Mark, Rectangle, class_colour, font_of, paint_name
 
 OPACITY = 0.5
@@ -51,5 +52,5 @@ def _box(mask: Bool[np.ndarray, "h w"], size_wh: tuple[int, int]) -> Rectangle:
     """The tight box of a mask; the lower left corner of the picture where it is empty."""
     if not mask.any():
         return 0.0, float(size_wh[1]), float(size_wh[0]), float(size_wh[1])
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    left, top, right, bottom = box_of_mask(mask)
+    return float(left), float(top), float(right), float(bottom)
