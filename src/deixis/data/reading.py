@@ -1,0 +1,42 @@
+"""The boundary between a reader and its files: whatever a file causes becomes a `DataError` that names it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deixis.errors import DataError, DeixisError
+
+_MAX_REASON = 200
+
+
+@contextmanager
+def reading(file: object, what: str = "annotations") -> Iterator[None]:
+    """A block that reads a file which anybody may have written.
+
+    Errors of deixis and warnings pass as they are. Any other exception is a fault that the file provoked in our code
+    or in a library; it becomes a `DataError`, so that the user gets one line with the file's name. The cause stays
+    attached, and `DEIXIS_DEBUG=1` lets it pass, for whoever looks for the fault in the reader itself.
+
+    Args:
+        file: the path, or its name inside another file.
+        what: what the file should hold, for the message.
+
+    Raises:
+        DataError: the block failed for another reason than a missing module or the keyboard.
+    """
+    try:
+        yield
+    except (DeixisError, Warning, ImportError):
+        raise
+    except Exception as error:
+        if os.environ.get("DEIXIS_DEBUG") == "1":
+            raise
+        raise DataError(f"{file}: cannot be read as {what} ({reason(error)}); export or copy the file again") from error
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one short line, as `KeyError: 'boxes'`."""
+    text = " ".join(str(error).split())[:_MAX_REASON]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,149 @@
+"""`deixis.json`, beside a model's `config.json`: what the model knows, and what was chosen for it on validation data.
+
+    {
+      "version": 1,
+      "deixis": "0.1.0",                       the version that wrote it
+      "task": "detector",                      or "segmenter"
+      "domain": "generated",                   "generated": nothing but generated scenes; "photographs"; "unknown"
+      "names": ["raccoon"],                    class names of the fine-tuning data
+      "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
+      "metrics": {"validation": {"AP": 0.61}}  figures by the data they were measured on
+    }
+
+Folders without the file work as before: every field has an empty default. Fields that this version does not know are
+kept when the record is written back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from deixis.errors import ModelError
+
+RECORD_FILE = "deixis.json"
+RECORD_VERSION = 1
+Task = Literal["", "detector", "segmenter"]
+Domain = Literal["generated", "photographs", "unknown"]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a model folder says of itself; see the module.
+
+    Attributes:
+        task: what the model does; empty where nobody said.
+        domain: the kind of pictures it has learned from.
+        names: class names it was fine-tuned on, empty for segmenters.
+        thresholds: by purpose: "presence" for absent phrases, and so on.
+        metrics: by part of the data, then by name.
+        extra: fields of the file that this version does not know.
+    """
+
+    task: Task = ""
+    domain: Domain = "unknown"
+    names: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_record(folder: str | Path) -> ModelRecord:
+    """The record of a model folder; an empty one where the folder has none.
+
+    Raises:
+        ModelError: the file cannot be read, or a field has a value of the wrong type.
+    """
+    path = Path(folder) / RECORD_FILE
+    try:
+        if not path.is_file():
+            return ModelRecord()
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); remove it, or write the model again") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: holds a {type(values).__name__}, expected an object; remove it")
+    if not isinstance(values.get("version"), int) or values["version"] > RECORD_VERSION:
+        raise ModelError(
+            f"{path}: version is {values.get('version')!r}, this deixis reads up to {RECORD_VERSION}; update deixis"
+        )
+    return _record_of(values, path)
+
+
+def write_record(folder: str | Path, record: ModelRecord) -> None:
+    """Write the record into a model folder, all or nothing.
+
+    Raises:
+        ModelError: the file cannot be written.
+    """
+    path = Path(folder) / RECORD_FILE
+    known = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "extra"}
+    values = {**record.extra, "version": RECORD_VERSION, "deixis": _own_version(), **known}
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except (OSError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be written ({error})") from error
+
+
+def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
+    """Replace some fields of a folder's record and write it; thresholds and metrics are merged key by key.
+
+    Raises:
+        ModelError: the record cannot be read or written.
+    """
+    record = read_record(folder)
+    for name in ("thresholds", "metrics"):
+        if name in changes:
+            changes[name] = {**getattr(record, name), **changes[name]}
+    record = replace(record, **changes)
+    write_record(folder, record)
+    return record
+
+
+def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
+    known = {f.name for f in fields(ModelRecord)} - {"extra"}
+    given = {name: values[name] for name in known & values.keys()}
+    checks = {
+        "task": (lambda value: value in get_args(Task), f"one of {get_args(Task)}"),
+        "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
+        "names": (_are_names, "a list of strings"),
+        "thresholds": (_are_numbers, "an object of finite numbers"),
+        "metrics": (lambda value: isinstance(value, dict), "an object"),
+    }
+    for name, value in given.items():
+        fits, expected = checks[name]
+        try:
+            good = fits(value)
+        except TypeError:  # an unhashable value
+            good = False
+        if not good:
+            raise ModelError(f"{path}: {name} is {str(value)[:80]!r}, expected {expected}; correct or remove the file")
+    if "names" in given:
+        given["names"] = tuple(given["names"])
+    extra = {name: value for name, value in values.items() if name not in known | {"version", "deixis"}}
+    return ModelRecord(**given, extra=extra)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        for number in value.values()
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version("deixis")
+    except PackageNotFoundError:
+        return "unknown"
