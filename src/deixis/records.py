@@ -23,6 +23,29 @@ Spans = tuple[tuple[int, int], ...]  # `[start, end)` characters, several where 
 Rle = dict[str, Any]  # COCO RLE: {"size": [height, width], "counts": bytes | str}
 
 
+MAX_SIDE_PX, MAX_PIXELS = 1_000_000, 1 << 29  # of an image; a mask of this size takes half a gigabyte
+
+
+def size_fault(size_hw: tuple[float, float]) -> str | None:
+    """What is wrong with the size (height, width) of an image, or None; to be asked before anything is allocated."""
+    height, width = size_hw
+    if min(height, width) >= 1 and max(height, width) <= MAX_SIDE_PX and height * width <= MAX_PIXELS:
+        return None
+    return (
+        f"image size (height, width) must be positive, at most {MAX_SIDE_PX} each and {MAX_PIXELS} pixels in all, "
+        f"got ({height:.10g}, {width:.10g})"
+    )
+
+
+def check_size(size_hw: tuple[int, int], where: str) -> None:
+    """Raises:
+    DataError: there can be no image of this size; see `size_fault`.
+    """
+    fault = size_fault(size_hw)
+    if fault is not None:
+        raise DataError(f"{where}: {fault}")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The class names of a data set, in order, and the category ids its own files give them.
@@ -171,8 +194,7 @@ class Sample:
     def __post_init__(self) -> None:
         if self.original_size_hw == (0, 0):
             object.__setattr__(self, "original_size_hw", self.size_hw)
-        if min(self.size_hw) < 1:
-            raise DataError(f"{self.source}: image size (height, width) must be positive, got {self.size_hw}")
+        check_size(self.size_hw, self.source)
         if isinstance(self.image, np.ndarray) and self.image.shape[:2] != self.size_hw:
             raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
         ids = self.instances.class_ids

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from deixis.errors import DataError
-from deixis.records import Rle
+from deixis.records import Rle, check_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,8 +69,7 @@ class ReferSample:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.size_hw) < 1:
-            raise DataError(f"{self.source}: image size (height, width) must be positive, got {self.size_hw}")
+        check_size(self.size_hw, self.source)
         if isinstance(self.image, np.ndarray) and self.image.shape[:2] != self.size_hw:
             raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
         for expression in self.expressions:

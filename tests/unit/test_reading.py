@@ -1,8 +1,12 @@
 """The boundary of readers: anything a file causes is a `DataError` with its name; our own errors pass."""
 
+import os
+import socket
+from pathlib import Path
+
 import pytest
 
-from deixis.data.reading import reading
+from deixis.data.reading import reading, require_regular
 from deixis.errors import DataError, ModelError
 
 
@@ -24,3 +28,24 @@ def test_errors_that_are_clear_already_pass(error):
 def test_the_keyboard_passes():
     with pytest.raises(KeyboardInterrupt), reading("labels.json"):
         raise KeyboardInterrupt
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), _socket])
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path, make):
+    path = tmp_path / "labels.json"
+    make(path)
+    with pytest.raises(DataError, match="is a pipe, a device or a socket"), reading(path):
+        pytest.fail("the block was entered")
+    with pytest.raises(DataError, match=str(path)):
+        require_regular(path)
+
+
+def test_files_folders_and_what_is_not_there_pass(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    for path in (tmp_path / "a.json", tmp_path, tmp_path / "missing", Path("nul\0byte")):
+        require_regular(path)

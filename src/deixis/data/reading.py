@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from deixis.errors import DataError, DeixisError
 
@@ -24,8 +26,11 @@ def reading(file: object, what: str = "annotations") -> Iterator[None]:
         what: what the file should hold, for the message.
 
     Raises:
-        DataError: the block failed for another reason than a missing module or the keyboard.
+        DataError: the path is a pipe or a device, or the block failed for another reason than a missing module or the
+            keyboard.
     """
+    if isinstance(file, Path):
+        require_regular(file)
     try:
         yield
     except (DeixisError, Warning, ImportError):
@@ -34,6 +39,22 @@ def reading(file: object, what: str = "annotations") -> Iterator[None]:
         if os.environ.get("DEIXIS_DEBUG") == "1":
             raise
         raise DataError(f"{file}: cannot be read as {what} ({reason(error)}); export or copy the file again") from error
+
+
+def require_regular(path: Path) -> None:
+    """To be asked before a file is opened: a pipe would be waited for, and a device never ends.
+
+    Folders and missing files pass, for opening them says what is wrong.
+
+    Raises:
+        DataError: the path is a pipe, a device or a socket.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path}: is a pipe, a device or a socket and not a file; save its content to a file first")
 
 
 def reason(error: BaseException) -> str:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
-from deixis.records import Rle
+from deixis.geometry.rle import counts_rle, polygons_rle
+from deixis.records import Rle, size_fault
 
 
 def finite_number(value: Any) -> float | None:
@@ -20,6 +19,22 @@ def finite_number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def image_size(height: Any, width: Any) -> tuple[int, int]:
+    """The (height, width) that a file gives for an image.
+
+    Raises:
+        ValueError: they are no numbers, or there can be no image of this size.
+    """
+    rows, columns = finite_number(height), finite_number(width)
+    if rows is None or columns is None:
+        shown = f"{str(height)[:30]!r} and {str(width)[:30]!r}"
+        raise ValueError(f"height and width must be positive numbers, got {shown}")
+    fault = size_fault((rows, columns))
+    if fault is not None:
+        raise ValueError(fault)
+    return int(rows), int(columns)
 
 
 def box_xyxy_px(bbox: Any) -> tuple[float, float, float, float] | None:
@@ -44,51 +59,20 @@ def mask_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle | None:
     """Polygons, uncompressed or compressed RLE as one compressed RLE; None where there is no usable segmentation.
 
     Raises:
-        ValueError: a segmentation of an unknown form, or an RLE of another size than the image.
+        ValueError: a segmentation of an unknown form, a point far outside the image, an RLE of another size, or an
+            impossible image size.
     """
     if not segmentation:
         return None
-    height, width = size_hw
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
-        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
+        return polygons_rle(polygons, size_hw) if polygons else None
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         raise ValueError(f"is neither polygons nor RLE but a {type(segmentation).__name__}")
-    if segmentation.get("size") != [height, width]:
-        raise ValueError(f"has size {segmentation.get('size')}, its image is {[height, width]} (height, width)")
-    counts = segmentation["counts"]
-    runs = _unpack_counts(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
-        raise ValueError("has counts that are neither RLE text nor whole numbers")
-    if sum(runs) != height * width:
-        raise ValueError(f"has counts for {sum(runs)} pixels, its image has {height * width}")
-    if isinstance(counts, str):
-        return {"size": [height, width], "counts": counts.encode("ascii")}
-    return dict(coco_mask.frPyObjects(segmentation, height, width))
-
-
-def _unpack_counts(text: str) -> list[int]:
-    """The runs in COCO's RLE text: 5 bits a character above `0`, little end first, each run less the one two before.
-
-    Read here because pycocotools takes damaged text as it comes and returns masks of undefined pixels.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for char in text:
-        bits = ord(char) - ord("0")
-        if not 0 <= bits < 64:
-            raise ValueError(f"has {char!r} in its counts, which RLE text does not use")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise ValueError("has counts that end in the middle of a run")
-    return runs
+    if segmentation.get("size") != list(size_hw):
+        size = str(segmentation.get("size"))[:60]
+        raise ValueError(f"has size {size}, its image is {list(size_hw)} (height, width)")
+    return counts_rle(segmentation["counts"], size_hw)
 
 
 def _is_polygon(polygon: Any) -> bool:

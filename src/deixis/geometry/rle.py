@@ -1,0 +1,126 @@
+"""Outlines and run lengths from files to masks (COCO RLE), checked before compiled code sees them.
+
+pycocotools writes outside its memory, or takes gigabytes, for points far from the image and for runs that do not add
+up to it. So every mask that a file gives passes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from pycocotools import mask as coco_mask
+
+from deixis.records import Rle, size_fault
+
+MAX_COORDINATE_PX = 1_000_000
+MAX_OUTLINE_PX = 4_000_000  # along all outlines of an object; pycocotools holds 150 bytes for each
+_MAX_CHARS_PER_RUN = 7  # of 5 bits; no image has more than 2**34 pixels
+_MERGED_AT_ONCE = 8
+_Points = Float[np.ndarray, "points 2"]
+_Cut = Float[np.ndarray, "corners 2"]
+
+
+def polygons_rle(polygons: Sequence[Sequence[float] | np.ndarray], size_hw: tuple[int, int]) -> Rle:
+    """The area of some polygons, each [x1, y1, x2, y2, …] of three points or more, as one RLE.
+
+    Outlines that reach further outside than the image is long are cut there; the pixels stay the same.
+
+    Raises:
+        ValueError: a point beyond `MAX_COORDINATE_PX`, outlines longer than `MAX_OUTLINE_PX`, or an impossible size.
+    """
+    height, width = _checked(size_hw)
+    cut = [_cut_far(np.asarray(polygon, np.float64).reshape(-1, 2), size_hw) for polygon in polygons]
+    length = sum(float(np.abs(points - np.roll(points, -1, axis=0)).max(1).sum()) for points in cut)
+    if length > MAX_OUTLINE_PX:
+        raise ValueError(f"has outlines of {length:.0f} pixels, at most {MAX_OUTLINE_PX} are read for one object")
+    return _merged(coco_mask.frPyObjects([points.reshape(-1).tolist() for points in cut], height, width))
+
+
+def counts_rle(counts: Any, size_hw: tuple[int, int]) -> Rle:
+    """Run lengths of an image's columns, as a list of numbers or as COCO's text, as an RLE.
+
+    Raises:
+        ValueError: neither of the two, runs that do not add up to the image, or an impossible size.
+    """
+    height, width = _checked(size_hw)
+    if isinstance(counts, bytes):
+        counts = counts.decode("latin-1")
+    runs = _unpack(counts, height * width) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError("has counts that are neither RLE text nor whole numbers of 0 or more")
+    total = sum(runs)
+    if total != height * width:
+        shown = total if total < 1 << 63 else "far too many"
+        raise ValueError(f"has counts for {shown} pixels, its image has {height * width}")
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts.encode("ascii")}
+    return dict(coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width))
+
+
+def _checked(size_hw: tuple[int, int]) -> tuple[int, int]:
+    fault = size_fault(size_hw)
+    if fault is not None:
+        raise ValueError(f"cannot be read: {fault}")
+    return size_hw
+
+
+def _cut_far(points: _Points, size_hw: tuple[int, int]) -> _Cut:
+    """A polygon without what lies further outside the image than the image is long."""
+    extreme = float(np.abs(points).max(initial=0.0))
+    if not extreme <= MAX_COORDINATE_PX:
+        height, width = size_hw
+        raise ValueError(f"has a point at {extreme:g} pixels, far outside its image of {width}x{height}")
+    size = np.array(size_hw[::-1], np.float64)
+    for axis in (0, 1):
+        for sign, limit in ((1.0, -size[axis]), (-1.0, -2 * size[axis])):
+            if (sign * points[:, axis] < limit).any():
+                points = _cut(points, axis, sign, limit)
+    return points
+
+
+def _cut(points: _Points, axis: int, sign: float, limit: float) -> _Cut:
+    """The part of a polygon where `sign * coordinate >= limit` (Sutherland and Hodgman, 1974)."""
+    depths = sign * points[:, axis] - limit  # 0 or more is inside
+    kept: list[np.ndarray] = []
+    for here, depth, before, earlier in zip(points, depths, np.roll(points, 1, 0), np.roll(depths, 1), strict=True):
+        if (depth < 0) != (earlier < 0):
+            kept.append(before + (here - before) * (earlier / (earlier - depth)))
+        if depth >= 0:
+            kept.append(here)
+    return np.array(kept).reshape(-1, 2) if len(kept) >= 3 else np.full((3, 2), 2.0 * limit * sign)
+
+
+def _merged(rles: list[Rle]) -> Rle:
+    """The union, a few at a time: one after the other would take time in the square of their number."""
+    while len(rles) > _MERGED_AT_ONCE:
+        rles = [coco_mask.merge(rles[i : i + _MERGED_AT_ONCE]) for i in range(0, len(rles), _MERGED_AT_ONCE)]
+    return dict(coco_mask.merge(rles))
+
+
+def _unpack(text: str, pixels: int) -> list[int]:
+    """The runs in COCO's RLE text: 5 bits a character above `0`, little end first, each run less the one two before."""
+    runs: list[int] = []
+    value = chars = total = 0
+    for char in text:
+        bits = ord(char) - ord("0")
+        if not 0 <= bits < 64:
+            raise ValueError(f"has {char!r} in its counts, which RLE text does not use")
+        value |= (bits & 0x1F) << 5 * chars
+        chars += 1
+        if bits & 0x20:
+            if chars == _MAX_CHARS_PER_RUN:
+                raise ValueError("has counts with a run that does not end")
+            continue
+        if bits & 0x10:
+            value -= 1 << 5 * chars
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        total += runs[-1]
+        if runs[-1] < 0 or total > pixels:
+            raise ValueError(f"has counts for more than the {pixels} pixels of its image, or negative ones")
+        value = chars = 0
+    if chars:
+        raise ValueError("has counts that end in the middle of a run")
+    return runs
