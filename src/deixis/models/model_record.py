@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,7 +110,7 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
     known = {f.name for f in fields(ModelRecord)} - {"extra"}
     given = {name: values[name] for name in known & values.keys()}
-    checks = {
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "task": (lambda value: value in get_args(Task), f"one of {get_args(Task)}"),
         "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
         "names": (_are_names, "a list of strings"),
