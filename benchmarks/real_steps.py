@@ -101,7 +101,8 @@ def looped(part: str, masks: str, truth: Truth, run: Run) -> tuple[list[str], li
     shares = [f"{share(row['names_it'] for row in these)} % of {len(these)}" if these else "none" for these in kept]
     ((text, count),) = Counter(row["caption"] for row in rows).most_common(1)
     commonest = f"“{text}”, {100 * count / len(rows):.0f} %"
-    measures = [f"{said['CIDEr']:.2f}", f"{said['METEOR']:.2f}", f"{100 * said['exact']:.0f}"]
+    meteor = f"{said['METEOR']:.2f}" if "METEOR" in said else "-"  # it needs Java
+    measures = [f"{said['CIDEr']:.2f}", meteor, f"{100 * said['exact']:.0f}"]
     return [part, str(said["captions"]), *measures, str(len(rows)), commonest, *ious, *shares], rows
 
 

@@ -10,10 +10,20 @@ import torch
 from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 
+from deixis.recipes.outputs import warn_once
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model", seed=3)
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR has tests of its own; each evaluation here would take 10 s longer."""
+    monkeypatch.setattr("deixis.evaluation.meteor._meteor_jar", lambda: None)
+    monkeypatch.setattr("deixis.evaluation.meteor._nltk_scorer", lambda: None)
+    warn_once.cache_clear()
 
 
 def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixis) -> None:
@@ -27,8 +37,10 @@ def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixi
     assert any(line["loss_mask"] > 0 for line in steps)
     measured = [line for line in lines if line["kind"] in ("baseline", "evaluation")]
     assert len(measured) == 2
-    assert all({"gIoU", "CIDEr", "METEOR", "exact"} <= set(line) for line in measured)
-    assert "METEOR" in (tmp_path / "segmenter/report.html").read_text()
+    assert all({"gIoU", "CIDEr", "exact"} <= set(line) for line in measured)
+    assert not any("METEOR" in line for line in measured)
+    assert err.count("METEOR is not measured: it needs Java") == 1
+    assert '<div class="name">METEOR</div>' not in (tmp_path / "segmenter/report.html").read_text()
     before, after = (
         load_file(Path(folder) / "vlm/model.safetensors") for folder in (model, tmp_path / "segmenter/teachers/sa2va")
     )
@@ -93,8 +105,26 @@ def test_captions_of_scenes_are_measured(model, tmp_path, deixis) -> None:
     )  # fmt: skip
     assert code == 0, err
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert {"CIDEr", "METEOR", "exact", "colour_named", "size_named", "by_sizes", "described"} <= set(metrics)
+    assert {"CIDEr", "exact", "colour_named", "size_named", "by_sizes", "described"} <= set(metrics)
+    assert "METEOR" not in metrics
+    assert "METEOR is not measured: it needs Java" in out
     assert "colour" in out
+
+
+def test_a_measured_meteor_is_reported_under_its_name(model, tmp_path, deixis, monkeypatch) -> None:
+    monkeypatch.setattr("deixis.evaluation.meteor._nltk_scorer", lambda: lambda references, said: 0.25)
+    code, out, err = deixis(
+        ["refer", "caption", "--model", str(model), "--masks", "scenes:split=refer_seen,count=1,seed=2", "--measure",
+         "--output", str(tmp_path), "--max-new-tokens", "4", "--no-pictures"]
+    )  # fmt: skip
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 0 <= metrics["NLTK METEOR"] <= 0.25
+    assert "METEOR" not in metrics
+    assert "NLTK METEOR 0.2" in out or "NLTK METEOR 0.0" in out
+    code, out, err = deixis(refer_arguments(model, tmp_path, "--caption-share", "0.5", "--max-steps", "1"))
+    assert code == 0, err
+    assert '<div class="name">NLTK METEOR</div>' in (tmp_path / "segmenter/report.html").read_text()
 
 
 def cycle_arguments(model, masks, output, *more):

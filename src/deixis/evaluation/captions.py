@@ -13,7 +13,8 @@ from deixis.data.phrases import size_of
 from deixis.data.scenes import Thing
 from deixis.data.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
 from deixis.errors import DataError
-from deixis.evaluation.caption_scores import cider_d, meteor, words_of_caption
+from deixis.evaluation.caption_scores import cider_d, words_of_caption
+from deixis.evaluation.meteor import Meteor, corpus_meteor
 from deixis.evaluation.refer_iou import size_group
 from deixis.refer_records import Caption, Expression, ReferSample
 
@@ -24,7 +25,8 @@ _SUPERLATIVES = ("largest", "biggest", "smallest")
 
 @dataclass(frozen=True)
 class GroupCaptions:
-    """CIDEr-D in [0, 10], METEOR and the share of exact matches in [0, 1], mean log-probability; of some captions."""
+    """CIDEr-D in [0, 10], METEOR and the share of exact matches in [0, 1], mean log-probability; of some captions.
+    METEOR is NaN where it was not measured."""
 
     cider: float
     meteor: float
@@ -50,6 +52,8 @@ class CaptionMetrics:
         sizes: the same by COCO's small, medium and large regions.
         attributes: of generated scenes: colour, shape, texture and size, of every caption.
         captions: how many regions were described, those without references too.
+        meteor_name: what METEOR's figures are called: "METEOR", or "NLTK METEOR"; empty where it was not measured.
+        meteor_missing: why it was not measured.
     """
 
     all: GroupCaptions
@@ -57,10 +61,13 @@ class CaptionMetrics:
     attributes: dict[str, Attribute]
     captions: int
     images: int
+    meteor_name: str = ""
+    meteor_missing: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a metric that is NaN is left out."""
-        plain = _plain(self.all) | {"by_sizes": {name: _plain(group) for name, group in self.sizes.items()}}
+        by_sizes = {name: _plain(group, self.meteor_name) for name, group in self.sizes.items()}
+        plain = _plain(self.all, self.meteor_name) | {"by_sizes": by_sizes}
         for name, found in self.attributes.items():
             plain |= _without_nan({f"{name}_named": found.named, f"{name}_right": found.right})
         return plain | {"described": self.captions, "images": self.images}
@@ -70,6 +77,7 @@ def evaluate_captions(
     truth: Sequence[ReferSample],
     captions: Sequence[Sequence[Caption]],
     things: Sequence[Sequence[Thing]] | None = None,
+    with_meteor: bool = True,
 ) -> CaptionMetrics:
     """Score captions against the sentences of the expressions they describe.
 
@@ -80,6 +88,7 @@ def evaluate_captions(
         truth: annotated samples; their images are not read.
         captions: for each sample, in order, one for each expression that has a pixel.
         things: of generated scenes, one for each of those expressions; their attributes are then looked for.
+        with_meteor: measure METEOR where it can be, which takes about 10 s.
 
     Raises:
         DataError: counts differ, or no region has a reference and no things are given.
@@ -88,19 +97,29 @@ def evaluate_captions(
     known = [(caption, expression.texts) for caption, expression in pairs if expression.texts]
     if not known and things is None:
         raise DataError(f"{len(pairs)} regions, none with a sentence: nothing can be measured; use other data")
-    scores = _scored([caption for caption, _ in known], [texts for _, texts in known])
+    said, texts = [caption.text for caption, _ in known], [texts for _, texts in known]
     areas = [size_group(int(coco_mask.area(caption.mask_rle))) for caption, _ in known]
-    sizes = {size: [row for row, area in zip(scores, areas, strict=True) if area == size] for size in SIZES}
+    groups = {"": range(len(known))} | {size: [i for i, of in enumerate(areas) if of == size] for size in SIZES}
+    groups = {name: places for name, places in groups.items() if places}
+    meteor = corpus_meteor(said, texts, list(groups.values())) if with_meteor and known else Meteor("", ())
+    figures = dict(zip(groups, meteor.values, strict=False))
+    rows = [
+        (cider, float(is_exact(text, wanted)), caption.score)
+        for cider, text, wanted, (caption, _) in zip(cider_d(said, texts), said, texts, known, strict=True)
+    ]
+    means = {name: _mean([rows[i] for i in places], figures.get(name, math.nan)) for name, places in groups.items()}
     attributes = {}
     if things is not None:
         drawn = [thing for of_scene in things for thing in of_scene]
         attributes = _attributes([(caption.text, e.texts) for caption, e in pairs], drawn)
     return CaptionMetrics(
-        _mean(scores),
-        {size: _mean(rows) for size, rows in sizes.items() if rows},
+        means.pop("", _mean([], math.nan)),
+        means,
         attributes,
         len(pairs),
         sum(bool(found) for found in captions),
+        meteor.name,
+        meteor.reason,
     )
 
 
@@ -142,19 +161,9 @@ def _paired(sample: ReferSample, captions: Sequence[Caption]) -> list[tuple[Capt
     return list(zip(captions, regions, strict=True))
 
 
-def _scored(captions: Sequence[Caption], references: Sequence[Sequence[str]]) -> list[tuple[float, ...]]:
-    """(CIDEr-D, METEOR, exact, score) of each."""
-    texts = [caption.text for caption in captions]
-    return [
-        (cider, meteor(text, wanted), float(is_exact(text, wanted)), caption.score)
-        for cider, text, wanted, caption in zip(cider_d(texts, references), texts, references, captions, strict=True)
-    ]
-
-
-def _mean(rows: Sequence[tuple[float, ...]]) -> GroupCaptions:
-    cider, meteor, exact, score = (
-        sum(row[place] for row in rows) / len(rows) if rows else math.nan for place in range(4)
-    )
+def _mean(rows: Sequence[tuple[float, float, float]], meteor: float) -> GroupCaptions:
+    """Of (CIDEr-D, exact, score); METEOR is that of all of them together."""
+    cider, exact, score = (sum(row[place] for row in rows) / len(rows) if rows else math.nan for place in range(3))
     return GroupCaptions(cider, meteor, exact, score, len(rows))
 
 
@@ -169,8 +178,8 @@ def _attributes(said: Sequence[tuple[str, Sequence[str]]], things: Sequence[Thin
     return attributes
 
 
-def _plain(group: GroupCaptions) -> dict[str, Any]:
-    values = {"CIDEr": group.cider, "METEOR": group.meteor, "exact": group.exact, "score": group.score}
+def _plain(group: GroupCaptions, meteor: str) -> dict[str, Any]:
+    values = {"CIDEr": group.cider, meteor: group.meteor, "exact": group.exact, "score": group.score}
     return _without_nan(values | {"captions": group.captions})
 
 

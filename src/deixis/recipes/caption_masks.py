@@ -66,13 +66,16 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
 
 
 def print_caption_metrics(metrics: CaptionMetrics) -> None:
-    """One line a group, one an attribute."""
+    """One line per group, one per attribute."""
     console = Console(highlight=False)
     for name, group in {"all": metrics.all, **metrics.sizes}.items():
+        meteor = f"{metrics.meteor_name} {group.meteor:.3f}  " if metrics.meteor_name else ""
         console.print(
-            f"{name:<8} CIDEr-D {group.cider:.3f}  METEOR {group.meteor:.3f}  exact {100 * group.exact:.1f} %  "
+            f"{name:<8} CIDEr-D {group.cider:.3f}  {meteor}exact {100 * group.exact:.1f} %  "
             f"({group.captions} captions)",
             markup=False,
         )
+    if metrics.meteor_missing:
+        console.print(metrics.meteor_missing, markup=False)
     for name, found in metrics.attributes.items():
         console.print(f"{name:<8} named {100 * found.named:.1f} %, right of these {100 * found.right:.1f} %")

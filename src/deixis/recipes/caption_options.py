@@ -23,7 +23,8 @@ class ReferCaptionOptions:
     output: Path = Path("captions")
     """Folder for captions.json, which `refer train --data` reads, and pictures/."""
     measure: bool = False
-    """Compare with the data's own phrases: CIDEr-D, METEOR, exact matches, by region size; metrics.json."""
+    """Compare with the data's own phrases: CIDEr-D, METEOR (where Java and pycocoevalcap are installed), exact matches,
+    by region size; metrics.json."""
     temperature: float = 0.0
     """0 takes the likeliest word each time; above, words are drawn, the likelier the lower it is."""
     top_p: float = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 from deixis.errors import DataError
@@ -11,6 +12,12 @@ from deixis.errors import DataError
 def warn(message: str) -> None:
     """One line on stderr."""
     print(f"deixis: warning: {message}", file=sys.stderr)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """The same, for what every evaluation of a run would repeat."""
+    warn(message)
 
 
 def make_output(folder: Path) -> None:

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 from deixis.data.conversation import has_pixels
 from deixis.evaluation.captions import evaluate_captions
 from deixis.inference.captioner import Captioner
+from deixis.recipes.outputs import warn_once
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import gather_lists
 
-NAMES = ("CIDEr", "METEOR", "exact")
+NAMES = ("CIDEr", "METEOR", "NLTK METEOR", "exact")
 
 
 def caption_values(
@@ -21,7 +22,8 @@ def caption_values(
 ) -> dict[str, Any]:
     """CIDEr-D, METEOR and the share of exact captions, each process describing its share of the images.
 
-    Nothing where none of the images has a mask with a phrase.
+    METEOR where it can be measured, by the main process alone: each would start a Java of its own. Nothing where none
+    of the images has a mask with a phrase.
     """
     batch_size = options.eval_batch_size or 4 * options.batch_size
     count = min(len(validation), options.max_val_images or len(validation))
@@ -33,5 +35,9 @@ def caption_values(
     truth = [sample for _, (sample, _) in found]
     if not any(e.texts and has_pixels(e) for sample in truth for e in sample.expressions):
         return {}
-    values = evaluate_captions(truth, [captions for _, (_, captions) in found]).as_dict()
-    return {name: values[name] for name in NAMES}
+    main = accelerator.is_main_process
+    metrics = evaluate_captions(truth, [captions for _, (_, captions) in found], with_meteor=main)
+    if metrics.meteor_missing:
+        warn_once(metrics.meteor_missing)
+    values = metrics.as_dict()
+    return {name: values[name] for name in NAMES if name in values}

@@ -25,7 +25,7 @@ from deixis.reporting.log import read_curves
 from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
 from deixis.training.checkpoint import replacing_folder, versions
 
-HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "exact")
+HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
 GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
 POLICY = ("behaviour", "epochs", "batch_size", "learning_rate", "lora", "lora_r", "lora_alpha", "train")
 
