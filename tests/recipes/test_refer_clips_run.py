@@ -55,7 +55,8 @@ def test_clips_are_held_out_whole_and_measured_by_a_frame_of_each() -> None:
     options = ReferTrainOptions(
         data=("scenes:split=clip_train,count=12,seed=1", "scenes:split=refer_train,count=10,seed=1")
     )
-    training, validation = read_refer_data(options)
+    data = read_refer_data(options)
+    training, validation = data.training, data.validation
     assert (len(training), len(validation)) == (11 + 9, 1 + 1)
     (still,) = [s for s in (validation[i] for i in range(2)) if "clip" in s.source]
     number = int(still.source.split("clip ")[1].split()[0])

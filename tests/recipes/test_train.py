@@ -31,7 +31,7 @@ def train(deixis, tiny_model, tmp_path):
 def test_a_run_leaves_what_the_readme_promises(train, tiny_model):
     folder, out = train()
     assert {path.name for path in folder.iterdir()} == {
-        *("checkpoints", "teachers", "metrics.jsonl", "tensorboard", "config.yaml", "report.html")
+        *("checkpoints", "teachers", "metrics.jsonl", "tensorboard", "config.yaml", "report.html", "result.json")
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last", "best"}
     assert "frozen" in out
@@ -74,7 +74,9 @@ def test_the_result_loads_in_transformers(train):
 def test_lora_writes_an_adapter_that_the_commands_load(train, deixis, tmp_path):
     folder, _ = train("--lora", "--lora-rank", "2", "--precision", "bf16")
     adapter = folder / "teachers/grounding_dino_lora"
-    assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in adapter.iterdir()} == {
+        *("adapter_config.json", "adapter_model.safetensors", "deixis.json")
+    }
     labels = write_coco(tmp_path / "data", count=2)
     code, out, err = deixis(["detect", "eval", "--data", labels, "--model", adapter, "--output", tmp_path / "eval"])
     assert code == 0, err

@@ -46,7 +46,8 @@ class DemoOptions:
         """The demo as what it is: a training run."""
         return DetectTrainOptions(
             data=(f"scenes:split=demo_train,count={self.images},seed=1",),
-            val_data="scenes:split=demo_val,count=60,seed=2",
+            val_data="scenes:split=demo_val,count=30,seed=4",
+            test_data="scenes:split=demo_val,count=60,seed=2",
             model="builtin",
             output=self.output,
             forgetting_data="scenes:split=unseen_pairs,count=60,seed=3",
@@ -90,7 +91,8 @@ class ReferDemoOptions:
         """The demo as what it is: a training run. Few weights and unknown words: all of them train."""
         return ReferTrainOptions(
             data=(f"scenes:split=refer_demo_train,count={self.images},seed=1",),
-            val_data=("scenes:split=refer_demo_val,count=40,seed=2",),
+            val_data=("scenes:split=refer_demo_val,count=20,seed=4",),
+            test_data=("scenes:split=refer_demo_val,count=40,seed=2",),
             model="builtin",
             output=self.output,
             experiment_name="demo_refer",

@@ -25,36 +25,72 @@ THREADS = 4
 
 
 def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tuple[Subset, Subset]:
-    """(train, validation), with byte-identical and nearly identical images on the same side.
+    """(train, validation), with byte-identical and nearly identical images on the same side; see `hold_out`.
 
-    Whole groups of duplicates are drawn in an order fixed by `seed` until train holds `fraction` of the images, as
-    nearly as the groups allow. Both keep the data set's order and its whole vocabulary.
+    Both keep the data set's order and its whole vocabulary.
 
     Raises:
         DataError: a fraction that is not between 0 and 1, an image that cannot be read, or fewer than two groups.
     """
     if not 0 < fraction < 1:
         raise DataError(f"the training share must be between 0 and 1, got {fraction}")
-    groups = duplicate_groups(dataset)
-    if len(groups) < 2:
-        raise DataError(
-            f"{len(dataset)} images in {len(groups)} groups of duplicates cannot be split in two; add images"
-        )
-    wanted = min(max(round(fraction * len(dataset)), 1), len(dataset) - 1)
-    train: list[int] = []
-    validation: list[int] = []
-    for position in np.random.Generator(np.random.PCG64(seed)).permutation(len(groups)):
-        group = groups[position]
-        (train if len(train) + len(group) <= wanted else validation).extend(group)
-    if not train:  # every group is larger than the share asked for: the smallest one has to do
-        smallest = min(groups, key=len)
-        train = list(smallest)
-        validation = [index for index in range(len(dataset)) if index not in train]
+    groups = [[(0, index) for index in group] for group in duplicate_groups(dataset)]
     name = getattr(dataset, "name", "data")
-    return (
-        Subset(dataset, tuple(sorted(train)), f"{name} (train)"),
-        Subset(dataset, tuple(sorted(validation)), f"{name} (validation)"),
-    )
+    ((train, validation),) = hold_out(groups, [str(name)], [len(dataset)], [1 - fraction], seed)
+    return Subset(dataset, train, f"{name} (train)"), Subset(dataset, validation, f"{name} (validation)")
+
+
+def hold_out(
+    groups: Sequence[Sequence[tuple[int, int]]],
+    names: Sequence[str],
+    sizes: Sequence[int],
+    shares: Sequence[float],
+    seed: int,
+) -> list[tuple[tuple[int, ...], ...]]:
+    """For each of several data sets, the positions that are left for training, then those of each part held out.
+
+    Whole groups of copies are drawn, in an order fixed by `seed`, until a part holds its share of each data set as
+    nearly as the groups allow; at least one group, and never the last one that a data set has for training.
+
+    Args:
+        groups: (data set, position) of images that must stay together, singles included.
+        names, sizes: of the data sets.
+        shares: of each part held out, each above 0, together under 1.
+
+    Raises:
+        DataError: a data set with too few groups of copies to have one in every part.
+    """
+    counts = np.zeros((len(groups), len(sizes)), np.int64)
+    for place, group in enumerate(groups):
+        for number, _ in group:
+            counts[place, number] += 1
+    part_of = np.zeros(len(groups), np.int64)  # 0 stays for training
+    left = counts.sum(0)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(groups))
+    for part, share in enumerate(shares, start=1):
+        for number, size in enumerate(sizes):
+            wanted, held = max(1, round(share * size)), int(counts[part_of == part, number].sum())
+            free = [group for group in order if part_of[group] == 0 and counts[group, number]]
+            # Groups larger than the whole share come last, the smallest of them first.
+            for group in sorted(free, key=lambda g: counts[g, number] if counts[g, number] > wanted else 0):
+                mine = counts[group]
+                if held and held + mine[number] > wanted:
+                    continue
+                if (left[mine > 0] > mine[mine > 0]).all():
+                    part_of[group], held, left = part, held + int(mine[number]), left - mine
+            if not held:
+                raise DataError(
+                    f"{names[number]}: {size} images in {int((counts[:, number] > 0).sum())} groups of duplicates "
+                    f"cannot be split in {len(shares) + 1} parts, to be both trained on and measured; add images, or "
+                    "give --val-data"
+                )
+    parts = []
+    for number in range(len(sizes)):
+        chosen: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+        for place, group in enumerate(groups):
+            chosen[part_of[place]] += [index for owner, index in group if owner == number]
+        parts.append(tuple(tuple(sorted(part)) for part in chosen))
+    return parts
 
 
 def split_stratified(

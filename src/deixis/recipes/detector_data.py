@@ -20,7 +20,7 @@ from deixis.data.prompts import PromptTokenizer, build_prompt
 from deixis.data.readers import read_dataset
 from deixis.data.readers.odvg import OdvgDataset
 from deixis.data.scenes import SceneDataset
-from deixis.data.split import split_by_group
+from deixis.data.split import duplicate_groups, hold_out
 from deixis.data.subset import Subset
 from deixis.data.transforms import Transform, train_transform
 from deixis.errors import DataError
@@ -28,34 +28,76 @@ from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import BUCKET_PX
 from deixis.models.grounding_dino.name_features import name_features
 from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.run_data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
 from deixis.records import Dataset, Prompt, Sample, SampleList
 from deixis.training.detector_task import Feed
 
-VALIDATION_SHARE = 0.2
-SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same images
+VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
+SHARE_OF_EACH = 0.15  # for validation and for test, where both are
 MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a run; more would take minutes
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
-def read_training_data(options: DetectTrainOptions) -> tuple[Dataset, Dataset]:
-    """(training, validation) data.
+def read_training_data(options: DetectTrainOptions) -> RunData[Dataset]:
+    """The data of a run; what is not given is held out of the training data.
 
     Raises:
-        DataError: they cannot be read, are empty, or the validation data has no object.
+        DataError: they cannot be read, are empty, or validation or test data has no object.
     """
     parts = read_parts(options)
-    if options.val_data:
-        validation = read_dataset(options.val_data, options.val_images, options.format)
-    else:
-        split = [split_by_group(part, 1 - VALIDATION_SHARE, SPLIT_SEED) for part in parts]
-        parts, held_out = [part for part, _ in split], [part for _, part in split]
-        validation = joined(held_out)
-    training = joined(parts)
-    if not any((~validation[i].instances.is_crowd).any() for i in range(len(validation))):
-        raise DataError(
-            f"{options.val_data or ', '.join(options.data)}: no object in the validation data; nothing can be measured"
-        )
-    return training, validation
+    images = sum(map(len, parts))
+    shares: tuple[float, ...] = ()
+    validation, test = read_measured(options)
+    if validation is None:
+        shares = held_out_shares(images, VALIDATION_SHARE, SHARE_OF_EACH, test is not None)
+        parts, *held = hold_out_of(parts, shares)
+        validation = joined(held[0])
+        test = joined(held[1]) if len(held) > 1 else test
+    data = RunData(joined(parts), validation, test, note_on_parts(shares, images, bool(options.test_data)))
+    for what, given, measured in (("validation", options.val_data, validation), ("test", options.test_data, test)):
+        if measured is not None and not has_objects(measured):
+            raise DataError(
+                f"{given or ', '.join(options.data)}: no object in the {what} data; nothing can be measured"
+            )
+    return data
+
+
+def read_measured(options: DetectTrainOptions) -> tuple[Dataset | None, Dataset | None]:
+    """(validation, test) data, each None where it is not given.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
+    validation, test = (read_dataset(data, images, options.format) if data else None for data, images in given)
+    return validation, test
+
+
+def hold_out_of(parts: Sequence[Dataset], shares: Sequence[float]) -> list[list[Dataset]]:
+    """The data sets without what is held out of them, then what is held out for each share, in data set order.
+
+    An image held out of one data set is trained on in none, nor is a copy or near copy of it.
+
+    Raises:
+        DataError: an image cannot be read; a data set has too few images that differ.
+    """
+    places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
+    groups = [[places[place] for place in group] for group in duplicate_groups(joined(parts))]
+    names = [str(getattr(part, "name", "data")) for part in parts]
+    positions = hold_out(groups, names, [len(part) for part in parts], shares, SPLIT_SEED)
+    roles = ("train", "validation", "test")
+    return [
+        [
+            Subset(part, found[role], f"{name} ({roles[role]})")
+            for part, name, found in zip(parts, names, positions, strict=True)
+        ]
+        for role in range(len(shares) + 1)
+    ]
+
+
+def has_objects(dataset: Dataset) -> bool:
+    """Whether there is an object that is no crowd."""
+    return any((~dataset[index].instances.is_crowd).any() for index in range(len(dataset)))
 
 
 def read_parts(options: DetectTrainOptions) -> list[Dataset]:

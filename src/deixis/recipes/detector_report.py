@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from deixis.inference.detector import Detector, load_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import as_text
 from deixis.records import Dataset, Detections, Sample
 from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
 from deixis.reporting.html import write_report
-from deixis.reporting.log import best_records, read_curves
+from deixis.reporting.log import read_curves
+from deixis.reporting.outcome import Outcome
 from deixis.training.checkpoint import replacing_folder, versions
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
@@ -31,40 +34,39 @@ POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor
 
 @dataclass(frozen=True)
 class BeforePicture:
-    """A validation picture of the report and what the untrained model finds in it."""
+    """A picture of the report and what the untrained model finds in it."""
 
     index: int
     sample: Sample
     found: Detections
 
 
-def before_pictures(detector: Detector, validation: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
-    """Pictures spread evenly over the validation data, detected by the model as it is."""
+def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
+    """Pictures spread evenly over the data that is reported on, detected by the model as it is."""
     if not options.report or not options.report_images:
         return []
-    count = min(options.report_images, len(validation))
-    chosen = [int(i) for i in np.linspace(0, len(validation) - 1, count).round()]
-    found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=chosen)
-    samples = (load(validation[i]) for i in chosen)
+    count = min(options.report_images, len(dataset))
+    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    found = detector.predict_dataset(dataset, options.eval_batch_size or 1, indices=chosen)
+    samples = (load(dataset[i]) for i in chosen)
     return [BeforePicture(*item) for item in zip(chosen, samples, found, strict=True)]
 
 
-def best_metrics(folder: Path) -> tuple[DetectionMetrics | None, DetectionMetrics | None]:
-    """(before, after) of a run, from its log."""
-    before, after = best_records(folder / "metrics.jsonl")
-    return (None if before is None else _metrics(before)), (None if after is None else _metrics(after))
+def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
+    """Logged metrics as a record; those left out are NaN."""
+    if values is None:
+        return None
+    return DetectionMetrics(**{field.name: values.get(field.name, math.nan) for field in fields(DetectionMetrics)})
 
 
 def write_run_report(
     options: DetectTrainOptions,
     bundle: GroundingDinoBundle,
-    training: Dataset,
-    validation: Dataset,
+    data: RunData[Dataset],
     pictures: list[BeforePicture],
     folder: Path,
     teacher: Path,
-    before: DetectionMetrics | None,
-    after: DetectionMetrics | None,
+    outcome: Outcome,
     seconds: float,
     took: dict[str, str],
     forgetting: ForgettingFacts | None,
@@ -78,19 +80,22 @@ def write_run_report(
     best = folder / "checkpoints" / "best"
     with replacing_folder(teacher) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True)
+    after = metrics_of(outcome.reported(outcome.best))
     if not options.report or after is None:
         return
     detector = load_detector(teacher, bundle.model.model.level_embed.device)
     indices = [picture.index for picture in pictures]
-    found = detector.predict_dataset(validation, options.eval_batch_size or 1, indices=indices) if indices else []
+    found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReportData(
         title=options.experiment_name,
         model=options.model,
-        training=dataset_facts(shown(training)),
-        validation=dataset_facts(validation),
-        before=before,
+        training=dataset_facts(shown(data.training)),
+        validation=dataset_facts(data.validation),
+        test=None if data.test is None else dataset_facts(data.test),
+        before=metrics_of(outcome.reported(outcome.before)),
         after=after,
+        outcome=outcome,
         policy=as_text({name: getattr(options, name) for name in POLICY}),
         parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
         forgetting=forgetting,
@@ -115,8 +120,3 @@ def _comparison(picture: BeforePicture, found: Detections) -> PictureComparison:
     title = sample.source or f"image {sample.image_id}"
     assert isinstance(sample.image, np.ndarray)
     return PictureComparison(title, sample.image, sample, picture.found, found)
-
-
-def _metrics(record: dict[str, Any]) -> DetectionMetrics:
-    """The metrics of a logged evaluation; those left out are NaN."""
-    return DetectionMetrics(**{field.name: record.get(field.name, math.nan) for field in fields(DetectionMetrics)})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -19,18 +21,20 @@ from deixis.evaluation.coco_map import (
     evaluate_detections,
 )
 from deixis.inference.detector import Detector
+from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.recipes.detector_data import (
     fingerprint,
+    read_measured,
     read_parts,
     read_training_data,
     training_feed,
     training_prompts,
 )
 from deixis.recipes.detector_model import make_criterion, make_denoise, prepare_model, save_trained
-from deixis.recipes.detector_report import before_pictures, best_metrics, write_run_report
+from deixis.recipes.detector_report import before_pictures, metrics_of, write_run_report
 from deixis.recipes.forgetting import (
     ForgettingData,
     measure_forgetting,
@@ -40,10 +44,14 @@ from deixis.recipes.forgetting import (
 )
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates, resolve, warmup_steps
+from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import run_folder, will_resume
-from deixis.recipes.run_training import before_and_after, open_run, print_places, run_identity, run_training
+from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
+from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
 from deixis.records import Dataset, Detections
 from deixis.reporting.data import ForgettingFacts
+from deixis.reporting.log import read_outcome
+from deixis.reporting.outcome import Outcome
 from deixis.training.detector_task import DetectorTask
 from deixis.training.ema import WeightAverage
 from deixis.training.loop import LoopSettings
@@ -56,7 +64,7 @@ from deixis.training.schedule import Schedule
 MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
     *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
-    *("data", "images", "val_data", "val_images", "format"),
+    *("data", "images", "val_data", "val_images", "test_data", "test_images", "format", "seeds"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
 }
 
@@ -68,9 +76,10 @@ class FinetuneResult:
     Attributes:
         folder: of the run.
         teacher: the best weights, to be loaded elsewhere; None after a dry run.
-        before: None where it was not measured.
-        after: metrics of the best weights.
+        before: metrics on test data, or on validation data where there is none; None where they were not measured.
+        after: the same of the best weights.
         forgetting: the sweep between before and after; None where nobody asked.
+        outcome: all that was measured, of the best and of the last epoch, on validation and on test data.
     """
 
     folder: Path
@@ -78,6 +87,7 @@ class FinetuneResult:
     before: DetectionMetrics | None
     after: DetectionMetrics | None
     forgetting: ForgettingFacts | None = None
+    outcome: Outcome | None = None
 
 
 def finetune(options: DetectTrainOptions) -> FinetuneResult:
@@ -88,35 +98,29 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         Terminated: SIGTERM came and the run was saved.
     """
     options.check()
+    require_one_seed(options)
     started = time.perf_counter()
     accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
     resuming = will_resume(options)
-    training, validation = read_training_data(options)
-    forgetting_data = read_forgetting_data(options, validation)
-    options = resolve(options, len(training))
+    data = read_training_data(options)
+    forgetting_data = read_forgetting_data(options, data.reported)
+    options = resolve(options, len(data.training))
     bundle = prepare_model(options)
-    prompts = training_prompts(options, bundle, training)
-    feed = training_feed(training, options, prompts, bundle.image_size)
+    prompts = training_prompts(options, bundle, data.training)
+    feed = training_feed(data.training, options, prompts, bundle.image_size)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
-    print_plan(console, options, bundle, training, validation)
+    print_plan(console, options, bundle, data)
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
     if options.compile:
         compile_layers(bundle.model, accelerator.device)
     folder = open_run(options, accelerator, resuming)
-    identity = run_identity(
-        options,
-        MAY_CHANGE,
-        bundle.model,
-        fingerprint(training),
-        fingerprint(validation),
-        accelerator.num_processes,
-    )
+    identity = run_identity(options, MAY_CHANGE, bundle.model, data, fingerprint, accelerator.num_processes)
 
     model = accelerator.prepare_model(bundle.model)
     detector = Detector(bundle, accelerator.device)
-    pictures = before_pictures(detector, validation, options) if accelerator.is_main_process else []
+    pictures = before_pictures(detector, data.reported, options) if accelerator.is_main_process else []
     if forgetting_data:  # one image now: old names that fit no prompt are told before training, not after it
         detector.predict_dataset(forgetting_data.old, 1, indices=[0])
     task = DetectorTask(
@@ -125,7 +129,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         make_criterion(options, bundle),
         feed,
         accelerator,
-        evaluate=lambda: evaluate(detector, validation, options, accelerator).as_dict(),
+        evaluate=lambda: evaluate(detector, data.validation, options, accelerator).as_dict(),
         save_model=lambda path: save_trained(options, bundle, path),
         denoise=make_denoise(options),
     )
@@ -148,21 +152,36 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         console,
         resuming,
         options,
+        None if data.test is None else partial(test_metrics, detector, data.test, options, accelerator),
     )
 
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
-    before, after = from_first(accelerator, best_metrics(folder) if accelerator.is_main_process else (None, None))
+    outcome = from_first(
+        accelerator, read_outcome(folder / "metrics.jsonl", "AP") if accelerator.is_main_process else None
+    )
+    assert outcome is not None
     forgetting = forgetting_of(options, folder, teacher, forgetting_data, accelerator) if forgetting_data else None
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
-        write_run_report(
-            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, took, forgetting
-        )
-    print_result(console, before, after, teacher, folder)
+        write_run_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took, forgetting)
+        keep_result(folder, teacher, outcome)
+    print_outcome(console, outcome, ("AP",))
+    print_places(console, teacher, folder)
     if forgetting:
         tell_forgetting(console, forgetting)
     accelerator.wait_for_everyone()
-    return FinetuneResult(folder, teacher, before, after, forgetting)
+    before, after = metrics_of(outcome.reported(outcome.before)), metrics_of(outcome.reported(outcome.best))
+    return FinetuneResult(folder, teacher, before, after, forgetting, outcome)
+
+
+def test_metrics(
+    detector: Detector, test: Dataset, options: DetectTrainOptions, accelerator: Accelerator, folder: Path | None
+) -> dict[str, Any]:
+    """Metrics on test data of the run's own detector as it is, or of the one in a folder."""
+    if folder is not None:
+        bundle = replace(load_any_detector(folder), image_size=detector.bundle.image_size)
+        detector = Detector(bundle, accelerator.device)
+    return evaluate(detector, test, options, accelerator).as_dict()
 
 
 def forgetting_of(
@@ -189,10 +208,10 @@ def check_inputs(options: DetectTrainOptions) -> None:
         DeixisError: options, annotations or folder cannot be used.
     """
     options.check()
-    will_resume(options)
+    if options.seeds == 1:
+        will_resume(options)
     read_parts(options)
-    if options.val_data:
-        read_dataset(options.val_data, options.val_images, options.format)
+    read_measured(options)
     if options.forgetting_data:
         read_dataset(options.forgetting_data, options.forgetting_images)
 
@@ -239,7 +258,7 @@ def loop_settings(options: DetectTrainOptions) -> LoopSettings:
 
 
 def print_plan(
-    console: Console, options: DetectTrainOptions, bundle: GroundingDinoBundle, training: Dataset, validation: Dataset
+    console: Console, options: DetectTrainOptions, bundle: GroundingDinoBundle, data: RunData[Dataset]
 ) -> None:
     """Print what will be trained, on what, and how fast."""
     rates = learning_rates(options)
@@ -252,18 +271,15 @@ def print_plan(
     table.add_section()
     table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}", "")
     console.print(table)
-    names = training.vocabulary.names
+    names = data.training.vocabulary.names
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    console.print(f"{len(training)} training and {len(validation)} validation images; {len(names)} names: {shown}")
-
-
-def print_result(
-    console: Console, before: DetectionMetrics | None, after: DetectionMetrics | None, teacher: Path, folder: Path
-) -> None:
-    """Print before and after, and where things are."""
-    if after:
-        console.print(before_and_after("AP", None if before is None else before.AP, after.AP), markup=False)
-    print_places(console, teacher, folder)
+    tested = "" if data.test is None else f", {len(data.test)} test"
+    console.print(
+        f"{len(data.training)} training and {len(data.validation)} validation images{tested}; "
+        f"{len(names)} names: {shown}",
+        markup=False,
+    )
+    console.print(data.note, markup=False)
 
 
 def count(model: nn.Module, trainable: bool) -> int:

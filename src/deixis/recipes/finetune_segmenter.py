@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.captioner import Captioner
-from deixis.inference.segmenter import Segmenter
+from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer_captions import caption_values
@@ -27,10 +28,13 @@ from deixis.recipes.refer_model import language_parameters, make_refer_criterion
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_report import refer_pictures, write_refer_run_report
 from deixis.recipes.refer_sources import read_refer_data
+from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import run_folder, will_resume
-from deixis.recipes.run_training import before_and_after, open_run, print_places, run_identity, run_training
+from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
+from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
 from deixis.refer_records import ReferDataset
-from deixis.reporting.log import best_records
+from deixis.reporting.log import read_outcome
+from deixis.reporting.outcome import Outcome
 from deixis.training.ema import WeightAverage
 from deixis.training.loop import LoopSettings
 from deixis.training.optim import build_adamw, parameter_groups
@@ -51,7 +55,8 @@ MAY_CHANGE = {
         "eval_batch_size",
         "max_skipped",
     ),
-    *("data", "images", "val_data", "val_images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
+    *("val_data", "val_images", "test_data", "test_images", "seeds"),
+    *("data", "images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
 }
 
 
@@ -62,14 +67,17 @@ class SegmenterResult:
     Attributes:
         folder: of the run.
         teacher: the best weights, to be loaded elsewhere; None after a dry run.
-        before: metrics by name; None where they were not measured.
-        after: metrics of the best weights.
+        before: metrics on test data, or on validation data where there is none, by name; None where they were not
+            measured.
+        after: the same of the best weights.
+        outcome: all that was measured, of the best and of the last epoch, on validation and on test data.
     """
 
     folder: Path
     teacher: Path | None
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+    outcome: Outcome | None = None
 
 
 def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
@@ -80,6 +88,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         Terminated: SIGTERM came and the run was saved.
     """
     options.check()
+    require_one_seed(options)
     started = time.perf_counter()
     if options.quick:
         options = replace(options, max_steps=QUICK_STEPS, max_val_images=QUICK_IMAGES)
@@ -88,29 +97,22 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     if accelerator.is_main_process:
         caption_folders(options)
     accelerator.wait_for_everyone()
-    training, validation = read_refer_data(options)
+    data = read_refer_data(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # fresh adapters and projections are random: a resumed run needs the same
         bundle = prepare_segmenter(options)
-    feed = training_feed(training, options, bundle)
+    feed = training_feed(data.training, options, bundle)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
-    print_plan(console, options, bundle, training, validation)
+    print_plan(console, options, bundle, data)
     bundle.model.to(accelerator.device)
-    features = frozen_features(options, bundle, training, accelerator, console)
+    features = frozen_features(options, bundle, data.training, accelerator, console)
     if options.dry_run:
         return SegmenterResult(run_folder(options), None, None, None)
 
     folder = open_run(options, accelerator, resuming)
-    identity = run_identity(
-        options,
-        MAY_CHANGE,
-        bundle.model,
-        fingerprint(training),
-        fingerprint(validation),
-        accelerator.num_processes,
-    )
+    identity = run_identity(options, MAY_CHANGE, bundle.model, data, fingerprint, accelerator.num_processes)
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
-    pictures = refer_pictures(segmenter, validation, options) if accelerator.is_main_process else []
+    pictures = refer_pictures(segmenter, data.reported, options) if accelerator.is_main_process else []
     task = SegmenterTask(
         accelerator.prepare_model(bundle.model),
         bundle.normalise_tiles,
@@ -119,7 +121,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         feed,
         accelerator,
         language_parameters(bundle.model),
-        evaluate=lambda: evaluate(segmenter, validation, options, accelerator),
+        evaluate=lambda: evaluate(segmenter, data.validation, options, accelerator),
         save_model=lambda path: save_segmenter(bundle, path),
         features=features,
     )
@@ -145,20 +147,32 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         console,
         resuming,
         options,
+        None if data.test is None else partial(test_metrics, segmenter, data.test, options, accelerator),
     )
 
     teacher = folder / "teachers" / "sa2va"
-    before, after = from_first(
-        accelerator, best_records(folder / "metrics.jsonl") if accelerator.is_main_process else (None, None)
+    outcome = from_first(
+        accelerator, read_outcome(folder / "metrics.jsonl", "gIoU") if accelerator.is_main_process else None
     )
+    assert outcome is not None
     if accelerator.is_main_process:
         seconds = time.perf_counter() - started
-        write_refer_run_report(
-            options, bundle, training, validation, pictures, folder, teacher, before, after, seconds, took
-        )
-    print_result(console, before, after, teacher, folder)
+        write_refer_run_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took)
+        keep_result(folder, teacher, outcome)
+    print_outcome(console, outcome, ("gIoU", "cIoU", *CAPTION_METRICS))
+    print_places(console, teacher, folder)
     accelerator.wait_for_everyone()
-    return SegmenterResult(folder, teacher, before, after)
+    before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
+    return SegmenterResult(folder, teacher, before, after, outcome)
+
+
+def test_metrics(
+    segmenter: Segmenter, test: ReferDataset, options: ReferTrainOptions, accelerator: Accelerator, folder: Path | None
+) -> dict[str, Any]:
+    """Metrics on test data of the run's own segmenter as it is, or of the one in a folder."""
+    if folder is not None:
+        segmenter = load_segmenter(folder, accelerator.device, options.max_tiles)
+    return evaluate(segmenter, test, options, accelerator)
 
 
 def check_inputs(options: ReferTrainOptions) -> None:
@@ -168,7 +182,8 @@ def check_inputs(options: ReferTrainOptions) -> None:
         DeixisError: options, data or folder cannot be used.
     """
     options.check()
-    will_resume(options)
+    if options.seeds == 1:
+        will_resume(options)
     make_refer_criterion(options)
     caption_folders(options)
     read_refer_data(options)
@@ -218,8 +233,7 @@ def print_plan(
     console: Console,
     options: ReferTrainOptions,
     bundle: Sa2vaBundle,
-    training: ReferDataset,
-    validation: ReferDataset,
+    data: RunData[ReferDataset],
 ) -> None:
     """Print what will be trained, and on what."""
     adapters = f", LoRA r {options.lora_r} alpha {options.lora_alpha:g}" if options.lora else ""
@@ -231,22 +245,11 @@ def print_plan(
     table.add_section()
     table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}")
     console.print(table)
-    console.print(f"training    {facts(training)}", markup=False)
-    console.print(f"validation  {facts(validation)}", markup=False)
-
-
-def print_result(
-    console: Console,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
-    teacher: Path,
-    folder: Path,
-) -> None:
-    """Print before and after, and where things are."""
-    if after is not None:
-        for name in (name for name in ("gIoU", "cIoU", *CAPTION_METRICS) if name in after):
-            console.print(before_and_after(name, None if before is None else before[name], after[name]), markup=False)
-    print_places(console, teacher, folder)
+    console.print(f"training    {facts(data.training)}", markup=False)
+    console.print(f"validation  {facts(data.validation)}", markup=False)
+    if data.test is not None:
+        console.print(f"test        {facts(data.test)}", markup=False)
+    console.print(data.note, markup=False)
 
 
 def count(model: nn.Module, trainable: bool) -> int:

@@ -32,9 +32,16 @@ class DetectTrainOptions:
     images: tuple[Path, ...] = ()
     """Folder of the training images, where the annotations do not say: one for all data sets, or one for each."""
     val_data: str = ""
-    """Validation annotations. Without them a fifth of the training data is held out, duplicates kept together."""
+    """Validation annotations: the best epoch is chosen on them. Without them a part of the training data is held out,
+    duplicates kept together: 15 % for validation and 15 % for test of 100 images or more, 20 % for validation of
+    fewer or beside --test-data."""
     val_images: Path | None = None
     """Folder of the validation images."""
+    test_data: str = ""
+    """Test annotations: figures before and after training are reported on them. Without them, and with --val-data,
+    figures are those of the validation data, and optimistic."""
+    test_images: Path | None = None
+    """Folder of the test images."""
     format: str | None = None
     """Format of the annotations (docs/formats.md); recognised when not given."""
     model: str = "builtin"
@@ -145,7 +152,9 @@ class DetectTrainOptions:
     eval_batch_size: int | None = None
     """Images a batch in evaluation; the training batch size if not given."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of everything random; which images are held out does not depend on it."""
+    seeds: int = 1
+    """Repeat the run with so many seeds, from --seed on, in folders of their own; report mean and spread."""
 
     baseline: bool = True
     """Measure the model before training, with the same evaluation."""
@@ -196,6 +205,7 @@ class DetectTrainOptions:
             "max_skipped",
             "evaluate_every",
             "forgetting_max_images",
+            "seeds",
         ):
             _at_least(self, name, 1)
         for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size", "prompt_names"):

@@ -7,33 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from deixis.data.conversation import has_pixels
 from deixis.data.looks import groups_of
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset
 from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_scenes import ReferScenes
-from deixis.data.split import looks_of
+from deixis.data.split import hold_out, looks_of
 from deixis.data.subset import ClipSubset, ReferSubset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.run_data import SPLIT_SEED
 from deixis.refer_records import Expression, ReferDataset, ReferSample
 from deixis.training.refer_task import ReferFeed
 from deixis.video_records import Clip, ClipDataset
 
 VALIDATION_SHARE = 0.1
-SPLIT_SEED = 0  # fixed, so that every run of a data set holds out the same images
 QUICK_STEPS, QUICK_IMAGES = 20, 16
 
 Source = ReferDataset | ClipDataset
 """Images or clips."""
 
 
-def held_out(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
-    """(training, validation) of each data set: a tenth of its images, and at least one, is held out.
+def held_out(sources: Sequence[Source], shares: Sequence[float] = (VALIDATION_SHARE,)) -> list[tuple[Source, ...]]:
+    """(training, validation, ...) of each data set: the shares of its images, at least one each, are held out.
 
     An image that is held out of one data set is trained on in none, nor is a copy or near copy of it: RefCOCO and
     RefCOCO+ ask about the same photographs. Groups of copies stay together, so a little more may be held out. Clips
@@ -42,32 +40,15 @@ def held_out(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
     Raises:
         DataError: a data set of which nothing would be left to train on; an image cannot be read.
     """
-    groups = _image_groups(sources)
-    out: set[int] = set()
-    for number, source in enumerate(sources):
-        mine = [(place, sum(n == number for n, _ in group)) for place, group in enumerate(groups)]
-        held = sum(count for place, count in mine if place in out)
-        for at in np.random.default_rng(SPLIT_SEED).permutation(len(groups)):
-            place, count = mine[at]
-            if held >= max(1, round(VALIDATION_SHARE * len(source))):
-                break
-            if count and place not in out:
-                out.add(place)
-                held += count
-    is_out = {item for place in out for item in groups[place]}
-    parts = []
-    for number, source in enumerate(sources):
-        left = tuple(i for i in range(len(source)) if (number, i) not in is_out)
-        taken = tuple(i for i in range(len(source)) if (number, i) in is_out)
-        if not left:
-            raise DataError(f"{source.name}: its images cannot be both trained on and measured; give --val-data")
-        parts.append(
-            (
-                subset(source, left, f"{source.name}, less those held out"),
-                subset(source, taken, f"{source.name}, held out"),
-            )
+    names = [source.name for source in sources]
+    found = hold_out(_image_groups(sources), names, [len(source) for source in sources], shares, SPLIT_SEED)
+    roles = ("less those held out", "held out", "held out for test")
+    return [
+        tuple(
+            subset(source, positions, f"{source.name}, {role}") for positions, role in zip(parts, roles, strict=False)
         )
-    return parts
+        for source, parts in zip(sources, found, strict=True)
+    ]
 
 
 def subset(source: Source, indices: tuple[int, ...], name: str) -> Source:

@@ -41,9 +41,15 @@ class ReferTrainOptions:
     clip_frames: int = 5
     """Most frames of a clip in a step; drawn anew in every epoch."""
     val_data: tuple[str, ...] = ()
-    """Validation data. Without it a tenth of the training images is held out, at least one."""
+    """Validation data: the best epoch is chosen on it. Without it a part of the training images is held out: a tenth,
+    at least one, and of 100 images or more, where there is no --test-data, another tenth for test."""
     val_images: Path | None = None
     """Folder of the validation images."""
+    test_data: tuple[str, ...] = ()
+    """Test data: figures before and after training are reported on it. Without it, and with --val-data, figures are
+    those of the validation data, and optimistic."""
+    test_images: Path | None = None
+    """Folder of the test images."""
     model: str = "builtin"
     """What to start from: "builtin", a folder of a run or of `refer new`, a released Sa2VA folder, or a hub id."""
     sam_model: str | None = None
@@ -145,9 +151,11 @@ class ReferTrainOptions:
     eval_batch_size: int | None = None
     """Phrases a batch in evaluation; four times the training batch size if not given."""
     max_val_images: int | None = None
-    """Measure on at most so many validation images."""
+    """Measure on at most so many validation images, and as many test images."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of everything random; which images are held out does not depend on it."""
+    seeds: int = 1
+    """Repeat the run with so many seeds, from --seed on, in folders of their own; report mean and spread."""
 
     baseline: bool = True
     """Measure the model before training, with the same evaluation."""
@@ -185,7 +193,7 @@ class ReferTrainOptions:
             at_least(self, name, 1)
         for name in ("max_tiles", "max_tokens", "log_interval", "evaluate_every", "max_skipped", "eval_batch_size"):
             at_least(self, name, 1)
-        for name in ("sa1b_max_samples", "max_val_images", "clip_frames"):
+        for name in ("sa1b_max_samples", "max_val_images", "clip_frames", "seeds"):
             at_least(self, name, 1)
         for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
             at_least(self, name, 0)

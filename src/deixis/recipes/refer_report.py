@@ -19,9 +19,11 @@ from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
 from deixis.recipes.refer_data import facts
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import as_text
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.log import read_curves
+from deixis.reporting.outcome import Outcome
 from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
 from deixis.training.checkpoint import replacing_folder, versions
 
@@ -32,36 +34,33 @@ POLICY = ("behaviour", "epochs", "batch_size", "learning_rate", "lora", "lora_r"
 
 @dataclass(frozen=True)
 class BeforeAnswers:
-    """A validation image of the report and what the untrained model finds in it."""
+    """An image of the report and what the untrained model finds in it."""
 
     index: int
     sample: ReferSample
     found: list[Segmentation]
 
 
-def refer_pictures(segmenter: Segmenter, validation: ReferDataset, options: ReferTrainOptions) -> list[BeforeAnswers]:
-    """Images spread evenly over the validation data, answered by the model as it is."""
+def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, options: ReferTrainOptions) -> list[BeforeAnswers]:
+    """Images spread evenly over the data that is reported on, answered by the model as it is."""
     if not options.report or not options.report_images:
         return []
-    count = min(options.report_images, len(validation))
-    chosen = [int(i) for i in np.linspace(0, len(validation) - 1, count).round()]
-    answered = segmenter.run(validation, options.eval_batch_size or 4, chosen)
+    count = min(options.report_images, len(dataset))
+    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    answered = segmenter.run(dataset, options.eval_batch_size or 4, chosen)
     return [
-        BeforeAnswers(index, decoded(validation[index]), found)
-        for index, (_, found) in zip(chosen, answered, strict=True)
+        BeforeAnswers(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)
     ]
 
 
 def write_refer_run_report(
     options: ReferTrainOptions,
     bundle: Sa2vaBundle,
-    training: ReferDataset,
-    validation: ReferDataset,
+    data: RunData[ReferDataset],
     pictures: Sequence[BeforeAnswers],
     folder: Path,
     teacher: Path,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
+    outcome: Outcome,
     seconds: float,
     took: dict[str, str],
 ) -> None:
@@ -73,11 +72,12 @@ def write_refer_run_report(
     """
     with replacing_folder(teacher) as fresh:
         shutil.copytree(folder / "checkpoints" / "best", fresh, dirs_exist_ok=True)
+    before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
     if not options.report or after is None:
         return
     device = next(bundle.model.parameters()).device
     segmenter = load_segmenter(teacher, device, options.max_tiles)
-    shown = ReferSubset(validation, tuple(picture.index for picture in pictures), "pictures")
+    shown = ReferSubset(data.reported, tuple(picture.index for picture in pictures), "pictures")
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReferReport(
@@ -86,7 +86,9 @@ def write_refer_run_report(
         before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
         after={name: after[name] for name in HEADLINE if name in after},
         groups={title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
-        facts={"training": facts(training), "validation": facts(validation)},
+        facts={"training": facts(data.training), "validation": facts(data.validation)}
+        | ({} if data.test is None else {"test": facts(data.test)}),
+        outcome=outcome,
         policy=as_text({name: getattr(options, name) for name in POLICY}),
         parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
         curves=read_curves(folder / "metrics.jsonl"),

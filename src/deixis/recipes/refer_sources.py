@@ -14,15 +14,16 @@ from deixis.data.refer_readers import read_refer
 from deixis.data.refer_readers.entries import warn_left_out
 from deixis.data.refer_scenes import ReferScenes
 from deixis.errors import DataError, OptionError
-from deixis.recipes.refer_data import Source, held_out, subset
+from deixis.recipes.refer_data import VALIDATION_SHARE, Source, held_out, subset
 from deixis.recipes.refer_generated import read_sa1b_captions, read_sav
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.run_data import RunData, held_out_shares, note_on_parts
 from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
 
 
-def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferDataset]:
-    """(training, validation) data of a run.
+def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
+    """The data of a run; what is not given is held out of the training data.
 
     Raises:
         DataError: they cannot be read, or are empty.
@@ -37,14 +38,22 @@ def read_refer_data(options: ReferTrainOptions) -> tuple[ReferDataset, ReferData
         sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
     if options.sav_dir is not None:
         sources.append(read_sav(options))
-    if options.val_data:
-        validation = read_refer_sources(options.val_data, options.val_images, options.format)
-        sources = [with_phrases(source) for source in sources]
-        return mixed(sources, options.data_weights, options.seed), validation
-    # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
-    parts = held_out([with_phrases(source) for source in sources])
-    training = mixed([kept for kept, _ in parts], options.data_weights, options.seed)
-    return training, mixed([as_images(out) for _, out in parts], (), 0)
+    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
+    validation, test = (read_refer_sources(data, images, options.format) if data else None for data, images in given)
+    sources = [with_phrases(source) for source in sources]
+    images = sum(map(len, sources))
+    shares: tuple[float, ...] = ()
+    if validation is None:
+        # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
+        shares = held_out_shares(images, VALIDATION_SHARE, VALIDATION_SHARE, test is not None)
+        parts = held_out(sources, shares)
+        sources = [kept for kept, *_ in parts]
+        validation, *tested = [
+            mixed([as_images(part[role]) for part in parts], (), 0) for role in range(1, len(shares) + 1)
+        ]
+        test = tested[0] if tested else test
+    training = mixed(sources, options.data_weights, options.seed)
+    return RunData(training, validation, test, note_on_parts(shares, images, bool(options.test_data)))
 
 
 def read_source(path: str, images: Path | None, form: str | None) -> Source:

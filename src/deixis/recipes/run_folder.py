@@ -8,6 +8,7 @@
     checkpoints/best     the weights with the best validation AP
     teachers/            those weights under the name other tools look for
     report.html
+    result.json          figures before training, of the best epoch and of the last, on validation and on test data
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from deixis.training.checkpoint import recover
 
 CONTENT = (
     *("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers"),
-    *("forgetting.json", "report.html"),
+    *("forgetting.json", "report.html", "result.json"),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +14,7 @@ from torch import nn
 
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
+from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import RunOptions, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
@@ -20,6 +23,9 @@ from deixis.training.price import measure_recomputation, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 from deixis.training.trackers import Display, Trackers
+
+MeasureTest = Callable[[Path | None], Mapping[str, Any]]
+"""Metrics on test data of the model in a folder, or of the run's own as it is."""
 
 
 @runtime_checkable
@@ -51,20 +57,22 @@ def open_run(options: RunOptions, accelerator: Accelerator, resuming: bool) -> P
 
 
 def run_identity(
-    options: RunOptions, may_change: set[str], model: nn.Module, training: Any, validation: Any, processes: int
+    options: RunOptions, may_change: set[str], model: nn.Module, data: RunData[Any], fingerprint: Any, processes: int
 ) -> Identity:
     """What a resumed run is compared by.
 
     Args:
         may_change: options that change neither weights nor metrics.
-        training, validation: fingerprints of the data.
+        fingerprint: a data set to a text that is the same for the same content.
     """
     facts = {
         "model_weights": weights_digest(model),
-        "training_data": training,
-        "validation_data": validation,
+        "training_data": fingerprint(data.training),
+        "validation_data": fingerprint(data.validation),
         "processes": processes,
     }
+    if data.test is not None:
+        facts["test_data"] = fingerprint(data.test)
     return Identity({name: value for name, value in plain_values(options).items() if name not in may_change}, facts)
 
 
@@ -81,11 +89,13 @@ def run_training(
     console: Console,
     resuming: bool,
     options: TrainOptions,
+    measure_test: MeasureTest | None = None,
 ) -> dict[str, str]:
     """Train to the end, from the start or from `checkpoints/last`, and tell what it took.
 
     Args:
         model: the task's, as it was before `Accelerator.prepare`.
+        measure_test: metrics on test data, which are logged before training, of the best weights and of the last.
 
     Returns:
         What the run took, for its report.
@@ -109,10 +119,14 @@ def run_training(
         )
         if options.baseline and not resuming:
             measure_baseline(task, run)
+            if measure_test:
+                log_test(run, "before", -1, measure_test, None)
         price = None
         if options.gradient_checkpointing and not progress.finished:
             price = measure_recomputation(task, accelerator)
         train(task, run)
+        if measure_test:
+            test_result(run, measure_test)
     took = {"peak memory": peak_memory_text(accelerator.device)}
     if price:
         took["gradient checkpointing"] = str(price)
@@ -121,19 +135,26 @@ def run_training(
     return took
 
 
+def test_result(run: Run, measure_test: MeasureTest) -> None:
+    """Measure the weights that are kept, read from where users find them, and those of the last epoch."""
+    last = run.progress.epoch - 1
+    log_test(run, "best", run.progress.best_epoch, measure_test, run.folder / "checkpoints" / "best")
+    if run.progress.best_epoch == last:
+        return
+    with run.average.applied() if run.average else nullcontext():
+        log_test(run, "last", last, measure_test, None)
+
+
+def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, folder: Path | None) -> None:
+    """Measure on test data and log it; see `MeasureTest` for `folder`."""
+    with run.stop.interrupts():
+        metrics = measure_test(folder)
+    run.trackers.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
+    run.trackers.sync()
+
+
 def print_places(console: Console, teacher: Path, folder: Path) -> None:
     """Print where the weights and the report of a run are."""
     console.print(f"weights {teacher}", markup=False)
     if (folder / "report.html").exists():
         console.print(f"report  {folder / 'report.html'}", markup=False)
-
-
-def before_and_after(name: str, before: float | None, after: float) -> str:
-    """A metric on one line.
-
-    >>> before_and_after("AP", 0.25, 0.5)
-    'AP before 0.2500, after 0.5000 (+0.2500)'
-    """
-    if before is None:
-        return f"{name} {after:.4f}"
-    return f"{name} before {before:.4f}, after {after:.4f} ({after - before:+.4f})"

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, DetectionMetrics
 from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Dataset, Detections, Sample
+from deixis.reporting.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ class ReportData:
     Attributes:
         title: the experiment's name.
         model: the checkpoint that training started from.
-        training, validation: the data.
-        before, after: metrics on the validation data; `before` is None where it was not measured.
+        training, validation, test: the data; `test` is None where there is none.
+        before, after: metrics on test data, or on validation data without it; `before` is None where it was not
+            measured.
+        outcome: what was measured of the best and of the last epoch; None leaves the table out.
         policy: the recipe and its settings, as text by name.
         parameters: (part of the model, trainable, all) parameter counts.
         forgetting: AP on old data against AP on new data; None where it was not measured.
@@ -118,6 +121,13 @@ class ReportData:
     curves: Curves = field(default_factory=Curves)
     pictures: Sequence[PictureComparison] = ()
     run: Mapping[str, str] = field(default_factory=dict)
+    test: DatasetFacts | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def measured(self) -> DatasetFacts:
+        """The data that `before` and `after` were measured on."""
+        return self.validation if self.test is None else self.test
 
 
 def dataset_facts(dataset: Dataset) -> DatasetFacts:

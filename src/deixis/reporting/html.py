@@ -14,6 +14,7 @@ from deixis.evaluation.trade_off import knee
 from deixis.reporting import plots
 from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, ReportData
 from deixis.reporting.markup import bar, columns, escape, key_values, number, section, table
+from deixis.reporting.outcome import OPTIMISTIC, Outcome
 from deixis.reporting.pictures import picture_rows
 
 HEADLINE = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "AR100"}
@@ -41,7 +42,7 @@ def render_report(report: ReportData) -> str:
     """The report's HTML; every text from outside is escaped."""
     sections = {
         "Summary": _summary(report),
-        "Data": _data(report.training, report.validation),
+        "Data": _data(report.training, report.validation, *([report.test] if report.test else [])),
         "What was trained": _policy(report),
         "Before and after": _before_and_after(report),
         "Forgetting": _forgetting(report.forgetting),
@@ -81,37 +82,58 @@ def _summary(report: ReportData) -> str:
         tiles.append(
             f'<div class="tile"><div class="name">{name}</div><div class="value">{value}</div><div>{change}</div></div>'
         )
-    validation = report.validation
+    what = "Test data" if report.test else "Validation data"
     measured = (
-        f"Measured on {number(report.after.images)} images with {number(report.after.boxes)} objects of "
-        f"{number(len(validation.boxes_per_class))} classes ({escape(validation.name)})."
+        f"{what}: {number(report.after.images)} images with {number(report.after.boxes)} objects of "
+        f"{number(len(report.measured.boxes_per_class))} classes ({escape(report.measured.name)})."
     )
-    return f'<div class="tiles">{"".join(tiles)}</div><p>{measured}</p><p class="faint small">{METRICS_NOTE}</p>'
+    note = f'<p>{measured}</p>{outcome_notes(report.outcome)}<p class="faint small">{METRICS_NOTE}</p>'
+    return f'<div class="tiles">{"".join(tiles)}</div>{note}'
 
 
-def _data(training: DatasetFacts, validation: DatasetFacts) -> str:
-    """Facts of both data sets, side by side."""
+def outcome_notes(outcome: Outcome | None) -> str:
+    """How far the figures can be trusted, and the table of the epochs that were measured, in HTML."""
+    if outcome is None:
+        return ""
+    notes = [] if outcome.reported_on == "test" else [f"Measured {OPTIMISTIC}."]
+    notes += [f"{line[0].upper()}{line[1:]}." for line in outcome.warnings()]
+    warnings = "".join(f"<p><b>{escape(note)}</b></p>" for note in notes)
+    rows = []
+    for label, state in (("Before training", outcome.before), ("Best", outcome.best), ("Last", outcome.last)):
+        if state is not None:
+            figures = (values.get(outcome.score, math.nan) for values in (state.validation, state.test))
+            rows.append([label, number(state.epoch), *map(percent, figures)])
+    heads = ["Weights", "Epoch", f"{outcome.score}, validation", f"{outcome.score}, test"]
+    tested = outcome.reported_on == "test"
+    shown = [row if tested else row[:-1] for row in (heads, *rows)]
+    return warnings + table(shown[0], shown[1:], 2 if not tested else 3)
+
+
+def _data(training: DatasetFacts, *measured: DatasetFacts) -> str:
+    """Facts of the data sets, side by side: training, validation and, where there is one, test."""
+    every = (training, *measured)
     rows = [
-        ["Images", number(training.images), number(validation.images)],
-        ["Images without an object", number(training.empty_images), number(validation.empty_images)],
-        ["Objects", number(training.boxes), number(validation.boxes)],
-        ["Crowds (no targets, ignored)", number(training.crowds), number(validation.crowds)],
-        ["Most objects in an image", number(training.most_boxes), number(validation.most_boxes)],
-        ["Objects small / medium / large", _size_counts(training), _size_counts(validation)],
-        ["Object side, least / median / most, px", _sides(training), _sides(validation)],
-        ["Image size, least / median / most, px", _image_sizes(training), _image_sizes(validation)],
+        ["Images", *(number(facts.images) for facts in every)],
+        ["Images without an object", *(number(facts.empty_images) for facts in every)],
+        ["Objects", *(number(facts.boxes) for facts in every)],
+        ["Crowds (no targets, ignored)", *(number(facts.crowds) for facts in every)],
+        ["Most objects in an image", *(number(facts.most_boxes) for facts in every)],
+        ["Objects small / medium / large", *map(_size_counts, every)],
+        ["Object side, least / median / most, px", *map(_sides, every)],
+        ["Image size, least / median / most, px", *map(_image_sizes, every)],
     ]
-    names = list(dict.fromkeys([*training.boxes_per_class, *validation.boxes_per_class]))
-    most = max([*training.boxes_per_class.values(), *validation.boxes_per_class.values(), 1])
+    names = list(dict.fromkeys(name for facts in every for name in facts.boxes_per_class))
+    most = max([1, *(count for facts in every for count in facts.boxes_per_class.values())])
     class_rows = []
     for name in names:
-        counts = [facts.boxes_per_class.get(name, 0) for facts in (training, validation)]
+        counts = [facts.boxes_per_class.get(name, 0) for facts in every]
         bars = bar(counts[0] / most, "after") + bar(counts[1] / most, "before")
         class_rows.append([escape(name), bars, *map(number, counts)])
-    facts = table(["", f"Training: {escape(training.name)}", f"Validation: {escape(validation.name)}"], rows, 2)
-    classes = table(
-        ["Class", key("training", "validation", "after", "before"), "Training", "Validation"], class_rows, 2
-    )
+    roles = ["Training", "Validation", "Test"][: len(every)]
+    titles = [f"{role}: {escape(one.name)}" for role, one in zip(roles, every, strict=True)]
+    facts = table(["", *titles], rows, len(every))
+    legend = key("training", "validation", "after", "before")
+    classes = table(["Class", legend, *roles], class_rows, len(every))
     return f'{facts}<h3>Objects by class</h3><div class="scroll">{classes}</div>'
 
 
@@ -134,11 +156,11 @@ def _before_and_after(report: ReportData) -> str:
     before, after = report.before, report.after
     overall = [_metric_row(name, before, after, attribute) for name, attribute in HEADLINE.items()]
     by_size = [
-        _metric_row(name, before, after, attribute, report.validation.boxes_per_size.get(name))
+        _metric_row(name, before, after, attribute, report.measured.boxes_per_size.get(name))
         for name, attribute in SIZES.items()
     ]
     by_class = []
-    for name, count in report.validation.boxes_per_class.items():
+    for name, count in report.measured.boxes_per_class.items():
         values = [None if metrics is None else metrics.per_class.get(name) for metrics in (before, after)]
         by_class.append(_row(escape(name), values[0], values[1], count))
     legend = key("before", "after", "before", "after")

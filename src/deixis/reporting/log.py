@@ -10,6 +10,7 @@ from typing import Any
 
 from deixis.errors import DataError
 from deixis.reporting.data import Curves
+from deixis.reporting.outcome import Measured, Outcome
 
 EPOCH_METRICS = ("AP", "AP50", "AP75", "gIoU", "cIoU")
 
@@ -17,14 +18,14 @@ EPOCH_METRICS = ("AP", "AP50", "AP75", "gIoU", "cIoU")
 def read_curves(path: Path) -> Curves:
     """Losses, learning rates, validation metrics and skipped steps of a run.
 
-    Each line of the file is a JSON object with `kind` ("baseline", "step", "skip" or "evaluation") and `step`; steps
-    carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations `epoch`
-    (from 0) and metrics. A last line that a crash cut short is left out.
+    Each line of the file is a JSON object with `kind` ("baseline", "step", "skip", "evaluation" or "test") and `step`;
+    steps carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations
+    `epoch` (from 0) and metrics. A last line that a crash cut short is left out.
 
     Raises:
         DataError: the file cannot be read or another line is no JSON object.
     """
-    records = _records(path)
+    records = read_records(path)
     steps = [record for record in records if record.get("kind") == "step"]
     rates = [_by_group(record.get("lr")) for record in steps]
     evaluations = [record for record in records if record.get("kind") in ("baseline", "evaluation")]
@@ -38,22 +39,42 @@ def read_curves(path: Path) -> Curves:
     )
 
 
-def best_records(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """(before, after) of a run: its baseline, and the last evaluation that was better than those before it.
+def read_outcome(log: Path, score: str) -> Outcome | None:
+    """The outcome of a run, from its `metrics.jsonl`; None before its first evaluation.
 
     Raises:
         DataError: as `read_curves`.
     """
-    before, after = None, None
-    for record in _records(path):
+    before: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    tests: dict[str, dict[str, Any]] = {}
+    for record in read_records(log):
         if record["kind"] == "baseline":
             before = record
-        if record["kind"] == "evaluation" and record["best"]:
-            after = record
-    return before, after
+        elif record["kind"] == "evaluation":
+            last = record
+            best = record if record["best"] else best
+        elif record["kind"] == "test":
+            tests[record["weights"]] = record
+    if best is None or last is None:
+        return None
+    if best is last:
+        tests.setdefault("last", tests.get("best", {}))
+    return Outcome(
+        score,
+        None if before is None else Measured(0, _figures(before), _figures(tests.get("before", {}))),
+        Measured(best["epoch"] + 1, _figures(best), _figures(tests.get("best", {}))),
+        Measured(last["epoch"] + 1, _figures(last), _figures(tests.get("last", {}))),
+    )
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All records of a run's log; a last line that a crash cut short is left out.
+
+    Raises:
+        DataError: the file cannot be read or another line is no JSON object.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -90,3 +111,8 @@ def _columns(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
 def _skip_line(record: Mapping[str, Any]) -> str:
     culprits, samples = (", ".join(map(str, record.get(key, ()))) for key in ("non_finite", "samples"))
     return f"step {record.get('step')}: {culprits or 'a value'} not finite; samples: {samples or 'unknown'}"
+
+
+def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A logged evaluation without what belongs to the log."""
+    return {k: v for k, v in record.items() if k not in ("kind", "step", "epoch", "best", "seconds", "weights")}

@@ -13,8 +13,9 @@ from jaxtyping import Bool, UInt8
 from deixis.data.writers.files import write_atomic
 from deixis.reporting.data import Curves
 from deixis.reporting.draw_masks import draw_masks
-from deixis.reporting.html import change_in_points, curve_plots, key, percent, render_page, run_facts
+from deixis.reporting.html import change_in_points, curve_plots, key, outcome_notes, percent, render_page, run_facts
 from deixis.reporting.markup import bar, columns, escape, key_values, number, table
+from deixis.reporting.outcome import Outcome
 from deixis.reporting.pictures import data_uri
 
 NOTE = (
@@ -41,8 +42,10 @@ class ReferReport:
     """Everything the report shows.
 
     Attributes:
-        before, after: metrics by name, in [0, 1]; nested names hold groups (`{"by tag": {"relation": {...}}}`).
-        counts: phrases of each data set by name.
+        before, after: metrics by name, in [0, 1], on test data, or on validation data without it.
+        groups: by title: (group, phrases, gIoU before, gIoU after).
+        facts: of each data set, by its role.
+        outcome: what was measured of the best and of the last epoch; None leaves the table out.
     """
 
     title: str
@@ -56,6 +59,7 @@ class ReferReport:
     curves: Curves = field(default_factory=Curves)
     pictures: Sequence[ReferPicture] = ()
     run: Mapping[str, str] = field(default_factory=dict)
+    outcome: Outcome | None = None
 
 
 def write_refer_report(path: Path, report: ReferReport) -> None:
@@ -88,7 +92,7 @@ def _summary(report: ReferReport) -> str:
             f'<div class="tile"><div class="name">{escape(name)}</div>'
             f'<div class="value">{was}{percent(after)}</div><div>{change}</div></div>'
         )
-    return f'<div class="tiles">{"".join(tiles)}</div><p class="faint small">{NOTE}</p>'
+    return f'<div class="tiles">{"".join(tiles)}</div>{outcome_notes(report.outcome)}<p class="faint small">{NOTE}</p>'
 
 
 def _policy(report: ReferReport) -> str:

@@ -44,6 +44,11 @@ def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = Fa
     return accelerator
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all; known before an accelerator is made."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
     """Batches by optimiser step: `size` of them, and what is left at the end."""
     rest = iter(batches)
