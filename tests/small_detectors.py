@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,36 @@ def detector_pair(config: Any, seed: int = 0) -> tuple[GroundingDino, Any]:
     ours = GroundingDino(config).eval()
     ours.load_state_dict(tensors_to_load(theirs.state_dict(), ours.state_dict(), ties_of(config), "transformers"))
     return ours, theirs
+
+
+AUTHORS_EPSILONS = {"grounding-dino": (1e-3, 1e-3), "mm-grounding-dino": (1e-3, 1e-5)}
+"""Of the inverse sigmoid in the decoder's updates and in the heads: IDEA-Research's and MMDetection's."""
+
+
+@contextmanager
+def authors_epsilons(theirs: Any) -> Iterator[None]:
+    """transformers' detector with the authors' inverse sigmoid in place of `torch.special.logit(eps=1e-5)`."""
+    plain = torch.special.logit
+    update, head = AUTHORS_EPSILONS[theirs.config.model_type]
+    decoder = next(module for name, module in theirs.named_modules() if name.endswith("model.decoder"))
+    epsilon = [head]
+
+    def logit(x: Tensor, eps: float) -> Tensor:
+        assert eps == 1e-5
+        x = x.clamp(min=0, max=1)
+        return torch.log(x.clamp(min=epsilon[0]) / (1 - x).clamp(min=epsilon[0]))
+
+    hooks = [
+        decoder.register_forward_pre_hook(lambda *_: epsilon.__setitem__(0, update)),
+        decoder.register_forward_hook(lambda *_: epsilon.__setitem__(0, head)),
+    ]
+    torch.special.logit = logit  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.special.logit = plain
+        for hook in hooks:
+            hook.remove()
 
 
 def prompts(*rows: list[int], width: int = 0) -> dict[str, Tensor]:

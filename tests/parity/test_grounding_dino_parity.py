@@ -1,4 +1,7 @@
-"""Our detector beside transformers': same weights, same outputs, same folders, same adapters."""
+"""Our detector beside transformers': same weights, same outputs, same folders, same adapters.
+
+transformers has another epsilon in its inverse sigmoids than the authors of the weights; here it is given theirs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,17 @@ import torch
 import transformers
 from packaging.version import Version
 from peft import PeftModel
-from small_detectors import FLAVOURS, IDS, bert_tokenizer, detector_pair, images, perturb, prompts, small_config
+from small_detectors import (
+    FLAVOURS,
+    IDS,
+    authors_epsilons,
+    bert_tokenizer,
+    detector_pair,
+    images,
+    perturb,
+    prompts,
+    small_config,
+)
 from torch import Tensor
 from transformers import AutoProcessor
 
@@ -24,9 +37,9 @@ compares_outputs = pytest.mark.skipif(not OUTPUTS_COMPARABLE, reason="transforme
 
 
 def run_theirs(model: Any, inputs: dict[str, Tensor]) -> Any:
-    """transformers' outputs; it wants its masks as integers."""
+    """transformers' outputs, with the authors' epsilons; it wants its masks as integers."""
     masks = {name: inputs[name].long() for name in ("pixel_mask", "attention_mask")}
-    with torch.no_grad():
+    with torch.no_grad(), authors_epsilons(model):
         return model(**{**inputs, **masks})
 
 
@@ -81,6 +94,25 @@ def test_small_outputs_match_in_double_precision(flavour: str) -> None:
     got, wanted = run_ours(ours.double(), inputs), run_theirs(theirs.double(), inputs)
     torch.testing.assert_close(got["pred_boxes"], wanted.pred_boxes, atol=1e-6, rtol=0)
     torch.testing.assert_close(got["pred_logits"].float(), wanted.logits, atol=1e-5, rtol=0)  # theirs are rounded
+
+
+@compares_outputs
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_transformers_own_epsilon_differs_where_no_cell_is_left(flavour: str) -> None:
+    """With more queries than cells that may be proposed, as transformers is and as the authors are."""
+    ours, theirs = detector_pair(small_config(flavour, num_queries=60))
+    inputs = images((150, 26), (60, 90)) | prompts(*IDS)
+    inputs["pixel_values"] = inputs["pixel_values"].double()
+    got = run_ours(ours.double(), inputs)
+    masks = {name: inputs[name].long() for name in ("pixel_mask", "attention_mask")}
+    with torch.no_grad():
+        plain = theirs.double()(**{**inputs, **masks})
+    wanted = run_theirs(theirs, inputs)
+    assert (wanted.init_reference_points == 1).all(-1).any()
+    torch.testing.assert_close(got["pred_boxes"], wanted.pred_boxes, atol=1e-6, rtol=0)
+    torch.testing.assert_close(got["pred_logits"].float(), wanted.logits, atol=1e-5, rtol=0)
+    real = got["text_token_mask"][:, None].expand_as(got["pred_logits"])
+    assert (got["pred_logits"][real] - plain.logits[real]).abs().max() > 1e-3
 
 
 @compares_outputs

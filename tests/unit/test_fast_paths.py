@@ -43,7 +43,7 @@ from deixis.models.grounding_dino import (
 )
 from deixis.models.grounding_dino.feed_forward import ReluFeedForward
 from deixis.models.grounding_dino.fusion import FusionAttention
-from deixis.models.grounding_dino.heads import refine_boxes
+from deixis.models.grounding_dino.heads import UPDATE_EPSILON, refine_boxes
 from deixis.models.grounding_dino.positions import proposal_boxes
 from deixis.recipes.detector_data import TrainingPrompts
 from deixis.records import Target
@@ -76,7 +76,7 @@ def plain_proposals(self: trunk.Trunk, memory: Tensor, pyramid: Any, text: Tenso
     features = self.enc_output_norm(self.enc_output(memory.masked_fill(~allowed[..., None], 0.0)))
     logits = self.encoder_output_class_embed(features, text)
     start = boxes.where(allowed[..., None], 0.5)
-    moved = refine_boxes(self.encoder_output_bbox_embed(features), start).where(allowed[..., None], 1.0)
+    moved = refine_boxes(self.encoder_output_bbox_embed(features), start, UPDATE_EPSILON).where(allowed[..., None], 1.0)
     best = logits.masked_fill(~text_mask[:, None], -torch.inf).amax(-1)
     chosen = best.topk(min(self.query_position_embeddings.num_embeddings, best.shape[1]), dim=1).indices
     rows = [logits[image, cells] for image, cells in enumerate(chosen)]

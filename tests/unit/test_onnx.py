@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import add_lora
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDino, GroundingDinoBundle, init_bundle, save_grounding_dino
+from deixis.models.grounding_dino.positions import encoder_reference_points
 from deixis.models.onnx import export
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx, graphs
 from deixis.models.onnx.swin import SwinGraph
@@ -103,19 +106,30 @@ def tiny_folder(folder: Path) -> Path:
     torch.manual_seed(0)
     bundle = init_bundle(config, bert_tokenizer(), (96, 160))
     perturb(bundle.model)
+    let_empty_cells_win(bundle)
     save_grounding_dino(bundle, folder)
     return folder
 
 
+def let_empty_cells_win(bundle: GroundingDinoBundle) -> None:
+    """Cells that may not be proposed are zeros, and so this bias alone: here the text itself, which scores best."""
+    model, ids = bundle.model.eval(), torch.tensor([build_prompt(NAMES, bundle.prompt_tokenizer).input_ids])
+    with torch.no_grad():
+        text = model.encode_text(ids, ids > 0)
+        pyramid = model.encode_image(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool))
+        reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)
+        _, fused = model.model.encoder(pyramid, text, reference)
+        model.model.enc_output.bias.copy_(fused[0, 1])
+
+
 def export_by_command(options: ModelExportOptions) -> list[str]:
     """The lines that the command printed."""
-    lines: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builtins.print", lambda *words: lines.append(" ".join(map(str, words))))
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         # The exporter runs the code with symbols for sizes, which are no `int`.
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         export_model(options)
-    return lines
+    return printed.getvalue().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +163,18 @@ def test_parity_at_other_sizes(exported: tuple[Path, Path, list[str]]) -> None:
     assert [each.size_hw for each in found] == sizes
     for each in found:
         assert max(each.logits, each.boxes, each.scores) < TOLERANCE
+
+
+def test_parity_where_cells_that_may_not_be_proposed_win(exported: tuple[Path, Path, list[str]]) -> None:
+    """The outermost of more than 50 cells in a row: their queries start at the corner, where epsilons act."""
+    bundle = load_any_detector(exported[0])
+    prompt = build_prompt(NAMES, bundle.prompt_tokenizer)
+    ids = torch.tensor([prompt.input_ids])
+    with torch.no_grad():
+        out = bundle.model(torch.randn(1, 3, 40, 900), torch.ones(1, 40, 900, dtype=torch.bool), ids, ids > 0)
+    assert (out["enc_outputs"]["pred_boxes"] == 1).all(-1).any()
+    (found,) = compare_onnx(exported[1], bundle, prompt, [(40, 900)])
+    assert max(found.logits, found.boxes, found.scores) < TOLERANCE
 
 
 def test_a_different_model_is_noticed(exported: tuple[Path, Path, list[str]]) -> None:

@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
 from deixis.models.grounding_dino.encoder import Pyramid
 from deixis.models.grounding_dino.feed_forward import feed_forward
-from deixis.models.grounding_dino.heads import Perceptron, refine_boxes
+from deixis.models.grounding_dino.heads import UPDATE_EPSILON, Perceptron, refine_boxes
 from deixis.models.grounding_dino.positions import box_embedding, valid_ratios
 from deixis.models.grounding_dino.residual import add_dropped
 
@@ -121,5 +121,5 @@ class Decoder(nn.Module):
             hidden = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
             outputs.append(self.layer_norm(hidden))
             if index + 1 < len(self.layers):
-                references.append(refine_boxes(box_heads[index](hidden), start))
+                references.append(refine_boxes(box_heads[index](hidden), start, UPDATE_EPSILON))
         return outputs, references

@@ -1,8 +1,9 @@
 """Grounding DINO and MM-Grounding-DINO: names in, boxes out (arXiv 2303.05499, arXiv 2401.02361).
 
 The parameters carry the names of transformers' `GroundingDinoForObjectDetection` and
-`MMGroundingDinoForObjectDetection`, and in evaluation mode the outputs are theirs. What differs is what training
-needs: every layer's outputs are returned, the encoder's outputs can be trained, boxes look forward twice.
+`MMGroundingDinoForObjectDetection`, and in evaluation mode the outputs are theirs, but for boxes at the very edge of
+a picture, where they are the authors' (see `heads.inverse_sigmoid`). What differs besides is what training needs:
+every layer's outputs are returned, the encoder's outputs can be trained, boxes look forward twice.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from deixis.models.grounding_dino.encoder import (
     TextContext,
     TextEnhancerLayer,
 )
-from deixis.models.grounding_dino.heads import Perceptron, RawSimilarity, ScaledSimilarity, pad_logits, refine_boxes
+from deixis.models.grounding_dino.heads import (
+    HEAD_EPSILONS,
+    Perceptron,
+    RawSimilarity,
+    ScaledSimilarity,
+    pad_logits,
+    refine_boxes,
+)
 from deixis.models.grounding_dino.initialise import initialise
 from deixis.models.grounding_dino.positions import encoder_reference_points
 from deixis.models.grounding_dino.trunk import Trunk
@@ -52,6 +60,7 @@ class GroundingDino(nn.Module):
         class_head = CLASS_HEADS[config.model_type]
         self.config = config
         self.max_text_len: int = config.max_text_len
+        self.head_epsilon = HEAD_EPSILONS[config.model_type]
         self.model = Trunk(
             Backbone(config.backbone_config),
             config.text_config,
@@ -155,7 +164,9 @@ class GroundingDino(nn.Module):
             queries, start, memory, pyramid, text, attention_mask, self.bbox_embed, query_mask
         )
         layers = [
-            self._layer_outputs(class_head(state, text), refine_boxes(box_head(state), place), attention_mask)
+            self._layer_outputs(
+                class_head(state, text), refine_boxes(box_head(state), place, self.head_epsilon), attention_mask
+            )
             for class_head, box_head, state, place in zip(
                 self.class_embed, self.bbox_embed, hidden, references, strict=True
             )

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 PRIOR_PROBABILITY = 0.01  # what a class score starts at: most queries see no object (focal loss, arXiv 1708.02002)
 
+UPDATE_EPSILON = 1e-3
+"""Of the inverse sigmoid with which a decoder layer moves its boxes for the next one, in all authors' code."""
+HEAD_EPSILONS = {"grounding-dino": 1e-3, "mm-grounding-dino": 1e-5}
+"""Of the one in the heads whose boxes are returned: IDEA-Research's and MMDetection's. transformers has 1e-5 in all."""
+
 
 class Perceptron(nn.Module):
     """Linear layers with ReLU between them."""
@@ -61,11 +66,25 @@ def _dot(
     return out
 
 
+def inverse_sigmoid(boxes: Float[Tensor, "*axes 4"], epsilon: float) -> Float[Tensor, "*axes 4"]:
+    """log(x / (1 - x)) with both parts held at `epsilon` or more, as the authors of the weights have it.
+
+    Not `torch.logit(eps=)`: at 0 that is log(e / (1 - e)), here log(e), and only here does an x below e still move.
+    """
+    inside = boxes.clamp(0, 1)
+    return (inside.clamp(min=epsilon) / (1 - inside).clamp(min=epsilon)).log()
+
+
 def refine_boxes(
-    delta: Float[Tensor, "batch queries 4"], reference: Float[Tensor, "batch queries 4"]
+    delta: Float[Tensor, "batch queries 4"], reference: Float[Tensor, "batch queries 4"], epsilon: float
 ) -> Float[Tensor, "batch queries 4"]:
-    """Move cxcywh_norm boxes by `delta` on the logit scale, in the precision of `reference`."""
-    return (delta.to(reference.dtype) + reference.logit(eps=1e-5)).sigmoid()
+    """Move cxcywh_norm boxes by `delta` on the logit scale, in the precision of `reference`.
+
+    Args:
+        epsilon: `UPDATE_EPSILON` or one of `HEAD_EPSILONS`. It acts within that distance of 0 and 1, which a side
+            reaches at the edge of the picture, and where no cell of the image was left to propose.
+    """
+    return (delta.to(reference.dtype) + inverse_sigmoid(reference, epsilon)).sigmoid()
 
 
 def pad_logits(

@@ -18,7 +18,7 @@ from deixis.models.grounding_dino.backbone import (
 )
 from deixis.models.grounding_dino.decoder import Decoder
 from deixis.models.grounding_dino.encoder import Encoder, Pyramid, TextContext
-from deixis.models.grounding_dino.heads import Perceptron, refine_boxes
+from deixis.models.grounding_dino.heads import UPDATE_EPSILON, Perceptron, refine_boxes
 from deixis.models.grounding_dino.positions import (
     image_positions,
     proposal_boxes,
@@ -136,7 +136,8 @@ class Trunk(nn.Module):
         usable = allowed.gather(1, chosen)[..., None]
         features = self._proposal_features(candidates.gather(1, chosen[..., None].expand(-1, -1, self.d_model)))
         start = boxes.gather(1, chosen[..., None].expand(-1, -1, 4)).where(usable, 0.5)
-        moved = refine_boxes(self.encoder_output_bbox_embed(features), start).where(usable, 1.0)
+        # No side of a proposal is within 0.01 of 0 or 1, so the epsilon does nothing here.
+        moved = refine_boxes(self.encoder_output_bbox_embed(features), start, UPDATE_EPSILON).where(usable, 1.0)
         return Proposals(self.encoder_output_class_embed(features, text), moved)
 
     def _proposal_features(self, memory: Float[Tensor, "batch keys channels"]) -> Float[Tensor, "batch keys channels"]:
