@@ -173,6 +173,7 @@ class Sample:
         caption: the sentence that the class names are phrases of (grounding data), or nothing.
         phrase_spans: where each class name stands in the caption; nothing where that is not known. The prompt is then
             the list of names in place of the sentence.
+        seed: of what a training step draws for this sample; None outside training.
 
     Raises:
         DataError: an empty image, pixels of another size, a class id outside the vocabulary, a class that is both
@@ -190,6 +191,7 @@ class Sample:
     not_exhaustive_class_ids: frozenset[int] = frozenset()
     caption: str = ""
     phrase_spans: tuple[Spans, ...] = ()
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.original_size_hw == (0, 0):
@@ -306,6 +308,7 @@ class Target:
         size_hw: the unpadded size after transforms, in pixels.
         unjudged_class_ids: rows of `positive_map` of which the image may show more objects than are annotated; queries
             without an object are not taught that these are absent.
+        seed: of what a step draws for this image, whichever process it is in; None draws from torch's global generator.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "n 4"]
@@ -316,6 +319,7 @@ class Target:
     image_id: int
     source: str = ""
     unjudged_class_ids: tuple[int, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

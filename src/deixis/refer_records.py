@@ -120,6 +120,7 @@ class ReferTarget:
             phrase means nothing in the image. Of a clip each phrase has one for every frame, one after another.
         texts: the phrases, one a mask.
         size_hw: of the image, in pixels.
+        seed: of what a step draws for this image, whichever process it is in; None draws from torch's global generator.
     """
 
     masks: Bool[Tensor, "objects h w"]
@@ -127,6 +128,7 @@ class ReferTarget:
     size_hw: tuple[int, int]
     image_id: int = 0
     source: str = ""
+    seed: int | None = None
 
 
 class Regions(NamedTuple):

@@ -7,6 +7,7 @@ one_refer_step.py MODEL FOLDER 8x1s        the second half of the images is talk
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ class HalfSilent(QuestionDataset):
     def __getitem__(self, key: Key) -> Question:
         question = super().__getitem__(key)
         (second, *_) = epoch_batches(IMAGES, IMAGES // 2, 0, 0, num_processes=2, process_index=1)
-        return Question(question.sample, (Turn("What is this?", "A square.", ()),), ()) if key in second else question
+        silent = replace(question, turns=(Turn("What is this?", "A square.", ()),), asked=())
+        return silent if key in second else question
 
 
 def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, out: Path) -> None:
@@ -53,7 +55,7 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise_tiles,
         bundle.normalise_sam,
-        ReferCriterion(points=None),  # points would be drawn by each process
+        ReferCriterion(points=64),
         ReferFeed(dataset, tokens, views, tokens.pad_token_id, batch_size, accumulation),
         accelerator,
         language_parameters(bundle.model),

@@ -349,3 +349,18 @@ def test_awkward_boxes_stay_finite():
     found = torch.autograd.grad(total, list(outputs["denoising_outputs"][0].values()))
     assert all(gradient.isfinite().all() for gradient in found)
     assert total.isfinite()
+
+
+def test_the_queries_of_an_image_depend_on_its_seed_alone():
+    """Whatever stands before it in the batch, as when two processes share what one would see."""
+    first, second = (replace(one, seed=seed) for one, seed in zip(two_targets((3, 3)), (5, 2**61), strict=True))
+    together, alone = made([first, second]), made([second], seed=99)
+    assert torch.equal(together.boxes_cxcywh_norm[1], alone.boxes_cxcywh_norm[0])
+    assert torch.equal(together.label_maps[1], alone.label_maps[0])
+    other = made([replace(second, seed=6)])
+    assert not torch.equal(other.boxes_cxcywh_norm, alone.boxes_cxcywh_norm)
+    fewer = made([first, replace(two_targets((3, 1))[1], seed=5)])  # padded to the fuller image
+    assert torch.equal(
+        fewer.boxes_cxcywh_norm[1][fewer.real[1]],
+        made([replace(two_targets((3, 1))[1], seed=5)], 2).boxes_cxcywh_norm[0],
+    )

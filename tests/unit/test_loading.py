@@ -66,6 +66,7 @@ def assert_same(first: Sequence[Batch], second: Sequence[Batch]) -> None:
         for mine, theirs in zip(one.targets, other.targets, strict=True):
             for name in ("boxes_cxcywh_norm", "class_ids", "positive_map"):
                 assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
+            assert mine.seed == theirs.seed
             assert (mine.size_hw, mine.original_size_hw, mine.image_id, mine.source) == (
                 theirs.size_hw,
                 theirs.original_size_hw,
@@ -87,6 +88,13 @@ def test_every_epoch_and_seed_is_its_own(pictures: SampleList) -> None:
     for other in (load_epoch(pictures, 0, epoch=1), load_epoch(pictures, 0, seed=6)):
         with pytest.raises(AssertionError):
             assert_same(first, other)
+
+
+def test_each_sample_has_a_seed_of_its_own_in_each_epoch(pictures: SampleList) -> None:
+    dataset = training_set(pictures)
+    seeds = [dataset[key][0].seed for key in ((0, 0), (0, 1), (1, 0))]
+    assert len(set(seeds)) == 3
+    assert dataset[0, 1][0].seed == seeds[1]
 
 
 def test_an_epoch_resumes_in_its_middle(pictures: SampleList) -> None:

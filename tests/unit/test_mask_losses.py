@@ -115,3 +115,14 @@ def test_no_mask_has_no_points() -> None:
     points = uncertain_points(torch.zeros(0, 8, 8), 20)
     assert points.shape == (0, 20, 2)
     assert values_at(torch.zeros(0, 8, 8), points).shape == (0, 20)
+
+
+def test_points_of_a_sample_depend_on_its_seed_alone() -> None:
+    """Whatever stands beside it in the batch, as when two processes share what one would see."""
+    logits = torch.randn(5, 8, 8, generator=torch.Generator().manual_seed(1))
+    together = uncertain_points(logits, 20, seeds=[(2, 11), (0, 7), (3, 2**61)])
+    torch.manual_seed(99)
+    torch.testing.assert_close(together[:2], uncertain_points(logits[:2], 20, seeds=[(2, 11)]), rtol=0, atol=0)
+    torch.testing.assert_close(together[2:], uncertain_points(logits[2:], 20, seeds=[(3, 2**61)]), rtol=0, atol=0)
+    assert not torch.equal(together[:2], uncertain_points(logits[:2], 20, seeds=[(2, 12)]))
+    assert uncertain_points(logits[:0], 20, seeds=[]).shape == (0, 20, 2)

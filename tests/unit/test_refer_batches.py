@@ -61,6 +61,13 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
         assert all(torch.equal(a.masks, b.masks) for a, b in zip(one.targets, other.targets, strict=True))
 
 
+def test_each_sample_has_a_seed_of_its_own_in_each_epoch() -> None:
+    dataset = QuestionDataset(refer_scenes("refer_train", 6, 3), 5, seed=3)
+    seeds = [dataset[key].seed for key in ((0, 0), (0, 1), (1, 0))]
+    assert len(set(seeds)) == 3
+    assert dataset[0, 1].seed == seeds[1]
+
+
 def test_sentences_are_drawn_anew_each_epoch() -> None:
     sample = ReferSample(np.zeros((8, 8, 3), np.uint8), (8, 8), (Expression(("one", "two", "three"), (), ("absent",)),))
     data = QuestionDataset(ReferList((sample,)), 1, seed=0)

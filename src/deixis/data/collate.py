@@ -99,6 +99,7 @@ def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
         image_id=sample.image_id,
         source=sample.source,
         unjudged_class_ids=_unjudged_rows(sample, prompt),
+        seed=sample.seed,
     )
 
 

@@ -43,7 +43,7 @@ class DenoisingQueries:
 def make_denoising_queries(
     targets: Sequence[Target], count: int, label_noise: float = 0.25, box_noise: float = 1.0
 ) -> DenoisingQueries | None:
-    """Noised copies of a batch's objects, drawn from torch's global generator; None where there is no object.
+    """Noised copies of a batch's objects, drawn from each image's own seed; None where there is no object.
 
     A copy's corners move by up to half of its own width and height times `box_noise`, a decoy's by half to the whole.
     A class is known by the tokens that name it, never by its place in the prompt, which changes from one image to the
@@ -66,17 +66,12 @@ def make_denoising_queries(
     if most == 0:
         return None
     groups = max(count // most, 1)
-    real = torch.stack([_padded(torch.ones_like(target.class_ids), most) for target in targets]).bool()
-    true_boxes = torch.stack([_padded(target.boxes_cxcywh_norm, most) for target in targets])
-    labels = [
-        _swapped(_padded(t.class_ids, most).repeat(2 * groups), len(t.positive_map), label_noise) for t in targets
-    ]
-    maps = torch.stack([target.positive_map[rows] for target, rows in zip(targets, labels, strict=True)])
-    real = real.repeat(1, 2 * groups)
+    noised = [_noised(target, most, groups, label_noise, box_noise) for target in targets]
+    boxes, label_maps, real = (torch.stack(parts) for parts in zip(*noised, strict=True))
     decoy = (torch.arange(real.shape[1], device=real.device) // most % 2).bool()
     return DenoisingQueries(
-        boxes_cxcywh_norm=_moved(true_boxes.repeat(1, 2 * groups, 1), decoy, box_noise),
-        label_maps=maps * real[..., None],
+        boxes_cxcywh_norm=boxes,
+        label_maps=label_maps,
         objects=torch.arange(most, device=real.device).repeat(2 * groups).expand_as(real) * real,
         positive=real & ~decoy,
         real=real,
@@ -84,26 +79,50 @@ def make_denoising_queries(
     )
 
 
-def _padded(rows: Shaped[Tensor, "*shape"], count: int) -> Shaped[Tensor, "*padded_shape"]:
-    """The rows, and zeros up to `count` of them."""
-    return torch.cat((rows, rows.new_zeros(count - len(rows), *rows.shape[1:])))
+def _noised(
+    target: Target, most: int, groups: int, label_noise: float, box_noise: float
+) -> tuple[Float[Tensor, "queries 4"], Float[Tensor, "queries tokens"], Bool[Tensor, " queries"]]:
+    """(boxes, label maps, real) of one image's queries: groups of `most` copies and `most` decoys, zeros where padded.
+
+    What is drawn is a function of the image's own seed and objects, whatever else is in the batch.
+    """
+    device, objects = target.boxes_cxcywh_norm.device, len(target.class_ids)
+    generator = None if target.seed is None else torch.Generator(device).manual_seed(target.seed)
+    copies = 2 * groups
+    decoy = torch.arange(copies, device=device).repeat_interleave(objects) % 2
+    boxes = _moved(target.boxes_cxcywh_norm.repeat(copies, 1), decoy, box_noise, generator)
+    labels = _swapped(target.class_ids.repeat(copies), len(target.positive_map), label_noise, generator)
+    rows = (boxes, target.positive_map[labels], torch.ones(copies * objects, dtype=torch.bool, device=device))
+    boxes, maps, real = (_padded(row.reshape(copies, objects, *row.shape[1:]), most).flatten(0, 1) for row in rows)
+    return boxes, maps, real
 
 
-def _swapped(class_ids: Int[Tensor, " queries"], classes: int, share: float) -> Int[Tensor, " queries"]:
+def _padded(rows: Shaped[Tensor, "groups objects *shape"], count: int) -> Shaped[Tensor, "groups count *shape"]:
+    """The rows of each group, and zeros up to `count` of them."""
+    return torch.cat((rows, rows.new_zeros(len(rows), count - rows.shape[1], *rows.shape[2:])), dim=1)
+
+
+def _swapped(
+    class_ids: Int[Tensor, " queries"], classes: int, share: float, generator: torch.Generator | None
+) -> Int[Tensor, " queries"]:
     """Some of the classes replaced by others of the same prompt, all of them equally likely; a lone class stays."""
     if classes < 2:
         return class_ids
-    others = (class_ids + torch.randint(1, classes, class_ids.shape, device=class_ids.device)) % classes
-    return torch.where(torch.rand(class_ids.shape, device=class_ids.device) < share, others, class_ids)
+    shape, device = class_ids.shape, class_ids.device
+    others = (class_ids + torch.randint(1, classes, shape, generator=generator, device=device)) % classes
+    return torch.where(torch.rand(shape, generator=generator, device=device) < share, others, class_ids)
 
 
 def _moved(
-    boxes_cxcywh_norm: Float[Tensor, "batch queries 4"], decoy: Bool[Tensor, " queries"], box_noise: float
-) -> Float[Tensor, "batch queries 4"]:
+    boxes_cxcywh_norm: Float[Tensor, "queries 4"],
+    decoy: Int[Tensor, " queries"],
+    box_noise: float,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "queries 4"]:
     """Boxes with every corner moved, inside the image; sides that would turn inside out become zero."""
-    half = boxes_cxcywh_norm[..., 2:].repeat(1, 1, 2) / 2
-    share = torch.rand_like(half) + decoy[:, None]
-    sign = torch.where(torch.rand_like(half) < 0.5, -1.0, 1.0)
-    corners = (cxcywh_to_xyxy(boxes_cxcywh_norm) + box_noise * sign * share * half).clamp(0, 1)
+    half = boxes_cxcywh_norm[..., 2:].repeat(1, 2) / 2
+    shares, signs = (torch.rand(half.shape, generator=generator, device=half.device) for _ in range(2))
+    sign = torch.where(signs < 0.5, -1.0, 1.0)
+    corners = (cxcywh_to_xyxy(boxes_cxcywh_norm) + box_noise * sign * (shares + decoy[:, None]) * half).clamp(0, 1)
     low, high = corners[..., :2], corners[..., 2:]
     return torch.cat(((low + high) / 2, (high - low).clamp(min=0)), dim=-1)

@@ -28,6 +28,7 @@ from deixis.errors import DeixisError, OptionError
 from deixis.records import Batch, Dataset, Prompt, Sample
 
 Key = tuple[int, int]  # (epoch, index)
+SEEDS = 2**62  # what a step draws for a sample is a function of one of so many numbers
 PromptFor = Callable[[Sample, np.random.Generator], Prompt]
 
 _BUCKET_BATCHES = 16  # aspect ratios are sorted within this many batches, which keeps the order random enough
@@ -92,7 +93,8 @@ class SampleDataset(torch.utils.data.Dataset):
         if not self.keep_masks:
             sample = sample.evolve(instances=replace(sample.instances, masks_rle=None))
         sample = self.transform(load(sample, self.decode_short_px), generator)
-        return sample, self.prompt_for(sample, generator)
+        prompt = self.prompt_for(sample, generator)
+        return sample.evolve(seed=int(generator.integers(SEEDS))), prompt
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -48,6 +48,7 @@ class Question:
         asked: what each mask of the answers is: (position of expression, sentence).
         regions: what each region that the questions name is: position of expression.
         later: the other frames of a clip, of one size and with the same expressions.
+        seed: see `ReferTarget`.
     """
 
     sample: ReferSample
@@ -55,6 +56,7 @@ class Question:
     asked: tuple[tuple[int, str], ...]
     regions: tuple[int, ...] = ()
     later: tuple[ReferSample, ...] = ()
+    seed: int | None = None
 
     @property
     def frames(self) -> tuple[ReferSample, ...]:
@@ -167,4 +169,5 @@ def _target(question: Question, mask_px: int) -> ReferTarget:
         size_hw=sample.size_hw,
         image_id=sample.image_id,
         source=sample.source,
+        seed=question.seed,
     )

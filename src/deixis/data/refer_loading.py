@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from deixis.data.clip_frames import clip_question
 from deixis.data.conversation import ConversationEncoder, caption_turns, training_turns
 from deixis.data.images import load_image
-from deixis.data.loading import Key, Loader, load_batches, sample_generator
+from deixis.data.loading import SEEDS, Key, Loader, load_batches, sample_generator
 from deixis.data.refer_collate import Question, Views, collate_questions
 from deixis.data.refer_mixing import ReferMix
 from deixis.errors import DataError, OptionError
@@ -60,8 +62,11 @@ class QuestionDataset(torch.utils.data.Dataset):
             DataError: its image or clip cannot be used; the message names the file.
         """
         epoch, index = key
-        drawn = _drawn(self.dataset, epoch, index)
         rng = sample_generator(self.seed, epoch, index)
+        question = self._question(_drawn(self.dataset, epoch, index), rng)
+        return replace(question, seed=int(rng.integers(SEEDS)))
+
+    def _question(self, drawn: ReferSample | Clip, rng: np.random.Generator) -> Question:
         if isinstance(drawn, Clip):
             return clip_question(drawn, self.clip_frames, self.most_masks, rng, self.behaviour)
         sample = decoded(drawn)

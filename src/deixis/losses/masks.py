@@ -5,6 +5,8 @@ A loss takes flat logits and targets: all pixels of a mask, or the values at poi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -43,6 +45,7 @@ def uncertain_points(
     oversample: float = 3.0,
     importance: float = 0.75,
     generator: torch.Generator | None = None,
+    seeds: Sequence[tuple[int, int]] | None = None,
 ) -> Float[Tensor, "masks count 2"]:
     """Points (x, y) over the size of the mask, most of them where the mask is in doubt (PointRend, arXiv 1912.08193).
 
@@ -51,14 +54,31 @@ def uncertain_points(
 
     Args:
         generator: where the points are drawn, on its own device; torch's global one where None.
+        seeds: (masks, seed) of each sample, in the order of the masks: its points are then a function of its seed
+            alone, whatever else is in the batch. `generator` is not used.
     """
-    home = generator.device if generator is not None else logits.device
     drawn, certain = int(count * oversample), int(count * importance)
-    shape = (len(logits), drawn + count - certain, 2)
-    points = torch.rand(shape, generator=generator, device=home).to(logits.device)
+    points = _evenly_drawn(len(logits), drawn + count - certain, logits.device, generator, seeds)
     candidates, others = points[:, :drawn], points[:, drawn:]
     nearest = values_at(logits, candidates).abs().topk(certain, dim=1, largest=False).indices
     return torch.cat([candidates.gather(1, nearest[..., None].expand(-1, -1, 2)), others], dim=1)
+
+
+def _evenly_drawn(
+    masks: int,
+    count: int,
+    device: torch.device,
+    generator: torch.Generator | None,
+    seeds: Sequence[tuple[int, int]] | None,
+) -> Float[Tensor, "masks count 2"]:
+    if seeds is None:
+        home = generator.device if generator is not None else device
+        return torch.rand((masks, count, 2), generator=generator, device=home).to(device)
+    of_samples = [
+        torch.rand((of_sample, count, 2), generator=torch.Generator(device).manual_seed(seed), device=device)
+        for of_sample, seed in seeds
+    ]
+    return torch.cat([*of_samples, torch.zeros(0, count, 2, device=device)])
 
 
 def values_at(maps: Float[Tensor, "masks h w"], points: Float[Tensor, "masks count 2"]) -> Float[Tensor, "masks count"]:

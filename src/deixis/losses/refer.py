@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,18 @@ IouLoss = Literal["l1", "mse"]
 POINTS = 12_544  # 112², as PointRend's successors have it
 
 _MASK_OUTPUTS = {"pred_masks": 4, "pred_ious": 2, "object_scores": 1}
+
+
+class Points(NamedTuple):
+    """How points are drawn; see `uncertain_points`."""
+
+    generator: torch.Generator | None
+    seeds: Sequence[tuple[int, int]] | None
+
+    def of_three(self) -> Points:
+        """The same where each object has three masks."""
+        seeds = self.seeds and [(3 * objects, seed) for objects, seed in self.seeds]
+        return Points(self.generator, seeds)
 
 
 class ReferCriterion:
@@ -92,6 +104,7 @@ class ReferCriterion:
         num_objects: float | Tensor | None = None,
         num_labels: float | Tensor | None = None,
         generator: torch.Generator | None = None,
+        seeds: Sequence[tuple[int, int]] | None = None,
     ) -> dict[str, Tensor]:
         """Every component, unweighted, as float32 scalars; exact zeros with a gradient where there is no object.
 
@@ -105,6 +118,7 @@ class ReferCriterion:
                 accumulates gradients over several batches passes that of all of them.
             num_labels: the same for `loss_language`.
             generator: draws the points; torch's global one where None.
+            seeds: (objects, seed) of each sample, which draw its points in place of `generator`.
 
         Raises:
             TrainingError: outputs and masks do not fit each other.
@@ -116,7 +130,7 @@ class ReferCriterion:
         if num_labels is None:
             num_labels = boxes_per_process(len(outputs["label_ids"]), device)
         with torch.autocast(device.type, enabled=False):
-            by_object = self._by_object(outputs, masks, generator)
+            by_object = self._by_object(outputs, masks, Points(generator, seeds))
             losses = {name: value.sum() / num_objects for name, value in by_object.items()}
             losses["loss_language"] = language_ce(outputs["label_logits"].float(), outputs["label_ids"]) / num_labels
             if "word_gaps" in outputs:
@@ -130,17 +144,17 @@ class ReferCriterion:
         return torch.stack([self.weight_dict[name] * loss for name, loss in losses.items() if name != "iou"]).sum()
 
     def _by_object(
-        self, outputs: Mapping[str, Tensor], masks: Bool[Tensor, "objects h w"], generator: torch.Generator | None
+        self, outputs: Mapping[str, Tensor], masks: Bool[Tensor, "objects h w"], drawn: Points
     ) -> dict[str, Float[Tensor, " objects"]]:
         logits, ious = outputs["pred_masks"], outputs["pred_ious"].float()
         shown = ious.argmax(1)
         if self.behaviour == "sa2va":
-            ce, dice = self._supervise(_pick(logits, shown).float(), masks, generator)
+            ce, dice = self._supervise(_pick(logits, shown).float(), masks, drawn)
             return {"loss_mask": ce, "loss_dice": dice, "iou": _ious(_pick(logits, shown)[:, None], masks)[:, 0]}
         scores = outputs["object_scores"].float()
         present = masks.flatten(1).any(1)
         true_ious = _ious(logits, masks)
-        ce, dice = self._supervise_chosen(logits, masks, generator)
+        ce, dice = self._supervise_chosen(logits, masks, drawn)
         gap = ious - true_ious
         gap = gap.abs() if self.iou_loss == "l1" else gap.square()
         visible = torch.where(present, _pick(true_ious, shown), 0.0)
@@ -156,27 +170,27 @@ class ReferCriterion:
         self,
         logits: Float[Tensor, "objects 3 h w"],
         masks: Bool[Tensor, "objects h w"],
-        generator: torch.Generator | None,
+        drawn: Points,
     ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
         """Cross-entropy and Dice of the best mask of each object, or the mean of its three."""
         if self.supervised == "best":
-            return self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, generator)
+            return self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, drawn)
         three = masks[:, None].expand(logits.shape).flatten(0, 1)
-        ce, dice = self._supervise(logits.flatten(0, 1).float(), three, generator)
+        ce, dice = self._supervise(logits.flatten(0, 1).float(), three, drawn.of_three())
         return ce.view(-1, 3).mean(1), dice.view(-1, 3).mean(1)
 
     def _supervise(
         self,
         logits: Float[Tensor, "objects h w"],
         masks: Bool[Tensor, "objects h w"],
-        generator: torch.Generator | None,
+        drawn: Points,
     ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
         """Cross-entropy and Dice of one mask an object, at points or at all pixels."""
         targets = masks.float()
         if self.points is None:
             flat, wanted = logits.flatten(1), targets.flatten(1)
         else:
-            points = uncertain_points(logits, self.points, self.oversample, self.importance, generator)
+            points = uncertain_points(logits, self.points, self.oversample, self.importance, *drawn)
             flat, wanted = values_at(logits, points), values_at(targets, points)
         return mask_ce(flat, wanted), naive_dice(flat, wanted)
 

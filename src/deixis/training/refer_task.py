@@ -161,8 +161,15 @@ class SegmenterTask:
             words_share=self.words_share,
         )
         masks = torch.cat([target.masks for target in batch.targets])
-        losses = self.criterion(outputs, masks, normaliser[0], normaliser[1])
+        losses = self.criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
         return self.criterion.total(losses), losses
+
+
+def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
+    """(masks, seed) of each image that has masks, for `ReferCriterion`; None where they bring no seeds."""
+    seeds = [(len(target.masks), target.seed) for target in batch.targets if len(target.masks)]
+    known = [(count, seed) for count, seed in seeds if seed is not None]
+    return known if len(known) == len(seeds) else None
 
 
 def require_mask_gradient(
