@@ -102,12 +102,14 @@ def hostile_value(random: Random, depth: int = 0) -> Any:
 def _json(file: Path, random: Random) -> str:
     """Change values of a JSON file, or of one line."""
     lines = (
-        file.read_text(encoding="utf-8").split("\n") if file.suffix == ".jsonl" else [file.read_text(encoding="utf-8")]
+        file.read_text(encoding="utf-8", errors="replace").split("\n")
+        if file.suffix == ".jsonl"
+        else [file.read_text(encoding="utf-8", errors="replace")]
     )
     number = random.randrange(len(lines))
     try:
         content = json.loads(lines[number])
-    except ValueError:
+    except (ValueError, RecursionError):
         return _text(file, random)
     told = []
     for _ in range(random.choice([1, 1, 2, 3])):

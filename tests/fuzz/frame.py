@@ -27,7 +27,7 @@ MODULES = ("detection", "configs", "phrases", "clips", "models")  # those that a
 Builder = Callable[[Path, Random], Callable[[], object]]
 
 MOST_MEMORY = 2 << 30  # more than the process has when it is forked
-MOST_CPU_S, MOST_WALL_S = 20, 40
+MOST_CPU_S, MOST_WALL_S = 20, 25
 UNDAMAGED = 0.1
 
 

@@ -267,7 +267,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "no name": (edit(lambda x: x["categories"][0].pop("name")), "category 90 has no name"),
     "no image id": (edit(lambda x: x["images"][1].pop("id")), "image number 2 has no usable id"),
     "no file name": (edit(lambda x: x["images"][1].update(file_name=5)), "image 3 has no file_name"),
-    "bad size": (edit(lambda x: x["images"][1].update(height=0)), "image 3 has height 0 and width 50"),
+    "bad size": (
+        edit(lambda x: x["images"][1].update(height=0)),
+        r"image 3: image size \(height, width\) must be positive, .* got \(0, 50\)",
+    ),
     "no images": (edit(lambda x: x.update(images=[], annotations=[])), "'images' is empty"),
     "no categories": (edit(lambda x: x.update(categories=[], annotations=[])), "'categories' is empty"),
     "key missing": (edit(lambda x: x.pop("annotations")), "no list of objects under 'annotations'"),
@@ -305,7 +308,7 @@ def test_malformed_json(tmp_path: Path, text: str) -> None:
 
 def test_not_text_and_not_there(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(DataError, match="malformed JSON"):
+    with pytest.raises(DataError, match="no UTF-8 text"):
         read_coco(tmp_path / "labels.json")
     with pytest.raises(DataError, match="not found"):
         read_coco(tmp_path / "other.json")

@@ -120,7 +120,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "phrase": (grounding({"bbox": [1, 1, 2, 2], "phrase": ""}), "line 2: region 1: phrase must be text"),
     "no phrase": (grounding({"bbox": [1, 1, 2, 2], "phrase": []}), "line 2: region 1: phrase must be text"),
     "boxes": (grounding({"bbox": [[1, 1, 2]], "phrase": "x"}), "line 2: region 1: bbox must be"),
-    "size": ({**detection(), "height": 0}, "line 2: height 0 and width 40 must be positive"),
+    "size": ({**detection(), "height": 0}, r"line 2: image size \(height, width\) must be positive, .* got \(0, 40\)"),
 }
 
 

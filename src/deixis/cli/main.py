@@ -11,8 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from deixis.errors import DeixisError, Terminated
+from deixis.text import printable
 
 EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 
@@ -62,12 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # One line on stderr in place of Python's two, which show a line of our source.
-    warnings.formatwarning = lambda message, category, *_: f"deixis: warning: {message}\n"
+    for stream in (sys.stdout, sys.stderr):  # text that the terminal's encoding lacks is no reason to stop
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, category, *_: _line(f"warning: {message}") + "\n"
     try:
         sys.exit(run(words))
     except DeixisError as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"deixis: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(_line(f"error: {error}"), file=sys.stderr)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         print("deixis: interrupted", file=sys.stderr)
@@ -77,6 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_TERMINATED)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _line(text: str) -> str:
+    """One line for stderr, whatever names of users' files it holds."""
+    return printable(f"deixis: {' '.join(text.split())}")
 
 
 def run(words: list[str]) -> int:

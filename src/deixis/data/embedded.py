@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deixis.data.images import decode_image
+from deixis.data.reading import reading
 from deixis.data.subset import Subset
 from deixis.records import Dataset, Sample, Vocabulary
 
@@ -29,8 +30,10 @@ class EmbeddedDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         record = self.records[index]
-        data = self.read_bytes(index)
-        return record if data is None else record.evolve(image=decode_image(data, record.source or str(record.image)))
+        name = record.source or str(record.image)
+        with reading(name, "a picture"):
+            data = self.read_bytes(index)
+        return record if data is None else record.evolve(image=decode_image(data, name))
 
 
 def records(dataset: Dataset) -> Iterator[Sample]:

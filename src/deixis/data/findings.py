@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
+from deixis.data.reading import reading
 from deixis.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
@@ -141,9 +142,13 @@ class Findings:
 
 @contextmanager
 def collecting(findings: Findings | None, kind: str, file: object, place: str, fix: str) -> Iterator[None]:
-    """A block whose `DataError` becomes a finding, after which one goes on; without findings it is let out."""
+    """A block whose `DataError` becomes a finding, after which one goes on; without findings it is let out.
+
+    Other exceptions that the file causes are made `DataError`s with its name; see `reading`.
+    """
     try:
-        yield
+        with reading(f"{file}: {place}" if place else str(file)):
+            yield
     except DataError as error:
         if findings is None:
             raise

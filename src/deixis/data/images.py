@@ -6,8 +6,6 @@ scaled by its full range (65535 becomes 255), CMYK and palettes are converted.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from deixis.data.instances import scale_instances
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.records import Sample
 
@@ -33,17 +32,6 @@ _JPEG_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _SWAPS_AXES = frozenset({5, 6, 7, 8})
-# What Pillow's decoders raise on damaged files; OSError covers missing, unidentified and truncated ones.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,8 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
         DataError: the file is missing or its header is not an image's.
     """
     path = Path(path)
+    if data is None:
+        require_regular(path)
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
             stored_hw = (image.height, image.width)
@@ -100,7 +90,7 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
                 height, width = int(tags[_TIFF_HEIGHT_TAG]), int(tags[_TIFF_WIDTH_TAG])
                 stored_hw = (width, height) if orientation in _SWAPS_AXES else (height, width)
                 orientation = 1
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # decoders raise all kinds on damaged files
         raise _unreadable(path, error) from error
     return (stored_hw[::-1] if orientation in _SWAPS_AXES else stored_hw), stored_hw
 
@@ -114,7 +104,7 @@ def orientation_of(path: Path | str, data: bytes) -> int:
     try:
         with Image.open(BytesIO(data)) as image:
             return 1 if image.format == "TIFF" else _orientation(image)
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # decoders raise all kinds on damaged files
         raise _unreadable(Path(path), error) from error
 
 
@@ -149,6 +139,8 @@ def load(sample: Sample, min_short_px: int | None = None) -> Sample:
 
 
 def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _Stored:
+    if data is None:
+        require_regular(path)
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
             full_hw = (image.height, image.width)
@@ -163,7 +155,7 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
                 if image.format == "TIFF":  # Pillow turns TIFFs upright by itself
                     full_hw, orientation = (image.height, image.width), 1
                 pixels = _to_rgb(image)
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # decoders raise all kinds on damaged files
         raise _unreadable(path, error) from error
     if pixels.size == 0:
         raise DataError(f"{path}: the image has no pixels; replace or remove the file")
@@ -193,7 +185,7 @@ def _decode_jpeg(data: bytes, share: int) -> UInt8[np.ndarray, "h w 3"] | None:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:  # damaged EXIF does not make the pixels unusable
+    except Exception:  # damaged EXIF does not make the pixels unusable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from deixis.errors import DataError, DeixisError
 
 _MAX_REASON = 200
+_Rest = ParamSpec("_Rest")
+_Result = TypeVar("_Result")
+_Reader = Callable[Concatenate[str | Path, _Rest], _Result]
 
 
 @contextmanager
@@ -39,6 +44,20 @@ def reading(file: object, what: str = "annotations") -> Iterator[None]:
         if os.environ.get("DEIXIS_DEBUG") == "1":
             raise
         raise DataError(f"{file}: cannot be read as {what} ({reason(error)}); export or copy the file again") from error
+
+
+def reads(what: str) -> Callable[[_Reader[_Rest, _Result]], _Reader[_Rest, _Result]]:
+    """A reader, a function of a path and more, inside `reading`: what its files hold, for the message."""
+
+    def bounded(reader: _Reader[_Rest, _Result]) -> _Reader[_Rest, _Result]:
+        @wraps(reader)
+        def read(path: str | Path, /, *rest: _Rest.args, **named: _Rest.kwargs) -> _Result:
+            with reading(Path(path), what):
+                return reader(path, *rest, **named)
+
+        return read
+
+    return bounded
 
 
 def require_regular(path: Path) -> None:

@@ -52,7 +52,7 @@ class CycleLines:
             DataError: the disk is full, or gone.
         """
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}); make room and go on") from error

@@ -49,7 +49,7 @@ def track_writer(
         try:
             size_hw: list[tuple[int, int]] = []
             with ExitStack() as opened:
-                lines = opened.enter_context(drafts["lines"].open("w+", encoding="utf-8"))
+                lines = opened.enter_context(drafts["lines"].open("w+", encoding="utf-8", errors="backslashreplace"))
                 paint = None if draw is None else opened.enter_context(video_writer(drafts[VIDEO], rate))
 
                 def add(pixels: np.ndarray, records: Sequence[Segmentation]) -> None:
@@ -61,7 +61,7 @@ def track_writer(
                         paint(draw(pixels, masks, [record.text for record in records]))
 
                 yield add
-                with drafts[MASKS].open("w", encoding="utf-8") as whole:
+                with drafts[MASKS].open("w", encoding="utf-8", errors="backslashreplace") as whole:
                     _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases)
             for name in (MASKS, VIDEO):
                 if drafts[name].exists():

@@ -86,7 +86,7 @@ def write_record(folder: str | Path, record: ModelRecord) -> None:
     values = {**record.extra, "version": RECORD_VERSION, "deixis": _own_version(), **known}
     aside = path.with_name(f".{path.name}.tmp")
     try:
-        aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         aside.replace(path)
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from error

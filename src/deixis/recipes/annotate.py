@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.conversation import caption_turn, question_for
 from deixis.errors import DataError
 from deixis.inference.annotate_outputs import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.mask_regions import each_mask
 from deixis.data.refer_readers import read_refer
 from deixis.data.writers.files import write_atomic

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from deixis.console import Console, print_text
 from deixis.data.checks import Checked, check_dataset
 from deixis.data.checks.classes import compare_classes
 from deixis.data.checks.copies import examine_leaks
@@ -45,7 +44,7 @@ def check_data(options: DataCheckOptions) -> int:
         _compare(checked, validation, findings)
     facts = _try_names(checked, tokenizer, findings)
     if options.json:
-        print(as_json(options.data, checked, facts, findings.found))
+        print_text(as_json(options.data, checked, facts, findings.found))
     else:
         print_findings(options, checked, facts, findings.found)
     standing = [finding for finding in findings.found if finding.severity == "error"]

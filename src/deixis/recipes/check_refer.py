@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.refer_check import KINDS, Limits, ReferFacts, ReferFinding, check_refer, gravest
 from deixis.data.refer_readers import read_refer
 from deixis.data.tiles import grid_for

@@ -6,8 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.checks import Checked
 from deixis.data.checks.prompts import PromptFacts
 from deixis.data.findings import KINDS, SEVERITIES, Finding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deixis.console import print_text
 from deixis.data.embedded import records
 from deixis.data.readers import read_dataset
 from deixis.data.writers import losses, write_dataset
@@ -18,16 +19,16 @@ def convert_data(options: DataConvertOptions) -> Path | None:
         DataError: the data cannot be read, or the output cannot be written.
     """
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
-    print(f"read {_summary(dataset)} from {options.data}")
+    print_text(f"read {_summary(dataset)} from {options.data}")
     lost = losses(dataset, options.to, options.masks)
     for line in lost:
-        print(f"lost in {options.to}: {line}")
+        print_text(f"lost in {options.to}: {line}")
     if not lost:
-        print(f"lost in {options.to}: nothing")
+        print_text(f"lost in {options.to}: nothing")
     if options.dry_run or options.output is None:
         return None
     written = write_dataset(dataset, options.output, options.to, options.image_files, options.masks)
-    print(f"wrote {options.output}; read it with --data {written}")
+    print_text(f"wrote {options.output}; read it with --data {written}")
     return written
 
 

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.clip_readers import are_clips, read_clips
 from deixis.data.clip_stills import ClipStills
 from deixis.data.conversation import caption_turn, question_for

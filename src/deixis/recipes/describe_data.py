@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.embedded import EmbeddedDataset, part_of, records
 from deixis.data.images import load
 from deixis.data.readers import read_dataset
@@ -75,7 +74,7 @@ def _names(sample: Sample) -> set[str]:
 
 
 def _print(console: Console, facts: DatasetFacts, show: int) -> None:
-    table = Table(escape(facts.name), "", show_header=True)
+    table = Table(facts.name, "", show_header=True)
     table.columns[1].justify = "right"
     sizes = " / ".join(f"{width}x{height}" for height, width in facts.image_sizes_hw)
     rows = {
@@ -96,7 +95,7 @@ def _print(console: Console, facts: DatasetFacts, show: int) -> None:
     classes.columns[1].justify = "right"
     ordered = sorted(facts.boxes_per_class.items(), key=lambda item: -item[1])
     for name, count in ordered[: show or None]:
-        classes.add_row(escape(name), str(count))
+        classes.add_row(name, str(count))
     if show and len(ordered) > show:
         classes.add_row(f"… {len(ordered) - show} more", str(sum(count for _, count in ordered[show:])))
     console.print(classes)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.readers import read_dataset
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics

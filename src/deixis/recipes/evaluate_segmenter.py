@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.refer_iou import ReferMetrics
 from deixis.inference.refer_outputs import segmentation_record

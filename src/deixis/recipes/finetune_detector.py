@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from deixis.console import Console
 from deixis.data.readers import read_dataset
 from deixis.evaluation.coco_map import (
     MAX_DETECTIONS_FEDERATED,

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from deixis.console import Console
 from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.captioner import Captioner
 from deixis.inference.segmenter import Segmenter, load_segmenter

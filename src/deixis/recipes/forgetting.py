@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.readers import read_dataset
 from deixis.data.subset import Subset
 from deixis.data.writers.files import write_atomic

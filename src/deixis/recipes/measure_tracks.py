@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.clip_readers import read_clips
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.video_jf import GroupJF, VideoMetrics

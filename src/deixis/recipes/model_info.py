@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from deixis.console import print_text
 from deixis.models.adapters import CONFIG
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table
@@ -33,7 +34,7 @@ def model_info(options: ModelInfoOptions) -> None:
         lines = checkpoint_lines(read_checkpoint(options.model), options.model)
     else:
         lines = bundle_lines(load_any_detector(options.model), options.model)
-    print("\n".join(lines))
+    print_text("\n".join(lines))
 
 
 def checkpoint_lines(checkpoint: Checkpoint, source: str) -> list[str]:

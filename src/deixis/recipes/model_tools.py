@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from deixis.console import print_text
 from deixis.data.prompts import build_prompt
 from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import CONFIG
@@ -29,7 +30,7 @@ def convert_model(options: ModelConvertOptions) -> None:
     foreign = Path(options.model).suffix in SUFFIXES
     if foreign:
         checkpoint = read_checkpoint(options.model)
-        print("\n".join(checkpoint_lines(checkpoint, options.model)))
+        print_text("\n".join(checkpoint_lines(checkpoint, options.model)))
         if options.dry_run:
             return
         bundle = replace(build_bundle(checkpoint, options.tokenizer, options.model), image_size=options.image_size)
@@ -45,7 +46,7 @@ def convert_model(options: ModelConvertOptions) -> None:
         save_grounding_dino(bundle, options.output)
     else:
         save_checkpoint(bundle, options.output, options.to)
-    print(f"wrote {options.output}")
+    print_text(f"wrote {options.output}")
 
 
 def merge_model(options: ModelMergeOptions) -> None:
@@ -60,10 +61,10 @@ def merge_model(options: ModelMergeOptions) -> None:
     if options.weight != 1 or options.base:
         base = options.base or _base_of(options.model)
         bundle = interpolate(load_any_detector(base), bundle, options.weight)
-        print(f"{options.weight:g} of the way from {base} to {options.model}")
+        print_text(f"{options.weight:g} of the way from {base} to {options.model}")
     if not options.dry_run:
         save_grounding_dino(bundle, options.output)
-        print(f"wrote {options.output}")
+        print_text(f"wrote {options.output}")
 
 
 def export_model(options: ModelExportOptions) -> None:
@@ -78,15 +79,15 @@ def export_model(options: ModelExportOptions) -> None:
     bundle = load_any_detector(options.model)
     if options.dry_run:
         prompt = build_prompt(options.names, bundle.prompt_tokenizer, bundle.model.max_text_len)
-        print(f"would write {options.output} for {prompt.caption!r}, {len(prompt.input_ids)} tokens")
+        print_text(f"would write {options.output} for {prompt.caption!r}, {len(prompt.input_ids)} tokens")
         return
     prompt = export_onnx(bundle, options.names, options.output)
-    print(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
+    print_text(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
     differences = compare_onnx(options.output, bundle, prompt, options.check_sizes or check_sizes(bundle))
     for found in differences:
         height, width = found.size_hw
         gaps = f"logits {found.logits:.1e}, boxes {found.boxes:.1e}, scores {found.scores:.1e}"
-        print(f"onnxruntime against PyTorch at {height} x {width}: {gaps}")
+        print_text(f"onnxruntime against PyTorch at {height} x {width}: {gaps}")
     if any(not max(found[1:]) <= TOLERANCE for found in differences):
         raise ModelError(
             f"{options.output}: differs from the model by more than {TOLERANCE:g}; where two proposals score nearly "

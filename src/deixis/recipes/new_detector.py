@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from deixis.console import print_text
 from deixis.data.scenes import scene_words
 from deixis.errors import OptionError
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
@@ -26,5 +27,5 @@ def new_detector(options: DetectNewOptions) -> Path:
     bundle = init_bundle(small_config(len(tokenizer)), tokenizer, image_size=IMAGE_SIZE)
     save_grounding_dino(bundle, options.output)
     count = sum(parameter.numel() for parameter in bundle.model.parameters())
-    print(f"wrote {options.output}: {count:,} random parameters, {len(tokenizer):,} tokens")
+    print_text(f"wrote {options.output}: {count:,} random parameters, {len(tokenizer):,} tokens")
     return options.output

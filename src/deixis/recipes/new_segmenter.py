@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from deixis.console import print_text
 from deixis.data.conversation import conversation_words
 from deixis.data.phrases import PHRASE_WORDS, plural
 from deixis.data.scenes import scene_words
@@ -28,7 +29,7 @@ def new_segmenter(options: ReferNewOptions) -> Path:
     bundle = small_segmenter((*known_words(), *options.words), memory=True)
     save_sa2va(bundle, options.output)
     count = sum(parameter.numel() for parameter in bundle.model.parameters())
-    print(f"wrote {options.output}: {count:,} random parameters, {len(bundle.tokenizer):,} tokens")
+    print_text(f"wrote {options.output}: {count:,} random parameters, {len(bundle.tokenizer):,} tokens")
     return options.output
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from pathlib import Path
 
+from deixis.console import print_text
 from deixis.errors import DataError
 
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    print(f"deixis: warning: {message}", file=sys.stderr)
+    print_text(f"deixis: warning: {message}", to_stderr=True)
 
 
 @cache

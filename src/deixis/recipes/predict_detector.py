@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.readers import read_dataset
 from deixis.errors import OptionError
 from deixis.inference.detector import load_detector

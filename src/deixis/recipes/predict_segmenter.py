@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pycocotools import mask as coco_mask
-from rich.console import Console
 
+from deixis.console import Console
 from deixis.inference.images import find_images, readable_images
 from deixis.inference.refer_outputs import write_segmentations
 from deixis.inference.segmenter import Segmenter

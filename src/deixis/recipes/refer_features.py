@@ -7,8 +7,8 @@ import shutil
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 
+from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.recipes.check_refer import tile_counter

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.writers.files import write_atomic
 from deixis.errors import TrainingError
 from deixis.recipes.files import write_options

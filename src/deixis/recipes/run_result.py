@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from rich.console import Console
-
+from deixis.console import Console
 from deixis.data.writers.files import write_atomic
 from deixis.errors import OptionError
 from deixis.models.model_record import update_record

@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from torch import nn
 
+from deixis.console import Console
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
 from deixis.recipes.run_data import RunData

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
+from deixis.console import Console
 from deixis.data.checks.classes import count_objects
 from deixis.data.embedded import part_of, records
 from deixis.data.readers import format_of, read_dataset

@@ -6,8 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
-from rich.console import Console
 
+from deixis.console import Console
 from deixis.data.frames import open_frames
 from deixis.data.video_file import VideoFrames
 from deixis.inference.track_outputs import track_writer

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
+from deixis.console import Console
 from deixis.data.clip_phrase_windows import draw_phrase_window
 from deixis.data.clip_readers import read_clips
 from deixis.data.clip_windows import draw_window

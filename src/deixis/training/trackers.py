@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from deixis.console import Console
 from deixis.errors import TrainingError
 
 TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
@@ -76,10 +76,10 @@ class Display:
     def __init__(self, epochs: int, steps: int, active: bool = True) -> None:
         self.console = Console(stderr=False, quiet=not active, highlight=False, soft_wrap=True)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not (active and self.console.is_terminal),

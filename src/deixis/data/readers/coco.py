@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,19 @@ from typing import Any
 from deixis.data.findings import Findings
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_sieve import sieve
-from deixis.data.readers.coco_values import box_xyxy_px, finite_number, integer_ids, mask_rle
-from deixis.data.readers.files import clip_instances, require_no_missing, resolve_image, warn_dropped
+from deixis.data.readers.coco_values import box_xyxy_px, finite_number, image_size, integer_ids, mask_rle
+from deixis.data.readers.files import (
+    clip_instances,
+    parse_json,
+    read_text,
+    require_no_missing,
+    resolve_image,
+    warn_dropped,
+)
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
+from deixis.text import clean_name
 
 _PROBED_IMAGES = 20
 _FAULTS_NAMED = 3
@@ -38,6 +46,7 @@ class _Objects:
         return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
 
 
+@reads("COCO annotations")
 def read_coco(
     path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
 ) -> SampleList:
@@ -99,14 +108,7 @@ def parse_coco(path: Path, strict: bool = True) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, is no JSON, or lacks a list.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: annotation file not found; check the path") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: malformed JSON: {error}; export or copy the file again") from error
+    content = parse_json(read_text(path), str(path))
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, not COCO's object with images and annotations")
     for key in ("images", "annotations", "categories"):
@@ -156,7 +158,7 @@ def _vocabulary(rows: Iterable[Mapping[str, Any]], ids: Mapping[Any, int], path:
         if not isinstance(row.get("name"), str):
             raise DataError(f"{path}: category {row['id']!r} has no name, got {row.get('name')!r}")
     try:
-        return Vocabulary(tuple(row["name"].strip() for row in rows), tuple(ids[row["id"]] for row in rows))
+        return Vocabulary(tuple(clean_name(row["name"]) for row in rows), tuple(ids[row["id"]] for row in rows))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -204,12 +206,10 @@ def _size(row: Mapping[str, Any], image: Path, path: Path) -> tuple[int, int]:
     height, width = row.get("height"), row.get("width")
     if height is None or width is None:
         return image_sizes_hw(image)[0]
-    rows, columns = finite_number(height) or 0.0, finite_number(width) or 0.0
-    if min(rows, columns) < 1:
-        raise DataError(
-            f"{path}: image {row['id']!r} has height {height!r} and width {width!r}, wanted positive numbers"
-        )
-    return int(rows), int(columns)
+    try:
+        return image_size(height, width)
+    except ValueError as error:
+        raise DataError(f"{path}: image {row['id']!r}: {error}") from error
 
 
 def _gather(

@@ -11,6 +11,7 @@ from deixis.data.findings import Findings
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
 from deixis.errors import DataError
+from deixis.records import size_fault
 
 Row = dict[str, Any]
 Lists = dict[str, list[Row]]
@@ -139,7 +140,7 @@ def _identified(
 def _sized(path: Path, row: Row, file: Path, loss: str, findings: Findings) -> Row | None:
     """The row with a usable size, or with none where its file can give it."""
     height, width = row.get("height"), row.get("width")
-    if min(finite_number(height) or 0.0, finite_number(width) or 0.0) >= 1:
+    if size_fault((finite_number(height) or 0.0, finite_number(width) or 0.0)) is None:
         return row
     try:
         image_sizes_hw(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,17 +14,23 @@ import numpy as np
 
 from deixis.data.findings import Findings
 from deixis.data.images import IMAGE_SUFFIXES
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.records import Instances, Vocabulary
+from deixis.text import clean_name
+
+# JSON's escapes: whole characters of two, halves, others. Halves from dc80 on are bytes of file names in no UTF-8.
+_ESCAPES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD](?:[89abABdDeEfF]..|[cC][0-7].))|\\.")
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, with or without a byte order mark.
 
     Raises:
-        DataError: it is missing, may not be read, or is no text.
+        DataError: it is missing, no file, may not be read, or is no text.
     """
+    require_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -37,10 +44,35 @@ def read_text(path: Path) -> str:
 def holds_text(path: Path, text: str) -> bool:
     """Whether a file has some bytes anywhere, found without parsing it or holding it in memory."""
     try:
+        require_regular(path)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(text.encode()) >= 0
-    except (OSError, ValueError):  # ValueError: an empty file cannot be mapped
+    except (OSError, ValueError, DataError):  # ValueError: an empty file cannot be mapped
         return False
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON of any kind. Escapes that are half a character become the sign for an unknown one.
+
+    Raises:
+        DataError: the text is no JSON, too deep, or has an object with two values for one key.
+    """
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPES.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: malformed JSON: {error}; export or copy the file again") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of distinct keys; Python would keep the last of several, without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for key, value in pairs:
+            if content[key] is not value and content[key] != value:
+                raise ValueError(f"the key {key[:60]!r} stands more than once, with different values")
+    return content
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
@@ -49,10 +81,7 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     Raises:
         DataError: the text is no JSON, or JSON of another kind.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: malformed JSON: {error}; export or copy the file again") from error
+    content = parse_json(text, where)
     if not isinstance(content, dict):
         raise DataError(f"{where}: holds a {type(content).__name__}, not a JSON object")
     return content
@@ -65,7 +94,7 @@ def vocabulary_of(names: Sequence[str], where: str) -> Vocabulary:
         DataError: no name, a blank one or one twice; the message says where.
     """
     try:
-        return Vocabulary(tuple(name.strip() for name in names))
+        return Vocabulary(tuple(map(clean_name, names)))
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
 

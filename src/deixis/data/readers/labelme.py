@@ -13,7 +13,7 @@ from typing import Any
 from deixis.data.embedded import EmbeddedDataset
 from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
-from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.coco_values import finite_number, image_size
 from deixis.data.readers.files import (
     ImageIndex,
     clip_instances,
@@ -26,8 +26,10 @@ from deixis.data.readers.files import (
     warn_dropped,
 )
 from deixis.data.readers.labelme_shapes import Thing, read_shapes
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList
+from deixis.text import clean_name
 
 _FOLDERS = ("", "annotations", "labels", "images")
 _IGNORED_LABELS = {"__ignore__", "_background_"}
@@ -67,6 +69,7 @@ def is_labelme(file: Path) -> bool:
     return holds_text(file, '"shapes"') and (holds_text(file, '"imagePath"') or holds_text(file, '"imageData"'))
 
 
+@reads("labelme annotations")
 def read_labelme(
     path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
 ) -> SampleList | EmbeddedDataset:
@@ -162,7 +165,7 @@ def _size(content: dict[str, Any], path: Path, image: Path | None, check: bool) 
     """The image's size, as the file gives it; checked against the image's own, if asked for."""
     height, width = (finite_number(content.get(key)) for key in ("imageHeight", "imageWidth"))
     if height and width and image is not None and not check:
-        return int(height), int(width)
+        return image_size(height, width)
     data = _image_data(content, path) if image is None else None
     sizes = image_sizes_hw(image or f"{path}: imageData", data)
     if not height or not width:
@@ -187,7 +190,7 @@ def _label_list(folder: Path) -> list[str]:
     file = folder / "labels.txt"
     if not file.is_file():
         return []
-    lines = [line.strip() for line in read_text(file).split("\n")]
+    lines = [clean_name(line) for line in read_text(file).split("\n")]
     return [line for line in lines if line and line not in _IGNORED_LABELS]
 
 

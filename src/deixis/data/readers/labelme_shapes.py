@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.readers.coco_values import finite_number, mask_rle
 from deixis.errors import DataError
 from deixis.records import Rle
+from deixis.text import clean_name
 
 CROWD_FLAG = "crowd"  # labelme has no such flag of its own, but lets shapes carry any
 _NO_AREA = {"point", "points", "line", "linestrip"}
@@ -136,7 +137,7 @@ def _thing(shape: Mapping[str, Any], points: _Points, area_px: float, rle: Rle |
     flags = shape.get("flags")
     crowd = isinstance(flags, dict) and bool(flags.get(CROWD_FLAG))
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-    return Thing(shape["label"].strip(), (x1, y1, x2, y2), area_px, crowd, rle)
+    return Thing(clean_name(shape["label"]), (x1, y1, x2, y2), area_px, crowd, rle)
 
 
 def _without_mask(thing: Thing) -> Thing:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 _ENTRY = np.dtype([("offset", "<i8"), ("number", "<i4"), ("height", "<i4"), ("width", "<i4")])
@@ -64,6 +65,7 @@ class LineIndex:
             DataError: the file has changed since it was indexed.
         """
         entry = self._entries[index]
+        require_regular(self.file)
         try:
             with self.file.open("rb") as lines:
                 lines.seek(int(entry["offset"]))
@@ -95,6 +97,7 @@ class LineReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Line]:
+        require_regular(self.file)
         offset, number = 0, 0
         where = str(self.file)
         try:

@@ -8,12 +8,14 @@ from typing import Any
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.readers.coco import parse_coco, samples_of
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import Sample, SampleList
 
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
 
 
+@reads("LVIS annotations")
 def read_lvis(
     path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
 ) -> SampleList:

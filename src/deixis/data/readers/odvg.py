@@ -27,8 +27,10 @@ from deixis.data.readers.files import (
 from deixis.data.readers.line_index import LineIndex
 from deixis.data.readers.odvg_lines import OdvgLine, is_lines_file
 from deixis.data.readers.odvg_scan import Scan, find_image, parsed, spans_of
+from deixis.data.reading import reading, reads
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Spans
+from deixis.text import clean_name
 
 
 class OdvgDataset:
@@ -60,11 +62,12 @@ class OdvgDataset:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         row = index % len(self)
-        line = parsed(self._file, self._index.line(row), self._labels)
-        image = find_image(self._places, line.file_name)
-        if image is None:
-            raise DataError(f"{line.where}: the image {line.file_name!r} is gone; start again")
-        return self._sample(line, image, self._index.size_hw(row), row + 1)
+        with reading(self._file):
+            line = parsed(self._file, self._index.line(row), self._labels)
+            image = find_image(self._places, line.file_name)
+            if image is None:
+                raise DataError(f"{line.where}: the image {line.file_name!r} is gone; start again")
+            return self._sample(line, image, self._index.size_hw(row), row + 1)
 
     def size_hw(self, index: int) -> tuple[int, int]:
         """(height, width) of a sample's image, without parsing its line."""
@@ -95,6 +98,7 @@ class OdvgDataset:
         )
 
 
+@reads("ODVG annotations")
 def read_odvg(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> OdvgDataset:
     """A file of ODVG lines, or the folder that holds one.
 
@@ -146,7 +150,7 @@ def _label_map(file: Path) -> dict[int, str] | None:
     for key, name in parse_object(read_text(path), str(path)).items():
         if not key.isdecimal() or not isinstance(name, str):
             raise DataError(f'{path}: wanted numbers to names, as in {{"0": "dog"}}, got {key!r}: {name!r}')
-        labels[int(key)] = name.strip()
+        labels[int(key)] = clean_name(name)
     return dict(sorted(labels.items()))
 
 

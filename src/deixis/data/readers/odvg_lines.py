@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.coco_values import finite_number, image_size
 from deixis.data.readers.files import parse_object
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.records import Spans
+from deixis.text import clean_name, whole_characters
 
 Box = tuple[float, float, float, float]
 
@@ -40,6 +42,7 @@ class OdvgLine:
 def is_lines_file(file: Path) -> bool:
     """Whether the first line of a file is an ODVG object of its own."""
     try:
+        require_regular(file)
         with file.open(encoding="utf-8-sig") as lines:
             first = parse_object(next(lines, ""), str(file))
     except (OSError, UnicodeDecodeError, DataError):
@@ -81,10 +84,10 @@ def _size(content: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     height, width = content.get("height"), content.get("width")
     if height is None or width is None:
         return None
-    rows, columns = finite_number(height) or 0.0, finite_number(width) or 0.0
-    if min(rows, columns) < 1:
-        raise DataError(f"{where}: height {height!r} and width {width!r} must be positive numbers")
-    return int(rows), int(columns)
+    try:
+        return image_size(height, width)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _detection(
@@ -112,10 +115,10 @@ def _category(item: Mapping[str, Any], where: str, labels: Mapping[int, str] | N
     if labels is None:
         if category is None:
             raise DataError(f"{where}: has no category and there is no label map; put label_map.json beside the file")
-        return label, category.strip()
+        return label, clean_name(category)
     if label not in labels:
         raise DataError(f"{where}: label {label} is not among the {len(labels)} of the label map")
-    if category is not None and category.strip().lower() != labels[label].lower():
+    if category is not None and clean_name(category).lower() != labels[label].lower():
         raise DataError(f"{where}: label {label} is {labels[label]!r} in the label map but category says {category!r}")
     return label, labels[label]
 
@@ -123,7 +126,8 @@ def _category(item: Mapping[str, Any], where: str, labels: Mapping[int, str] | N
 def _grounding(content: Mapping[str, Any], where: str, file_name: str, size_hw: tuple[int, int] | None) -> OdvgLine:
     caption = content.get("caption") or ""
     if not isinstance(caption, str):
-        raise DataError(f"{where}: caption must be text, got {caption!r}")
+        raise DataError(f"{where}: caption must be text, got {str(caption)[:80]!r}")
+    caption = whole_characters(caption)
     objects: list[tuple[Box, str]] = []
     names: dict[str, None] = {}
     given: dict[str, Spans] = {}
@@ -134,11 +138,11 @@ def _grounding(content: Mapping[str, Any], where: str, file_name: str, size_hw: 
         if not phrases or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
             raise DataError(f"{place}: phrase must be text or a list of texts, got {item.get('phrase')!r}")
         boxes = _boxes(item.get("bbox"), place)
-        for phrase in dict.fromkeys(phrase.strip() for phrase in phrases):
+        for phrase in dict.fromkeys(map(clean_name, phrases)):
             names[phrase] = None
             objects += [(box, phrase) for box in boxes]
         if len(phrases) == 1 and item.get("tokens_positive"):
-            given[phrases[0].strip()] = _spans(item["tokens_positive"], place)
+            given[clean_name(phrases[0])] = _spans(item["tokens_positive"], place)
     if caption == lists_phrases(tuple(names)):
         caption = ""
     return OdvgLine(where, file_name, size_hw, tuple(names), tuple(objects), caption=caption, given_spans=given)

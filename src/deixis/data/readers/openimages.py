@@ -12,6 +12,7 @@ from pathlib import Path
 from deixis.data.findings import Findings, collecting
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import ImageIndex, clip_instances, read_text, vocabulary_of, warn_dropped
+from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -38,12 +39,14 @@ def find_box_files(folder: Path) -> list[Path]:
 def header(file: Path) -> list[str]:
     """The first row of a CSV file; empty where it cannot be read."""
     try:
+        require_regular(file)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             return next(csv.reader(lines), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, ValueError, csv.Error, DataError):
         return []
 
 
+@reads("Open Images annotations")
 def read_openimages(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
     """A CSV file of Open Images boxes, or the folder that holds one.
 

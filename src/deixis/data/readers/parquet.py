@@ -12,8 +12,9 @@ from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import clip_instances, vocabulary_of, warn_dropped
 from deixis.data.readers.parquet_files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
+from deixis.data.reading import reads
 from deixis.errors import DataError
-from deixis.records import Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary, size_fault
 
 _SAME_SPLIT = {"val": "validation", "valid": "validation"}
 
@@ -23,6 +24,7 @@ def find_parquet_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
 
 
+@reads("parquet")
 def read_parquet(
     path: str | Path,
     images: Path | None = None,
@@ -165,7 +167,7 @@ def _to_corners(box: Sequence[float]) -> list[float]:
 
 def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
     height, width = (finite_number(value) for value in (row.height, row.width))
-    if height and width and min(height, width) >= 1:
+    if height and width and size_fault((height, width)) is None:
         return int(height), int(width)
     return image_sizes_hw(row.where, pictures(index))[0]
 

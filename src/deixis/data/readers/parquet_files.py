@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class ImageBytes:
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str) or not (folder / path).is_file():
             raise DataError(f"{where}: image has neither bytes nor a file, got path {path!r} in {folder}")
+        require_regular(folder / path)
         return (folder / path).read_bytes()
 
 
@@ -93,6 +95,7 @@ def open_files(files: Sequence[Path]) -> list[ParquetFile]:
         raise DataError(INSTALL_HINT) from error
     tables = []
     for file in files:
+        require_regular(file)
         try:
             table = ParquetFile(file)
         except (OSError, ArrowException) as error:

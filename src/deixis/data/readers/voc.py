@@ -19,8 +19,10 @@ from deixis.data.readers.files import (
     tell_missing,
     warn_dropped,
 )
+from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.text import clean_name
 
 _ANNOTATION_FOLDERS = ("", "annotations", "Annotations")
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
@@ -46,6 +48,7 @@ def find_xml_files(folder: Path) -> list[Path]:
     return []
 
 
+@reads("Pascal VOC annotations")
 def read_voc(
     path: str | Path, images: Path | None = None, split: str | None = None, findings: Findings | None = None
 ) -> SampleList:
@@ -155,9 +158,10 @@ def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
 
 
 def _parse(path: Path, findings: Findings | None) -> _File:
+    require_regular(path)
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, UnicodeError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         raise DataError(f"{path}: cannot read as XML ({error}); correct or remove the file") from error
     if root.tag != "annotation":
         raise DataError(f"{path}: the root is <{root.tag}>, not Pascal VOC's <annotation>; remove the file")
@@ -172,7 +176,7 @@ def _parse(path: Path, findings: Findings | None) -> _File:
 
 
 def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:
-    name = (node.findtext("name") or "").strip()
+    name = clean_name(node.findtext("name") or "")
     if not name:
         raise DataError(f"{where}: has no <name>; add one")
     box = node.find("bndbox")

@@ -16,6 +16,7 @@ from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import mask_rle
 from deixis.data.readers.files import clip_instances, holds_text, read_text, vocabulary_of, warn_dropped
 from deixis.data.readers.yolo_layout import YoloLayout, label_file, read_layout
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import denormalise_boxes
 from deixis.records import Instances, Rle, Sample, SampleList
@@ -29,6 +30,7 @@ def find_data_yaml(folder: Path) -> list[Path]:
     return [file for file in files if holds_text(file, "names:")]
 
 
+@reads("YOLO annotations")
 def read_yolo(
     path: str | Path,
     images: Path | None = None,

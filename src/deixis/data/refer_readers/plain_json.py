@@ -9,14 +9,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
-from deixis.data.readers.files import read_text
+from deixis.data.readers.files import parse_json, read_text
 from deixis.data.refer_readers.entries import find_images, object_mask, sentences, settle
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferList, ReferSample
@@ -79,10 +78,7 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
 
 
 def _entries(file: Path) -> list[Any]:
-    try:
-        content = json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: malformed JSON: {error}; export or copy the file again") from error
+    content = parse_json(read_text(file), str(file))
     if not isinstance(content, list):
         raise DataError(f"{file}: wanted a list of images with 'expressions', or with 'mask' and 'text'")
     return content

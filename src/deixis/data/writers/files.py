@@ -14,6 +14,8 @@ from deixis.errors import DataError
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that no reader, and no crash, ever sees half of it. Missing folders are made.
 
+    Text is UTF-8. What UTF-8 cannot hold, bytes of file names, becomes an escape that JSON reads back as it was.
+
     Raises:
         DataError: the place cannot be written.
     """
@@ -21,7 +23,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,8 +17,10 @@ from deixis.data.embedded import EmbeddedDataset, records
 from deixis.data.images import IMAGE_SUFFIXES, decode_image, image_sizes_hw, load
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, Vocabulary
+from deixis.text import clean_name
 
 ImageMode = Literal["copy", "link"]
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif", "WEBP": ".webp"}
 
 
@@ -36,8 +39,8 @@ class FileNames:
         self._taken: set[str] = set()
 
     def take(self, name: str) -> str:
-        """The name, or the name with a number where it is taken."""
-        path = PurePosixPath(name.replace("\\", "/"))
+        """The name, or the name with a number where it is taken; `_` for what is no text, or no part of a name."""
+        path = PurePosixPath(_NO_NAME.sub("_", name.replace("\\", "/")))
         chosen, number = path.stem, 1
         while chosen.casefold() in self._taken:
             number += 1
@@ -111,7 +114,7 @@ def conformed(sample: Sample, vocabulary: Vocabulary) -> Sample:
 def check_names(vocabulary: Vocabulary) -> None:
     """Raises DataError for names that lines of text cannot hold."""
     for name in vocabulary.names:
-        if name != name.strip() or not name.isprintable():
+        if name != clean_name(name):
             raise DataError(f"class name {name!r} has blanks at its ends or characters that are no text; rename it")
 
 
