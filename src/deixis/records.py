@@ -244,7 +244,7 @@ class Sample:
         """The classes that the image surely does not show: what may be asked for as a negative."""
         if self.absent_class_ids is not None:
             return self.absent_class_ids
-        return frozenset(range(len(self.vocabulary))) - self.present_class_ids
+        return frozenset(range(len(self.vocabulary))) - self.present_class_ids - self.not_exhaustive_class_ids
 
     def evolve(self, **changes: Any) -> Sample:
         """A copy with some fields replaced, validated again."""

@@ -11,6 +11,7 @@ from bert_tokenizer import BertPromptTokenizer
 
 from deixis.data.collate import collate
 from deixis.data.prompts import build_prompt
+from deixis.data.transforms import crop
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Batch, Instances, Prompt, Sample, Vocabulary
@@ -145,3 +146,14 @@ def test_collation_leaves_samples_and_prompts_untouched(tokenizer: BertPromptTok
     batch.pixels_u8.zero_()
     np.testing.assert_allclose(prompt.positive_map.sum(1), 1)
     assert np.asarray(one.image).any()
+
+
+def test_what_a_crop_cuts_away_is_not_judged(tokenizer: BertPromptTokenizer) -> None:
+    things = Vocabulary(("dog", "red cup"))
+    instances = Instances.build([[0, 0, 30, 40], [60, 10, 90, 30]], [1, 0])
+    whole = Sample(np.zeros((40, 100, 3), np.uint8), (40, 100), instances, things, source="a file")
+    prompts = [build_prompt(names, tokenizer) for names in (things.names, ("cat", "red cup", "dog"))]
+    cropped = crop(whole, (27, 0, 100, 40))  # a tenth of the cup is left
+    batch = collate([cropped, cropped, crop(whole, (30, 0, 100, 40))], [*prompts, prompts[0]])
+    assert [target.unjudged_class_ids for target in batch.targets] == [(1,), (1,), ()]
+    assert [target.class_ids.tolist() for target in batch.targets] == [[0], [2], [0]]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from deixis.data.instances import kept_by_crop, visible_shares
 from deixis.data.transforms import (
     crop,
     eval_transform,
@@ -141,18 +142,95 @@ def test_crop_without_masks_shrinks_areas_with_the_boxes() -> None:
     assert cropped.instances.masks_rle is None
 
 
-def test_crop_drops_what_has_its_centre_outside() -> None:
+def test_crop_keeps_what_is_a_quarter_visible() -> None:
+    """TALL is 10 wide from x = 5, the other 40 from x = 40. Where their centres lie decides nothing."""
     sample = painted((60, 100), TALL, (40, 10, 80, 20))
-    assert len(crop(sample, (11, 0, 100, 60)).instances) == 1
-    assert len(crop(sample, (9, 0, 100, 60)).instances) == 2
-    assert len(crop(sample, (0, 0, 60, 60)).instances) == 1  # a centre on the far edge is outside
+    assert len(crop(sample, (12, 0, 100, 60)).instances) == 2  # 3 of TALL's 10 columns
+    assert len(crop(sample, (13, 0, 100, 60)).instances) == 1  # 2 of them
+    assert len(crop(sample, (0, 0, 50, 60)).instances) == 2  # 10 of 40
+    assert len(crop(sample, (0, 0, 49, 60)).instances) == 1
     assert len(crop(sample, (90, 0, 100, 60)).instances) == 0
+
+
+def test_what_is_left_of_a_dropped_object_is_not_judged() -> None:
+    things = Vocabulary(("cup", "dog", "cat"))
+    instances = Instances.build([[5, 15, 15, 55], [40, 10, 80, 20]], [0, 2])
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), (60, 100), instances, things)
+    sliver = crop(sample, (14, 0, 100, 60))
+    assert sliver.not_exhaustive_class_ids == {0}
+    assert not sliver.judges(0)
+    assert sliver.known_absent_class_ids == {1}  # it may not be drawn as a negative either
+    assert crop(sample, (15, 0, 100, 60)).not_exhaustive_class_ids == set()  # nothing of it is visible
+    assert crop(sample, (15, 0, 100, 60)).known_absent_class_ids == {0, 1}
+    assert crop(sample, (12, 0, 100, 60)).not_exhaustive_class_ids == set()  # it is kept
+    both = crop(sample.evolve(not_exhaustive_class_ids=frozenset({2})), (14, 0, 100, 60))
+    assert both.not_exhaustive_class_ids == {0, 2}  # what was known before stays known
+
+
+def test_a_second_object_of_the_class_does_not_make_it_judged() -> None:
+    instances = Instances.build([[0, 0, 40, 60], [50, 0, 60, 60]], [0, 0])
+    cropped = crop(painted((60, 100)).evolve(instances=instances), (35, 0, 100, 60))
+    assert len(cropped.instances) == 1
+    assert cropped.not_exhaustive_class_ids == {0}
+
+
+def test_the_mask_says_what_is_visible() -> None:
+    """An L: a bar on the left, a thin foot to the right. Of its box half lies in the window, of itself a tenth."""
+    bitmap = np.zeros((60, 100), np.uint8)
+    bitmap[0:50, 0:20] = 1  # 1000 pixels
+    bitmap[40:44, 20:40] = 1  # 80
+    rle = coco_mask.encode(np.asfortranarray(bitmap))
+    boxes = Instances.build([[0, 0, 40, 50]], [0])
+    masked = Instances.build([[0, 0, 40, 50]], [0], masks_rle=[rle])
+    window = (20, 0, 100, 60)
+    assert visible_shares(boxes, window).tolist() == [0.5]
+    assert visible_shares(masked, window).tolist() == [80 / 1080]
+    sample = painted((60, 100))
+    assert len(crop(sample.evolve(instances=boxes), window).instances) == 1
+    cropped = crop(sample.evolve(instances=masked), window)
+    assert len(cropped.instances) == 0
+    assert cropped.not_exhaustive_class_ids == {0}
+
+
+def test_an_empty_mask_leaves_it_to_the_box() -> None:
+    rle = coco_mask.encode(np.asfortranarray(np.zeros((60, 100), np.uint8)))
+    instances = Instances.build([[0, 0, 40, 50]], [0], masks_rle=[rle])
+    assert visible_shares(instances, (20, 0, 100, 60)).tolist() == [0.5]
+
+
+def test_what_fills_the_image_is_in_every_random_crop() -> None:
+    sample = painted((61, 103)).evolve(instances=Instances.build([[0, 0, 103, 61]], [0]))
+    for seed in range(200):
+        assert kept_by_crop(sample.instances, random_window(sample, seed)).all()
+
+
+def random_window(sample: Sample, seed: int) -> tuple[int, int, int, int]:
+    """Smallest windows, in random corners."""
+    generator = np.random.default_rng(seed)
+    height, width = (-(-side // 2) for side in sample.size_hw)
+    top, left = (
+        int(generator.integers(0, whole - part + 1))
+        for whole, part in zip(sample.size_hw, (height, width), strict=True)
+    )
+    return (left, top, left + width, top + height)
+
+
+def test_random_crops_leave_no_remains_where_that_can_be() -> None:
+    """One object in the middle is cut by many windows; a picture full of them, by all."""
+    lone = painted((60, 100), (45, 20, 55, 40))
+    corners = np.random.default_rng(0).uniform(0, 1, (200, 2)) * (80, 40)
+    full = painted((60, 100)).evolve(instances=Instances.build(np.hstack([corners, corners + 20]), [0] * 200))
+    cut = sum(bool(random_crop(lone, np.random.default_rng(seed)).not_exhaustive_class_ids) for seed in range(100))
+    assert cut == 0
+    crops = [random_crop(full, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(each.size_hw != (60, 100) for each in crops)  # cut all the same
+    assert any(each.not_exhaustive_class_ids for each in crops)
 
 
 def test_crop_keeps_crowd_as_long_as_it_reaches_in() -> None:
     instances = Instances.build([[0, 0, 50, 60], [0, 0, 50, 60]], [0, 0], is_crowd=[True, False])
     sample = painted((60, 100)).evolve(instances=instances)
-    cropped = crop(sample, (40, 0, 100, 60))
+    cropped = crop(sample, (40, 0, 100, 60))  # a fifth of both
     assert cropped.instances.is_crowd.tolist() == [True]
     np.testing.assert_array_equal(cropped.instances.boxes_xyxy_px, [[0, 0, 10, 60]])
     assert len(crop(sample, (50, 0, 100, 60)).instances) == 0

@@ -7,13 +7,18 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from pycocotools import mask as coco_mask
 
 from deixis.records import Instances, Rle
 
 _Bitmap = UInt8[np.ndarray, "h w"]
 _Changed = UInt8[np.ndarray, "new_h new_w"]
+Kept = Bool[np.ndarray, " n"]
+
+MIN_VISIBLE_SHARE = 0.25
+"""Of an object, for a crop to keep it. Random crops have a quarter of the image or more, so that what fills the image
+is always kept; and by less than a quarter few things can be told apart."""
 
 
 def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Instances:
@@ -41,11 +46,9 @@ def flip_instances(instances: Instances, width_px: int) -> Instances:
 
 
 def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Instances:
-    """Instances that remain in a window, clipped to it, in the window's frame.
+    """Instances that remain in a window (`kept_by_crop`), clipped to it, in the window's frame.
 
-    An object whose centre lies outside the window is dropped: too little of it is left to be called by its name.
-    Crowd regions stay as long as any of them is inside. Areas become the mask's, where there is one, and
-    otherwise shrink with the box.
+    Areas become the mask's, where there is one, and otherwise shrink with the box.
     """
     left, top, right, bottom = window_xyxy_px
     instances = instances.select(kept_by_crop(instances, window_xyxy_px))
@@ -60,15 +63,44 @@ def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     return replace(instances, boxes_xyxy_px=clipped - low, areas_px=areas, masks_rle=masks)
 
 
-def kept_by_crop(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> np.ndarray:
-    """Which instances a crop keeps, as a boolean array: see `crop_instances`."""
+def kept_by_crop(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Kept:
+    """Which instances a crop keeps: those with `MIN_VISIBLE_SHARE` of them inside, and crowds that reach in at all."""
+    enough: np.ndarray = visible_shares(instances, window_xyxy_px) >= MIN_VISIBLE_SHARE
+    return np.where(instances.is_crowd, _reach_in(instances, window_xyxy_px), enough)
+
+
+def classes_cut_away(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> frozenset[int]:
+    """Classes of which the window still shows something of an object that it does not keep.
+
+    The crop neither has such an object nor shows that there is none: nobody can judge what is found there.
+    """
+    cut = (visible_shares(instances, window_xyxy_px) > 0) & ~kept_by_crop(instances, window_xyxy_px)
+    return frozenset(instances.class_ids[cut].tolist())
+
+
+def visible_shares(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Float[np.ndarray, " n"]:
+    """How much of each instance lies in the window, 0 to 1: of its mask, and of its box where there is none.
+
+    A box without an area is inside with its centre or not at all.
+    """
     left, top, right, bottom = window_xyxy_px
     boxes = instances.boxes_xyxy_px
+    whole = _sides(boxes).prod(1)
+    inside = _sides(np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))).prod(1)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     centre_inside = ((centres >= (left, top)) & (centres < (right, bottom))).all(1)
-    overlaps = ((boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))).all(1)
-    kept: np.ndarray = np.where(instances.is_crowd, overlaps, centre_inside & overlaps)
-    return kept
+    shares: np.ndarray = np.where(whole > 0, inside / np.maximum(whole, 1e-12), centre_inside)
+    reach_in = _reach_in(instances, window_xyxy_px)
+    for index, rle in enumerate(instances.masks_rle or ()):
+        if reach_in[index] and shares[index] < 1 and (area := int(coco_mask.area(rle))):
+            shares[index] = int(coco_mask.decode(rle)[top:bottom, left:right].sum()) / area
+    return np.where(reach_in, shares, 0.0)
+
+
+def _reach_in(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Kept:
+    left, top, right, bottom = window_xyxy_px
+    boxes = instances.boxes_xyxy_px
+    return np.asarray(((boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))).all(1))
 
 
 def _sides(boxes_xyxy_px: np.ndarray) -> np.ndarray:

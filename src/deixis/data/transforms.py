@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.instances import crop_instances, flip_instances, kept_by_crop, scale_instances
+from deixis.data.instances import classes_cut_away, crop_instances, flip_instances, kept_by_crop, scale_instances
 from deixis.errors import OptionError
 from deixis.records import Sample
 
@@ -78,31 +78,41 @@ def horizontal_flip(sample: Sample) -> Sample:
 def crop(sample: Sample, box_xyxy_px: Sequence[int]) -> Sample:
     """Cut out a window, given by its whole-pixel corners; it is clipped to the image and never empty.
 
-    Boxes are clipped to the window; objects whose centre is outside it are dropped.
+    Boxes are clipped to the window; objects that are mostly outside it are dropped. Where something of them is still
+    visible, their classes are no longer annotated exhaustively: training calls nothing there background.
     """
     height, width = sample.size_hw
     left, top = (max(0, min(int(box_xyxy_px[i]), (width, height)[i] - 1)) for i in (0, 1))
     right, bottom = max(left + 1, min(int(box_xyxy_px[2]), width)), max(top + 1, min(int(box_xyxy_px[3]), height))
     pixels = np.ascontiguousarray(_pixels(sample)[top:bottom, left:right])
-    instances = crop_instances(sample.instances, (left, top, right, bottom))
-    return sample.evolve(image=pixels, size_hw=(bottom - top, right - left), instances=instances)
+    window = (left, top, right, bottom)
+    return sample.evolve(
+        image=pixels,
+        size_hw=(bottom - top, right - left),
+        instances=crop_instances(sample.instances, window),
+        not_exhaustive_class_ids=sample.not_exhaustive_class_ids | classes_cut_away(sample.instances, window),
+    )
 
 
 def random_crop(sample: Sample, generator: np.random.Generator) -> Sample:
     """Cut out a random window whose sides are half of the image's or more.
 
-    A window that would lose every object of an image that has some is drawn again, up to ten times; then the
-    image is left whole.
+    Drawn again, up to ten times, is a window that would lose every object of an image that has some, or show remains
+    of objects that it does not keep (`classes_cut_away`). Where all do, the first that keeps an object is taken; where
+    none does, the image is left whole.
     """
     height, width = sample.size_hw
+    second_best = None
     for _ in range(_CROP_TRIES):
         crop_height, crop_width = (max(1, round(side * generator.uniform(*_CROP_SHARE))) for side in (height, width))
         top = int(generator.integers(0, height - crop_height + 1))
         left = int(generator.integers(0, width - crop_width + 1))
         window = (left, top, left + crop_width, top + crop_height)
         if len(sample.instances) == 0 or kept_by_crop(sample.instances, window).any():
-            return crop(sample, window)
-    return sample
+            if not classes_cut_away(sample.instances, window):
+                return crop(sample, window)
+            second_best = second_best or window
+    return sample if second_best is None else crop(sample, second_best)
 
 
 @dataclass(frozen=True)
