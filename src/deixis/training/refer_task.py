@@ -23,6 +23,7 @@ from deixis.refer_records import ReferBatch, Regions
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
 from deixis.training.processes import grouped
+from deixis.training.validation import Sums
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -146,23 +147,63 @@ class SegmenterTask:
         )
 
     def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        vision, sam = (None, None) if self.features is None else self.features.of(batch)
-        outputs = model(
-            self.normalise_tiles(batch.tiles_u8) if vision is None else None,
-            batch.tiles_per_image,
-            self.normalise_sam(batch.sam_pixels_u8) if sam is None else None,
-            batch.input_ids,
-            batch.attention_mask,
-            batch.labels,
-            regions=batch.regions,
-            frames_per_image=batch.frames_per_image,
-            vision=vision,
-            sam=sam,
-            words_share=self.words_share,
+        return refer_losses(
+            model,
+            self.normalise_tiles,
+            self.normalise_sam,
+            self.criterion,
+            batch,
+            normaliser,
+            self.features,
+            self.words_share,
         )
-        masks = torch.cat([target.masks for target in batch.targets])
-        losses = self.criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
-        return self.criterion.total(losses), losses
+
+
+def refer_losses(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+    normaliser: Tensor,
+    features: FrozenFeatures | None = None,
+    words_share: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward and loss of one batch: the weighted total, and every component."""
+    vision, sam = (None, None) if features is None else features.of(batch)
+    outputs = model(
+        normalise_tiles(batch.tiles_u8) if vision is None else None,
+        batch.tiles_per_image,
+        normalise_sam(batch.sam_pixels_u8) if sam is None else None,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.labels,
+        regions=batch.regions,
+        frames_per_image=batch.frames_per_image,
+        vision=vision,
+        sam=sam,
+        words_share=words_share,
+    )
+    masks = torch.cat([target.masks for target in batch.targets])
+    losses = criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
+    return criterion.total(losses), losses
+
+
+def refer_loss_sums(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+) -> Sums:
+    """Every component of a batch as its sum over the masks, or over the labelled tokens, for `mean_losses`.
+
+    Prompts are made as inference makes them, from the hidden state at `[SEG]`.
+    """
+    ones = torch.ones(2, device=batch.input_ids.device)
+    _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion, batch, ones)
+    masks, labels = sum(len(target.masks) for target in batch.targets), int((batch.labels[:, 1:] >= 0).sum())
+    return {name: (float(value), labels if name == "loss_language" else masks) for name, value in losses.items()}
 
 
 def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
