@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,11 @@ class DetectorTask:
             warn_of_missing(self.criterion, losses)
             self._looked_at = True
         return total, losses
+
+    def untaught(self, group: Sequence[Batch]) -> Collection[str]:
+        """None: images without an object teach what is not there."""
+        del group
+        return ()
 
     def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""

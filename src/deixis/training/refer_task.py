@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
 from deixis.training.processes import grouped
 from deixis.training.validation import Sums
+
+MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -139,6 +141,11 @@ class SegmenterTask:
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}
 
+    def untaught(self, group: Sequence[ReferBatch]) -> Collection[str]:
+        """The parts that make masks, where no mask with a pixel is asked for: absent objects, masks to describe."""
+        shown = any(bool(target.masks.any()) for batch in group for target in batch.targets)
+        return () if shown else MASK_PARTS
+
     def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
@@ -221,6 +228,8 @@ def require_mask_gradient(
     Raises:
         TrainingError: none of its trainable parameters gets a gradient from them.
     """
+    if not any(criterion.weight_dict[name] for name in ("loss_mask", "loss_dice")):
+        return  # nothing of them was asked for
     masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
     gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
     if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
