@@ -60,6 +60,7 @@ class Feed:
             self.seed,
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
+            accumulation=self.accumulation,
             aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
         )[start * self.accumulation :]
         if not batches:

@@ -63,6 +63,7 @@ class ReferFeed:
             self.seed,
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
+            accumulation=self.accumulation,
         )[start * self.accumulation :]
         if not batches:
             return
