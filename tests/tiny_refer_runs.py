@@ -22,6 +22,7 @@ def refer_arguments(model: Path, output: Path, *more: str) -> list[str]:
     """`deixis refer train` on eight scenes: four steps an epoch, adapters with dropout."""
     return [
         *("refer", "train", "--data", TRAIN_SCENES, "--val-data", VAL_SCENES, "--model", str(model)),
-        *("--output", str(output), "--num-workers", "0", "--gpus", "0", "--report-images", "1", "--lora-r", "4"),
+        *("--output", str(output), "--experiment-name", "segmenter"),
+        *("--num-workers", "0", "--gpus", "0", "--report-images", "1", "--lora-r", "4"),
         *("--mask-points", "64", "--max-tiles", "1", *more),
     ]

@@ -80,7 +80,8 @@ def train_arguments(model: Path, output: Path, *more: str) -> list[str]:
     """`deixis detect train` on a dozen scenes: three steps an epoch."""
     return [
         *("detect", "train", "--data", TRAIN_SCENES, "--val-data", VAL_SCENES, "--model", str(model)),
-        *("--output", str(output), "--workers", "0", "--gpus", "0", "--report-images", "1", *more),
+        *("--output", str(output), "--experiment-name", "detector"),
+        *("--workers", "0", "--gpus", "0", "--report-images", "1", *more),
     ]
 
 

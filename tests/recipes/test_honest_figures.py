@@ -164,7 +164,7 @@ class TestSeeds:
         assert code == 0, err
         folder = tmp_path / "detector"
         assert {path.name for path in folder.iterdir()} == {
-            *("seed_3", "seed_4", "seeds.json", "seeds.html", "config.yaml")
+            *("seed_3", "seed_4", "seeds.json", "seeds.html", "config.yaml", ".deixis-run.json")
         }
         written = json.loads((folder / "seeds.json").read_text())
         results = [json.loads((folder / f"seed_{seed}/result.json").read_text()) for seed in (3, 4)]

@@ -26,8 +26,20 @@ def test_lvis_trains_and_is_measured(deixis, tiny_model, tmp_path):
     validation = ("--val-data", labels, "--val-images", labels.parent / "images")
     code, out, err = deixis(
         [
-            *("detect", "train", *data, *validation, "--model", tiny_model, "--output", tmp_path, "--gpus", "0"),
-            *("--epochs", "1", "--hard-negatives", "0.5", "--prompt-names", "2", "--no-report", "--workers", "0"),
+            *("detect", "train", *data, *validation, "--model", tiny_model, "--output", tmp_path / "detector"),
+            *(
+                "--gpus",
+                "0",
+                "--epochs",
+                "1",
+                "--hard-negatives",
+                "0.5",
+                "--prompt-names",
+                "2",
+                "--no-report",
+                "--workers",
+                "0",
+            ),
         ]
     )
     assert code == 0, err

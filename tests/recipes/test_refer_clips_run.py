@@ -82,7 +82,7 @@ class TestSav:
         folder.mkdir(parents=True)
         said = [{"id": 1, "text": ["first"]}, {"id": 2, "text": ["third"]}]
         (folder / "captions.json").write_text(json.dumps([{"id": 0, "expressions": said}]))
-        clip = read_sav(ReferTrainOptions(sav_dir=tmp_path / "sav", output=tmp_path / "runs"))[0]
+        clip = read_sav(ReferTrainOptions(sav_dir=tmp_path / "sav", output=tmp_path / "runs/segmenter"))[0]
         assert [(e.texts, e.masklets) for e in clip.expressions] == [(("first",), (0,)), (("third",), (2,))]
 
     def test_masklets_are_described_and_trained_on(self, model, tmp_path, deixis) -> None:

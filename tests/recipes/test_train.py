@@ -31,7 +31,8 @@ def train(deixis, tiny_model, tmp_path):
 def test_a_run_leaves_what_the_readme_promises(train, tiny_model):
     folder, out = train()
     assert {path.name for path in folder.iterdir()} == {
-        *("checkpoints", "teachers", "metrics.jsonl", "tensorboard", "config.yaml", "report.html", "result.json")
+        *("checkpoints", "teachers", "metrics.jsonl", "tensorboard", "config.yaml", "report.html", "result.json"),
+        ".deixis-run.json",
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last", "best"}
     assert "frozen" in out

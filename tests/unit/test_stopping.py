@@ -39,7 +39,11 @@ def test_in_the_middle_of_an_update_nothing_is_saved_and_one_line_says_so(monkey
 
 
 @pytest.mark.parametrize("mid_update", [True, False])
-def test_without_a_request_it_stays_a_fault(monkeypatch: pytest.MonkeyPatch, mid_update: bool) -> None:
-    monkeypatch.setattr(loop, "save", lambda task, run, wait=True: pytest.fail("saved"))
-    with pytest.raises(RuntimeError, match="killed by signal"):
+def test_a_killed_worker_saves_the_run_unless_its_weights_are_changing(
+    monkeypatch: pytest.MonkeyPatch, mid_update: bool
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(loop, "save", lambda task, run, wait=True: saved.append(run.progress.step))
+    with pytest.raises(RuntimeError if mid_update else TrainingError, match="killed by signal"):
         loop.train(*run_that_loses_its_workers(requested=False, mid_update=mid_update))
+    assert saved == ([] if mid_update else [3])

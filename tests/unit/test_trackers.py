@@ -66,6 +66,39 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         Trackers(tmp_path / "file" / "run")
 
 
+class FullDisk:
+    """A file or a board that nothing more fits into."""
+
+    def write(self, _: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    def add_scalar(self, *_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    flush = close = lambda self: self.write("")
+
+
+def test_a_full_disk_is_one_line_that_names_the_log(tmp_path):
+    with Trackers(tmp_path) as trackers:
+        trackers._file.close()
+        trackers._file = FullDisk()
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl: cannot be written \(No space.*--resume"):
+            trackers.log("step", 0, {"loss": 1.0})
+        with pytest.raises(TrainingError, match="No space"):
+            trackers.sync()
+
+
+def test_a_run_goes_on_without_tensorboard(tmp_path, capsys):
+    with Trackers(tmp_path) as trackers:
+        trackers._board.close()
+        trackers._board = FullDisk()
+        for step in range(3):
+            trackers.log("step", step, {"loss": 1.0})
+        trackers.sync()
+    assert [record["step"] for record in records(tmp_path)] == [0, 1, 2]
+    assert capsys.readouterr().err.count("TensorBoard's file cannot be written") == 1
+
+
 def test_display_is_quiet_where_nobody_watches(capsys):
     with Display(epochs=1, steps=3) as display:
         for step in range(3):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from deixis.errors import OptionError
 from deixis.recipes.files import read_options
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) 
     Raises:
         OptionError: the YAML file has an unknown key or a wrong value.
     """
+    arguments = _resume_from(list(arguments), kind)
     config = _config_of(arguments)
     default = kind() if config is None else read_options(kind, config)
     whole = make_dataclass(
@@ -41,6 +43,31 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) 
     parsed: Any = tyro.cli(whole, args=list(arguments), **tyro_options)
     options: T = parsed.command
     return options
+
+
+def _resume_from(arguments: list[str], kind: type) -> list[str]:
+    """`--resume PATH`, of a run or of its `checkpoints/last`, as `--resume` with that run's folder and options."""
+    names = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
+    if not {"resume", "experiment_name"} <= names:
+        return arguments
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1 : position + 2]
+        if argument.startswith("--resume="):
+            value, rest = argument.removeprefix("--resume="), arguments[position + 1 :]
+        elif argument == "--resume" and following and not following[0].startswith("-"):
+            value, rest = following[0], arguments[position + 2 :]
+        else:
+            continue
+        folder = Path(value).resolve()
+        if folder.name == "last" and folder.parent.name == "checkpoints":
+            folder = folder.parents[1]
+        if not folder.is_dir():
+            raise OptionError(f"--resume: {value} is no folder; give a run's folder or its checkpoints/last")
+        options = folder / "config.yaml"
+        known = ["--config", str(options)] if options.is_file() and not _config_of(arguments) else []
+        place = ["--output", str(folder.parent), "--experiment-name", folder.name]
+        return [*arguments[:position], *known, "--resume", *place, *rest]
+    return arguments
 
 
 def _config_of(arguments: Sequence[str]) -> Path | None:

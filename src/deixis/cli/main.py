@@ -7,12 +7,17 @@ stderr); 130 interrupted from the keyboard; 143 asked to stop by SIGTERM (the ru
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from threading import current_thread, main_thread
+from types import FrameType
 
+from deixis.cli.failures import system_failure
 from deixis.errors import DeixisError, Terminated
 from deixis.text import printable
 
@@ -68,20 +73,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, category, *_: _line(f"warning: {message}") + "\n"
+    with _noted_interrupts() as interrupts:
+        try:
+            sys.exit(run(words))
+        except DeixisError as error:
+            if os.environ.get("RANK", "0") == "0":
+                print(_line(f"error: {error}"), file=sys.stderr)
+            sys.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            print("deixis: interrupted", file=sys.stderr)
+            sys.exit(EXIT_KEYBOARD)
+        except Terminated:
+            print("deixis: stopped by SIGTERM after saving; a train command goes on with --resume", file=sys.stderr)
+            sys.exit(EXIT_TERMINATED)
+        except BrokenPipeError:
+            sys.exit(0)
+        except Exception as error:
+            if interrupts:  # a compiled module that is being imported turns the interrupt into an error of its own
+                print("deixis: interrupted", file=sys.stderr)
+                sys.exit(EXIT_KEYBOARD)
+            message = system_failure(error, words)
+            if message is None or os.environ.get("DEIXIS_DEBUG") == "1":
+                raise
+            print(_line(f"error: {message}"), file=sys.stderr)
+            sys.exit(EXIT_ERROR)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C as always inside the block, and a list that is no longer empty once it came."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or current_thread() is not main_thread():
+        yield seen
+        return
+    signal.signal(signal.SIGINT, handle)
     try:
-        sys.exit(run(words))
-    except DeixisError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(_line(f"error: {error}"), file=sys.stderr)
-        sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("deixis: interrupted", file=sys.stderr)
-        sys.exit(EXIT_KEYBOARD)
-    except Terminated:
-        print("deixis: stopped by SIGTERM after saving; a train command goes on with --resume", file=sys.stderr)
-        sys.exit(EXIT_TERMINATED)
-    except BrokenPipeError:
-        sys.exit(0)
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _line(text: str) -> str:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import ModelError, OptionError
+from deixis.file_modes import give_user_mode
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {
@@ -93,6 +94,7 @@ def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
         save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, CONFIG):
+            give_user_mode(aside / name)
             (aside / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be written ({error}); choose another folder") from error

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from deixis.errors import ModelError
+from deixis.file_modes import give_user_mode
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -103,6 +104,8 @@ def written_aside(folder: Path) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
+        for path in [*aside.rglob("*"), aside]:
+            give_user_mode(path)
         if not folder.exists():
             aside.rename(folder)
             return

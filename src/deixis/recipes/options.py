@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from deixis.recipes.option_checks import RUNS, check_name
 from deixis.recipes.option_checks import at_least as _at_least
 from deixis.recipes.option_checks import require as _require
 
@@ -46,10 +47,11 @@ class DetectTrainOptions:
     """Format of the annotations (docs/formats.md); recognised when not given."""
     model: str = "builtin"
     """What to start from: "builtin", a folder that transformers can load, or a hub id."""
-    output: Path = Path("runs")
-    """Folder that holds the runs; with several machines, one that all of them see."""
-    experiment_name: str = "detector"
-    """Name of this run: its folder inside the output folder."""
+    output: Path = RUNS
+    """Folder that holds the runs; with several machines, one that all of them see. Without --experiment-name, the
+    folder of this run."""
+    experiment_name: str = ""
+    """Name of this run: its folder inside the output folder; runs/detector when neither is given."""
 
     recipe: Literal["auto", "small", "medium", "large", "scratch"] = "auto"
     """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
@@ -166,8 +168,6 @@ class DetectTrainOptions:
     """Replace a run of the same name."""
     evaluate_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
-    val_loss_images: int = 100
-    """Validation images of which the losses are measured at each evaluation too, spread evenly; 0 disables."""
     save_interval: int = 0
     """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
     log_interval: int = 1
@@ -189,6 +189,11 @@ class DetectTrainOptions:
     dry_run: bool = False
     """Read everything, print the plan, train nothing."""
 
+    @property
+    def default_name(self) -> str:
+        """Of a run without a name."""
+        return "detector"
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require(all(self.data) and bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
@@ -197,8 +202,7 @@ class DetectTrainOptions:
         _require(len(self.data_weights) in (0, count), "data_weights", self.data_weights, f"{count} numbers")
         _require(all(w > 0 for w in self.data_weights), "data_weights", self.data_weights, "numbers above 0")
         _at_least(self, "epoch_length", 1)
-        _require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
-        _require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
+        check_name(self.experiment_name)
         for name in (
             "batch_size",
             "gradient_accumulation_steps",
@@ -221,7 +225,6 @@ class DetectTrainOptions:
             "gpus",
             "seed",
             "denoising_queries",
-            "val_loss_images",
         ):
             _at_least(self, name, 0)
         for name in ("learning_rate", "clip_norm", "lora_alpha"):

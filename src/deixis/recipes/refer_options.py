@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_checks import RUNS, at_least, check_name, require
 
 A_MODEL = "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
 REFER_PARTS = ("vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder")
@@ -54,10 +54,10 @@ class ReferTrainOptions:
     """What to start from: "builtin", a folder of a run or of `refer new`, a released Sa2VA folder, or a hub id."""
     sam_model: str | None = None
     """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
-    output: Path = Path("runs")
-    """Folder that holds the runs."""
-    experiment_name: str = "segmenter"
-    """Name of this run: its folder inside the output folder."""
+    output: Path = RUNS
+    """Folder that holds the runs; without --experiment-name, the folder of this run."""
+    experiment_name: str = ""
+    """Name of this run: its folder inside the output folder; runs/segmenter when neither is given."""
 
     epochs: int = 1
     """Passes over the training data."""
@@ -167,8 +167,6 @@ class ReferTrainOptions:
     """Replace a run of the same name."""
     evaluate_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
-    val_loss_images: int = 100
-    """Validation images of which the losses are measured at each evaluation too, spread evenly; 0 disables."""
     save_interval: int = 0
     """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
     log_interval: int = 1
@@ -182,6 +180,11 @@ class ReferTrainOptions:
     dry_run: bool = False
     """Read everything, print the plan, train nothing."""
 
+    @property
+    def default_name(self) -> str:
+        """Of a run without a name."""
+        return "segmenter"
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
@@ -189,15 +192,14 @@ class ReferTrainOptions:
         require(
             bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
         )
-        require(bool(self.experiment_name.strip("./")), "experiment_name", self.experiment_name, "a folder name")
-        require("/" not in self.experiment_name, "experiment_name", self.experiment_name, "a name without '/'")
+        check_name(self.experiment_name)
         for name in ("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "lora_r", "max_masks"):
             at_least(self, name, 1)
         for name in ("max_tiles", "max_tokens", "log_interval", "evaluate_every", "max_skipped", "eval_batch_size"):
             at_least(self, name, 1)
         for name in ("sa1b_max_samples", "max_val_images", "clip_frames", "seeds"):
             at_least(self, name, 1)
-        for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus", "val_loss_images"):
+        for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
             at_least(self, name, 0)
         for name in ("learning_rate", "encoder_lr_factor", "clip_norm", "lora_alpha", "cache_gib"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")

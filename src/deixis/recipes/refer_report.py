@@ -20,7 +20,7 @@ from deixis.models.sa2va import Sa2vaBundle, parameter_table
 from deixis.recipes.refer_data import facts
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.run_data import RunData
-from deixis.recipes.run_folder import as_text
+from deixis.recipes.run_folder import as_text, run_folder
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.log import read_curves
 from deixis.reporting.outcome import Outcome
@@ -81,7 +81,7 @@ def write_refer_run_report(
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReferReport(
-        title=options.experiment_name,
+        title=run_folder(options).name,
         model=options.model,
         before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
         after={name: after[name] for name in HEADLINE if name in after},

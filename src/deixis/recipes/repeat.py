@@ -21,7 +21,7 @@ from deixis.console import Console
 from deixis.data.writers.files import write_atomic
 from deixis.errors import TrainingError
 from deixis.recipes.files import write_options
-from deixis.recipes.run_folder import RunOptions, run_folder
+from deixis.recipes.run_folder import RunOptions, require_own, run_folder, write_mark
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.seeds import SUMMARY, SeedTable, seed_table, write_seeds_page
 from deixis.training.processes import is_first_process
@@ -88,6 +88,7 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
         raise TrainingError(f"{folder}: no run of these seeds to resume from; leave out --resume")
     if (folder / "metrics.jsonl").exists():
         raise TrainingError(f"{folder}: holds a run of one seed; choose another --experiment-name for {len(seeds)}")
+    require_own(folder)
     if options.dry_run:
         run(runs[options.seed])
         console.print(f"{options.seeds} runs like this, with the seeds {seeds[0]} to {seeds[-1]}", markup=False)
@@ -101,7 +102,7 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
     table = seed_table(outcomes, names)
     if is_first_process():
         write_atomic(folder / "seeds.json", json.dumps(as_dict(table, outcomes), indent=2) + "\n")
-        write_seeds_page(folder / "seeds.html", options.experiment_name, table)
+        write_seeds_page(folder / "seeds.html", folder.name, table)
     print_seeds(console, table)
     console.print(f"seeds   {folder / 'seeds.html'}", markup=False)
     return RepeatResult(folder, outcomes, table)
@@ -115,6 +116,7 @@ def keep_options(options: RepeatedOptions, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_mark(folder)
         write_options(options, folder / "config.yaml")
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error

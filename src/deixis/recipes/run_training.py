@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from deixis.console import Console
+from deixis.errors import Terminated
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
 from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import RunOptions, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
-from deixis.training.guard import GradientWatch
-from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, train
+from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
 from deixis.training.price import measure_recomputation, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
@@ -109,30 +109,21 @@ def run_training(
         last = folder / "checkpoints" / "last"
         progress = load_checkpoint(last, model, optimizer, average, identity)
         console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
+        if progress.finished:
+            console.print(
+                f"this run is finished after {progress.epoch} epochs; --resume with more --epochs continues it"
+            )
     first = accelerator.is_main_process
     with (
         StopSignal() as stop,
-        Trackers(folder if first else None, progress.log_bytes, progress.step) as trackers,
+        Trackers(folder if first else None, progress.log_bytes if progress.step else 0, progress.step) as trackers,
         Display(settings.epochs, settings.total_steps(task.steps_per_epoch), first) as display,
     ):
         run = Run(
-            folder,
-            settings,
-            accelerator,
-            optimizer,
-            schedule,
-            average,
-            progress,
-            identity,
-            trackers,
-            display,
-            stop,
-            GradientWatch(optimizer),
+            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
         )
-        if options.baseline and not resuming:
-            measure_baseline(task, run)
-            if measure_test:
-                log_test(run, "before", -1, measure_test, None)
+        if options.baseline and progress.step == 0:
+            measure_before(task, run, measure_test)
         price = None
         if options.gradient_checkpointing and not progress.finished:
             price = measure_recomputation(task, accelerator)
@@ -145,6 +136,17 @@ def run_training(
     for name, text in took.items():
         console.print(f"{name}: {text}", markup=False)
     return took
+
+
+def measure_before(task: Task, run: Run, measure_test: MeasureTest | None) -> None:
+    """Measure the weights that training starts from. SIGTERM saves them, so that the run can be resumed here."""
+    try:
+        measure_baseline(task, run)
+        if measure_test:
+            log_test(run, "before", -1, measure_test, None)
+    except Terminated:
+        save(task, run, wait=False)
+        raise
 
 
 def test_result(run: Run, measure_test: MeasureTest) -> None:

@@ -2,11 +2,12 @@
 
 checkpoints/last/model.safetensors   every weight of the model
 checkpoints/last/training.pt         optimiser, moving average, random states (tensors and numbers only)
-checkpoints/last/state.json          position in the run, best score, resolved options, versions
+checkpoints/last/state.json          position in the run, best score, resolved options, versions, digests of all this
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import random
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import TrainingError
+from deixis.file_modes import give_user_mode
+from deixis.training.checkpoint_checks import (
+    numpy_state,
+    require_average,
+    require_optimizer_state,
+    require_random_states,
+)
 from deixis.training.ema import WeightAverage
+
+MODEL, TRAINING, STATE = "model.safetensors", "training.pt", "state.json"
+_OF_STATE = {"progress", "identity", "versions"}
+LENGTHS = ("epochs", "max_steps", "stop_after_epochs", "early_stopping_patience")
+"""Options that say how long a run goes on; they may be raised when it is resumed."""
 
 
 @dataclass
@@ -72,16 +85,32 @@ class Identity:
     options: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def require_same(self, saved: Mapping[str, Any], folder: Path) -> None:
-        """Raises TrainingError that names each difference from what a checkpoint saved."""
+    def require_same(self, saved: Mapping[str, Any], folder: Path, progress: Progress) -> Progress:
+        """Raises TrainingError that names each difference from what a checkpoint saved.
+
+        A longer run is no difference: it resumes with the schedule of a run of the new length, finished or not.
+
+        Returns:
+            the progress, no longer finished where there is more to do.
+        """
         current = json.loads(json.dumps({**self.options, **self.facts}, default=str))
-        keys = sorted(current.keys() | saved.keys())
+        longer = {name for name in LENGTHS if _is_longer(name, current.get(name), saved.get(name))}
+        keys = sorted((current.keys() | saved.keys()) - longer)
         changed = [f"{k} was {saved.get(k)!r}, now {current.get(k)!r}" for k in keys if saved.get(k) != current.get(k)]
         if changed:
             raise TrainingError(
                 f"{folder}: belongs to another run ({'; '.join(changed)}); give the same options, "
                 "or another --experiment-name"
             )
+        return replace(progress, finished=False) if longer else progress
+
+
+def _is_longer(name: str, now: Any, before: Any) -> bool:
+    """Whether a limit was raised or lifted; None is no limit, nor is a patience of 0."""
+    if name == "early_stopping_patience":
+        now, before = now or None, before or None
+    numbers = isinstance(before, int | float) and (now is None or isinstance(now, int | float))
+    return bool(numbers and (now is None or now > before))
 
 
 @contextmanager
@@ -89,16 +118,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """Write a folder anew, all or nothing.
 
     Yields an empty folder beside `folder`. After the block its files are flushed to disk and it takes the place of
-    `folder`, whose old content stays as `<name>.previous` until then. A crash at any moment leaves the old or the new
-    content, which `recover` finds.
+    `folder`, whose old content stays as `.<name>.previous` until then. A crash at any moment leaves the old or the new
+    content, which `recover` finds. The names are hidden ones: `last.previous` may be a copy that a user made.
     """
-    fresh, previous = folder.with_name(folder.name + ".writing"), folder.with_name(folder.name + ".previous")
+    fresh, previous = (folder.with_name(f".{folder.name}.{kind}") for kind in ("writing", "previous"))
     try:
         recover(folder)
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         yield fresh
         for path in [*fresh.rglob("*"), fresh]:
+            give_user_mode(path)
             _flush(path)
         if folder.exists():
             folder.rename(previous)
@@ -109,15 +139,26 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise TrainingError(f"{folder}: cannot be written ({error}); the content it had before is kept") from error
 
 
+def exists_or_interrupted(folder: Path) -> bool:
+    """Whether there is a folder, or one that `recover` brings back. Changes nothing."""
+    return folder.exists() or any(place.exists() for place in _previous(folder))
+
+
 def recover(folder: Path) -> bool:
     """Finish what a crash interrupted; whether the folder exists afterwards."""
-    previous = folder.with_name(folder.name + ".previous")
-    if previous.exists():
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-        else:
+    if folder.exists():
+        shutil.rmtree(_previous(folder)[0], ignore_errors=True)
+        return True
+    for previous in _previous(folder):
+        if previous.exists():
             previous.rename(folder)
-    return folder.exists()
+            return True
+    return False
+
+
+def _previous(folder: Path) -> tuple[Path, Path]:
+    """Where the old content waits while it is replaced: ours, and the name that older versions gave it."""
+    return folder.with_name(f".{folder.name}.previous"), folder.with_name(f"{folder.name}.previous")
 
 
 def save_checkpoint(
@@ -135,15 +176,74 @@ def save_checkpoint(
         "average_updates": average.updates if average else 0,
         "random": random_states(),
     }
+    with replacing_folder(folder) as fresh:
+        save_file(model_tensors(model), fresh / MODEL, metadata={"format": "pt"})
+        _save_tensors(training, fresh / TRAINING)
+        _write_state(fresh, progress, identity, {name: _digest_of(fresh / name) for name in (MODEL, TRAINING)})
+
+
+def save_progress(folder: Path, progress: Progress, identity: Identity) -> None:
+    """Write the position alone, beside the weights of a checkpoint that `save_checkpoint` wrote just before.
+
+    For what changes between two steps: after an evaluation the weights are still those of the checkpoint.
+
+    Raises:
+        TrainingError: there is no checkpoint, or it cannot be written.
+    """
+    with replacing_folder(folder) as fresh:
+        digests = json.loads((folder / STATE).read_text(encoding="utf-8"))["sha256"]
+        for name in (MODEL, TRAINING):
+            try:
+                os.link(folder / name, fresh / name)
+            except OSError:  # a file system without links
+                shutil.copyfile(folder / name, fresh / name)
+        _write_state(fresh, progress, identity, {name: digests[name] for name in (MODEL, TRAINING)})
+
+
+def _write_state(folder: Path, progress: Progress, identity: Identity, digests: dict[str, str]) -> None:
     state = {
         "progress": asdict(progress),
         "identity": {**identity.options, **identity.facts},
         "versions": versions(),
     }
-    with replacing_folder(folder) as fresh:
-        save_file(model_tensors(model), fresh / "model.safetensors", metadata={"format": "pt"})
-        torch.save(training, fresh / "training.pt")
-        (fresh / "state.json").write_text(json.dumps(state, indent=2, default=str), encoding="utf-8")
+    state = json.loads(json.dumps(state, default=str))
+    state["sha256"] = {**digests, STATE: _digest_of_state(state)}
+    (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+
+
+def _save_tensors(values: dict[str, Any], path: Path) -> None:
+    """`torch.save`, which raises a RuntimeError where the disk is full."""
+    try:
+        torch.save(values, path)
+    except RuntimeError as error:
+        raise OSError(f"{path.name}: {' '.join(str(error).split())[:120]}") from error
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_state(state: Mapping[str, Any]) -> str:
+    """Of everything in `state.json` but the digests."""
+    rest = {key: value for key, value in state.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _require_intact(folder: Path, state: Mapping[str, Any]) -> None:
+    """Raises TrainingError where a file is not as it was written. Checkpoints of older versions have no digests."""
+    digests = state.get("sha256")
+    if digests is None:
+        if unknown := state.keys() - _OF_STATE:  # such as a damaged "sha256"
+            raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+        return
+    for name in (STATE, MODEL, TRAINING):
+        found = _digest_of_state(state) if name == STATE else _digest_of(folder / name)
+        if not isinstance(digests, Mapping) or digests.get(name) != found:
+            raise TrainingError(
+                f"{folder / name}: damaged: its content is not what was saved (sha256 differs); restore it from a "
+                "copy, or start the run again with --overwrite"
+            )
 
 
 def load_checkpoint(
@@ -161,21 +261,44 @@ def load_checkpoint(
     if not recover(folder):
         raise TrainingError(f"{folder}: no checkpoint to resume from; start the run without --resume")
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        progress, saved = Progress(**state["progress"]), state["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        progress, saved = _progress_of(state["progress"]), state["identity"]
+        _require_intact(folder, state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{folder}: not a checkpoint of deixis ({error!r}); start with --overwrite") from error
-    identity.require_same(saved, folder)
+    progress = identity.require_same(saved, folder, progress)
     try:
-        tensors = load_file(folder / "model.safetensors")
-        training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+        tensors = load_file(folder / MODEL)
+        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+        require_same_tensors(model, tensors, folder)
+        require_optimizer_state(optimizer, training["optimizer"])
+        require_random_states(training["random"])
+        if average:
+            require_average(average.state_dict(), training["average"], training["average_updates"])
+        model.load_state_dict(dict(tensors), strict=False)  # a shared tensor is saved once
+        optimizer.load_state_dict(training["optimizer"])
+        if average:
+            average.load_state_dict(training["average"], training["average_updates"])
+        restore_random_states(training["random"])
+    except TrainingError:
+        raise
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise TrainingError(f"{folder}: damaged ({error!r}); start with --overwrite") from error
-    load_model_tensors(model, tensors, folder)
-    optimizer.load_state_dict(training["optimizer"])
-    if average:
-        average.load_state_dict(training["average"], training["average_updates"])
-    restore_random_states(training["random"])
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TrainingError(f"{folder}: damaged ({reason}); start with --overwrite") from error
+    return progress
+
+
+def _progress_of(values: Mapping[str, Any]) -> Progress:
+    """Raises ValueError or TypeError for values that no run has."""
+    progress = Progress(**values)
+    for name, default in asdict(Progress()).items():
+        value = getattr(progress, name)
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+            raise ValueError(f"{name} is {value!r}, expected {type(default).__name__}")
+        least = -1 if name in ("best_score", "best_epoch") else 0
+        if isinstance(default, int) and not least <= value < 1 << 62:
+            raise ValueError(f"{name} is {value!r}, which no run reaches")
     return progress
 
 
@@ -191,8 +314,8 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Copy saved tensors into a model; names and shapes must agree in full."""
+def require_same_tensors(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Raises TrainingError unless names and shapes of saved tensors are a model's, in full."""
     wanted = model_tensors(model)
     strange = sorted(wanted.keys() ^ tensors.keys())
     strange += sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
@@ -200,22 +323,21 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], folder: 
         raise TrainingError(
             f"{folder}: weights of another model: {len(strange)} of {len(wanted)} tensors differ, first {strange[0]}"
         )
-    model.load_state_dict(dict(tensors), strict=False)
 
 
 def random_states() -> dict[str, Any]:
     """The states of Python's, NumPy's, torch's and CUDA's generators, as tensors and plain numbers."""
     kind, internal, gauss = random.getstate()
     # The legacy global generator is what third parties draw from; ours are all seeded locally.
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
-    assert isinstance(numpy_state, dict)
+    drawn = np.random.get_state(legacy=False)  # noqa: NPY002
+    assert isinstance(drawn, dict)
     return {
         "python": [kind, list(internal), gauss],
         "numpy": {
-            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
-            "pos": int(numpy_state["state"]["pos"]),
-            "has_gauss": int(numpy_state["has_gauss"]),
-            "gauss": float(numpy_state["gauss"]),
+            "key": torch.from_numpy(drawn["state"]["key"].astype(np.int64)),
+            "pos": int(drawn["state"]["pos"]),
+            "has_gauss": int(drawn["has_gauss"]),
+            "gauss": float(drawn["gauss"]),
         },
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -226,9 +348,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     """Put all generators back."""
     kind, internal, gauss = states["python"]
     random.setstate((kind, tuple(internal), gauss))
-    saved = states["numpy"]
-    numpy_state = ("MT19937", saved["key"].numpy().astype(np.uint32), saved["pos"], saved["has_gauss"], saved["gauss"])
-    np.random.set_state(numpy_state)  # noqa: NPY002
+    np.random.set_state(numpy_state(states["numpy"]))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deixis.errors import OptionError, TrainingError
+from deixis.file_modes import give_user_mode
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
 from deixis.refer_records import ReferBatch
 
@@ -122,6 +123,7 @@ class FrozenFeatures:
         fresh = path.with_suffix(f".{os.getpid()}")
         try:
             save_file(_packed(features), fresh)
+            give_user_mode(fresh)
             fresh.replace(path)
         except (OSError, SafetensorError) as error:
             fresh.unlink(missing_ok=True)

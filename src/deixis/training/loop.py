@@ -6,7 +6,7 @@ It knows nothing of detectors: a `Task` brings batches, losses and evaluation.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from deixis.errors import Terminated, TrainingError
 from deixis.training import guard
-from deixis.training.checkpoint import Identity, Progress, save_checkpoint
+from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
 from deixis.training.optim import set_learning_rate
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
@@ -49,10 +49,6 @@ class Task(Protocol):
 
     def suspects(self, group: Sequence[Any], normaliser: Tensor) -> list[str]:
         """Names of the samples that give a non-finite loss or gradient by themselves."""
-        ...
-
-    def untaught(self, group: Sequence[Any]) -> Collection[str]:
-        """Parts of the model that the batches of a step teach nothing by right, so that no gradient is no fault."""
         ...
 
     def evaluate(self) -> Mapping[str, Any]:
@@ -100,7 +96,6 @@ class Run:
     trackers: Trackers
     display: Display
     stop: StopSignal
-    watch: guard.GradientWatch
     mid_update: bool = False  # weights, log and position do not belong together just now
 
     @contextmanager
@@ -115,7 +110,7 @@ def train(task: Task, run: Run) -> Progress:
     """Train to the end, from wherever `run.progress` stands.
 
     Raises:
-        TrainingError: see `guard.require_hope`; a trainable part gets no gradient; a checkpoint cannot be written;
+        TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written;
             SIGTERM ended the loading workers in the middle of an update.
         Terminated: SIGTERM came; `checkpoints/last` has been saved.
     """
@@ -124,10 +119,11 @@ def train(task: Task, run: Run) -> Progress:
         while not run.progress.finished:
             train_epoch(task, run, last_step)
             finish_epoch(task, run, last_step)
-            save(task, run)
     except RuntimeError as error:
         # SIGTERM to a whole process group also ends the loading workers, which torch reports as a RuntimeError.
         if not run.stop.requested:
+            if not run.mid_update and _is_lost_worker(error):
+                raise _without_worker(task, run, error) from error
             raise
         if run.mid_update:
             raise TrainingError(
@@ -137,6 +133,20 @@ def train(task: Task, run: Run) -> Progress:
         save(task, run, wait=False)
         raise Terminated from None
     return run.progress
+
+
+def _is_lost_worker(error: RuntimeError) -> bool:
+    return "DataLoader worker" in str(error)
+
+
+def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
+    """What to say when a loading worker was killed between two steps; the run is saved first."""
+    save(task, run, wait=False)
+    reason = " ".join(str(error).split())
+    return TrainingError(
+        f"step {run.progress.step}: a data loading worker died, often because memory ran out ({reason}); "
+        "checkpoints/last is saved: give --resume, with fewer --workers or a smaller --batch-size"
+    )
 
 
 def train_epoch(task: Task, run: Run, last_step: int) -> None:
@@ -164,8 +174,6 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         stop = figures.pop("stop") > 0
 
         sound = guard.is_finite(figures)
-        if sound:
-            run.watch.look(task.untaught(group))
         with run.updating():
             if sound:
                 run.optimizer.step()
@@ -229,18 +237,16 @@ def name_and_log_skip(
 
 
 def finish_epoch(task: Task, run: Run, last_step: int) -> None:
-    """Evaluate, keep the best, decide whether to go on."""
+    """Save, evaluate, keep the best, decide whether to go on.
+
+    The weights are saved before the evaluation: a run that dies in it has lost no epoch.
+    """
     progress, settings = run.progress, run.settings
     at_end = progress.step >= last_step or progress.epoch + 1 == settings.stop_after_epochs
-    if at_end:
-        run.watch.finish()
+    save(task, run)
     if at_end or (progress.epoch + 1) % settings.evaluate_every == 0:
         started = time.perf_counter()
-        try:
-            metrics, better = evaluate_and_keep(task, run)
-        except Terminated:
-            save(task, run)
-            raise
+        metrics, better = evaluate_and_keep(task, run)
         seconds = time.perf_counter() - started
         record = {"epoch": progress.epoch, "best": better, **metrics, "seconds": seconds}
         run.trackers.log("evaluation", progress.step, record)
@@ -252,6 +258,10 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
     progress.finished = at_end or not patient
     progress.epoch += 1
     progress.step_in_epoch = 0
+    if run.accelerator.is_main_process:
+        progress.log_bytes = run.trackers.sync()
+        save_progress(run.folder / "checkpoints" / "last", progress, run.identity)
+    run.accelerator.wait_for_everyone()
 
 
 def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -31,12 +33,13 @@ class Trackers:
     """
 
     def __init__(self, folder: Path | None, keep_bytes: int = 0, step: int = 0) -> None:
-        self._file, self._board = None, None
+        self._file: TextIO | None = None
+        self._board: Any = None
         if folder is None:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / "metrics.jsonl"
+            self._path = path = folder / "metrics.jsonl"
             path.touch()
             os.truncate(path, min(keep_bytes, path.stat().st_size))
             self._file = path.open("a", encoding="utf-8")
@@ -48,26 +51,53 @@ class Trackers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file and self._board:
-            self._file.close()
-            self._board.close()
+        if self._file:
+            with suppress(OSError):  # what did not fit was reported when it was written
+                self._file.close()
+        with self._on_board() as board:
+            board and board.close()
 
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one record; nested dictionaries stay nested in the file and are joined by `/` in TensorBoard."""
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
-        self._file.write(json.dumps(_strict({"kind": kind, "step": step, **values}), allow_nan=False) + "\n")
-        for name, value in _numbers(values):
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with self._in_log():
+            self._file.write(json.dumps(_strict({"kind": kind, "step": step, **values}), allow_nan=False) + "\n")
+        with self._on_board() as board:
+            for name, value in _numbers(values) if board else ():
+                board.add_scalar(f"{kind}/{name}", value, step)
 
     def sync(self) -> int:
         """Flush to disk; the length of metrics.jsonl, in bytes."""
-        if self._file is None or self._board is None:
+        if self._file is None:
             return 0
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        with self._in_log():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        with self._on_board() as board:
+            board and board.flush()
         return self._file.tell()
+
+    @contextmanager
+    def _in_log(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"{self._path}: cannot be written ({error.strerror}); free some space, then give --resume"
+            ) from error
+
+    @contextmanager
+    def _on_board(self) -> Iterator[Any]:
+        """TensorBoard's writer, or None. It only repeats the log: where it fails, the run goes on without it."""
+        try:
+            yield self._board
+        except OSError as error:
+            self._board = None
+            print(
+                f"deixis: warning: TensorBoard's file cannot be written ({error}); the run goes on without it",
+                file=sys.stderr,
+            )
 
 
 class Display:
