@@ -95,25 +95,19 @@ def in_child(read: Callable[[], object]) -> tuple[str, str, float]:
         os.close(receive)
         _run(read, send)
     os.close(send)
-    data = b""
+    data, ended = b"", False
     late = time.monotonic() + MOST_WALL_S
-    while (left := late - time.monotonic()) > 0:
-        if not select.select([receive], [], [], left)[0]:
-            break
+    while not ended and select.select([receive], [], [], max(0.0, late - time.monotonic()))[0]:
         part = os.read(receive, 65_536)
-        data += part
-        if not part:
-            break
-    else:
-        left = 0
-    if left <= 0:
+        data, ended = data + part, not part
+    if not ended:
         os.kill(child, signal.SIGKILL)
     os.close(receive)
     _, status = os.waitpid(child, 0)
     if data:
         outcome, text, memory = json.loads(data)
         return outcome, text, memory
-    if left <= 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
+    if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
         return "over_limits", "took too long", 0.0
     return "signals", f"status {status}", 0.0
 
