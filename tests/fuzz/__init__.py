@@ -13,6 +13,6 @@ its own, forked, with limits of memory and time, so that a crash of compiled cod
 The returned function reads all there is: every sample, and every picture. One in ten inputs is left as it was written;
 `test_fuzz.py` checks that each builder's own files are read.
 
-What is counted: refused (a `DeixisError`), tracebacks (another exception, or a message of several lines, or with a
-character that a terminal acts on), signals (the process died), too long and too large (over the limits).
+What is counted: refused (a `DeixisError`), tracebacks (another exception, or a message that names no
+file), signals (the process died), too long and too large (over the limits).
 """

@@ -66,9 +66,11 @@ def fuzz(name: str, build: Builder, seed: int, number: int, count: Count) -> Non
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         read = build(folder, random)
+        names = {folder.name} | {path.name for path in folder.rglob("*")}
         what = "as written" if random.random() < UNDAMAGED else damage(folder, random)
         started = time.monotonic()
-        outcome, text, memory = in_child(read)
+        names |= {path.name for path in folder.rglob("*")}
+        outcome, text, memory = in_child(read, names)
         _note(count, outcome, text, f"--reader {name} --seed {seed} --only {number}  ({what})")
         count.slowest_s = max(count.slowest_s, time.monotonic() - started)
         count.seconds += time.monotonic() - started
@@ -86,14 +88,14 @@ def _note(count: Count, outcome: str, text: str, again: str) -> None:
     count.examples.setdefault(text, again)
 
 
-def in_child(read: Callable[[], object]) -> tuple[str, str, float]:
+def in_child(read: Callable[[], object], names: set[str]) -> tuple[str, str, float]:
     """Call a function in a forked process: (what happened, of what kind, bytes of memory it took beyond ours)."""
     receive, send = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.close(receive)
-        _run(read, send)
+        _run(read, names, send)
     os.close(send)
     data, ended = b"", False
     late = time.monotonic() + MOST_WALL_S
@@ -112,7 +114,7 @@ def in_child(read: Callable[[], object]) -> tuple[str, str, float]:
     return "signals", f"status {status}", 0.0
 
 
-def _run(read: Callable[[], object], send: int) -> None:
+def _run(read: Callable[[], object], names: set[str], send: int) -> None:
     """The child: never returns."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -123,13 +125,13 @@ def _run(read: Callable[[], object], send: int) -> None:
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
     warnings.simplefilter("ignore")
-    outcome, text = _outcome(read)
+    outcome, text = _outcome(read, names)
     memory = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
     os.write(send, json.dumps([outcome, text, memory]).encode())
     os._exit(0)
 
 
-def _outcome(read: Callable[[], object]) -> tuple[str, str]:
+def _outcome(read: Callable[[], object], names: set[str]) -> tuple[str, str]:
     from deixis.errors import DeixisError
 
     try:
@@ -137,8 +139,8 @@ def _outcome(read: Callable[[], object]) -> tuple[str, str]:
     except DeixisError as error:
         if isinstance(error.__cause__, MemoryError):
             return "over_limits", "took too much memory"
-        odd = next((char for char in str(error) if not char.isprintable()), None)
-        return ("tracebacks", f"message with {odd!r}: {_place(error)}") if odd else ("refused", "")
+        named = any(name in str(error) for name in names)
+        return ("refused", "") if named else ("tracebacks", f"names no file: {str(error)[:80]!r} {_place(error)}")
     except MemoryError as error:
         return "over_limits", f"took too much memory: {_place(error)}"
     except BaseException as error:

@@ -143,7 +143,7 @@ def test_faults_in_labels_are_one_clear_line(tmp_path: Path, name: str) -> None:
 
 
 YAML_FAULTS = {
-    "malformed": ("names: [", "malformed YAML"),
+    "malformed": ("names: [", "cannot be read as YAML"),
     "a list": ("- names: x", "holds a list"),
     "no names": ("train: images/train\nnames:\n", "names must be a list"),
     "gap": ("train: images/train\nnames: {0: a, 2: b}\n", "numbered from 0"),

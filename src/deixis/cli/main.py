@@ -21,6 +21,7 @@ from deixis.cli.failures import system_failure
 from deixis.errors import DeixisError, Terminated
 from deixis.text import printable
 
+MAX_LINE = 2_000  # characters of an error; a value of a file may be of any length
 EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 
 # Words of a command to the module and function that run it, and one line of help. Nothing is imported before its turn.
@@ -119,8 +120,9 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
 
 def _line(text: str) -> str:
-    """One line for stderr, whatever names of users' files it holds."""
-    return printable(f"deixis: {' '.join(text.split())}")
+    """One line for stderr, of a length to be read, whatever users' files hold."""
+    line = printable(f"deixis: {' '.join(text.split())}")
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]} … {line[-MAX_LINE // 2 :]}"
 
 
 def run(words: list[str]) -> int:

@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from deixis.errors import OptionError
+from deixis.data.reading import require_regular
+from deixis.data.yaml_text import parse_yaml
+from deixis.errors import DataError, OptionError
 
 T = TypeVar("T")
 
@@ -22,8 +24,11 @@ def read_options(kind: type[T], path: Path) -> T:
         OptionError: the file cannot be read, is no mapping, or has an unknown key or a value of the wrong type.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        require_regular(path)
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except DataError as error:
+        raise OptionError(str(error)) from error
+    except (OSError, ValueError) as error:
         raise OptionError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if values is None:
         values = {}

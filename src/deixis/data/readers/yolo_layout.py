@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deixis.data.images import IMAGE_SUFFIXES
 from deixis.data.readers.files import read_text
+from deixis.data.yaml_text import parse_yaml
 from deixis.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -56,10 +55,7 @@ def read_layout(file: Path) -> YoloLayout:
     Raises:
         DataError: no YAML mapping, no usable `names`, a count `nc` that differs, or no split.
     """
-    try:
-        content = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: malformed YAML: {' '.join(str(error).split())}; correct the file") from error
+    content = parse_yaml(read_text(file), str(file))
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds a {type(content).__name__}, not YOLO's names and train, val, test")
     names = _names(content, file)
