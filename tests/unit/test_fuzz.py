@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from fuzz.frame import Count, builders, fuzz, table
 
 from deixis.errors import DataError
-from fuzz.frame import Count, builders, fuzz, table
 
 BUILDERS = builders()
 

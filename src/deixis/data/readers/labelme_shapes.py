@@ -58,9 +58,10 @@ def read_shapes(
             continue
         if kind not in _READ:
             raise DataError(f"{place}: shape_type {kind!r} is not one of {', '.join([*_READ, *sorted(_NO_AREA)])}")
-        thing = _READ[kind](shape, _points(shape, place), size_hw, place)
-        if not masks:
-            thing = _without_mask(thing)
+        try:
+            thing = _READ[kind](shape, _points(shape, place), size_hw, place, masks)
+        except ValueError as error:
+            raise DataError(f"{place}: {error}; correct or remove the shape") from error
         group = (thing.label, shape.get("group_id"))
         if group[1] is not None and group in groups:
             things[groups[group]] = _joined(things[groups[group]], thing)
@@ -79,33 +80,34 @@ def _points(shape: Mapping[str, Any], where: str) -> _Points:
     return np.array(rows, np.float64).reshape(-1, 2)
 
 
-def _polygon(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str) -> Thing:
+def _polygon(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
     if len(points) < 3:
         raise DataError(f"{where}: a polygon needs three points or more, got {len(points)}")
     x, y = points.T
     area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
-    return _thing(shape, points, area, mask_rle([points.reshape(-1).tolist()], size_hw))
+    return _thing(shape, points, area, mask_rle([points.reshape(-1).tolist()], size_hw) if masks else None)
 
 
-def _rectangle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str) -> Thing:
-    del size_hw
+def _rectangle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+    del size_hw, masks
     if len(points) not in (2, 4):
         raise DataError(f"{where}: a rectangle needs two opposite corners, or all four, got {len(points)} points")
     sides = points.max(0) - points.min(0)
     return _thing(shape, points, float(sides.prod()), None)
 
 
-def _circle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str) -> Thing:
+def _circle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
     if len(points) != 2:
         raise DataError(f"{where}: a circle needs its centre and a point on it, got {len(points)} points")
     radius = float(np.hypot(*(points[1] - points[0])))
     turns = np.arange(_CIRCLE_POINTS) * (2 * math.pi / _CIRCLE_POINTS)
     outline = points[0] + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     corners = np.stack([points[0] - radius, points[0] + radius])
-    return _thing(shape, corners, math.pi * radius**2, mask_rle([outline.reshape(-1).tolist()], size_hw))
+    rle = mask_rle([outline.reshape(-1).tolist()], size_hw) if masks else None
+    return _thing(shape, corners, math.pi * radius**2, rle)
 
 
-def _mask(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str) -> Thing:
+def _mask(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
     """A bitmap as PNG text, laid at its first corner; the second corner is its last pixel."""
     if len(points) != 2:
         raise DataError(f"{where}: a mask needs its first and its last corner, got {len(points)} points")
@@ -122,10 +124,10 @@ def _mask(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], w
     whole[top : top + bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
     rle = coco_mask.encode(np.asfortranarray(whole))
     x, y, w, h = coco_mask.toBbox(rle).tolist()
-    return _thing(shape, np.array([[x, y], [x + w, y + h]]), float(whole.sum()), rle)
+    return _thing(shape, np.array([[x, y], [x + w, y + h]]), float(whole.sum()), rle if masks else None)
 
 
-_READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str], Thing]] = {
+_READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str, bool], Thing]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "circle": _circle,
@@ -138,10 +140,6 @@ def _thing(shape: Mapping[str, Any], points: _Points, area_px: float, rle: Rle |
     crowd = isinstance(flags, dict) and bool(flags.get(CROWD_FLAG))
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return Thing(clean_name(shape["label"]), (x1, y1, x2, y2), area_px, crowd, rle)
-
-
-def _without_mask(thing: Thing) -> Thing:
-    return Thing(thing.label, thing.box_xyxy_px, thing.area_px, thing.crowd, None)
 
 
 def _joined(one: Thing, other: Thing) -> Thing:

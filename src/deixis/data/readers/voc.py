@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +25,7 @@ from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.text import clean_name
 
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _ANNOTATION_FOLDERS = ("", "annotations", "Annotations")
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
 
@@ -77,7 +79,7 @@ def read_voc(
             f"{folder}: no Pascal VOC XML files in it or in its 'annotations'; give the folder that has them"
         )
     if split is not None:
-        listed = _listed(folder, split)
+        listed = _listed(folder, split, {file.stem for file in xml_files})
         xml_files = [file for file in xml_files if file.stem in listed]
         absent = sorted(listed - {file.stem for file in xml_files})
         if absent:
@@ -110,17 +112,30 @@ def read_voc(
     return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
 
 
-def _listed(folder: Path, split: str) -> set[str]:
-    """The names in a list of `ImageSets/Main`; a second column, as the lists of one class have, is left alone."""
+def _listed(folder: Path, split: str, known: set[str]) -> set[str]:
+    """The names in a list of `ImageSets/Main`, which may have blanks and suffixes.
+
+    A second column, as the lists of one class have, is left alone.
+
+    Args:
+        known: the stems of the XML files.
+    """
     lists = next((place for place in (folder, folder.parent) if (place / "ImageSets" / "Main").is_dir()), folder)
     file = lists / "ImageSets" / "Main" / f"{split}.txt"
     if not file.is_file():
         seen = sorted(path.stem for path in file.parent.glob("*.txt"))
         raise DataError(f"{folder}: has no split {split!r}; ImageSets/Main has {', '.join(seen) or 'no lists'}")
-    names = {line.split()[0] for line in read_text(file).splitlines() if line.strip()}
+    names = {_stem(line.strip(), known) for line in read_text(file).splitlines() if line.strip()}
     if not names:
         raise DataError(f"{file}: names no image; there is nothing to read")
     return names
+
+
+def _stem(line: str, known: set[str]) -> str:
+    """The name of a listed image: the line, without a suffix or a last column where only so it is known."""
+    first, *last = line.rsplit(maxsplit=1)
+    names = [line, first] if last and last[0] in ("-1", "0", "1") else [line]
+    return next((stem for name in names for stem in (name, PurePosixPath(name).stem) if stem in known), names[-1])
 
 
 def _find_images(folder: Path, files: list[_File], images: Path | None, findings: Findings | None) -> list[Path | None]:
@@ -158,11 +173,7 @@ def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
 
 
 def _parse(path: Path, findings: Findings | None) -> _File:
-    require_regular(path)
-    try:
-        root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: cannot read as XML ({error}); correct or remove the file") from error
+    root = _root(path)
     if root.tag != "annotation":
         raise DataError(f"{path}: the root is <{root.tag}>, not Pascal VOC's <annotation>; remove the file")
     names, boxes = [], []
@@ -173,6 +184,21 @@ def _parse(path: Path, findings: Findings | None) -> _File:
             boxes.append(box)
     file_name = (root.findtext("filename") or "").strip()
     return _File(path, file_name, _size(root, path), tuple(names), np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def _root(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in any encoding that Python knows."""
+    require_regular(path)
+    try:
+        data = path.read_bytes()
+        declared = _ENCODING.match(data)
+        if declared is None:  # UTF-8, or UTF-16 by its mark
+            return ElementTree.fromstring(data)
+        name = declared[1].decode().lower()  # which cannot be of two bytes a character, since it is read as ASCII
+        text = data.decode("utf-8" if name.startswith(("utf-16", "utf-32")) else name)  # the parser knows few of them
+        return ElementTree.fromstring(text[text.index("?>") + 2 :].strip())
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        raise DataError(f"{path}: cannot read as XML ({error}); correct or remove the file") from error
 
 
 def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:
