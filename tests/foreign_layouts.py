@@ -174,8 +174,8 @@ def to_mmdetection(tensors: Mapping[str, Tensor], maps: int, layers: int) -> dic
             new = f"{module}.{'conv' if level[2] == '0' else 'gn'}.{level[3]}"
         elif head := re.match(r"(?:bbox_embed\.(\d+)|model\.encoder_output_bbox_embed)\.layers\.(\d)\.(\w+)", name):
             new = f"bbox_head.reg_branches.{head[1] or layers}.{int(head[2]) * 2}.{head[3]}"
-        elif head := re.match(r"(?:class_embed\.(\d+)|model\.encoder_output_class_embed)\.bias", name):
-            new, tensor = f"bbox_head.cls_branches.{head[1] or layers}.bias", tensor.reshape(1)
+        elif head := re.match(r"(?:class_embed\.(\d+)|model\.encoder_output_class_embed)\.(bias|log_scale)", name):
+            new, tensor = f"bbox_head.cls_branches.{head[1] or layers}.{head[2]}", tensor.reshape(1)
         else:
             new = renamed(name, MM_NAMES).replace("encoder_attn_text.attn.in", "cross_attn_text.attn.in")
         out[new] = unfolded(tensor) if "downsample" in name else tensor

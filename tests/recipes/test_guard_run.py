@@ -149,3 +149,35 @@ def test_the_guard_costs_nothing_when_all_is_well(run):
     assert code == 0, err
     assert records(folder, "skip") == []
     assert [record["skipped"] for record in records(folder, "step")] == [0] * 6
+
+
+@pytest.mark.parametrize("more", [(), ("--lora", "--lora-rank", "2"), ("--recipe", "scratch", "--batch-size", "1")])
+def test_losses_of_weight_zero_set_off_the_alarm(run, more):
+    """Six steps, or ten and more: the weights would only decay, and a teacher be written that has learnt nothing."""
+    code, err, folder = run("--weight-class", "0", "--weight-box", "0", "--weight-giou", "0", *more)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "no part received a gradient" in err
+    assert "--weight-" in err
+    assert not (folder / "teachers").exists()
+
+
+def test_a_part_cut_off_from_the_losses_is_named(run, monkeypatch):
+    real = detector_task.detection_losses
+
+    def without_decoder(model, *rest):
+        total, losses = real(model, *rest)
+        for name, weight in model.named_parameters():
+            if name.startswith(("model.decoder.", "model.query_position")) and weight.requires_grad:
+                weight.register_hook(torch.zeros_like)
+        return total, losses
+
+    monkeypatch.setattr(detector_task, "detection_losses", without_decoder)
+    code, err, _ = run()
+    assert code == 2
+    assert "decoder received no gradient" in err
+
+
+@pytest.mark.parametrize("more", [("--weight-box", "0", "--weight-giou", "0"), ("--weight-class", "0")])
+def test_one_loss_is_enough(run, more):
+    code, err, _ = run(*more)
+    assert code == 0, err

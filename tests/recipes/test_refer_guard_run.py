@@ -94,3 +94,30 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(model, tmp_path, deixi
     mine, theirs = (torch.load(run / "checkpoints/last/training.pt", weights_only=True) for run in (killed, whole))
     assert_equal(mine, theirs)
     assert records(killed) == records(whole)
+
+
+EVERY_WEIGHT = [f"--weight-{name}" for name in ("mask", "dice", "iou", "object", "language")]
+
+
+def test_losses_of_weight_zero_set_off_the_alarm(model, tmp_path, deixis) -> None:
+    zeros = [word for name in EVERY_WEIGHT for word in (name, "0")]
+    code, _, err = deixis(refer_arguments(model, tmp_path, *PLAIN, "--epochs", "1", *zeros))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "no part received a gradient" in err
+    assert not (tmp_path / "segmenter/teachers").exists()
+
+
+def test_the_parts_that_make_masks_are_named(model, tmp_path, deixis) -> None:
+    zeros = [word for name in EVERY_WEIGHT[:-1] for word in (name, "0")]
+    code, _, err = deixis(refer_arguments(model, tmp_path, *PLAIN, "--epochs", "3", *zeros))
+    assert code == 2
+    assert "mask_decoder" in err
+    assert "text_hidden_fcs" in err
+    assert "language" not in err.partition("received")[0]
+
+
+def test_describing_alone_sets_off_no_alarm(model, tmp_path, deixis) -> None:
+    """Nothing asks for a mask, so the parts that make masks learn nothing by right."""
+    more = ("--epochs", "3", "--caption-share", "1")
+    code, _, err = deixis(refer_arguments(model, tmp_path, *PLAIN, *more))
+    assert code == 0, err

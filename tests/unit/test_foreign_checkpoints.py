@@ -188,7 +188,7 @@ def test_a_box_head_must_be_the_same_in_both_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "extra"), [("idea", "transformer.stranger"), ("mm", "bbox_head.cls_branches.0.log_scale")]
+    ("kind", "extra"), [("idea", "transformer.stranger"), ("mm", "bbox_head.cls_branches.0.scale")]
 )
 def test_extra_and_misshapen_keys_are_named(kind: str, extra: str, tmp_path: Path) -> None:
     layout, model = model_of(kind)

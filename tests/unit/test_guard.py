@@ -10,6 +10,8 @@ from torch import nn
 from deixis.errors import TrainingError
 from deixis.training.checkpoint import Progress
 from deixis.training.guard import (
+    WATCHED_STEPS,
+    GradientWatch,
     bad_samples,
     culprits,
     is_finite,
@@ -88,3 +90,54 @@ def test_parameters_out_of_the_graph_are_found():
     model[1].weight.requires_grad_(False)
     model[0](torch.ones(1, 1)).sum().backward()
     assert parameters_without_gradient(model) == ["1.bias"]
+
+
+class TestGradientWatch:
+    """A part that should train and gets exactly nothing is an alarm; what is zero by right is none."""
+
+    @staticmethod
+    def watched(**parts: list[torch.Tensor | None]) -> tuple[GradientWatch, dict[str, list[nn.Parameter]]]:
+        weights = {name: [nn.Parameter(torch.zeros(2)) for _ in gradients] for name, gradients in parts.items()}
+        for name, gradients in parts.items():
+            for weight, gradient in zip(weights[name], gradients, strict=True):
+                weight.grad = gradient
+        groups = [{"name": f"{name}/decay", "params": found} for name, found in weights.items()]
+        return GradientWatch(torch.optim.SGD(groups, lr=0.1)), weights
+
+    def test_a_part_of_zeros_is_named_after_the_first_steps(self):
+        watch, _ = self.watched(heads=[torch.ones(2)], decoder=[torch.zeros(2), None])
+        for _ in range(WATCHED_STEPS - 1):
+            watch.look(())
+        with pytest.raises(TrainingError, match=r"decoder received no gradient in 10 steps .*exactly 0"):
+            watch.look(())
+
+    def test_zeros_everywhere_are_the_weights_of_the_losses(self):
+        watch, _ = self.watched(heads=[torch.zeros(2)], decoder=[None])
+        watch.look(())
+        with pytest.raises(
+            TrainingError, match=r"no part received a gradient.*every loss has weight 0 \(the --weight-"
+        ):
+            watch.finish()
+
+    def test_one_gradient_in_a_part_is_enough(self):
+        """An adapter's A has none in the first step, as its B is zero."""
+        watch, _ = self.watched(encoder=[torch.zeros(2), torch.tensor([0.0, 1e-30])])
+        watch.look(())
+        watch.finish()
+
+    def test_a_part_that_learns_later_is_no_alarm(self):
+        watch, weights = self.watched(decoder=[torch.zeros(2)])
+        for _ in range(WATCHED_STEPS - 1):
+            watch.look(())
+        weights["decoder"][0].grad = torch.ones(2)
+        watch.look(())
+        weights["decoder"][0].grad = torch.zeros(2)
+        for _ in range(2 * WATCHED_STEPS):
+            watch.look(())
+        watch.finish()
+
+    def test_steps_that_teach_a_part_nothing_by_right_do_not_count(self):
+        watch, _ = self.watched(mask_decoder=[torch.zeros(2)], language=[torch.ones(2)])
+        for _ in range(3 * WATCHED_STEPS):
+            watch.look(("mask_decoder",))
+        watch.finish()

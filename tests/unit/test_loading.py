@@ -18,6 +18,7 @@ from deixis.data.loading import SampleDataset, epoch_batches, make_loader, sampl
 from deixis.data.transforms import eval_transform, train_transform
 from deixis.errors import DataError, OptionError
 from deixis.records import Batch, Instances, Prompt, Rle, Sample, SampleList, Vocabulary
+from deixis.training.processes import grouped
 
 NAMES = ("cat", "dog")
 
@@ -226,6 +227,44 @@ def test_processes_share_the_steps_of_one(count: int, processes: int) -> None:
         assert len(shared) == max(len(together), processes)  # repeated only to give each process one
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 11, 23, 48, 50])
+@pytest.mark.parametrize("shapes", [False, True])
+def test_a_step_is_the_same_samples_however_it_is_shared_out(count: int, shapes: bool) -> None:
+    """Four samples a step: in one batch, accumulated, and in two processes; batched by shape or not."""
+    ratios = np.random.default_rng(0).uniform(0.5, 2, count) if shapes else None
+
+    def steps(batch_size: int, accumulation: int, processes: int) -> list[list[int]]:
+        of_processes = [
+            indices(
+                epoch_batches(
+                    count, batch_size, 1, 7, True, processes, process, aspect_ratios=ratios, accumulation=accumulation
+                )
+            )
+            for process in range(processes)
+        ]
+        assert len({len(batches) for batches in of_processes}) == 1
+        batches = [flat(shares) for shares in zip(*of_processes, strict=True)]
+        assert all(share for shares in of_processes for share in shares)
+        return [flat(group) for group in grouped(batches, accumulation)]
+
+    together = steps(4, 1, 1)
+    assert sorted(flat(together)) == list(range(count))
+    for batch_size, accumulation in ((2, 2), (1, 4)):
+        assert steps(batch_size, accumulation, 1) == together
+    for batch_size, accumulation in ((2, 1), (1, 2)):
+        shared = steps(batch_size, accumulation, 2)
+        assert len(shared) == len(together)
+        for mine, theirs in zip(shared, together, strict=True):
+            assert mine[: len(theirs)] == theirs
+            assert len(mine) - len(theirs) <= 1  # repeated to give each process one
+
+
+def test_an_accumulated_epoch_resumes_in_its_middle() -> None:
+    whole = epoch_batches(11, 1, 0, 0, accumulation=3)
+    assert [len(batch) for batch in whole] == [1] * 11
+    assert indices(whole[2 * 3 :]) == indices(whole)[6:]
+
+
 def test_drop_last() -> None:
     assert [len(batch) for batch in epoch_batches(10, 4, 0, 0, drop_last=True)] == [4, 4]
     assert [len(batch) for batch in epoch_batches(8, 4, 0, 0, drop_last=True)] == [4, 4]
@@ -253,6 +292,14 @@ def test_batches_by_aspect_ratio() -> None:
     means = [float(ratios[batch].mean()) for batch in alike[:16]]
     assert means != sorted(means)  # the order of batches is still random
     assert alike != indices(epoch_batches(103, 4, 1, 0, aspect_ratios=ratios.tolist()))
+
+
+def test_shapes_are_alike_in_each_batch_of_an_accumulated_step() -> None:
+    ratios = np.random.default_rng(0).uniform(0.5, 2, 96)
+    batches = indices(epoch_batches(96, 2, 0, 0, aspect_ratios=ratios, accumulation=4))
+    plain = indices(epoch_batches(96, 2, 0, 0, accumulation=4))
+    spreads = [float(np.mean([np.ptp(ratios[batch]) for batch in one])) for one in (batches, plain)]
+    assert spreads[0] < spreads[1] / 4
 
 
 @pytest.mark.parametrize("arguments", [(0, 4), (4, 0)])

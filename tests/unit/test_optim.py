@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small_detectors import small_config
+from small_segmenters import tiny_segmenter
 from torch import nn
 
 from deixis.errors import TrainingError
@@ -44,6 +45,7 @@ def test_norms_biases_and_position_tables_do_not_decay(detector):
     for name, value in decay.items():
         owner = modules[name.rpartition(".")[0]]
         spared = name.endswith("bias") or isinstance(owner, nn.LayerNorm | nn.GroupNorm) or "bias_table" in name
+        spared = spared or ".position_embeddings" in name  # of the text encoder
         assert value == (0.0 if spared or decay_is_moot(detector, name) else 1e-4), name
     assert 0.0 in decay.values()
     assert 1e-4 in decay.values()
@@ -57,6 +59,29 @@ def decay_is_moot(model, name):
 def test_absolute_position_embedding_does_not_decay():
     assert not is_decayed("backbone.absolute_pos_embed", torch.zeros(1, 49, 8))
     assert is_decayed("backbone.patch_embed.weight", torch.zeros(8, 3, 4, 4))
+
+
+def test_absolute_positions_of_a_real_swin_do_not_decay():
+    config = small_config()
+    config.backbone_config.use_absolute_embeddings = True
+    config.backbone_config.image_size = 64
+    model = GroundingDino(config)
+    decayed = {name for name, weight in model.named_parameters() if is_decayed(name, weight)}
+    tables = {name for name, _ in model.named_parameters() if "position" in name and "weight" not in name}
+    assert any(name.endswith("swin.embeddings.position_embeddings") for name in tables)
+    assert not decayed & tables
+    assert "model.query_position_embeddings.weight" in decayed
+    assert any(name.endswith("patch_embeddings.projection.weight") for name in decayed)
+    spared = [group for group in groups_of(model) if group["weight_decay"] == 0]
+    assert any("position_embeddings" in name for group in spared for name in group["parameter_names"])
+
+
+def test_position_tables_of_a_segmenter_do_not_decay():
+    weights = dict(tiny_segmenter(0).model.named_parameters())
+    tables = {name for name in weights if name.endswith((".position_embeddings", "pos_embed", "pos_embed_window"))}
+    assert len(tables) == 3  # of the two vision encoders
+    assert not any(is_decayed(name, weights[name]) for name in tables)
+    assert is_decayed("vlm.model.language_model.embed_tokens.weight", torch.zeros(4, 4))
 
 
 def test_frozen_parameters_are_left_out():

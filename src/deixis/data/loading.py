@@ -112,39 +112,45 @@ def epoch_batches(
     process_index: int = 0,
     drop_last: bool = False,
     aspect_ratios: Sequence[float] | np.ndarray | None = None,
+    accumulation: int = 1,
 ) -> EpochBatches:
     """The batches of one process in one epoch, as keys of `SampleDataset`.
 
-    All processes get equally many batches, and step k of all of them together is step k of a single process with
-    `batch_size * num_processes`. The last step is shared out evenly; where it has fewer samples than there are
-    processes, the epoch's first samples are repeated to give each process one.
+    An optimiser step is `accumulation` batches of every process. Its samples are those of a single process with a batch
+    of `batch_size * num_processes * accumulation`: only how they are shared out differs. All processes get equally many
+    batches. The last step has no more batches than it needs, and its samples are shared out evenly; where a batch of it
+    would leave a process without a sample, some of the epoch's first samples are repeated.
 
     Args:
         count: samples in the data set.
-        batch_size: samples of one process in one step.
+        batch_size: samples of one process in one batch.
         shuffle: a new order each epoch, or the data set's own.
         drop_last: leave out a last step that is not full.
-        aspect_ratios: width over height of each sample; batches are then made of images of similar shape (less
+        aspect_ratios: width over height of each sample; steps are then made of images of similar shape (less
             padding), their order still shuffled. Ignored without `shuffle`.
+        accumulation: batches of one process in one step.
     """
-    if count < 1 or batch_size < 1 or not 0 <= process_index < num_processes:
+    if count < 1 or min(batch_size, accumulation) < 1 or not 0 <= process_index < num_processes:
         raise OptionError(
-            f"loading needs samples, a batch size of 1 or more and a process among {num_processes}; "
-            f"got {count} samples, batch size {batch_size}, process {process_index}"
+            "loading needs samples, a batch size and an accumulation of 1 or more and a process among "
+            f"{num_processes}; got {count} samples, batch size {batch_size}, accumulation {accumulation}, process "
+            f"{process_index}"
         )
-    step = batch_size * num_processes
+    of_batches = batch_size * num_processes  # samples of one batch of each process
+    step = of_batches * accumulation
     order = np.arange(count)
     if shuffle:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
         order = generator.permutation(count)
         if aspect_ratios is not None:
             order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
-    last = count % step
-    if drop_last:
-        order = order[: count - last]
-    elif 0 < last < num_processes:
-        order = np.concatenate([order, np.resize(order, num_processes - last)])
-    return EpochBatches(epoch, order, step, num_processes, process_index, range(-(-len(order) // step)))
+    last = 0 if drop_last else count % step
+    batches = -(-last // of_batches)  # of the last step
+    order = order[: count - count % step + last]
+    if last < batches * num_processes:
+        order = np.concatenate([order, np.resize(order, batches * num_processes - last)])
+    full = count // step * accumulation
+    return EpochBatches(epoch, order, step, accumulation, num_processes, process_index, range(full + batches))
 
 
 @dataclass(frozen=True)
@@ -153,19 +159,21 @@ class EpochBatches(Sequence[list[Key]]):
 
     Attributes:
         order: all samples of the epoch.
-        step: samples of all processes in one step.
-        steps: the steps that this sequence goes through.
+        step: samples of all processes in one optimiser step.
+        accumulation: batches of a step.
+        batches: the numbers of the batches that this sequence goes through.
     """
 
     epoch: int
     order: Int[np.ndarray, " samples"]
     step: int
+    accumulation: int
     num_processes: int
     process_index: int
-    steps: range
+    batches: range
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.batches)
 
     @overload
     def __getitem__(self, which: int) -> list[Key]: ...
@@ -173,9 +181,12 @@ class EpochBatches(Sequence[list[Key]]):
     def __getitem__(self, which: slice) -> EpochBatches: ...
     def __getitem__(self, which: int | slice) -> list[Key] | EpochBatches:
         if isinstance(which, slice):
-            return replace(self, steps=self.steps[which])
-        start = self.steps[which] * self.step
-        mine = np.array_split(self.order[start : start + self.step], self.num_processes)[self.process_index]
+            return replace(self, batches=self.batches[which])
+        step, batch = divmod(self.batches[which], self.accumulation)
+        samples = self.order[step * self.step : (step + 1) * self.step]
+        of_batch = self.step // self.accumulation
+        shared = np.array_split(samples, -(-len(samples) // of_batch))[batch]
+        mine = np.array_split(shared, self.num_processes)[self.process_index]
         return [(self.epoch, int(index)) for index in mine]
 
 

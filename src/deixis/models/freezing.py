@@ -66,6 +66,28 @@ def parameter_table(model: nn.Module) -> list[PartCount]:
     return count_parts(model, PARTS, part_of)
 
 
+def training_lines(model: nn.Module, parts: Sequence[str], part_of_name: Callable[[str], str]) -> list[str]:
+    """What trains, in words: the parts trained whole or in part, those that are frozen, and where adapters sit."""
+    counts = count_parts(model, parts, part_of_name)
+    adapters: dict[str, list[str]] = {}
+    for name, _ in model.named_parameters():
+        if ".lora_A." in name:
+            layer = name.partition(".lora_A.")[0]
+            adapters.setdefault(part_of_name(name), []).append(layer.rpartition(".")[2])
+    trained = [
+        f"{part} ({'all' if n == total else f'{n:,} of'} {total:,})"
+        for part, n, total in counts
+        if n and part not in adapters
+    ]
+    frozen = [part for part, n, total in counts if total and not n]
+    lines = [f"trained     {', '.join(trained) or 'no part but its adapters'}"]
+    lines += [f"frozen      {', '.join(frozen)}"] if frozen else []
+    for part, layers in adapters.items():
+        kinds = ", ".join(sorted(set(layers)))
+        lines.append(f"adapters    {len(layers)} in {part}, on {kinds}")
+    return lines
+
+
 def count_parts(model: nn.Module, parts: Sequence[str], part_of_name: Callable[[str], str]) -> list[PartCount]:
     """The same of any model, by the part that each parameter's name belongs to."""
     trainable, total = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0)

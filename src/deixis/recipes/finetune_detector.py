@@ -22,7 +22,7 @@ from deixis.evaluation.coco_map import (
 )
 from deixis.inference.detector import Detector
 from deixis.models.checkpoints import load_any_detector
-from deixis.models.freezing import parameter_table, part_of
+from deixis.models.freezing import PARTS, parameter_table, part_of, training_lines
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.recipes.detector_data import (
@@ -49,6 +49,7 @@ from deixis.recipes.run_folder import run_folder, will_resume
 from deixis.recipes.run_lock import run_lock
 from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
 from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
+from deixis.recipes.validation_losses import detector_validation_losses
 from deixis.records import Dataset, Detections
 from deixis.reporting.data import ForgettingFacts
 from deixis.reporting.log import read_outcome
@@ -65,7 +66,7 @@ from deixis.training.schedule import Schedule
 MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
     *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
-    *("data", "images", "val_data", "val_images", "test_data", "test_images", "format", "seeds"),
+    *("data", "images", "val_data", "val_images", "test_data", "test_images", "format", "seeds", "val_loss_images"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
 }
 
@@ -129,13 +130,15 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     pictures = before_pictures(detector, data.reported, options) if accelerator.is_main_process else []
     if forgetting_data:  # one image now: old names that fit no prompt are told before training, not after it
         detector.predict_dataset(forgetting_data.old, 1, indices=[0])
+    criterion = make_criterion(options, bundle)
+    losses = detector_validation_losses(options, bundle, criterion, prompts, data.validation, accelerator)
     task = DetectorTask(
         model,
         bundle.normalise,
-        make_criterion(options, bundle),
+        criterion,
         feed,
         accelerator,
-        evaluate=lambda: evaluate(detector, data.validation, options, accelerator).as_dict(),
+        evaluate=lambda: evaluate(detector, data.validation, options, accelerator).as_dict() | losses(),
         save_model=lambda path: save_trained(options, bundle, path),
         denoise=make_denoise(options),
     )
@@ -277,6 +280,8 @@ def print_plan(
     table.add_section()
     table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}", "")
     console.print(table)
+    for line in training_lines(bundle.model, PARTS, part_of):
+        console.print(line, markup=False)
     names = data.training.vocabulary.names
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     tested = "" if data.test is None else f", {len(data.test)} test"

@@ -18,7 +18,9 @@ from deixis.console import Console
 from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.captioner import Captioner
 from deixis.inference.segmenter import Segmenter, load_segmenter
+from deixis.models.freezing import training_lines
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
+from deixis.models.sa2va.parts import PARTS
 from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
@@ -33,6 +35,7 @@ from deixis.recipes.run_folder import run_folder, will_resume
 from deixis.recipes.run_lock import run_lock
 from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
 from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
+from deixis.recipes.validation_losses import refer_validation_losses
 from deixis.refer_records import ReferDataset
 from deixis.reporting.log import read_outcome
 from deixis.reporting.outcome import Outcome
@@ -56,7 +59,7 @@ MAY_CHANGE = {
         "eval_batch_size",
         "max_skipped",
     ),
-    *("val_data", "val_images", "test_data", "test_images", "seeds"),
+    *("val_data", "val_images", "test_data", "test_images", "seeds", "val_loss_images"),
     *("data", "images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
 }
 
@@ -119,15 +122,17 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     identity = run_identity(options, MAY_CHANGE, bundle.model, data, fingerprint, accelerator.num_processes)
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     pictures = refer_pictures(segmenter, data.reported, options) if accelerator.is_main_process else []
+    criterion = make_refer_criterion(options)
+    losses = refer_validation_losses(options, bundle, criterion, data.validation, accelerator)
     task = SegmenterTask(
         accelerator.prepare_model(bundle.model),
         bundle.normalise_tiles,
         bundle.normalise_sam,
-        make_refer_criterion(options),
+        criterion,
         feed,
         accelerator,
         language_parameters(bundle.model),
-        evaluate=lambda: evaluate(segmenter, data.validation, options, accelerator),
+        evaluate=lambda: evaluate(segmenter, data.validation, options, accelerator) | losses(),
         save_model=lambda path: save_segmenter(bundle, path),
         features=features,
     )
@@ -251,6 +256,8 @@ def print_plan(
     table.add_section()
     table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}")
     console.print(table)
+    for line in training_lines(bundle.model, PARTS, part_of):
+        console.print(line, markup=False)
     console.print(f"training    {facts(data.training)}", markup=False)
     console.print(f"validation  {facts(data.validation)}", markup=False)
     if data.test is not None:

@@ -13,6 +13,7 @@ from deixis.models.adapters import CONFIG
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.detector import has_learned_scale
 from deixis.models.weights.convert import SUFFIXES, Checkpoint, read_checkpoint
 from deixis.models.weights.recognise import swin_size
 from deixis.recipes.model_options import ModelInfoOptions
@@ -21,6 +22,11 @@ FLAVOURS = {
     "grounding-dino": "Grounding DINO: class scores are raw dot products",
     "mm-grounding-dino": "MM-Grounding-DINO or LLMDet: class scores are scaled dot products with a bias",
 }
+
+SCALES = (
+    "of class scores, learned for each layer (log_scale); folders hold those that detect in other weights, and what is "
+    "left as extra tensors, which transformers reports as unexpected and does not need"
+)
 
 
 def model_info(options: ModelInfoOptions) -> None:
@@ -74,8 +80,10 @@ def config_lines(config: Any) -> list[str]:
     maps = ", ".join(config.backbone_config.out_features)
     layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
     counts = f"{config.num_queries} queries, {config.num_feature_levels} levels"
+    scales = [f"scales       {SCALES}"] if has_learned_scale(config) else []
     return [
         f"flavour      {FLAVOURS[config.model_type]}",
+        *scales,
         f"backbone     {swin_size(config.backbone_config)}; maps of {maps}",
         f"text         BERT of {text.num_hidden_layers} layers, {text.hidden_size} wide, {text.vocab_size:,} tokens",
         f"detector     {config.d_model} wide, {layers}, {counts}",

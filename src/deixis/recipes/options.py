@@ -168,6 +168,8 @@ class DetectTrainOptions:
     """Replace a run of the same name."""
     evaluate_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    val_loss_images: int = 100
+    """Validation images of which the losses are measured at each evaluation too, spread evenly; 0 disables."""
     save_interval: int = 0
     """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
     log_interval: int = 1
@@ -225,6 +227,7 @@ class DetectTrainOptions:
             "gpus",
             "seed",
             "denoising_queries",
+            "val_loss_images",
         ):
             _at_least(self, name, 0)
         for name in ("learning_rate", "clip_norm", "lora_alpha"):

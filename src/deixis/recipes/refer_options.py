@@ -167,6 +167,8 @@ class ReferTrainOptions:
     """Replace a run of the same name."""
     evaluate_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    val_loss_images: int = 100
+    """Validation images of which the losses are measured at each evaluation too, spread evenly; 0 disables."""
     save_interval: int = 0
     """Also save checkpoints/last every so many steps; 0 saves after each epoch only."""
     log_interval: int = 1
@@ -199,7 +201,7 @@ class ReferTrainOptions:
             at_least(self, name, 1)
         for name in ("sa1b_max_samples", "max_val_images", "clip_frames", "seeds"):
             at_least(self, name, 1)
-        for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus"):
+        for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus", "val_loss_images"):
             at_least(self, name, 0)
         for name in ("learning_rate", "encoder_lr_factor", "clip_norm", "lora_alpha", "cache_gib"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")

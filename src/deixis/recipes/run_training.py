@@ -19,6 +19,7 @@ from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import RunOptions, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
+from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
 from deixis.training.price import measure_recomputation, peak_memory_text
 from deixis.training.schedule import Schedule
@@ -120,7 +121,18 @@ def run_training(
         Display(settings.epochs, settings.total_steps(task.steps_per_epoch), first) as display,
     ):
         run = Run(
-            folder, settings, accelerator, optimizer, schedule, average, progress, identity, trackers, display, stop
+            folder,
+            settings,
+            accelerator,
+            optimizer,
+            schedule,
+            average,
+            progress,
+            identity,
+            trackers,
+            display,
+            stop,
+            GradientWatch(optimizer),
         )
         if options.baseline and progress.step == 0:
             measure_before(task, run, measure_test)

@@ -62,6 +62,8 @@ class Curves:
         epochs: the epoch of each entry of `epoch_metrics`, 0 for before training.
         epoch_metrics: validation metrics in [0, 1] by name (`AP`, `AP50`, ...).
         skipped: one line for each optimiser step that was skipped, and why.
+        validation_steps: the optimiser step of each entry of `validation_losses`.
+        validation_losses: the losses on validation data, by the names of `losses`.
     """
 
     steps: Sequence[int] = ()
@@ -70,6 +72,8 @@ class Curves:
     epochs: Sequence[int] = ()
     epoch_metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
     skipped: Sequence[str] = ()
+    validation_steps: Sequence[int] = ()
+    validation_losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

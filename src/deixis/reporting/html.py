@@ -28,6 +28,11 @@ LOSSES_NOTE = (
     "decoder layer; _0, _1, ...: the layers before it; _enc: the encoder's proposals.</p>"
 )
 
+VALIDATION_NOTE = (
+    '<p class="faint small">Dashed, with dots: the same losses on validation data, without augmentation and dropout. '
+    "Where they rise while those of training fall, the model learns the training images by heart.</p>"
+)
+
 
 def write_report(path: Path, report: ReportData) -> None:
     """Write a report as one self-contained file.
@@ -201,7 +206,8 @@ def curve_plots(curves: Curves, losses_title: str, note: str = "") -> str:
         ("Learning rate", plots.learning_rate_curves(curves.steps, curves.learning_rates)),
     ]
     body = columns(*(f'<h3>{title}</h3><div class="plot">{svg}</div>' for title, svg in small if svg))
-    losses = plots.loss_curves(curves.steps, curves.losses)
+    losses = plots.loss_curves(curves.steps, curves.losses, curves.validation_steps, curves.validation_losses)
+    note += VALIDATION_NOTE if curves.validation_losses else ""
     return body + (f'<h3>{losses_title}</h3><div class="plot">{losses}</div>{note}' if losses else "")
 
 

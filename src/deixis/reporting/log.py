@@ -20,7 +20,7 @@ def read_curves(path: Path) -> Curves:
 
     Each line of the file is a JSON object with `kind` ("baseline", "step", "skip", "evaluation" or "test") and `step`;
     steps carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations
-    `epoch` (from 0) and metrics. A last line that a crash cut short is left out.
+    `epoch` (from 0), metrics and `losses` on validation data. A last line that a crash cut short is left out.
 
     Raises:
         DataError: the file cannot be read or another line is no JSON object.
@@ -29,6 +29,8 @@ def read_curves(path: Path) -> Curves:
     steps = [record for record in records if record.get("kind") == "step"]
     rates = [_by_group(record.get("lr")) for record in steps]
     evaluations = [record for record in records if record.get("kind") in ("baseline", "evaluation")]
+    measured = [record for record in evaluations if record.get("losses")]
+    losses = [record["losses"] for record in measured]
     return Curves(
         steps=[int(record["step"]) for record in steps],
         losses=_columns(steps, _names(steps, _is_loss)),
@@ -36,6 +38,8 @@ def read_curves(path: Path) -> Curves:
         epochs=[0 if record["kind"] == "baseline" else int(record["epoch"]) + 1 for record in evaluations],
         epoch_metrics=_columns(evaluations, [name for name in EPOCH_METRICS if any(name in r for r in evaluations)]),
         skipped=[_skip_line(record) for record in records if record.get("kind") == "skip"],
+        validation_steps=[int(record["step"]) for record in measured],
+        validation_losses=_columns(losses, _names(losses, _is_loss)),
     )
 
 

@@ -19,12 +19,18 @@ MOST_POINTS = 160  # of a curve; a longer one is averaged in equal spans
 _PAGE_COLOUR = "#010203"  # drawn by matplotlib, then replaced by the page's own text colour
 
 
-def loss_curves(steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> str:
+def loss_curves(
+    steps: Sequence[int],
+    losses: Mapping[str, Sequence[float]],
+    validation_steps: Sequence[int] = (),
+    validation_losses: Mapping[str, Sequence[float]] | None = None,
+) -> str:
     """Every loss component in a small panel of its own, the total first and layers in a row.
 
     Args:
         steps: the optimiser step of each value.
         losses: values by component; NaN where a step was skipped.
+        validation_steps, validation_losses: the same on validation data; drawn dashed, with a dot for each value.
 
     Returns:
         An `<svg>` element; empty without curves.
@@ -41,6 +47,9 @@ def loss_curves(steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> 
         colour = LINE_COLOURS[_kind(name)]
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, mean, color=colour, linewidth=1.4)
+        if validation_losses and len(validation_losses.get(name, ())):
+            x, mean, _, _ = _averaged(validation_steps, validation_losses[name])
+            axes.plot(x, mean, "--", color=_PAGE_COLOUR, linewidth=1, marker="o", markersize=2.5)
         axes.set_title(name, fontsize=9, loc="left", color=_PAGE_COLOUR, parse_math=False)
         _plain(axes)
     return _svg(figure, "Loss components over optimiser steps")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from deixis.losses.detection import DetectionCriterion, boxes_per_process
 from deixis.records import Batch, Target
 from deixis.training.guard import bad_samples
 from deixis.training.processes import grouped
+from deixis.training.validation import Sums
 
 Normalise = Callable[[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]], Float[Tensor, "batch 3 h w"]]
 Denoise = Callable[[Sequence[Target]], DenoisingQueries | None]
@@ -58,6 +60,7 @@ class Feed:
             self.seed,
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
+            accumulation=self.accumulation,
             aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
         )[start * self.accumulation :]
         if not batches:
@@ -99,6 +102,7 @@ class DetectorTask:
         self.save_model = save_model
         self.denoise = denoise
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
+        self._looked_at = False  # whether the model gives an output for every loss
 
     def groups(self, epoch: int, start: int) -> Iterator[list[Batch]]:
         """See `Feed.groups`."""
@@ -111,7 +115,16 @@ class DetectorTask:
 
     def losses(self, batch: Batch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component; all NaN where an output is not finite."""
-        return detection_losses(self.model, self.normalise, self.criterion, batch, normaliser, self.denoise)
+        total, losses = detection_losses(self.model, self.normalise, self.criterion, batch, normaliser, self.denoise)
+        if not self._looked_at:
+            warn_of_missing(self.criterion, losses)
+            self._looked_at = True
+        return total, losses
+
+    def untaught(self, group: Sequence[Batch]) -> Collection[str]:
+        """None: images without an object teach what is not there."""
+        del group
+        return ()
 
     def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
@@ -122,6 +135,18 @@ class DetectorTask:
             return detection_losses(model, self.normalise, self.criterion, alone, normaliser, self.denoise)[0]
 
         return bad_samples(model, group, loss_alone)
+
+
+def warn_of_missing(criterion: DetectionCriterion, losses: Mapping[str, Tensor]) -> None:
+    """Warn where the model gives no auxiliary outputs: the losses of those layers would be missed in silence."""
+    missing = [name for name in criterion.weight_dict if name not in losses]
+    if missing:
+        warnings.warn(
+            f"the model returns no output for {len(missing)} of {len(criterion.weight_dict) - 1} losses "
+            f"({', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}): its aux_outputs or enc_outputs are "
+            "missing, so those layers are not supervised",
+            stacklevel=2,
+        )
 
 
 def detection_losses(
@@ -150,6 +175,14 @@ def detection_losses(
         total = total * torch.nan
         losses = {name: value.detach() * torch.nan for name, value in losses.items()}
     return total, losses
+
+
+def loss_sums(model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, batch: Batch) -> Sums:
+    """Every component of a batch as its sum over the boxes, for `mean_losses`; those of denoising are left out."""
+    _, losses = detection_losses(model, normalise, criterion, batch, torch.ones((), device=batch.pixels_u8.device))
+    boxes = sum(len(target.class_ids) for target in batch.targets)
+    losses["class_error"] = losses["class_error"] * boxes  # a mean over the boxes already
+    return {name: (float(value), boxes) for name, value in losses.items() if "_dn" not in name}
 
 
 def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,63 @@ def non_finite_weights(model: nn.Module) -> list[str]:
         for name, tensor in model.state_dict().items()
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     ]
+
+
+WATCHED_STEPS = 10
+
+
+class GradientWatch:
+    """Sees that every part that should train does: an alarm where one gets a gradient of exactly 0, or none at all.
+
+    Only whole parts are looked at: while an adapter's factor B is zero, the gradient of its A is zero by right. A part
+    is done with once it has had a gradient that is not 0, usually in the first step.
+
+    Args:
+        optimizer: with groups made by `optim.parameter_groups`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._weights: dict[str, list[Tensor]] = {}
+        for group in optimizer.param_groups:
+            self._weights.setdefault(group["name"].partition("/")[0], []).extend(group["params"])
+        self._steps = dict.fromkeys(self._weights, 0)
+
+    def look(self, untaught: Collection[str]) -> None:
+        """After a step's backward pass.
+
+        Args:
+            untaught: parts that these batches teach nothing by right; the step does not count for them.
+
+        Raises:
+            TrainingError: a part has had no gradient in the first steps that should have taught it.
+        """
+        for part in [part for part in self._steps if part not in untaught]:
+            gradients = [weight.grad for weight in self._weights[part] if weight.grad is not None]
+            if gradients and bool(torch.stack([gradient.any() for gradient in gradients]).any()):
+                del self._steps[part]
+            else:
+                self._steps[part] += 1
+        self._raise_if(lambda steps: steps >= WATCHED_STEPS)
+
+    def finish(self) -> None:
+        """At the end of a run that is shorter; raises as `look`."""
+        self._raise_if(lambda steps: steps > 0)
+
+    def _raise_if(self, long_enough: Callable[[int], bool]) -> None:
+        silent = {part: steps for part, steps in self._steps.items() if long_enough(steps)}
+        if not silent:
+            return
+        every = len(silent) == len(self._weights)
+        cause = (
+            "every loss has weight 0 (the --weight-... options), or the losses do not depend on the weights"
+            if every
+            else "the losses that would reach it have weight 0 (the --weight-... options), or it is cut off from them"
+        )
+        raise TrainingError(
+            f"{'no part' if every else ', '.join(silent)} received {'a' if every else 'no'} gradient in "
+            f"{max(silent.values())} steps ({', '.join(silent)}: exactly 0), so it would learn nothing: {cause}; raise "
+            "those weights, or freeze the part"
+        )
 
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:

@@ -6,7 +6,7 @@ It knows nothing of detectors: a `Task` brings batches, losses and evaluation.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,10 @@ class Task(Protocol):
 
     def suspects(self, group: Sequence[Any], normaliser: Tensor) -> list[str]:
         """Names of the samples that give a non-finite loss or gradient by themselves."""
+        ...
+
+    def untaught(self, group: Sequence[Any]) -> Collection[str]:
+        """Parts of the model that the batches of a step teach nothing by right, so that no gradient is no fault."""
         ...
 
     def evaluate(self) -> Mapping[str, Any]:
@@ -96,6 +100,7 @@ class Run:
     trackers: Trackers
     display: Display
     stop: StopSignal
+    watch: guard.GradientWatch
     mid_update: bool = False  # weights, log and position do not belong together just now
 
     @contextmanager
@@ -110,7 +115,7 @@ def train(task: Task, run: Run) -> Progress:
     """Train to the end, from wherever `run.progress` stands.
 
     Raises:
-        TrainingError: see `guard.require_hope`; a trainable parameter gets no gradient; a checkpoint cannot be written;
+        TrainingError: see `guard.require_hope`; a trainable part gets no gradient; a checkpoint cannot be written;
             SIGTERM ended the loading workers in the middle of an update.
         Terminated: SIGTERM came; `checkpoints/last` has been saved.
     """
@@ -174,6 +179,8 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         stop = figures.pop("stop") > 0
 
         sound = guard.is_finite(figures)
+        if sound:
+            run.watch.look(task.untaught(group))
         with run.updating():
             if sound:
                 run.optimizer.step()
@@ -243,6 +250,8 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
     """
     progress, settings = run.progress, run.settings
     at_end = progress.step >= last_step or progress.epoch + 1 == settings.stop_after_epochs
+    if at_end:
+        run.watch.finish()
     save(task, run)
     if at_end or (progress.epoch + 1) % settings.evaluate_every == 0:
         started = time.perf_counter()

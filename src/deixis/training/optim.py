@@ -10,8 +10,16 @@ from torch import Tensor, nn
 
 from deixis.errors import TrainingError
 
-# Tables of position, whose zero means nothing: decaying them only forgets.
-NO_DECAY_NAMES = ("absolute_pos_embed", "relative_position_bias_table")
+# Tables of position, whose zero means nothing: decaying them only forgets. Whole parts of a parameter's dotted name, as
+# transformers has them; the detector's learned queries, `query_position_embeddings`, are none.
+NO_DECAY_NAMES = {
+    "position_embeddings",  # Swin, BERT, InternVL
+    "position_embedding",  # SigLIP
+    "pos_embed",  # Hiera, Qwen
+    "pos_embed_window",  # Hiera
+    "absolute_pos_embed",  # Swin's own code
+    "relative_position_bias_table",  # Swin
+}
 
 
 def parameter_groups(
@@ -57,7 +65,7 @@ def parameter_groups(
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
     """Whether weight decay acts on a parameter: not on norms and biases (one dimension), nor on position tables."""
-    return parameter.ndim > 1 and not any(table in name for table in NO_DECAY_NAMES)
+    return parameter.ndim > 1 and NO_DECAY_NAMES.isdisjoint(name.split("."))
 
 
 def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from deixis.refer_records import ReferBatch, Regions
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
 from deixis.training.processes import grouped
+from deixis.training.validation import Sums
+
+MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -60,6 +63,7 @@ class ReferFeed:
             self.seed,
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
+            accumulation=self.accumulation,
         )[start * self.accumulation :]
         if not batches:
             return
@@ -138,6 +142,11 @@ class SegmenterTask:
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}
 
+    def untaught(self, group: Sequence[ReferBatch]) -> Collection[str]:
+        """The parts that make masks, where no mask with a pixel is asked for: absent objects, masks to describe."""
+        shown = any(bool(target.masks.any()) for batch in group for target in batch.targets)
+        return () if shown else MASK_PARTS
+
     def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
@@ -146,23 +155,63 @@ class SegmenterTask:
         )
 
     def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        vision, sam = (None, None) if self.features is None else self.features.of(batch)
-        outputs = model(
-            self.normalise_tiles(batch.tiles_u8) if vision is None else None,
-            batch.tiles_per_image,
-            self.normalise_sam(batch.sam_pixels_u8) if sam is None else None,
-            batch.input_ids,
-            batch.attention_mask,
-            batch.labels,
-            regions=batch.regions,
-            frames_per_image=batch.frames_per_image,
-            vision=vision,
-            sam=sam,
-            words_share=self.words_share,
+        return refer_losses(
+            model,
+            self.normalise_tiles,
+            self.normalise_sam,
+            self.criterion,
+            batch,
+            normaliser,
+            self.features,
+            self.words_share,
         )
-        masks = torch.cat([target.masks for target in batch.targets])
-        losses = self.criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
-        return self.criterion.total(losses), losses
+
+
+def refer_losses(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+    normaliser: Tensor,
+    features: FrozenFeatures | None = None,
+    words_share: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward and loss of one batch: the weighted total, and every component."""
+    vision, sam = (None, None) if features is None else features.of(batch)
+    outputs = model(
+        normalise_tiles(batch.tiles_u8) if vision is None else None,
+        batch.tiles_per_image,
+        normalise_sam(batch.sam_pixels_u8) if sam is None else None,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.labels,
+        regions=batch.regions,
+        frames_per_image=batch.frames_per_image,
+        vision=vision,
+        sam=sam,
+        words_share=words_share,
+    )
+    masks = torch.cat([target.masks for target in batch.targets])
+    losses = criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
+    return criterion.total(losses), losses
+
+
+def refer_loss_sums(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+) -> Sums:
+    """Every component of a batch as its sum over the masks, or over the labelled tokens, for `mean_losses`.
+
+    Prompts are made as inference makes them, from the hidden state at `[SEG]`.
+    """
+    ones = torch.ones(2, device=batch.input_ids.device)
+    _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion, batch, ones)
+    masks, labels = sum(len(target.masks) for target in batch.targets), int((batch.labels[:, 1:] >= 0).sum())
+    return {name: (float(value), labels if name == "loss_language" else masks) for name, value in losses.items()}
 
 
 def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
@@ -180,6 +229,8 @@ def require_mask_gradient(
     Raises:
         TrainingError: none of its trainable parameters gets a gradient from them.
     """
+    if not any(criterion.weight_dict[name] for name in ("loss_mask", "loss_dice")):
+        return  # nothing of them was asked for
     masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
     gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
     if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):

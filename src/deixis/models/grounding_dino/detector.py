@@ -8,6 +8,7 @@ every layer's outputs are returned, the encoder's outputs can be trained, boxes 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -40,6 +41,8 @@ from deixis.models.grounding_dino.positions import encoder_reference_points
 from deixis.models.grounding_dino.trunk import Trunk
 
 CLASS_HEADS: dict[str, type[nn.Module]] = {"grounding-dino": RawSimilarity, "mm-grounding-dino": ScaledSimilarity}
+LEARNED_SCALE = "learned_logit_scale"
+"""Our key in config.json: class scores have a learned scale for each layer; transformers passes over it."""
 FIXED = {"two_stage": True, "embedding_init_target": True, "position_embedding_type": "sine", "query_dim": 4}
 
 
@@ -57,7 +60,7 @@ class GroundingDino(nn.Module):
     def __init__(self, config: Any, prompt_cache: int = 64) -> None:
         super().__init__()
         check_config(config)
-        class_head = CLASS_HEADS[config.model_type]
+        class_head = partial(CLASS_HEADS[config.model_type], learned_scale=has_learned_scale(config))
         self.config = config
         self.max_text_len: int = config.max_text_len
         self.head_epsilon = HEAD_EPSILONS[config.model_type]
@@ -207,6 +210,11 @@ def check_config(config: Any) -> None:
         raise ModelError(f"config.json: max_text_len is {config.max_text_len}, the text encoder reaches only {reach}")
     if config.d_model % 32:
         raise ModelError(f"config.json: d_model is {config.d_model}, wanted a multiple of 32 (group norm)")
+
+
+def has_learned_scale(config: Any) -> bool:
+    """Whether each layer's class scores have a learned scale."""
+    return getattr(config, LEARNED_SCALE, False) is True
 
 
 def _repeat(make: Any, count: int, shared: bool) -> nn.ModuleList:

@@ -34,27 +34,44 @@ class Perceptron(nn.Module):
 
 
 class RawSimilarity(nn.Module):
-    """Grounding DINO's class score: the dot product with each token. No parameters."""
+    """Grounding DINO's class score: the dot product with each token.
+
+    Args:
+        learned_scale: times the exponential of a parameter, as MMDetection fine-tunes some models.
+    """
+
+    def __init__(self, learned_scale: bool = False) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(())) if learned_scale else None
 
     def forward(
         self, hidden: Float[Tensor, "batch queries channels"], text: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch queries tokens"]:
         """Logits, in single precision at least: dot products reach hundreds, where bfloat16 steps by whole units."""
-        return _dot(hidden, text)
+        scores = _dot(hidden, text)
+        return scores if self.log_scale is None else scores * self.log_scale.exp()
 
 
 class ScaledSimilarity(nn.Module):
-    """MM-Grounding-DINO's class score: the dot product over the root of the width, plus a learned bias."""
+    """MM-Grounding-DINO's class score: the dot product over the root of the width, plus a learned bias.
 
-    def __init__(self) -> None:
+    Args:
+        learned_scale: the exponential of a parameter in place of one over that root.
+    """
+
+    def __init__(self, learned_scale: bool = False) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.tensor(-math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)))
+        self.log_scale = nn.Parameter(torch.zeros(())) if learned_scale else None
 
     def forward(
         self, hidden: Float[Tensor, "batch queries channels"], text: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch queries tokens"]:
         """Logits, in single precision at least."""
-        return _dot(hidden, text) / math.sqrt(hidden.shape[-1]) + self.bias
+        scores = _dot(hidden, text)
+        if self.log_scale is None:
+            return scores / math.sqrt(hidden.shape[-1]) + self.bias
+        return scores * self.log_scale.exp() + self.bias
 
 
 def _dot(

@@ -21,6 +21,7 @@ from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.models.weights.logit_scale import fold_scales
 from deixis.models.weights.transformers_layout import tensors_to_load, tensors_to_write, ties_of
 
 CONFIGS = {"grounding-dino": GroundingDinoConfig, "mm-grounding-dino": MMGroundingDinoConfig}
@@ -72,7 +73,7 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
     config.architectures = [ARCHITECTURES[config.model_type]]
     config.dtype = str(bundle.model.model.level_embed.dtype).removeprefix("torch.")
     config.save_pretrained(folder)
-    tensors = tensors_to_write(bundle.model.state_dict(), ties_of(config))
+    tensors = fold_scales(tensors_to_write(bundle.model.state_dict(), ties_of(config)), config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     bundle.tokenizer.save_pretrained(folder)
     short_px, long_px = bundle.image_size

@@ -49,7 +49,8 @@ def see_masks(
     ).to(dtype)
     dense = sam.prompt_encoder.mask_embed(sam.mask_downsample(given))
     coarse = levels[2].expand(len(masks), -1, -1, -1)
-    found = _decoded(sam, levels, coarse, dense, _sparse(sam, len(masks), meanings))
+    # A mask alone leaves nothing to choose: its pointer is the single mask's, as in Meta's code (not transformers').
+    found = _decoded(sam, levels, coarse, dense, _sparse(sam, len(masks), meanings), three=meanings is not None)
     there = masks.flatten(1).any(1).to(dtype)
     # Twice, as SAM 2 does: by the decoder's word, and by whether the mask has any pixel.
     pointers = _hidden_pointers(sam, _pointers(sam, found), there)

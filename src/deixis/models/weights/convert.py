@@ -13,11 +13,22 @@ from torch import Tensor
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.grounding_dino import GroundingDino, GroundingDinoBundle
+from deixis.models.grounding_dino.detector import has_learned_scale
 from deixis.models.text import load_tokenizer
 from deixis.models.weights.files import read_tensors
-from deixis.models.weights.layouts import LAYOUTS, TABLES, gather, recognise_layout, scatter, table_of
+from deixis.models.weights.layouts import (
+    IDEA,
+    LAYOUTS,
+    TABLES,
+    UNTIED,
+    gather,
+    recognise_layout,
+    scatter,
+    table_of,
+)
+from deixis.models.weights.logit_scale import fold_scales, without_scales
 from deixis.models.weights.recognise import Names, config_of
-from deixis.models.weights.transformers_layout import tensors_to_load, ties_of
+from deixis.models.weights.transformers_layout import file_name, tensors_to_load, ties_of
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 """Endings of single-file checkpoints."""
@@ -102,6 +113,8 @@ def foreign_tensors(model: GroundingDino, layout: str) -> dict[str, Tensor]:
     if layout not in LAYOUTS:
         raise OptionError(f"the layout must be one of {sorted(LAYOUTS)}, got {layout!r}")
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if layout == IDEA.name and has_learned_scale(model.config):
+        state = without_scales(fold_scales({file_name(n, UNTIED): tensor for n, tensor in state.items()}, model.config))
     return scatter(state, TABLES[layout](model.config), f"as {layout}")
 
 

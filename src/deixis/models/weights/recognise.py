@@ -2,7 +2,8 @@
 
 Three things leave no trace in a checkpoint and are taken as in every released one: deformable attention looks at four
 points a level, the text encoder's heads have 64 channels, and class scores with a bias are scaled (MM-Grounding-DINO),
-those without are raw dot products (Grounding DINO). A wrong guess of another kind is caught when shapes are compared.
+those without are raw dot products (Grounding DINO); a learned scale does leave a trace. A wrong guess of another kind
+is caught when shapes are compared.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers import BertConfig, GroundingDinoConfig, MMGroundingDinoConfig, SwinConfig
 
 from deixis.errors import ModelError
+from deixis.models.grounding_dino.detector import LEARNED_SCALE
 from deixis.models.weights.key_tables import BLOCK, DECODER, ENCODER, KeyTable
 from deixis.models.weights.transformers_layout import BACKBONE
 
@@ -116,8 +118,14 @@ def config_of(names: Names) -> Any:
         "encoder_n_points": POINTS,
         "decoder_n_points": POINTS,
     }
+    if (
+        names.count("class_embed.{}.log_scale")
+        or names.tensor("model.encoder_output_class_embed.log_scale") is not None
+    ):
+        values |= {LEARNED_SCALE: True, "decoder_cls_embed_share": False}
     if scaled:
-        return MMGroundingDinoConfig(**values, decoder_bbox_embed_share=False, decoder_cls_embed_share=False)
+        own = {"decoder_bbox_embed_share": False, "decoder_cls_embed_share": False}
+        return MMGroundingDinoConfig(**values | own)
     return GroundingDinoConfig(**values, decoder_bbox_embed_share=_same_box_heads(names, decoder_layers))
 
 

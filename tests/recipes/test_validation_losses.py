@@ -1,0 +1,143 @@
+"""Losses on validation data: those of training's criterion, logged and drawn; nothing of the run depends on them."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from tiny_refer_runs import refer_arguments, write_tiny_segmenter
+from tiny_runs import environment, records, train_arguments
+
+from deixis.data.readers import read_dataset
+from deixis.data.refer_scenes import refer_scenes
+from deixis.losses.detection import build_criterion
+from deixis.losses.refer import ReferCriterion
+from deixis.models.grounding_dino import load_grounding_dino
+from deixis.models.sa2va import load_sa2va
+from deixis.recipes.detector_data import TrainingPrompts
+from deixis.recipes.detector_model import make_criterion
+from deixis.recipes.options import DetectTrainOptions
+from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.validation_losses import detector_validation_losses, refer_validation_losses
+from deixis.training.detector_task import warn_of_missing
+
+COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model")
+
+
+def test_every_component_is_logged_and_drawn_and_changes_nothing(deixis, tiny_model, tmp_path):
+    arguments = train_arguments(tiny_model, tmp_path, "--epochs", "2")
+    assert deixis(arguments)[0] == 0
+    evaluations = records(tmp_path / "detector", "baseline", "evaluation")
+    assert len(evaluations) == 3
+    for record in evaluations:
+        losses = record["losses"]
+        assert losses.keys() == COMPONENTS | {"loss", "class_error"}
+        weights = {"ce": 1.0, "bbox": 5.0, "giou": 2.0}
+        total = sum(weights[name.split("_")[1]] * losses[name] for name in COMPONENTS)
+        assert losses["loss"] == pytest.approx(total, rel=1e-5)
+    assert "Dashed, with dots" in (tmp_path / "detector/report.html").read_text()
+    without = [*arguments, "--val-loss-images", "0", "--experiment-name", "without"]
+    assert deixis(without)[0] == 0
+    assert all("losses" not in record for record in records(tmp_path / "without", "evaluation"))
+    assert "Dashed, with dots" not in (tmp_path / "without/report.html").read_text()
+    files = [tmp_path / name / "teachers/grounding_dino/model.safetensors" for name in ("detector", "without")]
+    mine, theirs = map(load_file, files)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_an_untrained_image_has_the_loss_that_the_criterion_gives_it(tiny_model):
+    """Images one by one, all in one batch, or only some of them: means over boxes of the same sums."""
+    bundle = load_grounding_dino(tiny_model)
+    bundle.model.eval()
+    options = DetectTrainOptions(data=("x",))
+    criterion = make_criterion(options, bundle)
+    prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, shuffle=True)
+    validation = read_dataset("scenes:split=demo_val,count=5,seed=2")
+
+    def measured(**changes):
+        own = replace(options, **changes)
+        return detector_validation_losses(own, bundle, criterion, prompts, validation, Accelerator(cpu=True))()
+
+    alone = measured(eval_batch_size=1)
+    torch.manual_seed(77)
+    assert measured(eval_batch_size=1) == alone  # nothing is drawn from the global state
+    for name, value in measured(eval_batch_size=5)["losses"].items():
+        assert value == pytest.approx(alone["losses"][name], rel=0.1), name  # Swin sees padding
+    assert measured(eval_batch_size=1, val_loss_images=2) != alone
+    with_noise = replace(options, denoising_queries=4)
+    noisy = make_criterion(with_noise, bundle)
+    found = detector_validation_losses(
+        replace(with_noise, eval_batch_size=1), bundle, noisy, prompts, validation, Accelerator(cpu=True)
+    )()
+    assert found["losses"] == pytest.approx(alone["losses"])
+    assert all(weight.grad is None for weight in bundle.model.parameters())
+
+
+def test_the_segmenters_losses(deixis, segmenter, tmp_path):
+    assert deixis(refer_arguments(segmenter, tmp_path, "--epochs", "2"))[0] == 0
+    evaluations = records(tmp_path / "segmenter", "baseline", "evaluation")
+    names = {"loss", "loss_mask", "loss_dice", "loss_iou", "loss_object", "loss_language", "iou"}
+    for record in evaluations:
+        assert record["losses"].keys() == names
+        assert all(math.isfinite(value) for value in record["losses"].values())
+    assert evaluations[0]["losses"] != evaluations[-1]["losses"]
+    assert "Dashed, with dots" in (tmp_path / "segmenter/report.html").read_text()
+
+
+def test_the_segmenters_losses_are_the_same_at_each_evaluation_and_in_any_batch(segmenter):
+    bundle = load_sa2va(segmenter)
+    bundle.model.eval()
+    validation = refer_scenes("refer_seen", 5, 2)
+    options = ReferTrainOptions(data=("x",), model=str(segmenter), max_tiles=1)
+
+    def measured(**changes):
+        own = replace(options, **changes)
+        criterion = ReferCriterion(points=64)
+        return refer_validation_losses(own, bundle, criterion, validation, Accelerator(cpu=True))()["losses"]
+
+    alone = measured(batch_size=1)
+    torch.manual_seed(77)
+    assert measured(batch_size=1) == alone
+    assert measured(batch_size=5) == pytest.approx(alone, rel=1e-4)
+    assert (
+        refer_validation_losses(
+            replace(options, val_loss_images=0), bundle, ReferCriterion(), validation, Accelerator(cpu=True)
+        )()
+        == {}
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_measure_the_losses_of_one(tiny_model, tmp_path):
+    """At --batch-size 1, so that neither process pads an image."""
+    found = []
+    for launch, name in (((), "one"), (TORCHRUN, "two")):
+        more = ("--epochs", "1", "--max-steps", "1", "--no-report", "--eval-batch-size", "1", "--experiment-name", name)
+        command = [sys.executable, *launch, "-m", "deixis", *train_arguments(tiny_model, tmp_path, *more)]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.append(records(tmp_path / name, "baseline")[0]["losses"])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+def test_a_model_without_auxiliary_outputs_is_told():
+    criterion = build_criterion(decoder_layers=3)
+    names = {"loss_ce", "loss_bbox", "loss_giou", "class_error"}
+    with pytest.warns(UserWarning, match=r"no output for 9 of 12 losses .*loss_ce_0"):
+        warn_of_missing(criterion, dict.fromkeys(names, torch.zeros(())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_missing(criterion, dict.fromkeys(criterion.weight_dict, torch.zeros(())))
