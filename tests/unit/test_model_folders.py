@@ -122,7 +122,7 @@ def test_file_names(given: str, wanted: str) -> None:
 def test_config_of_another_model(folder: Path) -> None:
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"model_type": "detr"}))
-    with pytest.raises(ModelError, match=r"config.json: model_type is 'detr', wanted one of \['grounding-dino'"):
+    with pytest.raises(ModelError, match=r"config.json: model_type is 'detr', expected one of \['grounding-dino'"):
         load_grounding_dino(folder)
 
 

@@ -8,9 +8,10 @@ weights for word embeddings, which Grounding DINO does not name; until that is m
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from deixis.errors import ModelError, OptionError
 from deixis.file_modes import give_user_mode
+from deixis.models.folders import read_object, require_file
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {
@@ -34,6 +36,46 @@ TARGETS = {
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 ADAPTER = "default"
+MAX_RANK = 16_384
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "r": _is_rank,
+    "lora_alpha": _is_number,
+    "lora_dropout": lambda value: _is_number(value) and 0 <= value < 1,
+    "target_modules": _are_texts,
+    "exclude_modules": _are_texts,
+    "use_rslora": lambda value: isinstance(value, bool),
+    "rank_pattern": lambda value: isinstance(value, dict) and all(map(_is_rank, value.values())),
+    "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+}
+"""Fields of an adapter's configuration that are read, and what their values must be."""
+
+SPECIAL_FIELDS = (
+    "modules_to_save",
+    "use_dora",
+    "fan_in_fan_out",
+    "lora_bias",
+    "layer_replication",
+    "use_qalora",
+    "trainable_token_indices",
+    "target_parameters",
+    "layers_to_transform",
+    "megatron_config",
+)
+"""Fields that make something else of an adapter than a sum of low-rank matrices and the weights."""
 
 
 def add_lora(
@@ -111,14 +153,16 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
     """
     folder = Path(folder)
     try:
-        config = LoraConfig.from_pretrained(str(folder))
+        require_file(folder / WEIGHTS)
+        config = read_lora_config(folder / CONFIG)
         saved = load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{folder}: no LoRA adapter can be read ({' '.join(str(error).split())[:200]})") from error
-    config.inference_mode = False
     try:
         _inject(model, config)
-    except ValueError as error:  # PEFT found no module that the adapter names
+    except ModelError:
+        raise
+    except Exception as error:  # PEFT finds no module that the adapter names, or a pattern is no regular expression
         raise ModelError(f"{folder}: an adapter for another model ({str(error)[:200]})") from error
     own = {PREFIX + _plain(name): tensor for name, tensor in _adapter_tensors(model).items()}
     faults = [f"missing {name}" for name in sorted(own.keys() - saved.keys())]
@@ -133,6 +177,41 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
         raise ModelError(f"{folder}: the adapter does not fit the model ({len(faults)} faults): {'; '.join(faults)}")
     for name, tensor in own.items():
         tensor.copy_(saved[name])
+
+
+def read_lora_config(path: Path) -> LoraConfig:
+    """What an `adapter_config.json` says of a plain LoRA.
+
+    Only these fields are read: others of PEFT's lead to code (`megatron_core` imports any module), or to adapters that
+    are no low-rank sums.
+
+    Raises:
+        ModelError: it cannot be read, is no plain LoRA, or a field has a value of the wrong kind.
+    """
+    values = read_object(path)
+    if values.get("peft_type", "LORA") != "LORA":
+        raise ModelError(f"{path}: peft_type is {str(values['peft_type'])[:40]!r}, expected 'LORA'")
+    special = sorted(name for name in SPECIAL_FIELDS if values.get(name))
+    if special:
+        raise ModelError(f"{path}: {special[0]} is set, which is not supported; expected a plain LoRA adapter")
+    given = {name: values[name] for name in FIELDS if values.get(name) is not None}
+    for name, value in given.items():
+        if not FIELDS[name](value):
+            raise ModelError(f"{path}: {name} is {str(value)[:80]!r}, which no LoRA adapter has; write it again")
+    return LoraConfig(**given, bias="none")
+
+
+def base_of(folder: Path) -> str:
+    """The model that an adapter says it belongs on.
+
+    Raises:
+        ModelError: it names none.
+    """
+    path = folder / CONFIG
+    base = read_object(path).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise ModelError(f"{path}: base_model_name_or_path names no model; write the base's folder or hub id there")
+    return base
 
 
 def merge(model: nn.Module, keep: bool = True) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from deixis.errors import ModelError
-from deixis.models.adapters import CONFIG, load_adapter, merge
+from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import resolve_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
 
@@ -20,16 +19,10 @@ def load_any_detector(source: str | Path) -> GroundingDinoBundle:
     """
     if Path(source).is_file():
         raise ModelError(f"{source}: a file; turn it into a folder first: deixis model convert --model {source}")
-    config = Path(source) / CONFIG
-    if not config.is_file():
+    folder = Path(source)
+    if not (folder / CONFIG).is_file():
         return load_grounding_dino(resolve_model(source))
-    try:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{config}: cannot be read ({error}); is this an adapter folder?") from error
-    if not base:
-        raise ModelError(f"{config}: base_model_name_or_path names no model; write the base's folder or hub id there")
-    bundle = load_grounding_dino(resolve_model(base))
+    bundle = load_grounding_dino(resolve_model(base_of(folder)))
     load_adapter(bundle.model, source)
     merge(bundle.model)
     return replace(bundle, source=str(source))

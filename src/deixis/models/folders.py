@@ -6,20 +6,66 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from deixis.errors import ModelError
+from deixis.data.reading import reason
+from deixis.errors import DeixisError, ModelError
 from deixis.file_modes import give_user_mode
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+INDEX = "model.safetensors.index.json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@contextmanager
+def reading_model(place: object) -> Iterator[None]:
+    """A block that reads a model's files, which anybody may have written.
+
+    Errors of deixis pass as they are. Any other is a fault that a file provoked in our code or in a library, Rust's
+    panics included, and becomes a `ModelError`; the cause stays attached, and `DEIXIS_DEBUG=1` lets it pass.
+
+    Raises:
+        ModelError: the block failed.
+    """
+    try:
+        yield
+    except (Warning, ImportError):
+        raise
+    except DeixisError as error:
+        if str(error).isprintable():
+            raise
+        raise type(error)(_printable(str(error))) from error  # names in a file may hold anything
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of Rust code, no Exception
+        if os.environ.get("DEIXIS_DEBUG") == "1" or not (panic or isinstance(error, Exception)):
+            raise
+        text = f"{place}: cannot be read as a model ({reason(error)}); download or write it again"
+        raise ModelError(_printable(text)) from error
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def reads_model(loader: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A loader whose first argument is a file or folder, inside `reading_model`."""
+
+    @wraps(loader)
+    def load(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        with reading_model(arguments[0] if arguments else next(iter(named.values()))):
+            return loader(*arguments, **named)
+
+    return load
 
 
 def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path:
@@ -56,10 +102,33 @@ def read_json(path: Path) -> Any:
     Raises:
         ModelError: it cannot be read.
     """
+    require_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); is this a model folder?") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder.
+
+    Raises:
+        ModelError: it cannot be read, or is no object.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: holds a {type(values).__name__}, expected an object; download the model again")
+    return values
+
+
+def require_file(path: Path) -> None:
+    """Raises ModelError for a device, a pipe or a folder, which would be read for ever or not at all."""
+    try:
+        odd = path.exists() and not path.is_file()
+    except OSError as error:  # a link to itself
+        raise ModelError(f"{path}: cannot be read ({error}); download or write the model again") from error
+    if odd:
+        raise ModelError(f"{path}: is no regular file; download or write the model again")
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -68,17 +137,35 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: a file is missing or damaged.
     """
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (folder / names[0]).exists() and index.exists():
-        names = sorted(set(read_json(index)["weight_map"].values()))
     tensors: dict[str, Tensor] = {}
-    for name in names:
+    for path in weight_files(folder):
         try:
-            tensors.update(load_file(folder / name))
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder / name}: cannot be read ({error}); download or write the model again") from error
+            tensors.update(load_file(path))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise ModelError(f"{path}: cannot be read ({error}); download or write the model again") from error
     return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, all of them inside it.
+
+    Raises:
+        ModelError: the index is damaged or names a file elsewhere, or one of them is no regular file.
+    """
+    index = folder / INDEX
+    names: list[str] = ["model.safetensors"]
+    if not (folder / names[0]).exists() and index.exists():
+        places = read_object(index).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ModelError(f"{index}: has no weight_map from tensors to files; download the model again")
+        names = sorted(set(places.values()))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: names {name[:80]!r}, expected .safetensors files of this folder")
+        require_file(folder / name)
+        if not (folder / name).exists():
+            raise ModelError(f"{folder / name}: no such file; download or write the model again")
+    return [folder / name for name in names]
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -87,10 +174,15 @@ def read_tokenizer(folder: Path) -> Any:
     Raises:
         ModelError: it cannot be read.
     """
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".txt", ".model", ".jinja"):
+            require_file(path)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for a missing or damaged tokenizer
-        raise ModelError(f"{folder}: no tokenizer can be read ({' '.join(str(error).split())[:200]})") from error
+        with reading_model(folder):
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ModelError as error:  # transformers raises many kinds for a missing or damaged tokenizer
+        why = " ".join(str(error.__cause__ or error).split())[:200]
+        raise ModelError(f"{folder}: no tokenizer can be read ({why})") from error
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def load_tokenizer(source: str | Path) -> Any:
     try:
         if vocabulary.is_file() and not (path / "tokenizer.json").is_file():
             return BertTokenizerFast(str(vocabulary), model_max_length=512)
-        return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir())
+        return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), trust_remote_code=False)
     except Exception as error:  # transformers and the hub's client raise many kinds
         raise ModelError(
             f"{source}: no tokenizer can be read ({' '.join(str(error).split())[:200]}); name a folder with "

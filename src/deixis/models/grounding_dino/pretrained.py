@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from safetensors.torch import save_file
 from transformers import GroundingDinoConfig, MMGroundingDinoConfig
 
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
+from deixis.models.folders import model_folder, read_object, read_tokenizer, read_weights, reads_model, written_aside
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.models.model_configs import read_transformers_config, require_same_scale, statistics
 from deixis.models.weights.logit_scale import fold_scales
 from deixis.models.weights.transformers_layout import tensors_to_load, tensors_to_write, ties_of
 
@@ -29,9 +29,11 @@ ARCHITECTURES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
+MAX_IMAGE_PX = 20_000  # longest side; a 20,000 px square is 1.2 GB of bytes already
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
 
 
+@reads_model
 def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
     """Read a detector, in evaluation mode, on the CPU.
 
@@ -42,7 +44,8 @@ def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
         ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
     """
     folder = model_folder(source, HUB_FILES, "IDEA-Research/grounding-dino-tiny")
-    config = _read_config(folder)
+    config = read_transformers_config(folder / "config.json", CONFIGS)
+    require_same_scale(lambda: GroundingDino(config), folder)
     model = GroundingDino(config)
     tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), str(source))
     model.load_state_dict(tensors)
@@ -95,17 +98,6 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_config(folder: Path) -> Any:
-    values = read_json(folder / "config.json")
-    kind = values.get("model_type") if isinstance(values, Mapping) else None
-    if kind not in CONFIGS:
-        raise ModelError(f"{folder}/config.json: model_type is {kind!r}, wanted one of {sorted(CONFIGS)}")
-    try:
-        return CONFIGS[kind].from_dict(values)
-    except Exception as error:  # transformers validates with several kinds of errors
-        raise ModelError(f"{folder}/config.json: {' '.join(str(error).split())}") from error
-
-
 def _read_tokenizer(folder: Path) -> Any:
     if not (folder / "tokenizer.json").exists() and not (folder / "vocab.txt").exists():
         raise ModelError(f"{folder}: neither tokenizer.json nor vocab.txt; copy the model's tokenizer into it")
@@ -116,13 +108,16 @@ def _read_preprocessing(
     folder: Path,
 ) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
     path = folder / "preprocessor_config.json"
-    values = (
-        read_json(path) if path.exists() else read_json(folder / "processor_config.json").get("image_processor", {})
-    )
+    if path.exists():
+        values = read_object(path)
+    else:
+        path = folder / "processor_config.json"
+        values = read_object(path).get("image_processor", {})
     try:
         short_px, long_px = int(values["size"]["shortest_edge"]), int(values["size"]["longest_edge"])
-        red, green, blue = (float(value) for value in values["image_mean"])
-        deviations = tuple(float(value) for value in values["image_std"])
-        return (short_px, long_px), (red, green, blue), (deviations[0], deviations[1], deviations[2])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        mean, std = statistics(values, path)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{path}: wanted size with shortest_edge and longest_edge, image_mean, image_std") from error
+    if not 0 < short_px <= long_px <= MAX_IMAGE_PX:
+        raise ModelError(f"{path}: the image size is {short_px} to {long_px} px, expected 1 to {MAX_IMAGE_PX:,}")
+    return (short_px, long_px), mean, std

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
+from deixis.models.model_configs import read_transformers_config, require_same_scale
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.released import RELEASED_TYPE, read_released
@@ -125,7 +125,7 @@ def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
         ModelError: another kind of model, or one that does not fit its configuration.
     """
     config = read_config(folder)
-    return _read(kind_of(config).architecture, folder, dtype)
+    return _read(kind_of(config).architecture, config, folder, dtype)
 
 
 def read_sam(folder: Path, dtype: torch.dtype | None = None) -> Any:
@@ -134,7 +134,8 @@ def read_sam(folder: Path, dtype: torch.dtype | None = None) -> Any:
     Raises:
         ModelError: another kind of model, or one that does not fit its configuration.
     """
-    return _read(sam_class(read_config(folder)), folder, dtype)
+    config = read_config(folder)
+    return _read(sam_class(config), config, folder, dtype)
 
 
 def read_config(folder: Path) -> Any:
@@ -143,21 +144,24 @@ def read_config(folder: Path) -> Any:
     Raises:
         ModelError: there is none, or it is none of transformers' own.
     """
-    kind = read_json(folder / CONFIG).get("model_type")
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers validates with several kinds of errors
-        raise ModelError(
-            f"{folder / CONFIG}: {kind!r} cannot be read ({' '.join(str(error).split())[:200]})"
-        ) from error
+    return read_transformers_config(folder / CONFIG)
 
 
-def _read(architecture: Any, folder: Path, dtype: torch.dtype | None) -> Any:
+def _read(architecture: Any, config: Any, folder: Path, dtype: torch.dtype | None) -> Any:
     """A model, every tensor of which is in the folder, and no other."""
+    if (folder / "adapter_config.json").exists():  # transformers would follow it to another model
+        raise ModelError(f"{folder}: holds an adapter; merge it into its model first, or remove adapter_config.json")
+    require_same_scale(lambda: architecture(config), folder)
     with _quiet():
         try:
             model, report = architecture.from_pretrained(
-                folder, local_files_only=True, dtype=dtype or "auto", output_loading_info=True
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=dtype or "auto",
+                output_loading_info=True,
             )
         except Exception as error:  # a missing or damaged file, or tensors of another shape
             raise ModelError(f"{folder}: cannot be read ({' '.join(str(error).split())[:300]})") from error

@@ -16,7 +16,8 @@ from transformers.initialization import no_init_weights
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, written_aside
+from deixis.models.folders import model_folder, read_tokenizer, read_weights, written_aside
+from deixis.models.model_configs import config_values
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
@@ -44,8 +45,8 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
             are listed by their names in the files.
     """
     folder = model_folder(source, ("*.json", "*.safetensors", "*.txt", "*.model"), "ByteDance/Sa2VA-4B")
-    values = read_json(folder / "config.json")
-    if not isinstance(values, Mapping) or values.get("model_type") != RELEASED_TYPE or "llm_config" not in values:
+    values = config_values(folder / "config.json")
+    if values.get("model_type") != RELEASED_TYPE or not isinstance(values.get("llm_config"), Mapping):
         raise ModelError(f"{folder / 'config.json'}: no Sa2VA of the InternVL kind (model_type {RELEASED_TYPE!r})")
     words = read_tokenizer(folder if tokenizer is None else model_folder(tokenizer, ("*",), "Qwen/Qwen2.5-0.5B"))
     template = released_template(values)

@@ -1,0 +1,148 @@
+"""Configurations of model folders: read as values, stripped of everything that names code, checked for their size.
+
+transformers and PEFT follow some entries of a JSON file to Python code: `auto_map` to a file of the folder,
+`custom_generate` likewise, `attn_implementation` to a kernel on the hub, PEFT's `megatron_core` to any module that can
+be imported. None of these is passed on. What remains describes shapes, and those are compared with the weights in the
+files before any memory is taken for them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import CONFIG_MAPPING
+
+from deixis.errors import ModelError
+from deixis.models.folders import read_object, weight_files
+
+NAMES_CODE = re.compile(
+    r"auto_map|custom_\w+|trust_remote_code|\w*attn_implementation\w*|\w*experts_implementation\w*|"
+    r"\w*kernel_config|use_kernels|megatron_\w+"
+)
+"""Keys whose values are followed to code."""
+
+MAX_COUNT, MAX_SIZE = 1_000, 20_000_000
+_COUNTS = re.compile(r"(^|_)(layers|depths?|blocks|heads|levels|points|groups|branches|stages?|per_stage)(_|$)")
+_SIZES = re.compile(
+    r"(^|_)(size|dim|width|channels?|length|positions?|embeddings?|queries|features|ffn|rank|tokens)(_|$)"
+)
+
+
+def config_values(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model folder, without entries that name code.
+
+    Raises:
+        ModelError: no JSON object there, a quantised model, or a number that no model has.
+    """
+    values = read_object(path)
+    if values.get("quantization_config"):
+        raise ModelError(f"{path}: the model is quantised, which is not supported; use the one in full precision")
+    _require_plausible_numbers(values, path, "")
+    cleaned: dict[str, Any] = without_code(values)
+    return cleaned
+
+
+def without_code(value: Any) -> Any:
+    """A JSON value without the keys of `NAMES_CODE`, at any depth."""
+    if isinstance(value, dict):
+        return {key: without_code(item) for key, item in value.items() if not NAMES_CODE.fullmatch(key)}
+    return [without_code(item) for item in value] if isinstance(value, list) else value
+
+
+def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None) -> Any:
+    """A configuration of transformers' own, by its model_type; never one whose class is in the folder.
+
+    Args:
+        path: of the config.json.
+        kinds: model_type to class, those that are expected; all of transformers' by default.
+
+    Raises:
+        ModelError: it cannot be read, or is of another kind.
+    """
+    values = config_values(path)
+    kind = values.get("model_type")
+    known = CONFIG_MAPPING if kinds is None else kinds
+    if not isinstance(kind, str) or kind not in known:
+        expected = f"one of {sorted(kinds)}" if kinds else "a model of transformers' own; code in a folder is not run"
+        raise ModelError(f"{path}: model_type is {str(kind)[:80]!r}, expected {expected}")
+    try:
+        return known[kind].from_dict(values)
+    except Exception as error:  # transformers validates with several kinds of errors
+        raise ModelError(f"{path}: cannot be used ({_line(error)}); download or write the model again") from error
+
+
+def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and deviation of pixels in a preprocessing file.
+
+    Raises:
+        ModelError: they are no three finite numbers each, the deviations above zero.
+        KeyError: one is not there.
+    """
+    triples = []
+    for name, least in (("image_mean", -1e3), ("image_std", 1e-6)):
+        given = values[name]
+        fits = (
+            isinstance(given, list | tuple) and len(given) == 3 and all(type(value) in (int, float) for value in given)
+        )
+        if not fits or not all(least <= value <= 1e3 for value in given):
+            raise ModelError(f"{path}: {name} is {str(given)[:80]}, expected three numbers; download the model again")
+        triples.append((float(given[0]), float(given[1]), float(given[2])))
+    return triples[0], triples[1]
+
+
+def require_same_scale(build: Callable[[], nn.Module], folder: Path) -> None:
+    """Check a configuration against the weights in a folder before memory is taken for it.
+
+    Args:
+        build: makes the model; called where tensors have shapes and no memory.
+
+    Raises:
+        ModelError: the model cannot be built, or has over twice as many parameters as the files hold.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = sum(parameter.numel() for parameter in build().parameters())
+    except ModelError:
+        raise
+    except Exception as error:  # any value of a configuration can be wrong in its own way
+        raise ModelError(f"{folder / 'config.json'}: describes no model ({_line(error)})") from error
+    held = sum(map(_elements, weight_files(folder)))
+    if wanted > 2 * held + 1_000_000:
+        raise ModelError(
+            f"{folder / 'config.json'}: describes {wanted:,} parameters, the weights hold {held:,}; "
+            "download or write the model again"
+        )
+
+
+def _elements(path: Path) -> int:
+    try:
+        with safe_open(path, "pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); download or write the model again") from error
+
+
+def _require_plausible_numbers(value: Any, path: Path, name: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_plausible_numbers(item, path, key)
+    elif isinstance(value, list):
+        for item in value:
+            _require_plausible_numbers(item, path, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        most = MAX_COUNT if _COUNTS.search(name) else MAX_SIZE if _SIZES.search(name) else None
+        finite = abs(value) < 1 << 63 if isinstance(value, int) else math.isfinite(value)
+        if not finite or (most is not None and value > most):
+            expected = "a finite number" if most is None else f"at most {most:,}"
+            raise ModelError(f"{path}: {name} is {str(value)[:40]}, expected {expected}; download the model again")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
