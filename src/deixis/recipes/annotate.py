@@ -28,6 +28,7 @@ from deixis.recipes.annotate_options import AnnotateOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.outputs import warn
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.reporting.gallery import GALLERY, write_gallery
 
@@ -35,6 +36,7 @@ WITH_NAMES = ("threshold", "least_fit")
 WITHOUT_NAMES = ("points", "least_predicted_iou", "most_overlap")
 
 
+@writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY)
 def annotate(options: AnnotateOptions) -> dict[str, int]:
     """Write coco.json, expressions.json and gallery.html; counts of what is in them. Goes on where a run stopped.
 

@@ -15,11 +15,13 @@ from deixis.inference.captioner import load_captioner
 from deixis.inference.outputs import picture_names
 from deixis.recipes.caption_options import ReferCaptionOptions
 from deixis.recipes.devices import choose_device
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.refer_records import Caption
 from deixis.reporting.draw_masks import draw_masks
 
 
+@writes_output("captions.json", "metrics.json", "pictures", "images/000000.png")
 def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     """Write captions.json, drawn pictures and, where asked, metrics.json.
 

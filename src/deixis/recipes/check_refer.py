@@ -14,6 +14,7 @@ from deixis.data.refer_check import KINDS, Limits, ReferFacts, ReferFinding, che
 from deixis.data.refer_readers import read_refer
 from deixis.data.tiles import grid_for
 from deixis.data.writers.files import write_atomic
+from deixis.recipes.owned_output import require_own_file
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_check_options import ReferCheckOptions
 
@@ -31,6 +32,8 @@ def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -
         DeixisError: a data set, or the model, cannot be read at all.
     """
     options.check()
+    if options.output is not None:
+        require_own_file(options.output, _are_findings)
     if limits is None and options.model:
         limits = model_limits(options)
     everything: list[ReferFinding] = []
@@ -43,6 +46,13 @@ def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -
     if options.output is not None:
         write_atomic(options.output, json.dumps(written, indent=2, ensure_ascii=False) + "\n")
     return EXIT_ERRORS if gravest(everything) == "error" else 0
+
+
+def _are_findings(text: str) -> bool:
+    values = json.loads(text)
+    return isinstance(values, dict) and all(
+        isinstance(value, dict) and value.keys() == {"facts", "findings"} for value in values.values()
+    )
 
 
 def model_limits(options: ReferCheckOptions) -> Limits:

@@ -18,15 +18,17 @@ from deixis.errors import DataError
 from deixis.evaluation.cycle import cycle_metrics
 from deixis.inference.caption_outputs import image_name
 from deixis.inference.cycle import Cycle
-from deixis.inference.cycle_outputs import LINES, CycleLines, cycle_entry, write_kept
+from deixis.inference.cycle_outputs import KEPT, LINES, CycleLines, cycle_entry, write_kept
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.recipes.caption_options import ReferCycleOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.refer_records import ReferDataset
 
 
+@writes_output(LINES, KEPT, "metrics.json", "images/000000.png")
 def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
     """Write cycle.jsonl, captions.json and metrics.json; the metrics. Goes on where an interrupted run stopped.
 

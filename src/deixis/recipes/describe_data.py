@@ -12,9 +12,10 @@ from deixis.data.embedded import EmbeddedDataset, part_of, records
 from deixis.data.images import load
 from deixis.data.readers import read_dataset
 from deixis.recipes.data_options import DataStatsOptions
+from deixis.recipes.owned_output import require_own_file
 from deixis.records import Dataset, Sample, SampleList
 from deixis.reporting.data import DatasetFacts, dataset_facts
-from deixis.reporting.dataset_page import Spreads, write_dataset_page
+from deixis.reporting.dataset_page import Spreads, is_our_page, write_dataset_page
 
 
 def describe_data(options: DataStatsOptions) -> DatasetFacts:
@@ -23,6 +24,8 @@ def describe_data(options: DataStatsOptions) -> DatasetFacts:
     Raises:
         DataError: the data cannot be read, or the page cannot be written.
     """
+    if options.output is not None:
+        require_own_file(options.output, is_our_page)
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
     counted: Dataset = dataset
     if isinstance(dataset, EmbeddedDataset):  # so that no picture is decoded to be counted

@@ -14,12 +14,14 @@ from deixis.inference.detector import load_detector
 from deixis.inference.outputs import coco_results
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectEvalOptions
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 MOST_CLASSES = 100  # printed; metrics.json has all
 
 
+@writes_output("metrics.json", "coco_results.json")
 def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     """Print COCO metrics overall, by size and by class; write them and the detections where asked.
 

@@ -13,12 +13,14 @@ from deixis.evaluation.refer_iou import ReferMetrics
 from deixis.inference.refer_outputs import segmentation_record
 from deixis.inference.segmenter import load_segmenter
 from deixis.recipes.devices import choose_device
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferEvalOptions
 from deixis.recipes.refer_report import GROUPS
 from deixis.recipes.refer_sources import read_refer_sources
 
 
+@writes_output("metrics.json", "segmentations.json")
 def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     """Print cIoU and gIoU overall and by group; write them and the masks where asked.
 

@@ -13,6 +13,7 @@ from deixis.data.clip_readers import read_clips
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.video_jf import GroupJF, VideoMetrics
 from deixis.inference.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.track_options import ReferTrackOptions
 from deixis.recipes.track_video import make_tracker
@@ -20,6 +21,7 @@ from deixis.recipes.track_video import make_tracker
 WAYS = {MEMORY: "memory", FRAME_BY_FRAME: "frame by frame"}
 
 
+@writes_output("metrics.json")
 def measure_tracks(options: ReferTrackOptions) -> dict[str, VideoMetrics]:
     """Print J, F and J&F overall, by presence and by tags, and write `metrics.json`; the metrics by way.
 

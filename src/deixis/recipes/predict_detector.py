@@ -13,11 +13,13 @@ from deixis.inference.outputs import write_predictions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectPredictOptions
 from deixis.recipes.outputs import make_output, warn
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.records import Detections
 from deixis.reporting.draw import draw_detections
 
 
+@writes_output("predictions.json", "coco_results.json", "pictures")
 def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     """Write drawn pictures, JSON and COCO results of every picture; those that cannot be read are told and left out.
 

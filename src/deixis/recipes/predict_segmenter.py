@@ -11,12 +11,14 @@ from deixis.inference.segmenter import Segmenter
 from deixis.models.sa2va import load_sa2va
 from deixis.recipes.devices import choose_device
 from deixis.recipes.outputs import make_output, warn
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferPredictOptions
 from deixis.refer_records import Segmentation
 from deixis.reporting.draw_masks import draw_masks
 
 
+@writes_output("segmentations.json", "masks", "pictures")
 def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     """Write drawn pictures, mask files and JSON of every picture; those that cannot be read are told and left out.
 

@@ -10,12 +10,13 @@ from pycocotools import mask as coco_mask
 from deixis.console import Console
 from deixis.data.frames import open_frames
 from deixis.data.video_file import VideoFrames
-from deixis.inference.track_outputs import track_writer
+from deixis.inference.track_outputs import MASKS, VIDEO, track_writer
 from deixis.inference.tracker import Tracker
 from deixis.models.folders import model_folder
 from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.pretrained import HUB_FILES, read_sam
 from deixis.recipes.devices import choose_device
+from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.track_options import ReferTrackOptions
 from deixis.reporting.draw_masks import draw_masks
@@ -24,6 +25,7 @@ RATE = 24
 """Frames a second of a folder of frames."""
 
 
+@writes_output(MASKS, VIDEO)
 def track_video(options: ReferTrackOptions) -> Path:
     """Write masks of every frame as JSON and the video with the masks drawn in; the folder.
 

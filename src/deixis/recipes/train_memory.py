@@ -22,6 +22,7 @@ from deixis.models.small_segmenter import with_memory
 from deixis.recipes.devices import choose_device
 from deixis.recipes.memory_answers import Answers
 from deixis.recipes.memory_options import ReferMemoryOptions
+from deixis.recipes.owned_output import new_model_folder
 from deixis.recipes.progress import progress_bar
 from deixis.training.memory import train_memory
 from deixis.training.memory_phrases import phrase_losses
@@ -38,6 +39,11 @@ def train_memory_of(options: ReferMemoryOptions) -> Path:
         DeixisError: options, clips or model cannot be used, or training goes nowhere.
     """
     options.check()
+    with new_model_folder(options.output):
+        return _train_memory_of(options)
+
+
+def _train_memory_of(options: ReferMemoryOptions) -> Path:
     device = choose_device(options.device)
     dataset = read_clips(options.data, options.videos)
     bundle = _with_memory(load_sa2va(options.model), options)

@@ -55,8 +55,16 @@ def write_dataset_page(path: Path, facts: DatasetFacts, spreads: Spreads, pictur
     links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in shown)
     body = f"<h1>{escape(facts.name)}</h1><nav>{links}</nav>"
     body += "".join(section(name, name.lower(), content) for name, content in shown.items())
-    template = files("deixis.reporting").joinpath("report.html").read_text(encoding="utf-8")
-    write_atomic(path, Template(template).substitute(title=escape(facts.name), body=body))
+    write_atomic(path, Template(_template()).substitute(title=escape(facts.name), body=body))
+
+
+def is_our_page(text: str) -> bool:
+    """Whether a page was written by this package."""
+    return text.startswith(_template().partition("$title")[0])
+
+
+def _template() -> str:
+    return files("deixis.reporting").joinpath("report.html").read_text(encoding="utf-8")
 
 
 def _counts(facts: DatasetFacts) -> str:
