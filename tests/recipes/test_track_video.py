@@ -56,7 +56,7 @@ def test_masks_and_a_drawn_video_are_written(model: Path, tmp_path: Path, capsys
     drawn = open_frames(out / "video.mp4")
     assert len(drawn) == 5
     assert drawn.rate == 12  # type: ignore[attr-defined]
-    assert {file.name for file in out.iterdir()} == {"masks.json", "video.mp4"}
+    assert {file.name for file in out.iterdir()} == {"masks.json", "video.mp4", ".deixis-output.json"}
     assert "red circle: seen in" in capsys.readouterr().out
 
 
@@ -64,7 +64,7 @@ def test_a_folder_of_frames_without_a_drawing(model: Path, tmp_path: Path) -> No
     folder = frame_folder(tmp_path / "frames", moving_bar(3))
     command = ["refer", "track", "--video", str(folder), "--model", str(model), "--output", str(tmp_path / "out")]
     assert run([*command, "--prompts", "first", "--prompt-frames", "1", "--no-draw", "--device", "cpu", *PHRASES]) == 0
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["masks.json"]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"masks.json", ".deixis-output.json"}
 
 
 def test_what_cannot_be_read_is_told_and_nothing_is_left(model: Path, tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_predict_writes_pictures_and_json(train, deixis, tmp_path):
         ]
     )
     assert code == 0, err
-    assert {path.name for path in out.iterdir()} == {"pictures", "predictions.json", "coco_results.json"}
+    assert {path.name for path in out.iterdir()} == {
+        *("pictures", "predictions.json", "coco_results.json", ".deixis-output.json")
+    }
     assert len(json.loads((out / "predictions.json").read_text())) == 2
 
 

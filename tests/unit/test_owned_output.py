@@ -12,8 +12,7 @@ import pytest
 from deixis.cli.main import run
 from deixis.data.writers.files import write_atomic
 from deixis.errors import DataError, TrainingError
-from deixis.recipes.owned_output import MANIFEST, new_model_folder, owned_output, writes_output
-from deixis.recipes.run_lock import LOCK_FILE, run_lock
+from deixis.recipes.owned_output import MANIFEST, owned_output, writes_output
 
 NAMES = ("predictions.json", "lines.jsonl", "pictures", "images/000000.png")
 
@@ -134,17 +133,6 @@ def test_a_command_without_a_folder_writes_none(tmp_path: Path) -> None:
     a_file(tmp_path / "x.json")
     with pytest.raises(DataError):
         silent(Options(tmp_path))
-
-
-def test_model_folders_are_new(tmp_path: Path) -> None:
-    with new_model_folder(tmp_path / "new"):
-        assert [path.name for path in (tmp_path / "new").iterdir()] == [LOCK_FILE]
-    assert not (tmp_path / "new").exists()
-    a_file(tmp_path / "old" / "config.json")
-    with pytest.raises(DataError, match="is not empty"), new_model_folder(tmp_path / "old"):
-        pass
-    with run_lock(tmp_path / "busy"), pytest.raises(TrainingError), new_model_folder(tmp_path / "busy"):
-        pass
 
 
 SCENES = "scenes:split=demo_train,count=2,seed=1"

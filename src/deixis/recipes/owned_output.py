@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from deixis.data.writers.files import write_atomic
 from deixis.errors import DataError
-from deixis.recipes.run_lock import LOCK_FILE, run_lock
+from deixis.recipes.run_lock import run_lock
 
 MANIFEST = ".deixis-output.json"
 GROWING = ".jsonl"
@@ -81,20 +81,6 @@ def owned_output(folder: Path, names: Sequence[str]) -> Iterator[None]:
             kept = {name: digest for name, digest in written.items() if name not in names}
             with suppress(OSError, DataError):  # a full disk has been reported by then
                 _write_manifest(folder, {**kept, **{name: _digest(folder / name) for name in there}})
-
-
-@contextmanager
-def new_model_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder that a model is written into at the end.
-
-    Raises:
-        DataError: it holds something already.
-        TrainingError: another process is writing there, or it cannot be written.
-    """
-    with run_lock(folder):
-        if any(path.name != LOCK_FILE for path in folder.iterdir()):
-            raise DataError(f"{folder}: exists and is not empty; choose another --output")
-        yield
 
 
 def require_own_file(path: Path, is_ours: Callable[[str], bool]) -> None:

@@ -22,8 +22,8 @@ from deixis.models.small_segmenter import with_memory
 from deixis.recipes.devices import choose_device
 from deixis.recipes.memory_answers import Answers
 from deixis.recipes.memory_options import ReferMemoryOptions
-from deixis.recipes.owned_output import new_model_folder
 from deixis.recipes.progress import progress_bar
+from deixis.recipes.run_lock import run_lock
 from deixis.training.memory import train_memory
 from deixis.training.memory_phrases import phrase_losses
 from deixis.video_records import ClipDataset
@@ -39,7 +39,7 @@ def train_memory_of(options: ReferMemoryOptions) -> Path:
         DeixisError: options, clips or model cannot be used, or training goes nowhere.
     """
     options.check()
-    with new_model_folder(options.output):
+    with run_lock(options.output):
         return _train_memory_of(options)
 
 
