@@ -36,10 +36,11 @@ class DetectionMetrics:
         AP: over IoU 0.50:0.95, the mean over the classes that have an object.
         AP50, AP75: at a single IoU threshold.
         AP_small, AP_medium, AP_large: over objects with an area under 32², between, and over 96² pixels.
-        AR100: recall averaged over IoU 0.50:0.95, with 100 detections an image (300 where the data is federated).
+        AR100: recall averaged over IoU 0.50:0.95, with `max_detections` detections per image.
         per_class: AP by class name; a class without an object is left out.
         images: how many images were evaluated.
         boxes: how many objects they hold, crowds not counted.
+        max_detections: how many detections of an image counted: COCO's 100, LVIS's 300, or what was asked for.
     """
 
     AP: float
@@ -52,6 +53,7 @@ class DetectionMetrics:
     per_class: dict[str, float]
     images: int
     boxes: int
+    max_detections: int = MAX_DETECTIONS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a metric that is NaN is left out."""
@@ -59,7 +61,10 @@ class DetectionMetrics:
 
 
 def evaluate_detections(
-    truth: Sequence[Sample], detections: Sequence[Detections], vocabulary: Vocabulary
+    truth: Sequence[Sample],
+    detections: Sequence[Detections],
+    vocabulary: Vocabulary,
+    max_detections: int | None = None,
 ) -> DetectionMetrics:
     """Score detections against annotations, both in pixels of the original images.
 
@@ -75,6 +80,8 @@ def evaluate_detections(
         truth: annotated samples; their images are not read.
         detections: one record a sample, in the same order.
         vocabulary: the classes that count.
+        max_detections: detections of an image that count, the best ones; `detections_per_image` if not given, COCO's
+            100 of each class or LVIS's 300. Where an image has more objects, even perfect boxes score less than 1.
 
     Raises:
         DataError: the two do not belong together (count, image ids), or a detected name is not in the vocabulary.
@@ -90,7 +97,7 @@ def evaluate_detections(
             f"{len(detections)} detection records for {len(truth)} images; there must be one an image, in order"
         )
     annotations, results = [], []
-    most = detections_per_image(truth)
+    most = max_detections or detections_per_image(truth)
     for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
         if sample.image_id != found.image_id:
             raise DataError(
@@ -99,7 +106,8 @@ def evaluate_detections(
         annotations += _annotations(sample, position, vocabulary) + _excuses(sample, position, vocabulary)
         judged = _judged_categories(sample, vocabulary)
         # COCO counts detections by class, LVIS by image.
-        kept = _results(found if most == MAX_DETECTIONS else found.best(most), position, vocabulary)
+        by_class = max_detections is None and most == MAX_DETECTIONS
+        kept = _results(found if by_class else found.best(most), position, vocabulary)
         results += [result for result in kept if judged is None or result["category_id"] in judged]
     precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary), most)
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
@@ -116,6 +124,7 @@ def evaluate_detections(
         },
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
+        max_detections=most,
     )
 
 

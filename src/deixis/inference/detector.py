@@ -151,21 +151,24 @@ class Detector:
         limit: int | None = None,
         workers: int = 2,
         progress: Progress | None = None,
+        max_detections: int | None = None,
     ) -> tuple[DetectionMetrics, list[Detections]]:
         """COCO metrics on a data set, and the detections they were computed from.
 
         Args:
             limit: only the first so many images.
+            max_detections: detections of an image that count; see `evaluate_detections`.
 
         Raises:
             DataError: an image cannot be read, or no object is annotated, so that nothing can be measured.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
-        pairs = list(self._run(dataset, batch_size, MAX_DETECTIONS_FEDERATED, indices, workers, progress))
+        asked = max_detections or MAX_DETECTIONS_FEDERATED
+        pairs = list(self._run(dataset, batch_size, asked, indices, workers, progress))
         truth = [sample for sample, _ in pairs]
-        most = detections_per_image(truth)
+        most = max_detections or detections_per_image(truth)
         found = [detections.best(most) for _, detections in pairs]
-        metrics = evaluate_detections(truth, found, dataset.vocabulary)
+        metrics = evaluate_detections(truth, found, dataset.vocabulary, max_detections)
         if metrics.boxes == 0:
             raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
         return metrics, found

@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
     """Logged metrics as a record; those left out are NaN."""
     if values is None:
         return None
-    return DetectionMetrics(**{field.name: values.get(field.name, math.nan) for field in fields(DetectionMetrics)})
+    names = [field.name for field in fields(DetectionMetrics) if field.default is MISSING or field.name in values]
+    return DetectionMetrics(**{name: values.get(name, math.nan) for name in names})
 
 
 def write_run_report(

@@ -12,6 +12,7 @@ from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detector import load_detector
 from deixis.inference.outputs import coco_results
+from deixis.recipes.crowded import warn_of_crowded_images
 from deixis.recipes.devices import choose_device
 from deixis.recipes.options import DetectEvalOptions
 from deixis.recipes.owned_output import writes_output
@@ -32,8 +33,12 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     device = choose_device(options.device)
     dataset = read_dataset(options.data, options.images, options.format)
     detector = load_detector(options.model, device, options.prompt_names)
+    queries = detector.bundle.model.config.num_queries
+    warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     with progress_bar("images") as progress:
-        metrics, detections = detector.evaluate(dataset, options.batch_size, options.max_images, progress=progress)
+        metrics, detections = detector.evaluate(
+            dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections
+        )
     print_metrics(metrics)
     if options.output is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
@@ -45,12 +50,14 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
 
 def print_metrics(metrics: DetectionMetrics) -> None:
     """A table of the headline metrics and one line a class; of very many classes, only the worst."""
-    table = Table(title=f"{metrics.images} images, {metrics.boxes} objects")
+    counted = f"at most {metrics.max_detections} detections per image"
+    table = Table(title=f"{metrics.images} images, {metrics.boxes} objects, {counted}")
     table.add_column("metric")
     table.add_column("percent", justify="right")
     values = metrics.as_dict()
     for name in HEADLINES:
-        table.add_row(name, f"{100 * values[name]:.1f}" if name in values else "no such objects")
+        shown = f"AR{metrics.max_detections}" if name == "AR100" else name
+        table.add_row(shown, f"{100 * values[name]:.1f}" if name in values else "no such objects")
     table.add_section()
     classes = list(metrics.per_class.items())
     if len(classes) > MOST_CLASSES:

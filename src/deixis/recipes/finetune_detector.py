@@ -25,6 +25,7 @@ from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import PARTS, parameter_table, part_of, training_lines
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import compile_layers
+from deixis.recipes.crowded import warn_of_crowded_images
 from deixis.recipes.detector_data import (
     fingerprint,
     read_measured,
@@ -117,6 +118,8 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     feed = training_feed(data.training, options, prompts, bundle.image_size)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, data)
+    if accelerator.is_main_process:
+        warn_of_crowded(options, bundle, data)
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
@@ -210,6 +213,15 @@ def forgetting_of(
     return facts
 
 
+def warn_of_crowded(options: DetectTrainOptions, bundle: GroundingDinoBundle, data: RunData[Dataset]) -> None:
+    """See `warn_of_crowded_images`."""
+    queries = bundle.model.config.num_queries
+    warn_of_crowded_images(data.training, queries, options.max_detections, measured=False)
+    for measured in (data.validation, data.test):
+        if measured is not None:
+            warn_of_crowded_images(measured, queries, options.max_detections)
+
+
 def check_inputs(options: DetectTrainOptions) -> None:
     """Meet the likely errors before several processes are started, which would each tell them.
 
@@ -239,14 +251,16 @@ def _evaluate(
     batch_size = options.eval_batch_size or options.batch_size
     workers = max(options.workers, 1)
     if accelerator.num_processes == 1:
-        return detector.evaluate(validation, batch_size, workers=workers)[0]
+        return detector.evaluate(validation, batch_size, workers=workers, max_detections=options.max_detections)[0]
     mine = range(accelerator.process_index, len(validation), accelerator.num_processes)
-    predicted = detector.predict_dataset(validation, batch_size, MAX_DETECTIONS_FEDERATED, mine, workers)
+    asked = options.max_detections or MAX_DETECTIONS_FEDERATED
+    predicted = detector.predict_dataset(validation, batch_size, asked, mine, workers)
     found: list[tuple[int, Detections]] = list(zip(mine, predicted, strict=True))
     everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
     truth = [validation[i] for i in range(len(validation))]
-    most = detections_per_image(truth)
-    return evaluate_detections(truth, [one.best(most) for one in everything], validation.vocabulary)
+    most = options.max_detections or detections_per_image(truth)
+    found_best = [one.best(most) for one in everything]
+    return evaluate_detections(truth, found_best, validation.vocabulary, options.max_detections)
 
 
 def loop_settings(options: DetectTrainOptions) -> LoopSettings:

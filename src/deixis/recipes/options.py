@@ -151,6 +151,9 @@ class DetectTrainOptions:
     """Number of GPUs on this machine; 0 trains on the CPU. One if there is one, when not given."""
     workers: int = 2
     """Processes that load images; 0 loads in the training process. Results do not depend on it."""
+    max_detections: int | None = None
+    """Detections of an image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
+    more objects need more."""
     eval_batch_size: int | None = None
     """Images a batch in evaluation; the training batch size if not given."""
     seed: int = 0
@@ -216,7 +219,7 @@ class DetectTrainOptions:
             "seeds",
         ):
             _at_least(self, name, 1)
-        for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size", "prompt_names"):
+        for name in ("epochs", "max_steps", "stop_after_epochs", "eval_batch_size", "prompt_names", "max_detections"):
             _at_least(self, name, 1)
         for name in (
             "warmup_steps",
@@ -280,15 +283,17 @@ class DetectEvalOptions:
     """Most names asked for at once; as many as a prompt holds when not given."""
     max_images: int | None = None
     """Measure only the first so many images."""
+    max_detections: int | None = None
+    """Detections of an image that count, the best ones; COCO's 100 (LVIS's 300) if not given. Images with more objects
+    need more."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require(bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
-        _at_least(self, "batch_size", 1)
-        _at_least(self, "prompt_names", 1)
-        _at_least(self, "max_images", 1)
+        for name in ("batch_size", "prompt_names", "max_images", "max_detections"):
+            _at_least(self, name, 1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ HEADLINE = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "AR100"}
 SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}
 METRICS_NOTE = (
     "All in percent. AP is COCO's average precision over IoU 0.50 to 0.95, AP50 and AP75 at one IoU, AR100 the recall "
-    "with 100 detections an image. Objects are small under 32², large over 96² pixels of area. Crowds are ignored."
+    "with the detections of an image that count. Objects are small under 32², large over 96² pixels of area. Crowds "
+    "are ignored."
 )
 LOSSES_NOTE = (
     '<p class="faint small">Lines are means over spans of steps, shades the least and most. No suffix: the last '
@@ -90,7 +91,8 @@ def _summary(report: ReportData) -> str:
     what = "Test data" if report.test else "Validation data"
     measured = (
         f"{what}: {number(report.after.images)} images with {number(report.after.boxes)} objects of "
-        f"{number(len(report.measured.boxes_per_class))} classes ({escape(report.measured.name)})."
+        f"{number(len(report.measured.boxes_per_class))} classes ({escape(report.measured.name)}); "
+        f"at most {number(report.after.max_detections)} detections of an image count."
     )
     note = f'<p>{measured}</p>{outcome_notes(report.outcome)}<p class="faint small">{METRICS_NOTE}</p>'
     return f'<div class="tiles">{"".join(tiles)}</div>{note}'
