@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from deixis.errors import ModelError, OptionError
 from deixis.file_modes import give_user_mode
 from deixis.models.folders import read_object, require_file
+from deixis.models.grounding_dino.pretrained import ARCHITECTURES
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {
@@ -129,6 +130,7 @@ def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
     tensors = {PREFIX + _plain(name): tensor.cpu().contiguous() for name, tensor in _adapter_tensors(model).items()}
     config.base_model_name_or_path = base or None
     config.inference_mode = True
+    config.auto_mapping = _auto_mapping(model)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         aside.mkdir(parents=True)
@@ -250,6 +252,13 @@ def _config_of(model: nn.Module) -> Any:
 
 def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters() if ".lora_" in name}
+
+
+def _auto_mapping(model: nn.Module) -> dict[str, str] | None:
+    """For `AutoPeftModel`: the class of transformers that an adapter belongs on."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    architecture = ARCHITECTURES.get(str(kind))
+    return {"base_model_class": architecture, "parent_library": "transformers"} if architecture else None
 
 
 def _plain(name: str) -> str:

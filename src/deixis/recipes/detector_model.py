@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import freeze
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
+from deixis.models.model_card import write_card
+from deixis.models.model_record import update_record
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates
 from deixis.training.checkpoint import replacing_folder
@@ -65,10 +68,18 @@ def make_denoise(options: DetectTrainOptions) -> Denoise | None:
     )
 
 
-def save_trained(options: DetectTrainOptions, bundle: GroundingDinoBundle, folder: Path) -> None:
-    """Write what was trained, all or nothing: the whole model, or the adapter alone."""
+def save_trained(
+    options: DetectTrainOptions, bundle: GroundingDinoBundle, folder: Path, names: Sequence[str] = ()
+) -> None:
+    """Write what was trained, all or nothing: the whole model, or the adapter alone; with its record and its card.
+
+    Args:
+        names: class names of the training data.
+    """
     with replacing_folder(folder) as fresh:
         if options.lora:
             save_adapter(bundle.model, fresh, base=options.model)
         else:
             save_grounding_dino(bundle, fresh)
+        update_record(fresh, task="detector", names=tuple(names))
+        write_card(fresh, folder.name)

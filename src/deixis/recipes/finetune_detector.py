@@ -142,7 +142,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
         feed,
         accelerator,
         evaluate=lambda: evaluate(detector, data.validation, options, accelerator).as_dict() | losses(),
-        save_model=lambda path: save_trained(options, bundle, path),
+        save_model=lambda path: save_trained(options, bundle, path, data.training.vocabulary.names),
         denoise=make_denoise(options),
     )
     settings = loop_settings(options)

@@ -12,6 +12,8 @@ from torch import nn
 
 from deixis.errors import OptionError
 from deixis.losses.refer import ReferCriterion
+from deixis.models.model_card import write_card
+from deixis.models.model_record import update_record
 from deixis.models.sa2va import (
     Sa2vaBundle,
     freeze,
@@ -101,3 +103,5 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:
         save_sa2va(replace(bundle, model=merged), fresh)
+        update_record(fresh, task="segmenter")
+        write_card(fresh, folder.name)

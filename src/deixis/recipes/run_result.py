@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from deixis.console import Console
 from deixis.data.writers.files import write_atomic
 from deixis.errors import OptionError
+from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
 from deixis.reporting.outcome import Measured, Outcome
 
@@ -48,6 +49,7 @@ def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
         if values
     }
     update_record(teacher, metrics=figures)
+    write_card(teacher)
     write_atomic(folder / RESULT_FILE, json.dumps(outcome.as_dict(), indent=2) + "\n")
 
 

@@ -1,0 +1,200 @@
+"""`README.md` of a model folder: what the model is, what it knows, and the lines that load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deixis.errors import ModelError
+from deixis.models.builtin import BUILTIN
+from deixis.models.folders import HUB_ID, read_json
+from deixis.models.model_record import ModelRecord, read_record
+
+CARD_FILE = "README.md"
+MAX_NAMES = 100  # listed; deixis.json has all
+NEEDS = (
+    "transformers 5.23 or newer is required: up to 5.22 it places the tokens of names differently, and scores differ."
+)
+EDGES = (
+    "transformers limits coordinates to 1e-5 from the edges of the picture, deixis and the authors of these models to "
+    "1e-3: scores of objects that touch an edge can differ a little."
+)
+WORD_EMBEDDINGS = (
+    "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
+    "{model}.get_input_embeddings = lambda model: model.text_backbone.get_input_embeddings()\n"
+)
+FLAVOURS = {
+    "GroundingDinoForObjectDetection": "Grounding DINO",
+    "MMGroundingDinoForObjectDetection": "MM-Grounding-DINO",
+}
+
+
+def write_card(folder: str | Path, name: str = "") -> None:
+    """Write the card from what a folder's files say.
+
+    Args:
+        name: that the folder will have, where it has another while it is written.
+
+    Raises:
+        ModelError: the folder's files cannot be read, or the card cannot be written.
+    """
+    folder = Path(folder)
+    text = model_card(folder, name or folder.name)
+    try:
+        (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{folder / CARD_FILE}: cannot be written ({error})") from error
+
+
+def model_card(folder: Path, name: str) -> str:
+    """The text of the card: Markdown, with the fields of the hub on top."""
+    record = read_record(folder)
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        parts = _adapter(read_json(adapter), name)
+    else:
+        values = read_json(folder / "config.json")
+        segments = str(values.get("model_type")) == "deixis_sa2va"
+        parts = _segmenter(name) if segments else _detector(values, name, record)
+    parts += _knowledge(record)
+    return "\n\n".join(parts).rstrip() + "\n"
+
+
+def _detector(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:
+    architecture = (values.get("architectures") or ["GroundingDinoForObjectDetection"])[0]
+    return [
+        _fields(library_name="transformers", pipeline_tag="zero-shot-object-detection"),
+        f"# {name}",
+        f"A {FLAVOURS.get(architecture, architecture)} detector, fine-tuned with deixis: names in, boxes out.",
+        "## In deixis",
+        _shell(f"deixis detect predict --model {name} --images photos/"),
+        "## In transformers",
+        _python(
+            _DETECTOR.format(
+                folder=json.dumps(name), names=json.dumps(list(record.names[:5]) or ["cat"], ensure_ascii=False)
+            )
+        ),
+        f"{NEEDS} {EDGES}",
+    ]
+
+
+def _adapter(values: Mapping[str, Any], name: str) -> list[str]:
+    architecture = str((values.get("auto_mapping") or {}).get("base_model_class"))
+    base = str(values.get("base_model_name_or_path") or "")
+    shown = 'builtin_folder("detector")' if base == BUILTIN else json.dumps(base)
+    given = "from deixis.models.builtin import builtin_folder\n" if base == BUILTIN else ""
+    plain = architecture.replace("ForObjectDetection", "Model")
+    patch = WORD_EMBEDDINGS.format(model=plain)
+    parts = [
+        _fields(library_name="peft", **({"base_model": base} if HUB_ID.fullmatch(base) else {})),
+        f"# {name}",
+        f"A LoRA adapter on {base}, a {FLAVOURS.get(architecture, architecture)} detector, trained with deixis.",
+        "## In deixis",
+        _shell(
+            f"deixis detect predict --model {name} --images photos/\ndeixis model merge --model {name} --output merged"
+        ),
+        "The adapter is merged into its base when it is loaded. A merged folder loads in plain transformers.",
+        "## In transformers and PEFT",
+        _python(_ADAPTER.format(given=given, plain=plain, patch=patch, base=shown, folder=json.dumps(name))),
+    ]
+    if base == BUILTIN:
+        parts += ["`AutoPeftModel` cannot be used: it looks for the base on the hub, and this one is part of deixis."]
+    else:
+        parts += ["Or, with the base looked up in `adapter_config.json`:"]
+        parts += [_python(_AUTO.format(plain=plain, patch=patch, folder=json.dumps(name)))]
+    return [*parts, f"{NEEDS} {EDGES}"]
+
+
+def _segmenter(name: str) -> list[str]:
+    return [
+        _fields(library_name="deixis", pipeline_tag="mask-generation"),
+        f"# {name}",
+        "A Sa2VA-style segmenter, fine-tuned with deixis: phrases in, masks out, and masks in, phrases out.",
+        "## In deixis",
+        _shell(f'deixis refer predict --model {name} --images photos/ --phrases "the dog on the left"'),
+        _python(_SEGMENTER.format(folder=json.dumps(name))),
+        "## In transformers",
+        "The two halves are folders of transformers; `text_hidden_fcs.safetensors` joins them.",
+        _python(_HALVES.format(folder=json.dumps(name))),
+    ]
+
+
+def _knowledge(record: ModelRecord) -> list[str]:
+    parts = []
+    if record.domain == "generated":
+        parts += ["It has seen generated shapes only, and knows nothing of photographs."]
+    if record.names:
+        listed = ", ".join(record.names[:MAX_NAMES])
+        more = (
+            f" and {len(record.names) - MAX_NAMES:,} more (see `deixis.json`)" if len(record.names) > MAX_NAMES else ""
+        )
+        parts += ["## Names", f"Fine-tuned on: {_escaped(listed)}{more}."]
+    rows = [
+        f"| {part} | {name} | {value:.4g} |"
+        for part, values in record.metrics.items()
+        if isinstance(values, Mapping)
+        for name, value in values.items()
+        if isinstance(value, int | float) and name in ("AP", "AP50", "gIoU", "cIoU", "epoch")
+    ]
+    if rows:
+        parts += ["## Figures", "\n".join(["| data | metric | value |", "|---|---|---|", *rows])]
+        if "test" not in record.metrics:
+            parts += ["The best epoch was chosen on the same data, so the figures are optimistic."]
+    return parts
+
+
+def _fields(**values: str) -> str:
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(["---", *lines, "tags:", "- deixis", "---"])
+
+
+def _python(code: str) -> str:
+    return f"```python\n{code.strip()}\n```"
+
+
+def _shell(code: str) -> str:
+    return f"```sh\n{code}\n```"
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + letter if letter in "\\`*_[]<>|#" else letter for letter in text)
+
+
+_DETECTOR = """
+from PIL import Image
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+folder = {folder}  # this folder
+model = AutoModelForZeroShotObjectDetection.from_pretrained(folder)
+processor = AutoProcessor.from_pretrained(folder)
+image = Image.open("photo.jpg").convert("RGB")
+inputs = processor(images=image, text=[{names}], return_tensors="pt")
+outputs = model(**inputs)
+found = processor.post_process_grounded_object_detection(outputs, inputs.input_ids, target_sizes=[image.size[::-1]])
+"""
+_ADAPTER = """
+{given}from peft import PeftModel
+from transformers import AutoModelForZeroShotObjectDetection, {plain}
+
+{patch}base = AutoModelForZeroShotObjectDetection.from_pretrained({base})
+model = PeftModel.from_pretrained(base, {folder})  # this folder
+"""
+_AUTO = """
+from peft import AutoPeftModel
+from transformers import {plain}
+
+{patch}model = AutoPeftModel.from_pretrained({folder})  # this folder
+"""
+_SEGMENTER = """
+from deixis.inference.segmenter import load_segmenter
+
+segmenter = load_segmenter({folder})  # this folder
+"""
+_HALVES = """
+from transformers import AutoModel, AutoModelForImageTextToText
+
+vlm = AutoModelForImageTextToText.from_pretrained({folder} + "/vlm")
+sam = AutoModel.from_pretrained({folder} + "/sam")
+"""

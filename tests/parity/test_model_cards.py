@@ -1,0 +1,143 @@
+"""The lines of a model's card, run as they stand in plain transformers and PEFT, give deixis's answers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from small_detectors import authors_epsilons, bert_tokenizer, perturb, small_config
+from small_segmenters import tiny_segmenter
+
+from deixis.models.adapters import add_lora, save_adapter
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.grounding_dino import init_bundle, load_grounding_dino, save_grounding_dino
+from deixis.models.model_card import write_card
+from deixis.models.model_record import ModelRecord, update_record, write_record
+from deixis.models.sa2va import load_sa2va, save_sa2va
+
+FLAVOURS = {"grounding-dino": "GroundingDino", "mm-grounding-dino": "MMGroundingDino"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the lines run in, with a picture; transformers' classes are put back afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name in FLAVOURS.values():
+        model = getattr(transformers, f"{name}Model")
+        monkeypatch.setattr(model, "get_input_embeddings", model.get_input_embeddings)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.jpg")
+    return tmp_path
+
+
+def write_detector(folder: Path, flavour: str) -> Path:
+    torch.manual_seed(0)
+    bundle = init_bundle(small_config(flavour), bert_tokenizer(), (96, 160))
+    perturb(bundle.model)
+    save_grounding_dino(bundle, folder)
+    return folder
+
+
+def blocks(folder: Path) -> list[dict[str, Any]]:
+    """What each block of Python in a card leaves behind."""
+    found = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    spaces: list[dict[str, Any]] = [{} for _ in found]
+    for code, space in zip(found, spaces, strict=True):
+        exec(code, space)
+    return spaces
+
+
+@torch.no_grad()
+def assert_same_answers(theirs: Any, folder: Path, inputs: dict[str, torch.Tensor]) -> None:
+    """transformers' answers, with the authors' epsilons, beside those of deixis."""
+    bundle = load_any_detector(str(folder))
+    masks = {name: inputs[name].bool() for name in ("pixel_mask", "attention_mask")}
+    ours = bundle.model(pixel_values=inputs["pixel_values"], input_ids=inputs["input_ids"], **masks)
+    with authors_epsilons(theirs):
+        outputs = theirs.eval()(**inputs)
+    torch.testing.assert_close(ours["pred_logits"], outputs.logits, atol=2e-4, rtol=0)
+    torch.testing.assert_close(ours["pred_boxes"], outputs.pred_boxes, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_lines_of_a_detector(flavour: str, here: Path) -> None:
+    folder = write_detector(here / "mine", flavour)
+    figures = {"validation": {"epoch": 3, "AP": 0.512345}}
+    write_record(folder, ModelRecord(task="detector", names=("red square", "cat_x"), metrics=figures))
+    write_card(folder)
+    (space,) = blocks(folder)
+    assert_same_answers(space["model"], folder, dict(space["inputs"]))
+    assert len(space["found"]) == 1
+    assert type(space["model"]).__name__ == f"{FLAVOURS[flavour]}ForObjectDetection"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for wanted in ("transformers 5.23", r"red square, cat\_x", "| validation | AP | 0.5123 |", "optimistic"):
+        assert wanted in text
+
+
+def test_the_other_class_would_drop_the_bias(here: Path) -> None:
+    """What the README said for every detector: a test that could not tell would be none."""
+    folder = write_detector(here / "mine", "mm-grounding-dino")
+    write_card(folder)
+    (space,) = blocks(folder)
+    wrong = transformers.GroundingDinoForObjectDetection.from_pretrained(folder)
+    with pytest.raises(AssertionError):
+        assert_same_answers(wrong, folder, dict(space["inputs"]))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_lines_of_an_adapter(flavour: str, here: Path) -> None:
+    base = write_detector(here / "base", flavour)
+    write_card(base)
+    inputs = dict(blocks(base)[0]["inputs"])
+    adapter = here / "adapter"
+    write_adapter(adapter, base, str(base))
+    spaces = blocks(adapter)
+    assert len(spaces) == 2  # PeftModel and AutoPeftModel
+    for space in spaces:
+        assert_same_answers(space["model"], adapter, inputs)
+
+
+def test_the_lines_of_an_adapter_on_the_builtin_model(here: Path) -> None:
+    from deixis.models.builtin import builtin_folder
+
+    adapter = here / "adapter"
+    write_adapter(adapter, builtin_folder("detector"), "builtin", noise=0.01)  # more would make its queries tie
+    (space,) = blocks(adapter)
+    processor = transformers.AutoProcessor.from_pretrained(builtin_folder("detector"))
+    inputs = processor(images=Image.open("photo.jpg"), text=[["red star", "fish"]], return_tensors="pt")
+    assert_same_answers(space["model"], adapter, dict(inputs))
+    assert "AutoPeftModel` cannot be used" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+def write_adapter(folder: Path, base: Path, named: str, noise: float = 0.1) -> None:
+    bundle = load_grounding_dino(base)
+    add_lora(bundle.model, rank=2)
+    with torch.no_grad():
+        for name, parameter in bundle.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.add_(noise * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    save_adapter(bundle.model, folder, base=named)
+    update_record(folder, task="detector", names=("cat",))
+    write_card(folder)
+
+
+@torch.no_grad()
+def test_the_lines_of_a_segmenter(here: Path) -> None:
+    folder = here / "mine"
+    save_sa2va(tiny_segmenter(), folder)
+    write_record(folder, ModelRecord(task="segmenter", domain="generated"))
+    write_card(folder)
+    deixis, halves = blocks(folder)
+    ours = load_sa2va(folder).model
+    assert torch.equal(deixis["segmenter"].bundle.model.vlm.lm_head.weight, ours.vlm.lm_head.weight)
+    for half, theirs in ((ours.vlm, halves["vlm"]), (ours.sam, halves["sam"])):
+        own = half.state_dict()
+        assert own.keys() == theirs.state_dict().keys()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in theirs.state_dict().items())
+    assert "generated shapes only" in (folder / "README.md").read_text(encoding="utf-8")
