@@ -76,7 +76,7 @@ def test_lora_writes_an_adapter_that_the_commands_load(train, deixis, tmp_path):
     folder, _ = train("--lora", "--lora-rank", "2", "--precision", "bf16")
     adapter = folder / "teachers/grounding_dino_lora"
     assert {path.name for path in adapter.iterdir()} == {
-        *("adapter_config.json", "adapter_model.safetensors", "deixis.json")
+        *("adapter_config.json", "adapter_model.safetensors", "deixis.json", "README.md")
     }
     labels = write_coco(tmp_path / "data", count=2)
     code, out, err = deixis(["detect", "eval", "--data", labels, "--model", adapter, "--output", tmp_path / "eval"])
