@@ -1,4 +1,4 @@
-"""The small models that ship in the package, by name."""
+"""What a name stands for: a small model in the package, or the model that a run has trained."""
 
 from __future__ import annotations
 
@@ -24,9 +24,45 @@ def builtin_folder(kind: Literal["detector", "segmenter"]) -> Path:
 
 
 def resolve_model(name: str | Path, kind: Literal["detector", "segmenter"] = "detector") -> str | Path:
-    """`builtin` as the folder it stands for; every other folder or hub id as it is.
+    """`builtin` as the folder it stands for, a run's folder as its teacher; every other folder or hub id as it is.
 
     Raises:
-        ModelError: the built-in model is asked for and missing.
+        ModelError: the built-in model is asked for and missing, or a run has no teacher yet, or several.
     """
-    return builtin_folder(kind) if str(name) == BUILTIN else name
+    return builtin_folder(kind) if str(name) == BUILTIN else model_of_run(name)
+
+
+def model_of_run(name: str | Path) -> str | Path:
+    """The trained model in a run's folder, in its `teachers` or in its `checkpoints`; anything else as it is.
+
+    Raises:
+        ModelError: there are several, or none yet.
+    """
+    folder = Path(name)
+    if not _is_folder(folder) or _is_model(folder):
+        return name
+    for places in (folder / "teachers", folder if folder.name == "teachers" else None, folder / "checkpoints"):
+        found = sorted(path for path in places.iterdir() if _is_model(path)) if places and _is_folder(places) else []
+        if len(found) > 1:
+            raise ModelError(f"{name}: holds several models; name one of {', '.join(map(str, found))}")
+        if found:
+            return str(found[0])
+    if folder.name == "checkpoints" and _is_model(folder / "best"):
+        return str(folder / "best")
+    if _is_folder(folder / "checkpoints"):
+        raise ModelError(f"{name}: the run has no trained model yet; go on with it by --resume, or name another model")
+    runs = sorted(path for path in folder.iterdir() if _is_folder(path / "teachers"))
+    if runs:
+        raise ModelError(f"{name}: holds runs and is no model; name one of them, as in {runs[0]}")
+    return name
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("config.json", "adapter_config.json"))

@@ -7,22 +7,29 @@ from pathlib import Path
 
 from deixis.errors import ModelError
 from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
-from deixis.models.builtin import resolve_model
+from deixis.models.builtin import model_of_run, resolve_model
+from deixis.models.folders import reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
 
 
+@reads_model
 def load_any_detector(source: str | Path) -> GroundingDinoBundle:
-    """A detector from `builtin`, a folder, a hub id, or a folder with an adapter, which is merged into its base.
+    """A detector from `builtin`, a folder, a run's folder, a hub id, or an adapter, which is merged into its base.
 
     Raises:
         ModelError: nothing there that can be used, or an adapter that names no base.
     """
     if Path(source).is_file():
         raise ModelError(f"{source}: a file; turn it into a folder first: deixis model convert --model {source}")
-    folder = Path(source)
-    if not (folder / CONFIG).is_file():
-        return load_grounding_dino(resolve_model(source))
-    bundle = load_grounding_dino(resolve_model(base_of(folder)))
-    load_adapter(bundle.model, source)
-    merge(bundle.model)
-    return replace(bundle, source=str(source))
+    adapters: list[Path] = []
+    base = model_of_run(source)
+    while (Path(base) / CONFIG).is_file():
+        adapters.append(Path(base))
+        base = model_of_run(base_of(adapters[-1]))
+        if Path(base) in adapters:
+            raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as their base; name a whole model")
+    bundle = load_grounding_dino(resolve_model(base))
+    for adapter in reversed(adapters):
+        load_adapter(bundle.model, adapter)
+        merge(bundle.model)
+    return replace(bundle, source=str(adapters[0])) if adapters else bundle

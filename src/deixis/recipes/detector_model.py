@@ -11,6 +11,7 @@ from typing import Any
 from deixis.data.denoising import make_denoising_queries
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.models.adapters import add_lora, save_adapter
+from deixis.models.builtin import model_of_run
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import freeze
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
@@ -78,7 +79,7 @@ def save_trained(
     """
     with replacing_folder(folder) as fresh:
         if options.lora:
-            save_adapter(bundle.model, fresh, base=options.model)
+            save_adapter(bundle.model, fresh, base=str(model_of_run(options.model)))
         else:
             save_grounding_dino(bundle, fresh)
         update_record(fresh, task="detector", names=tuple(names))

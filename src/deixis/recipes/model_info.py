@@ -10,6 +10,7 @@ from typing import Any
 
 from deixis.console import print_text
 from deixis.models.adapters import CONFIG
+from deixis.models.builtin import model_of_run
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -70,7 +71,7 @@ def bundle_lines(bundle: GroundingDinoBundle, source: str) -> list[str]:
         f"image size   shorter side {short_px} px, longest {long_px} px",
         f"mean, std    {numbers(bundle.mean)}, {numbers(bundle.std)}",
     ]
-    adapter = Path(source) / CONFIG
+    adapter = Path(model_of_run(source)) / CONFIG
     return [*lines, *adapter_lines(json.loads(adapter.read_text(encoding="utf-8")))] if adapter.is_file() else lines
 
 

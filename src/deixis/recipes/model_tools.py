@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from deixis.console import print_text
 from deixis.data.prompts import build_prompt
 from deixis.errors import ModelError, OptionError
-from deixis.models.adapters import CONFIG
+from deixis.models.adapters import CONFIG, base_of
+from deixis.models.builtin import model_of_run
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.models.interpolation import interpolate
@@ -102,10 +102,10 @@ def check_sizes(bundle: GroundingDinoBundle) -> list[tuple[int, int]]:
 
 
 def _base_of(model: str) -> str:
-    path = Path(model) / CONFIG
-    if not path.is_file():
+    folder = Path(model_of_run(model))
+    if not (folder / CONFIG).is_file():
         raise OptionError("--base: got none, wanted what the fine-tuning of --model started from")
-    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return base_of(folder)
 
 
 def _must_not_exist(path: Path) -> None:
