@@ -54,7 +54,7 @@ def late_clip(index: int = 0) -> Clip:
 
 
 def clips(*made: Clip) -> LazyClips:
-    return LazyClips(made, lambda clip: clip, "made up")
+    return LazyClips(made, lambda clip: clip, "made up", "made up")
 
 
 def test_each_way_is_measured_in_the_labelled_frames_by_its_own_answers(bundle: Sa2vaBundle) -> None:
@@ -97,7 +97,7 @@ def test_reading_ends_with_the_last_label_and_the_limit_holds(bundle: Sa2vaBundl
 
     clip = late_clip()
     counted = clip.evolve(frames=Counted(moving_bar(9, SIZE_HW)))
-    unreadable = LazyClips((counted, None), lambda one: one or pytest.fail("read past the limit"), "made up")
+    unreadable = LazyClips((counted, None), lambda one: one or pytest.fail("read past the limit"), "made up", "x")
     found = evaluate_tracks(Tracker(bundle, prompt_frames=1), unreadable, limit=1)
     assert read == [0, 1, 2, 3, 4]
     assert list(found) == ["memory"]

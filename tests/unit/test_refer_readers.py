@@ -77,7 +77,7 @@ class TestSa1b:
                 {"annotations": [{"segmentation": {"size": [9, 9], "counts": "a"}}]},
                 "annotation 1: segmentation has size",
             ),
-            ({"annotations": [{}]}, "annotation 1: segmentation 'segmentation'"),
+            ({"annotations": [{}]}, "annotation 1: has no segmentation"),
             ({"annotations": [{"segmentation": {"size": [30, 40], "counts": "~~"}}]}, "which RLE text does not use"),
         ],
     )
@@ -197,7 +197,7 @@ class TestJson:
             ({"mask": []}, "has no 'image'"),
             ({"image": "a.jpg", "expressions": [{"text": "x"}]}, "wanted an object with 'text' and 'masks'"),
             ({"image": "a.jpg", "expressions": [{"masks": []}]}, "text must be a sentence"),
-            ({**SA2VA, "height": -3, "width": 4}, "height and width must be positive"),
+            ({**SA2VA, "height": -3, "width": 4}, r"image size \(height, width\) must be positive"),
         ],
     )
     def test_what_cannot_be_used_is_an_error_and_never_cut_to_fit(

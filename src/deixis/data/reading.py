@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,3 +81,8 @@ def reason(error: BaseException) -> str:
     """An exception in one short line, as `KeyError: 'boxes'`."""
     text = " ".join(str(error).split())[:_MAX_REASON]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value from a file in a few words, however large, deep or often repeated its parts are."""
+    return reprlib.repr(value)[:60]

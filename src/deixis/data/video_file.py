@@ -18,8 +18,10 @@ import av
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from deixis.data.reading import reading
 from deixis.errors import DataError
 
+MAX_FRAME_PIXELS = 1 << 27  # twice 16K; decoding takes several frames' memory
 # What PyAV raises on damaged files; its errors derive from these. OSError covers unreadable ones.
 _AV_ERRORS = (av.FFmpegError, OSError, ValueError, EOFError)
 
@@ -73,6 +75,8 @@ class VideoFrames:
         packets.sort(key=lambda packet: packet[0])
         shown_at, decoded_at, is_key = (np.array(values, np.int64) for values in zip(*packets, strict=True))
         keys = np.flatnonzero(is_key)
+        if not len(keys):
+            raise DataError(f"{self.path}: has no frame that decoding can start from; get the file again")
         return PacketIndex(shown_at, keys, decoded_at[keys])
 
     def __len__(self) -> int:
@@ -91,19 +95,28 @@ class VideoFrames:
             DataError: a frame that cannot be decoded, by its number.
             IndexError: a number that the file has no frame of.
         """
+        numbers = list(indices)
+        outside = next((number for number in numbers if not 0 <= number < len(self)), None)
+        if outside is not None:
+            raise IndexError(f"{self.path}: frame {outside} of {len(self)}")
         with self._opened() as (container, stream):
             decoded: Iterator[Any] = iter(())
             position = None  # of the frame decoded last
-            for number in indices:
-                if not 0 <= number < len(self):
-                    raise IndexError(f"{self.path}: frame {number} of {len(self)}")
+            for number in numbers:
                 key = int(self.index.key_frames.searchsorted(number, side="right")) - 1
                 start = int(self.index.key_frames[key]) if key >= 0 else 0
                 if position is None or number <= position or start > position + 1:
                     container.seek(int(self.index.key_decoded_at[max(key, 0)]), stream=stream)
                     decoded = container.decode(stream)
                 position = number
-                yield self._frame(decoded, number)
+                pixels = self._frame(decoded, number)
+                known = self.__dict__.get("size_hw", pixels.shape[:2])  # decoded for a clip, not for one frame alone
+                if pixels.shape[:2] != known:
+                    raise DataError(
+                        f"{self.path}: frame {number} is {pixels.shape[:2]}, the first one {known} (height, width); "
+                        "a clip's frames must be of one size: convert the video"
+                    )
+                yield pixels
 
     def _frame(self, decoded: Iterator[Any], number: int) -> UInt8[np.ndarray, "h w 3"]:
         """The frame of a number, from a decoder that stands before it."""
@@ -112,6 +125,7 @@ class VideoFrames:
             for frame in decoded:
                 at = _first_known(frame.pts, frame.dts)
                 if at == wanted and not frame.is_corrupt:
+                    _require_size(self.path, frame.height, frame.width)
                     return _upright(frame)
                 if at >= wanted:
                     break
@@ -124,15 +138,26 @@ class VideoFrames:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        try:
-            with av.open(str(self.path)) as container:
-                if not container.streams.video:
-                    raise DataError(f"{self.path}: has no video stream; give a video file")
-                yield container, container.streams.video[0]
-        except _AV_ERRORS as error:
-            if isinstance(error, FileNotFoundError):
+        with reading(self.path, "a video"):
+            try:
+                with av.open(str(self.path)) as container:
+                    if not container.streams.video:
+                        raise DataError(f"{self.path}: has no video stream; give a video file")
+                    stream = container.streams.video[0]
+                    _require_size(self.path, stream.codec_context.height, stream.codec_context.width)
+                    yield container, stream
+            except FileNotFoundError as error:
                 raise DataError(f"{self.path}: video file not found; check the path") from error
-            raise DataError(f"{self.path}: cannot be read as a video ({error}); get the file again") from error
+            except _AV_ERRORS as error:
+                raise DataError(f"{self.path}: cannot be read as a video ({error}); get the file again") from error
+
+
+def _require_size(path: Path, height: int, width: int) -> None:
+    """Before anything of the size that a file states is allocated."""
+    if height * width > MAX_FRAME_PIXELS:
+        raise DataError(
+            f"{path}: has frames of {width}x{height}, at most {MAX_FRAME_PIXELS} pixels are read; scale the video down"
+        )
 
 
 def _first_known(*values: int | None) -> int:

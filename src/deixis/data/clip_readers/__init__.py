@@ -16,6 +16,7 @@ from deixis.data.clip_readers.sav import FRAMES_FOLDER, read_sav, read_sav_val, 
 from deixis.data.clip_scenes import clip_scenes
 from deixis.data.readers.files import holds_text
 from deixis.data.readers.scenes import PREFIX, parse_scenes
+from deixis.data.reading import reading, require_regular
 from deixis.data.refer_readers.sa1b import has_sa1b_files
 from deixis.errors import DataError
 from deixis.video_records import ClipDataset
@@ -57,12 +58,19 @@ def read_clips(
     if format == "scenes" or str(path).startswith(PREFIX):
         generated = clip_scenes(*parse_scenes(str(path)))
         return replace(generated, count=min(generated.count, max_clips or generated.count))
-    place = Path(path)
+    with reading(str(path), "clips"):
+        return _read_files(Path(path), videos, format, split, max_clips)
+
+
+def _read_files(
+    place: Path, videos: Path | None, format: str | None, split: str | None, max_clips: int | None
+) -> ClipDataset:
     if not place.exists() and "#" in place.name:
         name, _, fragment = place.name.rpartition("#")
         place, split = place.with_name(name), split or fragment
     if not place.exists():
         raise DataError(f"{place}: no such file or folder; give the annotations' file or folder, or scenes:…")
+    require_regular(place)
     found = format or recognise_clips(place)
     if found in ("mevis", "ref_youtube_vos") and place.is_dir():
         place = _only(find_expressions(place), place)
@@ -76,7 +84,11 @@ def are_clips(path: str | Path, format: str | None = None) -> bool:
         return "split=clip_" in str(path)
     if format is not None:
         return format in READERS
-    place = Path(path)
+    with reading(str(path), "clips"):
+        return _of_clips(Path(path))
+
+
+def _of_clips(place: Path) -> bool:
     if not place.exists() and "#" in place.name:
         place = place.with_name(place.name.rpartition("#")[0])
     if not place.exists() or (place.is_dir() and has_sa1b_files(place)):  # SA-1B may be too large to be listed

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from deixis.data.clip_readers.label_maps import masklets_of_maps
-from deixis.data.clip_readers.lazy import LazyClips, first_folder, frames_named
+from deixis.data.clip_readers.lazy import LazyClips, first_folder, frames_named, whole
 from deixis.data.readers.files import read_text
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression
@@ -44,14 +44,17 @@ def read_davis(path: Path, videos: Path | None = None, split: str | None = None)
     if not names:
         raise DataError(f"{pictures}: holds no folder of a video")
     name = f"{path.resolve().name} {split or ''}".strip()
-    return LazyClips(tuple(names), partial(_open, pictures, masks, _texts(path)), name)
+    return LazyClips(tuple(names), partial(_open, pictures, masks, _texts(path)), name, str(masks))
 
 
 def _listed(path: Path, split: str) -> list[str]:
     lists = sorted(path.glob(f"ImageSets/**/{split}.txt"), key=lambda file: ("2017" not in file.parts, str(file)))
     if not lists:
         raise DataError(f"{path}: no list ImageSets/…/{split}.txt")
-    return [line.strip() for line in read_text(lists[0]).splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(lists[0]).splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"{lists[0]}: lists no video; get the file again")
+    return names
 
 
 def _texts(path: Path) -> _TextsOf:
@@ -65,7 +68,7 @@ def _texts(path: Path) -> _TextsOf:
             match = _TEXT_LINE.fullmatch(line.strip())
             if match is None or not match[3].strip():
                 raise DataError(f'{file}: line {number}: wanted `video object "sentence"`, got {line[:60]!r}')
-            texts = found.setdefault((match[1], int(match[2])), [])
+            texts = found.setdefault((match[1], whole(match[2], f"{file}: line {number}")), [])
             if match[3].strip() not in texts:
                 texts.append(match[3].strip())
     return {key: tuple(texts) for key, texts in found.items()}
@@ -78,7 +81,7 @@ def _open(pictures: Path, masks: Path, texts: _TextsOf, video: str) -> Clip:
         raise DataError(f"{folder}: no frames in it")
     frames = frames_named(folder, names)
     maps = {frame: masks / video / f"{name}.png" for frame, name in enumerate(names)}
-    labelled = tuple(frame for frame, place in maps.items() if place.is_file())
+    labelled = tuple(frame for frame, place in maps.items() if place.exists())
     masklets = masklets_of_maps([maps[frame] for frame in labelled], frames.size_hw)
     known = {masklet.masklet_id for masklet in masklets}
     unknown = sorted(number for name, number in texts if name == video and labelled and number not in known)

@@ -12,7 +12,9 @@ from typing import Any
 
 from deixis.data.clip_readers.lazy import field, first_folder, frames_named
 from deixis.data.frames import ImageFrames
+from deixis.data.readers.coco_values import whole_number
 from deixis.data.readers.files import parse_object, read_text
+from deixis.data.reading import shown
 from deixis.errors import DataError
 
 PICTURES, MASKS = "JPEGImages", "Annotations"
@@ -61,7 +63,10 @@ def frame_names(file: Path, video: str, entry: Any) -> list[str]:
     Raises:
         DataError: none are listed.
     """
-    names = [str(name) for name in field(entry, "frames", list, f"{file}: video {video}")]
+    names: list[Any] = field(entry, "frames", list, f"{file}: video {video}")
+    strange = next((name for name in names if not isinstance(name, str) or not name), None)
+    if strange is not None:
+        raise DataError(f"{file}: video {video}: frames must be file names without suffix, got {shown(strange)}")
     if not names:
         raise DataError(f"{file}: video {video}: lists no frames")
     return names
@@ -88,7 +93,8 @@ def said_of(file: Path, video: str, entry: Any, ids_key: str) -> list[Said]:
         text = field(value, "exp", str, where).strip()
         if not text:
             raise DataError(f"{where}: its sentence is blank")
-        found.append(Said(int(key) if key.isdecimal() else len(found), text, _ids(value.get(ids_key), where)))
+        number = whole_number(key)
+        found.append(Said(len(found) if number is None else number, text, _ids(value.get(ids_key), where)))
     return found
 
 
@@ -96,7 +102,7 @@ def _ids(value: Any, where: str) -> tuple[int, ...] | None:
     if value is None:
         return None
     values: Sequence[Any] = value if isinstance(value, list) else [value]
-    try:
-        return tuple(dict.fromkeys(int(one) for one in values))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: ids must be whole numbers, got {str(value)[:60]!r}") from error
+    numbers = [whole_number(one) for one in values]
+    if None in numbers:
+        raise DataError(f"{where}: ids must be whole numbers, got {shown(value)}")
+    return tuple(dict.fromkeys(number for number in numbers if number is not None))

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.records import Rle
 from deixis.video_records import Masklet
@@ -17,21 +18,26 @@ from deixis.video_records import Masklet
 VOID = 255  # in palette images pixels that nobody judged; in binary ones the object
 
 
-def read_label_map(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """The object numbers of a PNG.
+def read_label_map(path: Path, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+    """The object numbers of a PNG; its size is compared with that of the frames before it is decoded.
 
     Raises:
-        DataError: it cannot be read, or has colours in place of numbers.
+        DataError: it cannot be read, is of another size, or has colours in place of numbers.
     """
+    require_regular(path)
     try:
         with Image.open(path) as image:
+            if (image.height, image.width) != size_hw:
+                raise DataError(f"{path}: is {(image.height, image.width)}, the frames are {size_hw} (height, width)")
             if image.mode not in ("P", "L", "1"):
                 raise DataError(
                     f"{path}: has mode {image.mode}, wanted a palette image whose pixels are object numbers; "
                     "take the original annotation, or save it with a palette"
                 )
             return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise all kinds on damaged files
         raise DataError(f"{path}: cannot be read as an image ({error}); get the file again") from error
 
 
@@ -44,9 +50,7 @@ def masklets_of_maps(files: Sequence[Path], size_hw: tuple[int, int]) -> tuple[M
     """
     seen: list[dict[int, Rle]] = []
     for file in files:
-        numbers = read_label_map(file)
-        if numbers.shape != size_hw:
-            raise DataError(f"{file}: is {numbers.shape}, the frames are {size_hw} (height, width)")
+        numbers = read_label_map(file, size_hw)
         seen.append({int(n): _rle(numbers == n) for n in np.unique(numbers) if n})
     found = sorted({number for masks in seen for number in masks})
     if found == [VOID]:

@@ -10,7 +10,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from deixis.data.frames import ImageFrames
-from deixis.data.readers.coco_values import mask_rle
+from deixis.data.readers.coco_values import mask_rle, whole_number
+from deixis.data.reading import reading, shown
 from deixis.errors import DataError
 from deixis.records import Rle
 from deixis.video_records import Clip
@@ -26,17 +27,23 @@ class LazyClips:
         keys: what tells each clip from the others, such as its video's name.
         open_clip: gives the clip of a key; a function of a module, so that workers of a loader can be handed it.
         name: what reports call the data set.
+        source: the file or folder that it was read from, for messages.
     """
 
     keys: tuple[Any, ...]
     open_clip: Callable[[Any], Clip]
     name: str
+    source: str
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, index: int, /) -> Clip:
-        return self.open_clip(self.keys[index])
+        key = self.keys[index]
+        video = key[0] if isinstance(key, tuple) else key
+        where = str(video) if isinstance(video, Path) else f"{self.source}: video {video}"
+        with reading(where, "a clip"):
+            return self.open_clip(key)
 
 
 def mask_or_none(value: Any, size_hw: tuple[int, int], where: str) -> Rle | None:
@@ -49,7 +56,7 @@ def mask_or_none(value: Any, size_hw: tuple[int, int], where: str) -> Rle | None
         return None
     try:
         mask = mask_rle(value, size_hw)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: segmentation {error}; the frames are {size_hw} (height, width)") from error
     return mask if mask is not None and coco_mask.area(mask) else None
 
@@ -62,8 +69,20 @@ def field(content: Any, key: str, kind: type, where: str) -> Any:
     """
     value = content.get(key) if isinstance(content, dict) else None
     if not isinstance(value, kind):
-        raise DataError(f"{where}: wanted {key!r} as {kind.__name__}, got {str(value)[:60]!r}")
+        raise DataError(f"{where}: wanted {key!r} as {kind.__name__}, got {shown(value)}")
     return value
+
+
+def whole(value: Any, where: str) -> int:
+    """A number of a frame or an object.
+
+    Raises:
+        DataError: it is no whole number.
+    """
+    number = whole_number(value)
+    if number is None:
+        raise DataError(f"{where}: wanted a whole number, got {shown(value)}; get the file again")
+    return number
 
 
 def frames_named(folder: Path, names: Sequence[str]) -> ImageFrames:

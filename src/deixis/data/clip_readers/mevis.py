@@ -32,8 +32,8 @@ def read_mevis(path: Path, videos: Path | None = None, split: str | None = None)
     if split is not None:
         raise DataError(f"{path}: has no splits to choose from, got {split!r}; give the file of the split")
     file = path.parent / MASK_FILE
-    masks = parse_object(read_text(file), str(file)) if file.is_file() else None
-    return LazyClips(read_videos(path), partial(_open, path, videos, masks), path.resolve().parent.name)
+    masks = parse_object(read_text(file), str(file)) if file.exists() else None
+    return LazyClips(read_videos(path), partial(_open, path, videos, masks), path.resolve().parent.name, str(path))
 
 
 def _open(file: Path, root: Path | None, masks: dict[str, Any] | None, item: tuple[str, Any]) -> Clip:

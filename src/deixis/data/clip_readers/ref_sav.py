@@ -8,7 +8,9 @@ from typing import Any
 
 from deixis.data.clip_readers.lazy import LazyClips, field
 from deixis.data.clip_readers.sav import sav_masklets
+from deixis.data.readers.coco_values import whole_number
 from deixis.data.readers.files import parse_object, read_text
+from deixis.data.reading import shown
 from deixis.data.video_file import VideoFrames
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression
@@ -28,7 +30,7 @@ def read_ref_sav(path: Path, videos: Path | None = None, split: str | None = Non
     content = parse_object(read_text(path), str(path))
     if not content:
         raise DataError(f"{path}: holds no video")
-    return LazyClips(tuple(content.items()), partial(_open, path, videos or path.parent), path.stem)
+    return LazyClips(tuple(content.items()), partial(_open, path, videos or path.parent), path.stem, str(path))
 
 
 def _open(file: Path, root: Path, item: tuple[str, Any]) -> Clip:
@@ -39,12 +41,13 @@ def _open(file: Path, root: Path, item: tuple[str, Any]) -> Clip:
     labelled, masklets = sav_masklets(annotation, frames.size_hw)
     expressions = []
     for key, value in field(content, "objects", dict, where).items():
-        if not key.isdecimal() or int(key) >= len(masklets):
-            raise DataError(f"{where}: object {key!r} is none of the {len(masklets)} masklets of {annotation}")
+        number = whole_number(key)
+        if number is None or not 0 <= number < len(masklets):
+            raise DataError(f"{where}: object {shown(key)} is none of the {len(masklets)} masklets of {annotation}")
         text = field(value, "formated", str, f"{where}, object {key}").strip()
         if not text:
             raise DataError(f"{where}, object {key}: its sentence is blank")
-        expressions.append(ClipExpression((text,), (int(key),), expression_id=int(key)))
+        expressions.append(ClipExpression((text,), (number,), expression_id=number))
     return Clip(frames, labelled, masklets, tuple(expressions), video, where)
 
 

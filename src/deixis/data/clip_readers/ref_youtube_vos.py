@@ -25,7 +25,7 @@ def read_ref_youtube_vos(path: Path, videos: Path | None = None, split: str | No
     """
     if split is not None:
         raise DataError(f"{path}: has no splits to choose from, got {split!r}; give the file of the split")
-    return LazyClips(read_videos(path), partial(_open, path, videos), path.resolve().parent.name)
+    return LazyClips(read_videos(path), partial(_open, path, videos), path.resolve().parent.name, str(path))
 
 
 def _open(file: Path, root: Path | None, item: tuple[str, Any]) -> Clip:
@@ -38,7 +38,7 @@ def _open(file: Path, root: Path | None, item: tuple[str, Any]) -> Clip:
         asked = tuple(ClipExpression((one.text,), (), expression_id=one.number) for one in said)
         return Clip(frames, expressions=asked, video_id=video, source=where)
     maps = {frame: folder / f"{name}.png" for frame, name in enumerate(frame_names(file, video, entry))}
-    labelled = tuple(frame for frame, place in maps.items() if place.is_file())
+    labelled = tuple(frame for frame, place in maps.items() if place.exists())
     masklets = masklets_of_maps([maps[frame] for frame in labelled], frames.size_hw)
     position = {masklet.masklet_id: i for i, masklet in enumerate(masklets)}
     expressions = []

@@ -15,8 +15,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.data.clip_readers.label_maps import read_label_map
-from deixis.data.clip_readers.lazy import LazyClips, field, first_folder, frames_named, mask_or_none
+from deixis.data.clip_readers.lazy import LazyClips, field, first_folder, frames_named, mask_or_none, whole
+from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import parse_object, read_text
+from deixis.data.reading import shown
 from deixis.data.video_file import VideoFrames
 from deixis.errors import DataError
 from deixis.records import Rle
@@ -56,7 +58,8 @@ def read_sav(path: Path, videos: Path | None = None, split: str | None = None) -
     if not chosen:
         raise DataError(f"{path}: no sav_000001_{split or 'manual'}.json or the like in it; give SA-V's folder")
     keys = tuple(chosen[video] for video in sorted(chosen))
-    return LazyClips(keys, partial(open_annotated, videos=videos), f"{path.resolve().name} {split or ''}".strip())
+    name = f"{path.resolve().name} {split or ''}".strip()
+    return LazyClips(keys, partial(open_annotated, videos=videos), name, str(path))
 
 
 def open_annotated(file: Path, videos: Path | None = None) -> Clip:
@@ -86,19 +89,20 @@ def sav_masklets(file: Path, size_hw: tuple[int, int]) -> tuple[tuple[int, ...],
     content = parse_object(read_text(file), str(file))
     rows = field(content, "masklet", list, str(file))
     stated = (content.get("video_height"), content.get("video_width"))  # the files have them as 848.0
-    if all(isinstance(side, int | float) for side in stated) and stated != size_hw:
+    if all(finite_number(side) is not None for side in stated) and stated != size_hw:
         raise DataError(f"{file}: made on a video of {stated}, the video is {size_hw} (height, width)")
     count = max((len(row) for row in rows if isinstance(row, list)), default=0)
-    ids = content.get("masklet_id")
-    ids = ids if isinstance(ids, list) and len(ids) == count else list(range(count))
+    given = content.get("masklet_id")
+    given = given if isinstance(given, list) and len(given) == count else range(count)
+    ids = [whole(number, f"{file}: masklet_id") for number in given]
     columns: list[list[Rle | None]] = [[] for _ in range(count)]
     for label, row in enumerate(rows):
         where = f"{file}: frame {STRIDE * label}"
         if row is not None and (not isinstance(row, list) or len(row) != count):
-            raise DataError(f"{where}: wanted null or a list of {count} masks, got {str(row)[:60]!r}")
+            raise DataError(f"{where}: wanted null or a list of {count} masks, got {shown(row)}")
         for column, number, value in zip(columns, ids, row or [None] * count, strict=True):
             column.append(mask_or_none(value, size_hw, f"{where}, masklet {number}"))
-    masklets = tuple(Masklet(tuple(column), int(number)) for column, number in zip(columns, ids, strict=True))
+    masklets = tuple(Masklet(tuple(column), number) for column, number in zip(columns, ids, strict=True))
     return tuple(range(0, STRIDE * len(rows), STRIDE)), masklets
 
 
@@ -115,7 +119,7 @@ def read_sav_val(path: Path, videos: Path | None = None, split: str | None = Non
     names = tuple(sorted(child.name for child in masks.iterdir() if child.is_dir()))
     if not names:
         raise DataError(f"{masks}: holds no folder of a video")
-    return LazyClips(names, partial(_open_folders, pictures, masks), path.resolve().name)
+    return LazyClips(names, partial(_open_folders, pictures, masks), path.resolve().name, str(masks))
 
 
 def _open_folders(pictures: Path, masks: Path, video: str) -> Clip:
@@ -125,7 +129,7 @@ def _open_folders(pictures: Path, masks: Path, video: str) -> Clip:
         raise DataError(f"{folder}: no frames 00000.jpg … in it")
     frames = frames_named(folder, names)
     objects = sorted(child for child in (masks / video).iterdir() if child.is_dir())
-    labelled = sorted({int(file.stem) for place in objects for file in place.glob("*.png")})
+    labelled = sorted({whole(file.stem, str(file)) for place in objects for file in place.glob("*.png")})
     masklets = tuple(
         Masklet(tuple(_binary(place, frame, frames.size_hw) for frame in labelled), number)
         for number, place in enumerate(objects)
@@ -136,10 +140,8 @@ def _open_folders(pictures: Path, masks: Path, video: str) -> Clip:
 
 def _binary(folder: Path, frame: int, size_hw: tuple[int, int]) -> Rle | None:
     file = folder / f"{frame:05d}.png"
-    if not file.is_file():
+    if not file.exists():
         return None
-    mask = read_label_map(file) > 0
-    if mask.shape != size_hw:
-        raise DataError(f"{file}: is {mask.shape}, the frames are {size_hw} (height, width)")
+    mask = read_label_map(file, size_hw) > 0
     encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return encoded if mask.any() else None

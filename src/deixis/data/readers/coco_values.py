@@ -21,6 +21,18 @@ def finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def whole_number(value: Any) -> int | None:
+    """A whole number of at most 63 bits: an integer, a float without a fraction, or its digits as text; else None."""
+    if isinstance(value, str):
+        digits = value.strip().removeprefix("-")
+        if not digits.isdecimal() or len(digits) > 19:
+            return None
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 63:
+        return None
+    return int(value) if value == int(value) else None
+
+
 def image_size(height: Any, width: Any) -> tuple[int, int]:
     """The (height, width) that a file gives for an image.
 

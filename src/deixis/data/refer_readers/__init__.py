@@ -8,6 +8,7 @@ from pathlib import Path
 from deixis.data.readers import read_dataset
 from deixis.data.readers.scenes import PREFIX as SCENES_PREFIX
 from deixis.data.readers.scenes import parse_scenes
+from deixis.data.reading import reading, require_regular
 from deixis.data.refer_readers.openimages_masks import read_openimages_masks
 from deixis.data.refer_readers.plain_json import read_refer_json
 from deixis.data.refer_readers.recognise import recognise_refer
@@ -54,8 +55,24 @@ def read_refer(
         raise DataError(f"{path}: the number of samples must be 1 or more, got {max_samples}")
     if format == "scenes" or str(path).startswith(SCENES_PREFIX):
         return _first(refer_scenes(*parse_scenes(str(path))), max_samples)
-    place, fragment = _without_fragment(Path(path))
+    with reading(str(path), "phrases and masks"):
+        return _read_files(Path(path), images, format, split, max_samples, templates, objects, absent_per_image, faults)
+
+
+def _read_files(
+    path: Path,
+    images: Path | None,
+    format: str | None,
+    split: str | None,
+    max_samples: int | None,
+    templates: Sequence[str],
+    objects: Objects,
+    absent_per_image: int,
+    faults: list[str] | None,
+) -> ReferDataset:
+    place, fragment = _without_fragment(path)
     split = split or fragment
+    require_regular(place)
     if not place.exists():
         raise DataError(f"{place}: no such file or folder; give the annotations' file or folder, or scenes:…")
     found = format or recognise_refer(place)

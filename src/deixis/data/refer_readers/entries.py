@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.readers.coco_values import mask_rle
 from deixis.data.readers.files import require_no_missing, resolve_image
+from deixis.data.reading import shown
 from deixis.errors import DataError
 from deixis.records import Rle
 
@@ -55,7 +56,7 @@ def sentences(value: Any) -> tuple[str, ...]:
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"text must be a sentence or a list of them, got {str(value)[:60]!r}")
+        raise ValueError(f"text must be a sentence or a list of them, got {shown(value)}")
     if not all(text.strip() for text in texts):
         raise ValueError("a sentence is blank")
     return tuple(text.strip() for text in texts)

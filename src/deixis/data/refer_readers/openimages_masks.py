@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import ImageIndex
 from deixis.data.readers.openimages import class_descriptions, header
+from deixis.data.reading import reading, reads, require_regular
 from deixis.data.refer_readers.entries import settle, warn_left_out
 from deixis.data.refer_readers.templates import DEFAULT_TEMPLATES, Objects, phrases
 from deixis.errors import DataError
@@ -50,7 +51,8 @@ class OpenImagesMasks:
         size_hw = image_sizes_hw(picture.path)[0]
         by_class: dict[str, list[Rle]] = {}
         for name, file in picture.masks:
-            by_class.setdefault(name, []).append(png_mask(file, size_hw))
+            with reading(file, "a mask"):
+                by_class.setdefault(name, []).append(png_mask(file, size_hw))
         expressions = tuple(
             Expression(phrases(name, self.templates), tuple(masks), expression_id=number)
             for number, (name, masks) in enumerate(sorted(by_class.items()), start=1)
@@ -64,6 +66,7 @@ def find_mask_files(folder: Path) -> list[Path]:
     return [file for file in files if set(header(file)) >= set(_COLUMNS)]
 
 
+@reads("Open Images masks")
 def read_openimages_masks(
     path: str | Path,
     images: Path | None = None,
@@ -141,6 +144,7 @@ def _rows(
     rows: dict[str, list[tuple[str, str]]] = {}
     unseen: set[str] = set()
     bad = []
+    require_regular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines)

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.images import image_sizes_hw
-from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.coco_values import image_size, whole_number
 from deixis.data.readers.files import parse_json, read_text
+from deixis.data.reading import reads, shown
 from deixis.data.refer_readers.entries import find_images, object_mask, sentences, settle
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferList, ReferSample
 
 
+@reads("phrases and masks")
 def read_refer_json(path: str | Path, images: Path | None = None, faults: list[str] | None = None) -> ReferList:
     """A JSON list of images with phrases and masks.
 
@@ -68,8 +70,8 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
             continue
         expressions = _expressions(entry, size_hw, where, bad)
         if expressions:
-            identity = entry.get("id")
-            image_id = identity if isinstance(identity, int) and not isinstance(identity, bool) else number
+            identity = whole_number(entry.get("id"))
+            image_id = number if identity is None else identity
             samples.append(ReferSample(image, size_hw, tuple(expressions), image_id, f"{file.name}: {where}"))
     settle(str(file), bad, faults)
     if not samples and faults is None:
@@ -88,10 +90,7 @@ def _size(entry: Mapping[str, Any], image: Path) -> tuple[int, int]:
     """As annotated, else that of the upright picture."""
     if entry.get("height") is None and entry.get("width") is None:
         return image_sizes_hw(image)[0]
-    height, width = finite_number(entry.get("height")), finite_number(entry.get("width"))
-    if not height or not width or min(height, width) < 1:
-        raise ValueError(f"height and width must be positive, got {entry.get('height')!r} and {entry.get('width')!r}")
-    return int(height), int(width)
+    return image_size(entry.get("height"), entry.get("width"))
 
 
 def _expressions(entry: Mapping[str, Any], size_hw: tuple[int, int], where: str, bad: list[str]) -> list[Expression]:
@@ -128,8 +127,9 @@ def _expression(item: Any, number: int, size_hw: tuple[int, int]) -> Expression:
             raise ValueError(f"mask {position} {error}") from error
     tags, identity = item.get("tags", []), item.get("id", number)
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError(f"tags must be a list of words, got {tags!r}")
-    if not isinstance(identity, int):
-        raise ValueError(f"id must be a whole number, got {identity!r}")
+        raise ValueError(f"tags must be a list of words, got {shown(tags)}")
+    expression_id = whole_number(identity)
+    if expression_id is None:
+        raise ValueError(f"id must be a whole number, got {shown(identity)}")
     texts = () if item.get("text") is None and masks else sentences(item.get("text"))
-    return Expression(texts, tuple(masks), tuple(tags), identity)
+    return Expression(texts, tuple(masks), tuple(tags), expression_id)

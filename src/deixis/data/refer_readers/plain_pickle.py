@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deixis.data.reading import require_regular
+from deixis.data.refer_readers.pickle_scan import fault_of_pickle
 from deixis.errors import DataError
 
 # What unpickling damaged or foreign bytes raises.
@@ -36,12 +39,19 @@ class _PlainUnpickler(pickle.Unpickler):
 def load_plain_pickle(path: Path) -> Any:
     """The content of a pickle of lists, tuples, sets, dictionaries, texts, bytes, numbers and None; Python 2's too.
 
+    A pickle may hold one list in many places, so that a few bytes are a value without end: whoever shows one in a
+    message uses `reading.shown`.
+
     Raises:
         DataError: the file is missing or damaged, or asks for anything else, which is refused before it is run.
     """
+    require_regular(path)
     try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding="utf-8").load()
+        content = path.read_bytes()
+        fault = fault_of_pickle(content)
+        if fault is not None:
+            raise DataError(f"{path}: is no pickle, or a damaged one (it has {fault}); get it again")
+        return _PlainUnpickler(BytesIO(content), encoding="utf-8").load()
     except _RefusedError as error:
         raise DataError(
             f"{path}: this pickle asks to import {error}; only plain data is read, and nothing of it was run: "

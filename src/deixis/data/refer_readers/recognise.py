@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deixis.data.readers.recognise import recognise
+from deixis.data.reading import require_regular
 from deixis.data.refer_readers.openimages_masks import find_mask_files
 from deixis.data.refer_readers.refcoco import find_refs_file
 from deixis.data.refer_readers.sa1b import has_sa1b_files
@@ -55,8 +56,9 @@ def _of_folder(folder: Path) -> str | None:
 def _is_list(file: Path) -> bool:
     """Whether a JSON file holds a list of image entries, told by its first bytes; one object a line is no such list."""
     try:
+        require_regular(file)
         with file.open("rb") as content:
             start = content.read(4096).decode("utf-8-sig", errors="ignore").lstrip()
-    except OSError:
+    except (OSError, DataError):
         return False
     return start.startswith("[")

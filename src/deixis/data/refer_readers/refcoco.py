@@ -9,7 +9,8 @@ from typing import Any
 
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco import parse_coco
-from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.coco_values import image_size, whole_number
+from deixis.data.reading import reading, reads, shown
 from deixis.data.refer_readers.entries import find_images, object_mask, sentences, settle
 from deixis.data.refer_readers.plain_pickle import load_plain_pickle
 from deixis.errors import DataError
@@ -40,6 +41,7 @@ def find_refs_file(folder: Path) -> Path | None:
     return others[0] if len(others) == 1 else None
 
 
+@reads("RefCOCO references")
 def read_refcoco(
     path: str | Path, images: Path | None = None, split: str | None = None, faults: list[str] | None = None
 ) -> ReferList:
@@ -63,12 +65,12 @@ def read_refcoco(
         if found is None:
             raise DataError(f"{file}: wanted refs(unc).p or refs(umd).p in it; give the .p file itself")
         file = found
-    refs = _of_split(file, _references(file), split)
-    content = parse_coco(file.parent / "instances.json")
-    wanted = {ref["image_id"] for ref in refs}
-    rows = {row["id"]: row for row in content["images"] if row.get("id") in wanted}
-    annotations = {row.get("id"): row for row in content["annotations"] if row.get("image_id") in wanted}
-    by_image: dict[Any, list[_Row]] = {}
+    with reading(file, "RefCOCO references"):
+        refs = _of_split(file, _references(file), split)
+    instances = file.parent / "instances.json"
+    with reading(instances, "COCO annotations"):
+        rows, annotations = _instances(instances, {ref["image_id"] for ref in refs})
+    by_image: dict[int, list[_Row]] = {}
     bad = []
     for ref in refs:
         if ref["image_id"] in rows:
@@ -84,15 +86,37 @@ def _references(file: Path) -> list[dict[str, Any]]:
     refs = load_plain_pickle(file)
     if not isinstance(refs, list) or not refs or not all(isinstance(ref, dict) for ref in refs):
         raise DataError(f"{file}: holds no list of references, as RefCOCO's files do")
-    for number, ref in enumerate(refs):
-        absent = [key for key in _KEYS if key not in ref]
-        if absent:
-            raise DataError(f"{file}: reference number {number + 1} has no {', '.join(absent)}")
-    return refs
+    return [_reference(ref, f"{file}: reference number {number}") for number, ref in enumerate(refs, 1)]
+
+
+def _reference(ref: dict[Any, Any], where: str) -> dict[str, Any]:
+    """What is used of a reference: its ids as whole numbers, its split as text, its sentences as they stand."""
+    absent = [key for key in _KEYS if key not in ref]
+    if absent:
+        raise DataError(f"{where} has no {', '.join(absent)}")
+    ids = {key: whole_number(ref[key]) for key in ("ref_id", "ann_id", "image_id")}
+    for key, value in ids.items():
+        if value is None:
+            raise DataError(f"{where}: {key} must be a whole number, got {shown(ref[key])}; get the file again")
+    if not isinstance(ref["split"], str):
+        raise DataError(f"{where}: split must be a name, such as val, got {shown(ref['split'])}; get the file again")
+    return {**ids, "split": ref["split"], "sentences": ref["sentences"]}
+
+
+def _instances(file: Path, wanted: set[int]) -> tuple[dict[int, _Row], dict[int, _Row]]:
+    """The rows of the wanted images by id, and their annotations by id."""
+    content = parse_coco(file)
+    rows = {number: row for row in content["images"] if (number := whole_number(row.get("id"))) in wanted}
+    annotations = {}
+    for row in content["annotations"]:
+        number = whole_number(row.get("id"))
+        if number is not None and whole_number(row.get("image_id")) in wanted:
+            annotations[number] = row
+    return {number: row for number, row in rows.items() if number is not None}, annotations
 
 
 def _of_split(file: Path, refs: list[dict[str, Any]], split: str | None) -> list[dict[str, Any]]:
-    splits = Counter(str(ref["split"]) for ref in refs)
+    splits = Counter(ref["split"] for ref in refs)
     if split == ALL or (split is None and len(splits) == 1):
         return refs
     if split not in splits:
@@ -104,9 +128,9 @@ def _of_split(file: Path, refs: list[dict[str, Any]], split: str | None) -> list
 
 def _samples(
     file: Path,
-    by_image: Mapping[Any, Sequence[_Row]],
-    rows: Mapping[Any, _Row],
-    annotations: Mapping[Any, _Row],
+    by_image: Mapping[int, Sequence[_Row]],
+    rows: Mapping[int, _Row],
+    annotations: Mapping[int, _Row],
     images: Path | None,
     bad: list[str],
     some_missing: bool,
@@ -119,7 +143,11 @@ def _samples(
         if image is None:
             bad.append(f"image {image_id}: file {rows[image_id].get('file_name')} not found")
             continue
-        size_hw = _size(rows[image_id], image)
+        try:
+            size_hw = _size(rows[image_id], image)
+        except (ValueError, DataError) as error:
+            bad.append(f"image {image_id}: {error}")
+            continue
         expressions = []
         for ref in refs:
             try:
@@ -128,13 +156,13 @@ def _samples(
                 bad.append(f"reference {ref['ref_id']}: {error}")
         if expressions:
             source = f"{file.parent.name}/{file.name}: image {image_id}"
-            samples.append(ReferSample(image, size_hw, tuple(expressions), int(image_id), source))
+            samples.append(ReferSample(image, size_hw, tuple(expressions), image_id, source))
     return samples
 
 
-def _expression(ref: _Row, annotations: Mapping[Any, _Row], size_hw: tuple[int, int]) -> Expression:
+def _expression(ref: _Row, annotations: Mapping[int, _Row], size_hw: tuple[int, int]) -> Expression:
     annotation = annotations.get(ref["ann_id"])
-    if annotation is None or annotation.get("image_id") != ref["image_id"]:
+    if annotation is None or whole_number(annotation.get("image_id")) != ref["image_id"]:
         raise ValueError(f"annotation {ref['ann_id']} of image {ref['image_id']} is not in instances.json")
     if not isinstance(ref["sentences"], list) or not all(isinstance(item, dict) for item in ref["sentences"]):
         raise ValueError("sentences are no list of objects")
@@ -143,12 +171,12 @@ def _expression(ref: _Row, annotations: Mapping[Any, _Row], size_hw: tuple[int, 
         mask = object_mask(annotation.get("segmentation"), size_hw)
     except ValueError as error:
         raise ValueError(f"segmentation of annotation {ref['ann_id']} {error}") from error
-    return Expression(texts, (mask,), expression_id=int(ref["ref_id"]))
+    return Expression(texts, (mask,), expression_id=ref["ref_id"])
 
 
 def _size(row: _Row, image: Path) -> tuple[int, int]:
-    height, width = finite_number(row.get("height")), finite_number(row.get("width"))
-    return (int(height), int(width)) if height and width else image_sizes_hw(image)[0]
+    height, width = row.get("height"), row.get("width")
+    return image_size(height, width) if height and width else image_sizes_hw(image)[0]
 
 
 def _likely_folders(home: Path) -> list[Path]:

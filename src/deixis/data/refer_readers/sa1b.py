@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from deixis.data.readers.coco_values import finite_number, mask_rle
+from deixis.data.readers.coco_values import image_size, mask_rle, whole_number
 from deixis.data.readers.files import parse_object, read_text
+from deixis.data.reading import reading, reads, shown
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferSample
 
@@ -39,17 +40,8 @@ class Sa1b:
             DataError: its JSON file cannot be used.
         """
         file = self.files[index]
-        content = parse_object(read_text(file), str(file))
-        image, annotations = content.get("image"), content.get("annotations")
-        if not isinstance(image, dict) or not isinstance(annotations, list):
-            raise DataError(f"{file}: has no 'image' and 'annotations' as SA-1B's files do; get it again")
-        height, width = finite_number(image.get("height")), finite_number(image.get("width"))
-        if not height or not width:
-            raise DataError(f"{file}: the image has no height and width, got {image.get('height')!r}")
-        size_hw = (int(height), int(width))
-        expressions = tuple(_expression(row, number, size_hw, file) for number, row in enumerate(annotations, 1))
-        picture = (self.images or file.parent) / str(image.get("file_name") or f"{file.stem}.jpg")
-        return ReferSample(picture, size_hw, expressions, _number(file), file.name)
+        with reading(file, "SA-1B annotations"):
+            return _sample(file, self.images)
 
 
 def has_sa1b_files(folder: Path) -> bool:
@@ -57,6 +49,7 @@ def has_sa1b_files(folder: Path) -> bool:
     return next(_json_files(folder), None) is not None
 
 
+@reads("SA-1B annotations")
 def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | None = None) -> Sa1b:
     """A folder of `sa_1.jpg` with `sa_1.json`, or a folder of such folders.
 
@@ -78,6 +71,22 @@ def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | N
     return Sa1b(tuple(files), images, folder.resolve().name)
 
 
+def _sample(file: Path, images: Path | None) -> ReferSample:
+    content = parse_object(read_text(file), str(file))
+    image, annotations = content.get("image"), content.get("annotations")
+    if not isinstance(image, dict) or not isinstance(annotations, list):
+        raise DataError(f"{file}: has no 'image' and 'annotations' as SA-1B's files do; get it again")
+    try:
+        size_hw = image_size(image.get("height"), image.get("width"))
+    except ValueError as error:
+        raise DataError(f"{file}: the image has no height and width to use ({error}); get the file again") from error
+    name = image.get("file_name") or f"{file.stem}.jpg"
+    if not isinstance(name, str):
+        raise DataError(f"{file}: file_name must be text, got {shown(name)}; get the file again")
+    expressions = tuple(_expression(row, number, size_hw, file) for number, row in enumerate(annotations, 1))
+    return ReferSample((images or file.parent) / name, size_hw, expressions, _number(file), file.name)
+
+
 def _json_files(folder: Path, nested: bool = True) -> Iterator[Path]:
     """The files of a folder as the file system lists them, then those of its folders."""
     folders = []
@@ -93,15 +102,20 @@ def _json_files(folder: Path, nested: bool = True) -> Iterator[Path]:
 
 def _number(file: Path) -> int:
     match = _NAME.fullmatch(file.name)
-    return int(match[1]) if match else 0
+    return (whole_number(match[1]) if match else None) or 0
 
 
 def _expression(row: Any, number: int, size_hw: tuple[int, int], file: Path) -> Expression:
+    where = f"{file}: annotation {number}"
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: wanted an object with a segmentation, got {shown(row)}; get the file again")
     try:
-        mask = mask_rle(row["segmentation"], size_hw)
-        identity = int(row.get("id", number))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{file}: annotation {number}: segmentation {error}; get the file again") from error
+        mask = mask_rle(row.get("segmentation"), size_hw)
+    except ValueError as error:
+        raise DataError(f"{where}: segmentation {error}; get the file again") from error
     if mask is None:
-        raise DataError(f"{file}: annotation {number}: has no segmentation; get the file again")
+        raise DataError(f"{where}: has no segmentation; get the file again")
+    identity = whole_number(row.get("id", number))
+    if identity is None:
+        raise DataError(f"{where}: id must be a whole number, got {shown(row.get('id'))}; get the file again")
     return Expression((), (mask,), expression_id=identity)
