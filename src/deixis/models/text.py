@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, BertTokenizerFast
 
 from deixis.errors import ModelError
+from deixis.text import whole_characters
 
 EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """What the detector's attention mask and the batches' padding rely on: the uncased BERT vocabulary's ids."""
@@ -41,7 +42,7 @@ class FastPromptTokenizer:
         A special token written out in the text ("[SEP]") is read as its characters.
         """
         encoded = self._tokenizer(
-            text,
+            whole_characters(text),
             return_offsets_mapping=True,
             truncation=False,
             padding=False,

@@ -6,14 +6,16 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from deixis.text import printable
+
 
 def escape(text: object) -> str:
-    """Any text as HTML text or attribute value.
+    """Any text as HTML text or attribute value; escapes stand for what is no character of a page.
 
     >>> escape("<b> & co")
     '&lt;b&gt; &amp; co'
     """
-    return html.escape(str(text), quote=True)
+    return html.escape(printable(str(text)), quote=True)
 
 
 def number(value: int) -> str:

@@ -15,6 +15,7 @@ from deixis.errors import PromptError
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import IGNORED
 from deixis.models.sa2va.templates import NEW_TOKENS, Template
+from deixis.text import whole_characters
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,6 @@ class ConversationTokens:
             raise PromptError(f"{text!r} holds {found!r}, a mark of the conversation itself; take it out of the phrase")
 
     def _ids(self, text: str) -> list[int]:
-        return [int(token_id) for token_id in self.tokenizer(text, add_special_tokens=False).input_ids]
+        return [
+            int(token_id) for token_id in self.tokenizer(whole_characters(text), add_special_tokens=False).input_ids
+        ]
