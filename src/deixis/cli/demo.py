@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.cli.arguments import parse
+from deixis.recipes.option_types import Options
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.refer_options import ReferTrainOptions
 
@@ -30,7 +31,7 @@ writes a report with drawn masks.
 
 
 @dataclass(frozen=True)
-class DemoOptions:
+class DemoOptions(Options):
     """Fine-tune the built-in detector on new names, offline, in minutes."""
 
     output: Path = Path("runs")
@@ -75,7 +76,7 @@ def demo(arguments: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class ReferDemoOptions:
+class ReferDemoOptions(Options):
     """Fine-tune the built-in segmenter on new shapes, offline, in minutes."""
 
     output: Path = Path("runs")

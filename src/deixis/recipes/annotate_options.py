@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class AnnotateOptions:
+class AnnotateOptions(Options):
     """Annotate photographs: boxes, masks, captions, and whether each caption finds its mask again."""
 
     images: tuple[Path, ...] = ()

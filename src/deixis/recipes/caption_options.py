@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class ReferCaptionOptions:
+class ReferCaptionOptions(Options):
     """Describe masks: write a caption and its score for each, and draw them."""
 
     masks: str = ""
@@ -55,7 +56,7 @@ class ReferCaptionOptions:
 
 
 @dataclass(frozen=True)
-class ReferCycleOptions:
+class ReferCycleOptions(Options):
     """Write a captioned data set from masks alone: describe each mask, look for what was said, keep what is found."""
 
     masks: str = ""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.errors import OptionError
+from deixis.recipes.option_types import Options
 
 AnnotationFormat = Literal["coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet"]
 
 
 @dataclass(frozen=True)
-class DataConvertOptions:
+class DataConvertOptions(Options):
     """Turn annotations of one format into another, and say what the other cannot hold."""
 
     data: str = ""
@@ -42,7 +43,7 @@ class DataConvertOptions:
 
 
 @dataclass(frozen=True)
-class DataCheckOptions:
+class DataCheckOptions(Options):
     """Find what is wrong with a data set before it is trained on, and write a cleaned copy."""
 
     data: str = ""
@@ -82,7 +83,7 @@ class DataCheckOptions:
 
 
 @dataclass(frozen=True)
-class DataSplitOptions:
+class DataSplitOptions(Options):
     """Split a data set: copies of an image stay together, each class is shared out evenly."""
 
     data: str = ""
@@ -124,7 +125,7 @@ class DataSplitOptions:
 
 
 @dataclass(frozen=True)
-class DataStatsOptions:
+class DataStatsOptions(Options):
     """Count a data set and show it: a table here, plots and pictures in one HTML page."""
 
     data: str = ""

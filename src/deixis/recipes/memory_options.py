@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class ReferMemoryOptions:
+class ReferMemoryOptions(Options):
     """Train the memory that follows objects through videos; a segmenter's masks in images stay as they are."""
 
     model: str = ""

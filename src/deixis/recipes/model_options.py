@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.recipes.option_checks import require
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class ModelConvertOptions:
+class ModelConvertOptions(Options):
     """Turn a checkpoint of IDEA-Research or MMDetection into a transformers folder, or a detector into theirs."""
 
     model: str = ""
@@ -34,7 +35,7 @@ class ModelConvertOptions:
 
 
 @dataclass(frozen=True)
-class ModelInfoOptions:
+class ModelInfoOptions(Options):
     """Say what a model is: flavour, sizes, parts and parameters, tokenizer, image size, adapters."""
 
     model: str = "builtin"
@@ -46,7 +47,7 @@ class ModelInfoOptions:
 
 
 @dataclass(frozen=True)
-class ModelMergeOptions:
+class ModelMergeOptions(Options):
     """Merge an adapter into its base, or go part of the way from a base to what fine-tuning made of it."""
 
     model: str = ""
@@ -68,7 +69,7 @@ class ModelMergeOptions:
 
 
 @dataclass(frozen=True)
-class ModelExportOptions:
+class ModelExportOptions(Options):
     """Write a detector as ONNX for fixed names and images of any size, and check it in onnxruntime."""
 
     model: str = "builtin"

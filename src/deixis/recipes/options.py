@@ -14,13 +14,14 @@ from typing import Literal
 from deixis.recipes.option_checks import RUNS, check_name
 from deixis.recipes.option_checks import at_least as _at_least
 from deixis.recipes.option_checks import require as _require
+from deixis.recipes.option_types import Options
 
 PARTS = ("backbone", "text", "encoder", "decoder", "heads")
 LORA_TARGETS = ("encoder", "decoder", "backbone", "text")
 
 
 @dataclass(frozen=True)
-class DetectTrainOptions:
+class DetectTrainOptions(Options):
     """Fine-tune a Grounding DINO detector on your own pictures and boxes."""
 
     data: tuple[str, ...] = ()
@@ -264,7 +265,7 @@ class DetectTrainOptions:
 
 
 @dataclass(frozen=True)
-class DetectEvalOptions:
+class DetectEvalOptions(Options):
     """Measure a detector: COCO mAP overall, by size and by class."""
 
     data: str = ""
@@ -297,7 +298,7 @@ class DetectEvalOptions:
 
 
 @dataclass(frozen=True)
-class DetectPredictOptions:
+class DetectPredictOptions(Options):
     """Find named things in pictures; write drawn pictures, JSON and COCO results."""
 
     images: tuple[Path, ...] = ()
@@ -333,7 +334,7 @@ class DetectPredictOptions:
 
 
 @dataclass(frozen=True)
-class DetectNewOptions:
+class DetectNewOptions(Options):
     """Write a small detector with random weights, to be trained from nothing."""
 
     output: Path = Path("new_detector")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.errors import OptionError
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class ReferCheckOptions:
+class ReferCheckOptions(Options):
     """Look for what is wrong with phrases and masks before training: tell it and count it, change nothing."""
 
     data: tuple[str, ...] = ()

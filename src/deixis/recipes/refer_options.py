@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.recipes.option_checks import RUNS, at_least, check_name, require
+from deixis.recipes.option_types import Options
 
 A_MODEL = "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
 REFER_PARTS = ("vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder")
 
 
 @dataclass(frozen=True)
-class ReferTrainOptions:
+class ReferTrainOptions(Options):
     """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
 
     data: tuple[str, ...] = ()
@@ -247,7 +248,7 @@ class ReferTrainOptions:
 
 
 @dataclass(frozen=True)
-class ReferEvalOptions:
+class ReferEvalOptions(Options):
     """Measure a segmenter: cIoU and gIoU, overall and by phrase length, object size and number of objects."""
 
     data: tuple[str, ...] = ()
@@ -282,7 +283,7 @@ class ReferEvalOptions:
 
 
 @dataclass(frozen=True)
-class ReferPredictOptions:
+class ReferPredictOptions(Options):
     """Find what phrases mean in pictures; write drawn pictures, mask PNGs and JSON."""
 
     images: tuple[Path, ...] = ()
@@ -318,7 +319,7 @@ class ReferPredictOptions:
 
 
 @dataclass(frozen=True)
-class ReferNewOptions:
+class ReferNewOptions(Options):
     """Write a small segmenter with random weights, to be trained from nothing."""
 
     output: Path = Path("new_segmenter")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_types import Options
 
 
 @dataclass(frozen=True)
-class ReferTrackOptions:
+class ReferTrackOptions(Options):
     """Follow what phrases mean through a video; write masks of every frame and the drawn video. With --data, follow the
     phrases of annotated clips instead, and measure J, F and J&F."""
 
