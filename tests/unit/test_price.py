@@ -49,6 +49,9 @@ class SlowTask:
             hidden = checkpoint(layer, hidden, use_reentrant=False) if self.recompute else layer(hidden)
         return hidden.sum(), {}
 
+    def untaught(self, group: Any) -> tuple[str, ...]:
+        return ()
+
     def suspects(self, group: Any, normaliser: Tensor) -> list[str]:
         return []
 
