@@ -170,9 +170,10 @@ def test_a_resume_with_other_options(refused, tiny_model, finished_run):
 
 def test_predict_without_names_or_images(refused, tmp_path):
     assert "--images" in refused(["detect", "predict", "--names", "star"])
-    assert "--names" in refused(["detect", "predict", "--images", str(tmp_path)])
+    assert "--names" in refused(["detect", "predict", "--images", str(tmp_path), "--model", "builtin"])
 
 
 def test_an_unknown_device(refused, tmp_path):
     labels = write_coco(tmp_path / "data")
-    assert "--device: got 'abacus'" in refused(["detect", "eval", "--data", str(labels), "--device", "abacus"])
+    asked = ["detect", "eval", "--data", str(labels), "--model", "builtin", "--device", "abacus"]
+    assert "--device: got 'abacus'" in refused(asked)

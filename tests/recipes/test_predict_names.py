@@ -40,7 +40,9 @@ def test_hundreds_of_names_from_a_file(deixis, tiny_model, tmp_path):
 def test_a_names_file_without_names_is_told(deixis, tmp_path, content, message):
     (tmp_path / "names.txt").write_bytes(content)
     pictures = ("--images", write_coco(tmp_path / "data", count=1).parent / "images")
-    code, _, err = deixis(["detect", "predict", *pictures, "--names-file", tmp_path / "names.txt"])
+    code, _, err = deixis(
+        ["detect", "predict", *pictures, "--model", "builtin", "--names-file", tmp_path / "names.txt"]
+    )
     assert code == 2
     assert "--names-file" in err
     assert message in err

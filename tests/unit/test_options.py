@@ -141,9 +141,9 @@ def test_impossible_values_are_named(changes):
 
 
 def test_good_values_pass():
-    DetectTrainOptions(data=("x",), image_size=(64, 64), freeze=("text",), resume=True).check()
-    DetectEvalOptions(data="x").check()
-    DetectPredictOptions(images=(Path("a.jpg"),), names=("cat",)).check()
+    DetectTrainOptions(data=("x",), model="a/b", image_size=(64, 64), freeze=("text",), resume=True).check()
+    DetectEvalOptions(data="x", model="a/b").check()
+    DetectPredictOptions(images=(Path("a.jpg"),), names=("cat",), model="a/b").check()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,6 +10,7 @@ from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.folders import reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
+from deixis.models.model_record import ModelRecord, read_record
 
 
 @reads_model
@@ -29,7 +30,10 @@ def load_any_detector(source: str | Path) -> GroundingDinoBundle:
         if Path(base) in adapters:
             raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as their base; name a whole model")
     bundle = load_grounding_dino(resolve_model(base))
+    record = bundle.record
     for adapter in reversed(adapters):
         load_adapter(bundle.model, adapter)
         merge(bundle.model)
-    return replace(bundle, source=str(adapters[0])) if adapters else bundle
+        own = read_record(adapter)
+        record = record if own == ModelRecord() else own
+    return replace(bundle, source=str(adapters[0]), record=record) if adapters else bundle

@@ -27,6 +27,8 @@ from deixis.inference.segmenter import load_segmenter
 from deixis.recipes.annotate_options import AnnotateOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_DETECTOR, A_SEGMENTER
 from deixis.recipes.outputs import warn
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
@@ -60,6 +62,9 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         options.max_new_tokens,
         options.batch_size,
     )
+    warn_of_shapes(annotator.segmenter.bundle.record, options.segmenter, f"--segmenter {A_SEGMENTER}", options.images)
+    if annotator.detector is not None:
+        warn_of_shapes(annotator.detector.bundle.record, options.detector, f"--detector {A_DETECTOR}", options.images)
     provenance = made_by(options, annotator)
     lines = CycleLines(options.output, provenance, ANNOTATIONS)
     console = Console(highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_checks import A_DETECTOR, A_SEGMENTER, at_least, require, require_model
 from deixis.recipes.option_types import Options
 
 
@@ -18,9 +18,9 @@ class AnnotateOptions(Options):
     names: tuple[str, ...] = ()
     """What to look for, as in --names "red car" dog. Without any, things are what SAM 2 finds under a grid of points,
     and captions name them."""
-    detector: str = "builtin"
+    detector: str = ""
     """"builtin", a detector's folder, or a hub id; not used without --names."""
-    segmenter: str = "builtin"
+    segmenter: str = ""
     """"builtin", a segmenter's folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("annotated")
     """Folder for coco.json, expressions.json, gallery.html and annotations.jsonl. A command that was interrupted goes
@@ -54,8 +54,9 @@ class AnnotateOptions(Options):
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
         require(all(name.strip() for name in self.names), "names", self.names, "names that are not blank")
-        for name in ("detector", "segmenter"):
-            require(bool(getattr(self, name)), name, "", "builtin, a folder or a hub id")
+        require_model(self.segmenter, A_SEGMENTER, "--segmenter")
+        if self.names:
+            require_model(self.detector, A_DETECTOR, "--detector")
         for name in ("threshold", "least_fit", "least_predicted_iou", "cycle_threshold"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number from 0 to 1")
         require(0 < self.most_overlap <= 1, "most_overlap", self.most_overlap, "a number above 0, at most 1")

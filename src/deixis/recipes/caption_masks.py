@@ -15,6 +15,8 @@ from deixis.inference.captioner import load_captioner
 from deixis.inference.outputs import picture_names
 from deixis.recipes.caption_options import ReferCaptionOptions
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.refer_records import Caption
@@ -39,6 +41,7 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
         top_p=options.top_p,
         seed=options.seed,
     )
+    warn_of_shapes(captioner.bundle.record, options.model, f"--model {A_SEGMENTER}", options.masks)
     metrics = None
     with progress_bar("pictures") as progress:
         if options.measure:

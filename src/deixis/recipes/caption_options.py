@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_checks import A_SEGMENTER, at_least, choose_model, require, require_model
 from deixis.recipes.option_types import Options
 
 
@@ -19,7 +19,7 @@ class ReferCaptionOptions(Options):
     """Folder of the pictures, where the masks' file does not say."""
     format: str | None = None
     """Format of the masks; recognised when not given."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("captions")
     """Folder for captions.json, which `refer train --data` reads, and pictures/."""
@@ -45,6 +45,10 @@ class ReferCaptionOptions(Options):
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.masks)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _model_and_masks(self.model, self.masks)
@@ -65,7 +69,7 @@ class ReferCycleOptions(Options):
     """Folder of the pictures, where the masks' file does not say."""
     format: str | None = None
     """Format of the masks; recognised when not given."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("cycle")
     """Folder for captions.json (what is kept, for `refer train --data`), cycle.jsonl (everything) and metrics.json.
@@ -87,6 +91,10 @@ class ReferCycleOptions(Options):
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.masks)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _model_and_masks(self.model, self.masks)
@@ -98,4 +106,4 @@ class ReferCycleOptions(Options):
 
 def _model_and_masks(model: str, masks: str) -> None:
     require(bool(masks), "masks", masks, "masks, as in --masks labels.json")
-    require(bool(model), "model", model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B")
+    require_model(model, A_SEGMENTER)

@@ -23,6 +23,8 @@ from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.recipes.caption_options import ReferCycleOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.refer_records import ReferDataset
@@ -38,6 +40,7 @@ def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
     options.check()
     dataset = read_masks(options)
     bundle = load_sa2va(options.model)
+    warn_of_shapes(bundle.record, options.model, f"--model {A_SEGMENTER}", options.masks)
     lines = CycleLines(options.output, made_by(options, bundle, dataset))
     console = Console(highlight=False)
     done = lines.done()

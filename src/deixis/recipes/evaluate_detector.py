@@ -14,6 +14,8 @@ from deixis.inference.detector import load_detector
 from deixis.inference.outputs import coco_results
 from deixis.recipes.crowded import warn_of_crowded_images
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_DETECTOR
 from deixis.recipes.options import DetectEvalOptions
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
@@ -35,6 +37,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     detector = load_detector(options.model, device, options.prompt_names)
     queries = detector.bundle.model.config.num_queries
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
+    warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
     with progress_bar("images") as progress:
         metrics, detections = detector.evaluate(
             dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections

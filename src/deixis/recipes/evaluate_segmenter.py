@@ -13,6 +13,8 @@ from deixis.evaluation.refer_iou import ReferMetrics
 from deixis.inference.refer_outputs import segmentation_record
 from deixis.inference.segmenter import load_segmenter
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferEvalOptions
@@ -30,6 +32,7 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     options.check()
     dataset = read_refer_sources(options.data, options.images, options.format)
     segmenter = load_segmenter(options.model, choose_device(options.device), options.max_tiles, options.generate)
+    warn_of_shapes(segmenter.bundle.record, options.model, f"--model {A_SEGMENTER}", options.data)
     with progress_bar("images") as progress:
         metrics, answers = segmenter.evaluate(dataset, options.batch_size, options.max_images, progress)
     print_refer_metrics(metrics)

@@ -43,6 +43,8 @@ from deixis.recipes.forgetting import (
     tell_forgetting,
     write_forgetting,
 )
+from deixis.recipes.model_choice import knowing
+from deixis.recipes.option_checks import A_DETECTOR
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates, resolve, warmup_steps
 from deixis.recipes.run_data import RunData
@@ -113,7 +115,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     data = read_training_data(options)
     forgetting_data = read_forgetting_data(options, data.reported)
     options = resolve(options, len(data.training))
-    bundle = prepare_model(options)
+    bundle = knowing(prepare_model(options), options.model, A_DETECTOR, options.data)
     prompts = training_prompts(options, bundle, data.training)
     feed = training_feed(data.training, options, prompts, bundle.image_size)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)

@@ -21,6 +21,8 @@ from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.freezing import training_lines
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.models.sa2va.parts import PARTS
+from deixis.recipes.model_choice import knowing
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
@@ -110,6 +112,8 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # fresh adapters and projections are random: a resumed run needs the same
         bundle = prepare_segmenter(options)
+    folders = (options.refcoco_dir, options.sa1b_dir, options.openimages_dir, options.sav_dir)
+    bundle = knowing(bundle, options.model, A_SEGMENTER, options.data, *folders)
     feed = training_feed(data.training, options, bundle)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, data)

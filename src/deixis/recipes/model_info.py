@@ -15,6 +15,7 @@ from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import has_learned_scale
+from deixis.models.model_record import ModelRecord
 from deixis.models.weights.convert import SUFFIXES, Checkpoint, read_checkpoint
 from deixis.models.weights.recognise import swin_size
 from deixis.recipes.model_options import ModelInfoOptions
@@ -71,8 +72,20 @@ def bundle_lines(bundle: GroundingDinoBundle, source: str) -> list[str]:
         f"image size   shorter side {short_px} px, longest {long_px} px",
         f"mean, std    {numbers(bundle.mean)}, {numbers(bundle.std)}",
     ]
+    lines += record_lines(bundle.record)
     adapter = Path(model_of_run(source)) / CONFIG
     return [*lines, *adapter_lines(json.loads(adapter.read_text(encoding="utf-8")))] if adapter.is_file() else lines
+
+
+def record_lines(record: ModelRecord) -> list[str]:
+    """What a folder says of its model: the pictures it knows, its names and thresholds."""
+    knows = {"generated": "generated shapes only", "photographs": "photographs", "unknown": "not recorded"}
+    lines = [f"trained on   {knows[record.domain]}"]
+    if record.names:
+        shown = ", ".join(record.names[:12]) + (f" and {len(record.names) - 12} more" if len(record.names) > 12 else "")
+        lines.append(f"names        {shown}")
+    lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
+    return lines
 
 
 def config_lines(config: Any) -> list[str]:

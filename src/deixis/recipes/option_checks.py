@@ -27,3 +27,30 @@ def check_name(name: str) -> None:
     """Raises OptionError when a run's name cannot be that of one folder; an empty one is none."""
     fine = not name or (bool(name.strip("./ ")) and not any(sign in name for sign in ("/", "\\", "\0")))
     require(fine, "experiment_name", name, "the name of one folder, without '/'")
+
+
+SCENES = "scenes:"
+BUILTIN = "builtin"
+A_DETECTOR, A_SEGMENTER = "IDEA-Research/grounding-dino-tiny", "ByteDance/Sa2VA-1B"
+
+
+def are_generated(*sources: Any) -> bool:
+    """Whether all data is generated scenes. Sources that were not given do not count; without any, none is."""
+    each = [one for source in sources for one in (source if isinstance(source, tuple | list) else (source,))]
+    given = [str(one) for one in each if one]
+    return bool(given) and all(source.startswith(SCENES) for source in given)
+
+
+def choose_model(options: Any, *sources: Any) -> None:
+    """For `__post_init__`: the built-in model where none is named and all data is generated."""
+    if options.model == "" and are_generated(*sources):
+        object.__setattr__(options, "model", BUILTIN)
+
+
+def require_model(model: str, example: str, flag: str = "--model") -> None:
+    """Raises OptionError where no model is named: the built-in ones know nothing of a user's photographs."""
+    if not model:
+        raise OptionError(
+            f"{flag} is required: a released model, as in {flag} {example}, or a folder of your own. "
+            f"{flag} {BUILTIN} knows generated shapes only"
+        )

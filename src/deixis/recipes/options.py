@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deixis.recipes.option_checks import RUNS, check_name
+from deixis.recipes.option_checks import A_DETECTOR, RUNS, check_name, choose_model, require_model
 from deixis.recipes.option_checks import at_least as _at_least
 from deixis.recipes.option_checks import require as _require
 from deixis.recipes.option_types import Options
@@ -46,8 +46,8 @@ class DetectTrainOptions(Options):
     """Folder of the test images."""
     format: str | None = None
     """Format of the annotations (docs/formats.md); recognised when not given."""
-    model: str = "builtin"
-    """What to start from: "builtin", a folder that transformers can load, or a hub id."""
+    model: str = ""
+    """What to start from: a hub id, a folder that transformers can load, or "builtin", the default for scenes."""
     output: Path = RUNS
     """Folder that holds the runs; with several machines, one that all of them see. Without --experiment-name, the
     folder of this run."""
@@ -200,6 +200,10 @@ class DetectTrainOptions(Options):
         """Of a run without a name."""
         return "detector"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require(all(self.data) and bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
@@ -262,6 +266,7 @@ class DetectTrainOptions(Options):
         _require(
             len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite"
         )
+        require_model(self.model, A_DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -274,7 +279,7 @@ class DetectEvalOptions(Options):
     """Folder of the images, where the annotations do not say."""
     format: str | None = None
     """Format of the annotations; recognised when not given."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and detections.json (COCO results); nothing is written if not given."""
@@ -290,11 +295,16 @@ class DetectEvalOptions(Options):
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require(bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
         for name in ("batch_size", "prompt_names", "max_images", "max_detections"):
             _at_least(self, name, 1)
+        require_model(self.model, A_DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -309,7 +319,7 @@ class DetectPredictOptions(Options):
     """Text file of what to look for, one name a line; after those of --names."""
     names_data: str = ""
     """Annotations whose class names to look for, in any format; after the others."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path = Path("predictions")
     """Folder for drawn/, detections.json and coco_results.json."""
@@ -331,6 +341,7 @@ class DetectPredictOptions(Options):
         _at_least(self, "max_detections", 1)
         _at_least(self, "batch_size", 1)
         _at_least(self, "prompt_names", 1)
+        require_model(self.model, A_DETECTOR)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from deixis.inference.detector import load_detector
 from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs import write_predictions
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_DETECTOR
 from deixis.recipes.options import DetectPredictOptions
 from deixis.recipes.outputs import make_output, warn
 from deixis.recipes.owned_output import writes_output
@@ -32,6 +34,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     make_output(options.output)
     images = readable_images(find_images(options.images), warn)
     detector = load_detector(options.model, device, options.prompt_names)
+    warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
     with progress_bar("pictures") as progress:
         found = detector.predict(
             images, names, options.threshold, options.max_detections, options.batch_size, progress=progress

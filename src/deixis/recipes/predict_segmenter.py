@@ -10,6 +10,8 @@ from deixis.inference.refer_outputs import write_segmentations
 from deixis.inference.segmenter import Segmenter
 from deixis.models.sa2va import load_sa2va
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.outputs import make_output, warn
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
@@ -30,6 +32,7 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     make_output(options.output)
     images = readable_images(find_images(options.images), warn)
     bundle = load_sa2va(options.model)
+    warn_of_shapes(bundle.record, options.model, f"--model {A_SEGMENTER}", options.images)
     segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
     with progress_bar("pictures") as progress:
         answers = segmenter.segment(images, options.phrases, options.batch_size, progress)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deixis.recipes.option_checks import RUNS, at_least, check_name, require
+from deixis.recipes.option_checks import A_SEGMENTER, RUNS, at_least, check_name, choose_model, require, require_model
 from deixis.recipes.option_types import Options
 
 A_MODEL = "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
@@ -51,7 +51,7 @@ class ReferTrainOptions(Options):
     those of the validation data, and optimistic."""
     test_images: Path | None = None
     """Folder of the test images."""
-    model: str = "builtin"
+    model: str = ""
     """What to start from: "builtin", a folder of a run or of `refer new`, a released Sa2VA folder, or a hub id."""
     sam_model: str | None = None
     """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
@@ -188,13 +188,14 @@ class ReferTrainOptions(Options):
         """Of a run without a name."""
         return "segmenter"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data, self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
         require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
-        require(
-            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
-        )
         check_name(self.experiment_name)
         for name in ("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "lora_r", "max_masks"):
             at_least(self, name, 1)
@@ -245,6 +246,7 @@ class ReferTrainOptions(Options):
         require(
             len(chosen) < 2, chosen[0] if chosen else "resume", chosen, "only one of resume, auto_resume, overwrite"
         )
+        require_model(self.model, A_SEGMENTER)
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class ReferEvalOptions(Options):
     """Folder of the images, where the data does not say."""
     format: str | None = None
     """Format of the data; recognised when not given."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and segmentations.json; nothing is written if not given."""
@@ -272,14 +274,16 @@ class ReferEvalOptions(Options):
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
-        require(
-            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
-        )
         for name in ("batch_size", "max_images", "max_tiles"):
             at_least(self, name, 1)
+        require_model(self.model, A_SEGMENTER)
 
 
 @dataclass(frozen=True)
@@ -290,7 +294,7 @@ class ReferPredictOptions(Options):
     """Pictures, or folders of them."""
     phrases: tuple[str, ...] = ()
     """What to look for, as in --phrases "the dog on the left" "the red car"."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("segmentations")
     """Folder for pictures/, masks/ and segmentations.json."""
@@ -308,14 +312,12 @@ class ReferPredictOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
-        require(
-            bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
-        )
         require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
         require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
         for name in ("batch_size", "max_tiles"):
             at_least(self, name, 1)
+        require_model(self.model, A_SEGMENTER)
 
 
 @dataclass(frozen=True)

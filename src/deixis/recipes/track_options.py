@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deixis.recipes.option_checks import at_least, require
+from deixis.recipes.option_checks import A_SEGMENTER, at_least, choose_model, require, require_model
 from deixis.recipes.option_types import Options
 
 
@@ -28,7 +28,7 @@ class ReferTrackOptions(Options):
     """With --data, also segment the phrases in every labelled frame by itself, to see what the memory brings."""
     phrases: tuple[str, ...] = ()
     """What to follow, as in --phrases "the dog on the left" "the red car"."""
-    model: str = "builtin"
+    model: str = ""
     """"builtin", or a segmenter's folder or hub id whose SAM 2 has a memory, as released Sa2VA has."""
     sam_model: str | None = None
     """A SAM 2 with its memory that follows what the segmenter finds, as in --sam-model facebook/sam2-hiera-large: for
@@ -57,9 +57,12 @@ class ReferTrackOptions(Options):
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
-        require(bool(self.model), "model", self.model, "a segmenter's folder or hub id, as in ByteDance/Sa2VA-1B")
         if self.data is not None:
             require(bool(self.data), "data", self.data, "annotated clips, as in --data DAVIS#val")
             require(self.video == Path(), "video", self.video, "none beside --data, which has its own videos")
@@ -75,3 +78,4 @@ class ReferTrackOptions(Options):
         for name in ("prompt_frames", "batch_size", "max_tiles", "max_clips"):
             at_least(self, name, 1)
         at_least(self, "prompt_every", 0)
+        require_model(self.model, A_SEGMENTER)

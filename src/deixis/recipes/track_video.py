@@ -16,6 +16,8 @@ from deixis.models.folders import model_folder
 from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.pretrained import HUB_FILES, read_sam
 from deixis.recipes.devices import choose_device
+from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.track_options import ReferTrackOptions
@@ -61,8 +63,11 @@ def make_tracker(options: ReferTrackOptions) -> Tracker:
     """The segmenter, with its own memory or another SAM 2's, on its device."""
     example = "facebook/sam2-hiera-large"
     sam = None if options.sam_model is None else read_sam(model_folder(options.sam_model, HUB_FILES, example))
+    bundle = load_sa2va(options.model)
+    video = None if options.data else options.video
+    warn_of_shapes(bundle.record, options.model, f"--model {A_SEGMENTER}", options.data, video)
     return Tracker(
-        load_sa2va(options.model),
+        bundle,
         choose_device(options.device),
         options.prompts,
         options.prompt_frames,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.models.model_record import ModelRecord
 from deixis.models.text import FastPromptTokenizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,6 +30,7 @@ class GroundingDinoBundle:
         image_size: (shortest side, longest side) in pixels to which images are resized.
         mean, std: of RGB values in [0, 1].
         source: the folder or hub id it was read from.
+        record: what its folder says of it.
     """
 
     model: GroundingDino
@@ -37,6 +39,7 @@ class GroundingDinoBundle:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     source: str = ""
+    record: ModelRecord = field(default_factory=ModelRecord)
 
     def __post_init__(self) -> None:
         short_px, long_px = self.image_size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from deixis.models.folders import model_folder, read_object, read_tokenizer, rea
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.model_configs import read_transformers_config, require_same_scale, statistics
+from deixis.models.model_record import read_record, write_record
 from deixis.models.weights.logit_scale import fold_scales
 from deixis.models.weights.transformers_layout import tensors_to_load, tensors_to_write, ties_of
 
@@ -50,7 +52,8 @@ def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
     tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), str(source))
     model.load_state_dict(tensors)
     size, mean, std = _read_preprocessing(folder)
-    bundle = GroundingDinoBundle(model.eval(), _read_tokenizer(folder), size, mean, std, str(source))
+    record = read_record(folder)
+    bundle = GroundingDinoBundle(model.eval(), _read_tokenizer(folder), size, mean, std, str(source), record)
     _ = bundle.prompt_tokenizer  # raises here rather than at the first prompt
     return bundle
 
@@ -95,6 +98,7 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
         "do_pad": True,
         "do_convert_annotations": True,
     }
+    write_record(folder, replace(bundle.record, task="detector"))
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
 
 

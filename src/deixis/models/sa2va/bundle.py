@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from transformers import Sam2Model, Sam2VideoModel
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
+from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.vision_language import kind_of
@@ -35,6 +36,7 @@ class Sa2vaBundle:
         behaviour: what is supervised and what is answered.
         tile_mean, tile_std: of the tiles' RGB values in [0, 1]; SAM 2's are ImageNet's.
         source: the folder or hub id it was read from.
+        record: what its folder says of it.
     """
 
     model: Sa2va
@@ -44,6 +46,7 @@ class Sa2vaBundle:
     tile_mean: tuple[float, float, float] = IMAGENET_MEAN
     tile_std: tuple[float, float, float] = IMAGENET_STD
     source: str = ""
+    record: ModelRecord = field(default_factory=ModelRecord)
 
     def __post_init__(self) -> None:
         rows = self.model.vlm.get_input_embeddings().weight.shape[0]

@@ -28,6 +28,7 @@ from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
 from deixis.models.model_configs import read_transformers_config, require_same_scale
+from deixis.models.model_record import read_record, write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.released import RELEASED_TYPE, read_released
@@ -58,7 +59,7 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     if kind == RELEASED_TYPE:
         bundle = read_released(folder)
         bundle.model.to(dtype)
-        return dataclasses.replace(bundle, source=str(source))
+        return dataclasses.replace(bundle, source=str(source), record=read_record(folder))
     if kind != MODEL_TYPE:
         raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
     template = template_of(values, folder)
@@ -72,7 +73,9 @@ def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBun
     if values.get("spatial_token", False):
         model.add_spatial_token()
         _fill(model.spatial_token, folder / SPATIAL)
-    return Sa2vaBundle(model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source))
+    return Sa2vaBundle(
+        model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source), read_record(folder)
+    )
 
 
 def template_of(values: Mapping[str, Any], folder: Path) -> Template:
@@ -109,6 +112,7 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
         "spatial_token": model.spatial_token is not None,
     }
     with written_aside(folder) as aside, _quiet():
+        write_record(aside, dataclasses.replace(bundle.record, task="segmenter"))
         model.vlm.save_pretrained(aside / VLM)
         bundle.tokenizer.save_pretrained(aside / VLM)
         model.sam.save_pretrained(aside / SAM)

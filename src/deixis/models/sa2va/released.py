@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from deixis.data.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_tokenizer, read_weights, written_aside
 from deixis.models.model_configs import config_values
+from deixis.models.model_record import write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
@@ -96,6 +98,7 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
     with written_aside(folder) as aside:
         save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)
         bundle.tokenizer.save_pretrained(aside)
+        write_record(aside, replace(bundle.record, task="segmenter"))
         (aside / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         if like is not None:
             for file in [*Path(like).glob("*.py"), Path(like) / "config.json"]:
