@@ -40,6 +40,7 @@ def lines_of(name: str, options: DetectTrainOptions, result: FinetuneResult, min
     """The result as a section of the file."""
     facts = result.forgetting
     assert facts is not None
+    assert result.outcome is not None
     best = knee(facts.points)
     rows = [
         f"| {p.weight:g}{' (knee)' if p == best else ''} | {p.AP_new:.3f} | {p.AP_old:.3f} | {p.balance:.3f} |"
@@ -48,7 +49,8 @@ def lines_of(name: str, options: DetectTrainOptions, result: FinetuneResult, min
     return [
         f"## {name}{', LoRA' if options.lora else ''}",
         "",
-        f"{options.epochs} epochs, batch {options.batch_size}, seed {options.seed}; {facts.new_images} new images, "
+        f"{options.epochs} epochs, batch {options.batch_size}, seed {options.seed}; {facts.new_images} new images "
+        f"({result.outcome.reported_on} data), "
         f"{facts.old_images} old ones ({facts.old_name}); torch {torch.__version__}, {minutes:.0f} minutes in all on a "
         f"machine with other work (load {os.getloadavg()[0]:.0f}).",
         "",

@@ -27,6 +27,7 @@ from deixis.recipes.finetune_segmenter import finetune_segmenter
 from deixis.recipes.new_segmenter import new_segmenter
 from deixis.recipes.predict_segmenter import predict_segmenter
 from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.reporting.outcome import OPTIMISTIC
 
 # For a small model with new words to learn: all of it trains, as in `deixis demo refer`.
 WHOLE: dict[str, Any] = {
@@ -108,14 +109,15 @@ def main() -> None:
         assert result.teacher is not None
         assert result.before is not None
         assert result.after is not None
+        assert result.outcome is not None
         own = ReferEvalOptions(data=options.data, model=str(result.teacher), max_tiles=options.max_tiles)
         everything = evaluate_segmenter(own).as_dict()
         said = predicted(result.teacher, options, output / f"{arguments.name}_pictures")
     rows = [
         [label, metrics["phrases"], *(f"{100 * metrics[name]:.1f}" for name in ("gIoU", "cIoU"))]
         for label, metrics in (
-            ("held out, before", result.before),
-            ("held out, after", result.after),
+            (f"{result.outcome.reported_on}, before", result.before),
+            (f"{result.outcome.reported_on}, after", result.after),
             (
                 "training photographs and those held out, after" if not options.val_data else "training, after",
                 everything,
@@ -127,6 +129,7 @@ def main() -> None:
         f"From {start}, {'all parts' if arguments.whole else 'default parts'}: {arguments.epochs} epochs"
         + (f", {arguments.max_steps} steps at most" * bool(arguments.max_steps))
         + f", rate {arguments.learning_rate:g}, {minutes:.1f} minutes. {said}.\n\n"
+        + (f"After is {OPTIMISTIC}.\n\n" if result.outcome.reported_on == "validation" else "")
         + table(["", "phrases", "gIoU %", "cIoU %"], rows)
     )
     print(body)

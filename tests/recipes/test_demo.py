@@ -13,9 +13,9 @@ from deixis.errors import Terminated
 def test_the_demo_learns_names_it_has_never_seen(deixis, tmp_path):
     code, out, _ = deixis(["demo", "--output", tmp_path, "--epochs", "3"])
     assert code == 0
-    lines = (tmp_path / "demo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    measured = [record for record in map(json.loads, lines) if "AP" in record]
-    assert max(record["AP"] for record in measured[1:]) - measured[0]["AP"] >= 0.20
+    result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
+    assert result["reported_on"] == "test"
+    assert result["best"]["test"]["AP"] - result["before"]["test"]["AP"] >= 0.20
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
     assert "report.html" in out
 

@@ -30,13 +30,13 @@ Measure = Callable[[Detector, Dataset], DetectionMetrics]
 
 @dataclass(frozen=True)
 class ForgettingData:
-    """What is measured on: `new` is (a part of) the validation data, `old` shows what the base could do."""
+    """What is measured on: `new` is (a part of) the data reported on, `old` shows what the base could do."""
 
     new: Subset
     old: Subset
 
 
-def read_forgetting_data(options: DetectTrainOptions, validation: Dataset) -> ForgettingData | None:
+def read_forgetting_data(options: DetectTrainOptions, reported: Dataset) -> ForgettingData | None:
     """Both data sets, at most `forgetting_max_images` of each, spread evenly; None where nobody asked.
 
     Raises:
@@ -46,7 +46,7 @@ def read_forgetting_data(options: DetectTrainOptions, validation: Dataset) -> Fo
         return None
     old = read_dataset(options.forgetting_data, options.forgetting_images, masks=False)
     most = options.forgetting_max_images
-    new = _part(validation, most, options.val_data or ", ".join(options.data))
+    new = _part(reported, most, options.test_data or options.val_data or ", ".join(options.data))
     return ForgettingData(new, _part(old, most, options.forgetting_data))
 
 

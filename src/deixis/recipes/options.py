@@ -189,7 +189,7 @@ class DetectTrainOptions(Options):
     forgetting_sweep: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Weights between the base (0) and the tuned model (1) that are measured besides these two."""
     forgetting_max_images: int = 100
-    """Most images measured of the validation data and of the forgetting data, for each weight."""
+    """Most images measured of the test data (validation data without it) and of the forgetting data, per weight."""
     max_skipped: int = 5
     """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
     dry_run: bool = False

@@ -51,7 +51,7 @@ def render_report(report: ReportData) -> str:
         "Data": _data(report.training, report.validation, *([report.test] if report.test else [])),
         "What was trained": _policy(report),
         "Before and after": _before_and_after(report),
-        "Forgetting": _forgetting(report.forgetting),
+        "Forgetting": _forgetting(report.forgetting, "test" if report.test else "validation"),
         "Curves": curve_plots(report.curves, "Loss components, by optimiser step", LOSSES_NOTE),
         "Pictures": picture_rows(report.pictures),
         "The run": run_facts(report.run, report.curves.skipped),
@@ -179,8 +179,12 @@ def _before_and_after(report: ReportData) -> str:
     return f'{tables}<h3>AP by class</h3><div class="scroll">{classes}</div>'
 
 
-def _forgetting(facts: ForgettingFacts | None) -> str:
-    """AP on old data against AP on new data along the way from the base to the tuned model."""
+def _forgetting(facts: ForgettingFacts | None, new: str) -> str:
+    """AP on old data against AP on new data along the way from the base to the tuned model.
+
+    Args:
+        new: which data is the new one.
+    """
     if facts is None:
         return ""
     best = knee(facts.points)
@@ -191,9 +195,10 @@ def _forgetting(facts: ForgettingFacts | None) -> str:
         rows.append([label, *map(percent, (point.AP_new, point.AP_old, point.balance))])
     plot = f'<div class="plot">{plots.trade_off_curve(facts.points, best)}</div>'
     note = (
-        f"AP in percent on {number(facts.new_images)} images of the validation data (new) "
+        f"AP in percent on {number(facts.new_images)} images of the {new} data (new) "
         f"and {number(facts.old_images)} of {escape(facts.old_name)} (old), "
-        "for models between the base (weight 0) and the tuned one (weight 1). The knee is the largest harmonic mean."
+        "for models between the base (weight 0) and the tuned one (weight 1). The knee is the largest harmonic mean, "
+        "chosen on these very images: its figures are a little optimistic."
     )
     command = f"<pre>{escape(facts.command)}</pre>" if facts.command else ""
     return columns(
