@@ -8,8 +8,8 @@ A module named in `frame.MODULES` holds `BUILDERS`, a name to a builder. A build
     build(folder: Path, random: random.Random) -> Callable[[], object]
 
 that writes a small, valid input into an empty folder and returns what reads it. It may vary what it writes by `random`
-and nothing else. `frame` then damages files of the folder (`damage`) and calls the returned function in a process of
-its own, forked, with limits of memory and time, so that a crash of compiled code is counted and the fuzzer goes on.
+and nothing else. `frame` then damages files of the folder (`damage`) and calls the returned function, all in a forked
+process with limits of memory and time, so that a crash of compiled code is counted and the fuzzer goes on.
 The returned function reads all there is: every sample, and every picture. One in ten inputs is left as it was written;
 `test_fuzz.py` checks that each builder's own files are read.
 

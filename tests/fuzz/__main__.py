@@ -21,11 +21,11 @@ def main() -> int:
     names = options.reader or list(known)
     minutes = 5.0 if options.minutes is None and options.count is None else options.minutes
     counts = {name: Count() for name in names}
-    chosen = rounds(names, None if minutes is None else 60 * minutes, options.count, counts)
+    chosen = rounds(names, None if minutes is None else 60 * minutes, options.count)
     if options.only is not None:
-        chosen = iter([(name, options.only) for name in names])
-    for name, number in chosen:
-        fuzz(name, known[name], options.seed, number, counts[name])
+        chosen = iter([(name, range(options.only, options.only + 1)) for name in names])
+    for name, numbers in chosen:
+        fuzz(name, known[name], options.seed, numbers, counts[name])
     print(table(counts))
     return 1 if any(count.faults for count in counts.values()) else 0
 

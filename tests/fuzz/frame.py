@@ -1,4 +1,4 @@
-"""Runs builders, damage and readers, each input in a process of its own, and counts what comes out."""
+"""Runs builders, damage and readers, in processes that may die of it, and counts what comes out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from random import Random
 from shutil import rmtree
 from typing import Any
 
+from deixis.errors import DeixisError
 from fuzz.damage import damage
 
 MODULES = ("detection", "configs", "phrases", "clips", "models")  # those that are there are run
@@ -29,6 +30,7 @@ Builder = Callable[[Path, Random], Callable[[], object]]
 MOST_MEMORY = 2 << 30  # more than the process has when it is forked
 MOST_CPU_S, MOST_WALL_S = 20, 25
 UNDAMAGED = 0.1
+_AT_ONCE = 50  # inputs that one child reads, unless one of them ends it
 
 
 @dataclass
@@ -43,7 +45,6 @@ class Count:
     over_limits: int = 0
     slowest_s: float = 0.0
     peak_mb: float = 0.0
-    seconds: float = 0.0
     examples: dict[str, str] = field(default_factory=dict)  # what went wrong, to how to see it again
 
     @property
@@ -60,92 +61,126 @@ def builders() -> dict[str, Builder]:
     return found
 
 
-def fuzz(name: str, build: Builder, seed: int, number: int, count: Count) -> None:
-    """One input: the same for the same name, seed and number."""
-    random = Random(f"{name} {seed} {number}")
+def fuzz(name: str, build: Builder, seed: int, numbers: Sequence[int], count: Count) -> None:
+    """Some inputs, each the same for the same name, seed and number. A child reads them until one of them ends it."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
-        read = build(folder, random)
-        names = {folder.name} | {path.name for path in folder.rglob("*")}
-        what = "as written" if random.random() < UNDAMAGED else damage(folder, random)
-        started = time.monotonic()
-        names |= {path.name for path in folder.rglob("*")}
-        outcome, text, memory = in_child(read, names)
-        _note(count, outcome, text, f"--reader {name} --seed {seed} --only {number}  ({what})")
-        count.slowest_s = max(count.slowest_s, time.monotonic() - started)
-        count.seconds += time.monotonic() - started
-        count.peak_mb = max(count.peak_mb, memory / 1e6)
+        left = list(numbers)
+        while left:
+            left = _in_child(name, build, seed, left, folder, count)
     finally:
         rmtree(folder, ignore_errors=True)
 
 
-def _note(count: Count, outcome: str, text: str, again: str) -> None:
-    count.inputs += 1
-    if outcome in ("read", "refused"):
-        setattr(count, outcome, getattr(count, outcome) + 1)
-        return
-    setattr(count, outcome, getattr(count, outcome) + 1)
-    count.examples.setdefault(text, again)
-
-
-def in_child(read: Callable[[], object], names: set[str]) -> tuple[str, str, float]:
-    """Call a function in a forked process: (what happened, of what kind, bytes of memory it took beyond ours)."""
+def _in_child(
+    name: str, build: Builder, seed: int, numbers: Sequence[int], folder: Path, count: Count
+) -> Sequence[int]:
+    """Fork, and count what the child reports, a line before each input and one after it; the numbers that are left."""
     receive, send = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.close(receive)
-        _run(read, names, send)
+        _run(name, build, seed, numbers, folder, send)
     os.close(send)
-    data, ended = b"", False
-    late = time.monotonic() + MOST_WALL_S
-    while not ended and select.select([receive], [], [], max(0.0, late - time.monotonic()))[0]:
+    data, started, done = b"", "", 0
+    while select.select([receive], [], [], MOST_WALL_S)[0]:
         part = os.read(receive, 65_536)
-        data, ended = data + part, not part
-    if not ended:
+        if not part:
+            break
+        *lines, data = (data + part).split(b"\n")
+        for line in lines:
+            report = json.loads(line)
+            if isinstance(report, str):
+                started = report
+            else:
+                _note(count, *report, started)
+                done += 1
+    else:
         os.kill(child, signal.SIGKILL)
     os.close(receive)
     _, status = os.waitpid(child, 0)
-    if data:
-        outcome, text, memory = json.loads(data)
-        return outcome, text, memory
-    if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
-        return "over_limits", "took too long", 0.0
-    return "signals", f"status {status}", 0.0
+    if done < len(numbers):  # the child did not come to its end
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+        outcome, text = ("over_limits", "took too long") if late else ("signals", f"status {status}")
+        _note(count, outcome, text, 0.0, 0.0, started or f"--reader {name!r} --seed {seed} --only {numbers[0]}")
+        done += 1
+    return numbers[done:]
 
 
-def _run(read: Callable[[], object], names: set[str], send: int) -> None:
+def _note(count: Count, outcome: str, text: str, seconds: float, memory_mb: float, again: str) -> None:
+    count.inputs += 1
+    setattr(count, outcome, getattr(count, outcome) + 1)
+    count.slowest_s, count.peak_mb = max(count.slowest_s, seconds), max(count.peak_mb, memory_mb)
+    if outcome not in ("read", "refused"):
+        count.examples.setdefault(text, again)
+
+
+def _run(name: str, build: Builder, seed: int, numbers: Sequence[int], folder: Path, send: int) -> None:
     """The child: never returns."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (pages + MOST_MEMORY,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     quiet = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
     warnings.simplefilter("ignore")
+    try:
+        for number in numbers:
+            _one(name, build, seed, number, folder / str(number), send, before)
+    finally:
+        os._exit(0)
+
+
+def _one(name: str, build: Builder, seed: int, number: int, folder: Path, send: int, before: int) -> None:
+    """Write, damage and read one input, and report it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + MOST_CPU_S, resource.RLIM_INFINITY))
+    random = Random(f"{name} {seed} {number}")
+    folder.mkdir()
+    read = build(folder, random)
+    names = {folder.parent.name} | {path.name for path in folder.rglob("*")}
+    what = "as written" if random.random() < UNDAMAGED else damage(folder, random)
+    names |= {path.name for path in folder.rglob("*")}
+    _send(send, f"--reader {name!r} --seed {seed} --only {number}  ({what})")
+    started = time.monotonic()
     outcome, text = _outcome(read, names)
-    memory = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
-    os.write(send, json.dumps([outcome, text, memory]).encode())
-    os._exit(0)
+    memory_mb = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    _send(send, [outcome, text, time.monotonic() - started, memory_mb])
+    rmtree(folder, ignore_errors=True)
+
+
+def _send(send: int, report: object) -> None:
+    os.write(send, json.dumps(report).encode() + b"\n")
 
 
 def _outcome(read: Callable[[], object], names: set[str]) -> tuple[str, str]:
-    from deixis.errors import DeixisError
-
     try:
         read()
-    except DeixisError as error:
-        if isinstance(error.__cause__, MemoryError):
-            return "over_limits", "took too much memory"
-        named = any(name in str(error) for name in names)
-        return ("refused", "") if named else ("tracebacks", f"names no file: {str(error)[:80]!r} {_place(error)}")
-    except MemoryError as error:
-        return "over_limits", f"took too much memory: {_place(error)}"
     except BaseException as error:
-        return "tracebacks", f"{type(error).__name__}: {str(error)[:60]!r} {_place(error)}"
+        return _judged(_own(error), names)
     return "read", ""
+
+
+def _judged(error: BaseException, names: set[str]) -> tuple[str, str]:
+    """What an exception counts as, and in words that are the same for the same fault."""
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return "over_limits", f"took too much memory: {_place(error)}"
+    if not isinstance(error, DeixisError):
+        return "tracebacks", f"{type(error).__name__}: {str(error)[:60]!r} {_place(error)}"
+    if not any(name in str(error) for name in names):
+        return "tracebacks", f"names no file: {str(error)[:80]!r} {_place(error)}"
+    return "refused", ""
+
+
+def _own(error: BaseException) -> BaseException:
+    """The error of deixis in the place of one of the tests' type checks, which look at properties that read files."""
+    if type(error).__name__ != "TypeCheckError":
+        return error
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, DeixisError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def _place(error: BaseException) -> str:
@@ -154,18 +189,14 @@ def _place(error: BaseException) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "outside"
 
 
-def rounds(
-    names: list[str], seconds: float | None, each: int | None, count_of: dict[str, Count]
-) -> Iterator[tuple[str, int]]:
-    """(reader, number of its input), readers in turn, so that each gets its share of the time."""
+def rounds(names: Sequence[str], seconds: float | None, each: int | None) -> Iterator[tuple[str, range]]:
+    """(reader, numbers of its inputs), readers in turn, so that each gets its share."""
     started = time.monotonic()
-    number = 0
-    while each is None or number < each:
+    for first in range(0, sys.maxsize if each is None else each, _AT_ONCE):
         for name in names:
             if seconds is not None and time.monotonic() - started > seconds:
                 return
-            yield name, number
-        number += 1
+            yield name, range(first, first + _AT_ONCE if each is None else min(first + _AT_ONCE, each))
 
 
 def table(counts: dict[str, Count]) -> str:

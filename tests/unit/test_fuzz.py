@@ -19,13 +19,12 @@ BUILDERS = builders()
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_damaged_files_are_one_line_and_sound_ones_are_read(name: str) -> None:
     count = Count()
-    for number in range(12):
-        fuzz(name, BUILDERS[name], 0, number, count)
+    fuzz(name, BUILDERS[name], 0, range(20), count)
     assert not count.faults, table({name: count})
-    assert count.inputs == 12
+    assert count.inputs == 20
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"parquet odd"}))
+@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"parquet odd", "refcoco pickle"}))
 def test_what_a_builder_writes_is_read(name: str, tmp_path: Path) -> None:
     BUILDERS[name](tmp_path, Random(3))()
 
@@ -63,6 +62,6 @@ def test_each_kind_of_fault_is_counted(act: Callable[[], None], field: str) -> N
         return act
 
     count = Count()
-    fuzz("faulty", build, 0, 0, count)
-    assert getattr(count, field) == 1
-    assert count.faults == (field != "read")
+    fuzz("faulty", build, 0, range(3), count)
+    assert getattr(count, field) == count.inputs == 3
+    assert count.faults == (0 if field == "read" else 3)
