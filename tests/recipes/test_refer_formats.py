@@ -108,3 +108,23 @@ def test_a_malicious_pickle_ends_the_command_and_is_not_run(model, tmp_path, dei
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_quick_takes_the_smaller_of_its_own_and_the_users_limits(model, tmp_path, deixis) -> None:
+    arguments = refer_arguments(model, tmp_path, "--quick", "--max-steps", "1", "--max-val-images", "1", "--no-report")
+    code, _, err = deixis([*arguments, "--no-baseline"])
+    assert code == 0, err
+    assert len(records(tmp_path / "segmenter", "step")) == 1
+    (evaluation, *_) = records(tmp_path / "segmenter", "evaluation")
+    assert evaluation["images"] == 1
+
+
+@pytest.mark.parametrize("options", [("--max-tokens", "20"), ()], ids=["a conversation too long", "a damaged picture"])
+def test_a_dry_run_refuses_what_the_run_would(model, tmp_path, deixis, options) -> None:
+    data = plain(_made(tmp_path / "data"))
+    assert deixis(short(model, tmp_path, *data, "--dry-run"))[0] == 0
+    if not options:
+        (tmp_path / "data" / "b.jpg").write_bytes((tmp_path / "data" / "b.jpg").read_bytes()[:200])
+    code, _, err = deixis(short(model, tmp_path, *data, "--dry-run", *options))
+    assert code == 2
+    assert "--max-tokens" in err if options else "b.jpg" in err

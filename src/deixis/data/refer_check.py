@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
 from deixis.data.conversation import ANSWERS, QUESTIONS, ConversationEncoder, Turn, plain_phrase
 from deixis.data.refer_loading import decoded
 from deixis.errors import DeixisError
+from deixis.records import Rle
 from deixis.refer_records import Expression, ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset, ClipExpression
 
 # Kinds of findings: how grave, and what they are. An error stops training or teaches what is wrong.
 KINDS: dict[str, tuple[str, str]] = {
@@ -24,6 +27,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "ambiguous": ("warning", "one sentence for different masks of an image"),
     "mask_tiny": ("warning", "masks of few pixels"),
     "said": ("warning", "said while reading"),
+    "silent": ("warning", "data without any sentence: refer train refuses it as --data, refer cycle writes captions"),
     "repeated": ("note", "one sentence twice for the same mask"),
     "wordless": ("note", "masks without a sentence: they await a caption"),
     "nothing_asked": ("note", "images without a sentence: they train nothing"),
@@ -62,6 +66,7 @@ class Limits:
         most_tokens: of a conversation.
         most_masks: of a conversation.
         behaviour: whose answers; see `conversation.ANSWERS`.
+        clip_frames: most frames of a clip, one tile each.
     """
 
     encode: ConversationEncoder
@@ -70,6 +75,7 @@ class Limits:
     most_tokens: int
     most_masks: int
     behaviour: str = "deixis"
+    clip_frames: int = 5
 
 
 @dataclass
@@ -83,7 +89,7 @@ class _Notes:
 
 
 def check_refer(
-    dataset: ReferDataset,
+    dataset: ReferDataset | ClipDataset,
     limits: Limits | None = None,
     tiny_px: int = 16,
     decode: bool = True,
@@ -92,28 +98,57 @@ def check_refer(
     """Look at every sample.
 
     Args:
-        dataset: samples that cannot be read become findings.
+        dataset: of images or clips; samples that cannot be read become findings.
         limits: write the longest conversation that training can draw of each image, and look at its tokens.
         tiny_px: masks with fewer pixels are told of.
-        decode: decode every image; without, pictures are not opened.
+        decode: decode every image, and of clips every labelled frame; without, none is decoded.
         progress: called with the number done and the number of all.
     """
     notes = _Notes()
     for index in range(len(dataset)):
         try:
-            sample = dataset[index]
+            sample: ReferSample | Clip = dataset[index]
         except DeixisError as error:
             notes.add("entry", f"{dataset.name}: sample {index}", str(error))
         else:
-            _look_at(sample, limits, tiny_px, decode, notes)
+            if isinstance(sample, Clip):
+                _look_at_clip(sample, limits, tiny_px, decode, notes)
+            else:
+                tiles = limits.tiles(sample.size_hw) if limits is not None else 0
+                _look_at(sample, limits, tiny_px, decode, notes, tiles)
         if progress is not None:
             progress(index + 1, len(dataset))
     counts = notes.counts
+    if len(dataset) and not counts["phrases"]:
+        notes.add("silent", dataset.name, f"none of its {len(dataset)} images or clips has a sentence")
     facts = ReferFacts(len(dataset), counts["phrases"], counts["masks"], counts["absent"], notes.longest)
     return facts, notes.found
 
 
-def _look_at(sample: ReferSample, limits: Limits | None, tiny_px: int, decode: bool, notes: _Notes) -> None:
+def _look_at_clip(clip: Clip, limits: Limits | None, tiny_px: int, decode: bool, notes: _Notes) -> None:
+    """A clip as an image in which every expression has its masks of the frame that shows most of it."""
+    if not clip.labelled:
+        notes.add("nothing_asked", clip.source, "a clip without labels: it trains nothing")
+    if decode:
+        try:
+            for _ in clip.frames.read(clip.labelled):  # training shows these frames and no others
+                pass
+        except DeixisError as error:
+            notes.add("image", clip.source, str(error))
+    shown = [(expression, _fullest(clip, expression)) for expression in clip.expressions]
+    expressions = tuple(Expression(e.texts, masks, e.tags, e.expression_id) for e, masks in shown if e.texts or masks)
+    frames = min(len(clip.labelled), limits.clip_frames if limits is not None else 1)
+    tiles = limits.tiles(clip.size_hw) if limits is not None and frames == 1 else frames
+    _look_at(ReferSample(Path(), clip.size_hw, expressions, source=clip.source), limits, tiny_px, False, notes, tiles)
+
+
+def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
+    """The masks of what is meant, of the labelled frame where they are largest; none where it is never visible."""
+    masks = (clip.masks_at(expression, label) for label in range(len(clip.labelled)))
+    return max(masks, key=lambda found: sum(int(coco_mask.area(mask)) for mask in found), default=())
+
+
+def _look_at(sample: ReferSample, limits: Limits | None, tiny_px: int, decode: bool, notes: _Notes, tiles: int) -> None:
     where = sample.source or f"image {sample.image_id}"
     if decode:
         try:
@@ -130,7 +165,7 @@ def _look_at(sample: ReferSample, limits: Limits | None, tiny_px: int, decode: b
         notes.add("nothing_asked", where, f"{len(sample.expressions)} expressions, none with a sentence")
     _look_for_doubles(sample, where, notes)
     if limits is not None:
-        _write_out(sample, limits, where, notes)
+        _write_out(sample, limits, where, notes, tiles)
 
 
 def _look_at_masks(expression: Expression, tiny_px: int, where: str, notes: _Notes) -> None:
@@ -165,7 +200,7 @@ def _counts(counts: str | bytes) -> bytes:
     return counts.encode("ascii") if isinstance(counts, str) else counts
 
 
-def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes) -> None:
+def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes, tiles: int) -> None:
     """The longest conversation: of each expression the longest sentence, and of these the longest."""
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
@@ -176,7 +211,7 @@ def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes) -
     if not longest:
         return
     turns = [_turn(text, position, limits.behaviour) for position, (_, text) in enumerate(longest)]
-    input_ids, _ = limits.encode(turns, limits.tiles(sample.size_hw))
+    input_ids, _ = limits.encode(turns, tiles)
     notes.longest = max(notes.longest, len(input_ids))
     if len(input_ids) > limits.most_tokens:
         lost = input_ids[limits.most_tokens :].count(limits.seg_token_id)

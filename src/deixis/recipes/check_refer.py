@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from deixis.console import Console
+from deixis.data.clip_readers import are_clips, read_clips
 from deixis.data.refer_check import KINDS, Limits, ReferFacts, ReferFinding, check_refer, gravest
 from deixis.data.refer_readers import read_refer
+from deixis.data.refer_readers.refcoco import splits_of
 from deixis.data.tiles import grid_for
 from deixis.data.writers.files import write_atomic
 from deixis.recipes.owned_output import require_own_file
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_check_options import ReferCheckOptions
+from deixis.recipes.refer_splits import TEST, VALIDATION
+from deixis.refer_records import ReferDataset
+from deixis.video_records import ClipDataset
 
 EXIT_ERRORS = 1
 _NAMED = 3
@@ -38,8 +43,8 @@ def check_refer_data(options: ReferCheckOptions, limits: Limits | None = None) -
         limits = model_limits(options)
     everything: list[ReferFinding] = []
     written: dict[str, Any] = {}
-    for name in options.data:
-        facts, found = _checked(name, options, limits)
+    for name, read in sources(options).items():
+        facts, found = _checked(name, read, options, limits)
         _tell(name, facts, found)
         everything += found
         written[name] = {"facts": asdict(facts), "findings": [asdict(finding) for finding in found]}
@@ -65,7 +70,36 @@ def model_limits(options: ReferCheckOptions) -> Limits:
 
     wording = read_wording(options.model)
     tiles = tile_counter(wording.tile_px, options.max_tiles)
-    return Limits(wording.tokens, wording.seg_token_id, tiles, options.max_tokens, options.max_masks, options.behaviour)
+    most = (options.max_tokens, options.max_masks)
+    return Limits(wording.tokens, wording.seg_token_id, tiles, *most, options.behaviour, options.clip_frames)
+
+
+def sources(options: ReferCheckOptions) -> dict[str, Callable[[list[str]], ReferDataset | ClipDataset]]:
+    """What `deixis refer train` would read, by name; each a function that is handed a list for faults."""
+
+    def images(path: str | Path, form: str | None, split: str | None = None, most: int | None = None) -> Any:
+        return lambda faults: read_refer(
+            path, options.images, form, split, most or options.max_images, objects=options.objects, faults=faults
+        )
+
+    def clips(path: str | Path, form: str | None) -> Any:
+        return lambda _: read_clips(path, options.images, form, max_clips=options.max_images)
+
+    found: dict[str, Callable[[list[str]], ReferDataset | ClipDataset]] = {}
+    for path in options.data:
+        found[path] = clips(path, options.format) if are_clips(path, options.format) else images(path, options.format)
+    if options.refcoco_dir is not None:
+        there = splits_of(options.refcoco_dir)
+        for split in (name for name in ("train", *VALIDATION, *TEST) if name == "train" or name in there):
+            found[f"{options.refcoco_dir}#{split}"] = images(options.refcoco_dir, "refcoco", split)
+    if options.sa1b_dir is not None:
+        most = min(options.sa1b_max_samples, options.max_images or options.sa1b_max_samples)
+        found[str(options.sa1b_dir)] = images(options.sa1b_dir, "sa1b", most=most)
+    if options.openimages_dir is not None:
+        found[str(options.openimages_dir)] = images(options.openimages_dir, "openimages_masks")
+    if options.sav_dir is not None:
+        found[str(options.sav_dir)] = clips(options.sav_dir, None)
+    return found
 
 
 def tile_counter(tile_px: int, most_tiles: int) -> Callable[[tuple[int, int]], int]:
@@ -78,13 +112,16 @@ def tile_counter(tile_px: int, most_tiles: int) -> Callable[[tuple[int, int]], i
     return count
 
 
-def _checked(name: str, options: ReferCheckOptions, limits: Limits | None) -> tuple[ReferFacts, list[ReferFinding]]:
+def _checked(
+    name: str,
+    read: Callable[[list[str]], ReferDataset | ClipDataset],
+    options: ReferCheckOptions,
+    limits: Limits | None,
+) -> tuple[ReferFacts, list[ReferFinding]]:
     faults: list[str] = []
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        dataset = read_refer(
-            name, options.images, options.format, max_samples=options.max_images, objects=options.objects, faults=faults
-        )
+        dataset = read(faults)
     found = [ReferFinding("entry", name, fault) for fault in faults]
     found += [ReferFinding("said", name, str(warning.message)) for warning in said]
     with progress_bar(f"checking {Path(name).name}") as progress:

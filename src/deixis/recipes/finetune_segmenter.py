@@ -26,6 +26,7 @@ from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
+from deixis.recipes.refer_dry_run import read_everything
 from deixis.recipes.refer_features import frozen_features
 from deixis.recipes.refer_generated import caption_folders
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
@@ -102,7 +103,9 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
 def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     started = time.perf_counter()
     if options.quick:
-        options = replace(options, max_steps=QUICK_STEPS, max_val_images=QUICK_IMAGES)
+        most_steps = min(QUICK_STEPS, options.max_steps or QUICK_STEPS)
+        most_images = min(QUICK_IMAGES, options.max_val_images or QUICK_IMAGES)
+        options = replace(options, max_steps=most_steps, max_val_images=most_images)
     accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
     resuming = will_resume(options)
     if accelerator.is_main_process:
@@ -120,6 +123,9 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     bundle.model.to(accelerator.device)
     features = frozen_features(options, bundle, data.training, accelerator, console)
     if options.dry_run:
+        make_refer_criterion(options)
+        if accelerator.is_main_process:
+            read_everything(feed, data, options.max_val_images)
         return SegmenterResult(run_folder(options), None, None, None)
 
     folder = open_run(options, accelerator, resuming)

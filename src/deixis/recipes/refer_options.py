@@ -27,7 +27,8 @@ class ReferTrainOptions(Options):
     format: str | None = None
     """Format of --data; recognised when not given."""
     refcoco_dir: Path | None = None
-    """Folder of RefCOCO, RefCOCO+ or RefCOCOg: refs(unc).p or refs(umd).p beside instances.json."""
+    """Folder of RefCOCO, RefCOCO+ or RefCOCOg: refs(unc).p or refs(umd).p beside instances.json. Its split train
+    trains; without --val-data its split val validates, and without --test-data its test splits are reported on."""
     sa1b_dir: Path | None = None
     """Folder of SA-1B: sa_*.jpg with sa_*.json. Its masks have no phrases: --model describes them before training, and
     captions that it finds again are trained on (docs/captions.md)."""

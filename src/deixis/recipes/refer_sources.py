@@ -17,6 +17,7 @@ from deixis.errors import DataError, OptionError
 from deixis.recipes.refer_data import VALIDATION_SHARE, Source, held_out, subset
 from deixis.recipes.refer_generated import read_sa1b_captions, read_sav
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.refer_splits import note_on_official, official_parts, without_images_of
 from deixis.recipes.run_data import RunData, held_out_shares, note_on_parts
 from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
@@ -41,19 +42,28 @@ def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
     given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
     validation, test = (read_refer_sources(data, images, options.format) if data else None for data, images in given)
     sources = [with_phrases(source) for source in sources]
-    images = sum(map(len, sources))
+    official = official_parts(options) if validation is None else {}
+    theirs = len(options.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
+    sources = [
+        without_images_of(source, [*official.get("validation", ()), *official.get("test", ())]) for source in sources
+    ]
+    split = [number for number in range(len(sources)) if number != theirs]
+    images = sum(len(sources[number]) for number in split)
     shares: tuple[float, ...] = ()
     if validation is None:
         # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
-        shares = held_out_shares(images, VALIDATION_SHARE, VALIDATION_SHARE, test is not None)
-        parts = held_out(sources, shares)
-        sources = [kept for kept, *_ in parts]
-        validation, *tested = [
-            mixed([as_images(part[role]) for part in parts], (), 0) for role in range(1, len(shares) + 1)
-        ]
-        test = tested[0] if tested else test
+        shares = held_out_shares(images, VALIDATION_SHARE, VALIDATION_SHARE, test is not None) if split else ()
+        parts = held_out([sources[number] for number in split], shares) if split else []
+        for number, (kept, *_) in zip(split, parts, strict=True):
+            sources[number] = kept
+        roles = [[as_images(part[role]) for part in parts] for role in range(1, len(shares) + 1)]
+        chosen = [*official.get("validation", ()), *(roles[0] if roles else ())]
+        tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
+        validation = mixed(chosen, (), 0)
+        test = mixed(tested, (), 0) if tested else test
     training = mixed(sources, options.data_weights, options.seed)
-    return RunData(training, validation, test, note_on_parts(shares, images, bool(options.test_data)))
+    note = note_on_parts(shares, images, test is not None)
+    return RunData(training, validation, test, f"{note_on_official(official)}; {note}" if official else note)
 
 
 def read_source(path: str, images: Path | None, form: str | None) -> Source:

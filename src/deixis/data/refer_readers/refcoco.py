@@ -82,6 +82,19 @@ def read_refcoco(
     return ReferList(tuple(samples), name=f"{file.resolve().parent.name} {split or ''}".strip())
 
 
+@reads("RefCOCO references")
+def splits_of(path: str | Path) -> dict[str, int]:
+    """The splits of a folder or a `.p` file, and how many references each has.
+
+    Raises:
+        DataError: there is no file of references, or a damaged one.
+    """
+    file = find_refs_file(Path(path)) if Path(path).is_dir() else Path(path)
+    if file is None:
+        raise DataError(f"{path}: wanted refs(unc).p or refs(umd).p in it; give the .p file itself")
+    return dict(Counter(ref["split"] for ref in _references(file)))
+
+
 def _references(file: Path) -> list[dict[str, Any]]:
     refs = load_plain_pickle(file)
     if not isinstance(refs, list) or not refs or not all(isinstance(ref, dict) for ref in refs):
