@@ -2,6 +2,7 @@
 
     DeixisError
     ├── DataError        a file, an annotation or a data set that cannot be used
+    │   └── UnreadableImageError   one picture that is damaged or gone
     ├── PromptError      class names that cannot be made into a prompt
     ├── ModelError       a checkpoint that is missing, foreign or incomplete
     ├── OptionError      an option (flag or YAML key) with an impossible value
@@ -18,6 +19,10 @@ class DeixisError(Exception):
 
 class DataError(DeixisError):
     """A file, an annotation or a data set cannot be used."""
+
+
+class UnreadableImageError(DataError):
+    """One picture cannot be read; training goes on without a few of them."""
 
 
 class PromptError(DeixisError):

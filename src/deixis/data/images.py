@@ -17,7 +17,7 @@ from PIL import Image
 
 from deixis.data.instances import scale_instances
 from deixis.data.reading import require_regular
-from deixis.errors import DataError
+from deixis.errors import DataError, UnreadableImageError
 from deixis.records import Sample
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -158,7 +158,7 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
     except Exception as error:  # decoders raise all kinds on damaged files
         raise _unreadable(path, error) from error
     if pixels.size == 0:
-        raise DataError(f"{path}: the image has no pixels; replace or remove the file")
+        raise UnreadableImageError(f"{path}: the image has no pixels; replace or remove the file")
     return _Stored(pixels, orientation, full_hw)
 
 
@@ -229,15 +229,17 @@ def _upright(pixels: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.n
     return np.ascontiguousarray(pixels)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: image file not found; check the images folder and the file name")
+        return UnreadableImageError(f"{path}: image file not found; check the images folder and the file name")
     if isinstance(error, IsADirectoryError | PermissionError):
-        return DataError(f"{path}: cannot open image: {error.strerror}; check the path and its permissions")
+        return UnreadableImageError(f"{path}: cannot open image: {error.strerror}; check the path and its permissions")
     if isinstance(error, Image.DecompressionBombError):
-        return DataError(f"{path}: image is too large to decode safely; cut it into tiles")
+        return UnreadableImageError(f"{path}: image is too large to decode safely; cut it into tiles")
     reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}").split(" <_io")[0]
-    return DataError(f"{path}: cannot decode image ({reason}); the file is damaged or no image: replace or remove it")
+    return UnreadableImageError(
+        f"{path}: cannot decode image ({reason}); the file is damaged or no image: replace or remove it"
+    )
 
 
 def _text(size_hw: tuple[int, int]) -> str:

@@ -24,7 +24,8 @@ from deixis.data.images import load
 from deixis.data.mixing import Mixture
 from deixis.data.parcel import Parcel
 from deixis.data.transforms import Transform
-from deixis.errors import DeixisError, OptionError
+from deixis.data.unreadable import Replaced, UnreadableImages, WithReplaced
+from deixis.errors import DeixisError, OptionError, UnreadableImageError
 from deixis.records import Batch, Dataset, Prompt, Sample
 
 Key = tuple[int, int]  # (epoch, index)
@@ -207,6 +208,7 @@ def make_loader(
     workers: int = 0,
     pin_memory: bool = False,
     divisor: int = 1,
+    unreadable: UnreadableImages | None = None,
 ) -> Loader:
     """A loader of `Batch`es; see `load_batches`.
 
@@ -214,7 +216,7 @@ def make_loader(
         divisor: see `collate`.
     """
 
-    return load_batches(dataset, batches, partial(_collate_pairs, divisor), workers, pin_memory)
+    return load_batches(dataset, batches, partial(_collate_pairs, divisor), workers, pin_memory, unreadable)
 
 
 def _collate_pairs(divisor: int, pairs: Sequence[tuple[Sample, Prompt]]) -> Batch | Parcel:
@@ -226,10 +228,17 @@ def _collate_pairs(divisor: int, pairs: Sequence[tuple[Sample, Prompt]]) -> Batc
 class Loader(DataLoader):
     """A DataLoader that raises deixis's own errors as they are, without a worker's traceback around."""
 
+    unreadable: UnreadableImages | None = None
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its private iterator class
         for item in super().__iter__():
             if isinstance(item, DeixisError):
                 raise item
+            if isinstance(item, WithReplaced):
+                assert self.unreadable is not None
+                for error in item.errors:
+                    self.unreadable.note(error)
+                item = item.batch
             yield item
 
 
@@ -239,6 +248,7 @@ def load_batches(
     collate_items: Callable[[Sequence[Any]], Any],
     workers: int = 0,
     pin_memory: bool = False,
+    unreadable: UnreadableImages | None = None,
 ) -> Loader:
     """A loader of the given batches, in order.
 
@@ -250,9 +260,11 @@ def load_batches(
         collate_items: a batch of the items of its keys.
         workers: loading processes; 0 loads in this one. Results are the same for any number.
         pin_memory: for copies to a GPU that do not block.
+        unreadable: counts pictures that cannot be read, in whose place the data set's next one is shown; without it
+            the first one raises.
     """
-    return Loader(
-        _Guarded(dataset),
+    loader = Loader(
+        _Guarded(dataset, unreadable.limit if unreadable else 0),
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
@@ -260,19 +272,30 @@ def load_batches(
         worker_init_fn=_quiet_worker if workers else None,
         generator=torch.Generator(),  # else each epoch would draw from, and so move, torch's global state
     )
+    loader.unreadable = unreadable
+    return loader
 
 
 class _Guarded(torch.utils.data.Dataset):
     """Hands errors over as values: raised in a worker they would arrive wrapped in its traceback."""
 
-    def __init__(self, dataset: torch.utils.data.Dataset) -> None:
+    def __init__(self, dataset: Any, replacements: int) -> None:
         self.dataset = dataset
+        self.replacements = replacements
 
     def __getitem__(self, key: Key) -> Any:
-        try:
-            return self.dataset[key]
-        except DeixisError as error:
-            return error
+        epoch, index = key
+        first: UnreadableImageError | None = None
+        for step in range(self.replacements + 1):
+            try:
+                item = self.dataset[epoch, (index + step) % len(self.dataset) if step else index]
+            except UnreadableImageError as error:
+                first = first or error
+            except DeixisError as error:
+                return error
+            else:
+                return Replaced(item, first) if first else item
+        return first
 
 
 class _GuardedCollate:
@@ -285,10 +308,12 @@ class _GuardedCollate:
         errors = [item for item in items if isinstance(item, DeixisError)]
         if errors:
             return errors[0]
+        replaced = [item.error for item in items if isinstance(item, Replaced)]
         try:
-            return self.collate_items(items)
+            batch = self.collate_items([item.item if isinstance(item, Replaced) else item for item in items])
         except DeixisError as error:
             return error
+        return WithReplaced(batch, replaced) if replaced else batch
 
 
 def _quiet_worker(worker: int) -> None:

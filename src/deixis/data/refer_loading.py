@@ -16,6 +16,7 @@ from deixis.data.images import load_image
 from deixis.data.loading import SEEDS, Key, Loader, load_batches, sample_generator
 from deixis.data.refer_collate import Question, Views, collate_questions
 from deixis.data.refer_mixing import ReferMix
+from deixis.data.unreadable import UnreadableImages
 from deixis.errors import DataError, OptionError
 from deixis.refer_records import ReferBatch, ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
@@ -109,10 +110,11 @@ def make_refer_loader(
     most_tokens: int,
     workers: int = 0,
     pin_memory: bool = False,
+    unreadable: UnreadableImages | None = None,
 ) -> Loader:
     """A loader of `ReferBatch`es; see `load_batches`."""
     collate_items = partial(_collate_items, encode, views, pad_token_id, most_tokens)
-    return load_batches(dataset, batches, collate_items, workers, pin_memory)
+    return load_batches(dataset, batches, collate_items, workers, pin_memory, unreadable)
 
 
 def _collate_items(

@@ -23,6 +23,7 @@ from deixis.data.scenes import SceneDataset
 from deixis.data.split import duplicate_groups, hold_out
 from deixis.data.subset import Subset
 from deixis.data.transforms import Transform, train_transform
+from deixis.data.unreadable import UnreadableImages
 from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import BUCKET_PX
@@ -225,6 +226,7 @@ def training_feed(
         options.workers,
         ratios,
         divisor=BUCKET_PX if options.compile else 1,
+        unreadable=UnreadableImages(options.max_unreadable_images),
     )
 
 

@@ -68,7 +68,7 @@ from deixis.training.schedule import Schedule
 # compared by its content.
 MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
-    *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped"),
+    *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped", "max_unreadable_images"),
     *("data", "images", "val_data", "val_images", "test_data", "test_images", "format", "seeds", "val_loss_images"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
 }

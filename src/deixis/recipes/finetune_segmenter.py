@@ -61,6 +61,7 @@ MAY_CHANGE = {
         "log_interval",
         "eval_batch_size",
         "max_skipped",
+        "max_unreadable_images",
     ),
     *("val_data", "val_images", "test_data", "test_images", "seeds", "val_loss_images"),
     *("data", "images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),

@@ -192,6 +192,8 @@ class DetectTrainOptions(Options):
     """Most images measured of the test data (validation data without it) and of the forgetting data, per weight."""
     max_skipped: int = 5
     """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
+    max_unreadable_images: int = 10
+    """Damaged training pictures to leave out, each named; one more stops the run."""
     dry_run: bool = False
     """Read everything, print the plan, train nothing."""
 
@@ -236,6 +238,7 @@ class DetectTrainOptions(Options):
             "seed",
             "denoising_queries",
             "val_loss_images",
+            "max_unreadable_images",
         ):
             _at_least(self, name, 0)
         for name in ("learning_rate", "clip_norm", "lora_alpha"):

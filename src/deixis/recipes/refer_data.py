@@ -15,6 +15,7 @@ from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_scenes import ReferScenes
 from deixis.data.split import hold_out, looks_of
 from deixis.data.subset import ClipSubset, ReferSubset
+from deixis.data.unreadable import UnreadableImages
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.recipes.refer_options import ReferTrainOptions
@@ -90,6 +91,7 @@ def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa
         options.seed,
         options.num_workers,
         options.max_tokens,
+        UnreadableImages(options.max_unreadable_images),
     )
 
 

@@ -181,6 +181,8 @@ class ReferTrainOptions(Options):
     """Validation images drawn in the report, before and after."""
     max_skipped: int = 5
     """Steps with a non-finite loss or gradient that may be skipped one after another before the run stops."""
+    max_unreadable_images: int = 10
+    """Damaged training pictures to leave out, each named; one more stops the run."""
     dry_run: bool = False
     """Read everything, print the plan, train nothing."""
 
@@ -204,6 +206,7 @@ class ReferTrainOptions(Options):
             at_least(self, name, 1)
         for name in ("sa1b_max_samples", "max_val_images", "clip_frames", "seeds"):
             at_least(self, name, 1)
+        at_least(self, "max_unreadable_images", 0)
         for name in ("mask_points", "num_workers", "save_interval", "report_images", "seed", "gpus", "val_loss_images"):
             at_least(self, name, 0)
         for name in ("learning_rate", "encoder_lr_factor", "clip_norm", "lora_alpha", "cache_gib"):

@@ -15,9 +15,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -100,6 +102,20 @@ def prepare_folder(options: RunOptions, resuming: bool) -> Path:
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
     return folder
+
+
+def keep_options(options: Any, folder: Path) -> None:
+    """Write the options that a resumed run goes on with, by which it can be resumed again.
+
+    Raises:
+        TrainingError: they cannot be written.
+    """
+    try:
+        aside = folder / f".config.yaml.{os.getpid()}.tmp"
+        write_options(replace(options, resume=False), aside)
+        aside.replace(folder / "config.yaml")
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error}); free some space, then give --resume") from error
 
 
 def require_own(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from deixis.errors import Terminated
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.files import plain_values
 from deixis.recipes.run_data import RunData
-from deixis.recipes.run_folder import RunOptions, prepare_folder, run_folder
+from deixis.recipes.run_folder import RunOptions, keep_options, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
@@ -75,7 +75,11 @@ def run_identity(
     }
     if data.test is not None:
         facts["test_data"] = fingerprint(data.test)
-    return Identity({name: value for name, value in plain_values(options).items() if name not in may_change}, facts)
+    given, defaults = (
+        {name: value for name, value in plain_values(one).items() if name not in may_change}
+        for one in (options, type(options)())
+    )
+    return Identity(given, facts, defaults)
 
 
 def run_training(
@@ -109,6 +113,8 @@ def run_training(
     if resuming:
         last = folder / "checkpoints" / "last"
         progress = load_checkpoint(last, model, optimizer, average, identity)
+        if accelerator.is_main_process:  # a longer run, or one with other workers, is resumed as it is now
+            keep_options(options, folder)
         console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
         if progress.finished:
             console.print(

@@ -80,10 +80,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to go on: its options and its data."""
+    """What must be the same for a run to go on: its options and its data.
+
+    Attributes:
+        defaults: of the options, for those that a checkpoint of an older version does not know.
+    """
 
     options: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def require_same(self, saved: Mapping[str, Any], folder: Path, progress: Progress) -> Progress:
         """Raises TrainingError that names each difference from what a checkpoint saved.
@@ -94,6 +99,7 @@ class Identity:
             the progress, no longer finished where there is more to do.
         """
         current = json.loads(json.dumps({**self.options, **self.facts}, default=str))
+        saved = {**json.loads(json.dumps(self.defaults, default=str)), **saved}
         longer = {name for name in LENGTHS if _is_longer(name, current.get(name), saved.get(name))}
         keys = sorted((current.keys() | saved.keys()) - longer)
         changed = [f"{k} was {saved.get(k)!r}, now {current.get(k)!r}" for k in keys if saved.get(k) != current.get(k)]

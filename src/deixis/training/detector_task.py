@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from deixis.data.denoising import DenoisingQueries
 from deixis.data.loading import SampleDataset, epoch_batches, make_loader
 from deixis.data.loading import steps_per_epoch as batches_per_epoch
+from deixis.data.unreadable import UnreadableImages
 from deixis.losses.detection import DetectionCriterion, boxes_per_process
 from deixis.records import Batch, Target
 from deixis.training.guard import bad_samples
@@ -37,6 +38,7 @@ class Feed:
         aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
             random batches.
         divisor: padded height and width are multiples of it.
+        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
     """
 
     dataset: SampleDataset
@@ -46,6 +48,7 @@ class Feed:
     workers: int = 0
     aspect_ratios: Float[np.ndarray, " samples"] | None = None
     divisor: int = 1
+    unreadable: UnreadableImages | None = None
 
     def steps_per_epoch(self, processes: int) -> int:
         """Optimiser steps of one epoch."""
@@ -66,7 +69,7 @@ class Feed:
         if not batches:
             return
         pin = accelerator.device.type == "cuda"
-        loader = make_loader(self.dataset, batches, self.workers, pin, self.divisor)
+        loader = make_loader(self.dataset, batches, self.workers, pin, self.divisor, self.unreadable)
         yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 

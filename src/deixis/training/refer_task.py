@@ -17,6 +17,7 @@ from deixis.data.loading import epoch_batches
 from deixis.data.loading import steps_per_epoch as batches_per_epoch
 from deixis.data.refer_collate import Views
 from deixis.data.refer_loading import QuestionDataset, make_refer_loader
+from deixis.data.unreadable import UnreadableImages
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
 from deixis.refer_records import ReferBatch, Regions
@@ -38,6 +39,7 @@ class ReferFeed:
         batch_size: images of one process in one batch.
         accumulation: batches of one optimiser step.
         most_tokens: of one conversation.
+        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
     """
 
     dataset: QuestionDataset
@@ -49,6 +51,7 @@ class ReferFeed:
     seed: int = 0
     workers: int = 0
     most_tokens: int = 1024
+    unreadable: UnreadableImages | None = None
 
     def steps_per_epoch(self, processes: int) -> int:
         """Optimiser steps of one epoch."""
@@ -69,7 +72,15 @@ class ReferFeed:
             return
         pin = accelerator.device.type == "cuda"
         loader = make_refer_loader(
-            self.dataset, batches, self.encode, self.views, self.pad_token_id, self.most_tokens, self.workers, pin
+            self.dataset,
+            batches,
+            self.encode,
+            self.views,
+            self.pad_token_id,
+            self.most_tokens,
+            self.workers,
+            pin,
+            self.unreadable,
         )
         yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
