@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_runs import VAL_SCENES, train_arguments, write_coco, write_tiny_model
+from tiny_runs import VAL_SCENES, records, train_arguments, write_coco, write_tiny_model
 
 
 @pytest.fixture
@@ -42,18 +42,33 @@ def test_a_truncated_jpeg_is_named(refused, training, tmp_path):
     labels = write_coco(tmp_path / "data")
     image = tmp_path / "data/images/3.jpg"
     image.write_bytes(image.read_bytes()[:400])
-    assert "3.jpg" in refused(training(labels))
+    assert "3.jpg" in refused(training(labels, "--max-unreadable-images", "0"))
+
+
+def damaged(folder):
+    """Four pictures, the last of which ends in the middle."""
+    labels = write_coco(folder, count=4)
+    image = folder / "images/3.jpg"
+    image.write_bytes(image.read_bytes()[:400])
+    return labels
+
+
+SHORT = ("--val-data", VAL_SCENES, "--batch-size", "1", "--save-interval", "1", "--no-baseline", "--seed", "3")
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_truncated_jpeg_met_in_training_keeps_what_was_saved(refused, training, tmp_path, workers):
-    labels = write_coco(tmp_path / "data", count=4)
-    image = tmp_path / "data/images/3.jpg"
-    image.write_bytes(image.read_bytes()[:400])
-    more = ("--val-data", VAL_SCENES, "--batch-size", "1", "--save-interval", "1", "--no-baseline", "--seed", "3")
-    message = refused(training(labels, *more, "--workers", workers))
+    arguments = training(damaged(tmp_path / "data"), *SHORT, "--workers", workers, "--max-unreadable-images", "0")
+    message = refused(arguments)
     assert "3.jpg" in message
     assert "worker" not in message
+
+
+def test_a_truncated_jpeg_met_in_training_is_left_out(deixis, training, tmp_path):
+    with pytest.warns(UserWarning, match=r"3\.jpg: cannot decode.*takes its place in training \(1 of at most 10\)"):
+        code, _, err = deixis(training(damaged(tmp_path / "data"), *SHORT, "--workers", "0", "--no-report"))
+    assert code == 0, err
+    assert len(records(tmp_path / "runs" / "detector", "step")) == 4
 
 
 def test_an_unknown_category_id_is_named(refused, training, tmp_path):
