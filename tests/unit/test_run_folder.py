@@ -47,9 +47,9 @@ def written_run(folder: Path, *, last: bool = True, mark: bool = True) -> None:
         (folder / MARK).unlink()
 
 
-def a_file(path: Path) -> None:
+def a_file(path: Path, text: str = "the user's") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("the user's")
+    path.write_text(text)
 
 
 USERS = {
@@ -140,6 +140,18 @@ def test_auto_resume_with_best_but_without_last_moves_best_aside(
     assert not start(options_for(tmp_path / "mine", auto_resume=True))
     assert (tmp_path / "mine.bak" / "checkpoints" / "best" / "model.safetensors").read_text() == "best"
     assert "no checkpoint to resume from, was moved to" in capsys.readouterr().err
+
+
+def test_auto_resume_starts_a_run_that_had_no_checkpoint_yet_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    start(options_for(folder))
+    a_file(folder / "metrics.jsonl", '{"kind": "baseline", "step": 0}\n')
+    a_file(folder / "checkpoints" / ".last.writing" / "model.safetensors")
+    assert not start(options_for(folder, auto_resume=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    (folder / "checkpoints" / "sam2.pt").touch()
+    assert not start(options_for(folder, auto_resume=True))
+    assert (tmp_path / "mine.bak" / "checkpoints" / "sam2.pt").exists()
 
 
 def test_an_interrupted_replacement_counts_as_a_checkpoint_and_looking_changes_nothing(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def prepare_folder(options: RunOptions, resuming: bool) -> Path:
     folder = run_folder(options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not resuming and (found := content_of(folder)):
+        found = [] if resuming else content_of(folder)
+        if found and (options.overwrite or not _has_begun_only(folder, found)):
             aside = move_aside(folder, [*found, MARK])
             reason = "" if options.overwrite else ", which has no checkpoint to resume from,"
             warn(f"the earlier run in {folder}{reason} was moved to {aside}")
@@ -132,6 +133,14 @@ def require_own(folder: Path) -> list[str]:
             "--experiment-name, or move them away"
         )
     return found
+
+
+def _has_begun_only(folder: Path, found: list[str]) -> bool:
+    """Whether a marked run was stopped before its first checkpoint: a log and options that a new start replaces."""
+    checkpoints = folder / "checkpoints"
+    saved = [path for path in checkpoints.iterdir() if path.name[0] != "."] if checkpoints.is_dir() else []
+    first = {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"}
+    return (folder / MARK).is_file() and set(found) <= first and not saved
 
 
 def write_mark(folder: Path) -> None:
