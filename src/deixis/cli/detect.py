@@ -35,6 +35,7 @@ Examples:
 PREDICT_EXAMPLES = """
 Examples:
   deixis detect predict --images photos/ --names raccoon "traffic light" --model runs/raccoons/checkpoints/best
+  deixis detect predict --images photos/ --model runs/raccoons           the names it was fine-tuned on
   deixis detect predict --images a.jpg b.jpg --names star --threshold 0.5 --output found/
   deixis detect predict --images photos/ --names-file names.txt          thousands, one a line
 """

@@ -34,6 +34,7 @@ from deixis.inference.modes import evaluating
 from deixis.inference.postprocess import postprocess
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.model_record import read_record
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
@@ -88,10 +89,16 @@ class Detector:
         self._transform = eval_transform(*bundle.image_size)
         self._prompts = lru_cache(maxsize=256)(self._build_prompts)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class names that the model was fine-tuned on, by the record in its folder; often none."""
+        source = self.bundle.source
+        return read_record(source).names if source and Path(source).is_dir() else ()
+
     def predict(
         self,
         images: Iterable[ImageInput],
-        names: Sequence[str],
+        names: Sequence[str] | None = None,
         threshold: float = 0.3,
         max_detections: int = 100,
         batch_size: int = 4,
@@ -101,7 +108,8 @@ class Detector:
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            names: what to look for, any number; the order is that of `class_ids`.
+            names: what to look for, any number; the order is that of `class_ids`. The names that the model was
+                fine-tuned on, where none are given.
             threshold: detections that score less are left out.
             max_detections: at most so many an image.
 
@@ -110,8 +118,11 @@ class Detector:
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the names are no list, or one of them is longer than a prompt.
+            PromptError: the names are no list, one of them is longer than a prompt, or none are given or stored.
         """
+        names = self.names if names is None else names
+        if not names:
+            raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
         if isinstance(names, str):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):

@@ -28,6 +28,7 @@ from deixis.recipes.annotate_options import AnnotateOptions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.model_names import questions, stored_names
 from deixis.recipes.option_checks import A_DETECTOR, A_SEGMENTER
 from deixis.recipes.outputs import warn
 from deixis.recipes.owned_output import writes_output
@@ -48,6 +49,8 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         DeixisError: options, models or output cannot be used, no picture is found, or none can be read.
     """
     options.check()
+    for question in questions(options.names, stored_names(options.detector) if options.names else ()):
+        warn(question)
     device = choose_device(options.device)
     images = {image_key(image, options.output): image for image in find_images(options.images)}
     annotator = Annotator(

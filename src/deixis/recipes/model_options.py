@@ -75,7 +75,8 @@ class ModelExportOptions(Options):
     model: str = "builtin"
     """"builtin", a folder, an adapter folder, or a hub id."""
     names: tuple[str, ...] = ()
-    """What to look for, as in --names raccoon "traffic light"; the names are built into the file."""
+    """What to look for, as in --names raccoon "traffic light"; the names are built into the file. Those that the model
+    was fine-tuned on, where none are given."""
     output: Path = Path("detector.onnx")
     """File to write; it must not exist."""
     check_sizes: tuple[tuple[int, int], ...] = ()
@@ -87,6 +88,5 @@ class ModelExportOptions(Options):
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
-        require(bool(self.names), "names", self.names, "what to look for, as in --names raccoon 'traffic light'")
         fine = all(side >= 32 for size in self.check_sizes for side in size)
         require(fine, "check_sizes", self.check_sizes, "heights and widths of 32 pixels or more")

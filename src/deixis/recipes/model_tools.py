@@ -16,6 +16,7 @@ from deixis.models.interpolation import interpolate
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
 from deixis.models.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
 from deixis.recipes.model_info import checkpoint_lines
+from deixis.recipes.model_names import names_or_stored
 from deixis.recipes.model_options import ModelConvertOptions, ModelExportOptions, ModelMergeOptions
 
 
@@ -76,12 +77,13 @@ def export_model(options: ModelExportOptions) -> None:
     options.check()
     if not options.overwrite:
         _must_not_exist(options.output)
+    names = names_or_stored(options.names, options.model)
     bundle = load_any_detector(options.model)
     if options.dry_run:
-        prompt = build_prompt(options.names, bundle.prompt_tokenizer, bundle.model.max_text_len)
+        prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
         print_text(f"would write {options.output} for {prompt.caption!r}, {len(prompt.input_ids)} tokens")
         return
-    prompt = export_onnx(bundle, options.names, options.output)
+    prompt = export_onnx(bundle, names, options.output)
     print_text(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
     differences = compare_onnx(options.output, bundle, prompt, options.check_sizes or check_sizes(bundle))
     for found in differences:

@@ -317,7 +317,8 @@ class DetectPredictOptions(Options):
     images: tuple[Path, ...] = ()
     """Pictures, or folders of them."""
     names: tuple[str, ...] = ()
-    """What to look for, as in --names raccoon "traffic light"; any number."""
+    """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
+    where none are given."""
     names_file: Path | None = None
     """Text file of what to look for, one name a line; after those of --names."""
     names_data: str = ""

@@ -12,6 +12,7 @@ from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs import write_predictions
 from deixis.recipes.devices import choose_device
 from deixis.recipes.model_choice import warn_of_shapes
+from deixis.recipes.model_names import names_or_stored
 from deixis.recipes.option_checks import A_DETECTOR
 from deixis.recipes.options import DetectPredictOptions
 from deixis.recipes.outputs import make_output, warn
@@ -47,7 +48,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
 
 
 def asked_names(options: DetectPredictOptions) -> list[str]:
-    """What to look for, each name once: those given, those of the file, those of the annotations.
+    """What to look for, each name once: those given, those of the file, those of the annotations; or the model's own.
 
     Raises:
         OptionError: there is none, or the file cannot be read.
@@ -58,9 +59,7 @@ def asked_names(options: DetectPredictOptions) -> list[str]:
         names += _names_in(options.names_file)
     if options.names_data:
         names += read_dataset(options.names_data).vocabulary.names
-    if not names:
-        raise OptionError("--names: got none, wanted what to look for, as in --names raccoon 'traffic light'")
-    return list(dict.fromkeys(names))
+    return names_or_stored(names, options.model)
 
 
 def _names_in(path: Path) -> list[str]:
