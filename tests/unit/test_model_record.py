@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deixis.errors import ModelError
-from deixis.models.model_record import ModelRecord, read_record, update_record, write_record
+from deixis.models.model_record import ModelRecord, read_record, trained_record, update_record, write_record
 
 
 def test_a_folder_without_a_record_has_an_empty_one(tmp_path):
@@ -42,3 +42,10 @@ def test_a_damaged_record_is_one_error_that_names_the_file(tmp_path, content):
     (tmp_path / "deixis.json").write_text(content, encoding="utf-8")
     with pytest.raises(ModelError, match=r"deixis\.json: "):
         read_record(tmp_path)
+
+
+def test_a_trained_model_does_not_inherit_figures() -> None:
+    base = ModelRecord("detector", "photographs", ("cat",), {"presence": 0.8}, {"test": {"AP": 0.9}}, {"later": 1})
+    assert trained_record(base, "detector", ["dog"]) == ModelRecord(
+        "detector", "photographs", ("dog",), extra={"later": 1}
+    )

@@ -34,7 +34,6 @@ from deixis.inference.modes import evaluating
 from deixis.inference.postprocess import postprocess
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.models.model_record import read_record
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
@@ -92,8 +91,7 @@ class Detector:
     @property
     def names(self) -> tuple[str, ...]:
         """The class names that the model was fine-tuned on, by the record in its folder; often none."""
-        source = self.bundle.source
-        return read_record(source).names if source and Path(source).is_dir() else ()
+        return self.bundle.record.names
 
     def predict(
         self,

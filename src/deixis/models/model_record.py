@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -105,6 +105,11 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
     record = replace(record, **changes)
     write_record(folder, record)
     return record
+
+
+def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> ModelRecord:
+    """The record of a model that was trained from another: thresholds and figures are no longer its own."""
+    return replace(base, task=task, names=tuple(names), thresholds={}, metrics={})
 
 
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:

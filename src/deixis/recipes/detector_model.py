@@ -16,7 +16,7 @@ from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import freeze
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.models.model_card import write_card
-from deixis.models.model_record import update_record, write_record
+from deixis.models.model_record import trained_record, write_record
 from deixis.recipes.options import DetectTrainOptions
 from deixis.recipes.policy import learning_rates
 from deixis.training.checkpoint import replacing_folder
@@ -80,8 +80,7 @@ def save_trained(
     with replacing_folder(folder) as fresh:
         if options.lora:
             save_adapter(bundle.model, fresh, base=str(model_of_run(options.model)))
-            write_record(fresh, replace(bundle.record, task="detector"))
         else:
             save_grounding_dino(bundle, fresh)
-        update_record(fresh, task="detector", names=tuple(names))
+        write_record(fresh, trained_record(bundle.record, "detector", names))
         write_card(fresh, folder.name)

@@ -13,7 +13,7 @@ from torch import nn
 from deixis.errors import OptionError
 from deixis.losses.refer import ReferCriterion
 from deixis.models.model_card import write_card
-from deixis.models.model_record import update_record
+from deixis.models.model_record import trained_record, write_record
 from deixis.models.sa2va import (
     Sa2vaBundle,
     freeze,
@@ -103,5 +103,5 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:
         save_sa2va(replace(bundle, model=merged), fresh)
-        update_record(fresh, task="segmenter")
+        write_record(fresh, trained_record(bundle.record, "segmenter"))
         write_card(fresh, folder.name)
