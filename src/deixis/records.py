@@ -125,12 +125,13 @@ class Instances:
     ) -> Instances:
         """Instances from plain lists; crowd defaults to none, areas to the boxes' own."""
         boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 4)
-        sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+        with np.errstate(over="ignore"):
+            areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) if areas_px is None else areas_px
         return Instances(
             boxes_xyxy_px=boxes,
             class_ids=np.asarray(class_ids, dtype=np.int64).reshape(-1),
             is_crowd=np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool).reshape(-1),
-            areas_px=sides.prod(1) if areas_px is None else np.asarray(areas_px, np.float64).reshape(-1),
+            areas_px=np.asarray(areas, np.float64).reshape(-1),
             masks_rle=None if masks_rle is None else tuple(masks_rle),
         )
 

@@ -152,7 +152,8 @@ def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: boo
         return instances, 0
     boxes = clip_boxes(instances.boxes_xyxy_px, size_hw)
     keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    clipped = Instances(boxes, instances.class_ids, instances.is_crowd, instances.areas_px, instances.masks_rle)
+    areas = np.minimum(instances.areas_px, size_hw[0] * size_hw[1])  # of a box far outside: infinite
+    clipped = Instances(boxes, instances.class_ids, instances.is_crowd, areas, instances.masks_rle)
     return clipped.select(keep), int(np.count_nonzero(~keep))
 
 

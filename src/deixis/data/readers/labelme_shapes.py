@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.readers.coco_values import finite_number, mask_rle
 from deixis.errors import DataError
+from deixis.geometry.rle import MAX_COORDINATE_PX
 from deixis.records import Rle
 from deixis.text import clean_name
 
@@ -75,9 +76,10 @@ def _points(shape: Mapping[str, Any], where: str) -> _Points:
     rows = shape.get("points")
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
         raise DataError(f"{where}: points must be a list of [x, y], got {str(rows)[:80]}")
-    if any(finite_number(value) is None for row in rows for value in row):
-        raise DataError(f"{where}: points must be finite numbers, got {str(rows)[:80]}")
-    return np.array(rows, np.float64).reshape(-1, 2)
+    numbers = [finite_number(value) for row in rows for value in row]
+    if any(number is None or abs(number) > MAX_COORDINATE_PX for number in numbers):
+        raise DataError(f"{where}: points must be finite numbers of at most {MAX_COORDINATE_PX}, got {str(rows)[:80]}")
+    return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 def _polygon(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
