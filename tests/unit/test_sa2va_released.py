@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from deixis.errors import ModelError
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.models.sa2va.released import read_released, save_released
-from deixis.models.weights.sa2va_config import HIERAS, sam_config
+from deixis.models.weights.sa2va_config import HIERAS, sam_config, vlm_config
 
 LANGUAGES = ["Qwen2ForCausalLM", "InternLM2ForCausalLM"]
 
@@ -110,3 +111,23 @@ def test_sam_2_is_recognised_by_its_weights(width: int, blocks: int) -> None:
     assert not config.enable_temporal_pos_encoding_for_object_pointers
     with pytest.raises(ModelError, match="wanted"):
         sam_config({}, state, "here")
+
+
+def test_what_a_configuration_leaves_out(tmp_path: Path) -> None:
+    """As the released code's own defaults: patches of 14 pixels, and a pixel shuffle that is not supported."""
+    values = released_values_of(tmp_path)
+    del values["vision_config"]["patch_size"]
+    assert vlm_config(values, 5, False, "here").vision_config.patch_size == [14, 14]
+    for change in ({"ps_version": "v1"}, {"select_layer": -2}):
+        with pytest.raises(ModelError, match=r"here: ps_version .* expected 'v2' and -1") as caught:
+            vlm_config({**values, **change}, 5, False, "here")
+        assert "\n" not in str(caught.value)
+    del values["ps_version"]
+    with pytest.raises(ModelError, match=r"ps_version 'v1' \(v1 where the file has none\)"):
+        vlm_config(values, 5, False, "here")
+
+
+def released_values_of(folder: Path) -> dict[str, Any]:
+    write_released(released_bundle("Qwen2ForCausalLM"), "Qwen2ForCausalLM", folder / "released")
+    values: dict[str, Any] = json.loads((folder / "released" / "config.json").read_text())
+    return values

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from deixis.data.reading import reason
 from deixis.errors import DeixisError, ModelError
 from deixis.file_modes import give_user_mode
+from deixis.models.sentencepiece import internlm2_tokenizer, is_internlm2
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -179,10 +180,15 @@ def read_tokenizer(folder: Path) -> Any:
             require_file(path)
     try:
         with reading_model(folder):
+            file = folder / "tokenizer_config.json"
+            config = read_object(file) if file.is_file() else {}
+            if is_internlm2(folder, config):
+                return internlm2_tokenizer(folder, config)
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ModelError as error:  # transformers raises many kinds for a missing or damaged tokenizer
         why = " ".join(str(error.__cause__ or error).split())[:200]
-        raise ModelError(f"{folder}: no tokenizer can be read ({why})") from error
+        hint = "a tokenizer that needs code of its own is not run: put one with tokenizer.json into the folder"
+        raise ModelError(f"{folder}: no tokenizer can be read ({why}); {hint}") from error
 
 
 @contextmanager

@@ -41,6 +41,8 @@ VISION = {
     "qkv_bias": "attention_bias",
     "qk_normalization": "use_qk_norm",
 }
+PATCH_PX, IMAGE_PX = 14, 224
+"""What InternViT's own code takes where config.json is silent."""
 SAM_KEY = "deixis_sam_config"
 """Where a configuration written here keeps SAM 2's; released ones leave it to their code."""
 
@@ -87,18 +89,21 @@ def vlm_config(values: Mapping[str, Any], image_token_id: int, tied: bool, sourc
         ModelError: a language model or a pixel shuffle that is not known here.
     """
     language = language_of(values, source)
-    if values.get("ps_version", "v2") != "v2" or values.get("select_layer", -1) != -1:
-        raise ModelError(f"{source}: wanted ps_version 'v2' and select_layer -1, got others; such models are not known")
+    shuffle, layer = values.get("ps_version", "v1"), values.get("select_layer", -1)  # as their code's defaults
+    if (shuffle, layer) != ("v2", -1):
+        raise ModelError(
+            f"{source}: ps_version {str(shuffle)[:20]!r} (v1 where the file has none) and select_layer "
+            f"{str(layer)[:20]} are not supported; expected 'v2' and -1, as released Sa2VA models have"
+        )
     vision = {ours: values["vision_config"][name] for name, ours in VISION.items() if name in values["vision_config"]}
-    side, patch = values.get("force_image_size") or values["vision_config"]["image_size"], values["vision_config"]
+    patch = values["vision_config"].get("patch_size", PATCH_PX)
+    side = values.get("force_image_size") or values["vision_config"].get("image_size", IMAGE_PX)
     ratio = float(values.get("downsample_ratio", 0.5))
     return InternVLConfig(
-        vision_config=InternVLVisionConfig(
-            **vision, image_size=[side, side], patch_size=[patch["patch_size"], patch["patch_size"]]
-        ),
+        vision_config=InternVLVisionConfig(**vision, image_size=[side, side], patch_size=[patch, patch]),
         text_config=_text_config(values["llm_config"], language, tied),
         image_token_id=image_token_id,
-        image_seq_length=int((side // patch["patch_size"] * ratio) ** 2),
+        image_seq_length=int((side // patch * ratio) ** 2),
         downsample_ratio=ratio,
         tie_word_embeddings=tied,
     )
