@@ -56,6 +56,52 @@ def test_equals_plain_loops_in_float64(behaviour: Any, iou_loss: Any, absent: in
     assert {name: float(value.detach()) for name, value in found.items()} == pytest.approx(wanted, rel=2e-5, abs=1e-6)
 
 
+def edge_cases() -> tuple[dict[str, Tensor], Tensor]:
+    """Every pair of an edge target and an edge prediction, the prediction in each of the three places once."""
+    grid = torch.zeros(6, SIZE, SIZE, dtype=torch.bool)  # the first stays empty
+    grid[1], grid[2, 0, 0], grid[3, 5, 7], grid[5, :, 3] = True, True, True, True
+    grid[4] = ~grid[3]
+    cases = []
+    for target in grid:
+        right = torch.where(target, 8.0, -8.0)
+        off_by_one = torch.where(target.roll(1, 0), 8.0, -8.0)
+        cases += [
+            (target, p) for p in (torch.full_like(right, -8), 0 * right, 8 + 0 * right, right, -right, off_by_one)
+        ]
+    masks = torch.stack([target for target, _ in cases])
+    predictions = torch.stack([prediction for _, prediction in cases])
+    g = torch.Generator().manual_seed(2)
+    three = torch.stack([predictions, predictions.roll(1, 0), predictions.roll(2, 0)], 1)
+    out = outputs(len(cases), seed=5) | {"pred_masks": three.requires_grad_()}
+    return out | {"pred_ious": torch.rand(len(cases), 3, generator=g).requires_grad_()}, masks
+
+
+@pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
+def test_empty_full_and_one_pixel_masks_equal_plain_loops(behaviour: Any) -> None:
+    """One object at a time, so that no error hides in a mean."""
+    out, masks = edge_cases()
+    criterion = ReferCriterion(behaviour, points=None)
+    for n in range(len(masks)):
+        one = {name: value if name.startswith("label") else value[n : n + 1] for name, value in out.items()}
+        found = criterion(one, masks[n : n + 1], num_objects=1)
+        plain = {name: value.detach().double().numpy() for name, value in one.items()} | {
+            "label_ids": one["label_ids"].numpy()
+        }
+        wanted = reference(plain, masks[n : n + 1].numpy(), behaviour)
+        assert {k: float(v.detach()) for k, v in found.items()} == pytest.approx(wanted, rel=1e-5, abs=1e-6), n
+
+
+@pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
+def test_points_of_edge_masks_have_finite_gradients(behaviour: Any) -> None:
+    """A single pixel may be missed by all points. Within half a pixel of the border points see less of a full mask and
+    of its logits alike, as in the authors' code."""
+    out, masks = edge_cases()
+    found = gradients(ReferCriterion(behaviour, points=40), out, masks, generator=torch.Generator().manual_seed(0))
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    empty = ~masks.flatten(1).any(1)
+    assert (found["pred_masks"][empty] >= 0).all()  # nothing meant: no logit rises
+
+
 def test_sa2va_supervises_the_mask_of_the_highest_predicted_iou_and_nothing_else() -> None:
     out, masks = outputs(4), targets(4, absent=1)
     found = gradients(ReferCriterion("sa2va", points=None), out, masks)

@@ -26,7 +26,6 @@ from deixis.models.sa2va.answers import Answer
 from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
 
 Progress = Callable[[int, int], None]
-PRESENT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Segmenter:
 
     Args:
         most_tiles: in which the vision-language model sees an image.
-        threshold: least probability that the object is there, for its mask not to be left empty; only a model that was
-            trained the `deixis` way has learnt to say so.
+        threshold: least probability that the object is there, for its mask not to be left empty; by default the model's
+            own. Only a model that was trained the `deixis` way has learnt to say so.
         generate: let the model write its answer. Otherwise it is given the standard one: one forward pass, no chance to
             forget the `[SEG]`.
     """
@@ -55,9 +54,10 @@ class Segmenter:
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
         most_tiles: int = 12,
-        threshold: float = PRESENT_THRESHOLD,
+        threshold: float | None = None,
         generate: bool = False,
     ) -> None:
+        threshold = bundle.presence_threshold if threshold is None else threshold
         if not 0 <= threshold <= 1:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
         self.bundle = bundle
@@ -249,14 +249,18 @@ class _Pictures:
 
 
 def load_segmenter(
-    source: str | Path, device: str | torch.device = "cpu", most_tiles: int = 12, generate: bool = False
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    most_tiles: int = 12,
+    generate: bool = False,
+    threshold: float | None = None,
 ) -> Segmenter:
-    """The segmenter of a folder or hub id.
+    """The segmenter of a folder or hub id; for its options see `Segmenter`.
 
     Raises:
         ModelError: it cannot be read.
     """
-    return Segmenter(load_sa2va(source), device, most_tiles, generate=generate)
+    return Segmenter(load_sa2va(source), device, most_tiles, threshold, generate)
 
 
 def segmentation_of(

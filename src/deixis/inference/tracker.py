@@ -15,9 +15,10 @@ from deixis.data.frames import ArrayFrames, open_frames
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.modes import evaluating
 from deixis.inference.phrase_finder import NOTHING, Found, PhraseFinder
-from deixis.inference.segmenter import PRESENT_THRESHOLD, segmentation_of
+from deixis.inference.segmenter import segmentation_of
 from deixis.inference.track_looks import Followed, Looks
 from deixis.models.sa2va import Sa2vaBundle
+from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
 from deixis.models.sa2va.memory import see_next
 from deixis.models.sa2va.memory_bank import MemoryBank, require_memory
 from deixis.refer_records import Segmentation
@@ -62,7 +63,7 @@ class Tracker:
         prompt_frames: int = 5,
         together: bool | None = None,
         prompt_every: int = 0,
-        threshold: float = PRESENT_THRESHOLD,
+        threshold: float = PRESENCE_THRESHOLD,
         generate: bool = False,
         batch_size: int = 8,
         most_tiles: int = 12,

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from deixis.console import Console
 from deixis.data.writers.files import write_atomic
-from deixis.evaluation.refer_iou import ReferMetrics
+from deixis.errors import OptionError
+from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.refer_outputs import segmentation_record
 from deixis.inference.segmenter import load_segmenter
+from deixis.models.model_record import RECORD_FILE, update_record
+from deixis.models.sa2va.bundle import PRESENCE
 from deixis.recipes.devices import choose_device
 from deixis.recipes.model_choice import warn_of_shapes
 from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
 from deixis.recipes.refer_options import ReferEvalOptions
+from deixis.recipes.refer_presence import emptied, every_mask_shown, fit_threshold, threshold_line
 from deixis.recipes.refer_report import GROUPS
 from deixis.recipes.refer_sources import read_refer_sources
 
@@ -31,14 +38,27 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     """
     options.check()
     dataset = read_refer_sources(options.data, options.images, options.format)
-    segmenter = load_segmenter(options.model, choose_device(options.device), options.max_tiles, options.generate)
+    device = choose_device(options.device)
+    segmenter = load_segmenter(options.model, device, options.max_tiles, options.generate, options.threshold)
     warn_of_shapes(segmenter.bundle.record, options.model, f"--model {A_SEGMENTER}", options.data)
-    with progress_bar("images") as progress:
+    if options.fit_threshold and segmenter.bundle.behaviour != "deixis":
+        raise OptionError(f"--fit-threshold: {options.model} answers whatever the probability that an object is there")
+    with progress_bar("images") as progress, every_mask_shown(segmenter) if options.fit_threshold else nullcontext():
         metrics, answers = segmenter.evaluate(dataset, options.batch_size, options.max_images, progress)
+    truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
+    fitted = {}
+    if options.fit_threshold:
+        fitted = fit_threshold(segmenter, truth, found)
+        found = emptied(segmenter, found)
+        metrics = evaluate_segmentations(truth, found)
     print_refer_metrics(metrics)
+    if segmenter.bundle.behaviour == "deixis":
+        print_threshold(options, segmenter.threshold, metrics.as_dict() | fitted)
+    if fitted:
+        update_record(options.model, task="segmenter", thresholds={PRESENCE: segmenter.threshold})
     if options.output is not None:
-        write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
-        records = [segmentation_record(answer) for _, found in answers for answer in found]
+        write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict() | fitted, indent=2) + "\n")
+        records = [segmentation_record(answer) for of_image in found for answer in of_image]
         write_atomic(options.output / "segmentations.json", json.dumps(records) + "\n")
     return metrics
 
@@ -60,6 +80,22 @@ def print_refer_metrics(metrics: ReferMetrics) -> None:
     for name, meaning in (("N_acc", "left empty where nothing is meant"), ("T_acc", "not left empty otherwise")):
         if name in values:
             console.print(f"{name} {_percent(values, name)} %: {meaning}")
+
+
+def print_threshold(options: ReferEvalOptions, threshold: float, values: Mapping[str, Any]) -> None:
+    """The presence threshold that the metrics belong to; where it was fitted, what others would give."""
+    console = Console(highlight=False)
+    if not options.fit_threshold:
+        origin = "the model's own" if options.threshold is None else "--threshold"
+        console.print(f"presence threshold {threshold:.3f} ({origin}): masks of less probable objects are left empty")
+        return
+    curve = values.get("presence_curve", {})
+    for at, *found in list(zip(*curve.values(), strict=True))[5::5]:
+        n_acc, t_acc, giou = (f"{100 * value:5.1f} %" for value in found)
+        console.print(f"  at {at:.1f}  N_acc {n_acc}  T_acc {t_acc}  gIoU {giou}")
+    console.print(threshold_line(values, threshold), markup=False)
+    if curve:
+        console.print(f"stored in {Path(options.model) / RECORD_FILE}", markup=False)
 
 
 def _percent(values: dict[str, Any], name: str) -> str:

@@ -31,6 +31,7 @@ from deixis.recipes.refer_features import frozen_features
 from deixis.recipes.refer_generated import caption_folders
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.refer_presence import emptied, every_mask_shown, fit_threshold, last_threshold, threshold_line
 from deixis.recipes.refer_report import refer_pictures, write_refer_run_report
 from deixis.recipes.refer_sources import read_refer_data
 from deixis.recipes.run_data import RunData
@@ -132,6 +133,8 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     folder = open_run(options, accelerator, resuming)
     identity = run_identity(options, MAY_CHANGE, bundle.model, data, fingerprint, accelerator.num_processes)
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
+    if resuming:
+        segmenter.threshold = last_threshold(folder / "metrics.jsonl", segmenter.threshold)
     pictures = refer_pictures(segmenter, data.reported, options) if accelerator.is_main_process else []
     criterion = make_refer_criterion(options)
     losses = refer_validation_losses(options, bundle, criterion, data.validation, accelerator)
@@ -143,8 +146,8 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         feed,
         accelerator,
         language_parameters(bundle.model),
-        evaluate=lambda: evaluate(segmenter, data.validation, options, accelerator) | losses(),
-        save_model=lambda path: save_segmenter(bundle, path),
+        evaluate=lambda: evaluate(segmenter, data.validation, options, accelerator, fit=True) | losses(),
+        save_model=lambda path: save_segmenter(bundle.with_presence_threshold(segmenter.threshold), path),
         features=features,
     )
     settings = loop_settings(options)
@@ -182,6 +185,9 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         write_refer_run_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took)
         keep_result(folder, teacher, outcome)
     print_outcome(console, outcome, ("gIoU", "cIoU", *CAPTION_METRICS))
+    if options.behaviour == "deixis":
+        best = outcome.best.validation
+        console.print(threshold_line(best, best.get("presence_threshold", segmenter.threshold)), markup=False)
     print_places(console, teacher, folder)
     accelerator.wait_for_everyone()
     before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
@@ -212,19 +218,28 @@ def check_inputs(options: ReferTrainOptions) -> None:
 
 
 def evaluate(
-    segmenter: Segmenter, validation: ReferDataset, options: ReferTrainOptions, accelerator: Accelerator
+    segmenter: Segmenter,
+    validation: ReferDataset,
+    options: ReferTrainOptions,
+    accelerator: Accelerator,
+    fit: bool = False,
 ) -> dict[str, Any]:
-    """Metrics of the segmenter as it is, in the run's precision, each process taking its share of the images."""
+    """Metrics of the segmenter as it is, in the run's precision, each process taking its share of the images.
+
+    Args:
+        fit: first fit its presence threshold on the data.
+    """
     batch_size = options.eval_batch_size or 4 * options.batch_size
     count = min(len(validation), options.max_val_images or len(validation))
     mine = range(accelerator.process_index, count, accelerator.num_processes)
-    with accelerator.autocast():
+    with accelerator.autocast(), every_mask_shown(segmenter):
         found = list(zip(mine, segmenter.run(validation, batch_size, mine), strict=True))
     everything = found
     if accelerator.num_processes > 1:
         everything = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
-    truth = [sample for _, (sample, _) in everything]
-    metrics = evaluate_segmentations(truth, [answers for _, (_, answers) in everything]).as_dict()
+    truth, shown = [sample for _, (sample, _) in everything], [answers for _, (_, answers) in everything]
+    fitted = fit_threshold(segmenter, truth, shown) if fit else {}
+    metrics = evaluate_segmentations(truth, emptied(segmenter, shown)).as_dict() | fitted
     if options.caption_share:
         captioner = Captioner(segmenter.bundle, accelerator.device, options.max_tiles)
         metrics |= caption_values(captioner, validation, options, accelerator)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from deixis.data.clip_phrase_windows import PhraseWindow
 from deixis.inference.phrase_finder import PhraseFinder
-from deixis.inference.segmenter import PRESENT_THRESHOLD
 from deixis.models.sa2va import Sa2vaBundle
+from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
 from deixis.models.sa2va.sam import encode_image
 from deixis.records import Rle
 from deixis.training.memory_phrases import Asked
@@ -41,7 +41,7 @@ class Answers:
     def __init__(self, bundle: Sa2vaBundle, device: torch.device, most_tiles: int = 1, batch_size: int = 16) -> None:
         self.bundle, self.device = bundle, device
         together = bundle.behaviour == "sa2va"
-        self.finder = PhraseFinder(bundle, device, together, PRESENT_THRESHOLD, False, batch_size, most_tiles)
+        self.finder = PhraseFinder(bundle, device, together, PRESENCE_THRESHOLD, False, batch_size, most_tiles)
         self.kept: dict[tuple[int, int, str], _Answer] = {}
 
     def asked(self, draw: Callable[[int], PhraseWindow], rng: np.random.Generator) -> Asked:
@@ -86,7 +86,7 @@ class Answers:
         meanings = self.bundle.model.text_hidden_fcs(torch.stack(hidden)).float().cpu()
         for text, one, meaning in zip(texts, found, meanings, strict=True):
             mask = np.zeros((side, side), np.uint8)
-            if one.logits is not None and one.present >= PRESENT_THRESHOLD:
+            if one.logits is not None and one.present >= PRESENCE_THRESHOLD:
                 large = F.interpolate(
                     one.logits[None, None].float(), (side, side), mode="bilinear", align_corners=False
                 )

@@ -17,6 +17,11 @@ def require(fine: bool, name: str, got: Any, wanted: str) -> None:
         raise OptionError(f"--{name.replace('_', '-')}: got {got!r}, wanted {wanted}")
 
 
+def check_threshold(value: float | None) -> None:
+    """Raises OptionError for a `--threshold` that is given and no probability."""
+    require(value is None or 0 <= value <= 1, "threshold", value, "a number from 0 to 1")
+
+
 def at_least(options: Any, name: str, least: float) -> None:
     """Raises OptionError when the option of that name is given and smaller."""
     value = getattr(options, name)

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deixis.recipes.option_checks import A_SEGMENTER, RUNS, at_least, check_name, choose_model, require, require_model
+from deixis.recipes.option_checks import (
+    A_SEGMENTER,
+    RUNS,
+    at_least,
+    check_name,
+    check_threshold,
+    choose_model,
+    require,
+    require_model,
+)
 from deixis.recipes.option_types import Options
 
 A_MODEL = "a segmenter's folder or hub id, as in --model ByteDance/Sa2VA-1B"
@@ -275,6 +284,11 @@ class ReferEvalOptions(Options):
     """Most tiles in which the vision-language model sees an image."""
     generate: bool = False
     """Let the model write its answer, which may lack [SEG]; by default it is given the standard answer."""
+    threshold: float | None = None
+    """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
+    on validation data, or 0.5 (deixis's behaviour only)."""
+    fit_threshold: bool = False
+    """Fit this threshold on the data and store it in the model's folder: use validation data, not test data."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU if there is one, when not given."""
 
@@ -285,6 +299,11 @@ class ReferEvalOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
+        check_threshold(self.threshold)
+        if self.fit_threshold:
+            require(self.threshold is None, "threshold", self.threshold, "none beside --fit-threshold")
+            require(not self.generate, "generate", self.generate, "the standard answer with --fit-threshold")
+            require(Path(self.model).is_dir(), "model", self.model, "a folder: --fit-threshold stores its result there")
         for name in ("batch_size", "max_images", "max_tiles"):
             at_least(self, name, 1)
         require_model(self.model, A_SEGMENTER)
@@ -304,8 +323,9 @@ class ReferPredictOptions(Options):
     """Folder for pictures/, masks/ and segmentations.json."""
     generate: bool = True
     """Let the model write its answer; with --no-generate it is given the standard one."""
-    threshold: float = 0.5
-    """Least probability that the object is there; below it the mask is left empty (deixis's behaviour only)."""
+    threshold: float | None = None
+    """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
+    on validation data, or 0.5 (deixis's behaviour only)."""
     batch_size: int = 8
     """Phrases a batch."""
     max_tiles: int = 12
@@ -318,7 +338,7 @@ class ReferPredictOptions(Options):
         require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
         require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
         require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
-        require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
+        check_threshold(self.threshold)
         for name in ("batch_size", "max_tiles"):
             at_least(self, name, 1)
         require_model(self.model, A_SEGMENTER)

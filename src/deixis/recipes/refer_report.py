@@ -19,6 +19,7 @@ from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
 from deixis.recipes.refer_data import facts
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.refer_presence import threshold_line
 from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import as_text, run_folder
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
@@ -89,6 +90,11 @@ def write_refer_run_report(
         facts={"training": facts(data.training), "validation": facts(data.validation)}
         | ({} if data.test is None else {"test": facts(data.test)}),
         outcome=outcome,
+        presence=outcome.best.validation.get("presence_curve", {}),
+        presence_threshold=segmenter.threshold,
+        presence_line=threshold_line(outcome.best.validation, segmenter.threshold)
+        if options.behaviour == "deixis"
+        else "",
         policy=as_text({name: getattr(options, name) for name in POLICY}),
         parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
         curves=read_curves(folder / "metrics.jsonl"),

@@ -134,6 +134,27 @@ def trade_off_curve(points: Sequence[TradeOff], best: TradeOff) -> str:
     return _svg(figure, "AP on old data over AP on new data, from the base to the tuned model")
 
 
+def threshold_curves(curve: Mapping[str, Sequence[float]], chosen: float) -> str:
+    """Metrics against a threshold, both in percent; the chosen one is marked.
+
+    Args:
+        curve: thresholds under "threshold", metrics by name, all in [0, 1].
+
+    Returns:
+        An `<svg>` element.
+    """
+    figure = _figure(5.6, 2.9)
+    axes = figure.add_subplot()
+    at = 100 * np.asarray(curve["threshold"], float)
+    for i, name in enumerate(name for name in curve if name != "threshold"):
+        axes.plot(at, 100 * np.asarray(curve[name], float), color=LINE_COLOURS[i], linewidth=1.6, label=name)
+    axes.axvline(100 * chosen, color="#8b949e", linewidth=1, linestyle="--")
+    axes.legend(frameon=False, fontsize=8, labelcolor=_PAGE_COLOUR, loc="best")
+    axes.set_xlabel("Presence threshold, %", fontsize=9, color=_PAGE_COLOUR)
+    _plain(axes)
+    return _svg(figure, "N_acc, T_acc and gIoU over the presence threshold")
+
+
 def _one_panel(
     x: Sequence[int], curves: Mapping[str, np.ndarray], x_label: str, description: str, marker: str | None = None
 ) -> str:

@@ -17,11 +17,14 @@ from deixis.reporting.html import change_in_points, curve_plots, key, outcome_no
 from deixis.reporting.markup import bar, columns, escape, key_values, number, table
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.pictures import data_uri
+from deixis.reporting.plots import threshold_curves
 
 NOTE = (
     "All in percent. cIoU: the sum of all intersections over the sum of all unions. gIoU: the mean over phrases of "
-    "the IoU of each; where nothing is meant, it is 1 if nothing is found and 0 otherwise. METEOR and exact, where "
-    "masks are described too: how near captions are to the phrases, and how many are one of them."
+    "the IoU of each; where nothing is meant, it is 1 if nothing is found and 0 otherwise. N_acc: of the phrases that "
+    "mean nothing in their picture, the share whose mask is left empty; T_acc: of the others, the share whose mask is "
+    "not. METEOR and exact, where masks are described too: how near captions are to the phrases, and how many are one "
+    "of them."
 )
 
 
@@ -45,6 +48,9 @@ class ReferReport:
         before, after: metrics by name, in [0, 1], on test data, or on validation data without it.
         groups: by title: (group, phrases, gIoU before, gIoU after).
         facts: of each data set, by its role.
+        presence: what thresholds of the probability of presence give on validation data: N_acc, T_acc and gIoU by name,
+            and the thresholds themselves; empty where none was fitted.
+        presence_threshold, presence_line: the threshold in use, as a number and in words.
         outcome: what was measured of the best and of the last epoch; None leaves the table out.
     """
 
@@ -60,6 +66,9 @@ class ReferReport:
     pictures: Sequence[ReferPicture] = ()
     run: Mapping[str, str] = field(default_factory=dict)
     outcome: Outcome | None = None
+    presence: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    presence_threshold: float = math.nan
+    presence_line: str = ""
 
 
 def write_refer_report(path: Path, report: ReferReport) -> None:
@@ -73,6 +82,7 @@ def write_refer_report(path: Path, report: ReferReport) -> None:
         "Data": key_values(report.facts),
         "What was trained": _policy(report),
         "Before and after": _groups(report),
+        "Phrases without an object": _presence(report),
         "Curves": curve_plots(report.curves, "Losses, by optimiser step"),
         "Pictures": "".join(_picture(picture) for picture in report.pictures),
         "The run": run_facts(report.run, report.curves.skipped),
@@ -117,6 +127,12 @@ def _groups(report: ReferReport) -> str:
         heads = ["", key("before", "after", "before", "after"), "Phrases", "Before", "After", "Change"]
         tables.append(f"<h3>gIoU {escape(title)}</h3>{table(heads, rows, 4)}")
     return columns(*tables)
+
+
+def _presence(report: ReferReport) -> str:
+    """The threshold below which masks are left empty, and what others would give."""
+    line = f'<p class="faint small">{escape(report.presence_line)}</p>' if report.presence_line else ""
+    return (threshold_curves(report.presence, report.presence_threshold) if report.presence else "") + line
 
 
 def _picture(picture: ReferPicture) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,13 +12,15 @@ from transformers import Sam2Model, Sam2VideoModel
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.model_record import ModelRecord
+from deixis.models.model_record import RECORD_FILE, ModelRecord
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.vision_language import kind_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PRESENCE, PRESENCE_THRESHOLD = "presence", 0.5
+"""The record's name for the threshold of `Sa2vaBundle.presence_threshold`, and what it is where none was fitted."""
 SAM_KINDS = {"sam2": Sam2Model, "sam2_video": Sam2VideoModel}
 """model_type to the class; the second also holds SAM 2's memory, which images do not need."""
 
@@ -58,6 +60,29 @@ class Sa2vaBundle:
         for mark, wanted in ((SEG, self.model.seg_token_id), (self.template.image_token, self.model.image_token_id)):
             if (token_id := self.tokenizer.convert_tokens_to_ids(mark)) != wanted:
                 raise ModelError(f"{self.source}: {mark} is token {token_id}, the model takes {wanted} for it")
+
+    @property
+    def presence_threshold(self) -> float:
+        """Minimum probability of presence for a mask to be shown: fitted on validation data and kept in the record, or
+        `PRESENCE_THRESHOLD`.
+
+        Raises:
+            ModelError: the record's is no probability.
+        """
+        threshold = self.record.thresholds.get(PRESENCE, PRESENCE_THRESHOLD)
+        if not 0 <= threshold <= 1:
+            raise ModelError(
+                f"{self.source}/{RECORD_FILE}: thresholds.{PRESENCE} is {threshold}, expected a number from 0 to 1; "
+                "correct or remove the file"
+            )
+        return threshold
+
+    def with_presence_threshold(self, threshold: float) -> Sa2vaBundle:
+        """The same model with this threshold in its record; itself where it has it already."""
+        if threshold == self.presence_threshold:
+            return self
+        thresholds = {**self.record.thresholds, PRESENCE: threshold}
+        return replace(self, record=replace(self.record, thresholds=thresholds))
 
     @property
     def seg_token_id(self) -> int:

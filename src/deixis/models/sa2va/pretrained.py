@@ -5,6 +5,7 @@ text_hidden_fcs.safetensors   from hidden states to prompts
 spatial_token.safetensors     from outlines to tokens, where regions have spatial tokens
 vlm/                          the vision-language model and its tokenizer, as transformers writes them
 sam/                          SAM 2, as transformers writes it
+deixis.json                   the record (see `model_record`), with the presence threshold where one was fitted
 
 `InternVLForConditionalGeneration.from_pretrained(folder / "vlm")` and `Sam2Model.from_pretrained(folder / "sam")` read
 the two halves.

@@ -1,0 +1,134 @@
+"""The least probability of presence at which a phrase's mask is shown, chosen on annotated phrases.
+
+A model says of each phrase how probable it is that the phrase means something in the image. Below a threshold its mask
+is left empty. N_acc, the share of phrases without an object that are left empty, rises with the threshold; T_acc, the
+share of the others that are not left empty, falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pycocotools import mask as coco_mask
+
+from deixis.evaluation.refer_iou import UNION_EPSILON, overlap
+from deixis.records import Rle
+from deixis.refer_records import ReferSample, Segmentation
+
+MIN_PHRASES = 10
+"""Of either kind; fewer say little about where to cut."""
+
+KEPT_LEAD = 0.85
+"""See `PresenceScores.fitted`."""
+
+CURVE = tuple(step / 50 for step in range(51))
+"""The thresholds of the curve."""
+
+
+@dataclass(frozen=True)
+class PresenceCurve:
+    """What each threshold gives, all in [0, 1]."""
+
+    thresholds: tuple[float, ...]
+    n_acc: tuple[float, ...]
+    t_acc: tuple[float, ...]
+    giou: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """Plain values for JSON, under the metrics' usual names."""
+        return {
+            "threshold": list(self.thresholds),
+            "N_acc": [round(value, 5) for value in self.n_acc],
+            "T_acc": [round(value, 5) for value in self.t_acc],
+            "gIoU": [round(value, 5) for value in self.giou],
+        }
+
+
+@dataclass(frozen=True)
+class PresenceScores:
+    """Annotated phrases with their answers, every mask shown (threshold 0).
+
+    Attributes:
+        present: probability that the phrase means something; −1 where the mask is empty anyway.
+        ious: of the shown mask with the annotated one; 0 where nothing is annotated.
+        meant: whether the phrase means something.
+    """
+
+    present: Float[np.ndarray, " phrases"]
+    ious: Float[np.ndarray, " phrases"]
+    meant: Bool[np.ndarray, " phrases"]
+
+    def missing(self) -> str:
+        """Why no threshold can be fitted; empty where one can."""
+        absent, there = int((~self.meant).sum()), int(self.meant.sum())
+        if min(absent, there) >= MIN_PHRASES:
+            return ""
+        return (
+            f"the presence threshold is not fitted: the data has {absent} phrases without an object and {there} with "
+            f"one, at least {MIN_PHRASES} of each are needed"
+        )
+
+    def fitted(self) -> float:
+        """The threshold of the largest gIoU among those that tell the two kinds of phrases apart nearly as well as any:
+        (N_acc + T_acc) / 2 has at least `KEPT_LEAD` of the best one's lead over chance. Otherwise poor masks, which
+        lose little by being left empty, would make the best answer none at all. Of equally good thresholds the one
+        farthest from any phrase's probability."""
+        values = np.unique(np.concatenate([[0.0, 1.0], self.present[self.present >= 0]]))
+        cuts, gaps = (values[1:] + values[:-1]) / 2, np.diff(values)
+        lead = (self._n_acc(cuts) + self._t_acc(cuts)) / 2 - 0.5
+        least = lead.max() - (1 - KEPT_LEAD) * abs(lead.max())
+        giou = np.where(lead >= least - 1e-12, self._giou(cuts), -1.0)
+        best = giou >= giou.max() - 1e-12
+        return float(cuts[best][gaps[best].argmax()])
+
+    def curve(self, thresholds: Sequence[float] = CURVE) -> PresenceCurve:
+        """What each threshold gives."""
+        at = np.array(thresholds)
+        n_acc, t_acc, giou = (tuple(f(at).tolist()) for f in (self._n_acc, self._t_acc, self._giou))
+        return PresenceCurve(tuple(thresholds), n_acc, t_acc, giou)
+
+    def _giou(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Shown masks count their IoU; empty ones count 1 where nothing is meant, and 0 otherwise."""
+        order = np.argsort(self.present[self.meant])
+        shown = np.cumsum(np.append(0.0, self.ious[self.meant][order][::-1]))[::-1]  # of the i-th and all above
+        first = np.searchsorted(self.present[self.meant][order], thresholds, "left")
+        giou: np.ndarray = (shown[first] + self._n_acc(thresholds) * (~self.meant).sum()) / len(self.meant)
+        return giou
+
+    def _n_acc(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        absent = np.sort(self.present[~self.meant])
+        return np.searchsorted(absent, thresholds, "left") / len(absent)
+
+    def _t_acc(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        there = np.sort(self.present[self.meant])
+        return 1 - np.searchsorted(there, thresholds, "left") / len(there)
+
+
+def presence_scores(truth: Sequence[ReferSample], segmentations: Sequence[Sequence[Segmentation]]) -> PresenceScores:
+    """What a threshold is fitted on.
+
+    Args:
+        truth, segmentations: as in `evaluate_segmentations`, every mask shown.
+    """
+    rows = []
+    for sample, found in zip(truth, segmentations, strict=True):
+        asked = [expression for expression in sample.expressions for _ in expression.texts]
+        for expression, answer in zip(asked, found, strict=True):
+            shared, predicted, wanted = overlap(answer.mask_rle, expression.masks_rle)
+            iou = shared / (predicted + wanted - shared + UNION_EPSILON)
+            rows.append((answer.present if predicted else -1.0, iou, bool(wanted)))
+    table = np.array(rows, dtype=float).reshape(-1, 3)
+    return PresenceScores(table[:, 0], table[:, 1], table[:, 2].astype(bool))
+
+
+def emptied_below(segmentations: Sequence[Segmentation], threshold: float) -> list[Segmentation]:
+    """The answers with the masks of improbable objects left empty."""
+    return [s if s.present >= threshold else replace(s, mask_rle=_empty(s.mask_rle)) for s in segmentations]
+
+
+def _empty(mask: Rle) -> Rle:
+    height, width = mask["size"]
+    return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))  # type: ignore[no-any-return]
