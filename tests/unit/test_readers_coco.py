@@ -200,9 +200,15 @@ def test_file_names_with_folders(tmp_path: Path) -> None:
     labels["images"][0]["file_name"] = "train\\a.png"
     path.write_text(json.dumps(labels))
     assert read_coco(path)[0].image == tmp_path / "train" / "a.png"
-    labels["images"][0]["file_name"] = "C:\\data\\b.png"
+    labels["images"][0]["file_name"] = "C:\\data\\c.png"
     path.write_text(json.dumps(labels))
-    assert read_coco(path)[0].image == tmp_path / "b.png"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "c.png")
+    with pytest.warns(UserWarning, match="1 images found without the folders in their names"):
+        assert read_coco(path)[0].image == tmp_path / "c.png"
+    labels["images"][0]["file_name"] = "C:\\data\\b.png"  # the other entry's file
+    path.write_text(json.dumps(labels))
+    with pytest.raises(DataError, match="are found as one file"):
+        read_coco(path)
 
 
 def test_missing_images_are_counted_before_anything_else(tmp_path: Path) -> None:
@@ -256,7 +262,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
         "segmentation has 'é' in its counts",
     ),
     "polygon": (annotation(segmentation=[[1, 2, "x", 4, 5, 6]]), "no finite numbers"),
-    "flat polygon": (annotation(segmentation=[1, 2, 3, 4, 5, 6]), "not a list"),
+    "deep polygon": (annotation(segmentation=[[[[[1, 2, 3, 4, 5, 6]]]]]), "not a list"),
     "double image": (edit(lambda x: x["images"].append(x["images"][0])), "image id 7 stands more than once"),
     "double category": (edit(lambda x: x["categories"].append({"id": 4, "name": "fox"})), "category id 4 stands more"),
     "double name": (

@@ -151,8 +151,8 @@ YAML_FAULTS = {
     "double": ("train: images/train\nnames: [a, a]\n", r"\['a'\] stand more than once"),
     "no split": (NAMES, "has no train, val or test"),
     "absent": ("train: images/absent\n" + NAMES, "no file or folder 'images/absent'"),
-    "number": ("train: 5\n" + NAMES, "train must be a path"),
-    "path": ("path: 5\ntrain: images/train\n" + NAMES, "path must be a folder"),
+    "number": ("train: [[5]]\n" + NAMES, "train must be a path"),
+    "path": ("path: [5]\ntrain: images/train\n" + NAMES, "path must be a folder"),
     "empty": ("train: labels\n" + NAMES, "no image for its split 'train'"),
 }
 

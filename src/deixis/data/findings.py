@@ -39,6 +39,9 @@ KINDS: dict[str, Kind] = {
     "no_objects": Kind("error", "no objects at all", "give annotations that have some"),
     # errors: images
     "image_missing": Kind("error", "image files not found", "restore the files, or give their folder with --images"),
+    "image_misplaced": Kind(
+        "error", "images that are not where their names say", "give the folder that their names begin in with --images"
+    ),
     "image_unreadable": Kind("error", "images that cannot be decoded", "restore or remove the file"),
     "size_mismatch": Kind("error", "images of another size than annotated", "restore the image or correct the size"),
     # errors: names and prompts

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.images import IMAGE_SUFFIXES, image_sizes_hw, load_image
+from deixis.data.image_files import IMAGE_SUFFIXES, is_image_file
+from deixis.data.images import image_sizes_hw, load_image
 from deixis.data.video_file import VideoFrames
 from deixis.errors import DataError
 from deixis.video_records import Frames
@@ -97,7 +98,7 @@ def open_frames(path: str | Path) -> Frames:
     """
     place = Path(path)
     if place.is_dir():
-        files = sorted(file for file in place.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(file for file in place.iterdir() if is_image_file(file))
         if not files:
             raise DataError(f"{place}: no image files in it; give a folder of frames or a video file")
         return ImageFrames(tuple(sorted(files, key=_natural)))

@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from deixis.data.image_files import HEAD, kind_of_content, kind_of_file
 from deixis.data.instances import scale_instances
 from deixis.data.reading import require_regular
 from deixis.errors import DataError, UnreadableImageError
 from deixis.records import Sample
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG = 0x0100, 0x0101
@@ -91,7 +90,7 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
                 stored_hw = (width, height) if orientation in _SWAPS_AXES else (height, width)
                 orientation = 1
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, data) from error
     return (stored_hw[::-1] if orientation in _SWAPS_AXES else stored_hw), stored_hw
 
 
@@ -105,7 +104,7 @@ def orientation_of(path: Path | str, data: bytes) -> int:
         with Image.open(BytesIO(data)) as image:
             return 1 if image.format == "TIFF" else _orientation(image)
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise _unreadable(Path(path), error) from error
+        raise _unreadable(Path(path), error, data) from error
 
 
 def load(sample: Sample, min_short_px: int | None = None) -> Sample:
@@ -156,7 +155,7 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
                     full_hw, orientation = (image.height, image.width), 1
                 pixels = _to_rgb(image)
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, data) from error
     if pixels.size == 0:
         raise UnreadableImageError(f"{path}: the image has no pixels; replace or remove the file")
     return _Stored(pixels, orientation, full_hw)
@@ -229,13 +228,16 @@ def _upright(pixels: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.n
     return np.ascontiguousarray(pixels)
 
 
-def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
+def _unreadable(path: Path, error: Exception, data: bytes | None = None) -> UnreadableImageError:
     if isinstance(error, FileNotFoundError):
         return UnreadableImageError(f"{path}: image file not found; check the images folder and the file name")
     if isinstance(error, IsADirectoryError | PermissionError):
         return UnreadableImageError(f"{path}: cannot open image: {error.strerror}; check the path and its permissions")
     if isinstance(error, Image.DecompressionBombError):
         return UnreadableImageError(f"{path}: image is too large to decode safely; cut it into tiles")
+    kind = kind_of_file(path) if data is None else kind_of_content(data[:HEAD])
+    if kind is not None:
+        return UnreadableImageError(f"{path}: is {kind}")
     reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}").split(" <_io")[0]
     return UnreadableImageError(
         f"{path}: cannot decode image ({reason}); the file is damaged or no image: replace or remove it"

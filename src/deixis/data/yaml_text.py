@@ -13,14 +13,20 @@ MAX_VALUES = 1_000_000
 _TOO_MANY = f"aliases stand for more than {MAX_VALUES} values; write out what is meant"
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:
     """The values of a YAML document; no object of another kind is ever made.
+
+    Args:
+        text: the document.
+        where: its file, for messages.
+        as_text: leave every value the text that it is. YAML takes the words yes, 1.10 and 2020-01-01 for other things,
+            which as class names they are not.
 
     Raises:
         DataError: the text is no YAML, its aliases stand for too much or for themselves, or a mapping has a key twice.
     """
     with reading(where, "YAML"):
-        loader = yaml.SafeLoader(text)
+        loader = (yaml.BaseLoader if as_text else yaml.SafeLoader)(text)
         try:
             node = loader.get_single_node()
             if node is None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deixis.data.images import IMAGE_SUFFIXES, load_image
+from deixis.data.image_files import IMAGE_SUFFIXES, is_image_file
+from deixis.data.images import load_image
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 
@@ -102,13 +103,13 @@ def _expand(path: Path) -> list[Path]:
     if path.is_file():
         return [path]  # named by the user: whether it is an image is for the decoder to say
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        files = sorted(p for p in path.rglob("*") if is_image_file(p) and p.is_file())
         if not files:
             raise DataError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return files
     if any(character in str(path) for character in "*?["):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
-        files = sorted(match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(match for match in matches if is_image_file(match))
         if not files:
             raise DataError(f"{path}: the pattern matches no image; quote it if the shell has not seen it")
         return files

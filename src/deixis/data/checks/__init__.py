@@ -19,7 +19,7 @@ from deixis.data.checks.images import see, settle
 from deixis.data.checks.objects import examine_objects
 from deixis.data.embedded import EmbeddedDataset, part_of
 from deixis.data.findings import Findings
-from deixis.data.images import IMAGE_SUFFIXES
+from deixis.data.image_files import is_image_file
 from deixis.data.looks import Look
 from deixis.data.parallel import in_order
 from deixis.errors import DataError
@@ -130,7 +130,7 @@ def check_dataset(
 def _unlisted(samples: dict[int, Sample], findings: Findings) -> None:
     folders = sorted({sample.image.parent for sample in samples.values() if isinstance(sample.image, Path)})
     for folder in folders:
-        files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(file.name for file in folder.iterdir() if is_image_file(file))
         unlisted = [name for name in files if Path(name).stem not in findings.listed]
         if unlisted:
             more = f" and {len(unlisted) - _NAMED} more" if len(unlisted) > _NAMED else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from deixis.data.findings import Findings
 from deixis.data.images import image_sizes_hw
+from deixis.data.readers.coco_rows import in_pixels, settle_ids, with_boxes, without_root
 from deixis.data.readers.coco_sieve import sieve
 from deixis.data.readers.coco_values import box_xyxy_px, finite_number, image_size, integer_ids, mask_rle
 from deixis.data.readers.files import (
@@ -17,9 +18,10 @@ from deixis.data.readers.files import (
     parse_json,
     read_text,
     require_no_missing,
-    resolve_image,
     warn_dropped,
 )
+from deixis.data.readers.find_images import Located, locate_all, resolve_image, warn_loose
+from deixis.data.readers.foreign import foreign_file
 from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
@@ -27,6 +29,7 @@ from deixis.text import clean_name
 
 _PROBED_IMAGES = 20
 _FAULTS_NAMED = 3
+_BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
 
 
 @dataclass
@@ -75,21 +78,29 @@ def samples_of(
     path: Path, content: dict[str, Any], images: Path | None, masks: bool, findings: Findings | None = None
 ) -> SampleList:
     """The data set that parsed content describes; samples in the order of `content["images"]`. See `read_coco`."""
+    content |= settle_ids(content)
     if findings is not None:
+        names = [row.get("file_name") for row in content["images"] if isinstance(row, dict)]
         content |= sieve(path, content, lambda rows: _resolve_images(path, rows, images)[0], findings)
+        if not content["images"] and any(finding.kind == "image_missing" for finding in findings.found):
+            _find_images(
+                path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images
+            )
         _require_rows(content, path)
     image_ids = _ids(content["images"], "image", path)
     category_ids = _ids(content["categories"], "category", path)
     used = {
         item.get("category_id") for item in content["annotations"] if isinstance(item.get("category_id"), int | str)
     }
-    categories = _without_repeats(content["categories"], used, path)
+    categories = _without_repeats(without_root(content["categories"], used, str(path)), used, path)
     vocabulary = _vocabulary(categories, category_ids, path)
     paths = _find_images(path, content["images"], images)
     sizes = [_size(item, image, path) for item, image in zip(content["images"], paths, strict=True)]
     rows = {item["id"]: row for row, item in enumerate(content["images"])}
+    sizes_by_id = {item["id"]: size_hw for item, size_hw in zip(content["images"], sizes, strict=True)}
+    annotations, _ = in_pixels(with_boxes(content["annotations"]), sizes_by_id, str(path))
     classes = {item["id"]: row for row, item in enumerate(categories)}
-    objects = _gather(content["annotations"], rows, classes, sizes if masks else None, path, findings)
+    objects = _gather(annotations, rows, classes, sizes if masks else None, path, findings)
     samples, dropped = [], []
     for item, image, size_hw, found in zip(content["images"], paths, sizes, objects, strict=True):
         source = f"{path.name}: image {item['id']}"
@@ -109,6 +120,10 @@ def parse_coco(path: Path, strict: bool = True) -> dict[str, Any]:
         DataError: it cannot be read, is no JSON, or lacks a list.
     """
     content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict) or "images" not in content:
+        what = foreign_file(path)
+        if what is not None:
+            raise DataError(f"{path}: is {what}")
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, not COCO's object with images and annotations")
     for key in ("images", "annotations", "categories"):
@@ -167,22 +182,33 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
     for row in rows:
         if not isinstance(row.get("file_name"), str) or not row["file_name"]:
             raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
-    found, searched = _resolve_images(path, rows, images)
-    missing = [row["file_name"] for row, image in zip(rows, found, strict=True) if image is None]
+    located, searched = _resolve_images(path, rows, images)
+    if located.faults:
+        count, first = len(located.faults), next(iter(located.faults.values()))
+        raise DataError(
+            f"{path}: {count} of {len(rows)} images are not where their names say: {first}; give the folder that their "
+            "names begin in with --images"
+        )
+    missing = [row["file_name"] for row, image in zip(rows, located.files, strict=True) if image is None]
     require_no_missing(str(path), missing, len(rows), searched)
-    return [image for image in found if image is not None]
+    warn_loose(str(path), located.loose)
+    return [image for image in located.files if image is not None]
 
 
-def _resolve_images(
-    path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None
-) -> tuple[list[Path | None], list[Path]]:
+def _resolve_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None) -> tuple[Located, list[Path]]:
     """The file of each row, None where there is none; and the folders that were searched."""
     names = [row["file_name"] for row in rows]
     folders = [images] if images is not None else _likely_folders(path)
-    probe = names[:_PROBED_IMAGES]
-    folder = max(folders, key=lambda place: sum(resolve_image(place, name) is not None for name in probe))
-    found = [resolve_image(folder, name) for name in names]
-    return found, [folder] if any(found) else folders
+    probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
+    folder = max(folders, key=lambda place: _fit(place, probe))
+    located = locate_all(folder, names)
+    return located, [folder] if any(located.files) else folders
+
+
+def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
+    """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
+    found = [resolve_image(folder, name) is not None for name in names]
+    return sum(found), sum((folder / name).is_file() for name in names)
 
 
 def _likely_folders(path: Path) -> list[Path]:
@@ -191,7 +217,7 @@ def _likely_folders(path: Path) -> list[Path]:
     plain = path.stem.removeprefix("instances_")
     places = [
         home,
-        home / "images",
+        *(home / name for name in _BESIDE),
         home / path.stem,
         home / plain,
         up,

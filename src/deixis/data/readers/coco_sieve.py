@@ -10,6 +10,7 @@ from typing import Any
 from deixis.data.findings import Findings
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
+from deixis.data.readers.find_images import Located, warn_loose
 from deixis.errors import DataError
 from deixis.records import size_fault
 
@@ -17,9 +18,7 @@ Row = dict[str, Any]
 Lists = dict[str, list[Row]]
 
 
-def sieve(
-    path: Path, content: Mapping[str, Any], find_images: Callable[..., Sequence[Path | None]], findings: Findings
-) -> Lists:
+def sieve(path: Path, content: Mapping[str, Any], find_images: Callable[..., Located], findings: Findings) -> Lists:
     """The usable rows of `images`, `categories` and `annotations`.
 
     Annotations of a row that is left out go with it and are counted in its finding. Whether an annotation itself is
@@ -27,7 +26,7 @@ def sieve(
 
     Args:
         content: as the JSON file has it, known to hold the three lists.
-        find_images: from rows with a file name to their files, None where there is none.
+        find_images: from rows with a file name to what became of the names.
     """
     lists = {key: _objects(path, key, content[key], findings) for key in ("images", "categories", "annotations")}
     used = {_hashable(row, "category_id") for row in lists["annotations"]}
@@ -87,22 +86,25 @@ def _images(
     path: Path,
     rows: list[Row],
     annotations: list[Row],
-    find_images: Callable[..., Sequence[Path | None]],
+    find_images: Callable[..., Located],
     findings: Findings,
 ) -> tuple[list[Row], set[Any]]:
     """(usable rows, ids left out)."""
     objects = Counter(_hashable(row, "image_id") for row in annotations)
     usable, lost = _identified(path, rows, objects, findings)
     kept = []
-    files = find_images(usable)
-    for row, file in zip(usable, files, strict=True):
+    located = find_images(usable)
+    for position, (row, file) in enumerate(zip(usable, located.files, strict=True)):
         place, loss = f"image {row['id']}", _loss(objects[row["id"]])
-        if file is None:
+        if position in located.faults:
+            findings.add("image_misplaced", row["file_name"], f"{path.name}: {place}", located.faults[position])
+        elif file is None:
             findings.add("image_missing", row["file_name"], f"{path.name}: {place}", "is not there", loss)
         elif (sized := _sized(path, row, file, loss, findings)) is not None:
             kept.append(sized)
             continue
         lost.add(row["id"])
+    warn_loose(str(path), located.loose)
     return kept, lost
 
 

@@ -77,7 +77,7 @@ def mask_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle | None:
     if not segmentation:
         return None
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
+        polygons = polygons_of(segmentation)
         return polygons_rle(polygons, size_hw) if polygons else None
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         raise ValueError(f"is neither polygons nor RLE but a {type(segmentation).__name__}")
@@ -87,10 +87,27 @@ def mask_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle | None:
     return counts_rle(segmentation["counts"], size_hw)
 
 
-def _is_polygon(polygon: Any) -> bool:
-    """At least three points; pycocotools would take four numbers for a box."""
-    if not isinstance(polygon, list):
+def polygons_of(segmentation: Any, depth: int = 3) -> list[list[float]]:
+    """Polygons as lists x1, y1, x2, y2, …, of at least three points, from any depth of lists around them.
+
+    Exporters write a polygon without the list around it, with one too many, or as pairs [x, y]. Lists that are too
+    short are left out; pycocotools would take four numbers for a box.
+
+    Raises:
+        ValueError: something else than lists of finite numbers.
+    """
+    if not isinstance(segmentation, list) or not depth:
         raise ValueError("has a polygon that is not a list of numbers")
-    if any(finite_number(value) is None for value in polygon):
-        raise ValueError("has a polygon with values that are no finite numbers")
-    return len(polygon) >= 6 and len(polygon) % 2 == 0
+    if not segmentation:
+        return []
+    if not any(isinstance(value, list) for value in segmentation):
+        if any(finite_number(value) is None for value in segmentation):
+            raise ValueError("has a polygon with values that are no finite numbers")
+        return [segmentation] if len(segmentation) >= 6 and len(segmentation) % 2 == 0 else []
+    if len(segmentation) >= 3 and all(_is_point(value) for value in segmentation):
+        return [[number for point in segmentation for number in point]]
+    return [polygon for part in segmentation for polygon in polygons_of(part, depth - 1)]
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(finite_number(number) is not None for number in value)

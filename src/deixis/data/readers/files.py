@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from deixis.data.findings import Findings
-from deixis.data.images import IMAGE_SUFFIXES
+from deixis.data.image_files import HEAD, is_image_file, kind_of_content
+from deixis.data.readers.find_images import spellings
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import clip_boxes
@@ -28,15 +30,20 @@ def read_text(path: Path) -> str:
     """A UTF-8 file, with or without a byte order mark.
 
     Raises:
-        DataError: it is missing, no file, may not be read, or is no text.
+        DataError: it is missing, no file, may not be read, or is no text; an archive is called one.
     """
     require_regular(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: annotation file not found; check the path") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
+    kind = kind_of_content(content[:HEAD])
+    if kind is not None:
+        raise DataError(f"{path}: is {kind}")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start}); export it again") from error
 
@@ -107,23 +114,22 @@ class ImageIndex:
         self.by_stem: dict[str, Path] = {}
         for folder in folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.suffix.lower() in IMAGE_SUFFIXES:
-                    self.by_name.setdefault(path.name.lower(), path)
-                    self.by_stem.setdefault(path.stem.lower(), path)
+                if is_image_file(path):
+                    self.by_name.setdefault(_key(path.name), path)
+                    self.by_stem.setdefault(_key(path.stem), path)
 
     def find(self, file_name: str, stem: str) -> Path | None:
         """The image of that name (its folders ignored), else the one with that stem."""
-        name = file_name.replace("\\", "/").rsplit("/", 1)[-1].lower()
-        return self.by_name.get(name) or self.by_stem.get(stem.lower())
+        names = [spelling.rsplit("/", 1)[-1] for spelling in spellings(file_name)]
+        found = next((self.by_name[key] for name in names if (key := _key(name)) in self.by_name), None)
+        return found or next(
+            (self.by_stem[key] for name in spellings(stem) if (key := _key(name)) in self.by_stem), None
+        )
 
 
-def resolve_image(folder: Path, file_name: str) -> Path | None:
-    """`file_name` in a folder: as written, with Windows separators turned, or without its own folders."""
-    posix = file_name.replace("\\", "/")
-    for candidate in (folder / file_name, folder / posix, folder / posix.rsplit("/", 1)[-1]):
-        if candidate.is_file():
-            return candidate
-    return None
+def _key(name: str) -> str:
+    """Upper and lower case, composed and decomposed characters alike."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def tell_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:

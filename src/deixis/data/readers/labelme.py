@@ -12,6 +12,7 @@ from typing import Any
 
 from deixis.data.embedded import EmbeddedDataset
 from deixis.data.findings import Findings, collecting
+from deixis.data.image_files import is_left_by_macos
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number, image_size
 from deixis.data.readers.files import (
@@ -58,7 +59,7 @@ class _ImageData:
 def find_labelme_files(folder: Path) -> list[Path]:
     """The labelme files of a folder, or of its `annotations`, `labels` or `images`, sorted by name."""
     for name in _FOLDERS:
-        files = sorted((folder / name).glob("*.json"))
+        files = sorted(file for file in (folder / name).glob("*.json") if not is_left_by_macos(file))
         if files and any(is_labelme(file) for file in files[:3]):
             return files
     return []
@@ -147,7 +148,7 @@ def _parse(path: Path, index: ImageIndex, masks: bool, skipped: list[str], check
     """What a file says, or the name of its image where that is not there."""
     content = parse_object(read_text(path), str(path))
     if not isinstance(content.get("shapes"), list):
-        raise DataError(f"{path}: has no list 'shapes', so it is no labelme file; remove it from the folder")
+        raise DataError(f"{path}: has no list 'shapes', so it is no labelme file; move it away, or give another folder")
     file_name = content.get("imagePath") or ""
     if not isinstance(file_name, str):
         raise DataError(f"{path}: imagePath must be a file name, got {file_name!r}")

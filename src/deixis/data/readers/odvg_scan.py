@@ -12,11 +12,11 @@ from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import (
     clip_instances,
     require_no_missing,
-    resolve_image,
     tell_missing,
     vocabulary_of,
     warn_dropped,
 )
+from deixis.data.readers.find_images import resolve_image
 from deixis.data.readers.line_index import Line, LineReader
 from deixis.data.readers.odvg_lines import OdvgLine, parse_line
 from deixis.errors import DataError

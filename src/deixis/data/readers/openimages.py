@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from deixis.data.findings import Findings, collecting
+from deixis.data.image_files import is_left_by_macos
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import ImageIndex, clip_instances, read_text, vocabulary_of, warn_dropped
 from deixis.data.reading import reads, require_regular
@@ -33,7 +34,7 @@ class _Image:
 def find_box_files(folder: Path) -> list[Path]:
     """The CSV files of a folder, or of its `annotations`, that hold boxes."""
     files = [file for place in (folder, folder / "annotations") for file in sorted(place.glob("*.csv"))]
-    return [file for file in files if set(header(file)) >= _BOX_COLUMNS]
+    return [file for file in files if not is_left_by_macos(file) and set(header(file)) >= _BOX_COLUMNS]
 
 
 def header(file: Path) -> list[str]:

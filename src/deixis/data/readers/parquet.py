@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from deixis.data.embedded import EmbeddedDataset
 from deixis.data.findings import Findings, collecting
+from deixis.data.image_files import is_left_by_macos
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import finite_number
 from deixis.data.readers.files import clip_instances, vocabulary_of, warn_dropped
+from deixis.data.readers.frames_of_boxes import Frame, frame_of, warn_frame
 from deixis.data.readers.parquet_files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
 from deixis.data.reading import reads
 from deixis.errors import DataError
@@ -21,7 +24,11 @@ _SAME_SPLIT = {"val": "validation", "valid": "validation"}
 
 def find_parquet_files(folder: Path) -> list[Path]:
     """The parquet files of a folder, or of its `data`, sorted by name."""
-    return sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
+    for place in (folder, folder / "data"):
+        files = sorted(file for file in place.glob("*.parquet") if not is_left_by_macos(file))
+        if files:
+            return files
+    return []
 
 
 @reads("parquet")
@@ -35,7 +42,8 @@ def read_parquet(
     """A parquet file or a folder of them, as `datasets` writes them and the Hub shows them.
 
     Boxes are COCO's [x, y, width, height]. Some public sets hold corners [x1, y1, x2, y2]; where some box leaves its
-    image when read as the first and none does as the second, they are read as corners, with a warning. Class names
+    image when read as the first and none does as the second, they are read as corners, with a warning, and
+    likewise boxes that are shares of the image. Class names
     are those of the `ClassLabel` in the file's metadata, or the categories themselves where they are text. `area`,
     `iscrowd`, `image_id`, `width` and `height` are used if they are there. Pictures are decoded when asked for; one
     costs the reading of its row group (of the last few, kept), so shuffled training reads files faster
@@ -67,11 +75,13 @@ def read_parquet(
     pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
     sizes = [_size(row, pictures, index) for index, row in enumerate(rows)]
     boxes = [_boxes(row, len(found)) for row, found in zip(rows, categories, strict=True)]
-    corners = _are_corners(boxes, sizes, str(path)) if box_format is None else box_format == "xyxy"
+    frame: Frame = "corners" if box_format == "xyxy" else "xywh"
+    if box_format is None:
+        frame = _frame(boxes, sizes, str(path))
     records, dropped = [], []
     for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, boxes, strict=True), start=1):
         class_ids = [category if isinstance(category, int) else class_of[category] for category in found]
-        instances = _instances(row, given if corners else [_to_corners(box) for box in given], class_ids)
+        instances = _instances(row, _in_frame(given, frame, size_hw), class_ids)
         instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
         dropped += [row.where] * lost
         records.append(_sample(row, instances, size_hw, vocabulary, number))
@@ -144,20 +154,23 @@ def _boxes(row: Row, count: int) -> list[list[float]]:
     return boxes
 
 
-def _are_corners(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> bool:
-    """Whether the boxes fit as [x1, y1, x2, y2] and do not as [x, y, width, height]; a pixel outside still fits."""
+def _frame(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> Frame:
+    """How the boxes are written, told by all of them; a warning says so where it is not COCO's way."""
+    flat = np.array([box for found in boxes for box in found], np.float64).reshape(-1, 4)
+    counts = [len(found) for found in boxes]
+    sizes = np.repeat(np.array(sizes_hw, np.float64).reshape(-1, 2), counts, axis=0)
+    frame = frame_of(flat, sizes, where)
+    if frame != "xywh":
+        warn_frame(frame, where)
+    return frame
 
-    def outside(box: Sequence[float], size_hw: tuple[int, int]) -> bool:
-        return box[2] > size_hw[1] + 1 or box[3] > size_hw[0] + 1
 
-    pairs = [(box, size_hw) for found, size_hw in zip(boxes, sizes_hw, strict=True) for box in found]
-    as_sizes = any(outside(_to_corners(box), size_hw) for box, size_hw in pairs)
-    as_corners = any(outside(box, size_hw) or box[2] <= box[0] or box[3] <= box[1] for box, size_hw in pairs)
-    if as_sizes and not as_corners:
-        warnings.warn(
-            f"{where}: boxes read as corners [x1, y1, x2, y2]: as [x, y, w, h] they leave their images", stacklevel=3
-        )
-    return as_sizes and not as_corners
+def _in_frame(boxes: Sequence[list[float]], frame: Frame, size_hw: tuple[int, int]) -> list[list[float]]:
+    """Corners in pixels."""
+    height, width = size_hw
+    scale = (width, height, width, height) if frame.startswith("share") else (1, 1, 1, 1)
+    scaled = [[value * side for value, side in zip(box, scale, strict=True)] for box in boxes]
+    return scaled if frame.endswith("corners") else [_to_corners(box) for box in scaled]
 
 
 def _to_corners(box: Sequence[float]) -> list[float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from deixis.data.image_files import is_left_by_macos
 from deixis.data.readers.files import holds_text
+from deixis.data.readers.foreign import foreign_file, foreign_folder
 from deixis.data.readers.labelme import find_labelme_files, is_labelme
 from deixis.data.readers.lvis import NEGATIVE, NOT_EXHAUSTIVE
 from deixis.data.readers.odvg import find_lines_files
@@ -32,6 +34,9 @@ def recognise(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _of_json(path)
+    what = foreign_file(path)
+    if what is not None and suffix != ".parquet":
+        raise DataError(f"{path}: is {what}")
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
     hint = "give its folder" if suffix == ".xml" else f"name its format: {FORMATS}"
@@ -60,6 +65,9 @@ def _of_folder(folder: Path) -> str:
             f"{folder}: looks like several formats: {both}; name one with --format, or give the file itself"
         )
     if not seen:
+        named = foreign_folder(folder)
+        if named is not None:
+            raise DataError(named)
         raise DataError(f"{folder}: no annotations of a known format ({FORMATS}) in it; {_what_is_there(folder)}")
     (name,) = seen
     return _of_json(coco_file(folder)) if name == "coco" else name
@@ -70,9 +78,9 @@ def _evidence(folder: Path) -> dict[str, list[Path]]:
     labelme = find_labelme_files(folder)
     lines = find_lines_files(folder)
     seen = {
-        "voc": find_xml_files(folder),
+        "voc": [file for file in find_xml_files(folder)[:1] if foreign_file(file) is None],
         "yolo": find_data_yaml(folder),
-        "odvg": lines,
+        "odvg": [file for file in lines if foreign_file(file) is None],
         "openimages": find_box_files(folder),
         "labelme": labelme,
         "parquet": find_parquet_files(folder),
@@ -84,13 +92,23 @@ def _evidence(folder: Path) -> dict[str, list[Path]]:
 def _of_json(file: Path) -> str:
     if is_lines_file(file):
         return "odvg"
+    if not _may_be_coco(file) and not is_labelme(file):
+        what = foreign_file(file)
+        if what is not None:
+            raise DataError(f"{file}: is {what}")
     if holds_text(file, f'"{NEGATIVE}"') or holds_text(file, f'"{NOT_EXHAUSTIVE}"'):
         return "lvis"
     return "labelme" if is_labelme(file) else "coco"
 
 
 def _json_files(folder: Path) -> list[Path]:
-    return sorted(file for place in (folder, folder / "annotations") for file in place.glob("*.json"))
+    """The JSON files of a folder and of its `annotations` that may be COCO's; others stand beside many exports."""
+    files = sorted(file for place in (folder, folder / "annotations") for file in place.glob("*.json"))
+    return [file for file in files if not is_left_by_macos(file) and _may_be_coco(file)]
+
+
+def _may_be_coco(file: Path) -> bool:
+    return holds_text(file, '"images"') and not holds_text(file, '"segments_info"')
 
 
 def _what_is_there(folder: Path) -> str:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
+from deixis.data.image_files import is_left_by_macos, kind_of_file
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.files import (
     ImageIndex,
@@ -20,6 +21,7 @@ from deixis.data.readers.files import (
     tell_missing,
     warn_dropped,
 )
+from deixis.data.readers.foreign import foreign_file
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
@@ -44,7 +46,7 @@ class _File:
 def find_xml_files(folder: Path) -> list[Path]:
     """The XML files of a folder, or of its `annotations`, sorted by name."""
     for name in _ANNOTATION_FOLDERS:
-        found = sorted((folder / name).glob("*.xml"))
+        found = sorted(file for file in (folder / name).glob("*.xml") if not is_left_by_macos(file))
         if found:
             return found
     return []
@@ -175,7 +177,9 @@ def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
 def _parse(path: Path, findings: Findings | None) -> _File:
     root = _root(path)
     if root.tag != "annotation":
-        raise DataError(f"{path}: the root is <{root.tag}>, not Pascal VOC's <annotation>; remove the file")
+        what = foreign_file(path)
+        other = f"is {what}" if what else f"the root is <{root.tag}>, not Pascal VOC's <annotation>; move the file away"
+        raise DataError(f"{path}: {other}")
     names, boxes = [], []
     for number, node in enumerate(root.findall("object"), start=1):
         with collecting(findings, "record_malformed", path, f"object {number}", "object removed"):
@@ -198,7 +202,9 @@ def _root(path: Path) -> ElementTree.Element:
         text = data.decode("utf-8" if name.startswith(("utf-16", "utf-32")) else name)  # the parser knows few of them
         return ElementTree.fromstring(text[text.index("?>") + 2 :].strip())
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: cannot read as XML ({error}); correct or remove the file") from error
+        kind = kind_of_file(path)
+        told = f"is {kind}" if kind else f"cannot read as XML ({error}); correct the file, or export it again"
+        raise DataError(f"{path}: {told}") from error
 
 
 def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:

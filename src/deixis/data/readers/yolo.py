@@ -5,29 +5,28 @@ Numbers are shares of the image's size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
+from deixis.data.image_files import is_left_by_macos
 from deixis.data.images import image_sizes_hw
 from deixis.data.readers.coco_values import mask_rle
-from deixis.data.readers.files import clip_instances, holds_text, read_text, vocabulary_of, warn_dropped
-from deixis.data.readers.yolo_layout import YoloLayout, label_file, read_layout
+from deixis.data.readers.files import clip_instances, holds_text, vocabulary_of, warn_dropped
+from deixis.data.readers.yolo_labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
+from deixis.data.readers.yolo_layout import YoloLayout, images_in, label_file, read_layout
 from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import denormalise_boxes
 from deixis.records import Instances, Rle, Sample, SampleList
 
-_Row = tuple[int, list[float]]
-
 
 def find_data_yaml(folder: Path) -> list[Path]:
     """The YAML files of a folder that have class names."""
     files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    return [file for file in files if holds_text(file, "names:")]
+    return [file for file in files if not is_left_by_macos(file) and holds_text(file, "names:")]
 
 
 @reads("YOLO annotations")
@@ -56,24 +55,28 @@ def read_yolo(
     layout = read_layout(_yaml_file(Path(path)))
     vocabulary = vocabulary_of(layout.names, str(layout.file))
     files = layout.images_of(split) if images is None else _given(layout, images)
-    if not any(label_file(image).is_file() for image in files):
+    labels_of = LabelFiles(files)
+    if not any(labels_of.of(image).is_file() for image in files):
         raise DataError(
             f"{layout.file}: none of {len(files)} images has a label file; the first would be {label_file(files[0])}"
         )
-    samples, dropped = [], []
+    labels_of.warn(layout.file)
+    samples, dropped, all_rows = [], [], []
     for number, image in enumerate(files, start=1):
-        labels, size_hw = label_file(image), (0, 0)
+        labels, size_hw = labels_of.of(image), (0, 0)
         with collecting(findings, "image_unreadable", image, labels.name, "image removed"):
             size_hw = image_sizes_hw(image)[0]
         if size_hw == (0, 0):
             continue
-        rows: list[_Row] = []
+        rows: list[LabelRow] = []
         if labels.is_file():
             with collecting(findings, "file_malformed", labels, "", "its objects removed"):
-                rows = _rows(labels, layout, findings)
+                rows = read_rows(labels, layout, findings)
+        all_rows.append(rows)
         instances, lost = clip_instances(_instances(rows, size_hw, masks), size_hw, keep_all=findings is not None)
         dropped += [labels.name] * lost
         samples.append(Sample(image, size_hw, instances, vocabulary, number, labels.name))
+    require_no_keypoints(all_rows, layout)
     warn_dropped(str(layout.file), dropped)
     return SampleList(tuple(samples), vocabulary, name=layout.file.resolve().parent.name)
 
@@ -89,35 +92,10 @@ def _yaml_file(path: Path) -> Path:
 
 
 def _given(layout: YoloLayout, images: Path) -> list[Path]:
-    return YoloLayout(layout.file, layout.names, {"given": [images]}, layout.keypoints).images_of(None)
+    return images_in([images], str(layout.file))
 
 
-def _rows(file: Path, layout: YoloLayout, findings: Findings | None) -> list[_Row]:
-    rows = []
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        if line.strip():
-            with collecting(findings, "record_malformed", file, f"line {number}", "line removed"):
-                rows.append(_row(line.split(), f"{file}: line {number}", layout))
-    return rows
-
-
-def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> _Row:
-    try:
-        label, values = float(fields[0]), [float(field) for field in fields[1:]]
-    except ValueError as error:
-        raise DataError(f"{where}: wanted numbers, got {' '.join(fields)[:80]!r}; correct the line") from error
-    if layout.keypoints and len(values) > 4:
-        values = values[:4]
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        raise DataError(f"{where}: wanted a class and 4 numbers of a box or 6 and more of a polygon, got {len(values)}")
-    if label not in range(len(layout.names)):
-        raise DataError(f"{where}: class {fields[0]} is not one of the {len(layout.names)} names of {layout.file.name}")
-    if not all(math.isfinite(value) for value in values) or max(map(abs, values)) > 2:
-        raise DataError(f"{where}: numbers must be shares of the image's size, from 0 to 1, got {values[:8]}")
-    return int(label), values
-
-
-def _instances(rows: Sequence[_Row], size_hw: tuple[int, int], masks: bool) -> Instances:
+def _instances(rows: Sequence[LabelRow], size_hw: tuple[int, int], masks: bool) -> Instances:
     boxes: list[list[float]] = []
     areas: list[float] = []
     found: list[Rle | None] = []

@@ -10,7 +10,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from deixis.data.readers.coco_values import mask_rle
-from deixis.data.readers.files import require_no_missing, resolve_image
+from deixis.data.readers.files import require_no_missing
+from deixis.data.readers.find_images import resolve_image
 from deixis.data.reading import shown
 from deixis.errors import DataError
 from deixis.records import Rle

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from deixis.data.embedded import EmbeddedDataset, records
-from deixis.data.images import IMAGE_SUFFIXES, decode_image, image_sizes_hw, load
+from deixis.data.image_files import IMAGE_SUFFIXES
+from deixis.data.images import decode_image, image_sizes_hw, load
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, Vocabulary
 from deixis.text import clean_name

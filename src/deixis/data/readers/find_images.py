@@ -1,0 +1,117 @@
+"""From the file names that annotations give to files: exporters add folders, encode characters, or drop both."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Located:
+    """What became of the names of a data set.
+
+    Attributes:
+        files: one for each name; None where there is none, or where the name means several.
+        faults: by position, why a name with a file of its base name got None.
+        loose: (name, file) of those found only without their own folders, which differ from the file's.
+    """
+
+    files: list[Path | None]
+    faults: dict[int, str]
+    loose: list[tuple[str, Path]]
+
+
+def spellings(name: str) -> Iterator[str]:
+    """A file name as given, with `/`, percent-decoded, without a URL's query; each composed and decomposed (Unicode).
+
+    >>> list(spellings("a%20b.jpg"))
+    ['a%20b.jpg', 'a b.jpg']
+    """
+    posix = name.replace("\\", "/")
+    plain = posix.rpartition("?d=")[2]  # Label Studio: /data/local-files/?d=folder/a.jpg
+    plain = plain if "?d=" in posix else posix.partition("?")[0] or posix
+    seen = set()
+    for text in (name, posix, unquote(posix), plain, unquote(plain)):
+        for spelling in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
+            if spelling not in seen and "\0" not in spelling:
+                seen.add(spelling)
+                yield spelling
+
+
+def resolve_image(folder: Path, file_name: str) -> Path | None:
+    """`file_name` in a folder, in any of its spellings, with as many of its own folders as are there."""
+    found = _find(folder, file_name)
+    return None if found is None else found[0]
+
+
+def _find(folder: Path, file_name: str) -> tuple[Path, tuple[str, ...]] | None:
+    """(file, the leading folders of the name that had to go)."""
+    if (folder / file_name).is_file():
+        return folder / file_name, ()
+    names = list(spellings(file_name))
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name, ()
+    depth = max(name.count("/") for name in names)
+    for gone in range(1, depth + 1):
+        for name in names:
+            parts = name.split("/")
+            rest = "/".join(parts[gone:])
+            if rest and (folder / rest).is_file():
+                return folder / rest, tuple(parts[:gone])
+    return None
+
+
+def locate_all(folder: Path, names: Sequence[str]) -> Located:
+    """The file of each name in a folder.
+
+    A name may lose leading folders, as exporters add their own. It must not thereby become the file of another name,
+    nor stand in for a file that is there under its whole name beside the folder.
+    """
+    found = [_find(folder, name) for name in names]
+    files: list[Path | None] = [None if one is None else one[0] for one in found]
+    faults: dict[int, str] = {}
+    same: dict[Path, list[int]] = defaultdict(list)
+    loose = []
+    for position, one in enumerate(found):
+        if one is None:
+            continue
+        file, gone = one
+        same[file].append(position)
+        if gone and gone[-1] not in (file.parent.name, ".", ""):
+            meant = next((p for s in spellings(names[position]) if (p := folder.parent / s).is_file()), None)
+            if meant is not None and not meant.samefile(file):
+                faults[position] = f"{names[position]!r} is {meant}, which is not in {folder}"
+            else:
+                loose.append((names[position], file))
+    for file, positions in same.items():
+        if len({names[i] for i in positions}) > 1:
+            least = min(len(found[i][1]) for i in positions)  # type: ignore[index]
+            exact = [i for i in positions if len(found[i][1]) == least]  # type: ignore[index]
+            if least == 0 or len({names[i] for i in exact}) == 1:
+                positions = [i for i in positions if i not in exact]
+            for i in positions:
+                other = next(names[j] for j in same[file] if names[j] != names[i])
+                faults.setdefault(i, f"{names[i]!r} and {other!r} are found as one file, {file}")
+    for position in faults:
+        files[position] = None
+    wrong = {names[position] for position in faults}
+    return Located(files, faults, [pair for pair in loose if pair[0] not in wrong])
+
+
+def warn_loose(source: str, loose: Sequence[tuple[str, Path]]) -> None:
+    """One warning for the pictures that were found by the end of their names only."""
+    if loose:
+        name, file = loose[0]
+        warnings.warn(
+            f"{source}: {len(loose)} images found without the folders in their names, as {name!r} = {file}; "
+            "see that these are the annotated ones",
+            stacklevel=3,
+        )
