@@ -328,7 +328,9 @@ def test_formats_are_recognised(tmp_path: Path) -> None:
     assert len(read_dataset(str(tmp_path / "labels.json"), format="coco")) == 2
     with pytest.raises(DataError, match="unknown annotation format 'yolov5'; choose one of coco, lvis, voc, yolo"):
         read_dataset(tmp_path, format="yolov5")
-    (tmp_path / "more.json").write_text("{}")
+    (tmp_path / "notes.json").write_text("{}")  # stands beside many exports
+    assert len(read_dataset(tmp_path)) == 2
+    (tmp_path / "more.json").write_text('{"images": []}')
     with pytest.raises(DataError, match=r"several JSON files \(labels.json, more.json\)"):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):

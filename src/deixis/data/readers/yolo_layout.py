@@ -140,10 +140,16 @@ def _root(value: Any, file: Path) -> Path:
 
 
 def _without_prefix(folder: Path, text: str) -> Path | None:
-    """A path without its first folders, as exporters write those of their own archive; None where none fits."""
+    """A path without its first folders, as exporters write those of their own archive; None where none fits.
+
+    A list, or a folder in a folder: `images` alone may be any split's.
+    """
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-    found = ("/".join(parts[gone:]) for gone in range(1, len(parts)))
-    return next((folder / rest for rest in found if (folder / rest).exists()), None)
+    for gone in range(1, len(parts)):
+        found = folder.joinpath(*parts[gone:])
+        if found.is_file() or (found.is_dir() and gone < len(parts) - 1):
+            return found
+    return None
 
 
 def images_in(places: Sequence[Path], where: str, whose: str = "") -> list[Path]:

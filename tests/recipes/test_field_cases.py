@@ -1,0 +1,160 @@
+"""Data sets from public bug reports: each is read as it is meant, or refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deixis.data.readers import read_dataset
+from deixis.errors import DeixisError
+
+CASES = Path(os.environ.get("DEIXIS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")).parent / "field_cases"
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How a set is to be read: (images, objects, names), and what is said of it."""
+
+    path: str
+    counts: tuple[int, int]
+    names: tuple[str, ...] = ("raccoon",)
+    said: str = ""
+    images: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What the one line says."""
+
+    path: str
+    said: str
+    images: str = ""
+
+
+YAML = r"'path: .', 'train: {}' and 'names: \[\"raccoon\", \"wash bear\"\]'"
+READ = [
+    Reads("04-labelstudio-coco-paths/result.json", (8, 8), said="without the folders in their names"),
+    Reads("05-url-encoded-names", (8, 8)),
+    Reads("05b-yolo-label-name-encoded", (8, 8), said="4 label files are spelled otherwise than their images"),
+    Reads("06-same-basenames/labels.json", (8, 8)),
+    Reads("07-roboflow-root-category/train", (6, 6), said="left out the category 'Animals-xYz9'"),
+    Reads("07-roboflow-root-category/valid", (2, 2), said="left out the category 'Animals-xYz9'"),
+    Reads("08b-yolo-test-split-missing/data.yaml#train", (6, 6)),
+    Reads("08b-yolo-test-split-missing/data.yaml#val", (2, 2)),
+    Reads("08c-roboflow-yaml-ok/data.yaml#train", (6, 6)),
+    Reads("09-cvat-ultralytics/new", (8, 8)),
+    Reads("09-cvat-ultralytics/old", (8, 8)),
+    Reads("11-obb-labels", (8, 8)),
+    Reads("13-string-image-id", (8, 8)),
+    Reads("15-voc-odd", (8, 8), ("mapache niño", "raccoon")),
+    Reads("16-macos-appledouble", (8, 8)),
+    Reads("17-exif-rotated/upright", (8, 8)),
+    Reads("17-exif-rotated/stored", (8, 8)),
+    Reads("18-avif-heic-yolo", (8, 8)),
+    Reads("19-thermal-16bit", (8, 8)),
+    Reads("21-yaml-bool-names", (8, 8), ("off", "on")),
+    Reads("23b-underscore-names", (8, 8), ("traffic_light", "japanese_fruit", "TrafficSign")),
+    Reads("26-val-no-objects/train.json", (6, 6)),
+    Reads("26-val-no-objects/val.json", (2, 0)),
+    Reads("27-val-category-order/val.json", (8, 8), ("bird", "raccoon")),
+    Reads("27-val-category-order/val_other.json", (8, 8), ("Raccoon", "squirrel")),
+    Reads("36-hf-parquet-xyxy", (8, 8), said="boxes read as corners"),
+    Reads("48-coco-no-bbox", (8, 8)),
+    Reads("48b-coco-xyxy", (8, 8), said="boxes read as corners"),
+    Reads("49-two-classes-same-box", (8, 16), ("raccoon", "animal")),
+    Reads("50-flat-segmentation", (8, 8)),
+    Reads("50b-triple-nested-segmentation", (8, 8)),
+    Reads("63-more-objects-than-queries", (3, 3600), ("red square",)),
+]
+REFUSED = [
+    Refused("01-cvat-yolo11", "obj.data: is the settings of a darknet YOLO set .*" + YAML.format("train.txt")),
+    Refused("01-cvat-yolo11/obj.data", "darknet YOLO set"),
+    Refused("02-labelstudio-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format("images")),
+    Refused("02b-labelimg-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format(".")),
+    Refused("03-cvat-images-xml", "annotations.xml: is CVAT for images XML; export it from CVAT as COCO 1.0"),
+    Refused("03-cvat-images-xml/annotations.xml", "is CVAT for images XML"),
+    Refused("06-same-basenames/labels.json", "8 of 8 images are not where their names say: 'cam_b/000.jpg'", "cam_a"),
+    Refused("08b-yolo-test-split-missing/data.yaml#test", r"no file or folder '../test/images'"),
+    Refused("10-pose-labels-no-kpt-shape", r"no polygon; a box and kpt_shape: \[4, 3\]"),
+    Refused("37-hf-imagefolder", "metadata of a Hugging Face ImageFolder"),
+    Refused("37-hf-imagefolder/train/metadata.jsonl", "metadata of a Hugging Face ImageFolder"),
+    Refused("39-png-masks", "masks: is a folder of masks as PNG files"),
+    Refused("42-tfod-csv", "_annotations.csv: is a CSV of boxes as the TensorFlow Object Detection API has"),
+    Refused("42-tfod-csv/_annotations.csv", "xmin, ymin, xmax, ymax"),
+    Refused("43-createml", "_annotations.createml.json: is CreateML JSON; export it as COCO"),
+    Refused("43b-labelstudio-json", "is Label Studio JSON; export it as COCO"),
+    Refused("43b-labelstudio-json/project-1.json", "is Label Studio JSON; export it as COCO"),
+    Refused("43c-supervisely", "Supervisely project; export it as COCO"),
+    Refused("43c-supervisely/ds/ann", "Supervisely project; export it as COCO"),
+    Refused("47-kaggle-wheat-csv", "train.csv: is a CSV of boxes .*image_id, width, height, bbox"),
+    Refused("71-zip-named-json", "annotations.json: is a ZIP archive; unpack it"),
+    Refused("71-zip-named-json/annotations.json", "is a ZIP archive; unpack it"),
+    Refused("73-yolo-with-confidence", "got 5: predictions with a confidence"),
+]
+
+
+def case(path: str) -> Path:
+    if not CASES.is_dir():
+        pytest.skip(f"the field cases are absent: {CASES}; set DEIXIS_SHARED_DATA to the folder beside them")
+    return CASES / path
+
+
+def read(one: Reads | Refused):
+    images = case(one.path).parent / one.images if one.images else None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        dataset = read_dataset(case(one.path), images, masks=False)
+    return dataset, [str(warning.message) for warning in said if issubclass(warning.category, UserWarning)]
+
+
+@pytest.mark.parametrize("one", READ, ids=lambda one: one.path)
+def test_it_is_read_as_it_is_meant(one: Reads) -> None:
+    dataset, said = read(one)
+    objects = sum(len(dataset[i].instances) for i in range(len(dataset)))
+    assert (len(dataset), objects) == one.counts
+    assert dataset.vocabulary.names == one.names
+    assert len(said) == bool(one.said)
+    assert one.said in "".join(said)
+
+
+@pytest.mark.parametrize("one", REFUSED, ids=lambda one: f"{one.path} {one.images}".strip())
+def test_it_is_refused_with_the_way_out(one: Refused) -> None:
+    with pytest.raises(DeixisError, match=one.said) as caught:
+        read(one)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not re.search(r"\b(delete|remove) (the|this) file\b", text)
+
+
+def test_no_field_case_is_forgotten() -> None:
+    other = {  # of the commands, tested where those are
+        *("23-odd-class-names", "32-truncated-image", "60-predict-mixed-folder", "61-val-category-order-scenes"),
+        *("62-truncated-with-val", "64-small-objects-4k", "65-one-class-with-negatives", "80-two-names-one-box"),
+        *("81-onnx-batch", "82-out-of-memory", "83-resume-more-epochs", "85-mpo-phone-jpeg", "86-huge-image"),
+        *("88-perfect-detections-dense", "90-class-subset-rename-merge"),
+    }
+    seen = {one.path.split("/")[0] for one in [*READ, *REFUSED]} | other
+    assert {folder.name for folder in case(".").iterdir() if folder.is_dir()} <= seen
+
+
+def test_true_boxes_are_found_in_corners_and_polygons() -> None:
+    polygons, _ = read(Reads("48-coco-no-bbox", (8, 8)))
+    content = json.loads((case("48-coco-no-bbox") / "labels.json").read_text())
+    for index in range(len(polygons)):
+        sample = polygons[index]
+        (row,) = [row for row in content["annotations"] if row["image_id"] == sample.image_id]
+        xs, ys = row["segmentation"][0][::2], row["segmentation"][0][1::2]
+        assert sample.instances.boxes_xyxy_px[0].tolist() == [min(xs), min(ys), max(xs), max(ys)]
+    corners, _ = read(Reads("48b-coco-xyxy", (8, 8)))
+    given = {
+        row["image_id"]: row["bbox"]
+        for row in json.loads((case("48b-coco-xyxy") / "labels.json").read_text())["annotations"]
+    }
+    for index in range(len(corners)):
+        assert corners[index].instances.boxes_xyxy_px[0].tolist() == given[corners[index].image_id]
