@@ -174,7 +174,8 @@ def test_hostile_yaml_is_one_line_in_data_and_in_options(case: str, tmp_path: Pa
     text, message = YAMLS[case]
     file = tmp_path / "data.yaml"
     file.write_text("train: images\n" + text)
-    with pytest.raises(DataError, match=rf"data\.yaml: .*{message}"):
+    left_as_text = case in ("tags", "digits", "date")  # data's values stay text, so nothing of them can fail
+    with pytest.raises(DataError, match=rf"data\.yaml: .*{'names must be' if left_as_text else message}"):
         read_dataset(file)
     with pytest.raises(OptionError, match=rf"data\.yaml: .*{message}"):
         read_options(DetectTrainOptions, file)

@@ -76,6 +76,20 @@ KINDS: dict[str, Kind] = {
     "name_unknown": Kind("warning", "names with parts unknown to the tokenizer", "use another word"),
     "class_untrained": Kind("warning", "validation classes without a training object", "add objects, or leave it out"),
     "class_imbalance": Kind("warning", "classes very unequal in number", "add objects of the rare ones"),
+    "image_dim": Kind(
+        "warning",
+        "16-bit images that use a sliver of their range",
+        "stretch them to 8 bits before: (value - low) / (high - low) * 255, with one low and high for all",
+    ),
+    "object_small": Kind(
+        "warning", "images with objects too small for the model", "raise --image-size, or cut the images into tiles"
+    ),
+    "objects_over_measured": Kind(
+        "warning", "images with more objects than are measured", "give --max-detections, or AP stays below 1"
+    ),
+    "objects_over_queries": Kind(
+        "warning", "images with more objects than queries", "cut them into tiles, or use a model with more queries"
+    ),
     "reader_warning": Kind("warning", "said while reading", "see whether it is meant"),
     # notes
     "box_two_classes": Kind("note", "one box with two classes", "see whether both are meant"),

@@ -94,6 +94,26 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
     return (stored_hw[::-1] if orientation in _SWAPS_AXES else stored_hw), stored_hw
 
 
+def wide_grey_range(path: Path | str, data: bytes | None = None) -> tuple[float, float] | None:
+    """The range of values, but for the outermost hundredths, of a grey image of 16 bits; None of all others.
+
+    Args:
+        path: the file.
+        data: its content, where it stands inside another file.
+    """
+    try:
+        with Image.open(path if data is None else BytesIO(data)) as image:
+            if not image.mode.startswith("I"):
+                return None
+            values = np.asarray(image)
+    except Exception:  # damaged files are told elsewhere
+        return None
+    if not values.size or values.min() < 0 or not 255 < values.max() <= 65535:
+        return None
+    low, high = np.percentile(values, [1, 99]).tolist()
+    return float(low), float(high)
+
+
 def orientation_of(path: Path | str, data: bytes) -> int:
     """EXIF's orientation, 1 to 8, of an image file's content; 1 where it says none.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deixis.data.image_files import IMAGE_SUFFIXES, is_image_file
+from deixis.data.image_files import IMAGE_SUFFIXES, is_image_file, unread_pictures
 from deixis.data.images import load_image
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
@@ -103,9 +104,14 @@ def _expand(path: Path) -> list[Path]:
     if path.is_file():
         return [path]  # named by the user: whether it is an image is for the decoder to say
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if is_image_file(p) and p.is_file())
+        everything = sorted(p for p in path.rglob("*") if p.is_file())
+        files = [file for file in everything if is_image_file(file)]
+        left = unread_pictures(everything)
         if not files:
-            raise DataError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            hint = f"; {left}" if left else ""
+            raise DataError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}{hint}")
+        if left:
+            warnings.warn(f"{path}: {left}", stacklevel=3)
         return files
     if any(character in str(path) for character in "*?["):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from deixis.console import Console, print_text
-from deixis.data.checks import Checked, check_dataset
-from deixis.data.checks.classes import compare_classes
-from deixis.data.checks.copies import examine_leaks
+from deixis.data.checks import Checked
 from deixis.data.checks.prompts import PromptFacts, examine_prompts
-from deixis.data.findings import Finding, Findings, collecting_warnings
+from deixis.data.findings import Finding, Findings
 from deixis.data.readers import format_of, read_dataset
 from deixis.data.writers import losses, write_dataset
 from deixis.data.writers.files import write_atomic
-from deixis.errors import OptionError
-from deixis.models.builtin import resolve_model
+from deixis.errors import DataError, OptionError
+from deixis.models.builtin import BUILTIN, resolve_model
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
-from deixis.recipes.bars import bar
 from deixis.recipes.check_report import as_json, fixes_text, print_findings
 from deixis.recipes.data_options import DataCheckOptions
+from deixis.recipes.model_limits import model_limits
+from deixis.recipes.survey import compare, survey
 
 FIXES_FILE = "fixes.txt"
+OF_A_VOCABULARY = {"name_fragmented", "name_unknown", "prompt_chunks", "prompt_too_long"}
 
 
 def check_data(options: DataCheckOptions) -> int:
@@ -33,57 +32,51 @@ def check_data(options: DataCheckOptions) -> int:
     """
     if options.fix is not None and format_of(options.data, options.format) == "scenes":
         raise OptionError("--fix: got generated scenes, wanted data from files")
-    tokenizer = FastPromptTokenizer(load_tokenizer(resolve_model(options.model)))
+    tokenizer = FastPromptTokenizer(load_tokenizer(resolve_model(options.model or BUILTIN)))
+    limits = model_limits(options.model)
     findings = Findings()
-    checked = _checked(options.data, options.images, options.format, options.split, findings, options.workers)
+    own = (options.data, options.images, options.format, options.split)
+    checked = survey(*own, findings, options.workers, limits)
+    annotated = has_annotations(checked, findings)
     if options.val_data:
         other = Findings()
         places = (options.val_data, options.val_images, options.format, options.val_split)
-        validation = _checked(*places, other, options.workers)
+        validation = survey(*places, other, options.workers, limits)
         findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
-        _compare(checked, validation, findings)
-    facts = _try_names(checked, tokenizer, findings)
+        compare(checked, validation, findings)
+    facts = _try_names(checked, tokenizer, findings, of_a_model=bool(options.model))
     if options.json:
         print_text(as_json(options.data, checked, facts, findings.found))
     else:
         print_findings(options, checked, facts, findings.found)
     standing = [finding for finding in findings.found if finding.severity == "error"]
     if options.fix is not None:
-        _write(options, checked, findings.found)
+        _write(options, checked, findings.found, annotated)
         standing = [finding for finding in standing if not finding.fix]
     return 1 if standing else 0
 
 
-def _checked(
-    data: str,
-    images: Path | None,
-    format: str | None,
-    split: str | None,
-    findings: Findings,
-    workers: int,
-) -> Checked:
-    with collecting_warnings(findings, data):
-        dataset = read_dataset(data, images, format, split=split, findings=findings)
-    with bar(f"checking {Path(data).name}", len(dataset)) as advance:
-        return check_dataset(dataset, data, findings, workers, advance)
+def has_annotations(checked: Checked, findings: Findings) -> bool:
+    """Whether there were objects before those that cannot be used were left out."""
+    about = {"record_malformed", "image_unknown", "category_unknown", "box_malformed", "file_malformed"}
+    about |= {"box_degenerate", "mask_empty", "image_missing", "image_unreadable", "image_misplaced"}
+    return bool(checked.counts) or any(found.kind in about for found in findings.found)
 
 
-def _compare(training: Checked, validation: Checked, findings: Findings) -> None:
-    """What stands on both sides, or on one only; leaked images leave the training side."""
-    compare_classes(training.counts, validation.counts, training.file, validation.file, findings)
-    pairs = [[(checked.samples[i], checked.looks[i]) for i in checked.samples] for checked in (training, validation)]
-    positions = list(training.samples)
-    for leaked in examine_leaks(pairs[0], pairs[1], findings):
-        del training.samples[positions[leaked]], training.looks[positions[leaked]]
+def _try_names(
+    checked: Checked, tokenizer: FastPromptTokenizer, findings: Findings, of_a_model: bool = True
+) -> PromptFacts:
+    """The prompt doctor; of grounding data, whose images have names of their own, without the size of the prompt.
 
-
-def _try_names(checked: Checked, tokenizer: FastPromptTokenizer, findings: Findings) -> PromptFacts:
-    """The prompt doctor; of grounding data, whose images have names of their own, without the size of the prompt."""
+    Where no model is named, nothing is said of pieces and lengths: the built-in's tokenizer spells by letter.
+    """
     names = checked.vocabulary.names
     own = Findings()
     facts = examine_prompts(names, tokenizer, checked.counts, checked.file, own)
     shared = checked.shares_names
     for finding in own.found:
+        if not of_a_model and finding.kind in OF_A_VOCABULARY:
+            continue
         if shared or finding.kind not in ("prompt_chunks", "names_same_tokens"):
             findings.found.append(finding if shared else replace(finding, fix=""))
     if shared:
@@ -93,8 +86,13 @@ def _try_names(checked: Checked, tokenizer: FastPromptTokenizer, findings: Findi
     return facts
 
 
-def _write(options: DataCheckOptions, checked: Checked, found: list[Finding]) -> None:
+def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], annotated: bool) -> None:
     assert options.fix is not None
+    if annotated and not checked.counts:
+        raise DataError(
+            f"{options.data}: no object is left after cleaning, so nothing is written to {options.fix}; see the errors "
+            "above: the annotations are probably meant otherwise than they are read"
+        )
     console = Console(stderr=options.json, highlight=False, soft_wrap=True)
     dataset = checked.cleaned()
     format = options.to or format_of(options.data, options.format)

@@ -28,7 +28,8 @@ def print_findings(options: DataCheckOptions, checked: Checked, facts: PromptFac
             console.print(f"\n{severity}s: {sum(map(len, groups.values()))}", style=f"bold {_COLOURS[severity]}")
         for kind, group in groups.items():
             _print_group(console, kind, group, options.show)
-    _print_prompt(console, options.model, facts)
+    if options.model:
+        _print_prompt(console, options.model, facts)
     counts = Counter(finding.severity for finding in found)
     fixable = sum(bool(finding.fix) for finding in found)
     console.print(f"\n{', '.join(f'{counts[severity]} {severity}s' for severity in SEVERITIES)}", style="bold")

@@ -60,8 +60,9 @@ class DataCheckOptions(Options):
     """Folder of the validation images."""
     val_split: str | None = None
     """Part of the validation data to read."""
-    model: str = "builtin"
-    """Model whose tokenizer the class names are tried with: "builtin", a folder, or a hub id."""
+    model: str = ""
+    """Model whose tokenizer, queries and image size the data is tried with: "builtin", a folder, or a hub id. Without
+    it names are not taken apart, and the released models' 900 queries and 800 x 1333 pixels are assumed."""
     fix: Path | None = None
     """Folder for a cleaned copy of the data; it must not exist, or be empty. The data itself stays as it is."""
     to: AnnotationFormat | None = None

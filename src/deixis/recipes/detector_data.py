@@ -70,7 +70,9 @@ def read_measured(options: DetectTrainOptions) -> tuple[Dataset | None, Dataset 
         DataError: they cannot be read.
     """
     given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
-    validation, test = (read_dataset(data, images, options.format) if data else None for data, images in given)
+    validation, test = (
+        read_dataset(data, images, options.format, masks=False) if data else None for data, images in given
+    )
     return validation, test
 
 
@@ -110,7 +112,10 @@ def read_parts(options: DetectTrainOptions) -> list[Dataset]:
     folders: Sequence[Path | None] = options.images or (None,)
     if len(folders) == 1:
         folders = [*folders] * len(options.data)
-    return [read_dataset(data, images, options.format) for data, images in zip(options.data, folders, strict=True)]
+    return [
+        read_dataset(data, images, options.format, masks=False)
+        for data, images in zip(options.data, folders, strict=True)
+    ]
 
 
 def parts_of(dataset: Dataset) -> tuple[Dataset, ...]:

@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 
 from deixis.console import Console
+from deixis.data.checks.limits import ModelLimits
 from deixis.data.readers import read_dataset
 from deixis.data.writers.files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
@@ -19,6 +20,7 @@ from deixis.recipes.option_checks import A_DETECTOR
 from deixis.recipes.options import DetectEvalOptions
 from deixis.recipes.owned_output import writes_output
 from deixis.recipes.progress import progress_bar
+from deixis.recipes.survey import tell_findings
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 MOST_CLASSES = 100  # printed; metrics.json has all
@@ -33,11 +35,13 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     """
     options.check()
     device = choose_device(options.device)
-    dataset = read_dataset(options.data, options.images, options.format)
+    dataset = read_dataset(options.data, options.images, options.format, masks=False)
     detector = load_detector(options.model, device, options.prompt_names)
     queries = detector.bundle.model.config.num_queries
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
+    limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
+    tell_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
     with progress_bar("images") as progress:
         metrics, detections = detector.evaluate(
             dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections

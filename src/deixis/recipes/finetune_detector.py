@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from deixis.console import Console
+from deixis.data.checks.limits import ModelLimits
 from deixis.data.readers import read_dataset
 from deixis.evaluation.coco_map import (
     MAX_DETECTIONS_FEDERATED,
@@ -28,6 +29,7 @@ from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.recipes.crowded import warn_of_crowded_images
 from deixis.recipes.detector_data import (
     fingerprint,
+    parts_of,
     read_measured,
     read_parts,
     read_training_data,
@@ -52,6 +54,7 @@ from deixis.recipes.run_folder import run_folder, will_resume
 from deixis.recipes.run_lock import run_lock
 from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
 from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
+from deixis.recipes.survey import tell_findings
 from deixis.recipes.validation_losses import detector_validation_losses
 from deixis.records import Dataset, Detections
 from deixis.reporting.data import ForgettingFacts
@@ -122,6 +125,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     print_plan(console, options, bundle, data)
     if accelerator.is_main_process:
         warn_of_crowded(options, bundle, data)
+        tell_findings_of(console, options, bundle, data)
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
@@ -263,6 +267,27 @@ def _evaluate(
     most = options.max_detections or detections_per_image(truth)
     found_best = [one.best(most) for one in everything]
     return evaluate_detections(truth, found_best, validation.vocabulary, options.max_detections)
+
+
+def tell_findings_of(
+    console: Console, options: DetectTrainOptions, bundle: GroundingDinoBundle, data: RunData[Dataset]
+) -> None:
+    """What `data check` finds on the data of the run; a dry run decodes every image for it.
+
+    Raises:
+        DataError: in a dry run, images that cannot be decoded.
+    """
+    count = len(options.data)
+    folders = options.images if len(options.images) == count else (options.images or (None,))[:1] * count
+    sets = [*zip(options.data, folders, parts_of(data.training), strict=True)]
+    if options.val_data:
+        sets.append((options.val_data, options.val_images, data.validation))
+    if options.test_data and data.test is not None:
+        sets.append((options.test_data, options.test_images, data.test))
+    limits = ModelLimits(image_size=bundle.image_size, whose=options.model)
+    tell_findings(
+        console, sets, options.format, limits, options.dry_run, max(options.workers, 1), training=len(options.data)
+    )
 
 
 def loop_settings(options: DetectTrainOptions) -> LoopSettings:

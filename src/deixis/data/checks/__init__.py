@@ -15,17 +15,21 @@ from deixis.data.checks.classes import (
     without_classes,
 )
 from deixis.data.checks.copies import examine_copies
-from deixis.data.checks.images import see, settle
+from deixis.data.checks.images import examine_range, see, settle
+from deixis.data.checks.limits import ModelLimits, examine_limits
 from deixis.data.checks.objects import examine_objects
-from deixis.data.embedded import EmbeddedDataset, part_of
+from deixis.data.embedded import EmbeddedDataset, part_of, record_of
 from deixis.data.findings import Findings
 from deixis.data.image_files import is_image_file
+from deixis.data.images import wide_grey_range
 from deixis.data.looks import Look
 from deixis.data.parallel import in_order
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
 
 _NAMED = 4
+LOOKED_AT = 20_000  # images of a set that training looks over; more would take minutes
+OPENED = 16  # of those, images that are opened to see whether they have 16 bits
 
 
 @dataclass
@@ -89,7 +93,12 @@ class Checked:
 
 
 def check_dataset(
-    dataset: Dataset, file: str, findings: Findings, workers: int, advance: Callable[[], object] = lambda: None
+    dataset: Dataset,
+    file: str,
+    findings: Findings,
+    workers: int,
+    advance: Callable[[], object] = lambda: None,
+    limits: ModelLimits | None = None,
 ) -> Checked:
     """Decode every image once, look at every object, find copies, and tell what is wrong.
 
@@ -98,6 +107,7 @@ def check_dataset(
         file: its annotations, as the findings name them.
         workers: threads that decode images.
         advance: called after each image.
+        limits: of the model that will be trained or measured.
     """
     samples: dict[int, Sample] = {}
     looks: dict[int, Look] = {}
@@ -106,7 +116,10 @@ def check_dataset(
         findings.listed.add(Path(str(seen.sample.image)).stem if isinstance(seen.sample.image, Path) else "")
         sample = settle(seen, findings)
         if sample is not None and seen.look is not None:
+            examine_range(sample, seen.wide_grey, findings)
             sample = examine_objects(sample, findings)
+            if limits is not None:
+                examine_limits(sample, limits, findings)
             generated = not isinstance(sample.image, Path)
             samples[index] = sample.evolve(image=Path(sample.source)) if generated else sample
             looks[index] = seen.look
@@ -119,12 +132,51 @@ def check_dataset(
     checked = Checked(dataset, file, samples, looks, counts, dataset.vocabulary, generated)
     if not generated and not isinstance(dataset, EmbeddedDataset):
         _unlisted(samples, findings)
-    if not counts:
+    _examine_names(checked, findings)
+    return checked
+
+
+def look_over(
+    dataset: Dataset, file: str, findings: Findings, limits: ModelLimits | None = None, at_most: int = LOOKED_AT
+) -> Checked:
+    """What `check_dataset` finds, but for what needs pixels: for training and evaluation, which read those anyway.
+
+    Of 16-bit images a few are opened. Looks are empty; of very many images, some are looked at.
+    """
+    samples: dict[int, Sample] = {}
+    first_of: dict[Path, Sample] = {}
+    step = max(-(-len(dataset) // at_most), 1)
+    indices = range(0, len(dataset), step)
+    opened = {indices[i] for i in range(0, len(indices), max(-(-len(indices) // OPENED), 1))}
+    for index in indices:
+        sample = record_of(dataset, index)
+        if not isinstance(sample.image, Path):
+            return Checked(dataset, file, {}, {}, Counter(), dataset.vocabulary, generated=True)
+        findings.listed.add(sample.image.stem)
+        if index in opened:
+            examine_range(sample, wide_grey_range(sample.image), findings)
+        first = first_of.setdefault(sample.image, sample)
+        if first is not sample and not isinstance(dataset, EmbeddedDataset):
+            text = f"is listed as {first.source} too"
+            findings.add("image_listed_twice", sample.image, sample.source, text)
+        samples[index] = examine_objects(sample, findings)
+        if limits is not None:
+            examine_limits(samples[index], limits, findings)
+    checked = Checked(dataset, file, samples, {}, count_objects(samples.values()), dataset.vocabulary)
+    if not isinstance(dataset, EmbeddedDataset) and step == 1:
+        _unlisted(samples, findings)
+    _examine_names(checked, findings)
+    return checked
+
+
+def _examine_names(checked: Checked, findings: Findings) -> None:
+    """Findings on classes; names that are one are merged in what was checked."""
+    dataset, file = checked.dataset, checked.file
+    if not checked.counts:
         findings.add("no_objects", file, "", "no image has an object")
     elif checked.shares_names:
         examine_classes(dataset.vocabulary.names, checked.counts, file, findings)
         checked.merge(examine_alike(dataset.vocabulary, file, findings))
-    return checked
 
 
 def _unlisted(samples: dict[int, Sample], findings: Findings) -> None:

@@ -26,8 +26,10 @@ def examine_copies(samples: Sequence[Sample], looks: Sequence[Look], findings: F
     for index, look in enumerate(looks):
         first = first_of.setdefault(look.digest, index)
         if first != index:
-            _tell_copy(kept[first], samples[index], findings)
-            kept[first] = _merged(kept[first], samples[index])
+            merged = _merged(kept[first], samples[index])
+            added = len(merged.instances) - len(kept[first].instances)
+            _tell_copy(kept[first], samples[index], added, findings)
+            kept[first] = merged
             del kept[index]
     for group in groups_of(looks):
         different = [index for index in group if index in kept]
@@ -60,7 +62,16 @@ def examine_leaks(
     return same
 
 
-def _tell_copy(first: Sample, second: Sample, findings: Findings) -> None:
+def examine_shared_files(training: Sequence[Sample], validation: Sequence[Sample], findings: Findings) -> None:
+    """Findings on files that stand on both sides, by their paths alone."""
+    files = {sample.image.resolve(): sample for sample in validation if isinstance(sample.image, Path)}
+    for sample in training:
+        if isinstance(sample.image, Path) and (other := files.get(sample.image.resolve())) is not None:
+            text = f"is the validation image {file_of(other)}"
+            findings.add("leak_same", file_of(sample), sample.source, text)
+
+
+def _tell_copy(first: Sample, second: Sample, added: int, findings: Findings) -> None:
     file, other = file_of(second), file_of(first)
     merged = f"merged into {Path(other).name}"
     if file == other:
@@ -69,7 +80,8 @@ def _tell_copy(first: Sample, second: Sample, findings: Findings) -> None:
         findings.add("image_repeated", file, second.source, f"is byte for byte {other}", merged)
     if not _annotated_alike(first.instances, second.instances, first, second):
         text = f"its {len(second.instances)} objects are not the {len(first.instances)} of {Path(other).name}"
-        findings.add("copies_disagree", file, second.source, text, "objects that the first lacks added to it")
+        fix = f"{added} objects that the first lacks added to it" if added else "its objects left out: none is new"
+        findings.add("copies_disagree", file, second.source, text, fix)
 
 
 def _annotated_alike(one: Instances, other: Instances, first: Sample, second: Sample) -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from deixis.data.embedded import EmbeddedDataset, record_of
 from deixis.data.findings import Findings
-from deixis.data.images import decode_image, image_sizes_hw, orientation_of
+from deixis.data.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
 from deixis.data.instances import scale_instances
 from deixis.data.looks import DECODE_SHORT_PX, Look, look_at
 from deixis.errors import DataError
@@ -18,6 +18,7 @@ from deixis.records import Dataset, Instances, Sample
 
 _SAME_SHAPE = 0.02  # two aspect ratios this close, as a share, are one: sizes are rounded to pixels
 _ROUNDING_PX = 1.0
+MIN_GREY_LEVELS = 32.0  # of 255, between the hundredths of a picture's values
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Seen:
         look: None where the file cannot be decoded; `fault` then says why.
         upright_hw, stored_hw: its size as it is shown, and before EXIF's rotation.
         orientation: EXIF's, 1 to 8.
+        wide_grey: the range of values of a 16-bit grey image; see `wide_grey_range`.
     """
 
     sample: Sample
@@ -37,6 +39,7 @@ class Seen:
     stored_hw: tuple[int, int] = (0, 0)
     orientation: int = 1
     fault: str = ""
+    wide_grey: tuple[float, float] | None = None
 
 
 def see(dataset: Dataset, index: int) -> Seen:
@@ -51,11 +54,12 @@ def see(dataset: Dataset, index: int) -> Seen:
         look = look_at(decode_image(content, str(sample.image), DECODE_SHORT_PX), content)
         upright_hw, stored_hw = image_sizes_hw(sample.image, content)
         orientation = orientation_of(sample.image, content)
+        wide_grey = wide_grey_range(sample.image, content)
     except DataError as error:
         return Seen(sample, None, fault=str(error).removeprefix(f"{sample.image}: ").split(";")[0])
     if embedded:  # these are always decoded upright
-        return Seen(sample, look, upright_hw, upright_hw, orientation)
-    return Seen(sample, look, upright_hw, stored_hw, orientation)
+        return Seen(sample, look, upright_hw, upright_hw, orientation, wide_grey=wide_grey)
+    return Seen(sample, look, upright_hw, stored_hw, orientation, wide_grey=wide_grey)
 
 
 def settle(seen: Seen, findings: Findings) -> Sample | None:
@@ -77,6 +81,17 @@ def settle(seen: Seen, findings: Findings) -> Sample | None:
     kept, fix = _reframed(sample, seen.upright_hw)
     findings.add("size_mismatch", file, place, text, fix if kept is not None else f"{fix}: {loss}")
     return kept
+
+
+def examine_range(sample: Sample, wide_grey: tuple[float, float] | None, findings: Findings) -> None:
+    """A finding on a 16-bit image that nearly all of 8 bits cannot tell apart."""
+    if wide_grey is None:
+        return
+    low, high = wide_grey
+    levels = (high - low) / 257
+    if levels < MIN_GREY_LEVELS:
+        text = f"uses {low:.0f} to {high:.0f} of 0 to 65535, which become {levels:.1f} of 255 grey levels"
+        findings.add("image_dim", file_of(sample), sample.source, text)
 
 
 def _reframed(sample: Sample, actual_hw: tuple[int, int]) -> tuple[Sample | None, str]:

@@ -82,7 +82,7 @@ def samples_of(
     if findings is not None:
         names = [row.get("file_name") for row in content["images"] if isinstance(row, dict)]
         content |= sieve(path, content, lambda rows: _resolve_images(path, rows, images)[0], findings)
-        if not content["images"] and any(finding.kind == "image_missing" for finding in findings.found):
+        if not content["images"] and {"image_missing", "image_misplaced"} & {one.kind for one in findings.found}:
             _find_images(
                 path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images
             )
