@@ -1,5 +1,6 @@
 """Options: flags, YAML, checks."""
 
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deixis.cli.arguments import parse
+from deixis.cli.main import main
 from deixis.errors import OptionError
 from deixis.recipes.files import options_from, plain_values, read_options, write_options
 from deixis.recipes.options import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
@@ -157,11 +159,40 @@ def test_every_option_has_a_flag_and_a_help(kind, capsys):
         assert f"--{field.name.replace('_', '-')}" in text
 
 
-def test_an_unknown_flag_exits_with_2(capsys):
+WRONG = {
+    "a slip": (DetectTrainOptions, ["--epoch", "3"], "no option --epoch in .*; did you mean --epochs?"),
+    "with a value": (DetectTrainOptions, ["--epoch=3"], "did you mean --epochs?"),
+    "of another tool": (DetectPredictOptions, ["--source", "x"], "no option --source .*; did you mean --images?"),
+    "names": (DetectPredictOptions, ["--classes", "a", "b"], "no option --classes .*; did you mean --names?"),
+    "confidence": (DetectPredictOptions, ["--conf", "0.3"], "did you mean --threshold?"),
+    "of nothing": (DetectTrainOptions, ["--zzzzzz"], "no option --zzzzzz in 'deixis x'; see 'deixis x --help'"),
+    "a word": (DetectTrainOptions, ["--epochs", "ten"], "--epochs: expected an integer, got 'ten'"),
+    "one of two": (DetectTrainOptions, ["--image-size", "3"], "--image-size: expected two integers, got '3'"),
+    "a choice": (DetectTrainOptions, ["--precision", "fp8"], "'fp8'.*'fp32', 'bf16'"),
+    "a share": (DetectTrainOptions, ["--flip-probability", "x"], "--flip-probability: could not convert"),
+    "stray": (DetectTrainOptions, ["stray"], "stray"),
+    "nothing": (DetectTrainOptions, ["--epochs"], "--epochs"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_wrong_words_are_one_line(case, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    kind, words, message = WRONG[case]
+    with pytest.raises(OptionError, match=message) as caught:
+        parse(kind, words, "x", "")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+    told = capsys.readouterr()
+    assert told.out + told.err == ""
+    assert os.environ["COLUMNS"] == columns
+
+
+def test_an_unknown_flag_exits_with_2():
     with pytest.raises(SystemExit) as caught:
-        parse(DetectTrainOptions, ["--epoch", "3"], "detect train", "")
+        main(["detect", "train", "--epoch", "3"])
     assert caught.value.code == 2
-    assert "--epochs" in capsys.readouterr().err
 
 
 def test_help_imports_no_torch():

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import field, fields, is_dataclass, make_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from deixis.cli.wrong_flags import require_known_flags, what_is_wrong
 from deixis.errors import OptionError
 from deixis.recipes.files import read_options
 
 T = TypeVar("T")
+EXIT_WRONG_USE = 2
 CONFIG_FLAG = Annotated[
     Path | None, tyro.conf.arg(help="YAML file with values for any of the flags below; flags given here override it.")
 ]
@@ -21,11 +26,10 @@ CONFIG_FLAG = Annotated[
 def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) -> T:
     """Options of a command: defaults, then the values of `--config FILE.yaml`, then the flags.
 
-    Prints the help and exits with code 0 for `--help`; prints what is wrong and exits with code 2 for a flag that does
-    not exist or a value that is no number.
+    Prints the help and exits with code 0 for `--help`.
 
     Raises:
-        OptionError: the YAML file has an unknown key or a wrong value.
+        OptionError: a flag that does not exist, a value of the wrong type; the YAML file has an unknown key or value.
     """
     arguments = _resume_from(list(arguments), kind)
     config = _config_of(arguments)
@@ -40,9 +44,27 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) 
         "description": f"{(kind.__doc__ or '').strip()}\n\n{examples.strip()}",
         "config": (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     }
-    parsed: Any = tyro.cli(whole, args=list(arguments), **tyro_options)
+    require_known_flags(arguments, [one.name for one in fields(kind)], command)  # type: ignore[arg-type]
+    parsed: Any = _in_one_line(lambda: tyro.cli(whole, args=list(arguments), **tyro_options), arguments, command)
     options: T = parsed.command
     return options
+
+
+def _in_one_line(parse_words: Callable[[], Any], arguments: Sequence[str], command: str) -> Any:
+    """What a parser returns; where it prints a box of what is wrong and exits with 2, that as an `OptionError`."""
+    told, width = StringIO(), os.environ.get("COLUMNS")
+    if not {"-h", "--help"} & set(arguments):
+        os.environ["COLUMNS"] = "1000"  # so that no line of the box is broken
+    try:
+        with redirect_stderr(told):
+            return parse_words()
+    except SystemExit as stopped:
+        if stopped.code != EXIT_WRONG_USE:
+            raise
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ |= {} if width is None else {"COLUMNS": width}
+    raise OptionError(f"{what_is_wrong(told.getvalue())}; see 'deixis {command} --help'")
 
 
 def _resume_from(arguments: list[str], kind: type) -> list[str]:
