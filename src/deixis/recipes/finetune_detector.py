@@ -286,7 +286,14 @@ def tell_findings_of(
         sets.append((options.test_data, options.test_images, data.test))
     limits = ModelLimits(image_size=bundle.image_size, whose=options.model)
     tell_findings(
-        console, sets, options.format, limits, options.dry_run, max(options.workers, 1), training=len(options.data)
+        console,
+        sets,
+        options.format,
+        limits,
+        options.dry_run,
+        max(options.workers, 1),
+        training=len(options.data),
+        max_unreadable=options.max_unreadable_images,
     )
 
 

@@ -74,6 +74,7 @@ def tell_findings(
     decode: bool = False,
     workers: int = 2,
     training: int = 1,
+    max_unreadable: int = 0,
 ) -> None:
     """One line for each kind of finding on the data sets of a run, warnings on stderr.
 
@@ -82,9 +83,10 @@ def tell_findings(
         limits: of the model.
         decode: decode every image, for a dry run.
         training: how many of the sets are trained on; the others are compared with them.
+        max_unreadable: damaged images of the training sets that training leaves out.
 
     Raises:
-        DataError: images cannot be decoded, when all of them are.
+        DataError: images cannot be decoded, when all of them are: more than training leaves out, or measured ones.
     """
     findings = Findings()
     trained: list[Checked] = []
@@ -98,11 +100,11 @@ def tell_findings(
         else:  # what is wrong with the file itself has been read once, and would take as long again
             found = look_over(dataset, data, own, limits)
         findings.found += own.found
+        _refuse_unreadable(own.found, max_unreadable if number < training else 0)
         (trained if number < training else measured).append(found)
     counts = sum((one.counts for one in trained), Counter())
     for other in measured if trained else ():
         compare(replace(trained[0], counts=counts), other, findings)
-    _refuse_unreadable(findings.found)
     for line in summary(findings.found):
         warn(line)
     notes = Counter(KINDS[found.kind].title for found in findings.found if found.severity == "note")
@@ -127,9 +129,9 @@ def summary(found: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _refuse_unreadable(found: Sequence[Finding]) -> None:
+def _refuse_unreadable(found: Sequence[Finding], at_most: int) -> None:
     damaged = [one for one in found if one.kind == "image_unreadable"]
-    if damaged:
+    if len(damaged) > at_most:
         raise DataError(
             f"{damaged[0].file}: {damaged[0].message}; {len(damaged)} such image{'s' if len(damaged) > 1 else ''} in "
             "the data: restore them, or write a copy without with 'deixis data check --fix FOLDER'"
