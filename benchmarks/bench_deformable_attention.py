@@ -2,7 +2,7 @@
 
     python benchmarks/bench_deformable_attention.py [--rounds 7] [--threads 2] [--device cpu]
 
-Checks that outputs and gradients agree before timing, prints the table and writes it to `benchmarks/results/`.
+Checks that outputs and gradients agree before timing; `--write` records the table in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds of every run (default 7)")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch and of our kernels")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -114,7 +115,8 @@ def main() -> None:
         "the difference is the largest over output and gradients, relative to the largest value."
     )
     print(body)
-    print(write_result("deformable_attention", "Multi-scale deformable attention", body, options.device))
+    if options.write:
+        print(write_result("deformable_attention", "Multi-scale deformable attention", body, options.device))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def main() -> None:
     """Write files of growing length to a temporary folder and read each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
+    parser.add_argument("--most", type=int, default=max(LINES), help="leave out files of more images")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -40,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Image.new("RGB", (WIDTH, HEIGHT)).save(Path(folder) / "a.jpg")
         for form, write, counts in (("ODVG lines", write_lines, LINES), ("COCO", write_coco, COCO)):
-            for count in counts:
+            for count in sorted({min(count, arguments.most) for count in counts}):
                 file = Path(folder) / ("train.jsonl" if write is write_lines else "train.json")
                 write(file, count)
                 size_mb = file.stat().st_size / 2**20

@@ -34,6 +34,7 @@ def main() -> None:
     """Follow in a process of its own for each length and each way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
+    parser.add_argument("--most", type=int, default=2000, help="cut longer videos to so many frames")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -41,7 +42,7 @@ def main() -> None:
         return
     rows = []
     for way, lengths in FRAMES.items():
-        for frames in lengths:
+        for frames in sorted({min(length, arguments.most) for length in lengths}):
             command = [sys.executable, __file__, "--child", way, str(frames)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             rows.append(
