@@ -1,0 +1,3 @@
+"""For configuration files, which are not read here."""
+
+Dict = dict

@@ -1,0 +1,1 @@
+"""What IDEA-Research's GroundingDINO asks timm for, written for these tests."""

@@ -1,0 +1,1 @@
+"""Other backbones, which are not built here."""

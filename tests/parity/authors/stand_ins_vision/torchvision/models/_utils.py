@@ -1,0 +1,5 @@
+"""For the ResNet backbones, which are not built here."""
+
+
+class IntermediateLayerGetter:
+    pass

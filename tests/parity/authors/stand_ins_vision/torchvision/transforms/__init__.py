@@ -1,0 +1,1 @@
+"""Random crops and erasing are imported there and not used here."""

@@ -1,0 +1,1 @@
+"""For configuration files, which are not written here."""

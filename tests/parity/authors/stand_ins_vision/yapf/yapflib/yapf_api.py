@@ -1,0 +1,3 @@
+"""For configuration files, which are not written here."""
+
+FormatCode = None
