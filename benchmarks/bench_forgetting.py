@@ -33,7 +33,9 @@ def options_of(name: str, output: Path) -> DetectTrainOptions:
     if name == "demo":
         return DemoOptions(output=output).train_options()
     data = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA)) / "raccoon_voc"
-    return DetectTrainOptions(data=(str(data),), output=output, epochs=5, forgetting_data=OLD, report_images=0)
+    return DetectTrainOptions(
+        data=(str(data),), model="builtin", output=output, epochs=5, forgetting_data=OLD, report_images=0
+    )
 
 
 def lines_of(name: str, options: DetectTrainOptions, result: FinetuneResult, minutes: float) -> list[str]:

@@ -136,6 +136,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as output:
         asked = DetectTrainOptions(
             **data_options(arguments.name, root),
+            model="builtin",
             output=Path(output),
             epochs=arguments.epochs,
             epoch_length=arguments.images,

@@ -67,6 +67,7 @@ def run(data: Path, variant: Variant, seed: int, images: int, short_px: int) -> 
     with tempfile.TemporaryDirectory() as output:
         options = DetectTrainOptions(
             data=(str(data),),
+            model="builtin",
             output=Path(output),
             recipe="small",
             learning_rate=variant.learning_rate,
