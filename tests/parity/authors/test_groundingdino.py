@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -167,10 +168,11 @@ def test_pictures_are_prepared_alike(their_answer, tmp_path: Path) -> None:
         files.append(str(tmp_path / f"{height}x{width}.png"))
         Image.fromarray(picture).save(files[-1])
     theirs = their_answer("groundingdino", "idea_groundingdino.py", {"files": files})["preprocessed"]
+    generator = np.random.default_rng(0)  # asked for, not used
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     for file, size_hw, wanted in zip(files, sizes, theirs, strict=True):
         sample = load(Sample(Path(file), size_hw, Instances.none(), Vocabulary(("thing",))))
-        pixels = torch.from_numpy(eval_transform(800, 1333)(sample, None).image)  # type: ignore[arg-type]
+        pixels = torch.from_numpy(eval_transform(800, 1333)(sample, generator).image)
         found = ((pixels / 255 - mean) / deviation).permute(2, 0, 1)
         assert found.shape[1] == wanted.shape[1] or found.shape[2] == wanted.shape[2]
         assert abs(found.shape[1] - wanted.shape[1]) + abs(found.shape[2] - wanted.shape[2]) <= 2, size_hw
