@@ -17,6 +17,8 @@ Examples:
   deixis model convert groundingdino_swint_ogc.pth --output grounding_dino_t
   deixis model convert mm_grounding_dino_l.pth --tokenizer bert-base-uncased/ --output mm_l --dry-run
   deixis model convert runs/raccoons/teachers/grounding_dino --to mmdetection --output raccoons.pth
+  deixis model convert runs/segmenter --to sa2va --output released
+  deixis model convert runs/raccoons/checkpoints/last --output averaged    its weights, averaged with --ema-decay
 
 Every tensor finds its place or is listed by name. Files are read without running code in them.
 """
@@ -26,6 +28,7 @@ Examples:
   deixis model info
   deixis model info runs/raccoons/teachers/grounding_dino_lora
   deixis model info groundingdino_swint_ogc.pth
+  deixis model info runs/segmenter
 """
 
 MERGE_EXAMPLES = """

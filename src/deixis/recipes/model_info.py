@@ -1,4 +1,4 @@
-"""What a detector is, in a few lines."""
+"""What a model is, in a few lines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import has_learned_scale
 from deixis.models.model_record import ModelRecord
+from deixis.models.sa2va import load_sa2va
 from deixis.models.weights.convert import SUFFIXES, Checkpoint, read_checkpoint
 from deixis.models.weights.recognise import swin_size
 from deixis.recipes.model_options import ModelInfoOptions
+from deixis.recipes.segmenter_tools import layout_of, segmenter_lines
 
 FLAVOURS = {
     "grounding-dino": "Grounding DINO: class scores are raw dot products",
@@ -40,6 +42,8 @@ def model_info(options: ModelInfoOptions) -> None:
     options.check()
     if Path(options.model).suffix in SUFFIXES and not Path(options.model).is_dir():
         lines = checkpoint_lines(read_checkpoint(options.model), options.model)
+    elif layout := layout_of(options.model):
+        lines = segmenter_lines(load_sa2va(options.model), layout, options.model)
     else:
         lines = bundle_lines(load_any_detector(options.model), options.model)
     print_text("\n".join(lines))

@@ -12,24 +12,28 @@ from deixis.recipes.option_types import Options
 
 @dataclass(frozen=True)
 class ModelConvertOptions(Options):
-    """Turn a checkpoint of IDEA-Research or MMDetection into a transformers folder, or a detector into theirs."""
+    """Turn a checkpoint of IDEA-Research or MMDetection into a transformers folder, or a model into another layout."""
 
     model: str = ""
-    """A .pth file (Grounding DINO, MM-Grounding-DINO, LLMDet); or, with --to, a folder, adapter folder or hub id."""
+    """A .pth file (Grounding DINO, MM-Grounding-DINO, LLMDet); or, with --to, a folder, adapter folder or hub id; or a
+    run's checkpoints/last, of which the weights are written, averaged ones where the run has --ema-decay."""
     output: Path = Path("converted")
-    """Folder to write, or with --to the .pth file; it must not exist."""
+    """Folder to write, or with --to idea or mmdetection the .pth file; it must not exist."""
     tokenizer: str = "bert-base-uncased"
     """Folder with tokenizer.json or vocab.txt, or hub id: a .pth file carries no tokenizer."""
     image_size: tuple[int, int] = (800, 1333)
     """Shorter and longest side of the images in pixels: a .pth file does not say."""
-    to: Literal["transformers", "idea", "mmdetection"] = "transformers"
-    """Layout to write."""
+    to: Literal["transformers", "idea", "mmdetection", "sa2va"] = "transformers"
+    """Layout to write: sa2va is that of released segmenters; of a segmenter, transformers is two halves in a folder."""
+    like: Path | None = None
+    """With --to sa2va: a released folder whose config.json and code are copied, for Sa2VA's own code to load."""
     dry_run: bool = False
     """Recognise and check everything, write nothing; needs no tokenizer."""
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.model), "model", self.model, "what to convert, as in --model groundingdino_swint_ogc.pth")
+        require(self.like is None or self.to == "sa2va", "like", self.like, "--to sa2va with it")
         short_px, long_px = self.image_size
         require(32 <= short_px <= long_px, "image_size", self.image_size, "32 <= shorter side <= longest side")
 

@@ -15,9 +15,11 @@ from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_din
 from deixis.models.interpolation import interpolate
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
 from deixis.models.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
+from deixis.recipes.last_weights import is_last_checkpoint, write_last_weights
 from deixis.recipes.model_info import checkpoint_lines
 from deixis.recipes.model_names import names_or_stored
 from deixis.recipes.model_options import ModelConvertOptions, ModelExportOptions, ModelMergeOptions
+from deixis.recipes.segmenter_tools import convert_segmenter, layout_of
 
 
 def convert_model(options: ModelConvertOptions) -> None:
@@ -28,7 +30,13 @@ def convert_model(options: ModelConvertOptions) -> None:
     """
     options.check()
     _must_not_exist(options.output)
-    foreign = Path(options.model).suffix in SUFFIXES
+    if is_last_checkpoint(options.model):
+        write_last_weights(options)
+        return
+    foreign = Path(options.model).suffix in SUFFIXES and not Path(options.model).is_dir()
+    if not foreign and (options.to == "sa2va" or layout_of(options.model)):
+        convert_segmenter(options)
+        return
     if foreign:
         checkpoint = read_checkpoint(options.model)
         print_text("\n".join(checkpoint_lines(checkpoint, options.model)))
@@ -37,7 +45,7 @@ def convert_model(options: ModelConvertOptions) -> None:
         bundle = replace(build_bundle(checkpoint, options.tokenizer, options.model), image_size=options.image_size)
     elif options.to == "transformers":
         raise OptionError(
-            f"--model: {options.model} is no checkpoint file {'|'.join(SUFFIXES)}; give --to idea or mmdetection"
+            f"--model: {options.model} is no checkpoint file {'|'.join(SUFFIXES)}; give --to idea, mmdetection or sa2va"
         )
     else:
         bundle = load_any_detector(options.model)

@@ -1,0 +1,96 @@
+"""`deixis model info | convert` for segmenters, and the weights of `checkpoints/last` as a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from released_segmenters import released_bundle
+from small_segmenters import tiny_segmenter
+from tiny_refer_runs import refer_arguments, write_tiny_segmenter
+from tiny_runs import train_arguments
+
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.sa2va import load_sa2va, read_released, save_sa2va
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    """As a run leaves it: InternVL on Qwen2, SAM 2 with its memory."""
+    run = tmp_path_factory.mktemp("runs") / "x"
+    save_sa2va(released_bundle("Qwen2ForCausalLM"), run / "teachers/sa2va")
+    return run
+
+
+def same(one, other) -> bool:
+    mine, theirs = one.model.state_dict(), other.model.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+def test_to_the_released_layout_and_back(deixis, segmenter, tmp_path):
+    for source, to, output in (
+        (segmenter, "sa2va", tmp_path / "released"),
+        (tmp_path / "released", "transformers", tmp_path / "back"),
+    ):
+        code, out, err = deixis(["model", "convert", source, "--to", to, "--output", output])
+        assert code == 0, err
+        assert f"wrote {output}" in out
+    assert same(read_released(tmp_path / "released"), load_sa2va(segmenter))
+    assert same(load_sa2va(tmp_path / "back"), load_sa2va(segmenter))
+
+
+def test_info_of_both_layouts(deixis, segmenter, tmp_path):
+    deixis(["model", "convert", segmenter, "--to", "sa2va", "--output", tmp_path / "released"])
+    for source, layout in ((segmenter, "deixis: two halves"), (tmp_path / "released", "released Sa2VA")):
+        code, out, err = deixis(["model", "info", source])
+        assert code == 0, err
+        for fact in (f"layout       {layout}", "qwen2 of", "SAM 2        with its memory", "text_hidden_fcs"):
+            assert fact in out
+
+
+def test_what_has_no_released_form_is_one_line(deixis, tmp_path):
+    save_sa2va(tiny_segmenter(), tmp_path / "mine")  # SAM 2 without a memory
+    for to, message in (("sa2va", "SAM 2 with its memory"), ("idea", "--to: .*is a segmenter")):
+        code, _, err = deixis(["model", "convert", tmp_path / "mine", "--to", to, "--output", tmp_path / "out"])
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert re.search(message, err), err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--lora", "--lora-rank", "2")], ids=["whole", "lora"])
+def test_averaged_weights_of_a_detector(deixis, tiny_model, tmp_path, more):
+    averages = ("--ema-decay", "0.9", "--epochs", "1", "--no-report")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *averages, *more))
+    assert code == 0, err
+    last, output = tmp_path / "detector/checkpoints/last", tmp_path / "averaged"
+    code, out, err = deixis(["model", "convert", last, "--output", output])
+    assert code == 0, err
+    assert "averaged weights" in out
+    # After the only epoch the best weights are the averaged ones too.
+    assert same(load_any_detector(str(output)), load_any_detector(str(tmp_path / "detector/checkpoints/best")))
+    code, _, err = deixis(["model", "convert", last, "--output", tmp_path / "x.pth", "--to", "idea"])
+    assert code == 2
+    assert "--to" in err
+
+
+def test_weights_of_a_segmenter_without_averages(deixis, tmp_path):
+    model = write_tiny_segmenter(tmp_path / "model")
+    code, _, err = deixis(refer_arguments(model, tmp_path, "--epochs", "1", "--no-report"))
+    assert code == 0, err
+    run = tmp_path / "segmenter"
+    code, out, err = deixis(["model", "convert", run / "checkpoints/last", "--output", tmp_path / "written"])
+    assert code == 0, err
+    assert "averages none" in out or "averaged weights" in out
+    assert same(load_sa2va(tmp_path / "written"), load_sa2va(run / "checkpoints/best"))
+
+
+def test_a_damaged_checkpoint_is_one_line(deixis, tiny_model, tmp_path):
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, "--epochs", "1", "--no-report"))
+    assert code == 0, err
+    last: Path = tmp_path / "detector/checkpoints/last"
+    (last / "training.pt").write_bytes(b"half a file")
+    code, _, err = deixis(["model", "convert", last, "--output", tmp_path / "out"])
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "checkpoints/last: damaged" in err
