@@ -18,6 +18,7 @@ from deixis.recipes.files import read_options
 
 T = TypeVar("T")
 EXIT_WRONG_USE = 2
+PACKAGED = Path(__file__).parent.parent / "recipes" / "configs"
 CONFIG_FLAG = Annotated[
     Path | None, tyro.conf.arg(help="YAML file with values for any of the flags below; flags given here override it.")
 ]
@@ -93,10 +94,16 @@ def _resume_from(arguments: list[str], kind: type) -> list[str]:
 
 
 def _config_of(arguments: Sequence[str]) -> Path | None:
-    """The value of `--config`, if it is there."""
+    """The value of `--config`, if it is there: a file, or the name of one that comes with deixis."""
     for position, argument in enumerate(arguments):
+        following = arguments[position + 1 : position + 2]
         if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
-        if argument == "--config" and position + 1 < len(arguments):
-            return Path(arguments[position + 1])
+            return _packaged(argument.removeprefix("--config="))
+        if argument == "--config" and following:
+            return _packaged(following[0])
     return None
+
+
+def _packaged(name: str) -> Path:
+    ours = PACKAGED / name
+    return ours if not Path(name).exists() and "/" not in name and ours.is_file() else Path(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from deixis.inference.detector import load_detector
 from deixis.inference.images import find_images
 from deixis.inference.segmenter import load_segmenter
 from deixis.recipes.annotate_options import AnnotateOptions
+from deixis.recipes.asked_names import separate_names
 from deixis.recipes.devices import choose_device
 from deixis.recipes.digest import weights_digest
 from deixis.recipes.model_choice import warn_of_shapes
@@ -49,6 +51,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         DeixisError: options, models or output cannot be used, no picture is found, or none can be read.
     """
     options.check()
+    options = replace(options, names=tuple(separate_names(options.names)))
     for question in questions(options.names, stored_names(options.detector) if options.names else ()):
         warn(question)
     device = choose_device(options.device)

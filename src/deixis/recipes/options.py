@@ -285,7 +285,7 @@ class DetectEvalOptions(Options):
     model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path | None = None
-    """Folder for metrics.json and detections.json (COCO results); nothing is written if not given."""
+    """Folder for metrics.json and coco_results.json; nothing is written if not given."""
     batch_size: int = 4
     """Images a batch."""
     prompt_names: int | None = None
@@ -326,7 +326,7 @@ class DetectPredictOptions(Options):
     model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path = Path("predictions")
-    """Folder for drawn/, detections.json and coco_results.json."""
+    """Folder for pictures/, predictions.json and coco_results.json."""
     threshold: float = 0.3
     """Lowest score that is kept."""
     max_detections: int = 100

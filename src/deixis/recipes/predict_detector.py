@@ -10,6 +10,7 @@ from deixis.errors import OptionError
 from deixis.inference.detector import load_detector
 from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs import write_predictions
+from deixis.recipes.asked_names import separate_names
 from deixis.recipes.devices import choose_device
 from deixis.recipes.model_choice import warn_of_shapes
 from deixis.recipes.model_names import names_or_stored
@@ -54,7 +55,7 @@ def asked_names(options: DetectPredictOptions) -> list[str]:
         OptionError: there is none, or the file cannot be read.
         DataError: the annotations cannot be read.
     """
-    names = list(options.names)
+    names = separate_names(options.names)
     if options.names_file is not None:
         names += _names_in(options.names_file)
     if options.names_data:
