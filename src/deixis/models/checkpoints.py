@@ -29,7 +29,12 @@ def load_any_detector(source: str | Path) -> GroundingDinoBundle:
         base = model_of_run(base_of(adapters[-1]))
         if Path(base) in adapters:
             raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as their base; name a whole model")
-    bundle = load_grounding_dino(resolve_model(base))
+    try:
+        bundle = load_grounding_dino(resolve_model(base))
+    except ModelError as error:
+        if not adapters:
+            raise
+        raise ModelError(f"{adapters[-1] / CONFIG}: base_model_name_or_path: {error}") from error
     record = bundle.record
     for adapter in reversed(adapters):
         load_adapter(bundle.model, adapter)

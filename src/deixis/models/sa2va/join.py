@@ -10,7 +10,7 @@ from torch import nn
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_json, read_tokenizer
+from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.bundle import IMAGENET_MEAN, IMAGENET_STD, Behaviour, Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pretrained import HUB_FILES, read_sam, read_vlm
@@ -20,6 +20,7 @@ ROW_NOISE = 0.02
 """Deviation of new rows from the mean of all others."""
 
 
+@reads_model
 def join_sa2va(
     vlm_source: str | Path,
     sam_source: str | Path,

@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
-from deixis.models.folders import model_folder, read_json, read_tokenizer, written_aside
+from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model, written_aside
 from deixis.models.model_configs import read_transformers_config, require_same_scale
 from deixis.models.model_record import read_record, write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
@@ -43,6 +43,7 @@ HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 EXAMPLE = "ByteDance/Sa2VA-4B"
 
 
+@reads_model
 def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBundle:
     """Read a segmenter, in evaluation mode, on the CPU.
 
@@ -123,6 +124,7 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
         (aside / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
+@reads_model
 def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
     """A vision-language model of transformers, with its output layer.
 
@@ -133,6 +135,7 @@ def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
     return _read(kind_of(config).architecture, config, folder, dtype)
 
 
+@reads_model
 def read_sam(folder: Path, dtype: torch.dtype | None = None) -> Any:
     """SAM 2 of transformers; with its memory where the folder has it.
 

@@ -17,8 +17,8 @@ from transformers.initialization import no_init_weights
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_tokenizer, read_weights, written_aside
-from deixis.models.model_configs import config_values
+from deixis.models.folders import model_folder, read_tokenizer, read_weights, reads_model, written_aside
+from deixis.models.model_configs import config_values, require_same_scale
 from deixis.models.model_record import write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
@@ -35,6 +35,7 @@ FUSER_ALIAS = (".gamma", ".g_weight")
 """The memory's layer scale under SAM 2's own name and under Sa2VA's."""
 
 
+@reads_model
 def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa2vaBundle:
     """Read a released Sa2VA, in evaluation mode, on the CPU, weights in the precision of the files.
 
@@ -58,7 +59,9 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     vlm = vlm_config(values, words.convert_tokens_to_ids(template.image_token), tied, str(source))
     if language == INTERNLM2:
         vlm.text_config.released_architecture = language  # to be written back the same
-    model = _built(vlm, sam_config(values, state, str(source)), words.convert_tokens_to_ids(SEG), state)
+    sam = sam_config(values, state, str(source))
+    require_same_scale(lambda: Sa2va(InternVLForConditionalGeneration(vlm), Sam2VideoModel(sam), 0), folder)
+    model = _built(vlm, sam, words.convert_tokens_to_ids(SEG), state)
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not (tied and name == "vlm.lm_head.weight")
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from deixis.data.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_json, read_tokenizer
+from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.encoding import ConversationTokens
 from deixis.models.sa2va.pretrained import CONFIG, EXAMPLE, MODEL_TYPE, VLM, read_config, template_of
 from deixis.models.sa2va.released import RELEASED_TYPE, released_template
@@ -34,6 +34,7 @@ class Wording:
     tile_px: int
 
 
+@reads_model
 def read_wording(source: str | Path) -> Wording:
     """That of a segmenter's folder, of a released Sa2VA, or of a hub id of either, of which no weights are fetched.
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deixis.errors import ModelError
+from deixis.models.folders import reads_model
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict")
 """Where a checkpoint keeps its weights: MMDetection, IDEA-Research, others."""
@@ -68,6 +69,7 @@ class Inert:
         return id(self)
 
 
+@reads_model
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The weights in a `.pth`, `.pt`, `.bin` or `.safetensors` file, by name, without the prefix `module.`.
 
