@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refer_miniatures import sa1b
 from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import environment, records
@@ -119,3 +120,42 @@ class TestGpus:
         code, _, err = deixis(refer_arguments(model, tmp_path, "--gpus", "2", *more))
         assert (code, started) == (2, [])
         assert said in err
+
+
+@pytest.mark.slow
+def test_both_processes_describe_and_the_captions_are_those_of_one(model, tmp_path):
+    """SA-1B's masks at the start of a run: each process its share, cut off and resumed, in the order of one process."""
+    masks = sa1b(tmp_path / "sa1b", tuple(range(1, 12)))
+    script = tmp_path / "describe.py"
+    script.write_text(
+        "import sys\n"
+        "from deixis.inference.cycle import Cycle\n"
+        "from deixis.recipes.caption_options import ReferCycleOptions\n"
+        "from deixis.recipes.cycle_masks import cycle_masks_together\n"
+        "from deixis.training.processes import make_accelerator\n"
+        "from pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    accelerator, run = make_accelerator(cpu=True), Cycle.run\n"
+        "    def counted(self, dataset, batch_size, indices):\n"
+        "        with open(f'{sys.argv[3]}.{accelerator.process_index}', 'a') as file:\n"
+        "            file.write(' '.join(map(str, indices)) + ' ')\n"
+        "        return run(self, dataset, batch_size, indices)\n"
+        "    Cycle.run = counted\n"
+        "    model, masks, output = sys.argv[1:]\n"
+        "    options = ReferCycleOptions(masks=masks, model=model, output=Path(output), threshold=0.0,\n"
+        "                                max_new_tokens=3, max_tiles=1)\n"
+        "    cycle_masks_together(options, accelerator)\n"
+    )
+    run(script, model, masks, tmp_path / "one")
+    run(*TORCHRUN, script, model, masks, tmp_path / "two")
+    assert (tmp_path / "two" / "cycle.jsonl").read_text() == (tmp_path / "one" / "cycle.jsonl").read_text()
+    shares = [(tmp_path / f"two.{rank}").read_text().split() for rank in (0, 1)]
+    assert sorted(map(int, shares[0] + shares[1])) == list(range(11))
+    assert [len(share) for share in shares] == [6, 5]
+
+    whole = (tmp_path / "two" / "cycle.jsonl").read_text()
+    (tmp_path / "two" / "cycle.jsonl").write_text("".join(whole.splitlines(keepends=True)[:4]))  # three images are done
+    run(*TORCHRUN, script, model, masks, tmp_path / "two")
+    assert (tmp_path / "two" / "cycle.jsonl").read_text() == whole
+    again = [(tmp_path / f"two.{rank}").read_text().split() for rank in (0, 1)]
+    assert sorted(map(int, [*again[0][6:], *again[1][5:]])) == list(range(3, 11))

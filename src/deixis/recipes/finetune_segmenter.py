@@ -21,6 +21,7 @@ from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.freezing import training_lines
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.models.sa2va.parts import PARTS
+from deixis.recipes.cycle_masks import read_masks
 from deixis.recipes.model_choice import knowing
 from deixis.recipes.option_checks import A_SEGMENTER
 from deixis.recipes.refer_captions import NAMES as CAPTION_METRICS
@@ -28,7 +29,7 @@ from deixis.recipes.refer_captions import caption_values
 from deixis.recipes.refer_data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
 from deixis.recipes.refer_dry_run import read_everything
 from deixis.recipes.refer_features import frozen_features
-from deixis.recipes.refer_generated import caption_folders
+from deixis.recipes.refer_generated import caption_folders, captions_wanted
 from deixis.recipes.refer_model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_presence import emptied, every_mask_shown, fit_threshold, last_threshold, threshold_line
@@ -110,9 +111,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         options = replace(options, max_steps=most_steps, max_val_images=most_images)
     accelerator = make_accelerator(options.precision, cpu=options.gpus == 0)
     resuming = will_resume(options)
-    if accelerator.is_main_process:
-        caption_folders(options)
-    accelerator.wait_for_everyone()
+    caption_folders(options, accelerator)
     data = read_refer_data(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # fresh adapters and projections are random: a resumed run needs the same
@@ -213,8 +212,10 @@ def check_inputs(options: ReferTrainOptions) -> None:
     if options.seeds == 1:
         will_resume(options)
     make_refer_criterion(options)
-    caption_folders(options)
-    read_refer_data(options)
+    for wanted in captions_wanted(options):
+        read_masks(wanted)  # the processes describe them, each its share
+    if not (options.sa1b_dir or options.sav_dir):
+        read_refer_data(options)
 
 
 def evaluate(

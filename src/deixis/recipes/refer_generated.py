@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from deixis.data.clip_readers import read_clips
 from deixis.data.clip_stills import CaptionedClips
 from deixis.data.refer_readers import read_refer
 from deixis.errors import DataError, OptionError
 from deixis.inference.cycle_outputs import KEPT
 from deixis.recipes.caption_options import ReferCycleOptions
-from deixis.recipes.cycle_masks import cycle_masks
+from deixis.recipes.cycle_masks import cycle_masks_together
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.run_folder import run_folder
 from deixis.refer_records import ReferDataset
@@ -20,8 +22,9 @@ from deixis.video_records import ClipDataset
 _LOOKED_AT = 20  # clips, to see whether there are sentences
 
 
-def caption_folders(options: ReferTrainOptions) -> None:
-    """Write captions of --sa1b-dir and --sav-dir into the run's folder, with the model that the run starts from.
+def caption_folders(options: ReferTrainOptions, accelerator: Accelerator) -> None:
+    """Write captions of --sa1b-dir and --sav-dir into the run's folder, with the model that the run starts from. All
+    processes take their share.
 
     What an earlier or interrupted run has done is not done again; for large folders do it beforehand, by
     `deixis refer cycle`, and train on what that writes.
@@ -29,6 +32,17 @@ def caption_folders(options: ReferTrainOptions) -> None:
     Raises:
         DeixisError: masks or model cannot be used, or a dry run would have to write.
     """
+    for wanted in captions_wanted(options):
+        cycle_masks_together(wanted, accelerator)
+
+
+def captions_wanted(options: ReferTrainOptions) -> list[ReferCycleOptions]:
+    """What is to be described before a run can start.
+
+    Raises:
+        DeixisError: masks cannot be used, or a dry run would have to write.
+    """
+    found = []
     most = options.sa1b_max_samples
     for name, masks, form, images in (("sa1b", options.sa1b_dir, "sa1b", most), ("sav", options.sav_dir, None, None)):
         if masks is None or (name == "sav" and has_sentences(read_clips(masks))):
@@ -39,7 +53,7 @@ def caption_folders(options: ReferTrainOptions) -> None:
                 f"--{name}-dir: its masks have no sentences, and a dry run writes none; write them first, as in "
                 f"deixis refer cycle --masks {masks} --output cycle, and name cycle/{KEPT} as --data"
             )
-        cycle_masks(
+        found.append(
             ReferCycleOptions(
                 masks=str(masks),
                 format=form,
@@ -51,6 +65,7 @@ def caption_folders(options: ReferTrainOptions) -> None:
                 device="cpu" if options.gpus == 0 else None,
             )
         )
+    return found
 
 
 def read_sa1b_captions(options: ReferTrainOptions) -> ReferDataset:
