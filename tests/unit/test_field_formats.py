@@ -411,3 +411,15 @@ def test_pictures_are_no_other_thing() -> None:
     assert kind_of_content(b"\0\0\0\x1cftypavif") is None
     assert kind_of_content(b"RIFF\0\0\0\0WEBP") is None
     assert unread_pictures([Path("a.jpg"), Path("b.txt")]) == ""
+
+
+@pytest.mark.parametrize("kind", ["rotation", "oriented_rectangle", "rotated_rectangle"])
+def test_rotated_shapes_of_labelme_are_their_corners(tmp_path: Path, kind: str) -> None:
+    picture(tmp_path / "a.png")
+    points = [[20, 5], [35, 20], [20, 35], [5, 20]]
+    shapes = [{"label": "cat", "shape_type": kind, "points": points, "direction": 0.785}]
+    content = {"version": "5", "imagePath": "a.png", "imageData": None, "shapes": shapes}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dataset = quietly(tmp_path)
+    assert boxes_of(dataset) == [[[5, 5, 35, 35]]]
+    assert dataset[0].instances.masks_rle is not None

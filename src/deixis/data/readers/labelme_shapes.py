@@ -134,6 +134,7 @@ _READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str, boo
     "rectangle": _rectangle,
     "circle": _circle,
     "mask": _mask,
+    **dict.fromkeys(("rotation", "oriented_rectangle", "rotated_rectangle", "rotbox"), _polygon),  # four corners
 }
 
 
