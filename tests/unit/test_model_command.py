@@ -134,7 +134,7 @@ def test_merge_an_adapter_and_go_half_way(folder: Path, tmp_path: Path, capsys: 
     [
         (("convert",), "--model"),
         (("convert", "--model", "absent.pth"), "absent.pth: no such file"),
-        (("convert", "--model", "builtin", "--output", "new"), "--to idea or mmdetection"),
+        (("convert", "--model", "builtin", "--output", "new"), "--to idea, mmdetection or sa2va"),
         (("convert", "--model", "a.pth", "--image-size", 9, 8), "--image-size"),
         (("info", "--model", "nowhere"), "nowhere: no such folder"),
         (("merge",), "--model"),

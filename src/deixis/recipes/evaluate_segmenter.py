@@ -16,6 +16,7 @@ from deixis.errors import OptionError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.refer_outputs import segmentation_record
 from deixis.inference.segmenter import load_segmenter
+from deixis.models.builtin import model_of_run
 from deixis.models.model_record import RECORD_FILE, update_record
 from deixis.models.sa2va.bundle import PRESENCE
 from deixis.recipes.devices import choose_device
@@ -55,7 +56,7 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     if segmenter.bundle.behaviour == "deixis":
         print_threshold(options, segmenter.threshold, metrics.as_dict() | fitted)
     if fitted:
-        update_record(options.model, task="segmenter", thresholds={PRESENCE: segmenter.threshold})
+        update_record(model_of_run(options.model), task="segmenter", thresholds={PRESENCE: segmenter.threshold})
     if options.output is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict() | fitted, indent=2) + "\n")
         records = [segmentation_record(answer) for of_image in found for answer in of_image]
