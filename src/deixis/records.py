@@ -6,6 +6,7 @@ divided by the size of the unpadded image. The name of every box array says whic
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,16 +70,13 @@ class Vocabulary:
             raise DataError("a vocabulary needs at least one class name, got none")
         if any(not name.strip() for name in self.names):
             raise DataError(f"class names must not be blank, got {list(self.names)}")
-        doubles = sorted({name for name in self.names if self.names.count(name) > 1}) if self._has_doubles() else []
-        if doubles:
+        if len(set(self.names)) != len(self.names):
+            doubles = sorted(name for name, count in Counter(self.names).items() if count > 1)
             raise DataError(f"class names must differ, {doubles} stand more than once; rename or merge them")
         if len(self.names) != len(self.category_ids) or len(set(self.category_ids)) != len(self.category_ids):
             raise DataError(
                 f"{len(self.names)} class names need as many different category ids, got {self.category_ids}"
             )
-
-    def _has_doubles(self) -> bool:
-        return len(set(self.names)) != len(self.names)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -331,3 +332,28 @@ def test_pictures_in_unknown_hands_are_one_line(tmp_path: Path, monkeypatch: pyt
         for read in (load_image, image_sizes_hw):
             with pytest.raises(DataError, match=r"a\.png: cannot decode image"):
                 read(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore:.*left out categories")
+@pytest.mark.parametrize("case", ["unknown categories", "repeated names", "doubles"])
+def test_many_names_and_many_faults_take_time_in_their_number(case: str, tmp_path: Path) -> None:
+    """30,000 of each: the square of that would be minutes."""
+    file = write("coco", tmp_path)
+    content = json.loads(file.read_text())
+    names = [{"id": number, "name": f"n{number}"} for number in range(1, 30_001)]
+    if case == "repeated names":
+        names = [*content["categories"], *(row | {"id": -row["id"], "name": "cat"} for row in names)]
+    elif case == "unknown categories":
+        content["annotations"] = [{"image_id": 1, "category_id": -1, "bbox": [0, 0, 1, 1]}] * 30_000
+    else:
+        names += [{"id": -1, "name": "n100"}, {"id": -2, "name": "n200"}]
+    file.write_text(json.dumps(content | {"categories": names}))
+    start = time.process_time()
+    if case == "repeated names":
+        content["annotations"][0]["category_id"] = next(row["id"] for row in names if row["name"] == "cat")
+        file.write_text(json.dumps(content | {"categories": names}))
+        assert len(read_dataset(file)) == 3
+    else:
+        with pytest.raises(DataError, match=r"labels\.json"):
+            read_dataset(file)
+    assert time.process_time() - start < 20

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ def _without_repeats(rows: list[dict[str, Any]], used: set[Any], path: Path) -> 
     repeats = [row for row in rows if row["id"] not in used and str(row.get("name")).strip().lower() in used_names]
     if repeats:
         warnings.warn(f"{path}: left out categories {repeats}: unused, and named as a used one", stacklevel=3)
-    return [row for row in rows if row not in repeats]
+    left_out = {row["id"] for row in repeats}
+    return [row for row in rows if row["id"] not in left_out]
 
 
 def _vocabulary(rows: Iterable[Mapping[str, Any]], ids: Mapping[Any, int], path: Path) -> Vocabulary:
@@ -289,7 +291,7 @@ def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[An
     if absent:
         return "record_malformed", f"has no {', '.join(absent)}"
     if not isinstance(item["category_id"], int | str) or item["category_id"] not in classes:
-        return "category_unknown", f"category_id {item['category_id']!r} not in categories {_short(list(classes))}"
+        return "category_unknown", f"category_id {item['category_id']!r} not in categories {_short(classes)}"
     if not isinstance(item["image_id"], int | str) or item["image_id"] not in rows:
         return "image_unknown", f"image_id {item['image_id']!r} not among the {len(rows)} images"
     if box_xyxy_px(item["bbox"]) is None:
@@ -297,5 +299,6 @@ def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[An
     return None
 
 
-def _short(values: list[Any]) -> str:
-    return str(values) if len(values) <= 10 else f"[{', '.join(map(repr, values[:10]))}, … {len(values)} in all]"
+def _short(values: Collection[Any]) -> str:
+    first = list(islice(values, 10))  # asked for once a fault
+    return str(first) if len(values) <= 10 else f"[{', '.join(map(repr, first))}, … {len(values)} in all]"

@@ -96,6 +96,7 @@ def read_voc(
     if not names:
         raise DataError(f"{folder}: none of its {len(files)} XML files has an object; there is nothing to learn from")
     vocabulary = Vocabulary(tuple(names))
+    rows = {name: row for row, name in enumerate(names)}
     image_paths = _find_images(folder, files, images, findings)
     samples, dropped = [], []
     for number, (file, image) in enumerate(zip(files, image_paths, strict=True), start=1):
@@ -106,7 +107,7 @@ def read_voc(
             size_hw = _checked_size(file, image, strict=findings is None)
         if size_hw == (0, 0):
             continue
-        instances = Instances.build(file.boxes_xyxy_px, [names.index(name) for name in file.names])
+        instances = Instances.build(file.boxes_xyxy_px, [rows[name] for name in file.names])
         instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
         dropped += [file.path.name] * lost
         samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
