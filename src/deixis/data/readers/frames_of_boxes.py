@@ -13,6 +13,7 @@ from deixis.errors import DataError
 Frame = Literal["xywh", "corners", "share xywh", "share corners"]
 _ROUNDING_PX = 1.0
 _ROUNDING_SHARE = 1e-3
+_MIN_SIDE_PX = 32  # in smaller images, boxes of a pixel may be meant
 
 
 def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"], where: str) -> Frame:
@@ -27,7 +28,12 @@ def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"]
     if not len(boxes):
         return "xywh"
     limits = sizes_hw[:, ::-1]
-    if boxes.min() >= -_ROUNDING_SHARE and boxes.max() <= 1 + _ROUNDING_SHARE and (boxes % 1).any():
+    if (
+        limits.min() >= _MIN_SIDE_PX
+        and boxes.min() >= -_ROUNDING_SHARE
+        and boxes.max() <= 1 + _ROUNDING_SHARE
+        and (boxes % 1).any()
+    ):
         ones = np.ones_like(limits)
         as_sizes, as_corners = _fit_as_sizes(boxes, ones, _ROUNDING_SHARE), _fit_as_corners(boxes, ones)
         if as_sizes.all() != as_corners.all():
