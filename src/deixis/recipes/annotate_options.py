@@ -54,12 +54,12 @@ class AnnotateOptions(Options):
         """Raises OptionError for the first value that cannot be meant."""
         require(bool(self.images), "images", self.images, "pictures or folders, as in --images photos/")
         require(all(name.strip() for name in self.names), "names", self.names, "names that are not blank")
-        require_model(self.segmenter, A_SEGMENTER, "--segmenter")
-        if self.names:
-            require_model(self.detector, A_DETECTOR, "--detector")
         for name in ("threshold", "least_fit", "least_predicted_iou", "cycle_threshold"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number from 0 to 1")
         require(0 < self.most_overlap <= 1, "most_overlap", self.most_overlap, "a number above 0, at most 1")
         for name in ("points", "max_objects", "max_new_tokens", "batch_size", "max_tiles"):
             at_least(self, name, 1)
         at_least(self, "gallery_images", 0)
+        require_model(self.segmenter, A_SEGMENTER, "--segmenter")
+        if self.names:
+            require_model(self.detector, A_DETECTOR, "--detector")

@@ -26,6 +26,9 @@ from deixis.text import clean_name
 _ESCAPES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD](?:[89abABdDeEfF]..|[cC][0-7].))|\\.")
 
 
+MAX_AREA_PX = 1e12  # a million pixels squared: no annotated object is larger
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 file, with or without a byte order mark.
 
@@ -158,7 +161,9 @@ def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: boo
         return instances, 0
     boxes = clip_boxes(instances.boxes_xyxy_px, size_hw)
     keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    areas = np.minimum(instances.areas_px, size_hw[0] * size_hw[1])  # of a box far outside: infinite
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    sound = instances.areas_px < MAX_AREA_PX  # not those of a box far outside
+    areas = np.where(sound, instances.areas_px, sides.prod(1))
     clipped = Instances(boxes, instances.class_ids, instances.is_crowd, areas, instances.masks_rle)
     return clipped.select(keep), int(np.count_nonzero(~keep))
 
