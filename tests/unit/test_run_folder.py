@@ -199,7 +199,8 @@ def test_a_file_as_the_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_repeated_runs_refuse_a_users_folder(tmp_path: Path) -> None:
     a_file(tmp_path / "mine" / "config.yaml")
-    options = DetectTrainOptions(data=("x",), output=tmp_path, experiment_name="mine", seeds=2, overwrite=True)
+    where = {"output": tmp_path, "experiment_name": "mine"}
+    options = DetectTrainOptions(data=("x",), model="a/b", seeds=2, overwrite=True, **where)
     with pytest.raises(TrainingError, match="no run of deixis wrote"):
         repeat_run(options, lambda one: pytest.fail("ran"), ())
     assert (tmp_path / "mine" / "config.yaml").read_text() == "the user's"

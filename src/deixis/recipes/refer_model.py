@@ -103,5 +103,6 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:
         save_sa2va(replace(bundle, model=merged), fresh)
-        write_record(fresh, trained_record(bundle.record, "segmenter"))
+        record = trained_record(bundle.record, "segmenter")
+        write_record(fresh, replace(record, thresholds=bundle.record.thresholds))  # those that this run measures with
         write_card(fresh, folder.name)
