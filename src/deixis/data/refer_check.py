@@ -10,6 +10,7 @@ from pathlib import Path
 from pycocotools import mask as coco_mask
 
 from deixis.data.conversation import ANSWERS, QUESTIONS, ConversationEncoder, Turn, plain_phrase
+from deixis.data.placeholders import TAG
 from deixis.data.refer_loading import decoded
 from deixis.errors import DeixisError
 from deixis.records import Rle
@@ -27,7 +28,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "ambiguous": ("warning", "one sentence for different masks of an image"),
     "mask_tiny": ("warning", "masks of few pixels"),
     "said": ("warning", "said while reading"),
-    "silent": ("warning", "data without any sentence: refer train refuses it as --data, refer cycle writes captions"),
+    "silent": (
+        "warning",
+        "no sentence at all: refer train needs captions (refer cycle) or --placeholder-captions",
+    ),
     "repeated": ("note", "one sentence twice for the same mask"),
     "wordless": ("note", "masks without a sentence: they await a caption"),
     "nothing_asked": ("note", "images without a sentence: they train nothing"),
@@ -186,6 +190,8 @@ def _look_at_masks(expression: Expression, tiny_px: int, where: str, notes: _Not
 def _look_for_doubles(sample: ReferSample, where: str, notes: _Notes) -> None:
     meant: dict[str, list[tuple[bytes, ...]]] = {}
     for expression in sample.expressions:
+        if TAG in expression.tags:
+            continue  # one phrase for all masks on purpose
         masks = tuple(sorted(_counts(mask["counts"]) for mask in expression.masks_rle))
         for text in expression.texts:
             meant.setdefault(plain_phrase(text), []).append(masks)

@@ -11,6 +11,7 @@ from typing import Any
 
 from deixis.console import Console
 from deixis.data.clip_readers import are_clips, read_clips
+from deixis.data.placeholders import with_placeholders
 from deixis.data.refer_check import KINDS, Limits, ReferFacts, ReferFinding, check_refer, gravest
 from deixis.data.refer_readers import read_refer
 from deixis.data.refer_readers.refcoco import splits_of
@@ -122,6 +123,7 @@ def _checked(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         dataset = read(faults)
+        dataset = with_placeholders(dataset) if options.placeholder_captions else dataset
     found = [ReferFinding("entry", name, fault) for fault in faults]
     found += [ReferFinding("said", name, str(warning.message)) for warning in said]
     with progress_bar(f"checking {Path(name).name}") as progress:

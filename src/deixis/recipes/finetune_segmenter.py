@@ -214,7 +214,7 @@ def check_inputs(options: ReferTrainOptions) -> None:
     make_refer_criterion(options)
     for wanted in captions_wanted(options):
         read_masks(wanted)  # the processes describe them, each its share
-    if not (options.sa1b_dir or options.sav_dir):
+    if options.placeholder_captions or not (options.sa1b_dir or options.sav_dir):
         read_refer_data(options)
 
 

@@ -30,6 +30,8 @@ class ReferCheckOptions(Options):
     """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
     sav_dir: Path | None = None
     """Folder of SA-V: sav_*.mp4 with sav_*_manual.json."""
+    placeholder_captions: bool = False
+    """Look at the data as deixis refer train does with it: masks without a phrase have a placeholder."""
     objects: Literal["all", "single"] = "all"
     """Of class names: phrases mean all objects of a class, or only classes with one object are asked for."""
     max_images: int | None = None

@@ -42,6 +42,8 @@ def captions_wanted(options: ReferTrainOptions) -> list[ReferCycleOptions]:
     Raises:
         DeixisError: masks cannot be used, or a dry run would have to write.
     """
+    if options.placeholder_captions:
+        return []
     found = []
     most = options.sa1b_max_samples
     for name, masks, form, images in (("sa1b", options.sa1b_dir, "sa1b", most), ("sav", options.sav_dir, None, None)):
@@ -51,7 +53,8 @@ def captions_wanted(options: ReferTrainOptions) -> list[ReferCycleOptions]:
         if options.dry_run and not (folder / KEPT).exists():
             raise OptionError(
                 f"--{name}-dir: its masks have no sentences, and a dry run writes none; write them first, as in "
-                f"deixis refer cycle --masks {masks} --output cycle, and name cycle/{KEPT} as --data"
+                f"deixis refer cycle --masks {masks} --output cycle, and name cycle/{KEPT} as --data, or give "
+                "--placeholder-captions"
             )
         found.append(
             ReferCycleOptions(
@@ -68,23 +71,26 @@ def captions_wanted(options: ReferTrainOptions) -> list[ReferCycleOptions]:
     return found
 
 
-def read_sa1b_captions(options: ReferTrainOptions) -> ReferDataset:
-    """What `caption_folders` kept of SA-1B.
+def read_sa1b(options: ReferTrainOptions) -> ReferDataset:
+    """What `caption_folders` kept of SA-1B; with --placeholder-captions its masks as they are.
 
     Raises:
         DataError: nothing was kept.
     """
+    if options.placeholder_captions:
+        return read_refer(str(options.sa1b_dir), format="sa1b", max_samples=options.sa1b_max_samples)
     return read_refer(_kept(options, "sa1b"), format="refer_json")
 
 
 def read_sav(options: ReferTrainOptions) -> ClipDataset:
-    """The clips of --sav-dir: with their own sentences, or with what `caption_folders` kept.
+    """The clips of --sav-dir: with their own sentences, or with what `caption_folders` kept; with
+    --placeholder-captions as they are.
 
     Raises:
         DataError: nothing was kept.
     """
     clips = read_clips(str(options.sav_dir))
-    if has_sentences(clips):
+    if options.placeholder_captions or has_sentences(clips):
         return clips
     entries = json.loads(_kept(options, "sav").read_text(encoding="utf-8"))
     captions = tuple((entry["id"], {e["id"]: tuple(e["text"]) for e in entry["expressions"]}) for entry in entries)

@@ -49,6 +49,9 @@ class ReferTrainOptions(Options):
     """Folder of SA-V: sav_*.mp4 with sav_*_manual.json. Its masks are described like those of --sa1b-dir."""
     cycle_threshold: float = 0.7
     """Least IoU of a mask with the one that its caption gives, for a caption of --sa1b-dir or --sav-dir to be kept."""
+    placeholder_captions: bool = False
+    """Ask for every mask that has no phrase as "the object", in --data, --sa1b-dir and --sav-dir alike, in place of
+    captions written first: a quick mode for masks alone, which teaches no language."""
     clip_frames: int = 5
     """Most frames of a clip in a step; drawn anew in every epoch."""
     val_data: tuple[str, ...] = ()
@@ -238,14 +241,20 @@ class ReferTrainOptions(Options):
             self.sam_model,
             "it with --model, a vision-language model",
         )
-        described = self.sa1b_dir or self.sav_dir
+        described = (self.sa1b_dir or self.sav_dir) and not self.placeholder_captions
         require(
             not (joined and described),
             "sam_model",
             self.sam_model,
-            "no --sa1b-dir or --sav-dir with it: it cannot describe yet",
+            "--placeholder-captions with --sa1b-dir or --sav-dir: it cannot describe yet",
         )
         require(0 <= self.caption_share <= 1, "caption_share", self.caption_share, "a number from 0 to 1")
+        require(
+            not (self.caption_share and self.placeholder_captions),
+            "caption_share",
+            self.caption_share,
+            "0 with --placeholder-captions: the model would learn to describe everything by one phrase",
+        )
         from_words = self.words_first == 0 or self.behaviour == "deixis"
         for name in ("points_first", "spatial_tokens"):
             released = getattr(self, name) and self.behaviour == "sa2va"

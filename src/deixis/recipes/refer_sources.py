@@ -9,13 +9,15 @@ from typing import cast
 from deixis.data.clip_readers import are_clips, read_clips
 from deixis.data.clip_scenes import ClipScenes
 from deixis.data.clip_stills import ClipStills
+from deixis.data.placeholders import PHRASE, with_placeholders
 from deixis.data.refer_mixing import ReferMix
 from deixis.data.refer_readers import read_refer
 from deixis.data.refer_readers.entries import warn_left_out
 from deixis.data.refer_scenes import ReferScenes
 from deixis.errors import DataError, OptionError
+from deixis.recipes.outputs import warn_once
 from deixis.recipes.refer_data import VALIDATION_SHARE, Source, held_out, subset
-from deixis.recipes.refer_generated import read_sa1b_captions, read_sav
+from deixis.recipes.refer_generated import read_sa1b, read_sav
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_splits import note_on_official, official_parts, without_images_of
 from deixis.recipes.run_data import RunData, held_out_shares, note_on_parts
@@ -30,18 +32,26 @@ def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
         DataError: they cannot be read, or are empty.
         OptionError: weights that do not fit the data sets.
     """
+    if options.placeholder_captions:
+        warn_once(
+            f"--placeholder-captions: every mask without a phrase is asked for as {PHRASE!r}, which teaches no "
+            "language; for phrases of their own, leave it out or write captions by deixis refer cycle"
+        )
     sources = [read_source(path, options.images, options.format) for path in options.data]
     if options.refcoco_dir is not None:
         sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
     if options.sa1b_dir is not None:
-        sources.append(read_sa1b_captions(options))
+        sources.append(read_sa1b(options))
     if options.openimages_dir is not None:
         sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
     if options.sav_dir is not None:
         sources.append(read_sav(options))
     given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
-    validation, test = (read_refer_sources(data, images, options.format) if data else None for data, images in given)
-    sources = [with_phrases(source) for source in sources]
+    named = options.placeholder_captions
+    validation, test = (
+        read_refer_sources(data, images, options.format, named) if data else None for data, images in given
+    )
+    sources = [with_phrases(phrased(source, named)) for source in sources]
     official = official_parts(options) if validation is None else {}
     theirs = len(options.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
     sources = [
@@ -99,19 +109,28 @@ def with_phrases(dataset: Source) -> Source:
     if not kept:
         raise DataError(
             f"{dataset.name}: none of its {len(dataset)} images has a sentence; nothing can be asked. "
-            "deixis refer cycle writes captions of masks"
+            "deixis refer cycle writes captions of masks, --placeholder-captions trains without any"
         )
     warn_left_out(dataset.name, "images without a sentence", silent)
     return subset(dataset, tuple(kept), dataset.name) if silent else dataset
 
 
-def read_refer_sources(data: Sequence[str], images: Path | None, form: str | None) -> ReferDataset:
-    """One data set of all that is named, one after the other in full.
+def phrased(source: Source, placeholders: bool) -> Source:
+    """With a placeholder phrase for each mask without one, where asked; generated scenes have all theirs."""
+    if not placeholders or isinstance(source, ReferScenes | ClipScenes):
+        return source
+    return cast(Source, with_placeholders(source))
+
+
+def read_refer_sources(
+    data: Sequence[str], images: Path | None, form: str | None, placeholders: bool = False
+) -> ReferDataset:
+    """One data set of all that is named, one after the other in full; see `phrased`.
 
     Raises:
         DataError: it cannot be read.
     """
-    return mixed([as_images(read_source(path, images, form)) for path in data], (), 0)
+    return mixed([as_images(phrased(read_source(path, images, form), placeholders)) for path in data], (), 0)
 
 
 def mixed(sources: Sequence[Source], weights: Sequence[float], seed: int) -> ReferDataset:
