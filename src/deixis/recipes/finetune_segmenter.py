@@ -65,6 +65,7 @@ MAY_CHANGE = {
         "max_skipped",
         "max_unreadable_images",
     ),
+    "teacher_layout",
     *("val_data", "val_images", "test_data", "test_images", "seeds", "val_loss_images"),
     *("data", "images", "format", "refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
 }

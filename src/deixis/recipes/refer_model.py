@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 
 from deixis.errors import OptionError
 from deixis.losses.refer import ReferCriterion
+from deixis.models.builtin import resolve_model
+from deixis.models.folders import model_folder
 from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
 from deixis.models.sa2va import (
@@ -22,10 +25,15 @@ from deixis.models.sa2va import (
     merge_adapters,
     new_token_ids,
     part_of,
+    require_released_form,
+    save_released,
     save_sa2va,
 )
 from deixis.models.sa2va.pointing import points_first
+from deixis.models.sa2va.pretrained import EXAMPLE
+from deixis.models.sa2va.released import RELEASED_TYPE
 from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.recipes.segmenter_tools import layout_of
 from deixis.training.checkpoint import replacing_folder
 
 # A model that has not learnt to say "not here" gets no gradient there; see `ReferCriterion`.
@@ -49,6 +57,8 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             bundle.model.add_spatial_token()
+    if options.teacher_layout == "sa2va":
+        require_released_form(bundle, f"--teacher-layout sa2va: {options.model}")
     parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
     freeze(
         bundle.model,
@@ -106,3 +116,24 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
         record = trained_record(bundle.record, "segmenter")
         write_record(fresh, replace(record, thresholds=bundle.record.thresholds))  # those that this run measures with
         write_card(fresh, folder.name)
+
+
+def write_teacher(options: ReferTrainOptions, best: Path, teacher: Path) -> None:
+    """Write the best weights, a folder of `save_segmenter`, as the teacher, all or nothing: in the layout asked for.
+
+    Raises:
+        ModelError: it cannot be read or written.
+    """
+    with replacing_folder(teacher) as fresh:
+        if options.teacher_layout == "deixis":
+            shutil.copytree(best, fresh, dirs_exist_ok=True)
+            return
+        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(options.model))
+        write_card(fresh, teacher.name)
+
+
+def released_base(model: str) -> Path | None:
+    """The folder of a model in the released layout, of which config.json and code are copied; None of any other."""
+    if layout_of(model) != RELEASED_TYPE:
+        return None
+    return model_folder(resolve_model(model, "segmenter"), ("*.py", "config.json"), EXAMPLE)

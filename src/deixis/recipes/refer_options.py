@@ -125,6 +125,9 @@ class ReferTrainOptions(Options):
     spatial_tokens: bool = False
     """Tell the language model the outline of each region that it is to describe, as one more token. For a model whose
     vision encoder does not know forms; saved with it, so that it always does."""
+    teacher_layout: Literal["deixis", "sa2va"] = "deixis"
+    """Layout of teachers/sa2va: "sa2va" is that of released models, with config.json and code of a released --model
+    copied, so that Sa2VA's own code loads it. checkpoints/ are deixis's own in any case."""
     weight_mask: float = 2.0
     """Weight of the masks' cross-entropy."""
     weight_dice: float = 0.5

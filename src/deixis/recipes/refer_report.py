@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from deixis.data.tiles import union_mask
 from deixis.inference.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
 from deixis.recipes.refer_data import facts
+from deixis.recipes.refer_model import write_teacher
 from deixis.recipes.refer_options import ReferTrainOptions
 from deixis.recipes.refer_presence import threshold_line
 from deixis.recipes.run_data import RunData
@@ -26,7 +26,7 @@ from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.log import read_curves
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
-from deixis.training.checkpoint import replacing_folder, versions
+from deixis.training.checkpoint import versions
 
 HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
 GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
@@ -65,19 +65,19 @@ def write_refer_run_report(
     seconds: float,
     took: dict[str, str],
 ) -> None:
-    """Copy the best weights to `teachers/` and write `report.html`.
+    """Write the best weights to `teachers/`, and `report.html`.
 
     Args:
         seconds: from start to end.
         took: what else the run took, by name.
     """
-    with replacing_folder(teacher) as fresh:
-        shutil.copytree(folder / "checkpoints" / "best", fresh, dirs_exist_ok=True)
+    best = folder / "checkpoints" / "best"
+    write_teacher(options, best, teacher)
     before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
     if not options.report or after is None:
         return
     device = next(bundle.model.parameters()).device
-    segmenter = load_segmenter(teacher, device, options.max_tiles)
+    segmenter = load_segmenter(best, device, options.max_tiles)
     shown = ReferSubset(data.reported, tuple(picture.index for picture in pictures), "pictures")
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -10,7 +10,7 @@ from deixis.models.sa2va.parts import freeze, merge_adapters, new_token_ids, par
 from deixis.models.sa2va.phrases import segment
 from deixis.models.sa2va.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.regions import shown_tiles
-from deixis.models.sa2va.released import read_released, save_released
+from deixis.models.sa2va.released import read_released, require_released_form, save_released
 from deixis.models.sa2va.sam import SamLevels
 from deixis.models.sa2va.sam_prompts import masks_of_boxes, masks_of_points
 from deixis.models.sa2va.templates import NEW_TOKENS, REGION_START, TEMPLATES, Template
@@ -46,6 +46,7 @@ __all__ = [
     "part_of",
     "read_released",
     "read_wording",
+    "require_released_form",
     "sampler",
     "save_released",
     "save_sa2va",

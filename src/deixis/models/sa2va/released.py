@@ -86,13 +86,8 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
     """
     folder, model = Path(folder), bundle.model
     vlm, sam = model.vlm.config, model.sam.config
-    if vlm.model_type != "internvl" or sam.model_type != "sam2_video":
-        raise ModelError(f"{folder}: Sa2VA's layout holds InternVL and SAM 2 with its memory, not this model")
-    if points_first(model.sam):
-        raise ModelError(f"{folder}: prompts of this model point first, which Sa2VA's own code does not know")
-    if model.spatial_token is not None:
-        raise ModelError(f"{folder}: regions of this model have spatial tokens, which Sa2VA's own code does not know")
-    language = getattr(vlm.text_config, "released_architecture", None) or _architecture(vlm.text_config)
+    require_released_form(bundle, folder)
+    language = _language(vlm.text_config)
     # Copies: released models tie nothing, and files would keep only one of two names of a tensor.
     state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     tensors = scatter(state, released_table(language), heads_of(vlm.text_config), str(folder))
@@ -108,6 +103,27 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
                 shutil.copy(file, aside / file.name)
 
 
+def require_released_form(bundle: Sa2vaBundle, place: str | Path) -> None:
+    """See that a model without adapters can be written by `save_released`; nothing is copied.
+
+    Args:
+        place: what messages begin with.
+
+    Raises:
+        ModelError: the layout has no place for it.
+    """
+    model = bundle.model
+    if model.vlm.config.model_type != "internvl" or model.sam.config.model_type != "sam2_video":
+        raise ModelError(f"{place}: Sa2VA's layout holds InternVL and SAM 2 with its memory, not this model")
+    if points_first(model.sam):
+        raise ModelError(f"{place}: prompts of this model point first, which Sa2VA's own code does not know")
+    if model.spatial_token is not None:
+        raise ModelError(f"{place}: regions of this model have spatial tokens, which Sa2VA's own code does not know")
+    text = model.vlm.config.text_config
+    names = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}  # shapes without memory
+    scatter(names, released_table(_language(text)), heads_of(text), str(place))
+
+
 def _built(vlm: Any, sam: Any, seg_token_id: int, state: Mapping[str, Tensor]) -> Sa2va:
     """The network without weights, in the precision of the files."""
     precision = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
@@ -120,6 +136,10 @@ def _built(vlm: Any, sam: Any, seg_token_id: int, state: Mapping[str, Tensor]) -
         torch.set_default_dtype(before)
 
 
-def _architecture(text_config: Any) -> str:
+def _language(text_config: Any) -> str:
+    """The architecture that config.json names."""
+    written = getattr(text_config, "released_architecture", None)
+    if written:
+        return str(written)
     names = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
     return names.get(text_config.model_type, str(text_config.model_type))
