@@ -71,6 +71,8 @@ class ReferCycleOptions(Options):
     """Format of the masks; recognised when not given."""
     model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    tokenizer: str | None = None
+    """Tokenizer of a released Sa2VA, in place of its own, where that cannot be used: a folder or hub id."""
     output: Path = Path("cycle")
     """Folder for captions.json (what is kept, for `refer train --data`), cycle.jsonl (everything) and metrics.json.
     A command that was interrupted goes on where it stopped."""

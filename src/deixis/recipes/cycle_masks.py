@@ -61,7 +61,7 @@ def cycle_masks_together(options: ReferCycleOptions, accelerator: Accelerator) -
 
 def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[str, Any] | None:
     dataset = read_masks(options)
-    bundle = load_sa2va(options.model)
+    bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
     writes = accelerator is None or accelerator.is_main_process
     lines = CycleLines(options.output, made_by(options, bundle, dataset)) if writes else None
     done = 0 if lines is None else lines.done()

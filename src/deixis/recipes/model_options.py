@@ -9,6 +9,9 @@ from typing import Literal
 from deixis.recipes.option_checks import require
 from deixis.recipes.option_types import Options
 
+TOKENIZER = "bert-base-uncased"
+"""Of the checkpoints that carry none."""
+
 
 @dataclass(frozen=True)
 class ModelConvertOptions(Options):
@@ -19,8 +22,9 @@ class ModelConvertOptions(Options):
     run's checkpoints/last, of which the weights are written, averaged ones where the run has --ema-decay."""
     output: Path = Path("converted")
     """Folder to write, or with --to idea or mmdetection the .pth file; it must not exist."""
-    tokenizer: str = "bert-base-uncased"
-    """Folder with tokenizer.json or vocab.txt, or hub id: a .pth file carries no tokenizer."""
+    tokenizer: str | None = None
+    """Folder with tokenizer.json or vocab.txt, or hub id: a .pth file carries no tokenizer; bert-base-uncased if not
+    given. Of a released segmenter: a tokenizer in place of its own, where that cannot be used."""
     image_size: tuple[int, int] = (800, 1333)
     """Shorter and longest side of the images in pixels: a .pth file does not say."""
     to: Literal["transformers", "idea", "mmdetection", "sa2va"] = "transformers"

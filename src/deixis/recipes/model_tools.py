@@ -18,7 +18,7 @@ from deixis.models.weights.convert import SUFFIXES, build_bundle, read_checkpoin
 from deixis.recipes.last_weights import is_last_checkpoint, write_last_weights
 from deixis.recipes.model_info import checkpoint_lines
 from deixis.recipes.model_names import names_or_stored
-from deixis.recipes.model_options import ModelConvertOptions, ModelExportOptions, ModelMergeOptions
+from deixis.recipes.model_options import TOKENIZER, ModelConvertOptions, ModelExportOptions, ModelMergeOptions
 from deixis.recipes.segmenter_tools import convert_segmenter, layout_of
 
 
@@ -42,7 +42,9 @@ def convert_model(options: ModelConvertOptions) -> None:
         print_text("\n".join(checkpoint_lines(checkpoint, options.model)))
         if options.dry_run:
             return
-        bundle = replace(build_bundle(checkpoint, options.tokenizer, options.model), image_size=options.image_size)
+        bundle = replace(
+            build_bundle(checkpoint, options.tokenizer or TOKENIZER, options.model), image_size=options.image_size
+        )
     elif options.to == "transformers":
         raise OptionError(
             f"--model: {options.model} is no checkpoint file {'|'.join(SUFFIXES)}; give --to idea, mmdetection or sa2va"

@@ -61,6 +61,7 @@ def captions_wanted(options: ReferTrainOptions) -> list[ReferCycleOptions]:
                 masks=str(masks),
                 format=form,
                 model=options.model,
+                tokenizer=options.tokenizer,
                 output=folder,
                 threshold=options.cycle_threshold,
                 max_images=images,

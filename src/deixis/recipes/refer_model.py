@@ -45,7 +45,7 @@ def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
     if options.sam_model is not None:
         bundle = join_sa2va(options.model, options.sam_model)
     else:
-        bundle = load_sa2va(options.model)
+        bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
     bundle = replace(bundle, behaviour=options.behaviour)
     points, outlines = points_first(bundle.model.sam), bundle.model.spatial_token is not None
     if options.behaviour == "sa2va" and (points or outlines):

@@ -66,6 +66,8 @@ class ReferTrainOptions(Options):
     """Folder of the test images."""
     model: str = ""
     """What to start from: "builtin", a folder of a run or of `refer new`, a released Sa2VA folder, or a hub id."""
+    tokenizer: str | None = None
+    """Tokenizer of a released Sa2VA, in place of its own, where that cannot be used: a folder or hub id."""
     sam_model: str | None = None
     """A SAM 2 folder or hub id to join with --model, which is then a plain vision-language model."""
     output: Path = RUNS
@@ -238,6 +240,7 @@ class ReferTrainOptions(Options):
             at_least(self, name, 0.0)
         require(0 <= self.cycle_threshold <= 1, "cycle_threshold", self.cycle_threshold, "a number from 0 to 1")
         joined = self.sam_model is not None
+        require(not (joined and self.tokenizer), "tokenizer", self.tokenizer, "none with --sam-model")
         require(
             not joined or self.model != "builtin",
             "sam_model",

@@ -60,7 +60,7 @@ def convert_segmenter(options: ModelConvertOptions) -> None:
     """
     if options.to not in ("sa2va", "transformers"):
         raise OptionError(f"--to: {options.model} is a segmenter, expected sa2va or transformers, got {options.to!r}")
-    bundle = load_sa2va(options.model)
+    bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
     if options.dry_run:
         print_text("\n".join(segmenter_lines(bundle, layout_of(options.model) or MODEL_TYPE, options.model)))
         return

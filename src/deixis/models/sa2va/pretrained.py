@@ -44,26 +44,32 @@ EXAMPLE = "ByteDance/Sa2VA-4B"
 
 
 @reads_model
-def load_sa2va(source: str | Path, dtype: torch.dtype | None = None) -> Sa2vaBundle:
+def load_sa2va(
+    source: str | Path, dtype: torch.dtype | None = None, tokenizer: str | Path | None = None
+) -> Sa2vaBundle:
     """Read a segmenter, in evaluation mode, on the CPU.
 
     Args:
         source: a folder written by `save_sa2va`, a released Sa2VA (see `read_released`), a hub id of either, or
             `builtin` for the small one in the package.
         dtype: of the weights; by default as they were saved.
+        tokenizer: folder or hub id of a released Sa2VA's tokenizer, where its own cannot be used.
 
     Raises:
-        ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
+        ModelError: a tokenizer for a model that is not released, nothing there, another kind of model, or a tensor
+            missing, left over or misshapen.
     """
     folder = model_folder(resolve_model(source, "segmenter"), HUB_FILES, EXAMPLE)
     values = read_json(folder / CONFIG)
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     if kind == RELEASED_TYPE:
-        bundle = read_released(folder)
+        bundle = read_released(folder, tokenizer)
         bundle.model.to(dtype)
         return dataclasses.replace(bundle, source=str(source), record=read_record(folder))
     if kind != MODEL_TYPE:
         raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
+    if tokenizer is not None:
+        raise ModelError(f"{tokenizer}: {folder} has a tokenizer in {VLM}/; another is for released Sa2VA folders only")
     template = template_of(values, folder)
     try:
         behaviour, seg_token_id = values["behaviour"], int(values["seg_token_id"])
