@@ -53,7 +53,7 @@ from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import run_folder, will_resume
 from deixis.recipes.run_lock import run_lock
 from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
-from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
+from deixis.recipes.run_training import open_run, print_length, print_places, run_identity, run_training
 from deixis.recipes.survey import tell_findings
 from deixis.recipes.validation_losses import detector_validation_losses
 from deixis.records import Dataset, Detections
@@ -123,6 +123,9 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     feed = training_feed(data.training, options, prompts, bundle.image_size)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, data)
+    settings, per_epoch = loop_settings(options), feed.steps_per_epoch(accelerator.num_processes)
+    total_steps = settings.total_steps(per_epoch)
+    print_length(console, settings, per_epoch, warmup_steps(options, total_steps))
     if accelerator.is_main_process:
         warn_of_crowded(options, bundle, data)
         tell_findings_of(console, options, bundle, data)
@@ -151,8 +154,6 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
         save_model=lambda path: save_trained(options, bundle, path, data.training.vocabulary.names),
         denoise=make_denoise(options),
     )
-    settings = loop_settings(options)
-    total_steps = settings.total_steps(task.steps_per_epoch)
     groups = parameter_groups(bundle.model.named_parameters(), part_of, learning_rates(options), options.weight_decay)
     optimizer = build_adamw(groups)
     schedule = Schedule(options.schedule, total_steps, warmup_steps(options, total_steps), options.lr_drop_at)

@@ -39,7 +39,7 @@ from deixis.recipes.run_data import RunData
 from deixis.recipes.run_folder import run_folder, will_resume
 from deixis.recipes.run_lock import run_lock
 from deixis.recipes.run_result import keep_result, print_outcome, require_one_seed
-from deixis.recipes.run_training import open_run, print_places, run_identity, run_training
+from deixis.recipes.run_training import open_run, print_length, print_places, run_identity, run_training
 from deixis.recipes.validation_losses import refer_validation_losses
 from deixis.refer_records import ReferDataset
 from deixis.reporting.log import read_outcome
@@ -122,6 +122,9 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     feed = training_feed(data.training, options, bundle)
     console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
     print_plan(console, options, bundle, data)
+    settings, per_epoch = loop_settings(options), feed.steps_per_epoch(accelerator.num_processes)
+    total_steps = settings.total_steps(per_epoch)
+    print_length(console, settings, per_epoch, round(options.warmup_share * total_steps))
     bundle.model.to(accelerator.device)
     features = frozen_features(options, bundle, data.training, accelerator, console)
     if options.dry_run:
@@ -150,8 +153,6 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         save_model=lambda path: save_segmenter(bundle.with_presence_threshold(segmenter.threshold), path),
         features=features,
     )
-    settings = loop_settings(options)
-    total_steps = settings.total_steps(task.steps_per_epoch)
     task.words_steps = round(options.words_first * total_steps)
     rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
     rates |= dict.fromkeys(("vision", "sam_encoder"), options.encoder_lr_factor * options.learning_rate)

@@ -179,10 +179,20 @@ def test_result(run: Run, measure_test: MeasureTest) -> None:
 
 def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, folder: Path | None) -> None:
     """Measure on test data and log it; see `MeasureTest` for `folder`."""
-    with run.stop.interrupts():
+    with run.stop.interrupts(), run.display.doing("measuring on test data"):
         metrics = measure_test(folder)
     run.trackers.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
     run.trackers.sync()
+
+
+def print_length(console: Console, settings: LoopSettings, steps_per_epoch: int, warmup_steps: int) -> None:
+    """Print how long a run goes on, in epochs and optimiser steps."""
+    total = settings.total_steps(steps_per_epoch)
+    epochs = -(-total // steps_per_epoch)
+    console.print(
+        f"length      {epochs} epochs of {steps_per_epoch} steps, {total} steps in all; {warmup_steps} of warm-up",
+        markup=False,
+    )
 
 
 def print_places(console: Console, teacher: Path, folder: Path) -> None:

@@ -281,7 +281,7 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
     progress = run.progress
     with run.average.applied() if run.average else nullcontext():
         task.model.eval()
-        with run.stop.interrupts():
+        with run.stop.interrupts(), run.display.doing("evaluating"):
             metrics = task.evaluate()
         score = float(metrics[task.shown[0]])
         better = score > progress.best_score
@@ -301,7 +301,7 @@ def shown_metrics(task: Task, metrics: Mapping[str, Any]) -> str:
 def measure_baseline(task: Task, run: Run) -> None:
     """Evaluate the weights that training starts from."""
     task.model.eval()
-    with run.stop.interrupts():
+    with run.stop.interrupts(), run.display.doing("measuring before training"):
         metrics = task.evaluate()
     run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
     run.trackers.sync()

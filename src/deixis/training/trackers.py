@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from deixis.console import Console
 from deixis.errors import TrainingError
 
+TRAINING = "training"
 TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
 
 
@@ -115,7 +116,7 @@ class Display:
             disable=not (active and self.console.is_terminal),
             transient=True,
         )
-        self._bar = self._bars.add_task("training", total=steps, note="")
+        self._bar = self._bars.add_task(TRAINING, total=steps, note="")
         self._epochs = epochs
 
     def __enter__(self) -> Display:
@@ -129,6 +130,15 @@ class Display:
         """Move the bar to `step` steps done."""
         note = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.3f}"
         self._bars.update(self._bar, completed=step, note=note)
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Say on the bar what happens inside the block, which is not training."""
+        self._bars.update(self._bar, description=what)
+        try:
+            yield
+        finally:
+            self._bars.update(self._bar, description=TRAINING)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""

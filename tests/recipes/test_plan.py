@@ -1,0 +1,37 @@
+"""What a dry run says of a run's length, and what its progress bar says while it measures."""
+
+import pytest
+from tiny_refer_runs import refer_arguments, write_tiny_segmenter
+from tiny_runs import train_arguments
+
+from deixis.training.trackers import Display
+
+
+@pytest.mark.parametrize(
+    ("more", "length"),
+    [
+        (("--epochs", "5", "--batch-size", "4"), "5 epochs of 3 steps, 15 steps in all; "),
+        (("--epochs", "5", "--batch-size", "2", "--gradient-accumulation-steps", "4"), "5 epochs of 2 steps, 10 steps"),
+        (("--epochs", "5", "--max-steps", "7"), "3 epochs of 3 steps, 7 steps in all; "),
+        (("--epochs", "5", "--warmup-steps", "4"), "15 steps in all; 4 of warm-up"),
+    ],
+)
+def test_a_dry_run_prints_epochs_and_steps(deixis, tiny_model, tmp_path, more, length):
+    code, out, err = deixis(train_arguments(tiny_model, tmp_path, "--dry-run", *more))
+    assert code == 0, err
+    assert length in out
+    assert not (tmp_path / "detector").exists()
+
+
+def test_that_of_a_segmenter_too(deixis, tmp_path):
+    model = write_tiny_segmenter(tmp_path / "model")
+    code, out, err = deixis(refer_arguments(model, tmp_path / "runs", "--dry-run", "--epochs", "3"))
+    assert code == 0, err
+    assert "3 epochs of " in out
+
+
+def test_the_bar_says_what_happens():
+    display = Display(epochs=1, steps=2, active=False)
+    with display.doing("measuring before training"):
+        assert display._bars.tasks[0].description == "measuring before training"
+    assert display._bars.tasks[0].description == "training"
