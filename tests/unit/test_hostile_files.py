@@ -65,6 +65,8 @@ def test_no_reader_opens_a_pipe_or_a_device(format: str, make: Any, checked: boo
     make(file)
     with pytest.raises(DataError):
         read_dataset(file, format=format, findings=Findings() if checked else None)
+    with pytest.raises(DataError):
+        read_dataset(file)
     if format not in ("voc", "labelme"):
         with pytest.raises(DataError):
             read_dataset(tmp_path / "set", format=format)

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from deixis.data.reading import require_regular
+from deixis.errors import DataError
+
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".mpo"}
 )
@@ -74,9 +77,10 @@ def kind_of_content(head: bytes) -> str | None:
 def kind_of_file(path: Path) -> str | None:
     """`kind_of_content` of a file; by its suffix where its content is unknown, None where that is unknown too."""
     try:
+        require_regular(path)
         with path.open("rb") as file:
             found = kind_of_content(file.read(HEAD))
-    except (OSError, ValueError):
+    except (OSError, ValueError, DataError):
         found = None
     if found is None and path.suffix.lower() in UNREAD_SUFFIXES:
         return f"a {path.suffix} file, which is not read; {UNREAD_SUFFIXES[path.suffix.lower()]}"

@@ -15,6 +15,7 @@ from deixis.data.image_files import is_left_by_macos
 from deixis.data.readers.files import read_text
 from deixis.data.readers.find_images import spellings
 from deixis.data.readers.yolo_layout import YoloLayout, label_file
+from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 LabelRow = tuple[int, list[float]]
@@ -84,10 +85,11 @@ def _is_label_file(file: Path) -> bool:
     if file.stem.lower() in _NO_LABELS:
         return False
     try:
+        require_regular(file)
         with file.open("rb") as content:
             fields = content.read(200).split(b"\n")[0].split()
         return len(fields) >= 5 and all(math.isfinite(float(field)) for field in fields[:5])
-    except (OSError, ValueError):
+    except (OSError, ValueError, DataError):
         return False
 
 
