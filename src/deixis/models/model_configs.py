@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING
 
+from deixis.data.reading import reason
 from deixis.errors import ModelError
 from deixis.models.folders import read_object, weight_files
 
@@ -75,7 +76,7 @@ def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None)
     try:
         return known[kind].from_dict(values)
     except Exception as error:  # transformers validates with several kinds of errors
-        raise ModelError(f"{path}: cannot be used ({_line(error)}); download or write the model again") from error
+        raise ModelError(f"{path}: cannot be used ({reason(error)}); download or write the model again") from error
 
 
 def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -112,7 +113,7 @@ def require_same_scale(build: Callable[[], nn.Module], folder: Path) -> None:
     except ModelError:
         raise
     except Exception as error:  # any value of a configuration can be wrong in its own way
-        raise ModelError(f"{folder / 'config.json'}: describes no model ({_line(error)})") from error
+        raise ModelError(f"{folder / 'config.json'}: describes no model ({reason(error)})") from error
     held = sum(map(_elements, weight_files(folder)))
     if wanted > 2 * held + 1_000_000:
         raise ModelError(
@@ -142,7 +143,3 @@ def _require_plausible_numbers(value: Any, path: Path, name: str) -> None:
         if not finite or (most is not None and value > most):
             expected = "a finite number" if most is None else f"at most {most:,}"
             raise ModelError(f"{path}: {name} is {str(value)[:40]}, expected {expected}; download the model again")
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
