@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import GroundingDinoImageProcessorPil
 
-from deixis.data.collate import collate
-from deixis.data.images import load
-from deixis.data.readers import read_dataset
-from deixis.data.transforms import eval_transform, resize_to
+from deixis.data.detect.collate import collate
+from deixis.data.detect.transforms import eval_transform, resize_to
+from deixis.data.formats import read_dataset
+from deixis.data.pixels.images import load
 from deixis.models.builtin import builtin_folder
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.bundle import IMAGENET_STD

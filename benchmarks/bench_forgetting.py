@@ -20,8 +20,8 @@ from harness import hardware
 
 from deixis.cli.demo import DemoOptions
 from deixis.evaluation.trade_off import knee
-from deixis.recipes.finetune_detector import FinetuneResult, finetune
-from deixis.recipes.options import DetectTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.detect.train import FinetuneResult, finetune
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -26,15 +26,15 @@ from accelerate import Accelerator
 from harness import hardware
 from transformers import MMGroundingDinoForObjectDetection
 
-from deixis.inference.detector import Detector
+from deixis.inference.detect.detector import Detector
 from deixis.models.builtin import builtin_folder
 from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino
-from deixis.recipes.detector_data import TrainingPrompts, read_training_data, training_feed
-from deixis.recipes.finetune_detector import finetune
-from deixis.recipes.options import DetectTrainOptions
-from deixis.recipes.policy import learning_rates, resolve, warmup_steps
-from deixis.recipes.repeat import repeat_run
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.detect.data import TrainingPrompts, read_training_data, training_feed
+from deixis.recipes.detect.policy import learning_rates, resolve, warmup_steps
+from deixis.recipes.detect.train import finetune
+from deixis.recipes.run.repeat import repeat_run
 from deixis.records import Dataset
 from deixis.training.loop import seed_step
 from deixis.training.optim import build_adamw, parameter_groups, set_learning_rate

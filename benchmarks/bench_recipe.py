@@ -24,8 +24,8 @@ from harness import hardware
 from safetensors.torch import load_file
 
 from deixis.models.builtin import builtin_folder
-from deixis.recipes.finetune_detector import finetune
-from deixis.recipes.options import DetectTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.detect.train import finetune
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -31,18 +31,18 @@ import torch
 from accelerate import Accelerator
 from harness import peak_resident_mib, ratios, table, time_interleaved, write_result
 
-from deixis.data.conversation import single_turn
-from deixis.data.refer_collate import Question, Views, collate_questions
-from deixis.data.refer_scenes import refer_scenes
+from deixis.data.refer.collate import Question, Views, collate_questions
+from deixis.data.refer.conversation import single_turn
+from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.masks import mask_ce, naive_dice, uncertain_points, values_at
 from deixis.losses.refer import POINTS, ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, init_sa2va, new_token_ids
-from deixis.models.small_segmenter import small_chat_tokenizer, small_sam_config, small_vlm_config
-from deixis.recipes.new_segmenter import known_words
-from deixis.recipes.refer_model import checkpoint_activations
+from deixis.models.sa2va.small import small_chat_tokenizer, small_sam_config, small_vlm_config
+from deixis.recipes.refer.model import checkpoint_activations
+from deixis.recipes.refer.new import known_words
 from deixis.refer_records import ReferBatch
 from deixis.training.frozen_features import FrozenFeatures
-from deixis.training.refer_task import SegmenterTask
+from deixis.training.segmenter_task import SegmenterTask
 
 SIDES = {  # side: embedding rows that train
     "straightforward": "all",

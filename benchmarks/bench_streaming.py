@@ -18,7 +18,7 @@ import numpy as np
 from harness import table, write_result
 from PIL import Image
 
-from deixis.data.readers import read_dataset
+from deixis.data.formats import read_dataset
 
 WIDTH, HEIGHT = 640, 480
 BOXES, CLASSES = 4, 80

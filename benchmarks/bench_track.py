@@ -19,9 +19,9 @@ from bench_streaming import resident_mb
 from harness import table, write_result
 from transformers import Sam2VideoInferenceSession
 
-from deixis.inference.tracker import Tracker
+from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import Sa2vaBundle
-from deixis.models.small_segmenter import small_segmenter
+from deixis.models.sa2va.small import small_segmenter
 
 KEEPING = "deixis, phrases kept"
 FRAMES = {"deixis": (50, 2000), KEEPING: (50, 2000), "transformers": (50, 500)}

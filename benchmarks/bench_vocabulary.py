@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from harness import RESULTS, hardware, ratios, table, time_interleaved, write_result
 
-from deixis.data.chunking import chunk_prompts
-from deixis.data.collate import pad_images, pad_prompts
-from deixis.data.scenes import scenes
-from deixis.data.transforms import eval_transform
+from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.collate import pad_images, pad_prompts
+from deixis.data.detect.transforms import eval_transform
+from deixis.data.scenes.images import scenes
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.geometry.boxes import box_iou
-from deixis.inference.detector import Detector, load_detector
-from deixis.inference.grounding import detect_batch
+from deixis.inference.detect.batch import detect_batch
+from deixis.inference.detect.detector import Detector, load_detector
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
 SIZES = (1, 20, 100, 300, 1203, 2400)

@@ -16,13 +16,13 @@ import time
 import torch
 from harness import table, write_result
 
-from deixis.data.clip_readers import read_clips
+from deixis.data.clip_formats import read_clips
 from deixis.evaluation.video_jf import VideoMetrics
-from deixis.inference.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
-from deixis.inference.tracker import Tracker
+from deixis.inference.refer.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
+from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import load_sa2va
-from deixis.recipes.measure_tracks import groups_of
-from deixis.recipes.progress import progress_bar
+from deixis.recipes.refer.measure_tracks import groups_of
+from deixis.recipes.run.progress import progress_bar
 
 PROMPT_FRAMES, PROMPT_EVERY = 5, 4
 

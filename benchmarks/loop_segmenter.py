@@ -20,11 +20,11 @@ from pathlib import Path
 
 from harness import RESULTS, hardware, table, write_result
 
-from deixis.data.refer_scenes import ReferScenes, SceneThings
+from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.evaluation.captions import is_exact, named_attributes
-from deixis.inference.cycle import Cycle
+from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import load_sa2va
-from deixis.recipes.progress import progress_bar
+from deixis.recipes.run.progress import progress_bar
 
 SEED = 77  # no training or validation scene has it
 SPLITS = "refer_seen", "refer_unseen"

@@ -36,10 +36,10 @@ from real_steps import (
     truth_of,
 )
 
-from deixis.recipes.data_options import DataSplitOptions
-from deixis.recipes.finetune_segmenter import finetune_segmenter
-from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.split_data import split_data
+from deixis.options.data import DataSplitOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.data.split import split_data
+from deixis.recipes.refer.train import finetune_segmenter
 
 IMAGES = {
     "coco": ("coco_cc_instances/tiny_coco_train", "coco_cc_instances/tiny_coco_val"),

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from harness import table, write_result
 
-from deixis.data.refer_readers import read_refer
-from deixis.recipes.evaluate_segmenter import evaluate_segmenter
-from deixis.recipes.finetune_segmenter import finetune_segmenter
-from deixis.recipes.new_segmenter import new_segmenter
-from deixis.recipes.predict_segmenter import predict_segmenter
-from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.data.refer_formats import read_refer
+from deixis.options.refer import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.recipes.refer.evaluate import evaluate_segmenter
+from deixis.recipes.refer.new import new_segmenter
+from deixis.recipes.refer.predict import predict_segmenter
+from deixis.recipes.refer.train import finetune_segmenter
 from deixis.reporting.outcome import OPTIMISTIC
 
 # For a small model with new words to learn: all of it trains, as in `deixis demo refer`.

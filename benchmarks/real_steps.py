@@ -13,16 +13,16 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from real_examples import mean, relative, share, short_coco, short_tracks, write_example
 
-from deixis.data.mask_regions import mask_key
-from deixis.data.refer_readers import read_refer
+from deixis.data.refer_formats import read_refer
+from deixis.data.sets.mask_regions import mask_key
 from deixis.evaluation.caption_scores import words_of_caption
+from deixis.options.annotate import AnnotateOptions
+from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_track import ReferTrackOptions
 from deixis.recipes.annotate import annotate
-from deixis.recipes.annotate_options import AnnotateOptions
-from deixis.recipes.caption_masks import caption_masks
-from deixis.recipes.caption_options import ReferCaptionOptions, ReferCycleOptions
-from deixis.recipes.cycle_masks import cycle_masks
-from deixis.recipes.track_options import ReferTrackOptions
-from deixis.recipes.track_video import track_video
+from deixis.recipes.refer.caption import caption_masks
+from deixis.recipes.refer.cycle import cycle_masks
+from deixis.recipes.refer.track import track_video
 
 THRESHOLDS = 0.0, 0.3, 0.5, 0.7
 LEAST_PREDICTED_IOU = 0.3  # without names; small models expect little of their masks

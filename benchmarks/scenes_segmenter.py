@@ -22,11 +22,11 @@ import numpy as np
 from harness import table, write_result
 from pycocotools import mask as coco_mask
 
-from deixis.data.refer_scenes import ReferScenes
+from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
-from deixis.inference.segmenter import load_segmenter
-from deixis.recipes.new_segmenter import new_segmenter
-from deixis.recipes.refer_options import ReferNewOptions
+from deixis.inference.refer.segmenter import load_segmenter
+from deixis.options.refer import ReferNewOptions
+from deixis.recipes.refer.new import new_segmenter
 from deixis.records import Rle
 from deixis.refer_records import ReferSample, Segmentation
 

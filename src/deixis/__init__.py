@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from deixis.errors import DataError, DeixisError, ModelError, OptionError, PromptError, TrainingError
 
 if TYPE_CHECKING:
-    from deixis.data.readers import read_dataset
-    from deixis.inference.detector import Detector, load_detector
+    from deixis.data.formats import read_dataset
+    from deixis.inference.detect.detector import Detector, load_detector
     from deixis.records import Detections, Instances, Sample, Vocabulary
 
 __all__ = [
@@ -37,12 +37,12 @@ __all__ = [
 
 _LAZY = {
     "Detections": "deixis.records",
-    "Detector": "deixis.inference.detector",
+    "Detector": "deixis.inference.detect.detector",
     "Instances": "deixis.records",
     "Sample": "deixis.records",
     "Vocabulary": "deixis.records",
-    "load_detector": "deixis.inference.detector",
-    "read_dataset": "deixis.data.readers",
+    "load_detector": "deixis.inference.detect.detector",
+    "read_dataset": "deixis.data.formats",
 }
 
 

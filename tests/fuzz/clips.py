@@ -9,8 +9,8 @@ from random import Random
 
 import clip_miniatures as mini
 
-from deixis.data.clip_readers import read_clips
-from deixis.data.frames import open_frames
+from deixis.data.clip_formats import read_clips
+from deixis.data.pixels.frames import open_frames
 
 _Read = Callable[[], object]
 

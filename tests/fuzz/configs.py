@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from deixis.recipes.files import read_options, write_options
-from deixis.recipes.options import DetectTrainOptions
-from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.options.yaml_files import read_options, write_options
 
 
 def _detect(folder: Path, random: Random) -> Callable[[], object]:

@@ -14,9 +14,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.data.findings import Findings
-from deixis.data.images import image_sizes_hw, load, load_image
-from deixis.data.readers import read_dataset
-from deixis.data.writers import WRITERS, write_dataset
+from deixis.data.formats import read_dataset
+from deixis.data.formats.writing import WRITERS, write_dataset
+from deixis.data.pixels.images import image_sizes_hw, load, load_image
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
 _NAMES = ("cat", "red bird", "größe")

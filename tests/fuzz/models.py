@@ -19,7 +19,7 @@ from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.sa2va import load_sa2va, save_sa2va
-from deixis.models.weights.files import read_tensors
+from deixis.models.weight_files import read_tensors
 
 Builder = Callable[[Path, Random], Callable[[], object]]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import refer_miniatures as mini
 
-from deixis.data.refer_loading import decoded
-from deixis.data.refer_readers import read_refer
+from deixis.data.refer.loading import decoded
+from deixis.data.refer_formats import read_refer
 from fuzz.damage import hostile_value
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from deixis.data.refer_scenes import refer_scenes
+from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.evaluation.caption_scores import cider_d, words_of_caption
 from deixis.evaluation.meteor import corpus_meteor
 

@@ -6,7 +6,7 @@ import random
 
 from transformers.image_transforms import get_size_with_aspect_ratio
 
-from deixis.data.transforms import resized_hw
+from deixis.data.detect.transforms import resized_hw
 
 
 def test_resized_sizes_equal_transformers() -> None:

@@ -10,8 +10,8 @@ from small_trackers import random_clip, random_video_sam, square_masks
 from torch import Tensor
 from transformers import Sam2VideoInferenceSession
 
-from deixis.models.sa2va.memory import see_masks, see_next
-from deixis.models.sa2va.memory_bank import MemoryBank
+from deixis.models.sa2va.memory.attention import see_masks, see_next
+from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.models.sa2va.sam import encode_image
 
 FRAMES = 24  # more than the 7 memories and the 16 pointers that are attended to

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from deixis.data.conversation import Turn
-from deixis.data.loading import Key, epoch_batches
-from deixis.data.refer_collate import Question, Views
-from deixis.data.refer_loading import QuestionDataset
-from deixis.data.refer_scenes import refer_scenes
+from deixis.data.batching.loading import Key, epoch_batches
+from deixis.data.refer.collate import Question, Views
+from deixis.data.refer.conversation import Turn
+from deixis.data.refer.loading import QuestionDataset
+from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, freeze, load_sa2va, new_token_ids
-from deixis.recipes.refer_model import language_parameters
+from deixis.recipes.refer.model import language_parameters
 from deixis.training.loop import accumulate_gradients, require_gradients
 from deixis.training.processes import make_accelerator, mean_figures
-from deixis.training.refer_task import ReferFeed, SegmenterTask
+from deixis.training.segmenter_task import ReferFeed, SegmenterTask
 
 IMAGES = 8
 

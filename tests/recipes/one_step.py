@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deixis.data.loading import SampleDataset
-from deixis.data.scenes import scenes
-from deixis.data.transforms import horizontal_flip, resize_to
+from deixis.data.batching.loading import SampleDataset
+from deixis.data.detect.transforms import horizontal_flip, resize_to
+from deixis.data.scenes.images import scenes
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
-from deixis.recipes.detector_data import TrainingPrompts
+from deixis.recipes.detect.data import TrainingPrompts
 from deixis.records import Sample
 from deixis.training.detector_task import DetectorTask, Feed
 from deixis.training.loop import accumulate_gradients

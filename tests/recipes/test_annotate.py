@@ -13,8 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny_refer_runs import write_tiny_segmenter
 
-from deixis.data.readers import read_dataset
-from deixis.data.refer_readers import read_refer
+from deixis.data.formats import read_dataset
+from deixis.data.refer_formats import read_refer
 from deixis.inference.annotator import Annotator
 
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, MMGroundingDinoForObjectDetection
 
 from deixis import load_detector
-from deixis.data.scenes import scenes
+from deixis.data.scenes.images import scenes
 from deixis.models.builtin import builtin_folder
 
 CHECK_SEED = 77  # neither the seed of its training scenes (1) nor of its validation scenes (2)

@@ -8,12 +8,12 @@ import torch
 from pycocotools import mask as coco_mask
 from transformers import InternVLForConditionalGeneration, Sam2VideoModel
 
-from deixis.data.refer_collate import Views
-from deixis.data.refer_loading import QuestionDataset, make_refer_loader
-from deixis.data.refer_scenes import SceneThings, refer_scenes
+from deixis.data.refer.collate import Views
+from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.scenes.refer_scenes import SceneThings, refer_scenes
 from deixis.evaluation.captions import named_attributes
-from deixis.inference.cycle import Cycle
-from deixis.inference.segmenter import load_segmenter
+from deixis.inference.refer.cycle import Cycle
+from deixis.inference.refer.segmenter import load_segmenter
 from deixis.losses.refer import ReferCriterion
 from deixis.models.builtin import builtin_folder
 from deixis.models.sa2va import ConversationTokens, load_sa2va

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 
-from deixis.recipes.outputs import warn_once
+from deixis.recipes.run.outputs import warn_once
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixi
         load_file(Path(folder) / "vlm/model.safetensors") for folder in (model, tmp_path / "segmenter/teachers/sa2va")
     )
     name = next(key for key in before if key.endswith("embed_tokens.weight"))
-    from deixis.inference.segmenter import load_segmenter
+    from deixis.inference.refer.segmenter import load_segmenter
 
     tokenizer = load_segmenter(model).bundle.tokenizer
     marks = tokenizer.convert_tokens_to_ids(["[SEG]", "<vp>", "</vp>"])
@@ -81,7 +81,7 @@ def test_captions_of_nothing_are_refused(model, tmp_path, deixis) -> None:
 def test_caption_writes_what_train_reads(model, tmp_path, deixis) -> None:
     from refer_miniatures import coco
 
-    from deixis.data.refer_readers import read_refer
+    from deixis.data.refer_formats import read_refer
 
     data = coco(tmp_path / "data")
     code, out, err = deixis(
@@ -135,7 +135,7 @@ def cycle_arguments(model, masks, output, *more):
 def test_an_interrupted_cycle_goes_on_and_ends_the_same(model, tmp_path, deixis) -> None:
     from refer_miniatures import sa1b
 
-    from deixis.inference.cycle import Cycle
+    from deixis.inference.refer.cycle import Cycle
 
     data = sa1b(tmp_path / "sa1b")
     more = ("--threshold", "0", "--candidates", "2")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import train_arguments, write_coco
 
-from deixis.data.readers import read_dataset
+from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import evaluate_detections
 from deixis.records import Dataset, Detections
 
@@ -105,6 +105,6 @@ def test_train_tells_of_every_part_of_its_data(told, tiny_model, crowded, tmp_pa
 
 
 def test_generated_scenes_are_not_drawn_for_it(deixis, tiny_model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("deixis.recipes.crowded.record_of", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("deixis.recipes.detect.crowded.record_of", lambda *_: pytest.fail("drawn"))
     code, _, err = deixis([*train_arguments(tiny_model, tmp_path), "--dry-run"])
     assert code == 0, err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deixis.data.readers import read_dataset
+from deixis.data.formats import read_dataset
 from deixis.errors import DeixisError
 
 CASES = Path(os.environ.get("DEIXIS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")).parent / "field_cases"

@@ -12,13 +12,13 @@ import torch
 from peft.tuners.lora import LoraLayer
 from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments, write_coco
 
-from deixis.data.readers import read_dataset
+from deixis.data.formats import read_dataset
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
 from deixis.models.grounding_dino import load_grounding_dino, save_grounding_dino
-from deixis.recipes.forgetting import measure_forgetting, merge_command, read_forgetting_data
-from deixis.recipes.options import DetectTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.detect.forgetting import measure_forgetting, merge_command, read_forgetting_data
 
 OLD_SCENES = "scenes:split=unseen_pairs,count=5,seed=3"
 OPTIONS = DetectTrainOptions(data=(TRAIN_SCENES,), val_data=VAL_SCENES, forgetting_data=OLD_SCENES)

@@ -12,12 +12,12 @@ from tiny_runs import TRAIN_SCENES, records, train_arguments, write_coco
 
 from deixis.errors import DataError, OptionError
 from deixis.models.model_record import read_record
-from deixis.recipes import repeat
-from deixis.recipes.detector_data import fingerprint, read_training_data
-from deixis.recipes.finetune_detector import finetune
-from deixis.recipes.options import DetectTrainOptions
-from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.refer_sources import read_refer_data
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.detect.data import fingerprint, read_training_data
+from deixis.recipes.detect.train import finetune
+from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.run import repeat
 
 TEST_SCENES = "scenes:split=demo_val,count=5,seed=9"
 REFER_TEST = "scenes:split=refer_seen,count=4,seed=9"
@@ -186,7 +186,7 @@ class TestSeeds:
                 raise KeyboardInterrupt
             return real(options)
 
-        monkeypatch.setattr("deixis.recipes.finetune_detector.finetune", stopping)
+        monkeypatch.setattr("deixis.recipes.detect.train.finetune", stopping)
         assert deixis(arguments)[0] == 130
         monkeypatch.undo()
         before = (tmp_path / "detector/seed_0/metrics.jsonl").read_text()

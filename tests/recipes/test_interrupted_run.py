@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import finish, records, start, train_arguments
 
 from deixis.cli.main import main
-from deixis.recipes import finetune_detector
+from deixis.recipes.detect import train as finetune_detector
 
 
 def run(words):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_refer_runs import write_tiny_segmenter
 
-from deixis.recipes.new_segmenter import new_segmenter
-from deixis.recipes.refer_options import ReferNewOptions
+from deixis.options.refer import ReferNewOptions
+from deixis.recipes.refer.new import new_segmenter
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

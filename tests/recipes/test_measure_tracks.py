@@ -13,14 +13,14 @@ from pycocotools import mask as coco_mask
 from small_trackers import tiny_tracker
 
 from deixis.cli.main import run
-from deixis.data.clip_readers.lazy import LazyClips
-from deixis.data.clip_scenes import clip_scenes
-from deixis.data.frames import ArrayFrames
+from deixis.data.clip_formats.lazy import LazyClips
+from deixis.data.pixels.frames import ArrayFrames
+from deixis.data.scenes.clip_scenes import clip_scenes
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.video_jf import VideoJF, VideoMetrics
-from deixis.inference.segmenter import Segmenter
-from deixis.inference.track_metrics import evaluate_tracks
-from deixis.inference.tracker import Tracker
+from deixis.inference.refer.segmenter import Segmenter
+from deixis.inference.refer.track_metrics import evaluate_tracks
+from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import Sa2vaBundle, save_sa2va
 from deixis.records import Rle
 from deixis.video_records import Clip, ClipExpression, Masklet

@@ -12,12 +12,12 @@ from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import records
 
 from deixis.cli.main import run
-from deixis.data.clip_readers import read_clips
-from deixis.data.placeholders import PHRASE, with_placeholders
-from deixis.inference.cycle import Cycle
-from deixis.recipes.outputs import warn_once
-from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.refer_sources import read_refer_data
+from deixis.data.clip_formats import read_clips
+from deixis.data.sets.placeholders import PHRASE, with_placeholders
+from deixis.inference.refer.cycle import Cycle
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.run.outputs import warn_once
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import train_arguments
 
-from deixis.training.trackers import Display
+from deixis.training.metric_logs import Display
 
 
 @pytest.mark.parametrize(

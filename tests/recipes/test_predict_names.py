@@ -7,8 +7,8 @@ import json
 import pytest
 from tiny_runs import write_coco
 
-from deixis.recipes.options import DetectPredictOptions
-from deixis.recipes.predict_detector import asked_names
+from deixis.options.detect import DetectPredictOptions
+from deixis.recipes.detect.predict import asked_names
 
 
 def test_names_of_all_sources_are_asked_once_each(tmp_path):

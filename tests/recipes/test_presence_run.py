@@ -8,7 +8,7 @@ import pytest
 from refer_miniatures import plain
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 
-from deixis.inference.segmenter import load_segmenter
+from deixis.inference.refer.segmenter import load_segmenter
 from deixis.models.model_record import read_record
 
 VALIDATION = "scenes:split=refer_seen,count=12,seed=2"

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import records
 
-from deixis.recipes import finetune_segmenter as recipe
-from deixis.recipes import refer_features
+from deixis.recipes.refer import features as refer_features
+from deixis.recipes.refer import train as recipe
 from deixis.training.frozen_features import FrozenFeatures
 
 SHORT = ("--epochs", "2", "--no-report", "--no-baseline", "--evaluate-every", "2")

@@ -11,12 +11,12 @@ import refer_miniatures as mini
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import records
 
-from deixis.data.clip_readers import read_clips
-from deixis.data.clip_stills import ClipStills
-from deixis.inference.cycle import Cycle
-from deixis.recipes.refer_generated import read_sav
-from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.refer_sources import read_refer_data
+from deixis.data.clip_formats import read_clips
+from deixis.data.sets.clip_stills import ClipStills
+from deixis.inference.refer.cycle import Cycle
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.refer.generated import read_sav
+from deixis.recipes.refer.sources import read_refer_data
 
 
 @pytest.fixture(scope="module")

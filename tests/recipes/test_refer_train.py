@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tiny_refer_runs import TRAIN_SCENES, VAL_SCENES, refer_arguments, write_tiny_segmenter
 
 from deixis.errors import OptionError, TrainingError
-from deixis.inference.segmenter import load_segmenter
-from deixis.recipes import finetune_segmenter as recipe
-from deixis.recipes import run_training
-from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.inference.refer.segmenter import load_segmenter
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.refer import train as recipe
+from deixis.recipes.run import training as run_training
 
 
 @pytest.fixture(scope="module")

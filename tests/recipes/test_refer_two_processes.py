@@ -14,7 +14,7 @@ from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import environment, records
 
 from deixis.cli import refer
-from deixis.recipes import devices
+from deixis.recipes.run import devices
 
 SCRIPT = Path(__file__).with_name("one_refer_step.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -129,9 +129,9 @@ def test_both_processes_describe_and_the_captions_are_those_of_one(model, tmp_pa
     script = tmp_path / "describe.py"
     script.write_text(
         "import sys\n"
-        "from deixis.inference.cycle import Cycle\n"
-        "from deixis.recipes.caption_options import ReferCycleOptions\n"
-        "from deixis.recipes.cycle_masks import cycle_masks_together\n"
+        "from deixis.inference.refer.cycle import Cycle\n"
+        "from deixis.options.refer_caption import ReferCycleOptions\n"
+        "from deixis.recipes.refer.cycle import cycle_masks_together\n"
         "from deixis.training.processes import make_accelerator\n"
         "from pathlib import Path\n"
         "if __name__ == '__main__':\n"

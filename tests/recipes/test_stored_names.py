@@ -8,11 +8,11 @@ import shutil
 import pytest
 from tiny_runs import TRAIN_SCENES, train_arguments, write_coco
 
-from deixis.data.readers import read_dataset
+from deixis.data.formats import read_dataset
 from deixis.errors import PromptError
-from deixis.inference.detector import load_detector
+from deixis.inference.detect.detector import load_detector
 from deixis.models.model_record import ModelRecord, read_record, write_record
-from deixis.recipes.model_names import questions
+from deixis.recipes.detect.names import questions
 
 
 @pytest.fixture

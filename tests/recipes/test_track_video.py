@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from small_trackers import tiny_tracker
 
 from deixis.cli.main import run
-from deixis.data.frames import open_frames
+from deixis.data.pixels.frames import open_frames
 from deixis.errors import DataError, OptionError
 from deixis.models.sa2va import save_sa2va
 

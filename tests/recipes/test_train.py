@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from tiny_runs import records, train_arguments, write_coco
 from transformers import MMGroundingDinoForObjectDetection
 
-from deixis.recipes.files import read_options
-from deixis.recipes.options import DetectTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.yaml_files import read_options
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
 

@@ -15,17 +15,17 @@ from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import environment, records, train_arguments
 
-from deixis.data.readers import read_dataset
-from deixis.data.refer_scenes import refer_scenes
+from deixis.data.formats import read_dataset
+from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.detection import build_criterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.sa2va import load_sa2va
-from deixis.recipes.detector_data import TrainingPrompts
-from deixis.recipes.detector_model import make_criterion
-from deixis.recipes.options import DetectTrainOptions
-from deixis.recipes.refer_options import ReferTrainOptions
-from deixis.recipes.validation_losses import detector_validation_losses, refer_validation_losses
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.model import make_criterion
+from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
 from deixis.training.detector_task import warn_of_missing
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}

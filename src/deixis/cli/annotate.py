@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.annotate_options import AnnotateOptions
+from deixis.options.annotate import AnnotateOptions
 
 EXAMPLES = """
 Examples:

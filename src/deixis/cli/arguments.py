@@ -14,7 +14,7 @@ import tyro
 
 from deixis.cli.wrong_flags import require_known_flags, what_is_wrong
 from deixis.errors import OptionError
-from deixis.recipes.files import read_options
+from deixis.options.yaml_files import read_options
 
 T = TypeVar("T")
 EXIT_WRONG_USE = 2

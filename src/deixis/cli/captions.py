@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.caption_options import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
 
 CAPTION_EXAMPLES = """
 Examples:
@@ -28,7 +28,7 @@ def caption(arguments: Sequence[str]) -> int:
     """Describe masks."""
     options = parse(ReferCaptionOptions, arguments, "refer caption", CAPTION_EXAMPLES)
     options.check()
-    from deixis.recipes.caption_masks import caption_masks
+    from deixis.recipes.refer.caption import caption_masks
 
     caption_masks(options)
     return 0
@@ -38,7 +38,7 @@ def cycle(arguments: Sequence[str]) -> int:
     """Caption masks and keep the captions that find them again."""
     options = parse(ReferCycleOptions, arguments, "refer cycle", CYCLE_EXAMPLES)
     options.check()
-    from deixis.recipes.cycle_masks import cycle_masks
+    from deixis.recipes.refer.cycle import cycle_masks
 
     cycle_masks(options)
     return 0

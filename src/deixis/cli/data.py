@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.data_options import DataCheckOptions, DataConvertOptions, DataSplitOptions, DataStatsOptions
+from deixis.options.data import DataCheckOptions, DataConvertOptions, DataSplitOptions, DataStatsOptions
 
 CHECK_EXAMPLES = """
 Examples:
@@ -43,7 +43,7 @@ def convert(arguments: Sequence[str]) -> int:
     """Turn annotations of one format into another."""
     options = parse(DataConvertOptions, arguments, "data convert", CONVERT_EXAMPLES)
     options.check()
-    from deixis.recipes.convert_data import convert_data
+    from deixis.recipes.data.convert import convert_data
 
     convert_data(options)
     return 0
@@ -53,7 +53,7 @@ def check(arguments: Sequence[str]) -> int:
     """Find what is wrong with a data set."""
     options = parse(DataCheckOptions, arguments, "data check", CHECK_EXAMPLES)
     options.check()
-    from deixis.recipes.check_data import check_data
+    from deixis.recipes.data.check import check_data
 
     return check_data(options)
 
@@ -62,7 +62,7 @@ def split(arguments: Sequence[str]) -> int:
     """Split a data set in parts."""
     options = parse(DataSplitOptions, arguments, "data split", SPLIT_EXAMPLES)
     options.check()
-    from deixis.recipes.split_data import split_data
+    from deixis.recipes.data.split import split_data
 
     split_data(options)
     return 0
@@ -72,7 +72,7 @@ def stats(arguments: Sequence[str]) -> int:
     """Count a data set and show it."""
     options = parse(DataStatsOptions, arguments, "data stats", STATS_EXAMPLES)
     options.check()
-    from deixis.recipes.describe_data import describe_data
+    from deixis.recipes.data.stats import describe_data
 
     describe_data(options)
     return 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.cli.arguments import parse
-from deixis.recipes.option_types import Options
-from deixis.recipes.options import DetectTrainOptions
-from deixis.recipes.refer_options import ReferTrainOptions
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.options.types import Options
 
 EXAMPLES = """
 Examples:
@@ -69,7 +69,7 @@ def demo(arguments: Sequence[str]) -> int:
     """Run the demo."""
     options = parse(DemoOptions, arguments, "demo", EXAMPLES).train_options()
     options.check()
-    from deixis.recipes.finetune_detector import finetune
+    from deixis.recipes.detect.train import finetune
 
     finetune(options)
     return 0
@@ -118,7 +118,7 @@ def demo_refer(arguments: Sequence[str]) -> int:
     """Run the segmenter's demo."""
     options = parse(ReferDemoOptions, arguments, "demo refer", REFER_EXAMPLES).train_options()
     options.check()
-    from deixis.recipes.finetune_segmenter import finetune_segmenter
+    from deixis.recipes.refer.train import finetune_segmenter
 
     finetune_segmenter(options)
     return 0

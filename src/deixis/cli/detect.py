@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.options import DetectEvalOptions, DetectNewOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.options.detect import DetectEvalOptions, DetectNewOptions, DetectPredictOptions, DetectTrainOptions
 
 TRAIN_EXAMPLES = """
 Examples:
@@ -51,8 +51,8 @@ def train(arguments: Sequence[str]) -> int:
     """Fine-tune a detector; with several GPUs, through torchrun."""
     options = parse(DetectTrainOptions, arguments, "detect train", TRAIN_EXAMPLES)
     options.check()
-    from deixis.recipes.devices import require_gpus
-    from deixis.recipes.finetune_detector import check_inputs, finetune
+    from deixis.recipes.detect.train import check_inputs, finetune
+    from deixis.recipes.run.devices import require_gpus
 
     if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
@@ -60,7 +60,7 @@ def train(arguments: Sequence[str]) -> int:
             check_inputs(options)
             relaunch(options.gpus, ["detect", "train", *arguments])
     if options.seeds > 1:
-        from deixis.recipes.repeat import repeat_run
+        from deixis.recipes.run.repeat import repeat_run
 
         repeat_run(options, finetune, ("AP", "AP50"))
         return 0
@@ -72,7 +72,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     """Measure a detector."""
     options = parse(DetectEvalOptions, arguments, "detect eval", EVAL_EXAMPLES)
     options.check()
-    from deixis.recipes.evaluate_detector import evaluate_detector
+    from deixis.recipes.detect.evaluate import evaluate_detector
 
     evaluate_detector(options)
     return 0
@@ -82,7 +82,7 @@ def predict(arguments: Sequence[str]) -> int:
     """Find named things in pictures."""
     options = parse(DetectPredictOptions, arguments, "detect predict", PREDICT_EXAMPLES)
     options.check()
-    from deixis.recipes.predict_detector import predict_detector
+    from deixis.recipes.detect.predict import predict_detector
 
     predict_detector(options)
     return 0
@@ -91,7 +91,7 @@ def predict(arguments: Sequence[str]) -> int:
 def new(arguments: Sequence[str]) -> int:
     """Write a small detector with random weights."""
     options = parse(DetectNewOptions, arguments, "detect new", NEW_EXAMPLES)
-    from deixis.recipes.new_detector import new_detector
+    from deixis.recipes.detect.new import new_detector
 
     new_detector(options)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.model_options import (
+from deixis.options.model import (
     ModelConvertOptions,
     ModelExportOptions,
     ModelInfoOptions,
@@ -51,7 +51,7 @@ def convert(arguments: Sequence[str]) -> int:
     """From one checkpoint layout to another."""
     options = parse(ModelConvertOptions, with_model(arguments), "model convert", CONVERT_EXAMPLES)
     options.check()
-    from deixis.recipes.model_tools import convert_model
+    from deixis.recipes.model.tools import convert_model
 
     convert_model(options)
     return 0
@@ -61,7 +61,7 @@ def info(arguments: Sequence[str]) -> int:
     """What a model is."""
     options = parse(ModelInfoOptions, with_model(arguments), "model info", INFO_EXAMPLES)
     options.check()
-    from deixis.recipes.model_info import model_info
+    from deixis.recipes.model.info import model_info
 
     model_info(options)
     return 0
@@ -71,7 +71,7 @@ def merge(arguments: Sequence[str]) -> int:
     """An adapter into its base, or part of the way from a base to a tuned model."""
     options = parse(ModelMergeOptions, with_model(arguments), "model merge", MERGE_EXAMPLES)
     options.check()
-    from deixis.recipes.model_tools import merge_model
+    from deixis.recipes.model.tools import merge_model
 
     merge_model(options)
     return 0
@@ -81,7 +81,7 @@ def export(arguments: Sequence[str]) -> int:
     """A detector as ONNX."""
     options = parse(ModelExportOptions, with_model(arguments), "model export", EXPORT_EXAMPLES)
     options.check()
-    from deixis.recipes.model_tools import export_model
+    from deixis.recipes.model.tools import export_model
 
     export_model(options)
     return 0

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
 from deixis.cli.detect import relaunch
-from deixis.recipes.memory_options import ReferMemoryOptions
-from deixis.recipes.refer_options import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
-from deixis.recipes.track_options import ReferTrackOptions
+from deixis.options.refer import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.options.refer_memory import ReferMemoryOptions
+from deixis.options.refer_track import ReferTrackOptions
 
 TRAIN_EXAMPLES = """
 Examples:
@@ -66,8 +66,8 @@ def train(arguments: Sequence[str]) -> int:
     """Fine-tune a segmenter; with several GPUs, through torchrun."""
     options = parse(ReferTrainOptions, arguments, "refer train", TRAIN_EXAMPLES)
     options.check()
-    from deixis.recipes.devices import require_gpus
-    from deixis.recipes.finetune_segmenter import check_inputs, finetune_segmenter
+    from deixis.recipes.refer.train import check_inputs, finetune_segmenter
+    from deixis.recipes.run.devices import require_gpus
 
     if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
@@ -75,7 +75,7 @@ def train(arguments: Sequence[str]) -> int:
             check_inputs(options)
             relaunch(options.gpus, ["refer", "train", *arguments])
     if options.seeds > 1:
-        from deixis.recipes.repeat import repeat_run
+        from deixis.recipes.run.repeat import repeat_run
 
         repeat_run(options, finetune_segmenter, ("gIoU", "cIoU"))
         return 0
@@ -87,7 +87,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     """Measure a segmenter."""
     options = parse(ReferEvalOptions, arguments, "refer eval", EVAL_EXAMPLES)
     options.check()
-    from deixis.recipes.evaluate_segmenter import evaluate_segmenter
+    from deixis.recipes.refer.evaluate import evaluate_segmenter
 
     evaluate_segmenter(options)
     return 0
@@ -97,7 +97,7 @@ def predict(arguments: Sequence[str]) -> int:
     """Find what phrases mean in pictures."""
     options = parse(ReferPredictOptions, arguments, "refer predict", PREDICT_EXAMPLES)
     options.check()
-    from deixis.recipes.predict_segmenter import predict_segmenter
+    from deixis.recipes.refer.predict import predict_segmenter
 
     predict_segmenter(options)
     return 0
@@ -108,11 +108,11 @@ def track(arguments: Sequence[str]) -> int:
     options = parse(ReferTrackOptions, arguments, "refer track", TRACK_EXAMPLES)
     options.check()
     if options.data is not None:
-        from deixis.recipes.measure_tracks import measure_tracks
+        from deixis.recipes.refer.measure_tracks import measure_tracks
 
         measure_tracks(options)
         return 0
-    from deixis.recipes.track_video import track_video
+    from deixis.recipes.refer.track import track_video
 
     track_video(options)
     return 0
@@ -122,7 +122,7 @@ def memory(arguments: Sequence[str]) -> int:
     """Train a segmenter's memory on clips."""
     options = parse(ReferMemoryOptions, arguments, "refer memory", MEMORY_EXAMPLES)
     options.check()
-    from deixis.recipes.train_memory import train_memory_of
+    from deixis.recipes.refer.memory import train_memory_of
 
     train_memory_of(options)
     return 0
@@ -131,7 +131,7 @@ def memory(arguments: Sequence[str]) -> int:
 def new(arguments: Sequence[str]) -> int:
     """Write a small segmenter with random weights."""
     options = parse(ReferNewOptions, arguments, "refer new", NEW_EXAMPLES)
-    from deixis.recipes.new_segmenter import new_segmenter
+    from deixis.recipes.refer.new import new_segmenter
 
     new_segmenter(options)
     return 0

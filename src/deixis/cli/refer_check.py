@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.recipes.refer_check_options import ReferCheckOptions
+from deixis.options.refer_check import ReferCheckOptions
 
 CHECK_EXAMPLES = """
 Examples:
@@ -22,6 +22,6 @@ def check(arguments: Sequence[str]) -> int:
     """Look for what is wrong with phrases and masks."""
     options = parse(ReferCheckOptions, arguments, "refer check", CHECK_EXAMPLES)
     options.check()
-    from deixis.recipes.check_refer import check_refer_data
+    from deixis.recipes.refer.check import check_refer_data
 
     return check_refer_data(options)

@@ -9,9 +9,9 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from deixis.data.phrases import size_of
-from deixis.data.scenes import Thing
-from deixis.data.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
+from deixis.data.scenes.images import Thing
+from deixis.data.scenes.phrases import size_of
+from deixis.data.scenes.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
 from deixis.errors import DataError
 from deixis.evaluation.caption_scores import cider_d, words_of_caption
 from deixis.evaluation.meteor import Meteor, corpus_meteor

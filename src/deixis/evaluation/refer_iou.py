@@ -14,7 +14,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from deixis.data.mask_regions import mask_key
+from deixis.data.sets.mask_regions import mask_key
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.records import Rle

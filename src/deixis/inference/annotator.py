@@ -21,11 +21,11 @@ from pycocotools import mask as coco_mask
 
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.geometry.pixel_boxes import clip_boxes
-from deixis.inference.cycle import Cycle
-from deixis.inference.detector import Detector, Progress, load_detector
+from deixis.inference.detect.detector import Detector, Progress, load_detector
 from deixis.inference.images import ImageInput, as_pixels
-from deixis.inference.prompted_masks import PromptedMask, PromptedMasks
-from deixis.inference.segmenter import Segmenter, load_segmenter
+from deixis.inference.refer.cycle import Cycle
+from deixis.inference.refer.prompted_masks import PromptedMask, PromptedMasks
+from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.refer_records import Caption, Expression, ReferList, ReferSample
 
 NAMELESS = "object"

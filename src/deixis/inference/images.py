@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deixis.data.image_files import IMAGE_SUFFIXES, is_image_file, unread_pictures
-from deixis.data.images import load_image
+from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_image_file, unread_pictures
+from deixis.data.pixels.images import load_image
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deixis.data.denoising import DenoisingQueries
+from deixis.data.detect.denoising import DenoisingQueries
 from deixis.losses.boxes import giou_loss, l1_loss
 from deixis.losses.focal import sigmoid_focal_loss
 from deixis.losses.packing import PackedTargets

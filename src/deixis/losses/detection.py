@@ -15,7 +15,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deixis.data.denoising import DenoisingQueries
+from deixis.data.detect.denoising import DenoisingQueries
 from deixis.errors import OptionError, TrainingError
 from deixis.losses.boxes import giou_loss, l1_loss
 from deixis.losses.denoising import denoising_losses

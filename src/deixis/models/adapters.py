@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from deixis.errors import ModelError, OptionError
 from deixis.file_modes import give_user_mode
 from deixis.models.folders import read_object, require_file
-from deixis.models.grounding_dino.pretrained import ARCHITECTURES
+from deixis.models.grounding_dino.weights.pretrained import ARCHITECTURES
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {

@@ -188,7 +188,7 @@ from transformers import {plain}
 {patch}model = AutoPeftModel.from_pretrained({folder})  # this folder
 """
 _SEGMENTER = """
-from deixis.inference.segmenter import load_segmenter
+from deixis.inference.refer.segmenter import load_segmenter
 
 segmenter = load_segmenter({folder})  # this folder
 """

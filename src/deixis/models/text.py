@@ -15,7 +15,7 @@ EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 
 
 class FastPromptTokenizer:
-    """A transformers tokenizer as a `deixis.data.prompts.PromptTokenizer`: never truncates, never pads.
+    """A transformers tokenizer as a `deixis.data.detect.prompts.PromptTokenizer`: never truncates, never pads.
 
     Args:
         tokenizer: one of transformers' fast tokenizers.

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deixis.console import Console
-from deixis.data.conversation import caption_turn, question_for
+from deixis.data.refer.conversation import caption_turn, question_for
 from deixis.errors import DataError
-from deixis.inference.annotate_outputs import (
+from deixis.inference.annotator import Annotator
+from deixis.inference.detect.detector import load_detector
+from deixis.inference.images import find_images
+from deixis.inference.outputs.annotations import (
     ANNOTATIONS,
     COCO,
     EXPRESSIONS,
@@ -20,21 +23,18 @@ from deixis.inference.annotate_outputs import (
     write_coco_annotations,
     write_expressions,
 )
-from deixis.inference.annotator import Annotator
-from deixis.inference.cycle_outputs import CycleLines
-from deixis.inference.detector import load_detector
-from deixis.inference.images import find_images
-from deixis.inference.segmenter import load_segmenter
-from deixis.recipes.annotate_options import AnnotateOptions
-from deixis.recipes.asked_names import separate_names
-from deixis.recipes.devices import choose_device
-from deixis.recipes.digest import weights_digest
-from deixis.recipes.model_choice import warn_of_shapes
-from deixis.recipes.model_names import questions, stored_names
-from deixis.recipes.option_checks import A_DETECTOR, A_SEGMENTER
-from deixis.recipes.outputs import warn
-from deixis.recipes.owned_output import writes_output
-from deixis.recipes.progress import progress_bar
+from deixis.inference.outputs.cycle import CycleLines
+from deixis.inference.refer.segmenter import load_segmenter
+from deixis.options.annotate import AnnotateOptions
+from deixis.options.checks import A_DETECTOR, A_SEGMENTER
+from deixis.recipes.detect.asked_names import separate_names
+from deixis.recipes.detect.names import questions, stored_names
+from deixis.recipes.model.choice import warn_of_shapes
+from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import warn
+from deixis.recipes.run.owned_output import writes_output
+from deixis.recipes.run.progress import progress_bar
 from deixis.reporting.gallery import GALLERY, write_gallery
 
 WITH_NAMES = ("threshold", "least_fit")

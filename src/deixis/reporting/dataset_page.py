@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 from jaxtyping import Float
 
-from deixis.data.writers.files import write_atomic
+from deixis.atomic_files import write_atomic
 from deixis.records import Sample
 from deixis.reporting import plots
 from deixis.reporting.data import DatasetFacts

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.data.images import load_image
-from deixis.data.writers.files import write_atomic
+from deixis.atomic_files import write_atomic
+from deixis.data.pixels.images import load_image
 from deixis.reporting.draw import class_colour
 from deixis.reporting.draw_masks import draw_masks
 from deixis.reporting.html import percent, render_page

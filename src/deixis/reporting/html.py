@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from deixis.data.writers.files import write_atomic
+from deixis.atomic_files import write_atomic
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import knee
 from deixis.reporting import plots

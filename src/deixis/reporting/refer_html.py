@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from deixis.data.writers.files import write_atomic
+from deixis.atomic_files import write_atomic
 from deixis.reporting.data import Curves
 from deixis.reporting.draw_masks import draw_masks
 from deixis.reporting.html import change_in_points, curve_plots, key, outcome_notes, percent, render_page, run_facts

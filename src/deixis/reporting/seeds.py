@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.writers.files import write_atomic
+from deixis.atomic_files import write_atomic
 from deixis.reporting.html import render_page
 from deixis.reporting.markup import escape, table
 from deixis.reporting.outcome import OPTIMISTIC, Measured, Outcome

@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from deixis.data.denoising import DenoisingQueries
-from deixis.data.loading import SampleDataset, epoch_batches, make_loader
-from deixis.data.loading import steps_per_epoch as batches_per_epoch
-from deixis.data.unreadable import UnreadableImages
+from deixis.data.batching.loading import SampleDataset, epoch_batches, make_loader
+from deixis.data.batching.loading import steps_per_epoch as batches_per_epoch
+from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.detect.denoising import DenoisingQueries
 from deixis.losses.detection import DetectionCriterion, boxes_per_process
 from deixis.records import Batch, Target
 from deixis.training.guard import bad_samples

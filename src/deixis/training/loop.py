@@ -20,11 +20,11 @@ from deixis.errors import Terminated, TrainingError
 from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
+from deixis.training.metric_logs import Display, Trackers
 from deixis.training.optim import set_learning_rate
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
-from deixis.training.trackers import Display, Trackers
 
 
 @runtime_checkable

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
-from deixis.data.clip_windows import Window
+from deixis.data.refer.clip_windows import Window
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion, Supervised
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, freeze
+from deixis.models.sa2va.memory.unroll import Unrolled, unroll
 from deixis.models.sa2va.sam import encode_image
-from deixis.models.sa2va.unroll import Unrolled, unroll
 
 HOPELESS = 5
 """Steps on end without a finite gradient after which training stops."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deixis.data.clip_phrase_windows import PhraseWindow
+from deixis.data.refer.clip_phrase_windows import PhraseWindow
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import Sa2vaBundle
+from deixis.models.sa2va.memory.unroll import Given, unroll_phrases
 from deixis.models.sa2va.sam import encode_image
-from deixis.models.sa2va.unroll import Given, unroll_phrases
 from deixis.training.memory import followed_losses
 
 

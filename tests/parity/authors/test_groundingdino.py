@@ -13,16 +13,16 @@ from small_detectors import all_outputs, bert_tokenizer, images
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from deixis.data.images import load
-from deixis.data.transforms import eval_transform
+from deixis.data.detect.transforms import eval_transform
+from deixis.data.pixels.images import load
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
-from deixis.models.weights.convert import save_checkpoint
-from deixis.models.weights.key_tables import idea_table
-from deixis.models.weights.layouts import UNTIED, scatter
-from deixis.models.weights.transformers_layout import file_name
-from deixis.recipes.model_options import ModelConvertOptions
-from deixis.recipes.model_tools import convert_model
+from deixis.models.grounding_dino.weights.convert import save_checkpoint
+from deixis.models.grounding_dino.weights.key_tables import idea_table
+from deixis.models.grounding_dino.weights.layouts import UNTIED, scatter
+from deixis.models.grounding_dino.weights.transformers_layout import file_name
+from deixis.options.model import ModelConvertOptions
+from deixis.recipes.model.tools import convert_model
 from deixis.records import Instances, Sample, Target, Vocabulary
 
 SMALL = {  # the width is in their code

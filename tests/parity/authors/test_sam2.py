@@ -8,10 +8,10 @@ from small_trackers import random_clip
 from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from deixis.models.sa2va.memory import see_masks, see_next
-from deixis.models.sa2va.memory_bank import MemoryBank
+from deixis.models.sa2va.memory.attention import see_masks, see_next
+from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.models.sa2va.sam import decode_masks, encode_image
-from deixis.models.weights.sa2va_layout import SAM_PREFIX, Heads, gather, released_table, scatter
+from deixis.models.sa2va.weights.layout import SAM_PREFIX, Heads, gather, released_table, scatter
 
 FORM = {
     "side": 64, "channels": 128, "width": 16, "heads": 1, "stages": [1, 2, 3, 1], "windows": [8, 4, 14, 7],

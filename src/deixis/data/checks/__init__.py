@@ -18,12 +18,12 @@ from deixis.data.checks.copies import examine_copies
 from deixis.data.checks.images import examine_range, see, settle
 from deixis.data.checks.limits import ModelLimits, examine_limits
 from deixis.data.checks.objects import examine_objects
-from deixis.data.embedded import EmbeddedDataset, part_of, record_of
 from deixis.data.findings import Findings
-from deixis.data.image_files import is_image_file
-from deixis.data.images import wide_grey_range
-from deixis.data.looks import Look
-from deixis.data.parallel import in_order
+from deixis.data.pixels.image_files import is_image_file
+from deixis.data.pixels.image_hash import Look
+from deixis.data.pixels.images import wide_grey_range
+from deixis.data.pixels.parallel import in_order
+from deixis.data.sets.embedded import EmbeddedDataset, part_of, record_of
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
 

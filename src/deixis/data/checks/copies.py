@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.checks.images import file_of
 from deixis.data.findings import Findings
-from deixis.data.looks import Look, duplicate_pairs, groups_of
+from deixis.data.pixels.image_hash import Look, duplicate_pairs, groups_of
 from deixis.records import Instances, Sample
 
 _SAME_OBJECT_IOU = 0.5

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.embedded import EmbeddedDataset, record_of
 from deixis.data.findings import Findings
-from deixis.data.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
-from deixis.data.instances import scale_instances
-from deixis.data.looks import DECODE_SHORT_PX, Look, look_at
+from deixis.data.pixels.image_hash import DECODE_SHORT_PX, Look, look_at
+from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
+from deixis.data.pixels.instances import scale_instances
+from deixis.data.sets.embedded import EmbeddedDataset, record_of
 from deixis.errors import DataError
 from deixis.records import Dataset, Instances, Sample
 

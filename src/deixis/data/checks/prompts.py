@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from deixis.data.detect.prompts import DELIMITERS, MAX_TEXT_LEN, PromptTokenizer, build_prompt, normalise_name
 from deixis.data.findings import Findings
-from deixis.data.prompts import DELIMITERS, MAX_TEXT_LEN, PromptTokenizer, build_prompt, normalise_name
 from deixis.errors import PromptError
 
 FRAGMENTS = 3  # pieces of one word from which on it is told

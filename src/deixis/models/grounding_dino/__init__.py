@@ -2,6 +2,6 @@
 
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle, init_bundle
 from deixis.models.grounding_dino.detector import GroundingDino
-from deixis.models.grounding_dino.pretrained import load_grounding_dino, save_grounding_dino
+from deixis.models.grounding_dino.weights.pretrained import load_grounding_dino, save_grounding_dino
 
 __all__ = ["GroundingDino", "GroundingDinoBundle", "init_bundle", "load_grounding_dino", "save_grounding_dino"]

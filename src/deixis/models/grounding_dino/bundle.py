@@ -53,7 +53,7 @@ class GroundingDinoBundle:
 
     @cached_property
     def prompt_tokenizer(self) -> FastPromptTokenizer:
-        """What `deixis.data.prompts.build_prompt` wants."""
+        """What `deixis.data.detect.prompts.build_prompt` wants."""
         return FastPromptTokenizer(self.tokenizer)
 
     def normalise(

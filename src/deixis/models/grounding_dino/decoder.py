@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
-from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
 from deixis.models.grounding_dino.encoder import Pyramid
-from deixis.models.grounding_dino.feed_forward import feed_forward
 from deixis.models.grounding_dino.heads import UPDATE_EPSILON, Perceptron, refine_boxes
-from deixis.models.grounding_dino.positions import box_embedding, valid_ratios
-from deixis.models.grounding_dino.residual import add_dropped
+from deixis.models.grounding_dino.layers.attention import DeformableAttention, MultiheadAttention
+from deixis.models.grounding_dino.layers.feed_forward import feed_forward
+from deixis.models.grounding_dino.layers.positions import box_embedding, valid_ratios
+from deixis.models.grounding_dino.layers.residual import add_dropped
 
 
 class DecoderLayer(nn.Module):

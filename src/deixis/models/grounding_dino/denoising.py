@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deixis.data.denoising import DenoisingQueries
+from deixis.data.detect.denoising import DenoisingQueries
 
 
 def add_denoising(

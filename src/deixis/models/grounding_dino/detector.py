@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from deixis.data.denoising import DenoisingQueries
+from deixis.data.detect.denoising import DenoisingQueries
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.backbone import Backbone
 from deixis.models.grounding_dino.decoder import Decoder, DecoderLayer
@@ -37,7 +37,7 @@ from deixis.models.grounding_dino.heads import (
     refine_boxes,
 )
 from deixis.models.grounding_dino.initialise import initialise
-from deixis.models.grounding_dino.positions import encoder_reference_points
+from deixis.models.grounding_dino.layers.positions import encoder_reference_points
 from deixis.models.grounding_dino.trunk import Trunk
 
 CLASS_HEADS: dict[str, type[nn.Module]] = {"grounding-dino": RawSimilarity, "mm-grounding-dino": ScaledSimilarity}

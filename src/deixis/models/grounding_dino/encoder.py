@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
-from deixis.models.grounding_dino.attention import DeformableAttention, MultiheadAttention
-from deixis.models.grounding_dino.feed_forward import feed_forward
-from deixis.models.grounding_dino.fusion import FusionAttention
-from deixis.models.grounding_dino.positions import ShapesHw
-from deixis.models.grounding_dino.residual import add_dropped
+from deixis.models.grounding_dino.layers.attention import DeformableAttention, MultiheadAttention
+from deixis.models.grounding_dino.layers.feed_forward import feed_forward
+from deixis.models.grounding_dino.layers.fusion import FusionAttention
+from deixis.models.grounding_dino.layers.positions import ShapesHw
+from deixis.models.grounding_dino.layers.residual import add_dropped
 
 FUSION_SCALE = 1e-4  # layer scale at the start: fusion enters a pretrained image encoder gently
 

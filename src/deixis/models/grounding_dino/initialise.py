@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deixis.models.grounding_dino.attention import DeformableAttention, starting_offsets
 from deixis.models.grounding_dino.heads import Perceptron
+from deixis.models.grounding_dino.layers.attention import DeformableAttention, starting_offsets
 
 
 def initialise(detector: nn.Module) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from deixis.data.chunking import chunk_prompts
-from deixis.data.collate import pad_prompts
+from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.collate import pad_prompts
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.text import encode_tokens
 

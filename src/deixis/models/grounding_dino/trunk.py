@@ -19,7 +19,7 @@ from deixis.models.grounding_dino.backbone import (
 from deixis.models.grounding_dino.decoder import Decoder
 from deixis.models.grounding_dino.encoder import Encoder, Pyramid, TextContext
 from deixis.models.grounding_dino.heads import UPDATE_EPSILON, Perceptron, refine_boxes
-from deixis.models.grounding_dino.positions import (
+from deixis.models.grounding_dino.layers.positions import (
     image_positions,
     proposal_boxes,
     sine_embedding,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deixis.data.prompts import build_prompt
+from deixis.data.detect.prompts import build_prompt
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.onnx.graph import ImageGraph, PromptGraph

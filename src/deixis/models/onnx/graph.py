@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deixis.models.grounding_dino import GroundingDino
-from deixis.models.grounding_dino.attention import DeformableAttention
 from deixis.models.grounding_dino.backbone import project_levels
 from deixis.models.grounding_dino.encoder import Pyramid, TextContext
-from deixis.models.grounding_dino.positions import image_positions, valid_size_wh
+from deixis.models.grounding_dino.layers.attention import DeformableAttention
+from deixis.models.grounding_dino.layers.positions import image_positions, valid_size_wh
 from deixis.models.onnx.swin import SwinGraph
 
 

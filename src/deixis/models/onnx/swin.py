@@ -16,7 +16,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers.activations import ACT2FN
 
 from deixis.errors import ModelError
-from deixis.models.weights.transformers_layout import BACKBONE, Ties, file_name
+from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE, Ties, file_name
 
 OTHER_REGION = -100.0  # added to the attention between windows' parts that are no neighbours in the image
 

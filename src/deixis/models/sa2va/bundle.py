@@ -10,11 +10,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import Sam2Model, Sam2VideoModel
 
-from deixis.data.conversation import SEG
+from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.model_record import RECORD_FILE, ModelRecord
+from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.vision_language import kind_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

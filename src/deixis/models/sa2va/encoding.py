@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from deixis.data.conversation import SEG, Turn
+from deixis.data.refer.conversation import SEG, Turn
 from deixis.errors import PromptError
 from deixis.models.sa2va.bundle import Sa2vaBundle
+from deixis.models.sa2va.language.templates import NEW_TOKENS, Template
 from deixis.models.sa2va.model import IGNORED
-from deixis.models.sa2va.templates import NEW_TOKENS, Template
 from deixis.text import whole_characters
 
 

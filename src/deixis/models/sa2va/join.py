@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from deixis.data.conversation import SEG
+from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.bundle import IMAGENET_MEAN, IMAGENET_STD, Behaviour, Sa2vaBundle
+from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.pretrained import HUB_FILES, read_sam, read_vlm
-from deixis.models.sa2va.templates import NEW_TOKENS, TEMPLATES, Template
+from deixis.models.sa2va.weights.pretrained import HUB_FILES, read_sam, read_vlm
 
 ROW_NOISE = 0.02
 """Deviation of new rows from the mean of all others."""

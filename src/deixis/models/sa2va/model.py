@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.spatial import spatial_projection, spatial_tokens
-from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import kind_of, language_model
 from deixis.refer_records import Regions
 

@@ -10,10 +10,10 @@ from torch import nn
 from deixis.errors import OptionError
 from deixis.models.adapters import inject_lora, merge
 from deixis.models.freezing import PartCount, count_parts
+from deixis.models.sa2va.language.templates import NEW_TOKENS
+from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
-from deixis.models.sa2va.templates import NEW_TOKENS
-from deixis.models.sa2va.token_rows import TokenRows
 from deixis.models.sa2va.vision_language import KINDS
 
 MEMORY = (

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deixis.data.regions import OUTLINE_VALUES
+from deixis.data.pixels.regions import OUTLINE_VALUES
 from deixis.errors import ModelError
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from deixis.errors import ModelError
-from deixis.models.sa2va.qwen import TILE_TOKENS_SIDE, qwen_positions, qwen_project, qwen_tile_px, qwen_vision
+from deixis.models.sa2va.language.qwen import TILE_TOKENS_SIDE, qwen_positions, qwen_project, qwen_tile_px, qwen_vision
 
 
 class Kind(NamedTuple):

@@ -1,0 +1,150 @@
+"""Which names a training image is asked for, when it cannot or must not be asked for all of them.
+
+An image's own classes are always asked; the rest of the prompt are classes that it surely does not show. In federated
+data (LVIS, Open Images) those are the ones that somebody looked for: of all others nothing is known, and asking for
+them would teach the model to overlook what is there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from deixis.data.detect.chunking import SPECIAL_TOKENS, name_tokens, require_fit
+from deixis.data.detect.prompts import PromptTokenizer
+from deixis.records import Sample
+
+HARD_POOL_SHARE, HARD_POOL_LEAST = (
+    0.1,
+    10,
+)  # of the possible negatives: the most similar, among which hard ones are drawn
+
+
+@dataclass(frozen=True)
+class NameFeatures:
+    """What names mean, for finding similar ones.
+
+    Attributes:
+        rows: each name's row of `vectors`.
+        vectors: of unit length; their product is the similarity.
+    """
+
+    rows: dict[str, int]
+    vectors: Float[np.ndarray, "names channels"]
+
+    def nearness(self, names: Sequence[str], others: Sequence[str]) -> Float[np.ndarray, " names"]:
+        """Each name's similarity to the most similar of the others; -1 where one of the two is not known."""
+        known = [self.rows[name] for name in others if name in self.rows]
+        if not known:
+            return np.full(len(names), -1, np.float32)
+        at = np.array([self.rows.get(name, -1) for name in names], dtype=np.int64)
+        return np.where(at < 0, np.float32(-1), (self.vectors[at] @ self.vectors[known].T).max(1))
+
+
+def choose_names(
+    sample: Sample,
+    generator: np.random.Generator,
+    tokenizer: PromptTokenizer,
+    max_text_len: int,
+    most_names: int | None = None,
+    hard_share: float = 0.0,
+    features: NameFeatures | None = None,
+) -> tuple[str, ...]:
+    """The names to ask a training image for, in the vocabulary's order.
+
+    The whole vocabulary, without drawing, where it fits and all of it has been looked for. Else the image's own classes
+    and, as far as there is room, `Sample.known_absent_class_ids` drawn at random. Where neither exists, any one name:
+    it is not judged in this image, so unmatched queries learn nothing of it (`Target.unjudged_class_ids`).
+
+    Args:
+        sample: its own classes fit into a prompt (`fit_objects`). Classes of which it shows a crowd alone are neither
+            its own nor absent: they are not asked for.
+        max_text_len: the most tokens of a prompt, special ones included.
+        most_names: the most names of a prompt; more only where the image itself shows more.
+        hard_share: the share of negatives that are drawn from the tenth most similar to the image's own classes.
+        features: of the data set's names; needed for `hard_share` alone.
+
+    Raises:
+        PromptError: an own class is longer than a whole prompt.
+    """
+    names = sample.vocabulary.names
+    costs = np.array([name_cost(name, tokenizer) for name in names])
+    budget, most = max_text_len - SPECIAL_TOKENS, most_names or len(names)
+    if sample.absent_class_ids is None and len(names) <= most and costs.sum() <= budget:
+        return names
+    chosen = _own_classes(sample)
+    for i in chosen:
+        require_fit(names[i], int(costs[i]), max_text_len)
+    room = budget - int(costs[chosen].sum())
+    for i in _negatives(sample, chosen, generator, hard_share, features):
+        if len(chosen) >= most:
+            break
+        if costs[i] <= room:
+            chosen.append(i)
+            room -= int(costs[i])
+    if not chosen:
+        chosen = [int(generator.integers(len(names)))]
+    return tuple(names[i] for i in sorted(chosen))
+
+
+def fit_objects(
+    sample: Sample, generator: np.random.Generator, tokenizer: PromptTokenizer, max_text_len: int
+) -> Sample:
+    """The sample itself where a prompt can hold all of its own classes; else without those that one does not hold.
+
+    Which classes stay is drawn anew each time, so that over the epochs all have their turn. The others count as
+    unknown, not as absent.
+    """
+    if fits(sample, tokenizer, max_text_len):
+        return sample
+    warnings.warn(
+        "an image shows more classes than a prompt holds; some of them, drawn anew each time, are asked for",
+        stacklevel=2,
+    )
+    costs = {i: name_cost(sample.vocabulary.names[i], tokenizer) for i in _own_classes(sample)}
+    kept, room = set(), max_text_len - SPECIAL_TOKENS
+    for i in generator.permutation(list(costs)).tolist():
+        require_fit(sample.vocabulary.names[i], costs[i], max_text_len)
+        if costs[i] <= room:
+            kept.add(i)
+            room -= costs[i]
+    instances = sample.instances.select(np.isin(sample.instances.class_ids, list(kept)) | sample.instances.is_crowd)
+    return sample.evolve(instances=instances, absent_class_ids=sample.known_absent_class_ids)
+
+
+def fits(sample: Sample, tokenizer: PromptTokenizer, max_text_len: int) -> bool:
+    """Whether one prompt can ask for all classes of a sample's objects."""
+    costs = (name_cost(sample.vocabulary.names[i], tokenizer) for i in _own_classes(sample))
+    return sum(costs) <= max_text_len - SPECIAL_TOKENS
+
+
+@lru_cache(maxsize=1 << 17)
+def name_cost(name: str, tokenizer: PromptTokenizer) -> int:
+    """Tokens that a name takes in a prompt, its delimiter included."""
+    return len(name_tokens(name, tokenizer))
+
+
+def _own_classes(sample: Sample) -> list[int]:
+    return sorted(set(sample.instances.class_ids[~sample.instances.is_crowd].tolist()))
+
+
+def _negatives(
+    sample: Sample, own: Sequence[int], generator: np.random.Generator, hard_share: float, features: NameFeatures | None
+) -> list[int]:
+    """Every class known to be absent, in the order in which they are taken."""
+    order: Int[np.ndarray, " absent"] = generator.permutation(np.array(sorted(sample.known_absent_class_ids), np.int64))
+    if not hard_share or features is None or not own or not len(order):
+        return list(order.tolist())
+    names = sample.vocabulary.names
+    nearness = features.nearness([names[i] for i in order], [names[i] for i in own])
+    pool = max(int(len(order) * HARD_POOL_SHARE), HARD_POOL_LEAST)
+    hard = iter(generator.permutation(order[np.argsort(-nearness, kind="stable")[:pool]]).tolist())
+    easy = iter(order.tolist())
+    turns = generator.random(len(order)) < hard_share
+    mixed = [next(hard, None) if turn else next(easy, None) for turn in turns]
+    return list(dict.fromkeys([*(i for i in mixed if i is not None), *order.tolist()]))

@@ -1,0 +1,177 @@
+"""What readers share: reading text, finding image files, and warnings that count."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deixis.data.findings import Findings
+from deixis.data.formats.find_images import spellings
+from deixis.data.pixels.image_files import HEAD, is_image_file, kind_of_content
+from deixis.data.reading import require_regular
+from deixis.errors import DataError
+from deixis.geometry.pixel_boxes import clip_boxes
+from deixis.records import Instances, Vocabulary
+from deixis.text import clean_name
+
+# JSON's escapes: whole characters of two, halves, others. Halves from dc80 on are bytes of file names in no UTF-8.
+_ESCAPES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD](?:[89abABdDeEfF]..|[cC][0-7].))|\\.")
+
+
+MAX_AREA_PX = 1e12  # a million pixels squared: no annotated object is larger
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        DataError: it is missing, no file, may not be read, or is no text; an archive is called one.
+    """
+    require_regular(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: annotation file not found; check the path") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
+    kind = kind_of_content(content[:HEAD])
+    if kind is not None:
+        raise DataError(f"{path}: is {kind}")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start}); export it again") from error
+
+
+def holds_text(path: Path, text: str) -> bool:
+    """Whether a file has some bytes anywhere, found without parsing it or holding it in memory."""
+    try:
+        require_regular(path)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text.encode()) >= 0
+    except (OSError, ValueError, DataError):  # ValueError: an empty file cannot be mapped
+        return False
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON of any kind. Escapes that are half a character become the sign for an unknown one.
+
+    Raises:
+        DataError: the text is no JSON, too deep, or has an object with two values for one key.
+    """
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPES.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: malformed JSON: {error}; export or copy the file again") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of distinct keys; Python would keep the last of several, without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for key, value in pairs:
+            if content[key] is not value and content[key] != value:
+                raise ValueError(f"the key {key[:60]!r} stands more than once, with different values")
+    return content
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: the text is no JSON, or JSON of another kind.
+    """
+    content = parse_json(text, where)
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def vocabulary_of(names: Sequence[str], where: str) -> Vocabulary:
+    """A vocabulary with ids from 1.
+
+    Raises:
+        DataError: no name, a blank one or one twice; the message says where.
+    """
+    try:
+        return Vocabulary(tuple(map(clean_name, names)))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+class ImageIndex:
+    """The image files of some folders, by name and by stem, upper and lower case alike; earlier folders win."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self.by_name: dict[str, Path] = {}
+        self.by_stem: dict[str, Path] = {}
+        for folder in folders:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if is_image_file(path):
+                    self.by_name.setdefault(_key(path.name), path)
+                    self.by_stem.setdefault(_key(path.stem), path)
+
+    def find(self, file_name: str, stem: str) -> Path | None:
+        """The image of that name (its folders ignored), else the one with that stem."""
+        names = [spelling.rsplit("/", 1)[-1] for spelling in spellings(file_name)]
+        found = next((self.by_name[key] for name in names if (key := _key(name)) in self.by_name), None)
+        return found or next(
+            (self.by_stem[key] for name in spellings(stem) if (key := _key(name)) in self.by_stem), None
+        )
+
+
+def _key(name: str) -> str:
+    """Upper and lower case, composed and decomposed characters alike."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def tell_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:
+    """A finding for each (image file name, where it is asked for) that is not there."""
+    for name, where in missing:
+        findings.add("image_missing", name, where, "is not there", "image removed")
+
+
+def require_no_missing(source: str, missing: Sequence[str], total: int, searched: Sequence[Path]) -> None:
+    """Raises:
+    DataError: naming the first missing image, how many there are, and where they were looked for.
+    """
+    if missing:
+        raise DataError(
+            f"{source}: {len(missing)} of {total} image files not found, the first is {missing[0]!r}; looked in "
+            f"{', '.join(map(str, searched))}; give their folder with --images"
+        )
+
+
+def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: bool = False) -> tuple[Instances, int]:
+    """Boxes cut to the image; the objects without area that this leaves are dropped and counted.
+
+    With `keep_all` nothing is cut or dropped: for `data check`, which looks at boxes as they stand in the file.
+    """
+    if keep_all:
+        return instances, 0
+    boxes = clip_boxes(instances.boxes_xyxy_px, size_hw)
+    keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    sound = instances.areas_px < MAX_AREA_PX  # not those of a box far outside
+    areas = np.where(sound, instances.areas_px, sides.prod(1))
+    clipped = Instances(boxes, instances.class_ids, instances.is_crowd, areas, instances.masks_rle)
+    return clipped.select(keep), int(np.count_nonzero(~keep))
+
+
+def warn_dropped(source: str, dropped: Sequence[str]) -> None:
+    """One warning for all boxes dropped, naming the first."""
+    if dropped:
+        warnings.warn(
+            f"{source}: dropped {len(dropped)} boxes without area inside their image, the first in {dropped[0]}",
+            stacklevel=3,
+        )

@@ -1,0 +1,304 @@
+"""COCO's instances JSON (Lin et al., arXiv 1405.0312), as COCO, CVAT, Label Studio, Roboflow and others write it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from deixis.data.findings import Findings
+from deixis.data.formats.annotation_files import (
+    clip_instances,
+    parse_json,
+    read_text,
+    require_no_missing,
+    warn_dropped,
+)
+from deixis.data.formats.coco.rows import in_pixels, settle_ids, with_boxes, without_root
+from deixis.data.formats.coco.sieve import sieve
+from deixis.data.formats.coco.values import box_xyxy_px, finite_number, image_size, integer_ids, mask_rle
+from deixis.data.formats.find_images import Located, locate_all, resolve_image, warn_loose
+from deixis.data.formats.foreign import foreign_file
+from deixis.data.pixels.images import image_sizes_hw
+from deixis.data.reading import reads
+from deixis.errors import DataError
+from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
+from deixis.text import clean_name
+
+_PROBED_IMAGES = 20
+_FAULTS_NAMED = 3
+_BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
+
+
+@dataclass
+class _Objects:
+    """The annotations of one image, gathered."""
+
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    class_ids: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    masks: list[Rle | None] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+    def instances(self) -> Instances:
+        whole = bool(self.masks) and all(mask is not None for mask in self.masks)
+        masks = [mask for mask in self.masks if mask is not None] if whole else None
+        return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
+
+
+@reads("COCO annotations")
+def read_coco(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList:
+    """A COCO JSON file.
+
+    Images without annotations are kept, crowd regions are flagged, categories without objects stay in the
+    vocabulary (except one that repeats the name of a used category, as Roboflow's exports have). Boxes are clipped
+    to their image; those left without area are dropped with a warning that counts them. An image without width and
+    height takes them from its file. Ids may be any; where image ids are not whole numbers, images are numbered.
+
+    Args:
+        path: the JSON file.
+        images: the folder `file_name` is relative to; by default the likely ones around the JSON file are tried.
+        masks: turn polygons and RLE into `Instances.masks_rle`, for the images whose objects all have one.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: malformed JSON, missing keys, duplicate or unknown ids, boxes that are no boxes, missing images,
+            an empty data set.
+    """
+    path = Path(path)
+    return samples_of(path, parse_coco(path, findings is None), images, masks, findings)
+
+
+def samples_of(
+    path: Path, content: dict[str, Any], images: Path | None, masks: bool, findings: Findings | None = None
+) -> SampleList:
+    """The data set that parsed content describes; samples in the order of `content["images"]`. See `read_coco`."""
+    content |= settle_ids(content)
+    if findings is not None:
+        names = [row.get("file_name") for row in content["images"] if isinstance(row, dict)]
+        content |= sieve(path, content, lambda rows: _resolve_images(path, rows, images)[0], findings)
+        if not content["images"] and {"image_missing", "image_misplaced"} & {one.kind for one in findings.found}:
+            _find_images(
+                path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images
+            )
+        _require_rows(content, path)
+    image_ids = _ids(content["images"], "image", path)
+    category_ids = _ids(content["categories"], "category", path)
+    used = {
+        item.get("category_id") for item in content["annotations"] if isinstance(item.get("category_id"), int | str)
+    }
+    categories = _without_repeats(without_root(content["categories"], used, str(path)), used, path)
+    vocabulary = _vocabulary(categories, category_ids, path)
+    paths = _find_images(path, content["images"], images)
+    sizes = [_size(item, image, path) for item, image in zip(content["images"], paths, strict=True)]
+    rows = {item["id"]: row for row, item in enumerate(content["images"])}
+    sizes_by_id = {item["id"]: size_hw for item, size_hw in zip(content["images"], sizes, strict=True)}
+    annotations, _ = in_pixels(with_boxes(content["annotations"]), sizes_by_id, str(path))
+    classes = {item["id"]: row for row, item in enumerate(categories)}
+    objects = _gather(annotations, rows, classes, sizes if masks else None, path, findings)
+    samples, dropped = [], []
+    for item, image, size_hw, found in zip(content["images"], paths, sizes, objects, strict=True):
+        source = f"{path.name}: image {item['id']}"
+        instances, lost = clip_instances(found.instances(), size_hw, keep_all=findings is not None)
+        dropped += [source] * lost
+        if findings is not None:
+            findings.object_places[source] = found.places
+        samples.append(Sample(image, size_hw, instances, vocabulary, image_ids[item["id"]], source))
+    warn_dropped(str(path), dropped)
+    return SampleList(tuple(samples), vocabulary, name=path.stem)
+
+
+def parse_coco(path: Path, strict: bool = True) -> dict[str, Any]:
+    """The file's content, with its three lists checked to be lists; of objects, if `strict`.
+
+    Raises:
+        DataError: it cannot be read, is no JSON, or lacks a list.
+    """
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict) or "images" not in content:
+        what = foreign_file(path)
+        if what is not None:
+            raise DataError(f"{path}: is {what}")
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}, not COCO's object with images and annotations")
+    for key in ("images", "annotations", "categories"):
+        rows = content.get(key)
+        if not isinstance(rows, list) or (strict and not all(isinstance(row, dict) for row in rows)):
+            raise DataError(
+                f"{path}: has no list of objects under {key!r}; a COCO file needs images, annotations, categories"
+            )
+    _require_rows(content, path)
+    return content
+
+
+def _require_rows(content: Mapping[str, Any], path: Path) -> None:
+    for key in ("images", "categories"):
+        if not content[key]:
+            raise DataError(f"{path}: {key!r} is empty; there is nothing to train on or evaluate")
+
+
+def _ids(rows: Sequence[Mapping[str, Any]], what: str, path: Path) -> dict[Any, int]:
+    """The id each row gives itself to the integer deixis uses."""
+    for number, row in enumerate(rows):
+        if not isinstance(row.get("id"), int | str) or isinstance(row.get("id"), bool):
+            raise DataError(f"{path}: {what} number {number + 1} has no usable id, got {row.get('id')!r}")
+    ids = [row["id"] for row in rows]
+    if len(set(ids)) < len(ids):
+        seen: set[Any] = set()
+        double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise DataError(f"{path}: {what} id {double!r} stands more than once; ids must differ")
+    numbered, as_given = integer_ids(ids)
+    if not as_given:
+        warnings.warn(f"{path}: {what} ids are not whole numbers; numbered from 1 instead", stacklevel=3)
+    return numbered
+
+
+def _without_repeats(rows: list[dict[str, Any]], used: set[Any], path: Path) -> list[dict[str, Any]]:
+    """Categories without the unused ones that repeat a used one's name in any case."""
+    used_names = {str(row.get("name")).strip().lower() for row in rows if row["id"] in used}
+    repeats = [row for row in rows if row["id"] not in used and str(row.get("name")).strip().lower() in used_names]
+    if repeats:
+        warnings.warn(f"{path}: left out categories {repeats}: unused, and named as a used one", stacklevel=3)
+    left_out = {row["id"] for row in repeats}
+    return [row for row in rows if row["id"] not in left_out]
+
+
+def _vocabulary(rows: Iterable[Mapping[str, Any]], ids: Mapping[Any, int], path: Path) -> Vocabulary:
+    rows = list(rows)
+    for row in rows:
+        if not isinstance(row.get("name"), str):
+            raise DataError(f"{path}: category {row['id']!r} has no name, got {row.get('name')!r}")
+    try:
+        return Vocabulary(tuple(clean_name(row["name"]) for row in rows), tuple(ids[row["id"]] for row in rows))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None) -> list[Path]:
+    for row in rows:
+        if not isinstance(row.get("file_name"), str) or not row["file_name"]:
+            raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
+    located, searched = _resolve_images(path, rows, images)
+    if located.faults:
+        count, first = len(located.faults), next(iter(located.faults.values()))
+        raise DataError(
+            f"{path}: {count} of {len(rows)} images are not where their names say: {first}; give the folder that their "
+            "names begin in with --images"
+        )
+    missing = [row["file_name"] for row, image in zip(rows, located.files, strict=True) if image is None]
+    require_no_missing(str(path), missing, len(rows), searched)
+    warn_loose(str(path), located.loose)
+    return [image for image in located.files if image is not None]
+
+
+def _resolve_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None) -> tuple[Located, list[Path]]:
+    """The file of each row, None where there is none; and the folders that were searched."""
+    names = [row["file_name"] for row in rows]
+    folders = [images] if images is not None else _likely_folders(path)
+    probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
+    folder = max(folders, key=lambda place: _fit(place, probe))
+    located = locate_all(folder, names)
+    return located, [folder] if any(located.files) else folders
+
+
+def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
+    """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
+    found = [resolve_image(folder, name) is not None for name in names]
+    return sum(found), sum((folder / name).is_file() for name in names)
+
+
+def _likely_folders(path: Path) -> list[Path]:
+    """Where tools put images beside `labels.json` or `annotations/instances_train2017.json`, likeliest first."""
+    home, up = path.parent, path.parent.parent
+    plain = path.stem.removeprefix("instances_")
+    places = [
+        home,
+        *(home / name for name in _BESIDE),
+        home / path.stem,
+        home / plain,
+        up,
+        up / "images",
+        up / plain,
+        up / "images" / plain,
+    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def _size(row: Mapping[str, Any], image: Path, path: Path) -> tuple[int, int]:
+    height, width = row.get("height"), row.get("width")
+    if height is None or width is None:
+        return image_sizes_hw(image)[0]
+    try:
+        return image_size(height, width)
+    except ValueError as error:
+        raise DataError(f"{path}: image {row['id']!r}: {error}") from error
+
+
+def _gather(
+    annotations: Sequence[Mapping[str, Any]],
+    rows: Mapping[Any, int],
+    classes: Mapping[Any, int],
+    sizes_hw: Sequence[tuple[int, int]] | None,
+    path: Path,
+    findings: Findings | None,
+) -> list[_Objects]:
+    """Annotations by image. Without findings all faults are counted, the first few named."""
+    objects = [_Objects() for _ in rows]
+    faults: list[str] = []
+    for number, item in enumerate(annotations):
+        place = f"annotation {item.get('id', f'number {number + 1}')}"
+        fault = _fault(item, rows, classes)
+        if fault is not None:
+            faults.append(f"{place}: {fault[1]}")
+            if findings is not None:
+                findings.add(fault[0], path, place, fault[1], "annotation removed")
+            continue
+        row = rows[item["image_id"]]
+        mask = None
+        try:
+            mask = None if sizes_hw is None else mask_rle(item.get("segmentation"), sizes_hw[row])
+        except ValueError as error:
+            faults.append(f"{place}: segmentation {error}")
+            if findings is not None:
+                findings.add("mask_malformed", path, place, f"segmentation {error}", "masks of the image removed")
+        box = box_xyxy_px(item["bbox"])
+        assert box is not None  # _fault has seen to it
+        area = finite_number(item.get("area"))
+        if findings is not None and "area" in item and (area is None or area < 0):
+            findings.add("area_malformed", path, place, f"area is {item['area']!r}", "area taken from the box")
+            area = None
+        objects[row].boxes.append(box)
+        objects[row].class_ids.append(classes[item["category_id"]])
+        objects[row].crowd.append(bool(item.get("iscrowd", False)))
+        objects[row].areas.append(area if area is not None else max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
+        objects[row].masks.append(mask)
+        objects[row].places.append(place)
+    if faults and findings is None:
+        more = f"; and {len(faults) - _FAULTS_NAMED} more faults" if len(faults) > _FAULTS_NAMED else ""
+        raise DataError(f"{path.name}: {'; '.join(faults[:_FAULTS_NAMED])}{more}; correct or remove these annotations")
+    return objects
+
+
+def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[Any, int]) -> tuple[str, str] | None:
+    """What is wrong with an annotation, as a kind of finding and a text; or None."""
+    absent = [key for key in ("image_id", "category_id", "bbox") if key not in item]
+    if absent:
+        return "record_malformed", f"has no {', '.join(absent)}"
+    if not isinstance(item["category_id"], int | str) or item["category_id"] not in classes:
+        return "category_unknown", f"category_id {item['category_id']!r} not in categories {_short(classes)}"
+    if not isinstance(item["image_id"], int | str) or item["image_id"] not in rows:
+        return "image_unknown", f"image_id {item['image_id']!r} not among the {len(rows)} images"
+    if box_xyxy_px(item["bbox"]) is None:
+        return "box_malformed", f"bbox must be four finite numbers [x, y, width, height], got {item['bbox']!r}"
+    return None
+
+
+def _short(values: Collection[Any]) -> str:
+    first = list(islice(values, 10))  # asked for once a fault
+    return str(first) if len(values) <= 10 else f"[{', '.join(map(repr, first))}, … {len(values)} in all]"

@@ -1,0 +1,263 @@
+"""Annotations of other tools that are not read: recognised and named, with the way to a format that is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
+from deixis.data.reading import require_regular
+from deixis.errors import DataError
+
+_HEAD_CHARS = 20_000
+_NAMED = 12
+_MOST_PARSED = 100_000_000  # bytes of a JSON file that are parsed to name it
+_COCO = "export it as COCO"
+_CONVERT = "convert it to COCO's JSON (images, annotations, categories)"
+_YAML = "write a data.yaml beside it with three lines, 'path: .', 'train: {train}' and 'names: {names}', and give that"
+_BY_SUFFIX = {
+    ".tfrecord": f"a TFRecord file; {_CONVERT}",
+    ".record": f"a TFRecord file; {_CONVERT}",
+    ".mat": f"a MATLAB file; {_CONVERT}",
+    ".h5": f"an HDF5 file; {_CONVERT}",
+    ".pkl": f"a pickle, which is a program and not read; {_CONVERT}",
+    ".geojson": f"a GeoJSON file, in coordinates of the earth; {_CONVERT}, in pixels",
+    ".vott": f"a VoTT project; {_COCO}, or as Pascal VOC",
+    ".manifest": f"a manifest of SageMaker Ground Truth; {_CONVERT}",
+}
+
+
+def foreign_file(file: Path) -> str | None:
+    """What an annotation file of another tool is, and what to do with it; None where it is none that is known.
+
+    >>> foreign_file(Path("boxes.tfrecord"))
+    "a TFRecord file; convert it to COCO's JSON (images, annotations, categories)"
+    """
+    suffix = file.suffix.lower()
+    readers: dict[str, Callable[[Path], str | None]] = {
+        ".json": _json,
+        ".jsonl": _lines,
+        ".ndjson": _lines,
+        ".xml": _xml,
+        ".csv": _csv,
+        ".txt": _text,
+        ".data": _darknet,
+        ".yaml": _settings,
+        ".yml": _settings,
+    }
+    try:
+        require_regular(file)
+        found = readers[suffix](file) if suffix in readers else None
+    except (OSError, ValueError, RecursionError, csv.Error, ElementTree.ParseError, LookupError, DataError):
+        found = None
+    return found or kind_of_file(file) or _BY_SUFFIX.get(suffix)
+
+
+def foreign_folder(folder: Path) -> str | None:
+    """The first file of a folder, or a folder or two below, that another tool wrote, as `FILE: is …`."""
+    darknet, classes = folder / "obj.data", folder / "classes.txt"
+    if darknet.is_file():
+        return _named(darknet)
+    if classes.is_file():
+        names = [line.strip() for line in _head(classes).splitlines() if line.strip()]
+        train = "images" if (folder / "images").is_dir() else "."
+        return f"{classes}: is the list of names of YOLO labels (LabelImg, Label Studio); {_yaml(train, names)}"
+    files = [file for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(depth))[:200]]
+    likely = [file for file in files if file.is_file() and not is_left_by_macos(file) and file.name[0] != "."]
+    found = next(filter(None, map(_named, (file for file in likely if file.suffix.lower() not in _PICTURES))), None)
+    return found or _masks(folder)
+
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".mp4", ".md"}
+
+
+def _named(file: Path) -> str | None:
+    what = foreign_file(file)
+    return None if what is None else f"{file}: is {what}"
+
+
+def _head(file: Path) -> str:
+    with file.open(encoding="utf-8-sig", errors="replace") as text:
+        return text.read(_HEAD_CHARS)
+
+
+def _json(file: Path) -> str | None:
+    if file.stat().st_size > _MOST_PARSED:
+        return None
+    content = json.loads(file.read_text(encoding="utf-8-sig"))
+    return _json_list(content) if isinstance(content, list) else _json_object(content)
+
+
+def _json_object(content: Any) -> str | None:
+    if not isinstance(content, dict):
+        return None
+    keys = content.keys()
+    first = next((value for value in content.values() if isinstance(value, dict)), {})
+    tests: list[tuple[bool, str]] = [
+        (any(str(key).startswith("_via_") for key in keys), f"a VIA project; {_COCO} (Annotation, Export)"),
+        ({"regions", "filename"} <= first.keys(), f"a VIA annotation file; {_COCO} (Annotation, Export)"),
+        ({"config", "attribute", "metadata", "view"} <= keys, "a VIA 3 project; open it in VIA 2 and export COCO"),
+        (_panoptic(content), "COCO's panoptic annotations; give those of instances (instances_….json)"),
+        (_any(content.get("objects"), "classTitle"), "an annotation of a Supervisely project; export it as COCO"),
+        (_any(content.get("classes"), "title"), "the meta.json of a Supervisely project; export it as COCO"),
+        ({"imgHeight", "objects"} <= keys, f"a Cityscapes annotation; {_CONVERT}"),
+        ({"item", "annotations"} <= keys or ("dataset" in keys and "image" in keys), f"a V7 Darwin file; {_COCO}"),
+        ({"items", "categories"} <= keys, f"a Datumaro file; {_COCO}"),
+        ({"asset", "regions"} <= keys or {"assets", "tags"} <= keys, f"a VoTT file; {_COCO}, or as Pascal VOC"),
+        ("frames" in keys, f"a list of frames, as Scalabel (BDD100K) writes; {_COCO}"),
+        (content.get("type") == "FeatureCollection", _BY_SUFFIX[".geojson"]),
+        (
+            {"samples", "info"} <= keys or "samples" in keys,
+            "a FiftyOne data set; export it as COCO (COCODetectionDataset)",
+        ),
+        ({"data", "annotations"} <= keys or {"data", "result"} <= keys, f"a Label Studio task; {_COCO}"),
+        ({"names", "train"} <= keys, "the settings of a YOLO set as JSON; write them as data.yaml"),
+    ]
+    return next((what for fits, what in tests if fits), None)
+
+
+def _json_list(content: list[Any]) -> str | None:
+    rows = [row for row in content[:20] if isinstance(row, dict)]
+    if not rows:
+        return None
+    keys = set().union(*rows)
+    annotations = [one for row in rows for one in row.get("annotations") or () if isinstance(one, dict)]
+    tests: list[tuple[bool, str]] = [
+        (any("coordinates" in one for one in annotations), f"CreateML JSON; {_COCO}"),
+        ("data" in keys and bool(keys & {"annotations", "completions", "predictions"}), f"Label Studio JSON; {_COCO}"),
+        (any(_rectangles(row) for row in rows), f"Label Studio JSON (short form); {_COCO}"),
+        ({"image_id", "category_id", "score"} <= keys, "COCO results (detections); give the annotations"),
+        ({"image_id", "category_id", "bbox"} <= keys, "a list of COCO annotations alone; give the whole file"),
+        ("Labeled Data" in keys or "data_row" in keys, f"a Labelbox export; {_CONVERT}"),
+        ({"name", "labels"} <= keys, f"Scalabel's (BDD100K's) JSON; {_CONVERT}"),
+        ("jsonResponse" in keys, f"a Kili export; {_COCO}"),
+        ({"image", "text"} <= keys or {"image", "expressions"} <= keys, "data with phrases; give it to 'deixis refer'"),
+    ]
+    return next((what for fits, what in tests if fits), None)
+
+
+def _any(rows: Any, key: str) -> bool:
+    return isinstance(rows, list) and any(isinstance(row, dict) and key in row for row in rows[:20])
+
+
+def _panoptic(content: Mapping[str, Any]) -> bool:
+    return _any(content.get("annotations"), "segments_info")
+
+
+def _rectangles(row: Mapping[str, Any]) -> bool:
+    return any(_any(value, "rectanglelabels") or _any(value, "polygonlabels") for value in row.values())
+
+
+def _lines(file: Path) -> str | None:
+    row = json.loads(_head(file).splitlines()[0])
+    if not isinstance(row, dict):
+        return None
+    if "file_name" in row or any(key.endswith("_file_name") for key in row):
+        return (
+            "metadata of a Hugging Face ImageFolder; load it with 'datasets' and save it with to_parquet, which is "
+            "read, or convert it to COCO"
+        )
+    if "source-ref" in row:
+        return _BY_SUFFIX[".manifest"]
+    if "data_row" in row:
+        return f"a Labelbox export; {_CONVERT}"
+    if {"image", "suffix"} <= row.keys():
+        return f"JSON lines of PaliGemma or Florence-2; {_CONVERT}"
+    return None
+
+
+def _xml(file: Path) -> str | None:
+    for _, node in ElementTree.iterparse(file, ["start"]):
+        root = node.tag
+        break
+    head = _head(file)
+    if root == "annotations":
+        kind = "video" if "<track" in head and "<image " not in head else "images"
+        return f"CVAT for {kind} XML; export it from CVAT as COCO 1.0"
+    if root == "dataset" and "<box " in head:
+        return f"an XML file of dlib's imglab; {_CONVERT}"
+    if root == "annotation" and "<polygon>" in head and "<bndbox>" not in head and "<pt>" in head:
+        return f"an XML file of the LabelMe web tool; {_CONVERT}"
+    return None
+
+
+def _csv(file: Path) -> str | None:
+    rows = list(csv.reader(_head(file).splitlines()))
+    columns = [column.strip() for column in rows[0]] if rows else []
+    lower = {column.lower() for column in columns}
+    corners = {"xmin", "ymin", "xmax", "ymax"}
+    if {"imageid", "labelname"} <= lower and corners <= lower:
+        return None  # Open Images
+    shown = ", ".join(columns)[:120]
+    if corners <= lower and "class" in lower:
+        return f"a CSV of boxes as the TensorFlow Object Detection API has ({shown}); {_COCO} or as Pascal VOC"
+    if "region_shape_attributes" in lower:
+        return f"a VIA annotation file (CSV); {_COCO} (Annotation, Export)"
+    if lower & {"bbox", "bbox_x", "xmin", "x_min", "x1", "boxes", "predictionstring", "encodedpixels"}:
+        return f"a CSV of boxes that no known format has (columns {shown}); {_CONVERT}"
+    if rows and len(rows[0]) == 6 and all(re.fullmatch(r"-?[\d.]+", value.strip()) for value in rows[0][1:5]):
+        return f"a CSV of boxes without column names (path, x1, y1, x2, y2, class, as RetinaNet has); {_CONVERT}"
+    return None
+
+
+def _text(file: Path) -> str | None:
+    lines = _head(file).splitlines()[:4]
+    fields = [line.split() for line in lines if line.strip()]
+    if not fields:
+        return None
+    if len(fields[0]) in (15, 16) and not _numeric(fields[0][:1]) and _numeric(fields[0][1:15]):
+        return f"a KITTI label file; {_CONVERT}"
+    if lines[0].startswith(("imagesource:", "gsd:")) or (
+        len(fields[0]) in (9, 10) and _numeric(fields[0][:8]) and not _numeric(fields[0][8:9])
+    ):
+        return f"a DOTA label file; {_CONVERT}"
+    if len(fields) > 2 and lines[0].lower().endswith((".jpg", ".png")) and _numeric(fields[1]) and len(fields[1]) == 1:
+        return f"a WIDER FACE list; {_CONVERT}"
+    parts = lines[0].split(",")
+    if len(parts) in (8, 9, 10) and _numeric(parts):
+        return f"a label file of MOT or VisDrone; {_CONVERT}"
+    return None
+
+
+def _numeric(fields: Iterable[str]) -> bool:
+    return all(re.fullmatch(r"\s*-?\d+(\.\d*)?(e-?\d+)?\s*", field) for field in fields)
+
+
+def _darknet(file: Path) -> str | None:
+    pairs = dict(line.split("=", 1) for line in _head(file).splitlines() if "=" in line)
+    found = {key.strip(): value.strip() for key, value in pairs.items()}
+    if "names" not in found:
+        return None
+    listed = file.parent / Path(found["names"]).name
+    names = [line.strip() for line in _head(listed).splitlines() if line.strip()] if listed.is_file() else ["…"]
+    train = Path(found.get("train", "train.txt")).name
+    return f"the settings of a darknet YOLO set (CVAT: YOLO 1.1); {_yaml(train, names)}"
+
+
+def _yaml(train: str, names: list[str]) -> str:
+    shown = [*names[:_NAMED], *(["…"] if len(names) > _NAMED else [])]
+    return _YAML.format(train=train, names=json.dumps(shown, ensure_ascii=False))
+
+
+def _settings(file: Path) -> str | None:
+    text = _head(file)
+    if re.search(r"^annotations:", text, re.MULTILINE) and "images:" in text:
+        return f"a YAML file of annotations; {_CONVERT}"
+    return None
+
+
+def _masks(folder: Path) -> str | None:
+    """A folder of pictures and one of PNG masks of the same names."""
+    for name in ("masks", "labels", "annotations", "SegmentationObject", "SegmentationClass"):
+        place = folder / name
+        if place.is_dir() and any(place.glob("*.png")) and not any(place.glob("*.txt")):
+            return (
+                f"{place}: is a folder of masks as PNG files, without class names; convert them to COCO's JSON with "
+                "RLE segmentations"
+            )
+    return None

@@ -1,0 +1,80 @@
+"""LVIS JSON (Gupta et al., arXiv 1908.03195): COCO's instances, but each image annotated for some classes only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.coco.read import parse_coco, samples_of
+from deixis.data.reading import reads
+from deixis.errors import DataError
+from deixis.records import Sample, SampleList
+
+NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
+
+
+@reads("LVIS annotations")
+def read_lvis(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList:
+    """An LVIS JSON file: as `read_coco`, with what was looked for kept on each sample.
+
+    An image's `neg_category_ids` become `Sample.absent_class_ids` and its `not_exhaustive_category_ids` become
+    `Sample.not_exhaustive_class_ids`. An image without `file_name` takes the end of its `coco_url`
+    (`train2017/000000391895.jpg`). Names are written with `_` for blanks in LVIS; here they have blanks.
+
+    Raises:
+        DataError: as `read_coco`, and an image whose lists are missing, name unknown categories or contradict its
+            annotations.
+    """
+    path = Path(path)
+    content = parse_coco(path, findings is None)
+    content["images"] = [_with_file_name(row) for row in content["images"]]
+    content["categories"] = [_with_blanks(row) for row in content["categories"]]
+    dataset = samples_of(path, content, images, masks, findings)
+    classes = {category: row for row, category in enumerate(dataset.vocabulary.category_ids)}
+    samples = []
+    for sample, row in zip(dataset.samples, content["images"], strict=True):
+        samples.append(sample)
+        with collecting(findings, "record_malformed", path, f"image {row['id']}", "lists removed"):
+            samples[-1] = _judged(sample, row, classes)
+    return SampleList(tuple(samples), dataset.vocabulary, dataset.name)
+
+
+def _with_file_name(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
+    url = row.get("coco_url")
+    if row.get("file_name") or not isinstance(url, str):
+        return row
+    return row | {"file_name": "/".join(url.rsplit("/", 2)[-2:])}
+
+
+def _with_blanks(row: Any) -> Any:
+    name = row.get("name") if isinstance(row, dict) else None
+    return row | {"name": name.replace("_", " ")} if isinstance(name, str) else row
+
+
+def _judged(sample: Sample, row: Mapping[str, Any], classes: Mapping[int, int]) -> Sample:
+    absent, not_exhaustive = (
+        _class_ids(row.get(key), classes, f"{sample.source}: {key}") for key in (NEGATIVE, NOT_EXHAUSTIVE)
+    )
+    everything = len(absent | sample.present_class_ids) == len(sample.vocabulary)
+    return sample.evolve(absent_class_ids=None if everything else absent, not_exhaustive_class_ids=not_exhaustive)
+
+
+def _class_ids(category_ids: Any, classes: Mapping[int, int], where: str) -> frozenset[int]:
+    if not isinstance(category_ids, list):
+        raise DataError(
+            f"{where} must be a list of category ids, got {category_ids!r}; read the file as coco if it is not LVIS"
+        )
+    unknown = _unknown(category_ids, classes)
+    if unknown:
+        raise DataError(f"{where} has {unknown[:10]}, not in categories; correct the list")
+    return frozenset(classes[category] for category in category_ids)
+
+
+def _unknown(category_ids: Sequence[Any], classes: Mapping[int, int]) -> list[Any]:
+    return [i for i in category_ids if not isinstance(i, int) or isinstance(i, bool) or i not in classes]

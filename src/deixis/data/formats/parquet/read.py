@@ -1,0 +1,207 @@
+"""Hugging Face parquet files in the `objects` layout: columns `image` and `objects` with `bbox` and `category`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotation_files import clip_instances, vocabulary_of, warn_dropped
+from deixis.data.formats.box_conventions import Frame, frame_of, warn_frame
+from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.parquet.files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
+from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.pixels.images import image_sizes_hw
+from deixis.data.reading import reads
+from deixis.data.sets.embedded import EmbeddedDataset
+from deixis.errors import DataError
+from deixis.records import Instances, Sample, Vocabulary, size_fault
+
+_SAME_SPLIT = {"val": "validation", "valid": "validation"}
+
+
+def find_parquet_files(folder: Path) -> list[Path]:
+    """The parquet files of a folder, or of its `data`, sorted by name."""
+    for place in (folder, folder / "data"):
+        files = sorted(file for file in place.glob("*.parquet") if not is_left_by_macos(file))
+        if files:
+            return files
+    return []
+
+
+@reads("parquet")
+def read_parquet(
+    path: str | Path,
+    images: Path | None = None,
+    split: str | None = None,
+    box_format: str | None = None,
+    findings: Findings | None = None,
+) -> EmbeddedDataset:
+    """A parquet file or a folder of them, as `datasets` writes them and the Hub shows them.
+
+    Boxes are COCO's [x, y, width, height]. Some public sets hold corners [x1, y1, x2, y2]; where some box leaves its
+    image when read as the first and none does as the second, they are read as corners, with a warning, and
+    likewise boxes that are shares of the image. Class names
+    are those of the `ClassLabel` in the file's metadata, or the categories themselves where they are text. `area`,
+    `iscrowd`, `image_id`, `width` and `height` are used if they are there. Pictures are decoded when asked for; one
+    costs the reading of its row group (of the last few, kept), so shuffled training reads files faster
+    (`deixis data convert`).
+
+    Args:
+        path: the file or folder.
+        images: the folder that image paths are relative to, for rows without bytes; beside the file if not given.
+        split: train, validation or test, as file names begin; may be left out where there is one.
+        box_format: `xywh` or `xyxy`, to say instead.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: pyarrow is not installed, no such columns, no class names, or a row that is not as they say.
+    """
+    files = _files_of(Path(path), split)
+    tables = open_files(files)
+    rows = [row for n, (file, table) in enumerate(zip(files, tables, strict=True)) for row in read_rows(file, table, n)]
+    if not rows:
+        raise DataError(f"{path}: has no row; there is nothing to train on or evaluate")
+    names = class_names(tables[0])
+    if findings is not None:
+        rows = _usable(rows, names, images, files, findings)
+    categories = [_categories(row, names) for row in rows]
+    if names is None:
+        names = sorted({category for found in categories for category in found if isinstance(category, str)})
+    vocabulary = vocabulary_of(names, str(path))
+    class_of = {name: position for position, name in enumerate(names)}
+    pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
+    sizes = [_size(row, pictures, index) for index, row in enumerate(rows)]
+    boxes = [_boxes(row, len(found)) for row, found in zip(rows, categories, strict=True)]
+    frame: Frame = "corners" if box_format == "xyxy" else "xywh"
+    if box_format is None:
+        frame = _frame(boxes, sizes, str(path))
+    records, dropped = [], []
+    for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, boxes, strict=True), start=1):
+        class_ids = [category if isinstance(category, int) else class_of[category] for category in found]
+        instances = _instances(row, _in_frame(given, frame, size_hw), class_ids)
+        instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
+        dropped += [row.where] * lost
+        records.append(_sample(row, instances, size_hw, vocabulary, number))
+    warn_dropped(str(path), dropped)
+    name = Path(path).stem if Path(path).is_file() else Path(path).resolve().name
+    return EmbeddedDataset(tuple(records), vocabulary, name, pictures)
+
+
+def _usable(
+    rows: Sequence[Row], names: Sequence[str] | None, images: Path | None, files: Sequence[Path], findings: Findings
+) -> list[Row]:
+    """The rows that the reader does not refuse."""
+    pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
+    kept = []
+    for index, row in enumerate(rows):
+        with collecting(findings, "record_malformed", files[row.file], row.where, "image removed"):
+            categories = _categories(row, names)
+            _boxes(row, len(categories))
+            for key in ("area", "iscrowd"):
+                _numbers(row, key, len(categories))
+            _size(row, pictures, index)
+            kept.append(row)
+    if not kept:
+        raise DataError(
+            f"{files[0]}: none of its {len(rows)} rows can be used; see that they are as docs/formats.md says"
+        )
+    return kept
+
+
+def _files_of(path: Path, split: str | None) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = find_parquet_files(path)
+    if not files:
+        raise DataError(f"{path}: no parquet files in it or in its 'data'")
+    splits = list(dict.fromkeys(file.name.split("-")[0].split(".")[0] for file in files))
+    wanted = split if split in splits else _SAME_SPLIT.get(split or "", split)
+    if wanted is None and len(splits) > 1:
+        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as in {path}#{splits[0]}")
+    if wanted is not None and wanted not in splits:
+        raise DataError(f"{path}: has no split {split!r}, only {', '.join(splits)}")
+    return [file for file in files if wanted is None or file.name.split("-")[0].split(".")[0] == wanted]
+
+
+def _categories(row: Row, names: Sequence[str] | None) -> list[int | str]:
+    key = next((key for key in CATEGORY_KEYS if key in row.objects), None)
+    if key is None:
+        raise DataError(f"{row.where}: objects has no {' or '.join(CATEGORY_KEYS[:2])}, only {', '.join(row.objects)}")
+    values = row.objects[key] or []
+    for value in values:
+        if isinstance(value, str) and (names is None or value in names) and value.strip():
+            continue
+        if isinstance(value, int) and names is not None and 0 <= value < len(names):
+            continue
+        known = "a number without a name (no ClassLabel)" if names is None else f"not one of {len(names)} classes"
+        raise DataError(f"{row.where}: {key} {value!r} is {known}; correct the data set's features")
+    return list(values)
+
+
+def _boxes(row: Row, count: int) -> list[list[float]]:
+    values = row.objects.get("bbox") or []
+    if len(values) != count:
+        raise DataError(f"{row.where}: has {len(values)} boxes and {count} categories; they must be as many")
+    boxes = []
+    for value in values:
+        numbers = [finite_number(number) for number in value or ()]
+        if len(numbers) != 4 or any(number is None for number in numbers):
+            raise DataError(f"{row.where}: bbox must be four finite numbers, got {value!r}")
+        boxes.append([float(number or 0) for number in numbers])
+    return boxes
+
+
+def _frame(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> Frame:
+    """How the boxes are written, told by all of them; a warning says so where it is not COCO's way."""
+    flat = np.array([box for found in boxes for box in found], np.float64).reshape(-1, 4)
+    counts = [len(found) for found in boxes]
+    sizes = np.repeat(np.array(sizes_hw, np.float64).reshape(-1, 2), counts, axis=0)
+    frame = frame_of(flat, sizes, where)
+    if frame != "xywh":
+        warn_frame(frame, where)
+    return frame
+
+
+def _in_frame(boxes: Sequence[list[float]], frame: Frame, size_hw: tuple[int, int]) -> list[list[float]]:
+    """Corners in pixels."""
+    height, width = size_hw
+    scale = (width, height, width, height) if frame.startswith("share") else (1, 1, 1, 1)
+    scaled = [[value * side for value, side in zip(box, scale, strict=True)] for box in boxes]
+    return scaled if frame.endswith("corners") else [_to_corners(box) for box in scaled]
+
+
+def _to_corners(box: Sequence[float]) -> list[float]:
+    x, y, width, height = box
+    return [x, y, x + width, y + height]
+
+
+def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
+    height, width = (finite_number(value) for value in (row.height, row.width))
+    if height and width and size_fault((height, width)) is None:
+        return int(height), int(width)
+    return image_sizes_hw(row.where, pictures(index))[0]
+
+
+def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int]) -> Instances:
+    areas, crowd = (_numbers(row, key, len(class_ids)) for key in ("area", "iscrowd"))
+    return Instances.build(boxes_xyxy_px, class_ids, None if crowd is None else [value > 0 for value in crowd], areas)
+
+
+def _numbers(row: Row, key: str, count: int) -> list[float] | None:
+    """The values of an optional key, one an object; None where the key or a value is absent."""
+    values = row.objects.get(key)
+    if values is None or None in values:
+        return None
+    numbers = [finite_number(int(value) if isinstance(value, bool) else value) for value in values]
+    found = [number for number in numbers if number is not None]
+    if len(values) != count or len(found) != count:
+        raise DataError(f"{row.where}: wanted {count} numbers of {key}, one an object, got {str(values)[:80]}")
+    return found
+
+
+def _sample(row: Row, instances: Instances, size_hw: tuple[int, int], vocabulary: Vocabulary, number: int) -> Sample:
+    image_id = row.image_id if isinstance(row.image_id, int) else number
+    return Sample(Path(row.image_name or f"{image_id}.jpg"), size_hw, instances, vocabulary, image_id, row.where)

@@ -1,0 +1,236 @@
+"""Pascal VOC: one XML file an image (everingham et al., IJCV 2010; also what LabelImg writes)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+import numpy as np
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotation_files import (
+    ImageIndex,
+    clip_instances,
+    read_text,
+    require_no_missing,
+    tell_missing,
+    warn_dropped,
+)
+from deixis.data.formats.foreign import foreign_file
+from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
+from deixis.data.pixels.images import image_sizes_hw
+from deixis.data.reading import reads, require_regular
+from deixis.errors import DataError
+from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.text import clean_name
+
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+_ANNOTATION_FOLDERS = ("", "annotations", "Annotations")
+_IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
+
+
+@dataclass(frozen=True)
+class _File:
+    """What one XML file says, before names become class ids. `size_hw` is None where it gives no size."""
+
+    path: Path
+    file_name: str
+    size_hw: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes_xyxy_px: np.ndarray
+
+
+def find_xml_files(folder: Path) -> list[Path]:
+    """The XML files of a folder, or of its `annotations`, sorted by name."""
+    for name in _ANNOTATION_FOLDERS:
+        found = sorted(file for file in (folder / name).glob("*.xml") if not is_left_by_macos(file))
+        if found:
+            return found
+    return []
+
+
+@reads("Pascal VOC annotations")
+def read_voc(
+    path: str | Path, images: Path | None = None, split: str | None = None, findings: Findings | None = None
+) -> SampleList:
+    """A folder of Pascal VOC XML files.
+
+    The XML files stand in the folder itself or in its `annotations`; the images beside them, in `images` or
+    `JPEGImages`, found by the file name in the XML or else by the XML's own stem, whatever their suffix and case.
+
+    VOC counts pixels from 1 and includes the last one, so a box's left top is `(xmin - 1, ymin - 1)` and its right
+    bottom `(xmax, ymax)` in the corners used here; tools that count from 0 are then at most a pixel off. Objects
+    marked difficult are kept as any other. Class names are sorted; image ids count the XML files from 1.
+
+    Args:
+        path: the folder.
+        images: the folder of images, where they stand elsewhere.
+        split: a list of `ImageSets/Main`, such as train or val, to read only the images it names; all if not given.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: no XML, malformed XML, a missing or differently sized image, or a box that is no box.
+    """
+    folder = Path(path)
+    xml_files = find_xml_files(folder) if folder.is_dir() else []
+    if not xml_files:
+        raise DataError(
+            f"{folder}: no Pascal VOC XML files in it or in its 'annotations'; give the folder that has them"
+        )
+    if split is not None:
+        listed = _listed(folder, split, {file.stem for file in xml_files})
+        xml_files = [file for file in xml_files if file.stem in listed]
+        absent = sorted(listed - {file.stem for file in xml_files})
+        if absent:
+            raise DataError(f"{folder}: {len(absent)} images of split {split!r} have no XML file, as {absent[0]!r}")
+    files = []
+    for path in xml_files:
+        with collecting(findings, "file_malformed", path, "", "image removed"):
+            files.append(_parse(path, findings))
+    if not files:
+        raise DataError(f"{folder}: none of its {len(xml_files)} XML files can be read; see that they are Pascal VOC")
+    names = sorted({name for file in files for name in file.names})
+    if not names:
+        raise DataError(f"{folder}: none of its {len(files)} XML files has an object; there is nothing to learn from")
+    vocabulary = Vocabulary(tuple(names))
+    rows = {name: row for row, name in enumerate(names)}
+    image_paths = _find_images(folder, files, images, findings)
+    samples, dropped = [], []
+    for number, (file, image) in enumerate(zip(files, image_paths, strict=True), start=1):
+        if image is None:
+            continue
+        size_hw = (0, 0)
+        with collecting(findings, "image_unreadable", image, file.path.name, "image removed"):
+            size_hw = _checked_size(file, image, strict=findings is None)
+        if size_hw == (0, 0):
+            continue
+        instances = Instances.build(file.boxes_xyxy_px, [rows[name] for name in file.names])
+        instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
+        dropped += [file.path.name] * lost
+        samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
+    warn_dropped(str(folder), dropped)
+    return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
+
+
+def _listed(folder: Path, split: str, known: set[str]) -> set[str]:
+    """The names in a list of `ImageSets/Main`, which may have blanks and suffixes.
+
+    A second column, as the lists of one class have, is left alone.
+
+    Args:
+        known: the stems of the XML files.
+    """
+    lists = next((place for place in (folder, folder.parent) if (place / "ImageSets" / "Main").is_dir()), folder)
+    file = lists / "ImageSets" / "Main" / f"{split}.txt"
+    if not file.is_file():
+        seen = sorted(path.stem for path in file.parent.glob("*.txt"))
+        raise DataError(f"{folder}: has no split {split!r}; ImageSets/Main has {', '.join(seen) or 'no lists'}")
+    names = {_stem(line.strip(), known) for line in read_text(file).splitlines() if line.strip()}
+    if not names:
+        raise DataError(f"{file}: names no image; there is nothing to read")
+    return names
+
+
+def _stem(line: str, known: set[str]) -> str:
+    """The name of a listed image: the line, without a suffix or a last column where only so it is known."""
+    first, *last = line.rsplit(maxsplit=1)
+    names = [line, first] if last and last[0] in ("-1", "0", "1") else [line]
+    return next((stem for name in names for stem in (name, PurePosixPath(name).stem) if stem in known), names[-1])
+
+
+def _find_images(folder: Path, files: list[_File], images: Path | None, findings: Findings | None) -> list[Path | None]:
+    """The image of each file; None, with findings, where there is none."""
+    places = [images] if images is not None else [files[0].path.parent, *(folder / name for name in _IMAGE_FOLDERS)]
+    if images is None:
+        places += [files[0].path.parent.parent / name for name in _IMAGE_FOLDERS]
+    searched = [place for place in dict.fromkeys(places) if place.is_dir()]
+    index = ImageIndex(searched)
+    found = [index.find(file.file_name, file.path.stem) for file in files]
+    missing = [
+        (file.file_name or file.path.stem, file.path.name)
+        for file, image in zip(files, found, strict=True)
+        if image is None
+    ]
+    if findings is not None and len(missing) < len(files):
+        tell_missing(findings, missing)
+    else:
+        require_no_missing(str(folder), [name for name, _ in missing], len(files), searched or places)
+    return found
+
+
+def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
+    if file.size_hw is not None and not strict:
+        return file.size_hw
+    upright_hw, stored_hw = image_sizes_hw(image)
+    if file.size_hw is None:
+        return upright_hw
+    if file.size_hw not in (upright_hw, stored_hw):
+        raise DataError(
+            f"{file.path}: says {file.size_hw[1]}x{file.size_hw[0]} pixels (width x height) but {image.name} has "
+            f"{upright_hw[1]}x{upright_hw[0]}; correct the XML or restore the image it was made on"
+        )
+    return file.size_hw
+
+
+def _parse(path: Path, findings: Findings | None) -> _File:
+    root = _root(path)
+    if root.tag != "annotation":
+        what = foreign_file(path)
+        other = f"is {what}" if what else f"the root is <{root.tag}>, not Pascal VOC's <annotation>; move the file away"
+        raise DataError(f"{path}: {other}")
+    names, boxes = [], []
+    for number, node in enumerate(root.findall("object"), start=1):
+        with collecting(findings, "record_malformed", path, f"object {number}", "object removed"):
+            name, box = _object(node, f"{path}: object {number}")
+            names.append(name)
+            boxes.append(box)
+    file_name = (root.findtext("filename") or "").strip()
+    return _File(path, file_name, _size(root, path), tuple(names), np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def _root(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in any encoding that Python knows."""
+    require_regular(path)
+    try:
+        data = path.read_bytes()
+        declared = _ENCODING.match(data)
+        if declared is None:  # UTF-8, or UTF-16 by its mark
+            return ElementTree.fromstring(data)
+        name = declared[1].decode().lower()  # which cannot be of two bytes a character, since it is read as ASCII
+        text = data.decode("utf-8" if name.startswith(("utf-16", "utf-32")) else name)  # the parser knows few of them
+        return ElementTree.fromstring(text[text.index("?>") + 2 :].strip())
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        kind = kind_of_file(path)
+        told = f"is {kind}" if kind else f"cannot read as XML ({error}); correct the file, or export it again"
+        raise DataError(f"{path}: {told}") from error
+
+
+def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:
+    name = clean_name(node.findtext("name") or "")
+    if not name:
+        raise DataError(f"{where}: has no <name>; add one")
+    box = node.find("bndbox")
+    x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return name, (x1 - 1, y1 - 1, x2, y2)
+
+
+def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
+    node = root.find("size")
+    if node is None:
+        return None
+    height, width = (_number(node, key, f"{path}: size") for key in ("height", "width"))
+    return (int(height), int(width)) if min(height, width) > 0 else None
+
+
+def _number(node: ElementTree.Element | None, key: str, where: str) -> float:
+    text = None if node is None else node.findtext(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: <{key}> must be a number, got {text!r}; correct the file")
+    return value

@@ -1,0 +1,123 @@
+"""YOLO text files, one an image: lines `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 …` for a polygon.
+
+Numbers are shares of the image's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotation_files import clip_instances, holds_text, vocabulary_of, warn_dropped
+from deixis.data.formats.coco.values import mask_rle
+from deixis.data.formats.yolo.labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
+from deixis.data.formats.yolo.layout import YoloLayout, images_in, label_file, read_layout
+from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.pixels.images import image_sizes_hw
+from deixis.data.reading import reads
+from deixis.errors import DataError
+from deixis.geometry.pixel_boxes import denormalise_boxes
+from deixis.records import Instances, Rle, Sample, SampleList
+
+
+def find_data_yaml(folder: Path) -> list[Path]:
+    """The YAML files of a folder that have class names."""
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    return [file for file in files if not is_left_by_macos(file) and holds_text(file, "names:")]
+
+
+@reads("YOLO annotations")
+def read_yolo(
+    path: str | Path,
+    images: Path | None = None,
+    masks: bool = True,
+    split: str | None = None,
+    findings: Findings | None = None,
+) -> SampleList:
+    """A YOLO data set by its `data.yaml`, or by the folder that holds it.
+
+    An image without a text file, or with an empty one, has no objects. Polygons become masks where all objects of
+    an image have one, and their bounds become the boxes. Lines with keypoints (`kpt_shape`) give their box.
+
+    Args:
+        path: the YAML file or its folder.
+        images: a folder of images to read in place of the split's; labels are found from them.
+        masks: keep polygons as masks.
+        split: train, val or test; may be left out where there is one.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: no usable YAML file, no images, no label file at all, or a line that is neither box nor polygon.
+    """
+    layout = read_layout(_yaml_file(Path(path)))
+    vocabulary = vocabulary_of(layout.names, str(layout.file))
+    files = layout.images_of(split) if images is None else _given(layout, images)
+    labels_of = LabelFiles(files)
+    if not any(labels_of.of(image).is_file() for image in files):
+        raise DataError(
+            f"{layout.file}: none of {len(files)} images has a label file; the first would be {label_file(files[0])}"
+        )
+    labels_of.warn(layout.file)
+    samples, dropped, all_rows = [], [], []
+    for number, image in enumerate(files, start=1):
+        labels, size_hw = labels_of.of(image), (0, 0)
+        with collecting(findings, "image_unreadable", image, labels.name, "image removed"):
+            size_hw = image_sizes_hw(image)[0]
+        if size_hw == (0, 0):
+            continue
+        rows: list[LabelRow] = []
+        if labels.is_file():
+            with collecting(findings, "file_malformed", labels, "", "its objects removed"):
+                rows = read_rows(labels, layout, findings)
+        all_rows.append(rows)
+        instances, lost = clip_instances(_instances(rows, size_hw, masks), size_hw, keep_all=findings is not None)
+        dropped += [labels.name] * lost
+        samples.append(Sample(image, size_hw, instances, vocabulary, number, labels.name))
+    require_no_keypoints(all_rows, layout)
+    warn_dropped(str(layout.file), dropped)
+    return SampleList(tuple(samples), vocabulary, name=layout.file.resolve().parent.name)
+
+
+def _yaml_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = find_data_yaml(path)
+    if len(found) != 1:
+        seen = ", ".join(file.name for file in found) or "none"
+        raise DataError(f"{path}: wanted one YAML file with class names, found {seen}; give the file itself")
+    return found[0]
+
+
+def _given(layout: YoloLayout, images: Path) -> list[Path]:
+    return images_in([images], str(layout.file))
+
+
+def _instances(rows: Sequence[LabelRow], size_hw: tuple[int, int], masks: bool) -> Instances:
+    boxes: list[list[float]] = []
+    areas: list[float] = []
+    found: list[Rle | None] = []
+    for _, values in rows:
+        box, area, mask = _box(values, size_hw) if len(values) == 4 else _polygon(values, size_hw, masks)
+        boxes.append(box)
+        areas.append(area)
+        found.append(mask)
+    whole = [mask for mask in found if mask is not None]
+    return Instances.build(
+        boxes, [label for label, _ in rows], None, areas, whole if whole and len(whole) == len(rows) else None
+    )
+
+
+def _box(values: list[float], size_hw: tuple[int, int]) -> tuple[list[float], float, None]:
+    (box,) = denormalise_boxes(np.array([values]), size_hw).tolist()
+    return box, max(box[2] - box[0], 0) * max(box[3] - box[1], 0), None
+
+
+def _polygon(values: list[float], size_hw: tuple[int, int], masks: bool) -> tuple[list[float], float, Rle | None]:
+    points = np.array(values).reshape(-1, 2) * size_hw[::-1]
+    x, y = points.T
+    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
+    mask = mask_rle([points.reshape(-1).tolist()], size_hw) if masks else None
+    return [*points.min(0).tolist(), *points.max(0).tolist()], area, mask

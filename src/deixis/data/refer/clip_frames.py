@@ -1,0 +1,83 @@
+"""Which frames of a clip training shows, and a question about them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deixis.data.refer.collate import Question
+from deixis.data.refer.conversation import training_turns
+from deixis.errors import DataError
+from deixis.refer_records import Expression, ReferSample
+from deixis.video_records import Clip, ClipExpression
+
+
+def sample_frames(
+    clip: Clip, count: int, rng: np.random.Generator, expressions: Sequence[ClipExpression] = ()
+) -> list[int]:
+    """Some labelled frames, ascending, spread over the clip: one from each of `count` equal parts, drawn at random.
+
+    Args:
+        count: how many; all labelled frames where there are not more.
+        expressions: what will be asked. Where what one of them means is ever to be seen, a frame shows it; if several
+            compete for one part of the clip, at least the last of them is shown.
+
+    Returns:
+        Positions in `clip.labelled`.
+
+    Raises:
+        DataError: the clip has no labels.
+    """
+    labels = len(clip.labelled)
+    if not labels:
+        raise DataError(f"{clip.source}: has no labelled frames to train on")
+    count = min(count, labels)
+    edges = [part * labels // count for part in range(count + 1)]
+    chosen = [int(rng.integers(start, end)) for start, end in pairwise(edges)]
+    kept: set[int] = set()  # parts whose frame shows what was asked for
+    for expression in expressions:
+        seen = [label for label in range(labels) if _visible(clip, expression, label)]
+        showing = [part for part, label in enumerate(chosen) if label in seen]
+        if seen and not showing:
+            free = [label for label in seen if bisect_right(edges, label) - 1 not in kept] or seen
+            label = free[int(rng.integers(len(free)))]
+            showing = [bisect_right(edges, label) - 1]
+            chosen[showing[0]] = label
+        kept.update(showing[:1])
+    return chosen
+
+
+def clip_question(
+    clip: Clip, frames: int, most_masks: int, rng: np.random.Generator, behaviour: str = "deixis"
+) -> Question:
+    """A conversation about some frames of a clip, decoded, in which every `[SEG]` is a mask in each of them.
+
+    Args:
+        frames: how many at most; see `sample_frames`.
+        most_masks: expressions asked about at most.
+        behaviour: see `conversation.training_turns`.
+
+    Raises:
+        DataError: no labels, no sentences, or a frame that cannot be decoded.
+    """
+    turns, asked = training_turns(clip.expressions, most_masks, rng, behaviour)
+    if not asked:
+        raise DataError(f"{clip.source}: has no sentences to ask about; its masks await captions")
+    meant = [clip.expressions[position] for position, _ in asked]
+    labels = sample_frames(clip, frames, rng, meant)
+    numbers = [clip.labelled[label] for label in labels]
+    samples = []
+    for label, number, pixels in zip(labels, numbers, clip.frames.read(numbers), strict=True):
+        expressions = tuple(Expression(e.texts, clip.masks_at(e, label), e.tags, e.expression_id) for e in meant)
+        source = f"{clip.source} frame {number}"
+        samples.append(ReferSample(pixels, clip.size_hw, expressions, number, source))
+    said = tuple((position, text) for position, (_, text) in enumerate(asked))
+    return Question(samples[0], tuple(turns), said, later=tuple(samples[1:]))
+
+
+def _visible(clip: Clip, expression: ClipExpression, label: int) -> bool:
+    return any(coco_mask.area(mask) for mask in clip.masks_at(expression, label))

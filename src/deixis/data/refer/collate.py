@@ -1,0 +1,173 @@
+"""Decoded samples and conversations to a `ReferBatch`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from deixis.data.pixels.regions import RegionViews, region_views
+from deixis.data.pixels.tiles import squashed, squashed_mask, tiles_of, union_mask
+from deixis.data.refer.conversation import ConversationEncoder, Turn
+from deixis.errors import DataError
+from deixis.refer_records import ReferBatch, ReferSample, ReferTarget, Regions
+
+
+@dataclass(frozen=True)
+class Views:
+    """The sizes in which a model sees an image.
+
+    Attributes:
+        tile_px: side of a tile of the vision-language model.
+        most_tiles: tiles of an image at most, the thumbnail not counted.
+        sam_px: side of SAM 2's square.
+        mask_px: side of the grid on which masks are compared.
+        tile_side: side of a tile's grid of tokens.
+        released: regions as released models see them; see `region_views`.
+        outlined: regions have outlines; see `region_views`.
+    """
+
+    tile_px: int
+    most_tiles: int
+    sam_px: int
+    mask_px: int
+    tile_side: int = 16
+    released: bool = False
+    outlined: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A decoded sample and a conversation about it.
+
+    Attributes:
+        sample: an image, or the first frame of a clip.
+        asked: what each mask of the answers is: (position of expression, sentence).
+        regions: what each region that the questions name is: position of expression.
+        later: the other frames of a clip, of one size and with the same expressions.
+        seed: see `ReferTarget`.
+    """
+
+    sample: ReferSample
+    turns: tuple[Turn, ...]
+    asked: tuple[tuple[int, str], ...]
+    regions: tuple[int, ...] = ()
+    later: tuple[ReferSample, ...] = ()
+    seed: int | None = None
+
+    @property
+    def frames(self) -> tuple[ReferSample, ...]:
+        """All frames of the clip; the sample alone where it is an image."""
+        return (self.sample, *self.later)
+
+
+def collate_questions(
+    questions: Sequence[Question],
+    encode: ConversationEncoder,
+    views: Views,
+    pad_token_id: int,
+    most_tokens: int,
+) -> ReferBatch:
+    """A batch. An image is shown in tiles, a clip in one tile a frame.
+
+    SAM 2 sees only those in which a mask is asked for.
+
+    Args:
+        most_tokens: of a conversation.
+
+    Raises:
+        DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
+    """
+    shown, tiles, conversations, seen, squares = [], [], [], [], []
+    for question in questions:
+        pictures = [_pixels(frame) for frame in question.frames]
+        most_tiles = 1 if question.later else views.most_tiles
+        shown.append(np.concatenate([tiles_of(picture, views.tile_px, most_tiles) for picture in pictures]))
+        seen.append(_regions(question, len(shown[-1]), views))
+        tiles.append(np.concatenate([shown[-1], seen[-1].focal]))
+        squares.append(np.stack([squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1) for p in pictures]))
+        regions = [len(cells) for cells in seen[-1].cells]
+        input_ids, labels = encode(question.turns, len(shown[-1]) // len(pictures), regions, len(pictures))
+        if len(input_ids) > most_tokens:
+            raise DataError(
+                f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
+                "allowed; shorten the phrases, ask for fewer at a time, or raise --max-tokens"
+            )
+        conversations.append((input_ids, labels))
+    longest = max(len(input_ids) for input_ids, _ in conversations)
+    ids = torch.full((len(questions), longest), pad_token_id)
+    attention = torch.zeros((len(questions), longest), dtype=torch.bool)
+    labels_padded = torch.full((len(questions), longest), -100)
+    for row, (input_ids, labels) in enumerate(conversations):
+        ids[row, : len(input_ids)] = torch.tensor(input_ids)
+        labels_padded[row, : len(labels)] = torch.tensor(labels)
+        attention[row, : len(input_ids)] = True
+    frames = tuple(len(question.frames) if question.asked else 0 for question in questions)
+    return ReferBatch(
+        tiles_u8=torch.from_numpy(np.concatenate(tiles)),
+        tiles_per_image=tuple(len(of_image) for of_image in tiles),
+        sam_pixels_u8=torch.from_numpy(
+            np.concatenate([square[:count] for square, count in zip(squares, frames, strict=True)])
+        ),
+        input_ids=ids,
+        attention_mask=attention,
+        labels=labels_padded,
+        targets=tuple(_target(question, views.mask_px) for question in questions),
+        regions=_joined(seen, views.outlined),
+        keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
+        frames_per_image=() if all(count == 1 for count in frames) else frames,
+    )
+
+
+def _key(*pixels: np.ndarray) -> str:
+    """Of what both halves see of an image."""
+    digest = hashlib.sha256()
+    for array in pixels:
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
+
+
+def _pixels(sample: ReferSample) -> np.ndarray:
+    assert isinstance(sample.image, np.ndarray)
+    return sample.image
+
+
+def _regions(question: Question, tiles: int, views: Views) -> RegionViews:
+    sample = question.sample
+    masks = [union_mask(sample.expressions[position].masks_rle, sample.size_hw) for position in question.regions]
+    try:
+        return region_views(
+            _pixels(sample), masks, tiles, views.tile_px, views.tile_side, views.released, views.outlined
+        )
+    except DataError as error:
+        raise DataError(f"{sample.source}: {error}") from error
+
+
+def _joined(seen: Sequence[RegionViews], outlined: bool) -> Regions | None:
+    """None where no question names a region."""
+    if not any(views.cells for views in seen):
+        return None
+    cells = tuple(tuple(cell for region in views.cells for cell in region) for views in seen)
+    outlines = tuple(torch.from_numpy(views.outlines) for views in seen) if outlined else ()
+    return Regions(tuple(len(views.focal) for views in seen), cells, outlines)
+
+
+def _target(question: Question, mask_px: int) -> ReferTarget:
+    sample = question.sample
+    masks = [
+        squashed_mask(union_mask(frame.expressions[position].masks_rle, frame.size_hw), mask_px)
+        for position, _ in question.asked
+        for frame in question.frames
+    ]
+    return ReferTarget(
+        masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, mask_px, mask_px), dtype=torch.bool),
+        texts=tuple(text for _, text in question.asked for _ in question.frames),
+        size_hw=sample.size_hw,
+        image_id=sample.image_id,
+        source=sample.source,
+        seed=question.seed,
+    )

@@ -1,0 +1,211 @@
+"""Splitting a data set so that no image, nor a near copy of it, stands on both sides.
+
+A validation image whose twin was trained on measures memory, not detection.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from deixis.data.pixels.image_hash import DECODE_SHORT_PX, Look, groups_of, look_at
+from deixis.data.pixels.images import load_image
+from deixis.data.pixels.parallel import in_order
+from deixis.data.sets.embedded import record_of
+from deixis.data.sets.subset import Subset
+from deixis.errors import DataError
+from deixis.records import Dataset
+from deixis.refer_records import ReferDataset
+
+THREADS = 4
+
+
+def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tuple[Subset, Subset]:
+    """(train, validation), with byte-identical and nearly identical images on the same side; see `hold_out`.
+
+    Both keep the data set's order and its whole vocabulary.
+
+    Raises:
+        DataError: a fraction that is not between 0 and 1, an image that cannot be read, or fewer than two groups.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"the training share must be between 0 and 1, got {fraction}")
+    groups = [[(0, index) for index in group] for group in duplicate_groups(dataset)]
+    name = getattr(dataset, "name", "data")
+    ((train, validation),) = hold_out(groups, [str(name)], [len(dataset)], [1 - fraction], seed)
+    return Subset(dataset, train, f"{name} (train)"), Subset(dataset, validation, f"{name} (validation)")
+
+
+def hold_out(
+    groups: Sequence[Sequence[tuple[int, int]]],
+    names: Sequence[str],
+    sizes: Sequence[int],
+    shares: Sequence[float],
+    seed: int,
+) -> list[tuple[tuple[int, ...], ...]]:
+    """For each of several data sets, the positions that are left for training, then those of each part held out.
+
+    Whole groups of copies are drawn, in an order fixed by `seed`, until a part holds its share of each data set as
+    nearly as the groups allow; at least one group, and never the last one that a data set has for training.
+
+    Args:
+        groups: (data set, position) of images that must stay together, singles included.
+        names, sizes: of the data sets.
+        shares: of each part held out, each above 0, together under 1.
+
+    Raises:
+        DataError: a data set with too few groups of copies to have one in every part.
+    """
+    counts = np.zeros((len(groups), len(sizes)), np.int64)
+    for place, group in enumerate(groups):
+        for number, _ in group:
+            counts[place, number] += 1
+    part_of = np.zeros(len(groups), np.int64)  # 0 stays for training
+    left = counts.sum(0)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(groups))
+    for part, share in enumerate(shares, start=1):
+        for number, size in enumerate(sizes):
+            wanted, held = max(1, round(share * size)), int(counts[part_of == part, number].sum())
+            free = [group for group in order if part_of[group] == 0 and counts[group, number]]
+            # Groups larger than the whole share come last, the smallest of them first.
+            for group in sorted(free, key=lambda g: counts[g, number] if counts[g, number] > wanted else 0):
+                mine = counts[group]
+                if held and held + mine[number] > wanted:
+                    continue
+                if (left[mine > 0] > mine[mine > 0]).all():
+                    part_of[group], held, left = part, held + int(mine[number]), left - mine
+            if not held:
+                raise DataError(
+                    f"{names[number]}: {size} images in {int((counts[:, number] > 0).sum())} groups of duplicates "
+                    f"cannot be split in {len(shares) + 1} parts, to be both trained on and measured; add images, or "
+                    "give --val-data"
+                )
+    parts = []
+    for number in range(len(sizes)):
+        chosen: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+        for place, group in enumerate(groups):
+            chosen[part_of[place]] += [index for owner, index in group if owner == number]
+        parts.append(tuple(tuple(sorted(part)) for part in chosen))
+    return parts
+
+
+def split_stratified(
+    dataset: Dataset, fractions: Sequence[float], seed: int = 0, groups: Sequence[Sequence[int]] | None = None
+) -> list[tuple[int, ...]]:
+    """Positions of each part: copies of an image in one part, each class shared out by the fractions.
+
+    Iterative stratification (Sechidis et al., ECML 2011) over groups of copies: the class with the fewest groups left
+    goes first, each of its groups to the part that still wants most images of that class.
+
+    Args:
+        fractions: the share of each part, above 0; they are divided by their sum.
+        seed: decides among equals.
+        groups: positions that must stay together; `duplicate_groups(dataset)` if not given.
+
+    Raises:
+        DataError: a fraction that is not above 0, an image that cannot be read, or fewer groups than parts.
+    """
+    if not fractions or not all(0 < fraction < float("inf") for fraction in fractions):
+        raise DataError(f"the shares of the parts must be above 0, got {list(fractions)}")
+    groups = duplicate_groups(dataset) if groups is None else groups
+    if len(groups) < len(fractions):
+        raise DataError(
+            f"{len(dataset)} images in {len(groups)} groups of duplicates cannot be split in {len(fractions)} parts; "
+            "add images"
+        )
+    shares = np.array(fractions, np.float64) / sum(fractions)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(groups))
+    shuffled = [groups[i] for i in order]
+    part_of = _shared_out(_class_counts(dataset, shuffled), [len(group) for group in shuffled], shares)
+    _fill_empty(part_of, [len(group) for group in shuffled], len(shares))
+    parts: list[list[int]] = [[] for _ in shares]
+    for group, part in zip(shuffled, part_of, strict=True):
+        parts[part] += group
+    return [tuple(sorted(part)) for part in parts]
+
+
+def _class_counts(dataset: Dataset, groups: Sequence[Sequence[int]]) -> list[Counter[str]]:
+    """For each group, how many of its images show each class."""
+    counts = []
+    for group in groups:
+        count: Counter[str] = Counter()
+        for index in group:
+            sample = record_of(dataset, index)
+            count.update({sample.vocabulary.names[c] for c in sample.present_class_ids})
+        counts.append(count)
+    return counts
+
+
+def _shared_out(counts: Sequence[Counter[str]], sizes: Sequence[int], shares: Float[np.ndarray, " parts"]) -> list[int]:
+    """The part of each group."""
+    members: dict[str, set[int]] = defaultdict(set)
+    for group, count in enumerate(counts):
+        for name in count:
+            members[name].add(group)
+    wanted = {name: shares * sum(counts[group][name] for group in found) for name, found in members.items()}
+    wanted_images = shares * sum(sizes)
+    part_of = [-1] * len(sizes)
+
+    def assign(group: int, wish: Float[np.ndarray, " parts"]) -> None:
+        part = max(range(len(shares)), key=lambda p: (wish[p], wanted_images[p]))
+        part_of[group] = part
+        wanted_images[part] -= sizes[group]
+        for name, count in counts[group].items():
+            wanted[name][part] -= count
+            members[name].discard(group)
+
+    while any(members.values()):
+        rarest = min((name for name in members if members[name]), key=lambda name: (len(members[name]), name))
+        for group in sorted(members[rarest], key=lambda g: (-counts[g][rarest], g)):
+            assign(group, wanted[rarest])
+    for group, part in enumerate(part_of):
+        if part < 0:
+            assign(group, wanted_images)
+    return part_of
+
+
+def _fill_empty(part_of: list[int], sizes: Sequence[int], parts: int) -> None:
+    """Give each part without an image the smallest group of the part with the most groups."""
+    for part in range(parts):
+        if part not in part_of:
+            largest, _ = Counter(part_of).most_common(1)[0]
+            smallest = min((g for g, p in enumerate(part_of) if p == largest), key=lambda g: sizes[g])
+            part_of[smallest] = part
+
+
+def duplicate_groups(
+    dataset: Dataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
+) -> list[list[int]]:
+    """Positions of images that are the same or nearly so, one list a group, singles included, in order.
+
+    See `deixis.data.pixels.image_hash.duplicate_pairs` for what is nearly the same; `advance` is called after each one.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    return groups_of(looks_of(dataset, workers, advance))
+
+
+def looks_of(
+    dataset: Dataset | ReferDataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
+) -> list[Look]:
+    """What the images look like, to be compared with those of other data sets too.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    looks = []
+    for look in in_order(lambda index: _look(dataset[index].image), range(len(dataset)), workers):
+        looks.append(look)
+        advance()
+    return looks
+
+
+def _look(image: Path | UInt8[np.ndarray, "h w 3"]) -> Look:
+    if isinstance(image, np.ndarray):
+        return look_at(image, None)
+    return look_at(load_image(image, min_short_px=DECODE_SHORT_PX), image.read_bytes())

@@ -1,0 +1,70 @@
+"""Captions on disk: entries of the plain JSON, which training reads, and drawn pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from deixis.atomic_files import write_atomic
+from deixis.inference.images import as_pixels
+from deixis.inference.outputs.segmentations import DrawMasks
+from deixis.records import Rle
+from deixis.refer_records import Caption, ReferSample
+
+
+def image_name(sample: ReferSample, folder: Path, index: int) -> str:
+    """The image as a file in `folder` names it; pixels that are in no file are written to `folder/images` first."""
+    if isinstance(sample.image, Path):
+        return Path(os.path.relpath(sample.image.resolve(), folder.resolve())).as_posix()
+    name = f"images/{index:06d}.png"
+    encoded = io.BytesIO()
+    Image.fromarray(sample.image).save(encoded, "PNG")
+    write_atomic(folder / name, encoded.getvalue())
+    return name
+
+
+def plain_entry(sample: ReferSample, image: str, expressions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An image of the plain JSON (docs/formats.md)."""
+    height, width = sample.size_hw
+    return {
+        "image": image,
+        "id": sample.image_id,
+        "height": height,
+        "width": width,
+        "expressions": list(expressions),
+    }
+
+
+def plain_expression(caption: Caption, number: int, **more: Any) -> dict[str, Any]:
+    """A caption and its mask; one without a word has no text, and awaits one."""
+    text = {"text": [caption.text]} if caption.text.strip() else {}
+    return {**text, "masks": [plain_mask(caption.mask_rle)], "id": number, "score": round(caption.score, 5), **more}
+
+
+def plain_mask(mask: Rle) -> dict[str, Any]:
+    """COCO RLE as JSON holds it."""
+    counts = mask["counts"]
+    return {
+        "size": [int(side) for side in mask["size"]],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }
+
+
+def write_picture(path: Path, sample: ReferSample, captions: Sequence[Caption], draw: DrawMasks) -> None:
+    """The image with its regions and what is said of them.
+
+    Raises:
+        DataError: the image cannot be read, or the place cannot be written.
+    """
+    masks = [np.asarray(coco_mask.decode(caption.mask_rle), dtype=bool) for caption in captions]
+    drawn = draw(as_pixels(sample.image), masks, [caption.text for caption in captions])
+    encoded = io.BytesIO()
+    Image.fromarray(drawn).save(encoded, "JPEG", quality=92)
+    write_atomic(path, encoded.getvalue())

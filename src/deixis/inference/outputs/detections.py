@@ -1,0 +1,118 @@
+"""Predictions on disk: drawn pictures, one JSON for people and programs, COCO results for evaluators."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from deixis.atomic_files import write_atomic
+from deixis.errors import DataError
+from deixis.inference.images import ImageInput, as_pixels
+from deixis.records import Detections, Vocabulary
+
+Draw = Callable[[UInt8[np.ndarray, "h w 3"], Detections], UInt8[np.ndarray, "h w 3"]]
+
+
+def write_predictions(
+    folder: Path,
+    detections: Sequence[Detections],
+    images: Sequence[ImageInput],
+    draw: Draw | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> None:
+    """Write `predictions.json`, `coco_results.json` and, given a way to draw, `pictures/*.jpg`.
+
+    Args:
+        detections: one record an image, in order.
+        images: the files that were predicted on, or their pixels.
+        draw: paints detections onto pixels (`deixis.reporting.draw.draw_detections`); None for no pictures.
+        vocabulary: gives the COCO category ids; without it a category's id is its place among the names, from 1.
+
+    Raises:
+        DataError: counts differ, an image cannot be read, or the folder cannot be written.
+    """
+    if len(detections) != len(images):
+        raise DataError(f"{len(detections)} detection records for {len(images)} images; there must be one an image")
+    write_atomic(folder / "predictions.json", _json(prediction_records(detections, images)))
+    write_atomic(folder / "coco_results.json", _json(coco_results(detections, vocabulary)))
+    if draw is None:
+        return
+    for found, image, name in zip(detections, images, picture_names(images), strict=True):
+        drawn = io.BytesIO()
+        Image.fromarray(draw(as_pixels(image), found)).save(drawn, "JPEG", quality=92)
+        write_atomic(folder / "pictures" / name, drawn.getvalue())
+
+
+def prediction_records(detections: Sequence[Detections], images: Sequence[ImageInput]) -> list[dict[str, Any]]:
+    """One entry an image: its file (or null), id, size as [width, height] in pixels, and objects, best first."""
+    return [
+        {
+            "file": str(image) if isinstance(image, str | Path) else None,
+            "image_id": found.image_id,
+            "width": found.size_hw[1],
+            "height": found.size_hw[0],
+            "objects": [
+                {"label": label, "score": round(float(score), 5), "box_xyxy_px": [round(float(v), 2) for v in box]}
+                for label, score, box in zip(found.labels, found.scores, found.boxes_xyxy_px, strict=True)
+            ],
+        }
+        for found, image in zip(detections, images, strict=True)
+    ]
+
+
+def coco_results(detections: Sequence[Detections], vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]:
+    """COCO's result list: image_id, category_id, bbox as [left, top, width, height] in pixels, score.
+
+    Raises:
+        DataError: a detected name is not in the vocabulary.
+    """
+    results = []
+    for found in detections:
+        category_ids = _category_ids(found, vocabulary)
+        for box, score, class_id in zip(found.boxes_xyxy_px, found.scores, found.class_ids, strict=True):
+            left, top, right, bottom = (float(v) for v in box)
+            results.append(
+                {
+                    "image_id": found.image_id,
+                    "category_id": category_ids[class_id],
+                    "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
+                    "score": round(float(score), 6),
+                }
+            )
+    return results
+
+
+def picture_names(images: Sequence[ImageInput]) -> list[str]:
+    """A JPEG name for each image's drawing: the file's own stem, numbered where two share one."""
+    taken: set[str] = set()
+    names = []
+    for i, image in enumerate(images):
+        stem = Path(image).stem if isinstance(image, str | Path) else f"image_{i:05d}"
+        name, number = stem, 1
+        while name.lower() in taken:  # some file systems do not tell cases apart
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.lower())
+        names.append(f"{name}.jpg")
+    return names
+
+
+def _category_ids(found: Detections, vocabulary: Vocabulary | None) -> list[int]:
+    if vocabulary is None:
+        return list(range(1, len(found.names) + 1))
+    ids = dict(zip(vocabulary.names, vocabulary.category_ids, strict=True))
+    unknown = [name for name in found.names if name not in ids]
+    if unknown:
+        raise DataError(f"detections of image {found.image_id}: names {unknown} are not in {list(vocabulary.names)}")
+    return [ids[name] for name in found.names]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

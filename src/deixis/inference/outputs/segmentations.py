@@ -1,0 +1,76 @@
+"""Segmentations on disk: drawn pictures, mask files, and one JSON for people and programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from deixis.atomic_files import write_atomic
+from deixis.errors import DataError
+from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.outputs.detections import picture_names
+from deixis.refer_records import Segmentation
+
+DrawMasks = Callable[
+    [UInt8[np.ndarray, "h w 3"], Sequence[Bool[np.ndarray, "h w"]], Sequence[str]], UInt8[np.ndarray, "h2 w2 3"]
+]
+
+
+def write_segmentations(
+    folder: Path,
+    answers: Sequence[Sequence[Segmentation]],
+    images: Sequence[ImageInput],
+    draw: DrawMasks | None = None,
+) -> None:
+    """Write `segmentations.json`, `masks/<image>_<n>.png` (255 inside) and, given a way to draw, `pictures/*.jpg`.
+
+    Raises:
+        DataError: counts differ, an image cannot be read, or the folder cannot be written.
+    """
+    if len(answers) != len(images):
+        raise DataError(f"segmentations of {len(answers)} images for {len(images)}; there must be one list an image")
+    records: list[dict[str, Any]] = []
+    for found, image, name in zip(answers, images, picture_names(images), strict=True):
+        bitmaps = [np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool) for answer in found]
+        objects = []
+        for number, (answer, bitmap) in enumerate(zip(found, bitmaps, strict=True)):
+            mask_file = Path("masks") / f"{Path(name).stem}_{number}.png"
+            write_atomic(folder / mask_file, _encoded(bitmap.astype(np.uint8) * 255, "PNG"))
+            objects.append({**segmentation_record(answer), "mask": mask_file.as_posix()})
+        records.append({"file": str(image) if isinstance(image, str | Path) else None, "phrases": objects})
+        if draw is not None:
+            drawn = draw(as_pixels(image), bitmaps, [answer.text for answer in found])
+            write_atomic(folder / "pictures" / name, _encoded(drawn, "JPEG"))
+    write_atomic(folder / "segmentations.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def segmentation_record(answer: Segmentation) -> dict[str, Any]:
+    """An answer as plain values: text, answer, scores, box [left, top, width, height], area in pixels, COCO RLE."""
+    counts = answer.mask_rle["counts"]
+    return {
+        "image_id": answer.image_id,
+        "text": answer.text,
+        "answer": answer.answer,
+        "score": round(answer.score, 5),
+        "present": round(answer.present, 5),
+        "bbox": [float(v) for v in coco_mask.toBbox(answer.mask_rle)],
+        "area": int(coco_mask.area(answer.mask_rle)),
+        "segmentation": {
+            "size": [int(side) for side in answer.mask_rle["size"]],
+            "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+        },
+    }
+
+
+def _encoded(pixels: np.ndarray, kind: str) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    return written.getvalue()

@@ -1,0 +1,95 @@
+"""Followed phrases on disk: the masks of every frame as one JSON, and the video with the masks drawn in.
+
+Both are written as the frames come; nothing of the video is kept in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import UInt8
+from pycocotools import mask as coco_mask
+
+from deixis.data.pixels.write_video import video_writer
+from deixis.errors import DataError
+from deixis.inference.outputs.segmentations import DrawMasks, segmentation_record
+from deixis.refer_records import Segmentation
+
+MASKS, VIDEO = "masks.json", "video.mp4"
+AddFrame = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Segmentation]], None]
+
+
+@contextmanager
+def track_writer(
+    folder: Path, video: str, phrases: Sequence[str], rate: Fraction | int = 24, draw: DrawMasks | None = None
+) -> Iterator[AddFrame]:
+    """A function that takes each frame with its records, in order. The files take their names when the block ends well.
+
+    `masks.json`: {"video", "frames", "size": [height, width], "phrases": [{"text", "masks": [RLE or null, ...],
+    "scores": [...], "present": [...]}]}, every list one entry a frame; null where the object is not to be seen.
+
+    Args:
+        video: what the file is to call the video.
+        rate: frames a second of the drawn `video.mp4`.
+        draw: paints masks onto a frame; None for no video.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    drafts = {name: folder / f".{name}.{os.getpid()}.tmp" for name in ("lines", MASKS, VIDEO)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            size_hw: list[tuple[int, int]] = []
+            with ExitStack() as opened:
+                lines = opened.enter_context(drafts["lines"].open("w+", encoding="utf-8", errors="backslashreplace"))
+                paint = None if draw is None else opened.enter_context(video_writer(drafts[VIDEO], rate))
+
+                def add(pixels: np.ndarray, records: Sequence[Segmentation]) -> None:
+                    if not size_hw:
+                        size_hw.append(pixels.shape[:2])
+                    lines.write(json.dumps([_entry(record) for record in records]) + "\n")
+                    if draw is not None and paint is not None:
+                        masks = [np.asarray(coco_mask.decode(record.mask_rle), dtype=bool) for record in records]
+                        paint(draw(pixels, masks, [record.text for record in records]))
+
+                yield add
+                with drafts[MASKS].open("w", encoding="utf-8", errors="backslashreplace") as whole:
+                    _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases)
+            for name in (MASKS, VIDEO):
+                if drafts[name].exists():
+                    drafts[name].replace(folder / name)
+        finally:
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def _entry(record: Segmentation) -> list[Any]:
+    values = segmentation_record(record)
+    return [values["segmentation"] if values["area"] else None, values["score"], values["present"]]
+
+
+def _by_phrase(lines: IO[str], whole: IO[str], head: dict[str, Any], phrases: Sequence[str]) -> None:
+    """Turn lines of frames into lists of phrases, one pass over the lines a list."""
+    lines.seek(0)
+    frames = sum(1 for _ in lines)
+    whole.write(json.dumps({**head, "frames": frames}, ensure_ascii=False)[:-1] + ', "phrases": [')
+    for phrase, text in enumerate(phrases):
+        whole.write(("," if phrase else "") + f'\n{{"text": {json.dumps(text, ensure_ascii=False)}')
+        for part, name in enumerate(("masks", "scores", "present")):
+            whole.write(f', "{name}": [')
+            lines.seek(0)
+            for number, line in enumerate(lines):
+                whole.write((", " if number else "") + json.dumps(json.loads(line)[phrase][part]))
+            whole.write("]")
+        whole.write("}")
+    whole.write("\n]}\n")

@@ -1,0 +1,239 @@
+"""A segmenter asked the other way round: pictures and masks in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from deixis.data.pixels.regions import RegionViews, region_views
+from deixis.data.pixels.tiles import tiles_of, union_mask
+from deixis.data.refer.conversation import caption_turn, has_pixels
+from deixis.data.refer.loading import decoded
+from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
+from deixis.errors import DataError, OptionError
+from deixis.evaluation.captions import CaptionMetrics, evaluate_captions
+from deixis.inference.eval_mode import evaluating
+from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.prefetch import read_ahead
+from deixis.models.sa2va import REGION_START, ConversationTokens, Sa2vaBundle, describe, load_sa2va, sampler
+from deixis.records import Rle
+from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Regions
+
+Progress = Callable[[int, int], None]
+MaskInput = Bool[np.ndarray, "h w"] | Rle
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One image and its regions, each by itself, in the sizes that the model sees."""
+
+    sample: ReferSample
+    index: int
+    masks: tuple[Rle, ...]
+    tiles: Tensor
+    views: tuple[RegionViews, ...]
+
+
+class Captioner:
+    """A model on a device, ready to describe. Every region is asked about by itself, so its words do not depend on
+    which others there are.
+
+    Args:
+        most_tiles: in which the vision-language model sees an image.
+        max_new_tokens: of a caption.
+        temperature: 0 takes the likeliest word each time; above, words are drawn.
+        top_p: see `sampler`.
+        seed: of what is drawn, together with the region's place in the data.
+    """
+
+    def __init__(
+        self,
+        bundle: Sa2vaBundle,
+        device: str | torch.device = "cpu",
+        most_tiles: int = 12,
+        max_new_tokens: int = 40,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1 or seed < 0:
+            raise OptionError(
+                f"wanted temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1 and seed >= 0; "
+                f"got {temperature}, {top_p}, {max_new_tokens} and {seed}"
+            )
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self.most_tiles, self.max_new_tokens = most_tiles, max_new_tokens
+        self.temperature, self.top_p, self.seed = temperature, top_p, seed
+        self.tokens = ConversationTokens.of(bundle)
+        self.region_start_id = int(bundle.tokenizer.convert_tokens_to_ids(REGION_START))
+        bundle.model.to(self.device)
+
+    def caption(
+        self,
+        images: Iterable[ImageInput],
+        masks: Iterable[Sequence[MaskInput]],
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> list[list[Caption]]:
+        """Words for masks.
+
+        Args:
+            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            masks: for each image any number of them, as boolean arrays of the image's size or as COCO RLE.
+            batch_size: regions in one pass.
+
+        Returns:
+            For each image one caption a mask, in order.
+
+        Raises:
+            DataError: an image cannot be read; a mask without a pixel or of another size; other counts of the two.
+        """
+        pictures, regions = list(images), [[_rle(mask) for mask in of_image] for of_image in masks]
+        if len(pictures) != len(regions):
+            raise DataError(f"masks of {len(regions)} images for {len(pictures)}; give one list of masks an image")
+        return [found for _, found in self.run(_Masked(pictures, regions), batch_size, progress=progress)]
+
+    def run(
+        self,
+        dataset: ReferDataset,
+        batch_size: int = 8,
+        indices: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[ReferSample, list[Caption]]]:
+        """Each image's annotations (without its pixels) and one caption an expression that has a pixel, in order.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        if batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+        chosen = range(len(dataset)) if indices is None else indices
+        done = 0
+        with evaluating(self.bundle.model):
+            for item in read_ahead(lambda index: self._prepared(dataset, index), chosen):
+                yield item.sample, self._describe(item, batch_size)
+                done += 1
+                if progress is not None:
+                    progress(done, len(chosen))
+
+    def evaluate(
+        self, dataset: ReferDataset, batch_size: int = 8, limit: int | None = None, progress: Progress | None = None
+    ) -> tuple[CaptionMetrics, list[tuple[ReferSample, list[Caption]]]]:
+        """Metrics on a data set, and the captions. A region is what an expression means; its sentences are references.
+        In generated scenes the things are the regions, and their attributes are measured too.
+
+        Args:
+            limit: only the first so many images.
+
+        Raises:
+            DataError: an image cannot be read, or no mask has a sentence, so that nothing can be measured.
+        """
+        indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+        scenes = dataset if isinstance(dataset, ReferScenes) else None
+        answers = list(self.run(SceneThings(scenes) if scenes else dataset, batch_size, indices, progress))
+        truth, captions = [sample for sample, _ in answers], [found for _, found in answers]
+        things = None if scenes is None else [scenes.scene(index)[0].things for index in indices]
+        return evaluate_captions(truth, captions, things), answers
+
+    def _prepared(self, dataset: ReferDataset, index: int) -> _Prepared:
+        sample = decoded(dataset[index])
+        assert isinstance(sample.image, np.ndarray)
+        tiles = tiles_of(sample.image, self.bundle.tile_px, self.most_tiles)
+        side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"
+        outlined = self.bundle.model.spatial_token is not None
+        regions = [expression.masks_rle for expression in sample.expressions if has_pixels(expression)]
+        views = tuple(
+            region_views(sample.image, [mask], len(tiles), self.bundle.tile_px, side, released, outlined)
+            for mask in (union_mask(masks, sample.size_hw) for masks in regions)
+        )
+        joined = tuple(masks[0] if len(masks) == 1 else coco_mask.merge(list(masks)) for masks in regions)
+        return _Prepared(sample.evolve(image=Path()), index, joined, torch.from_numpy(tiles), views)
+
+    @torch.no_grad()
+    def _describe(self, item: _Prepared, batch_size: int) -> list[Caption]:
+        """The image is encoded once and read once a batch of its regions."""
+        if not item.views:
+            return []
+        bundle = self.bundle
+        whole = bundle.model.vision_features(bundle.normalise_tiles(item.tiles.to(self.device)))
+        said = []
+        for start in range(0, len(item.views), batch_size):
+            part = item.views[start : start + batch_size]
+            focal = torch.from_numpy(np.concatenate([views.focal for views in part])).to(self.device)
+            close = bundle.model.vision_features(bundle.normalise_tiles(focal)) if len(focal) else whole[:0]
+            seen = torch.split(close, [len(views.focal) for views in part])
+            asked = [
+                self.tokens.question(caption_turn().question, len(whole), [len(cells) for cells in views.cells])
+                for views in part
+            ]
+            said += describe(
+                bundle,
+                *self.tokens.padded(asked, self.device),
+                tuple(len(whole) + len(views.focal) for views in part),
+                torch.cat([tokens for views in seen for tokens in (whole, views)]),
+                self._regions(part),
+                self.max_new_tokens,
+                self._choose(item.index, range(start, start + len(part))),
+                shared_tokens=asked[0].index(self.region_start_id),
+            )
+        return [
+            Caption(found.text, found.score, mask, item.sample.image_id)
+            for found, mask in zip(said, item.masks, strict=True)
+        ]
+
+    def _regions(self, part: Sequence[RegionViews]) -> Regions:
+        """One region a row."""
+        outlined = self.bundle.model.spatial_token is not None
+        outlines = tuple(torch.from_numpy(views.outlines).to(self.device) for views in part) if outlined else ()
+        return Regions(tuple(len(views.focal) for views in part), tuple(views.cells[0] for views in part), outlines)
+
+    def _choose(self, index: int, regions: Iterable[int]) -> Any:
+        """How words are chosen: what is drawn for a region is the same in whatever batch it is."""
+        if not self.temperature:
+            return None
+        seeds = [int(np.random.SeedSequence([self.seed, index, region]).generate_state(1)[0]) for region in regions]
+        return sampler(seeds, self.temperature, self.top_p)
+
+
+class _Masked:
+    """Images with masks as a data set, each read when it is asked for."""
+
+    name = "pictures"
+
+    def __init__(self, images: Sequence[ImageInput], masks: Sequence[Sequence[Rle]]) -> None:
+        self.images = images
+        self.masks = masks
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> ReferSample:
+        pixels = as_pixels(self.images[index])
+        expressions = tuple(Expression((), (mask,)) for mask in self.masks[index])
+        source = f"image {index}"
+        for number, expression in enumerate(expressions, start=1):
+            if not has_pixels(expression):
+                raise DataError(f"{source}: mask {number} has no pixel; there is nothing to describe")
+        return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), expressions, image_id=index, source=source)
+
+
+def load_captioner(source: str | Path, device: str | torch.device = "cpu", **options: Any) -> Captioner:
+    """The captioner of a segmenter's folder or hub id; options are those of `Captioner`.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return Captioner(load_sa2va(source), device, **options)
+
+
+def _rle(mask: MaskInput) -> Rle:
+    return mask if isinstance(mask, Mapping) else coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -1,0 +1,96 @@
+"""Phrases looked for in frames of a video: what the language model means by them, and their masks in a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deixis.data.pixels.tiles import tiles_of
+from deixis.data.refer.conversation import question_for, single_turn
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, select_mask
+from deixis.models.sa2va.language.states import Meant, seg_states
+
+
+class Found(NamedTuple):
+    """One object in one frame, before its mask is enlarged."""
+
+    logits: Float[Tensor, "side side"] | None
+    iou: float
+    present: float
+    answer: str = ""
+
+
+NOTHING = Found(None, 0.0, 0.0)
+
+
+class PhraseFinder:
+    """The half of a segmenter that reads phrases. For its arguments see `Tracker`."""
+
+    def __init__(
+        self,
+        bundle: Sa2vaBundle,
+        device: torch.device,
+        together: bool,
+        threshold: float,
+        generate: bool,
+        batch_size: int,
+        most_tiles: int,
+    ) -> None:
+        self.bundle, self.device = bundle, device
+        self.together, self.threshold, self.generate = together, threshold, generate
+        self.batch_size, self.most_tiles = batch_size, most_tiles
+        self.tokens = ConversationTokens.of(bundle)
+
+    def meant(self, texts: Sequence[str], pictures: Sequence[np.ndarray]) -> list[list[Meant]]:
+        """What each text means, in each picture."""
+        model, bundle, together = self.bundle.model, self.bundle, self.together
+        most = 1 if together else self.most_tiles
+        tiles = [torch.from_numpy(tiles_of(picture, bundle.tile_px, most)) for picture in pictures]
+        vision = [model.vision_features(bundle.normalise_tiles(one.to(self.device))) for one in tiles]
+        every = range(len(pictures))
+        rows = [(text, every if together else range(i, i + 1)) for i in ([0] if together else every) for text in texts]
+        meant: list[Meant] = []
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
+            ids = [self._conversation(text, len(tiles[frames[0]]), len(frames)) for text, frames in part]
+            counts = tuple(sum(len(tiles[frame]) for frame in frames) for _, frames in part)
+            shown = torch.cat([vision[frame] for _, frames in part for frame in frames])
+            meant += seg_states(bundle, *self.tokens.padded(ids, self.device), counts, shown, self.generate)
+        if together:
+            return [meant for _ in pictures]
+        return [meant[i * len(texts) : (i + 1) * len(texts)] for i in every]
+
+    def _conversation(self, text: str, tiles: int, frames: int) -> list[int]:
+        if self.generate:
+            return self.tokens.question(question_for(text), tiles, frames=frames)
+        return self.tokens([single_turn(text, self.bundle.behaviour)], tiles, frames=frames)[0]
+
+    def found(self, meant: Sequence[Meant], levels: SamLevels) -> tuple[list[Found], list[Tensor]]:
+        """Each object in one frame, and the hidden state of its clearest `[SEG]`; of several the union is meant."""
+        model = self.bundle.model
+        hidden = torch.cat([one.hidden for one in meant])
+        frame = torch.zeros(len(hidden), dtype=torch.long, device=self.device)
+        masks = model.masks(hidden, levels, frame)
+        outputs = {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
+        chosen = select_mask(outputs, self.bundle.behaviour)
+        found, states, start = [], [], 0
+        for one in meant:
+            own = slice(start, start + len(one.hidden))
+            start += len(one.hidden)
+            if not len(one.hidden):
+                found.append(Found(None, 0.0, 0.0, one.answer))
+                states.append(hidden.new_zeros(hidden.shape[1]))
+                continue
+            present = chosen.present[own]
+            there = present >= self.threshold
+            there = there if bool(there.any()) else torch.ones_like(there)
+            logits = chosen.logits[own][there].amax(0)
+            iou = float(chosen.ious[own][there].mean())
+            found.append(Found(logits, iou, float(present.max()), one.answer))
+            states.append(one.hidden[int(present.argmax())])
+        return found, states

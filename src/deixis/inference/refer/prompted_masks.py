@@ -1,0 +1,181 @@
+"""Masks of one picture from boxes, or from a grid of points where nobody says what to look for.
+
+A box is asked for in two ways: as SAM 2's box prompt (three masks), and by its name as a phrase (each connected part
+of the mask by itself). The mask is taken whose own tight box fits the given one best. So a model that knows only one of
+the two prompts, such as one that was trained on phrases from nothing, still gives masks, and the fit tells how good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from deixis.data.pixels.tiles import squashed
+from deixis.geometry.boxes import box_iou
+from deixis.inference.eval_mode import evaluating
+from deixis.inference.refer.segmenter import Segmenter, enlarged
+from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_points
+from deixis.models.sa2va.sam import Masks
+from deixis.records import Rle
+from deixis.refer_records import Expression, ReferList, ReferSample
+
+PROMPTS_A_BATCH = 32
+_Ask = Callable[[Any, Tensor, SamLevels, Tensor], Masks]
+
+
+@dataclass(frozen=True)
+class PromptedMask:
+    """A mask and what it was asked by.
+
+    Attributes:
+        mask_rle: in the size of the image; empty where nothing was found.
+        prompt: `box`, `phrase` or `point`.
+        predicted_iou: what the model expects of the mask, in [0, 1].
+        fit: IoU of the mask's tight box with the box asked for, in [0, 1]; 1 where none was.
+    """
+
+    mask_rle: Rle
+    prompt: str
+    predicted_iou: float
+    fit: float = 1.0
+
+
+class PromptedMasks:
+    """A segmenter asked by boxes and points. It borrows the segmenter's model, device and sizes."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+        self.bundle, self.device = segmenter.bundle, segmenter.device
+
+    def in_boxes(
+        self, pixels: UInt8[np.ndarray, "h w 3"], boxes_xyxy_px: Float[np.ndarray, "n 4"], names: Sequence[str]
+    ) -> list[PromptedMask]:
+        """The mask of each box.
+
+        Args:
+            names: what is in each box, as a phrase.
+        """
+        if not len(boxes_xyxy_px):
+            return []
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        boxes = torch.from_numpy(np.ascontiguousarray(boxes_xyxy_px, dtype=np.float32))
+        to_image = torch.tensor([size_hw[1], size_hw[0]] * 2) / self.bundle.mask_px
+        parts = self._parts_of_phrases(pixels, sorted(set(names)))
+        found = []
+        for box, name, (logits, ious) in zip(boxes, names, self._ask(pixels, boxes, masks_of_boxes), strict=True):
+            best = _best_fitting(logits > 0, ious, box / to_image)
+            masks = [(enlarged(logits[best], size_hw), "box", float(ious[best]))]
+            masks += [(part, "phrase", iou) for part, iou in parts[name]]
+            fits = [_fit(_tight_box(torch.from_numpy(mask)), box) for mask, _, _ in masks]
+            chosen = fits.index(max(fits))
+            mask, prompt, iou = masks[chosen]
+            found.append(PromptedMask(_rle(mask), prompt, iou, fits[chosen]))
+        return found
+
+    def on_grid(
+        self,
+        pixels: UInt8[np.ndarray, "h w 3"],
+        points_a_side: int = 16,
+        least_iou: float = 0.8,
+        most_overlap: float = 0.7,
+        most: int = 50,
+    ) -> list[PromptedMask]:
+        """Masks of whatever is under a grid of points, by predicted IoU, best first.
+
+        Of the three masks of each point all are kept that are expected to be good and are no copy of a better one.
+
+        Args:
+            least_iou: predicted IoU of a mask that is kept.
+            most_overlap: IoU from which on two masks are copies.
+            most: masks that are kept.
+        """
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        places = (torch.arange(points_a_side) + 0.5) / points_a_side
+        grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1).reshape(-1, 2)
+        asked = self._ask(pixels, grid * torch.tensor([size_hw[1], size_hw[0]]), masks_of_points)
+        logits = torch.cat([each for each, _ in asked])
+        ious = torch.cat([each for _, each in asked])
+        kept = (ious >= least_iou) & (logits > 0).flatten(1).any(1)
+        logits, ious = logits[kept], ious[kept]
+        order = distinct_masks(logits > 0, ious, most_overlap)[:most]
+        found = [(enlarged(logits[place], size_hw), float(ious[place])) for place in order]
+        return [PromptedMask(_rle(mask), "point", iou) for mask, iou in found if mask.any()]
+
+    @torch.no_grad()
+    def _ask(
+        self, pixels: np.ndarray, prompts_px: Float[Tensor, "objects columns"], ask: _Ask
+    ) -> list[tuple[Float[Tensor, "3 side side"], Float[Tensor, " 3"]]]:
+        """Logits and predicted IoUs of each prompt, which is x, y, ... in pixels of the image."""
+        model, side = self.bundle.model, self.bundle.sam_px
+        seen = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())[None].to(self.device)
+        height, width = pixels.shape[:2]
+        scale = torch.tensor([side / width, side / height]).repeat(prompts_px.shape[1] // 2)
+        prompts = (prompts_px * scale).to(self.device)
+        answers = []
+        with evaluating(model):
+            levels = model.sam_features(self.bundle.normalise_sam(seen))
+            for part in torch.split(prompts, PROMPTS_A_BATCH):
+                first = torch.zeros(len(part), dtype=torch.long, device=self.device)
+                masks = ask(model.sam, part, levels, first)
+                answers += list(zip(masks.logits.float().cpu(), masks.ious.float().cpu(), strict=True))
+        return answers
+
+    def _parts_of_phrases(
+        self, pixels: np.ndarray, names: Sequence[str]
+    ) -> dict[str, list[tuple[Bool[np.ndarray, "h w"], float]]]:
+        """For each name the connected parts of its mask, with the mask's predicted IoU."""
+        asked = tuple(Expression((name,), ()) for name in names)
+        sample = ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), asked)
+        ((_, answers),) = self.segmenter.run(ReferList((sample,)))
+        parts = {}
+        for answer in answers:
+            bitmap = np.ascontiguousarray(coco_mask.decode(answer.mask_rle))
+            count, labels = cv2.connectedComponents(bitmap, connectivity=8)
+            parts[answer.text] = [(labels == label, answer.score) for label in range(1, count)]
+        return parts
+
+
+def distinct_masks(masks: Bool[Tensor, "masks h w"], scores: Float[Tensor, " masks"], most_overlap: float) -> list[int]:
+    """Places of the masks, best first, that overlap no better one by an IoU of `most_overlap` or more."""
+    flat = masks.flatten(1).float()
+    areas = flat.sum(1)
+    kept: list[int] = []
+    for place in scores.argsort(descending=True, stable=True).tolist():
+        common = flat[kept] @ flat[place]
+        if not (common >= most_overlap * (areas[kept] + areas[place] - common)).any():
+            kept.append(place)
+    return kept
+
+
+def _best_fitting(
+    masks: Bool[Tensor, "masks side side"], ious: Float[Tensor, " masks"], box_xyxy: Float[Tensor, " 4"]
+) -> int:
+    """The mask whose tight box fits best; of equals the one that is expected to be better."""
+    fits = [_fit(_tight_box(mask), box_xyxy) for mask in masks]
+    return max(range(len(fits)), key=lambda place: (fits[place], float(ious[place])))
+
+
+def _tight_box(mask: Bool[Tensor, "h w"]) -> Float[Tensor, " 4"]:
+    """Corners x, y, x, y of a mask, along the edges of its pixels; zeros where it is empty."""
+    if not mask.any():
+        return torch.zeros(4)
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    corners = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+    return torch.tensor(corners, dtype=torch.float32)
+
+
+def _fit(one_xyxy: Float[Tensor, " 4"], other_xyxy: Float[Tensor, " 4"]) -> float:
+    return float(box_iou(one_xyxy[None], other_xyxy[None])[0, 0])
+
+
+def _rle(mask: Bool[np.ndarray, "h w"]) -> Rle:
+    found: Rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return found

@@ -1,0 +1,297 @@
+"""A segmenter at work: phrases and pictures in, masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from deixis.data.pixels.tiles import squashed, tiles_of
+from deixis.data.refer.conversation import question_for, single_turn
+from deixis.data.refer.loading import decoded
+from deixis.errors import DataError, OptionError, PromptError
+from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
+from deixis.inference.eval_mode import evaluating
+from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.prefetch import read_ahead
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
+from deixis.models.sa2va.language.answers import Answer
+from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One image with what is asked of it, in the sizes that the model sees."""
+
+    sample: ReferSample
+    texts: tuple[str, ...]
+    tiles: Tensor
+    sam_pixels: Tensor
+
+
+class Segmenter:
+    """A model on a device, ready to answer.
+
+    Args:
+        most_tiles: in which the vision-language model sees an image.
+        threshold: least probability that the object is there, for its mask not to be left empty; by default the model's
+            own. Only a model that was trained the `deixis` way has learnt to say so.
+        generate: let the model write its answer. Otherwise it is given the standard one: one forward pass, no chance to
+            forget the `[SEG]`.
+    """
+
+    def __init__(
+        self,
+        bundle: Sa2vaBundle,
+        device: str | torch.device = "cpu",
+        most_tiles: int = 12,
+        threshold: float | None = None,
+        generate: bool = False,
+    ) -> None:
+        threshold = bundle.presence_threshold if threshold is None else threshold
+        if not 0 <= threshold <= 1:
+            raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self.most_tiles = most_tiles
+        self.threshold = threshold
+        self.generate = generate
+        self.tokens = ConversationTokens.of(bundle)
+        bundle.model.to(self.device)
+
+    def segment(
+        self,
+        images: Iterable[ImageInput],
+        phrases: Sequence[str],
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> list[list[Segmentation]]:
+        """What each phrase means in each picture.
+
+        Args:
+            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            batch_size: phrases in one pass.
+
+        Returns:
+            For each image one record a phrase, in order; masks in the size of the image.
+
+        Raises:
+            DataError: an image cannot be read.
+            PromptError: the phrases are no list, or one is blank or holds a mark of the conversation itself.
+        """
+        if isinstance(phrases, str):
+            raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
+        if not phrases or any(not phrase.strip() for phrase in phrases):
+            raise PromptError(f"phrases must be given and not blank, got {list(phrases)}")
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise DataError("images must be a list; write [image] for a single one")
+        asked = tuple(Expression((phrase,), ()) for phrase in phrases)
+        pictures = _Pictures(list(images), asked)
+        return [found for _, found in self.run(pictures, batch_size, progress=progress)]
+
+    def evaluate(
+        self,
+        dataset: ReferDataset,
+        batch_size: int = 8,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[ReferMetrics, list[tuple[ReferSample, list[Segmentation]]]]:
+        """Metrics on a data set, every sentence of every expression by itself, and the answers.
+
+        Args:
+            limit: only the first so many images.
+
+        Raises:
+            DataError: an image cannot be read, or nothing is asked, so that nothing can be measured.
+        """
+        indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+        answers = list(self.run(dataset, batch_size, indices, progress))
+        if not any(segmentations for _, segmentations in answers):
+            raise DataError(f"{len(indices)} images without a phrase: nothing can be measured; use other data")
+        truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
+        return evaluate_segmentations(truth, found), answers
+
+    def run(
+        self,
+        dataset: ReferDataset,
+        batch_size: int = 8,
+        indices: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[ReferSample, list[Segmentation]]]:
+        """Each image's annotations (without its pixels) and one answer a sentence, in order of expressions."""
+        if batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+        chosen = range(len(dataset)) if indices is None else indices
+        done = 0
+        with evaluating(self.bundle.model):
+            for group in _grouped(self._prepared(dataset, chosen), batch_size):
+                yield from zip((item.sample for item in group), self._answer(group, batch_size), strict=True)
+                done += len(group)
+                if progress is not None:
+                    progress(done, len(chosen))
+
+    def _prepared(self, dataset: ReferDataset, indices: Sequence[int]) -> Iterator[_Prepared]:
+        """Images in the model's sizes; the next one is read while the model works on this one."""
+
+        def prepare(index: int) -> _Prepared:
+            sample = decoded(dataset[index])
+            assert isinstance(sample.image, np.ndarray)
+            side = self.bundle.sam_px
+            return _Prepared(
+                sample.evolve(image=Path()),
+                tuple(text for expression in sample.expressions for text in expression.texts),
+                torch.from_numpy(tiles_of(sample.image, self.bundle.tile_px, self.most_tiles)),
+                torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
+            )
+
+        return read_ahead(prepare, indices)
+
+    @torch.no_grad()
+    def _answer(self, group: Sequence[_Prepared], batch_size: int) -> list[list[Segmentation]]:
+        """Both encoders once an image, then all phrases in batches."""
+        model, bundle = self.bundle.model, self.bundle
+        counts = [len(item.tiles) for item in group]
+        tiles = torch.cat([item.tiles for item in group]).to(self.device)
+        vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles)), counts)
+        levels = model.sam_features(
+            bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
+        )
+        rows = [(image, text) for image, item in enumerate(group) for text in item.texts]
+        answers: list[list[Segmentation]] = [[] for _ in group]
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            images = sorted({image for image, _ in part})
+            pyramid = (levels[0][images], levels[1][images], levels[2][images])
+            asked = [(images.index(image), text) for image, text in part]
+            find = self._generated if self.generate else self._given
+            masks = find(asked, [vision[image] for image in images], pyramid)
+            for (image, text), found in zip(part, masks, strict=True):
+                answers[image].append(self._record(group[image].sample, text, *found))
+        return answers
+
+    def _given(
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
+    ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
+        """Of each (place in `vision`, phrase): mask logits, predicted IoU, probability of presence, standard answer."""
+        counts = tuple(len(tiles) for tiles in vision)
+        turns = [single_turn(text, self.bundle.behaviour) for _, text in asked]
+        given = [self.tokens([turn], counts[image])[0] for (image, _), turn in zip(asked, turns, strict=True)]
+        input_ids, attention_mask = self.tokens.padded(given, self.device)
+        images = tuple(image for image, _ in asked)
+        outputs = segment(
+            self.bundle.model, input_ids, attention_mask, images, counts, torch.cat(tuple(vision)), levels
+        )
+        chosen = select_mask(outputs, self.bundle.behaviour)
+        scores = zip(chosen.logits, chosen.ious.tolist(), chosen.present.tolist(), strict=True)
+        return [(*found, turn.answer) for found, turn in zip(scores, turns, strict=True)]
+
+    def _generated(
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
+    ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
+        """The same, with the answer that the model writes. The image is read anew for each phrase."""
+        images = [image for image, _ in asked]
+        counts = tuple(len(vision[image]) for image in images)
+        questions = [
+            self.tokens.question(question_for(text), count) for (_, text), count in zip(asked, counts, strict=True)
+        ]
+        input_ids, attention_mask = self.tokens.padded(questions, self.device)
+        seen = torch.cat([vision[image] for image in images])
+        pyramid = (levels[0][images], levels[1][images], levels[2][images])
+        answers = answer(self.bundle, input_ids, attention_mask, counts, seen, pyramid)
+        return [self._joined(answered) for answered in answers]
+
+    def _joined(self, answered: Answer) -> tuple[Float[Tensor, "side side"] | None, float, float, str]:
+        """One mask of a generated answer: none without a `[SEG]`; of several the union of those that are there."""
+        if not len(answered.masks.logits):
+            return None, 0.0, 0.0, answered.text
+        outputs = {
+            "pred_masks": answered.masks.logits,
+            "pred_ious": answered.masks.ious,
+            "object_scores": answered.masks.object_scores,
+        }
+        chosen = select_mask(outputs, self.bundle.behaviour)
+        there = chosen.present >= self.threshold
+        if not there.any():
+            return None, float(chosen.ious.max()), float(chosen.present.max()), answered.text
+        logits = chosen.logits[there].amax(0)
+        return logits, float(chosen.ious[there].mean()), float(chosen.present.max()), answered.text
+
+    def _record(
+        self, sample: ReferSample, text: str, logits: Tensor | None, iou: float, present: float, answer: str
+    ) -> Segmentation:
+        shown = None if present < self.threshold else logits
+        return segmentation_of(shown, sample.size_hw, text, iou, present, answer, sample.image_id)
+
+
+class _Pictures:
+    """Images without annotations as a data set, each read when it is asked for."""
+
+    def __init__(self, images: Sequence[ImageInput], asked: tuple[Expression, ...]) -> None:
+        self.images = images
+        self.asked = asked
+        self.name = "pictures"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> ReferSample:
+        pixels = as_pixels(self.images[index])
+        return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), self.asked, image_id=index)
+
+
+def load_segmenter(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    most_tiles: int = 12,
+    generate: bool = False,
+    threshold: float | None = None,
+) -> Segmenter:
+    """The segmenter of a folder or hub id; for its options see `Segmenter`.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return Segmenter(load_sa2va(source), device, most_tiles, threshold, generate)
+
+
+def segmentation_of(
+    logits: Float[Tensor, "side side"] | None,
+    size_hw: tuple[int, int],
+    text: str,
+    iou: float,
+    present: float,
+    answer: str,
+    image_id: int,
+) -> Segmentation:
+    """The record of an answer, its mask in the size of the image; empty without logits."""
+    mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw)
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return Segmentation(text, rle, iou, present, answer, image_id)
+
+
+def enlarged(logits: Float[Tensor, "side side"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """The mask in the size of the image: logits enlarged bilinearly, then cut at 0."""
+    full = F.interpolate(logits[None, None].float(), size=size_hw, mode="bilinear", align_corners=False)
+    mask: np.ndarray = (full[0, 0] > 0).cpu().numpy()
+    return mask
+
+
+def _grouped(prepared: Iterable[_Prepared], phrases: int) -> Iterator[list[_Prepared]]:
+    """Images together until they ask for so many phrases, and no more images than phrases."""
+    group: list[_Prepared] = []
+    for item in prepared:
+        group.append(item)
+        if sum(len(member.texts) for member in group) >= phrases or len(group) >= phrases:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,131 @@
+"""Dense and multi-scale deformable attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from deixis.models.grounding_dino.layers.positions import ShapesHw, size_wh
+from deixis.ops.deformable_attention import multi_scale_deformable_attention
+
+
+def split_heads(
+    tokens: Float[Tensor, "batch tokens channels"], heads: int
+) -> Float[Tensor, "batch {heads} tokens dim"]:
+    """Give each head its own slice of the channels."""
+    return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
+
+
+def join_heads(tokens: Float[Tensor, "batch heads tokens dim"]) -> Float[Tensor, "batch tokens heads*dim"]:
+    """Undo `split_heads`."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+class MultiheadAttention(nn.Module):
+    """Dense attention; `query`, `key`, `value` and `out_proj` are named as in transformers."""
+
+    def __init__(self, d_model: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries channels"],
+        keys: Float[Tensor, "batch keys channels"],
+        values: Float[Tensor, "batch keys channels"],
+        mask: Bool[Tensor, "batch 1 #queries keys"] | None = None,
+    ) -> Float[Tensor, "batch queries channels"]:
+        """Attend where `mask` is true, everywhere without one."""
+        attended = scaled_dot_product_attention(
+            split_heads(self.query(queries), self.heads),
+            split_heads(self.key(keys), self.heads),
+            split_heads(self.value(values), self.heads),
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        out: Tensor = self.out_proj(join_heads(attended))
+        return out
+
+
+class DeformableAttention(nn.Module):
+    """Each query looks at a few learned places around its reference point on each level (arXiv 2010.04159, eq. 3).
+
+    Attributes:
+        implementation: of `multi_scale_deformable_attention`; None chooses by device.
+    """
+
+    implementation: str | None = None
+
+    def __init__(self, d_model: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(d_model, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(d_model, heads * levels * points)
+        self.value_proj = nn.Linear(d_model, d_model)
+        self.output_proj = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries channels"],
+        reference: Float[Tensor, "batch queries levels coordinates"],
+        memory: Float[Tensor, "batch keys channels"],
+        memory_mask: Bool[Tensor, "batch keys"] | None,
+        shapes_hw: ShapesHw,
+    ) -> Float[Tensor, "batch queries channels"]:
+        """Sample `memory`.
+
+        Args:
+            queries: with their position embeddings added.
+            reference: (x, y) or (x, y, width, height) as fractions of each padded level.
+            memory_mask: true on real positions; the others count as zero. None where all are real.
+        """
+        batch, count = queries.shape[:2]
+        grid = (batch, count, self.heads, self.levels, self.points)
+        offsets: Tensor = self.sampling_offsets(queries).view(batch, count, self.heads, -1)
+        weights: Tensor = self.attention_weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(grid)
+        values: Tensor = self.value_proj(memory)
+        if memory_mask is not None:
+            values = values.masked_fill(~memory_mask[..., None], 0.0)
+        values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)
+        start, step = self._start_and_step(reference, shapes_hw)
+        locations = torch.addcmul(start, offsets.to(start.dtype), step).view(*grid, 2)
+        sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights, self.implementation)
+        out: Tensor = self.output_proj(sampled)
+        return out
+
+    def _start_and_step(
+        self, reference: Float[Tensor, "batch queries levels coordinates"], shapes_hw: ShapesHw
+    ) -> tuple[Float[Tensor, "batch queries 1 xy"], Float[Tensor, "... 1 xy"]]:
+        """Where a query's samples lie before any offset, and how far an offset of one moves them.
+
+        For each sample of a head, level by level: the same for all heads, and in rows as long as the offsets' own.
+        """
+
+        def each_point(by_level: Tensor) -> Tensor:
+            return by_level[..., None, :].expand(*by_level.shape[:-1], self.points, 2).flatten(-3)[..., None, :]
+
+        if reference.shape[-1] == 2:
+            return each_point(reference), each_point(1 / size_wh(shapes_hw, reference))
+        return each_point(reference[..., :2]), each_point(reference[..., 2:] * (0.5 / self.points))
+
+
+def starting_offsets(heads: int, levels: int, points: int) -> Float[Tensor, " offsets"]:
+    """Bias of `sampling_offsets` before training: head h looks in direction h, point p at p + 1 cells.
+
+    Deformable DETR, arXiv 2010.04159, appendix A.4.
+    """
+    angles = torch.arange(heads) * (2 * math.pi / heads)
+    directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    directions = directions / directions.abs().amax(-1, keepdim=True)
+    distances = torch.arange(1, points + 1)
+    grid = directions[:, None, None, :] * distances[None, None, :, None]
+    return grid.expand(heads, levels, points, 2).flatten()

@@ -1,0 +1,203 @@
+"""What a checkpoint holds, read off the names and shapes of its tensors: a configuration of transformers.
+
+Three things leave no trace in a checkpoint and are taken as in every released one: deformable attention looks at four
+points a level, the text encoder's heads have 64 channels, and class scores with a bias are scaled (MM-Grounding-DINO),
+those without are raw dot products (Grounding DINO); a learned scale does leave a trace. A wrong guess of another kind
+is caught when shapes are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, GroundingDinoConfig, MMGroundingDinoConfig, SwinConfig
+
+from deixis.errors import ModelError
+from deixis.models.grounding_dino.detector import LEARNED_SCALE
+from deixis.models.grounding_dino.weights.key_tables import BLOCK, DECODER, ENCODER, KeyTable
+from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE
+
+POINTS = 4
+TEXT_HEAD_CHANNELS = 64
+PRETRAINED_PIXELS = {7: 224, 12: 384}
+"""Image size that Swin was pretrained on, by its window; nothing but its description depends on it."""
+
+SWIN_SIZES = {
+    (96, (2, 2, 6, 2), (3, 6, 12, 24)): "T",
+    (96, (2, 2, 18, 2), (3, 6, 12, 24)): "S",
+    (128, (2, 2, 18, 2), (4, 8, 16, 32)): "B",
+    (192, (2, 2, 18, 2), (6, 12, 24, 48)): "L",
+}
+
+
+def swin_size(backbone_config: Any) -> str:
+    """T, S, B or L of Swin Transformer (arXiv 2103.14030), or the numbers themselves.
+
+    >>> swin_size(SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32], window_size=12))
+    'Swin-B, window 12'
+    """
+    width, depths = backbone_config.embed_dim, tuple(backbone_config.depths)
+    size = SWIN_SIZES.get((width, depths, tuple(backbone_config.num_heads)))
+    name = f"Swin-{size}" if size else f"Swin {width} wide, {'-'.join(map(str, depths))} deep"
+    return f"{name}, window {backbone_config.window_size}"
+
+
+class Names:
+    """A checkpoint under the names used here."""
+
+    def __init__(self, state: Mapping[str, Tensor], table: KeyTable, source: str) -> None:
+        self._state = state
+        self._table = table
+        self._source = source
+
+    def tensor(self, name: str) -> Tensor | None:
+        """The tensor kept for a name: for one of three stacked, all three."""
+        place = self._table.place(name)
+        if place is None:
+            return None
+        return self._state.get(place.key, self._state.get(place.copy))
+
+    def length(self, axis: int, *names: str) -> int:
+        """The length of the first of these tensors that is there.
+
+        Raises:
+            ModelError: none of them is.
+        """
+        for name in names:
+            tensor = self.tensor(name)
+            if tensor is not None and -tensor.ndim <= axis < tensor.ndim:
+                return tensor.shape[axis]
+        places = [place.key for name in names if (place := self._table.place(name))]
+        raise ModelError(f"{self._source}: not a Grounding DINO checkpoint, or an incomplete one: missing {places[0]}")
+
+    def count(self, *names: str) -> int:
+        """How many numbers from 0 on, put into any of these names, give a tensor that is there; gaps are counted."""
+        present = 0
+        for number in count():
+            if any(self.tensor(name.replace("{}", str(number), 1)) is not None for name in names):
+                present = number + 1
+            elif number > present + 2:
+                return present
+        raise AssertionError("unreachable")
+
+
+def config_of(names: Names) -> Any:
+    """The configuration, a `GroundingDinoConfig` or an `MMGroundingDinoConfig`.
+
+    Raises:
+        ModelError: too little is there to tell.
+    """
+    scaled = names.count("class_embed.{}.bias") or names.tensor("model.encoder_output_class_embed.bias") is not None
+    levels = names.count("model.input_proj_vision.{}.0.weight", "model.input_proj_vision.{}.1.weight")
+    encoder_layers = names.count(*_ends(ENCODER, "fusion_layer.vision_param", "deformable_layer.fc1.bias"))
+    decoder_layers = decoder_layer_count(names)
+    encoder_ends = (
+        "deformable_layer.self_attn.attention_weights.weight",
+        "deformable_layer.self_attn.attention_weights.bias",
+    )
+    decoder_ends = ("encoder_attn.attention_weights.weight", "encoder_attn.attention_weights.bias")
+    values = {
+        "backbone_config": _backbone_config(names),
+        "text_config": _text_config(names),
+        "num_feature_levels": levels,
+        "d_model": names.length(-1, "model.level_embed", "model.enc_output_norm.weight"),
+        "num_queries": names.length(0, "model.query_position_embeddings.weight"),
+        "encoder_layers": encoder_layers,
+        "decoder_layers": decoder_layers,
+        "encoder_ffn_dim": names.length(
+            0, *_first(ENCODER, "deformable_layer.fc1.bias", "deformable_layer.fc1.weight")
+        ),
+        "decoder_ffn_dim": names.length(0, *_first(DECODER, "fc1.bias", "fc1.weight")),
+        "encoder_attention_heads": names.length(0, *_first(ENCODER, *encoder_ends)) // (levels * POINTS),
+        "decoder_attention_heads": names.length(0, *_first(DECODER, *decoder_ends)) // (levels * POINTS),
+        "encoder_n_points": POINTS,
+        "decoder_n_points": POINTS,
+    }
+    if (
+        names.count("class_embed.{}.log_scale")
+        or names.tensor("model.encoder_output_class_embed.log_scale") is not None
+    ):
+        values |= {LEARNED_SCALE: True, "decoder_cls_embed_share": False}
+    if scaled:
+        own = {"decoder_bbox_embed_share": False, "decoder_cls_embed_share": False}
+        return MMGroundingDinoConfig(**values | own)
+    return GroundingDinoConfig(**values, decoder_bbox_embed_share=_same_box_heads(names, decoder_layers))
+
+
+def decoder_layer_count(names: Names) -> int:
+    """How many decoder layers there are."""
+    return names.count(*_ends(DECODER, "fc1.bias", "final_layer_norm.weight"))
+
+
+def _same_box_heads(names: Names, layers: int) -> bool:
+    """Whether all decoder layers have the same box head, as released Grounding DINO weights do."""
+    for end in (f"layers.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")):
+        heads = [head for n in range(layers) if (head := names.tensor(f"bbox_embed.{n}.{end}")) is not None]
+        if any(not torch.equal(heads[0], head) for head in heads[1:]):
+            return False
+    return True
+
+
+def _backbone_config(names: Names) -> SwinConfig:
+    stages = names.count(*(_block("{}", 0, end) for end in _NORMS))
+    depths = [names.count(*(_block(stage, "{}", end) for end in _NORMS)) for stage in range(stages)]
+    tables = [
+        [_block(s, b, "attention.self.relative_position_bias_table") for b in range(d)] for s, d in enumerate(depths)
+    ]
+    width = names.length(
+        0, *(BACKBONE + f"embeddings.{end}" for end in ("patch_embeddings.projection.weight", "norm.weight"))
+    )
+    hidden = names.length(0, _block(0, 0, "intermediate.dense.bias"), _block(0, 0, "intermediate.dense.weight"))
+    window = (math.isqrt(names.length(0, *tables[0])) + 1) // 2
+    maps = [f"stage{i}" for i in range(1, stages + 1) if _has_norm(names, i)]
+    return SwinConfig(
+        image_size=PRETRAINED_PIXELS.get(window, 224),
+        patch_size=names.length(-1, BACKBONE + "embeddings.patch_embeddings.projection.weight"),
+        embed_dim=width,
+        depths=depths,
+        num_heads=[names.length(1, *places) for places in tables],
+        window_size=window,
+        mlp_ratio=hidden / width,
+        qkv_bias=any(names.tensor(_block(s, 0, "attention.self.query.bias")) is not None for s in range(stages)),
+        out_features=maps,
+    )
+
+
+_NORMS = ("layernorm_before.weight", "layernorm_after.weight")
+
+
+def _block(stage: int | str, block: int | str, end: str) -> str:
+    return BLOCK.format(stage, block) + end
+
+
+def _has_norm(names: Names, stage: int) -> bool:
+    starts = (f"{BACKBONE}hidden_states_norms.stage{stage}.{end}" for end in ("weight", "bias"))
+    return any(names.tensor(name) is not None for name in starts)
+
+
+def _text_config(names: Names) -> BertConfig:
+    words, layer = "model.text_backbone.embeddings.", "model.text_backbone.encoder.layer.{}."
+    width = names.length(-1, words + "word_embeddings.weight", words + "LayerNorm.weight")
+    return BertConfig(
+        vocab_size=names.length(0, words + "word_embeddings.weight"),
+        hidden_size=width,
+        num_hidden_layers=names.count(layer + "intermediate.dense.bias", layer + "output.dense.bias"),
+        num_attention_heads=max(1, width // TEXT_HEAD_CHANNELS),
+        intermediate_size=names.length(0, *_first(layer, "intermediate.dense.bias", "intermediate.dense.weight")),
+        max_position_embeddings=names.length(0, words + "position_embeddings.weight"),
+        type_vocab_size=names.length(0, words + "token_type_embeddings.weight"),
+    )
+
+
+def _ends(start: str, *ends: str) -> tuple[str, ...]:
+    return tuple(start + end for end in ends)
+
+
+def _first(start: str, *ends: str) -> tuple[str, ...]:
+    """The names in the first layer."""
+    return tuple(start.format(0) + end for end in ends)

@@ -1,0 +1,176 @@
+"""SAM 2's memory over time (arXiv 2408.00714), on transformers' `Sam2VideoModel`, in bounded space.
+
+    features of a frame ──memory attention──▶ mask decoder ──▶ mask ──memory encoder──▶ bank
+                              ▲                    └──────▶ pointer ────────────────────▶ │
+                              └──────────────────────────────────────────────────────────┘
+
+Everything here carries gradients where gradients are on, so that the same steps train the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from deixis.errors import ModelError
+from deixis.models.sa2va.memory.bank import MemoryBank, Seen
+from deixis.models.sa2va.memory.slots import places, pointer_tokens, positions
+from deixis.models.sa2va.pointing import dense_prompt, where_pointed
+from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels, without_memory
+
+ABSENT_LOGIT = -1024.0
+MASK_SCALE, MASK_BIAS = 20.0, -10.0
+"""A mask given as a prompt stands for logits of +10 and -10."""
+
+
+def see_masks(
+    sam: Any,
+    levels: SamLevels,
+    masks: Bool[Tensor, "objects image image"],
+    meanings: Float[Tensor, "objects sam_channels"] | None = None,
+) -> Seen:
+    """A frame whose masks are known: they are remembered as they are.
+
+    Args:
+        levels: of the one frame.
+        masks: on SAM 2's square, in its full size; all false for an object that is not in the frame.
+        meanings: embeddings of the objects' phrases, for a memory that keeps them; they shape the pointers.
+    """
+    dtype = levels[2].dtype
+    given = masks[:, None].to(dtype)
+    logits = MASK_SCALE * given + MASK_BIAS
+    small = F.interpolate(
+        logits.float(), sam.prompt_encoder.mask_input_size, mode="bilinear", align_corners=False, antialias=True
+    ).to(dtype)
+    dense = sam.prompt_encoder.mask_embed(sam.mask_downsample(given))
+    coarse = levels[2].expand(len(masks), -1, -1, -1)
+    # A mask alone leaves nothing to choose: its pointer is the single mask's, as in Meta's code (not transformers').
+    found = _decoded(sam, levels, coarse, dense, _sparse(sam, len(masks), meanings), three=meanings is not None)
+    there = masks.flatten(1).any(1).to(dtype)
+    # Twice, as SAM 2 does: by the decoder's word, and by whether the mask has any pixel.
+    pointers = _hidden_pointers(sam, _pointers(sam, found), there)
+    scores = MASK_SCALE * there + MASK_BIAS
+    return Seen(small[:, 0], torch.ones_like(there), scores, _remembered(sam, levels[2], given[:, 0], scores), pointers)
+
+
+def see_prompts(
+    sam: Any, levels: SamLevels, prompts: Float[Tensor, "objects sam_channels"], suppress: bool = True
+) -> Seen:
+    """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
+    coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)
+    sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, where_pointed(sam, prompts, coarse))
+    sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
+    return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
+
+
+def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int, suppress: bool = True) -> Seen:
+    """A frame in which nothing is given: each object is found by its memory.
+
+    Args:
+        levels: of the one frame.
+        banks: one an object, none of them empty.
+        frame: its number, which the banks count from.
+        suppress: an object whose score says that it is absent gets an empty mask (SAM 2's way; not Sa2VA's).
+    """
+    return see_decoded(sam, levels, decode_next(sam, levels, banks, frame), suppress)
+
+
+def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int) -> Decoded:
+    """All masks that the decoder gives for each object of `see_next`.
+
+    Where the banks keep what their phrases mean, the decoder is asked by it as in an image, on top of the memory.
+    """
+    coarse = recall(sam, levels[2], banks, frame)
+    settings = sam.config
+    three = settings.multimask_output_for_tracking and settings.multimask_output_in_sam
+    three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
+    kept = [meaning for bank in banks if (meaning := bank.meaning()) is not None]
+    meanings = torch.stack(kept) if len(kept) == len(banks) else None
+    points = where_pointed(sam, meanings, coarse)
+    found = _decoded(sam, levels, coarse, dense_prompt(sam, points), _sparse(sam, len(banks), meanings), three)
+    return found._replace(points=points)
+
+
+def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
+    """Of the masks of each object the best, and how it is remembered."""
+    best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
+    logits = found.logits[every, best]
+    if suppress:
+        logits = logits.where((found.object_scores > 0)[:, None, None], ABSENT_LOGIT)
+    side = [4 * small for small in sam.prompt_encoder.mask_input_size]
+    large = F.interpolate(logits[:, None].float(), side, mode="bilinear", align_corners=False)[:, 0]
+    spatial = _remembered(sam, levels[2], large.to(logits.dtype).sigmoid(), found.object_scores)
+    return Seen(logits, found.ious[every, best], found.object_scores, spatial, _pointers(sam, found))
+
+
+def recall(
+    sam: Any, coarse: Float[Tensor, "1 sam_channels h w"], banks: Sequence[MemoryBank], frame: int
+) -> Float[Tensor, "objects sam_channels h w"]:
+    """A frame's features after they have attended to each object's memory.
+
+    Objects that remember equally much go through together.
+
+    Raises:
+        ModelError: nothing is known of an object.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    memories = []
+    for index, bank in enumerate(banks):
+        spatial, pointers = bank.recalled(frame)
+        if not spatial:
+            raise ModelError(f"object {index} was never prompted; prompt it in some frame before it is tracked")
+        memories.append((places(sam, coarse, spatial), pointer_tokens(sam, coarse, pointers)))
+        groups.setdefault((len(spatial), len(pointers)), []).append(index)
+    here = coarse.flatten(2).permute(2, 0, 1)
+    where = positions(sam.vision_encoder.neck.position_encoding, coarse)[:, None]
+    out: dict[int, Tensor] = {}
+    for members in groups.values():
+        joined = [[torch.cat(parts) for parts in zip(*memories[index], strict=True)] for index in members]
+        memory, when = (torch.stack(parts, dim=1) for parts in zip(*joined, strict=True))
+        last = len(memories[members[0]][1][0])
+        many = len(members)
+        attended = sam.memory_attention(here.expand(-1, many, -1), memory, where.expand(-1, many, -1), when, last)
+        out |= dict(zip(members, attended.reshape(many, *here.shape[::2]).transpose(1, 2), strict=True))
+    flat = torch.stack([out[index] for index in range(len(banks))])
+    return flat.view(*flat.shape[:2], *coarse.shape[2:])
+
+
+def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, sparse: Tensor, three: bool = True) -> Decoded:
+    """The mask decoder without points: of each object's features, all of the same frame."""
+    fine, middle = (level.expand(len(coarse), -1, -1, -1) for level in sharp_levels(sam, levels))
+    return decode(sam, coarse, (fine, middle), sparse, dense, three)
+
+
+def _sparse(sam: Any, objects: int, meanings: Tensor | None) -> Float[Tensor, "objects tokens sam_channels"]:
+    """No points, and what each object's phrase means where that is given."""
+    blank = blank_tokens(sam, objects)
+    return blank if meanings is None else torch.cat([blank, meanings[:, None].to(blank.dtype)], dim=1)
+
+
+def _pointers(sam: Any, found: Decoded) -> Float[Tensor, "objects sam_channels"]:
+    best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
+    pointers = sam.object_pointer_proj(found.tokens[every, best])
+    return _hidden_pointers(sam, pointers, (found.object_scores > 0).to(pointers.dtype))
+
+
+def _hidden_pointers(sam: Any, pointers: Tensor, there: Tensor) -> Tensor:
+    hidden: Tensor = there[:, None] * pointers + (1 - there[:, None]) * sam.no_object_pointer
+    return hidden
+
+
+def _remembered(
+    sam: Any, coarse: Tensor, shares: Float[Tensor, "objects image image"], object_scores: Float[Tensor, " objects"]
+) -> Float[Tensor, "objects cells memory_channels"]:
+    """The memory encoder on masks in [0, 1]."""
+    masks = sam.config.sigmoid_scale_for_mem_enc * shares[:, None] + sam.config.sigmoid_bias_for_mem_enc
+    memory, _ = sam.memory_encoder(coarse.expand(len(shares), -1, -1, -1), masks.to(coarse.dtype))
+    occluded = sam.occlusion_spatial_embedding_parameter
+    if occluded is not None:
+        memory = memory + (object_scores <= 0).to(memory.dtype)[:, None, None, None] * occluded[..., None, None]
+    flat: Tensor = memory.flatten(2).transpose(1, 2)
+    return flat

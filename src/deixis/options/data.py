@@ -1,0 +1,161 @@
+"""Every option of the data commands, once: its flag, its YAML key, its help and its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.errors import OptionError
+from deixis.options.types import Options
+
+AnnotationFormat = Literal["coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet"]
+
+
+@dataclass(frozen=True)
+class DataConvertOptions(Options):
+    """Turn annotations of one format into another, and say what the other cannot hold."""
+
+    data: str = ""
+    """Annotations: a file or folder of any known format, or "scenes:split=demo_train,count=160,seed=1"."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    split: str | None = None
+    """Part to read of a data set that has several, as in --split val (VOC, YOLO, parquet)."""
+    to: AnnotationFormat = "coco"
+    """Format to write."""
+    output: Path | None = None
+    """Folder to write; it must not exist, or be empty."""
+    image_files: Literal["copy", "link"] = "copy"
+    """Copy the images, or link to where they are."""
+    masks: bool = True
+    """Write masks where the format has them; without, objects are their boxes."""
+    dry_run: bool = False
+    """Read everything, say what would be lost, write nothing."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require_data(self.data)
+        if self.output is None and not self.dry_run:
+            raise OptionError("--output: got nothing, wanted the folder to write")
+
+
+@dataclass(frozen=True)
+class DataCheckOptions(Options):
+    """Find what is wrong with a data set before it is trained on, and write a cleaned copy."""
+
+    data: str = ""
+    """Annotations in any format (docs/formats.md)."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    split: str | None = None
+    """Part to read of a data set that has several, as in --split train (VOC, YOLO, parquet)."""
+    val_data: str = ""
+    """Validation annotations: checked too, and for images that stand on both sides."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    val_split: str | None = None
+    """Part of the validation data to read."""
+    model: str = ""
+    """Model whose tokenizer, queries and image size the data is tried with: "builtin", a folder, or a hub id. Without
+    it names are not taken apart, and the released models' 900 queries and 800 x 1333 pixels are assumed."""
+    fix: Path | None = None
+    """Folder for a cleaned copy of the data; it must not exist, or be empty. The data itself stays as it is."""
+    to: AnnotationFormat | None = None
+    """Format of the cleaned copy; that of the data if not given."""
+    image_files: Literal["copy", "link"] = "copy"
+    """Copy the images of the cleaned copy, or link to where they are."""
+    show: int = 5
+    """Findings of a kind that are listed; 0 lists all."""
+    json: bool = False
+    """Print everything as JSON."""
+    workers: int = 2
+    """Threads that decode images."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require_data(self.data)
+        _at_least("--show", self.show, 0)
+        _at_least("--workers", self.workers, 0)
+
+
+@dataclass(frozen=True)
+class DataSplitOptions(Options):
+    """Split a data set: copies of an image stay together, each class is shared out evenly."""
+
+    data: str = ""
+    """Annotations in any format (docs/formats.md)."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    split: str | None = None
+    """Part to read of a data set that has several."""
+    output: Path | None = None
+    """Folder for the parts; it must not exist, or be empty."""
+    val: float | None = None
+    """Share of the validation part; a fifth if neither this nor --fractions is given."""
+    fractions: tuple[float, ...] = ()
+    """Shares of train and val, or of train, val and test, as in --fractions 0.8 0.1 0.1."""
+    to: AnnotationFormat | None = None
+    """Format to write; that of the data if not given."""
+    image_files: Literal["link", "copy"] = "link"
+    """Link to the images where they are, or copy them."""
+    seed: int = 0
+    """Decides among equally good splits; the same seed gives the same split."""
+    workers: int = 2
+    """Threads that decode images to find copies."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require_data(self.data)
+        if self.output is None:
+            raise OptionError("--output: got nothing, wanted the folder to write")
+        if self.val is not None and self.fractions:
+            raise OptionError("--val: got it beside --fractions, wanted one of the two")
+        if self.val is not None and not 0 < self.val < 1:
+            raise OptionError(f"--val: got {self.val!r}, wanted a share between 0 and 1")
+        if self.fractions and (len(self.fractions) not in (2, 3) or not all(0 < f < 1e6 for f in self.fractions)):
+            raise OptionError(f"--fractions: got {self.fractions!r}, wanted two or three numbers above 0")
+        _at_least("--seed", self.seed, 0)
+        _at_least("--workers", self.workers, 0)
+
+
+@dataclass(frozen=True)
+class DataStatsOptions(Options):
+    """Count a data set and show it: a table here, plots and pictures in one HTML page."""
+
+    data: str = ""
+    """Annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"."""
+    images: Path | None = None
+    """Folder of the images, where the annotations do not say."""
+    format: str | None = None
+    """Format of the annotations; recognised when not given."""
+    split: str | None = None
+    """Part to read of a data set that has several."""
+    output: Path | None = Path("stats.html")
+    """The page to write."""
+    pictures: int = 12
+    """Pictures shown in it, spread over the classes."""
+    show: int = 20
+    """Classes listed in the terminal; 0 lists all."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        _require_data(self.data)
+        _at_least("--pictures", self.pictures, 0)
+        _at_least("--show", self.show, 0)
+
+
+def _require_data(data: str) -> None:
+    if not data:
+        raise OptionError(f"--data: got {data!r}, wanted the annotations, as in --data labels.json")
+
+
+def _at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise OptionError(f"{flag}: got {value!r}, wanted {least} or more")

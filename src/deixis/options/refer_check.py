@@ -1,0 +1,69 @@
+"""Every option of `deixis refer check`, once: its flag, its YAML key, its help and its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.errors import OptionError
+from deixis.options.types import Options
+
+
+@dataclass(frozen=True)
+class ReferCheckOptions(Options):
+    """Look for what is wrong with phrases and masks before training: tell it and count it, change nothing."""
+
+    data: tuple[str, ...] = ()
+    """Data in any format (docs/formats.md), clips too (docs/clips.md), several to look at one after another."""
+    images: Path | None = None
+    """Folder of the images or videos, where the data does not say."""
+    format: str | None = None
+    """Format of --data; recognised when not given."""
+    refcoco_dir: Path | None = None
+    """Folder of RefCOCO, RefCOCO+ or RefCOCOg, as in deixis refer train: each split that it uses."""
+    sa1b_dir: Path | None = None
+    """Folder of SA-1B, as in deixis refer train."""
+    sa1b_max_samples: int = 10_000
+    """Maximum number of images read from --sa1b-dir."""
+    openimages_dir: Path | None = None
+    """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
+    sav_dir: Path | None = None
+    """Folder of SA-V: sav_*.mp4 with sav_*_manual.json."""
+    placeholder_captions: bool = False
+    """Look at the data as deixis refer train does with it: masks without a phrase have a placeholder."""
+    objects: Literal["all", "single"] = "all"
+    """Of class names: phrases mean all objects of a class, or only classes with one object are asked for."""
+    max_images: int | None = None
+    """Look at the first N images or clips of each only."""
+    tiny: int = 16
+    """Tell of masks with fewer pixels."""
+    decode: bool = True
+    """Decode every picture; with --no-decode pictures are not opened."""
+    model: str = ""
+    """A segmenter whose conversations are written, to find those that are too long; a folder or hub id."""
+    max_tokens: int = 8192
+    """With --model: most tokens of a conversation in training."""
+    max_tiles: int = 12
+    """With --model: most tiles in which it sees an image."""
+    clip_frames: int = 5
+    """With --model: most frames of a clip in a step."""
+    max_masks: int = 5
+    """With --model: most phrases asked of one image in a step."""
+    behaviour: Literal["deixis", "sa2va"] = "deixis"
+    """With --model: whose answers it is to learn; see deixis refer train."""
+    output: Path | None = None
+    """JSON file for all findings; a few of each kind are printed in any case."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first value that cannot be meant."""
+        if not (self.data or self.refcoco_dir or self.sa1b_dir or self.openimages_dir or self.sav_dir):
+            raise OptionError(f"--data: got {self.data!r}, wanted the data, as in --data phrases.json")
+        if self.max_images is not None and self.max_images < 1:
+            raise OptionError(f"--max-images: got {self.max_images!r}, wanted 1 or more")
+        for name in ("max_tokens", "max_tiles", "max_masks", "clip_frames", "sa1b_max_samples"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise OptionError(f"--{flag}: got {getattr(self, name)!r}, wanted 1 or more")
+        if self.tiny < 0:
+            raise OptionError(f"--tiny: got {self.tiny!r}, wanted 0 or more")

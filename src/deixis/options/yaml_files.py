@@ -1,0 +1,70 @@
+"""Options to and from YAML and plain values, checked key by key."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from deixis.data.reading import require_regular
+from deixis.data.yaml_text import parse_yaml
+from deixis.errors import DataError, OptionError
+from deixis.options.types import converted, hints_of
+
+T = TypeVar("T")
+
+
+def read_options(kind: type[T], path: Path) -> T:
+    """Options from a YAML file; keys it does not give keep their defaults.
+
+    Raises:
+        OptionError: the file cannot be read, is no mapping, or has an unknown key or a value of the wrong type.
+    """
+    try:
+        require_regular(path)
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except DataError as error:
+        raise OptionError(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise OptionError(f"{path}: got a {type(values).__name__}, wanted lines of 'key: value'")
+    return options_from(kind, values, str(path))
+
+
+def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """Options from plain values; see `read_options`."""
+    hints = hints_of(kind)
+    given = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            raise OptionError(f"{where}: unknown key {key!r}; the nearest valid key is {near[0]!r}")
+        given[key] = converted(value, hints[key], f"{where}: {key}", is_yaml=True)
+    return kind(**given)
+
+
+def plain_values(options: Any) -> dict[str, Any]:
+    """Options as values that YAML and JSON write and `options_from` reads back."""
+    return {key: _plain(value) for key, value in asdict(options).items()}
+
+
+def write_options(options: Any, path: Path) -> None:
+    """Write options as YAML; the file starts the same run again."""
+    path.write_text(yaml.safe_dump(plain_values(options), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def option_names(kind: type) -> list[str]:
+    """The YAML keys of a kind of options."""
+    return [field.name for field in fields(kind)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,111 @@
+"""Check a data set: read what can be read, look at everything once, tell it, and write a cleaned copy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deixis.atomic_files import write_atomic
+from deixis.console import Console, print_text
+from deixis.data.checks import Checked
+from deixis.data.checks.prompts import PromptFacts, examine_prompts
+from deixis.data.findings import Finding, Findings
+from deixis.data.formats import format_of, read_dataset
+from deixis.data.formats.not_kept import losses
+from deixis.data.formats.writing import write_dataset
+from deixis.errors import DataError, OptionError
+from deixis.models.builtin import BUILTIN, resolve_model
+from deixis.models.text import FastPromptTokenizer, load_tokenizer
+from deixis.options.data import DataCheckOptions
+from deixis.recipes.data.check_report import as_json, fixes_text, print_findings
+from deixis.recipes.data.survey import compare, survey
+from deixis.recipes.detect.limits import model_limits
+
+FIXES_FILE = "fixes.txt"
+OF_A_VOCABULARY = {"name_fragmented", "name_unknown", "prompt_chunks", "prompt_too_long"}
+
+
+def check_data(options: DataCheckOptions) -> int:
+    """Check, tell, and fix if asked. Returns the exit code: 1 where errors stand, else 0.
+
+    Raises:
+        DataError: nothing can be read, or the cleaned copy cannot be written.
+        ModelError: the model's tokenizer cannot be read.
+    """
+    if options.fix is not None and format_of(options.data, options.format) == "scenes":
+        raise OptionError("--fix: got generated scenes, wanted data from files")
+    tokenizer = FastPromptTokenizer(load_tokenizer(resolve_model(options.model or BUILTIN)))
+    limits = model_limits(options.model)
+    findings = Findings()
+    own = (options.data, options.images, options.format, options.split)
+    checked = survey(*own, findings, options.workers, limits)
+    annotated = has_annotations(checked, findings)
+    if options.val_data:
+        other = Findings()
+        places = (options.val_data, options.val_images, options.format, options.val_split)
+        validation = survey(*places, other, options.workers, limits)
+        findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
+        compare(checked, validation, findings)
+    facts = _try_names(checked, tokenizer, findings, of_a_model=bool(options.model))
+    if options.json:
+        print_text(as_json(options.data, checked, facts, findings.found))
+    else:
+        print_findings(options, checked, facts, findings.found)
+    standing = [finding for finding in findings.found if finding.severity == "error"]
+    if options.fix is not None:
+        _write(options, checked, findings.found, annotated)
+        standing = [finding for finding in standing if not finding.fix]
+    return 1 if standing else 0
+
+
+def has_annotations(checked: Checked, findings: Findings) -> bool:
+    """Whether there were objects before those that cannot be used were left out."""
+    about = {"record_malformed", "image_unknown", "category_unknown", "box_malformed", "file_malformed"}
+    about |= {"box_degenerate", "mask_empty", "image_missing", "image_unreadable", "image_misplaced"}
+    return bool(checked.counts) or any(found.kind in about for found in findings.found)
+
+
+def _try_names(
+    checked: Checked, tokenizer: FastPromptTokenizer, findings: Findings, of_a_model: bool = True
+) -> PromptFacts:
+    """The prompt doctor; of grounding data, whose images have names of their own, without the size of the prompt.
+
+    Where no model is named, nothing is said of pieces and lengths: the built-in's tokenizer spells by letter.
+    """
+    names = checked.vocabulary.names
+    own = Findings()
+    facts = examine_prompts(names, tokenizer, checked.counts, checked.file, own)
+    shared = checked.shares_names
+    for finding in own.found:
+        if not of_a_model and finding.kind in OF_A_VOCABULARY:
+            continue
+        if shared or finding.kind not in ("prompt_chunks", "names_same_tokens"):
+            findings.found.append(finding if shared else replace(finding, fix=""))
+    if shared:
+        for name in names:
+            if not facts.pieces[name] and not checked.counts[name] and len(checked.vocabulary) > 1:
+                checked.drop_class(name)
+    return facts
+
+
+def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], annotated: bool) -> None:
+    assert options.fix is not None
+    if annotated and not checked.counts:
+        raise DataError(
+            f"{options.data}: no object is left after cleaning, so nothing is written to {options.fix}; see the errors "
+            "above: the annotations are probably meant otherwise than they are read"
+        )
+    console = Console(stderr=options.json, highlight=False, soft_wrap=True)
+    dataset = checked.cleaned()
+    format = options.to or format_of(options.data, options.format)
+    lost = losses(dataset, format)
+    written = write_dataset(dataset, options.fix, format, options.image_files)
+    write_atomic(options.fix / FIXES_FILE, fixes_text(found, lost, format))
+    again = read_dataset(written, format=format)
+    console.print(
+        f"cleaned copy: {options.fix}, {len(again)} images, {sum(checked.counts.values())} objects;", markup=False
+    )
+    for line in lost:
+        console.print(f"lost in {format}: {line}", markup=False)
+    console.print(
+        f"what was done stands in {options.fix / FIXES_FILE}; read the copy with --data {written}", markup=False
+    )

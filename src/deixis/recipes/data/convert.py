@@ -1,0 +1,38 @@
+"""Annotations of one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deixis.console import print_text
+from deixis.data.formats import read_dataset
+from deixis.data.formats.not_kept import losses
+from deixis.data.formats.writing import write_dataset
+from deixis.data.sets.embedded import records
+from deixis.options.data import DataConvertOptions
+from deixis.records import Dataset
+
+
+def convert_data(options: DataConvertOptions) -> Path | None:
+    """Read, say what the target cannot hold, write. Returns what `read_dataset` reads again; None for a dry run.
+
+    Raises:
+        DataError: the data cannot be read, or the output cannot be written.
+    """
+    dataset = read_dataset(options.data, options.images, options.format, split=options.split)
+    print_text(f"read {_summary(dataset)} from {options.data}")
+    lost = losses(dataset, options.to, options.masks)
+    for line in lost:
+        print_text(f"lost in {options.to}: {line}")
+    if not lost:
+        print_text(f"lost in {options.to}: nothing")
+    if options.dry_run or options.output is None:
+        return None
+    written = write_dataset(dataset, options.output, options.to, options.image_files, options.masks)
+    print_text(f"wrote {options.output}; read it with --data {written}")
+    return written
+
+
+def _summary(dataset: Dataset) -> str:
+    objects = sum(len(sample.instances) for sample in records(dataset))
+    return f"{len(dataset)} images, {objects} objects, {len(dataset.vocabulary)} class names"

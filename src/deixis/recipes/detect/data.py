@@ -1,0 +1,279 @@
+"""What a detector run reads: training and validation data, and the prompts and transforms of each."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from deixis.data.batching.loading import SampleDataset
+from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.grounding import sentence_prompt
+from deixis.data.detect.negatives import NameFeatures, choose_names, fit_objects, fits
+from deixis.data.detect.prompts import PromptTokenizer, build_prompt
+from deixis.data.detect.transforms import Transform, train_transform
+from deixis.data.formats import read_dataset
+from deixis.data.formats.odvg.read import OdvgDataset
+from deixis.data.scenes.images import SceneDataset
+from deixis.data.sets.mixing import Joined, make_mixture
+from deixis.data.sets.split import duplicate_groups, hold_out
+from deixis.data.sets.subset import Subset
+from deixis.errors import DataError
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.compiling import BUCKET_PX
+from deixis.models.grounding_dino.name_features import name_features
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
+from deixis.records import Dataset, Prompt, Sample, SampleList
+from deixis.training.detector_task import Feed
+
+VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
+SHARE_OF_EACH = 0.15  # for validation and for test, where both are
+MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a run; more would take minutes
+MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
+
+
+def read_training_data(options: DetectTrainOptions) -> RunData[Dataset]:
+    """The data of a run; what is not given is held out of the training data.
+
+    Raises:
+        DataError: they cannot be read, are empty, or validation or test data has no object.
+    """
+    parts = read_parts(options)
+    images = sum(map(len, parts))
+    shares: tuple[float, ...] = ()
+    validation, test = read_measured(options)
+    if validation is None:
+        shares = held_out_shares(images, VALIDATION_SHARE, SHARE_OF_EACH, test is not None)
+        parts, *held = hold_out_of(parts, shares)
+        validation = joined(held[0])
+        test = joined(held[1]) if len(held) > 1 else test
+    data = RunData(joined(parts), validation, test, note_on_parts(shares, images, bool(options.test_data)))
+    for what, given, measured in (("validation", options.val_data, validation), ("test", options.test_data, test)):
+        if measured is not None and not has_objects(measured):
+            raise DataError(
+                f"{given or ', '.join(options.data)}: no object in the {what} data; nothing can be measured"
+            )
+    return data
+
+
+def read_measured(options: DetectTrainOptions) -> tuple[Dataset | None, Dataset | None]:
+    """(validation, test) data, each None where it is not given.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
+    validation, test = (
+        read_dataset(data, images, options.format, masks=False) if data else None for data, images in given
+    )
+    return validation, test
+
+
+def hold_out_of(parts: Sequence[Dataset], shares: Sequence[float]) -> list[list[Dataset]]:
+    """The data sets without what is held out of them, then what is held out for each share, in data set order.
+
+    An image held out of one data set is trained on in none, nor is a copy or near copy of it.
+
+    Raises:
+        DataError: an image cannot be read; a data set has too few images that differ.
+    """
+    places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
+    groups = [[places[place] for place in group] for group in duplicate_groups(joined(parts))]
+    names = [str(getattr(part, "name", "data")) for part in parts]
+    positions = hold_out(groups, names, [len(part) for part in parts], shares, SPLIT_SEED)
+    roles = ("train", "validation", "test")
+    return [
+        [
+            Subset(part, found[role], f"{name} ({roles[role]})")
+            for part, name, found in zip(parts, names, positions, strict=True)
+        ]
+        for role in range(len(shares) + 1)
+    ]
+
+
+def has_objects(dataset: Dataset) -> bool:
+    """Whether there is an object that is no crowd."""
+    return any((~dataset[index].instances.is_crowd).any() for index in range(len(dataset)))
+
+
+def read_parts(options: DetectTrainOptions) -> list[Dataset]:
+    """The training data sets, each with its own folder of images or with the one for all.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    folders: Sequence[Path | None] = options.images or (None,)
+    if len(folders) == 1:
+        folders = [*folders] * len(options.data)
+    return [
+        read_dataset(data, images, options.format, masks=False)
+        for data, images in zip(options.data, folders, strict=True)
+    ]
+
+
+def parts_of(dataset: Dataset) -> tuple[Dataset, ...]:
+    """The data sets that one was joined from; itself where it was not."""
+    return dataset.parts if isinstance(dataset, Joined) else (dataset,)
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """One data set of several; a single one as it is."""
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """The prompt of a training sample: its sentence, or names (`choose_names`): all, or its own and some others.
+
+    Names stand in a new order each time if `shuffle`.
+    """
+
+    tokenizer: PromptTokenizer
+    max_text_len: int
+    shuffle: bool
+    most_names: int | None = None
+    hard_negatives: float = 0.0
+    features: NameFeatures | None = None
+
+    def sentence(self, sample: Sample) -> Prompt | None:
+        """The sample's sentence as its prompt, where that can be."""
+        return sentence_prompt(sample, self.tokenizer, self.max_text_len)
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Prompt:
+        sentence = self.sentence(sample)
+        if sentence is not None:
+            return sentence
+        names = choose_names(
+            sample,
+            generator,
+            self.tokenizer,
+            self.max_text_len,
+            self.most_names,
+            self.hard_negatives,
+            self.features,
+        )
+        if self.shuffle:
+            names = tuple(names[i] for i in generator.permutation(len(names)))
+        return build_prompt(names, self.tokenizer, self.max_text_len)
+
+
+@dataclass(frozen=True)
+class FittedTransform:
+    """A transform, and after it no more classes than a prompt can ask for; see `fit_objects`."""
+
+    transform: Transform
+    prompts: TrainingPrompts
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        sample = self.transform(sample, generator)
+        if self.prompts.sentence(sample) is not None:
+            return sample
+        return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
+
+
+def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
+    """The prompts of a run. Names that no prompt can hold are found here, and images that show too many are counted.
+
+    Raises:
+        PromptError: names that cannot be told apart, or one longer than a prompt.
+    """
+    tokenizer, longest = bundle.prompt_tokenizer, bundle.model.max_text_len
+    for part in parts_of(training):
+        chunk_prompts(part[0].vocabulary.names, tokenizer, longest)
+    features = None
+    if options.hard_negatives:
+        names = training.vocabulary.names
+        features = NameFeatures({name: row for row, name in enumerate(names)}, name_features(bundle, names))
+    if lies_in_files(training):
+        looked_at = range(0, len(training), -(-len(training) // MOST_LOOKED_AT))
+        overfull = sum(not fits(training[index], tokenizer, longest) for index in looked_at)
+        if overfull:
+            warnings.warn(
+                f"{overfull} of {len(looked_at)} training images show more classes than a prompt of {longest} tokens "
+                "holds; each time they are seen, some of their classes are drawn and asked for",
+                stacklevel=2,
+            )
+    return TrainingPrompts(
+        tokenizer, longest, options.shuffle_names, options.prompt_names, options.hard_negatives, features
+    )
+
+
+def training_feed(
+    training: Dataset, options: DetectTrainOptions, prompts: TrainingPrompts, image_size: tuple[int, int]
+) -> Feed:
+    """Augmented, prompted, batched training data."""
+    short_px, long_px = image_size
+    sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
+    transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
+    sizes_of_parts = [len(part) for part in parts_of(training)]
+    mixture = make_mixture(sizes_of_parts, options.data_weights, options.epoch_length, options.seed)
+    dataset = SampleDataset(
+        training,
+        FittedTransform(transform, prompts),
+        prompts,
+        options.seed,
+        decode_short_px=2 * short_px,
+        mixture=mixture,
+    )
+    ratios = aspect_ratios(training)
+    return Feed(
+        dataset,
+        options.batch_size,
+        options.gradient_accumulation_steps,
+        options.seed,
+        options.workers,
+        ratios,
+        divisor=BUCKET_PX if options.compile else 1,
+        unreadable=UnreadableImages(options.max_unreadable_images),
+    )
+
+
+def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:
+    """Width over height of every image, to batch like with like; None where that would mean decoding them."""
+    if isinstance(dataset, Joined):
+        parts = [ratios for part in dataset.parts if (ratios := aspect_ratios(part)) is not None]
+        return np.concatenate(parts) if len(parts) == len(dataset.parts) else None
+    if isinstance(dataset, Subset):
+        whole = aspect_ratios(dataset.dataset)
+        return None if whole is None else whole[list(dataset.indices)]
+    if isinstance(dataset, SceneDataset | OdvgDataset):
+        size_hw = dataset.size_hw
+    elif lies_in_files(dataset):
+
+        def size_hw(index: int) -> tuple[int, int]:
+            return dataset[index].size_hw
+
+    else:
+        return None
+    sizes = (size_hw(index) for index in range(len(dataset)))
+    return np.fromiter((width / height for height, width in sizes), np.float32, len(dataset))
+
+
+def lies_in_files(dataset: Dataset) -> bool:
+    """Whether reading a sample is cheap: its image stays on disk."""
+    return all(isinstance(part, SampleList) or isinstance(part[0].image, Path) for part in parts_of(dataset))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short text that is the same for the same annotations of the same images, in the same order."""
+    if isinstance(dataset, Joined):
+        return " + ".join(fingerprint(part) for part in dataset.parts)
+    if isinstance(dataset, OdvgDataset):  # hashed already, while it was checked
+        names = hashlib.sha256(repr(dataset.vocabulary.names).encode()).hexdigest()
+        return f"{len(dataset)} images, {dataset.digest[:12]}, {names[:4]}"
+    if not lies_in_files(dataset):
+        return f"{getattr(dataset, 'name', 'data')} ({len(dataset)} images)"
+    digest = hashlib.sha256(repr(dataset.vocabulary.names).encode())
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        image = sample.image.name if isinstance(sample.image, Path) else ""
+        digest.update(repr((image, sample.size_hw, sample.instances.class_ids.tolist())).encode())
+        digest.update(np.ascontiguousarray(sample.instances.boxes_xyxy_px).tobytes())
+    return f"{len(dataset)} images, {digest.hexdigest()[:12]}"

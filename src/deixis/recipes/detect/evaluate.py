@@ -1,0 +1,75 @@
+"""Measure a detector on annotated data."""
+
+from __future__ import annotations
+
+import json
+
+from rich.table import Table
+
+from deixis.atomic_files import write_atomic
+from deixis.console import Console
+from deixis.data.checks.limits import ModelLimits
+from deixis.data.formats import read_dataset
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.inference.detect.detector import load_detector
+from deixis.inference.outputs.detections import coco_results
+from deixis.options.checks import A_DETECTOR
+from deixis.options.detect import DetectEvalOptions
+from deixis.recipes.data.survey import tell_findings
+from deixis.recipes.detect.crowded import warn_of_crowded_images
+from deixis.recipes.model.choice import warn_of_shapes
+from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.owned_output import writes_output
+from deixis.recipes.run.progress import progress_bar
+
+HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+MOST_CLASSES = 100  # printed; metrics.json has all
+
+
+@writes_output("metrics.json", "coco_results.json")
+def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
+    """Print COCO metrics overall, by size and by class; write them and the detections where asked.
+
+    Raises:
+        DeixisError: options, data or model cannot be used.
+    """
+    options.check()
+    device = choose_device(options.device)
+    dataset = read_dataset(options.data, options.images, options.format, masks=False)
+    detector = load_detector(options.model, device, options.prompt_names)
+    queries = detector.bundle.model.config.num_queries
+    warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
+    warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
+    limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
+    tell_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
+    with progress_bar("images") as progress:
+        metrics, detections = detector.evaluate(
+            dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections
+        )
+    print_metrics(metrics)
+    if options.output is not None:
+        write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
+        write_atomic(
+            options.output / "coco_results.json", json.dumps(coco_results(detections, dataset.vocabulary)) + "\n"
+        )
+    return metrics
+
+
+def print_metrics(metrics: DetectionMetrics) -> None:
+    """A table of the headline metrics and one line a class; of very many classes, only the worst."""
+    counted = f"at most {metrics.max_detections} detections per image"
+    table = Table(title=f"{metrics.images} images, {metrics.boxes} objects, {counted}")
+    table.add_column("metric")
+    table.add_column("percent", justify="right")
+    values = metrics.as_dict()
+    for name in HEADLINES:
+        shown = f"AR{metrics.max_detections}" if name == "AR100" else name
+        table.add_row(shown, f"{100 * values[name]:.1f}" if name in values else "no such objects")
+    table.add_section()
+    classes = list(metrics.per_class.items())
+    if len(classes) > MOST_CLASSES:
+        classes = sorted(classes, key=lambda item: item[1])[:MOST_CLASSES]
+        table.add_row(f"worst {MOST_CLASSES} of {len(metrics.per_class)} classes", "")
+    for name, value in classes:
+        table.add_row(f"AP {name}", f"{100 * value:.1f}")
+    Console(highlight=False).print(table)

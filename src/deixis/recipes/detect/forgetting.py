@@ -1,0 +1,117 @@
+"""What a fine-tuned detector has forgotten, and how much of it a step back towards its base brings back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from deixis.atomic_files import write_atomic
+from deixis.console import Console
+from deixis.data.formats import read_dataset
+from deixis.data.sets.subset import Subset
+from deixis.errors import DataError
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.trade_off import TradeOff, knee
+from deixis.inference.detect.detector import Detector
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.interpolation import interpolated_state
+from deixis.options.detect import DetectTrainOptions
+from deixis.records import Dataset
+from deixis.reporting.data import ForgettingFacts
+
+Measure = Callable[[Detector, Dataset], DetectionMetrics]
+
+
+@dataclass(frozen=True)
+class ForgettingData:
+    """What is measured on: `new` is (a part of) the data reported on, `old` shows what the base could do."""
+
+    new: Subset
+    old: Subset
+
+
+def read_forgetting_data(options: DetectTrainOptions, reported: Dataset) -> ForgettingData | None:
+    """Both data sets, at most `forgetting_max_images` of each, spread evenly; None where nobody asked.
+
+    Raises:
+        DataError: they cannot be read, or have no object in the images chosen.
+    """
+    if not options.forgetting_data:
+        return None
+    old = read_dataset(options.forgetting_data, options.forgetting_images, masks=False)
+    most = options.forgetting_max_images
+    new = _part(reported, most, options.test_data or options.val_data or ", ".join(options.data))
+    return ForgettingData(new, _part(old, most, options.forgetting_data))
+
+
+def measure_forgetting(
+    options: DetectTrainOptions,
+    best: Path,
+    teacher: Path,
+    data: ForgettingData,
+    measure: Measure,
+    device: torch.device,
+) -> ForgettingFacts:
+    """AP on new and on old data before training, after it, and at the weights asked for in between.
+
+    Args:
+        best: the trained detector, or its adapter, which is merged first: a weight is then a factor on its scale.
+        teacher: where users find it, for the command that writes the knee.
+        measure: metrics of a detector on a data set.
+
+    Raises:
+        DeixisError: a detector or an image cannot be read.
+    """
+    first = load_any_detector(options.model).model.state_dict()
+    bundle = load_any_detector(best)
+    if options.image_size is not None:
+        bundle = replace(bundle, image_size=options.image_size)
+    last = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
+    detector, points = Detector(bundle, device), []
+    for weight in sorted({0.0, *options.forgetting_sweep, 1.0}):
+        bundle.model.load_state_dict(interpolated_state(first, last, weight))
+        points.append(TradeOff(weight, measure(detector, data.new).AP, measure(detector, data.old).AP))
+    command = merge_command(options, teacher, knee(points).weight)
+    return ForgettingFacts(data.old.name, len(data.new), len(data.old), points, command)
+
+
+def merge_command(options: DetectTrainOptions, teacher: Path, weight: float) -> str:
+    """The command that writes the detector at a weight; empty at both ends, which exist already."""
+    if weight in (0, 1):
+        return ""
+    base = "" if options.lora else f" --base {options.model}"
+    return f"deixis model merge {teacher}{base} --weight {weight:g} --output {teacher}_{weight:g}"
+
+
+def tell_forgetting(console: Console, facts: ForgettingFacts) -> None:
+    """Print the sweep, the knee and how to get it."""
+    best = knee(facts.points)
+    table = Table(title=f"forgetting: {facts.new_images} new images, {facts.old_images} of {facts.old_name}")
+    for heading in ("weight", "AP new", "AP old", "balance"):
+        table.add_column(heading, justify="right")
+    for point in facts.points:
+        values = (f"{value:.4f}" for value in (point.AP_new, point.AP_old, point.balance))
+        table.add_row(f"{'knee ' if point == best else ''}{point.weight:g}", *values)
+    console.print(table)
+    if facts.command:
+        console.print(f"knee    {facts.command}", markup=False)
+
+
+def write_forgetting(path: Path, facts: ForgettingFacts) -> None:
+    """Write the sweep as JSON."""
+    content = {**asdict(facts), "knee": knee(facts.points).weight}
+    write_atomic(path, json.dumps(content, indent=2) + "\n")
+
+
+def _part(dataset: Dataset, most: int, name: str) -> Subset:
+    count = min(most, len(dataset))
+    part = Subset(dataset, tuple(int(i) for i in np.linspace(0, len(dataset) - 1, count).round()), name)
+    if not any((~part[i].instances.is_crowd).any() for i in range(count)):
+        raise DataError(f"{name}: no object in {count} of its images, so forgetting cannot be measured; use other data")
+    return part

@@ -1,0 +1,86 @@
+"""The recipes: which parts train, how fast and how long, chosen by the size of the data set.
+
+    images            recipe   backbone lr   text lr   lr      epochs
+    under 1,000       small    frozen        frozen    1e-4    20
+    1,000 to 10,000   medium   x 0.1         frozen    1e-4    12
+    over 10,000       large    x 1.0         x 0.1     1e-4    12
+    (by name only)    scratch  x 1.0         x 1.0     4e-4    20
+
+`scratch` trains everything from random weights, without a baseline or a report, and keeps a moving average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from deixis.options.detect import PARTS, DetectTrainOptions
+
+T = TypeVar("T")
+RecipeName = Literal["small", "medium", "large", "scratch"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one recipe decides where the user does not."""
+
+    backbone_lr_factor: float
+    text_lr_factor: float
+    learning_rate: float
+    epochs: int
+    ema_decay: float = 0.0
+
+
+RECIPES: dict[RecipeName, Recipe] = {
+    "small": Recipe(backbone_lr_factor=0.0, text_lr_factor=0.0, learning_rate=1e-4, epochs=20),
+    "medium": Recipe(backbone_lr_factor=0.1, text_lr_factor=0.0, learning_rate=1e-4, epochs=12),
+    "large": Recipe(backbone_lr_factor=1.0, text_lr_factor=0.1, learning_rate=1e-4, epochs=12),
+    "scratch": Recipe(backbone_lr_factor=1.0, text_lr_factor=1.0, learning_rate=4e-4, epochs=20, ema_decay=0.999),
+}
+
+
+def recipe_for(images: int) -> RecipeName:
+    """The recipe for so many training images.
+
+    >>> recipe_for(999), recipe_for(1000), recipe_for(10_000), recipe_for(10_001)
+    ('small', 'medium', 'medium', 'large')
+    """
+    if images < 1000:
+        return "small"
+    return "medium" if images <= 10_000 else "large"
+
+
+def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
+    """The options with every value that the recipe decides filled in; what the user gave stays."""
+    name: RecipeName = recipe_for(images) if options.recipe == "auto" else options.recipe
+    recipe = RECIPES[name]
+    return replace(
+        options,
+        recipe=name,
+        epochs=_given(options.epochs, recipe.epochs),
+        learning_rate=_given(options.learning_rate, recipe.learning_rate),
+        backbone_lr_factor=_given(options.backbone_lr_factor, recipe.backbone_lr_factor),
+        text_lr_factor=_given(options.text_lr_factor, recipe.text_lr_factor),
+        ema_decay=_given(options.ema_decay, recipe.ema_decay),
+        eval_batch_size=_given(options.eval_batch_size, options.batch_size),
+        baseline=options.baseline and name != "scratch",
+        report=options.report and name != "scratch",
+    )
+
+
+def learning_rates(options: DetectTrainOptions) -> dict[str, float]:
+    """Learning rate of each part of the model, from resolved options; 0 means frozen."""
+    full = options.learning_rate or 0.0
+    if options.lora:
+        return {part: full if part in options.lora_targets else 0.0 for part in PARTS}
+    factors = {"backbone": options.backbone_lr_factor or 0.0, "text": options.text_lr_factor or 0.0}
+    return {part: 0.0 if part in options.freeze else full * factors.get(part, 1.0) for part in PARTS}
+
+
+def warmup_steps(options: DetectTrainOptions, total_steps: int) -> int:
+    """Steps of warm-up: the user's, or a twentieth of the run and 500 at most."""
+    return _given(options.warmup_steps, min(500, total_steps // 20))
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value

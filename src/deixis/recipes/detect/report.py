@@ -1,0 +1,123 @@
+"""The end of a detector run: the best weights under their lasting name, and the report."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deixis.data.pixels.images import load
+from deixis.data.sets.subset import Subset
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.inference.detect.detector import Detector, load_detector
+from deixis.models.freezing import parameter_table
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.options.detect import DetectTrainOptions
+from deixis.recipes.run.data import RunData
+from deixis.recipes.run.folder import as_text, run_folder
+from deixis.records import Dataset, Detections, Sample
+from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
+from deixis.reporting.html import write_report
+from deixis.reporting.log import read_curves
+from deixis.reporting.outcome import Outcome
+from deixis.training.checkpoint import replacing_folder, versions
+
+MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
+POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
+
+
+@dataclass(frozen=True)
+class BeforePicture:
+    """A picture of the report and what the untrained model finds in it."""
+
+    index: int
+    sample: Sample
+    found: Detections
+
+
+def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
+    """Pictures spread evenly over the data that is reported on, detected by the model as it is."""
+    if not options.report or not options.report_images:
+        return []
+    count = min(options.report_images, len(dataset))
+    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    found = detector.predict_dataset(dataset, options.eval_batch_size or 1, indices=chosen)
+    samples = (load(dataset[i]) for i in chosen)
+    return [BeforePicture(*item) for item in zip(chosen, samples, found, strict=True)]
+
+
+def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
+    """Logged metrics as a record; those left out are NaN."""
+    if values is None:
+        return None
+    names = [field.name for field in fields(DetectionMetrics) if field.default is MISSING or field.name in values]
+    return DetectionMetrics(**{name: values.get(name, math.nan) for name in names})
+
+
+def write_run_report(
+    options: DetectTrainOptions,
+    bundle: GroundingDinoBundle,
+    data: RunData[Dataset],
+    pictures: list[BeforePicture],
+    folder: Path,
+    teacher: Path,
+    outcome: Outcome,
+    seconds: float,
+    took: dict[str, str],
+    forgetting: ForgettingFacts | None,
+) -> None:
+    """Copy the best weights to `teachers/` and write `report.html`.
+
+    Args:
+        seconds: from start to end.
+        took: what else the run took, by name.
+    """
+    best = folder / "checkpoints" / "best"
+    with replacing_folder(teacher) as fresh:
+        shutil.copytree(best, fresh, dirs_exist_ok=True)
+    after = metrics_of(outcome.reported(outcome.best))
+    if not options.report or after is None:
+        return
+    detector = load_detector(teacher, bundle.model.model.level_embed.device)
+    indices = [picture.index for picture in pictures]
+    found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    report = ReportData(
+        title=run_folder(options).name,
+        model=options.model,
+        training=dataset_facts(shown(data.training)),
+        validation=dataset_facts(data.validation),
+        test=None if data.test is None else dataset_facts(data.test),
+        before=metrics_of(outcome.reported(outcome.before)),
+        after=after,
+        outcome=outcome,
+        policy=as_text({name: getattr(options, name) for name in POLICY}),
+        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
+        forgetting=forgetting,
+        curves=read_curves(folder / "metrics.jsonl"),
+        pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
+        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
+    )
+    write_report(folder / "report.html", report)
+
+
+def shown(dataset: Dataset) -> Dataset:
+    """What a report counts: all of a data set, or of a large one a part spread evenly over it."""
+    if len(dataset) <= MOST_COUNTED:
+        return dataset
+    chosen = np.linspace(0, len(dataset) - 1, MOST_COUNTED).round().astype(int).tolist()
+    name = f"{getattr(dataset, 'name', 'data')}, {MOST_COUNTED:,} of {len(dataset):,} images"
+    return Subset(dataset, tuple(chosen), name)
+
+
+def _comparison(picture: BeforePicture, found: Detections) -> PictureComparison:
+    sample = picture.sample
+    title = sample.source or f"image {sample.image_id}"
+    assert isinstance(sample.image, np.ndarray)
+    return PictureComparison(title, sample.image, sample, picture.found, found)

@@ -1,0 +1,119 @@
+"""What a model is, in a few lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deixis.console import print_text
+from deixis.models.adapters import CONFIG
+from deixis.models.builtin import model_of_run
+from deixis.models.checkpoints import load_any_detector
+from deixis.models.freezing import parameter_table
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.detector import has_learned_scale
+from deixis.models.grounding_dino.weights.convert import SUFFIXES, Checkpoint, read_checkpoint
+from deixis.models.grounding_dino.weights.recognise import swin_size
+from deixis.models.model_record import ModelRecord
+from deixis.models.sa2va import load_sa2va
+from deixis.options.model import ModelInfoOptions
+from deixis.recipes.model.segmenter import layout_of, segmenter_lines
+
+FLAVOURS = {
+    "grounding-dino": "Grounding DINO: class scores are raw dot products",
+    "mm-grounding-dino": "MM-Grounding-DINO or LLMDet: class scores are scaled dot products with a bias",
+}
+
+SCALES = (
+    "of class scores, learned for each layer (log_scale); folders hold those that detect in other weights, and what is "
+    "left as extra tensors, which transformers reports as unexpected and does not need"
+)
+
+
+def model_info(options: ModelInfoOptions) -> None:
+    """Print what a model is.
+
+    Raises:
+        DeixisError: nothing there that can be used.
+    """
+    options.check()
+    if Path(options.model).suffix in SUFFIXES and not Path(options.model).is_dir():
+        lines = checkpoint_lines(read_checkpoint(options.model), options.model)
+    elif layout := layout_of(options.model):
+        lines = segmenter_lines(load_sa2va(options.model), layout, options.model)
+    else:
+        lines = bundle_lines(load_any_detector(options.model), options.model)
+    print_text("\n".join(lines))
+
+
+def checkpoint_lines(checkpoint: Checkpoint, source: str) -> list[str]:
+    """What a foreign checkpoint was recognised as, and what in it has no use here."""
+    count = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    uses = Counter(checkpoint.left_out.values())
+    lines = [
+        f"{source}: layout of {checkpoint.layout}, all {len(checkpoint.tensors)} tensors placed, {count:,} parameters",
+        *config_lines(checkpoint.config),
+        f"left out     {len(checkpoint.left_out)} tensors" + (":" if uses else ""),
+    ]
+    for use in uses:
+        names = [name for name, why in checkpoint.left_out.items() if why == use]
+        lines.append(f"  {use}: {', '.join(names)}")
+    return [*lines, "tokenizer    none; name one with --tokenizer when converting (bert-base-uncased)"]
+
+
+def bundle_lines(bundle: GroundingDinoBundle, source: str) -> list[str]:
+    """What a detector is, part by part."""
+    table = parameter_table(bundle.model)
+    total = sum(row.total for row in table)
+    lines = [f"{source}: {total:,} parameters", *config_lines(bundle.model.config)]
+    lines += [f"  {row.part:<10} {row.total:>13,} parameters" for row in table]
+    short_px, long_px = bundle.image_size
+    lines += [
+        f"tokenizer    {type(bundle.tokenizer).__name__}, {len(bundle.tokenizer):,} tokens",
+        f"image size   shorter side {short_px} px, longest {long_px} px",
+        f"mean, std    {numbers(bundle.mean)}, {numbers(bundle.std)}",
+    ]
+    lines += record_lines(bundle.record)
+    adapter = Path(model_of_run(source)) / CONFIG
+    return [*lines, *adapter_lines(json.loads(adapter.read_text(encoding="utf-8")))] if adapter.is_file() else lines
+
+
+def record_lines(record: ModelRecord) -> list[str]:
+    """What a folder says of its model: the pictures it knows, its names and thresholds."""
+    knows = {"generated": "generated shapes only", "photographs": "photographs", "unknown": "not recorded"}
+    lines = [f"trained on   {knows[record.domain]}"]
+    if record.names:
+        shown = ", ".join(record.names[:12]) + (f" and {len(record.names) - 12} more" if len(record.names) > 12 else "")
+        lines.append(f"names        {shown}")
+    lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
+    return lines
+
+
+def config_lines(config: Any) -> list[str]:
+    """Flavour and sizes."""
+    text = config.text_config
+    maps = ", ".join(config.backbone_config.out_features)
+    layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
+    counts = f"{config.num_queries} queries, {config.num_feature_levels} levels"
+    scales = [f"scales       {SCALES}"] if has_learned_scale(config) else []
+    return [
+        f"flavour      {FLAVOURS[config.model_type]}",
+        *scales,
+        f"backbone     {swin_size(config.backbone_config)}; maps of {maps}",
+        f"text         BERT of {text.num_hidden_layers} layers, {text.hidden_size} wide, {text.vocab_size:,} tokens",
+        f"detector     {config.d_model} wide, {layers}, {counts}",
+    ]
+
+
+def adapter_lines(values: dict[str, Any]) -> list[str]:
+    """An adapter's rank, scale and base."""
+    base = values.get("base_model_name_or_path")
+    return [f"adapter      LoRA of rank {values.get('r')}, alpha {values.get('lora_alpha')}, on {base}; merged above"]
+
+
+def numbers(values: Iterable[float]) -> str:
+    """A few numbers in a row."""
+    return " ".join(f"{value:.3f}" for value in values)

@@ -1,0 +1,158 @@
+"""Mask → caption → mask over a data set of masks: captions that can be found again, as data to train on."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+from accelerate import Accelerator
+
+from deixis.atomic_files import write_atomic
+from deixis.console import Console
+from deixis.data.clip_formats import are_clips, read_clips
+from deixis.data.refer.conversation import caption_turn, question_for
+from deixis.data.refer_formats import read_refer
+from deixis.data.sets.clip_stills import ClipStills
+from deixis.data.sets.mask_regions import each_mask
+from deixis.errors import DataError
+from deixis.evaluation.cycle import cycle_metrics
+from deixis.inference.outputs.captions import image_name
+from deixis.inference.outputs.cycle import KEPT, LINES, CycleLines, cycle_entry, write_kept
+from deixis.inference.refer.cycle import Cycle
+from deixis.models.sa2va import Sa2vaBundle, load_sa2va
+from deixis.options.refer_caption import ReferCycleOptions
+from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.owned_output import owned_output, writes_output
+from deixis.recipes.run.progress import progress_bar
+from deixis.refer_records import ReferDataset
+from deixis.training.processes import from_first, gather_lists
+
+WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png")
+_ROUND = 4  # images of each process between two exchanges, so that none waits long for another
+
+
+@writes_output(*WRITTEN)
+def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
+    """Write cycle.jsonl, captions.json and metrics.json; the metrics. Resumes where an interrupted run stopped.
+
+    Raises:
+        DeixisError: options, data, model or output cannot be used.
+    """
+    metrics = _cycle(options, None)
+    assert metrics is not None
+    return metrics
+
+
+def cycle_masks_together(options: ReferCycleOptions, accelerator: Accelerator) -> None:
+    """The same by all processes of a run, each taking its share of the images; the first one writes.
+
+    Raises:
+        DeixisError: options, data, model or output cannot be used.
+    """
+    options.check()
+    with owned_output(options.output, WRITTEN) if accelerator.is_main_process else nullcontext():
+        _cycle(options, accelerator)
+    accelerator.wait_for_everyone()
+
+
+def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[str, Any] | None:
+    dataset = read_masks(options)
+    bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
+    writes = accelerator is None or accelerator.is_main_process
+    lines = CycleLines(options.output, made_by(options, bundle, dataset)) if writes else None
+    done = 0 if lines is None else lines.done()
+    done = done if accelerator is None else from_first(accelerator, done)
+    console = Console(highlight=False, quiet=not writes)
+    if done:
+        console.print(f"going on at image {done + 1} of {len(dataset)}", markup=False)
+    try:
+        with progress_bar("pictures") if writes else nullcontext(lambda done, total: None) as progress:
+            _go_on(options, bundle, dataset, lines, done, progress, accelerator)
+    except KeyboardInterrupt:
+        console.print(f"the same command goes on from {options.output / LINES}", markup=False)
+        raise
+    if lines is None:
+        return None
+    metrics = cycle_metrics((e for entry in lines.entries() for e in entry["expressions"]), options.threshold)
+    captions, images = write_kept(options.output, lines, options.threshold)
+    write_atomic(options.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    console.print(
+        f"{metrics['regions']} regions, cycle IoU {metrics.get('cycle_IoU', 0):.3f}; {captions} captions of {images} "
+        f"pictures kept at {options.threshold:g}; see {options.output}",
+        markup=False,
+    )
+    return metrics
+
+
+def read_masks(options: ReferCycleOptions) -> ReferDataset:
+    """Images whose expressions are their masks, each by itself; of clips the frame that shows most objects.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if are_clips(options.masks, options.format):
+        return ClipStills(read_clips(options.masks, options.images, options.format, max_clips=options.max_images), True)
+    return each_mask(read_refer(options.masks, options.images, options.format, max_samples=options.max_images))
+
+
+def made_by(options: ReferCycleOptions, bundle: Sa2vaBundle, dataset: ReferDataset) -> dict[str, Any]:
+    """What decides captions and IoUs; the threshold, which only chooses among them, does not."""
+    settings = ("candidates", "seed", "max_new_tokens", "max_tiles")
+    return {
+        "model": options.model,
+        "weights": weights_digest(bundle.model),
+        "behaviour": bundle.behaviour,
+        "prompts": [caption_turn().question, question_for("…")],
+        "data": dataset.name,
+        "images": len(dataset),
+        **{name: getattr(options, name) for name in settings},
+    }
+
+
+def _go_on(
+    options: ReferCycleOptions,
+    bundle: Sa2vaBundle,
+    dataset: ReferDataset,
+    lines: CycleLines | None,
+    done: int,
+    progress: Callable[[int, int], None],
+    accelerator: Accelerator | None,
+) -> None:
+    before = dataset[done - 1] if done and lines is not None else None
+    if before is not None and lines is not None:
+        last = deque(lines.entries(), maxlen=1)
+        if (last[0]["id"], last[0]["width"]) != (before.image_id, before.size_hw[1]):
+            raise DataError(
+                f"{lines.path}: line {done + 1} is of another image than the data has; choose another --output"
+            )
+    device = choose_device(options.device) if accelerator is None else accelerator.device
+    cycle = Cycle(
+        bundle, device, options.max_tiles, options.max_new_tokens, options.candidates, options.seed, direct=True
+    )
+    if accelerator is None or accelerator.num_processes == 1:
+        for index, entry in _entries(options, dataset, cycle, range(done, len(dataset))):
+            assert lines is not None
+            lines.append(entry)
+            progress(index + 1, len(dataset))
+        return
+    count = accelerator.num_processes
+    for start in range(done, len(dataset), count * _ROUND):
+        end = min(start + count * _ROUND, len(dataset))
+        mine = list(_entries(options, dataset, cycle, range(start + accelerator.process_index, end, count)))
+        for _, entry in sorted(gather_lists(accelerator, mine), key=lambda found: found[0]):
+            if lines is not None:
+                lines.append(entry)
+        progress(end, len(dataset))
+
+
+def _entries(
+    options: ReferCycleOptions, dataset: ReferDataset, cycle: Cycle, indices: range
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(position, line) of some images."""
+    for index, (sample, cycled) in zip(indices, cycle.run(dataset, options.batch_size, indices), strict=True):
+        whole = sample.evolve(image=dataset[index].image)
+        yield index, cycle_entry(whole, image_name(whole, options.output, index), cycled)

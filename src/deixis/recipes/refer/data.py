@@ -1,0 +1,156 @@
+"""What a segmenter run reads: training and validation data, and the conversations made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.pixels.image_hash import groups_of
+from deixis.data.refer.collate import Views
+from deixis.data.refer.conversation import has_pixels
+from deixis.data.refer.loading import QuestionDataset
+from deixis.data.scenes.refer_scenes import ReferScenes
+from deixis.data.sets.refer_mixing import ReferMix
+from deixis.data.sets.split import hold_out, looks_of
+from deixis.data.sets.subset import ClipSubset, ReferSubset
+from deixis.errors import DataError
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.run.data import SPLIT_SEED
+from deixis.refer_records import Expression, ReferDataset, ReferSample
+from deixis.training.segmenter_task import ReferFeed
+from deixis.video_records import Clip, ClipDataset
+
+VALIDATION_SHARE = 0.1
+QUICK_STEPS, QUICK_IMAGES = 20, 16
+
+Source = ReferDataset | ClipDataset
+"""Images or clips."""
+
+
+def held_out(sources: Sequence[Source], shares: Sequence[float] = (VALIDATION_SHARE,)) -> list[tuple[Source, ...]]:
+    """(training, validation, ...) of each data set: the shares of its images, at least one each, are held out.
+
+    An image that is held out of one data set is trained on in none, nor is a copy or near copy of it: RefCOCO and
+    RefCOCO+ ask about the same photographs. Groups of copies stay together, so a little more may be held out. Clips
+    are held out whole, and are not compared.
+
+    Raises:
+        DataError: a data set of which nothing would be left to train on; an image cannot be read.
+    """
+    names = [source.name for source in sources]
+    found = hold_out(_image_groups(sources), names, [len(source) for source in sources], shares, SPLIT_SEED)
+    roles = ("less those held out", "held out", "held out for test")
+    return [
+        tuple(
+            subset(source, positions, f"{source.name}, {role}") for positions, role in zip(parts, roles, strict=False)
+        )
+        for source, parts in zip(sources, found, strict=True)
+    ]
+
+
+def subset(source: Source, indices: tuple[int, ...], name: str) -> Source:
+    """Some images, or clips, of a data set."""
+    if isinstance(source[0], Clip):
+        return ClipSubset(cast(ClipDataset, source), indices, name)
+    return ReferSubset(cast(ReferDataset, source), indices, name)
+
+
+def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
+    """(data set, position) of images that are the same or nearly so, singles included. Generated scenes never are."""
+    places = [[(number, index) for index in range(len(source))] for number, source in enumerate(sources)]
+    drawn = [isinstance(source, ReferScenes) or isinstance(source[0], Clip) for source in sources]
+    photos = [place for one, scenes in zip(places, drawn, strict=True) if not scenes for place in one]
+    compared = [cast(ReferDataset, source) for source, scenes in zip(sources, drawn, strict=True) if not scenes]
+    looks = [look for source in compared for look in looks_of(source)]
+    groups = [[photos[index] for index in group] for group in groups_of(looks)]
+    return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
+
+
+def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> ReferFeed:
+    """Batched conversations.
+
+    Raises:
+        DataError: masks are to be described, and none of the first images has one with a phrase.
+    """
+    tokens = ConversationTokens.of(bundle)
+    if options.caption_share:
+        require_captions(training)
+    return ReferFeed(
+        QuestionDataset(
+            training, options.max_masks, options.seed, options.behaviour, options.caption_share, options.clip_frames
+        ),
+        tokens,
+        views_of(bundle, options.max_tiles),
+        tokens.pad_token_id,
+        options.batch_size,
+        options.gradient_accumulation_steps,
+        options.seed,
+        options.num_workers,
+        options.max_tokens,
+        UnreadableImages(options.max_unreadable_images),
+    )
+
+
+def require_captions(dataset: ReferDataset, limit: int = 200) -> None:
+    """See that there is something to learn to say.
+
+    Raises:
+        DataError: no expression of the first images has both words and a mask.
+    """
+    for index in range(min(limit, len(dataset))):
+        sample: ReferSample | Clip = dataset[index]
+        if isinstance(sample, ReferSample) and any(e.texts and has_pixels(e) for e in sample.expressions):
+            return
+    raise DataError(
+        f"{dataset.name}: --caption-share needs masks with phrases, and the first {min(limit, len(dataset))} images "
+        "have none; write captions first (deixis refer cycle), or leave it out"
+    )
+
+
+def views_of(bundle: Sa2vaBundle, most_tiles: int) -> Views:
+    """The sizes in which a segmenter sees images and regions."""
+    side = round(bundle.tokens_per_tile**0.5)
+    released = bundle.behaviour == "sa2va"
+    outlined = bundle.model.spatial_token is not None
+    return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined)
+
+
+def fingerprint(dataset: Source) -> str:
+    """A short text that is the same for the same annotations of the same images, in the same order."""
+    if isinstance(dataset, ReferScenes):
+        return dataset.name
+    if isinstance(dataset, ReferMix):
+        return " + ".join(fingerprint(part) for part in dataset.datasets)
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        digest.update(repr(_content(dataset[index])).encode())
+    return f"{len(dataset)} images, {digest.hexdigest()[:12]}"
+
+
+def _content(sample: ReferSample | Clip) -> tuple[object, ...]:
+    """What is annotated, and of what."""
+    texts = [expression.texts for expression in sample.expressions]
+    if isinstance(sample, Clip):
+        meant = [expression.masklets for expression in sample.expressions]
+        tracks = [[mask and mask["counts"] for mask in masklet.masks_rle] for masklet in sample.masklets]
+        return sample.video_id, sample.size_hw, sample.labelled, texts, meant, tracks
+    image = sample.image.name if isinstance(sample.image, Path) else ""
+    masks = [[mask["counts"] for mask in expression.masks_rle] for expression in sample.expressions]
+    return image, sample.size_hw, texts, masks
+
+
+def facts(dataset: ReferDataset, limit: int = 2000) -> str:
+    """A data set in numbers, as one line."""
+    count = min(len(dataset), limit)
+    samples: list[ReferSample | Clip] = [dataset[index] for index in range(count)]
+    phrases = sum(len(expression.texts) for sample in samples for expression in sample.expressions)
+    meant = [e.masks_rle if isinstance(e, Expression) else e.masklets for sample in samples for e in sample.expressions]
+    absent = sum(not objects for objects in meant)
+    kinds = {"clips" if isinstance(sample, Clip) else "images" for sample in samples}
+    of_first = "" if count == len(dataset) else f" in the first {count:,}"
+    things = f"{phrases:,} phrases, {absent:,} about nothing there{of_first}"
+    return f"{dataset.name}: {len(dataset):,} {' and '.join(sorted(kinds, reverse=True))}; {things}"

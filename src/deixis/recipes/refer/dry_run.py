@@ -1,0 +1,41 @@
+"""What a dry run of the segmenter reads, so that it refuses what the run would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from deixis.data.refer.collate import collate_questions
+from deixis.data.refer.loading import decoded
+from deixis.recipes.run.data import RunData
+from deixis.recipes.run.progress import progress_bar
+from deixis.refer_records import ReferDataset
+from deixis.training.segmenter_task import ReferFeed
+
+
+def read_everything(feed: ReferFeed, data: RunData[ReferDataset], max_val_images: int | None) -> None:
+    """Every training sample as a step would be given it, every picture that is measured.
+
+    Raises:
+        DataError: a picture or clip that cannot be used, a conversation over --max-tokens.
+    """
+    with progress_bar("training data") as progress:
+        _each(len(feed.dataset), partial(_collated, feed), progress)
+    for name, part in (("validation data", data.validation), ("test data", data.test)):
+        if part is not None:
+            with progress_bar(name) as progress:
+                _each(min(len(part), max_val_images or len(part)), partial(_decoded, part), progress)
+
+
+def _decoded(part: ReferDataset, index: int) -> object:
+    return decoded(part[index])
+
+
+def _collated(feed: ReferFeed, index: int) -> object:
+    return collate_questions([feed.dataset[0, index]], feed.encode, feed.views, feed.pad_token_id, feed.most_tokens)
+
+
+def _each(count: int, read: Callable[[int], object], progress: Callable[[int, int], None]) -> None:
+    for index in range(count):
+        read(index)
+        progress(index + 1, count)

@@ -1,0 +1,139 @@
+"""What a segmenter run starts from, how it learns, and what it writes."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deixis.errors import OptionError
+from deixis.losses.refer import ReferCriterion
+from deixis.models.builtin import resolve_model
+from deixis.models.folders import model_folder
+from deixis.models.model_card import write_card
+from deixis.models.model_record import trained_record, write_record
+from deixis.models.sa2va import (
+    Sa2vaBundle,
+    freeze,
+    join_sa2va,
+    load_sa2va,
+    merge_adapters,
+    new_token_ids,
+    part_of,
+    require_released_form,
+    save_released,
+    save_sa2va,
+)
+from deixis.models.sa2va.pointing import points_first
+from deixis.models.sa2va.weights.pretrained import EXAMPLE
+from deixis.models.sa2va.weights.released import RELEASED_TYPE
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.model.segmenter import layout_of
+from deixis.training.checkpoint import replacing_folder
+
+# A model that has not learnt to say "not here" gets no gradient there; see `ReferCriterion`.
+UNTAUGHT = {"sa2va": ("iou_prediction_head", "pred_obj_score_head", "obj_score_token"), "deixis": ()}
+
+
+def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
+    """The segmenter that a run trains: read or joined, parts frozen, adapters added."""
+    if options.sam_model is not None:
+        bundle = join_sa2va(options.model, options.sam_model)
+    else:
+        bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
+    bundle = replace(bundle, behaviour=options.behaviour)
+    points, outlines = points_first(bundle.model.sam), bundle.model.spatial_token is not None
+    if options.behaviour == "sa2va" and (points or outlines):
+        what = "prompts that point first" if points else "spatial tokens"
+        raise OptionError(f"--behaviour sa2va: {options.model} has {what}, which released models do not know")
+    if options.points_first:
+        bundle.model.sam.config.points_first = True
+    if options.spatial_tokens:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            bundle.model.add_spatial_token()
+    if options.teacher_layout == "sa2va":
+        require_released_form(bundle, f"--teacher-layout sa2va: {options.model}")
+    parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
+    freeze(
+        bundle.model,
+        parts,
+        lora=options.lora,
+        rank=options.lora_r,
+        alpha=options.lora_alpha,
+        dropout=options.lora_dropout,
+        rows="all" if options.train_embeddings else "new",
+        new_token_ids=new_token_ids(bundle.tokenizer),
+    )
+    for name, parameter in bundle.model.named_parameters():
+        if any(part in name for part in UNTAUGHT[options.behaviour]):
+            parameter.requires_grad_(False)
+    if options.gradient_checkpointing:
+        checkpoint_activations(bundle)
+    return bundle
+
+
+def checkpoint_activations(bundle: Sa2vaBundle) -> None:
+    """Let the backward pass compute activations again, of a layer of the language model or an object's mask a time."""
+    bundle.model.vlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    bundle.model.objects_at_once = 1
+
+
+def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:
+    """The criterion of the behaviour, with the user's own weights in place of its."""
+    own: dict[str, float | None] = {"weight_iou": options.weight_iou, "weight_object": options.weight_object}
+    if options.behaviour == "sa2va" and any(own.values()):
+        raise OptionError("--weight-iou and --weight-object belong to --behaviour deixis; sa2va has no such losses")
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    return ReferCriterion(
+        options.behaviour,
+        options.weight_mask,
+        options.weight_dice,
+        weight_language=options.weight_language,
+        weight_point=options.weight_point,
+        supervised=options.supervised_masks,
+        points=options.mask_points or None,
+        **given,
+    )
+
+
+def language_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The language model's parameters that train: its adapters, or its weights."""
+    return [p for name, p in model.named_parameters() if p.requires_grad and part_of(name) == "language"]
+
+
+def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
+    """Write the model with adapters and new rows merged, all or nothing. Training goes on with the unmerged one."""
+    merged = copy.deepcopy(bundle.model).to("cpu")
+    merge_adapters(merged)
+    with replacing_folder(folder) as fresh:
+        save_sa2va(replace(bundle, model=merged), fresh)
+        record = trained_record(bundle.record, "segmenter")
+        write_record(fresh, replace(record, thresholds=bundle.record.thresholds))  # those that this run measures with
+        write_card(fresh, folder.name)
+
+
+def write_teacher(options: ReferTrainOptions, best: Path, teacher: Path) -> None:
+    """Write the best weights, a folder of `save_segmenter`, as the teacher, all or nothing: in the layout asked for.
+
+    Raises:
+        ModelError: it cannot be read or written.
+    """
+    with replacing_folder(teacher) as fresh:
+        if options.teacher_layout == "deixis":
+            shutil.copytree(best, fresh, dirs_exist_ok=True)
+            return
+        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(options.model))
+        write_card(fresh, teacher.name)
+
+
+def released_base(model: str) -> Path | None:
+    """The folder of a model in the released layout, of which config.json and code are copied; None of any other."""
+    if layout_of(model) != RELEASED_TYPE:
+        return None
+    return model_folder(resolve_model(model, "segmenter"), ("*.py", "config.json"), EXAMPLE)

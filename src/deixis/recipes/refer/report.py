@@ -1,0 +1,135 @@
+"""The end of a segmenter run: the best weights under their lasting name, and the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deixis.data.pixels.tiles import union_mask
+from deixis.data.refer.loading import decoded
+from deixis.data.sets.subset import ReferSubset
+from deixis.inference.refer.segmenter import Segmenter, load_segmenter
+from deixis.models.sa2va import Sa2vaBundle, parameter_table
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.refer.data import facts
+from deixis.recipes.refer.model import write_teacher
+from deixis.recipes.refer.presence import threshold_line
+from deixis.recipes.run.data import RunData
+from deixis.recipes.run.folder import as_text, run_folder
+from deixis.refer_records import ReferDataset, ReferSample, Segmentation
+from deixis.reporting.log import read_curves
+from deixis.reporting.outcome import Outcome
+from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
+from deixis.training.checkpoint import versions
+
+HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
+GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
+POLICY = ("behaviour", "epochs", "batch_size", "learning_rate", "lora", "lora_r", "lora_alpha", "train")
+
+
+@dataclass(frozen=True)
+class BeforeAnswers:
+    """An image of the report and what the untrained model finds in it."""
+
+    index: int
+    sample: ReferSample
+    found: list[Segmentation]
+
+
+def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, options: ReferTrainOptions) -> list[BeforeAnswers]:
+    """Images spread evenly over the data that is reported on, answered by the model as it is."""
+    if not options.report or not options.report_images:
+        return []
+    count = min(options.report_images, len(dataset))
+    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    answered = segmenter.run(dataset, options.eval_batch_size or 4, chosen)
+    return [
+        BeforeAnswers(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)
+    ]
+
+
+def write_refer_run_report(
+    options: ReferTrainOptions,
+    bundle: Sa2vaBundle,
+    data: RunData[ReferDataset],
+    pictures: Sequence[BeforeAnswers],
+    folder: Path,
+    teacher: Path,
+    outcome: Outcome,
+    seconds: float,
+    took: dict[str, str],
+) -> None:
+    """Write the best weights to `teachers/`, and `report.html`.
+
+    Args:
+        seconds: from start to end.
+        took: what else the run took, by name.
+    """
+    best = folder / "checkpoints" / "best"
+    write_teacher(options, best, teacher)
+    before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
+    if not options.report or after is None:
+        return
+    device = next(bundle.model.parameters()).device
+    segmenter = load_segmenter(best, device, options.max_tiles)
+    shown = ReferSubset(data.reported, tuple(picture.index for picture in pictures), "pictures")
+    found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    report = ReferReport(
+        title=run_folder(options).name,
+        model=options.model,
+        before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
+        after={name: after[name] for name in HEADLINE if name in after},
+        groups={title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
+        facts={"training": facts(data.training), "validation": facts(data.validation)}
+        | ({} if data.test is None else {"test": facts(data.test)}),
+        outcome=outcome,
+        presence=outcome.best.validation.get("presence_curve", {}),
+        presence_threshold=segmenter.threshold,
+        presence_line=threshold_line(outcome.best.validation, segmenter.threshold)
+        if options.behaviour == "deixis"
+        else "",
+        policy=as_text({name: getattr(options, name) for name in POLICY}),
+        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
+        curves=read_curves(folder / "metrics.jsonl"),
+        pictures=[_comparison(picture, answers) for picture, answers in zip(pictures, found, strict=True)],
+        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
+    )
+    write_refer_report(folder / "report.html", report)
+
+
+def _groups(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any], name: str
+) -> list[tuple[str, int, float | None, float]]:
+    """(group, phrases, gIoU before, gIoU after) of each group."""
+    earlier = {} if before is None else before.get(name, {})
+    return [
+        (group, values["phrases"], earlier.get(group, {}).get("gIoU"), values["gIoU"])
+        for group, values in after[name].items()
+    ]
+
+
+def _comparison(picture: BeforeAnswers, found: Sequence[Segmentation]) -> ReferPicture:
+    sample = picture.sample
+    assert isinstance(sample.image, np.ndarray)
+    truth = tuple(
+        union_mask(expression.masks_rle, sample.size_hw) for expression in sample.expressions for _ in expression.texts
+    )
+    return ReferPicture(
+        sample.source or f"image {sample.image_id}",
+        sample.image,
+        tuple(answer.text for answer in found),
+        truth,
+        tuple(_bitmap(answer) for answer in picture.found),
+        tuple(_bitmap(answer) for answer in found),
+    )
+
+
+def _bitmap(answer: Segmentation) -> np.ndarray:
+    return np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool)

@@ -1,0 +1,147 @@
+"""Where a segmenter's data comes from: files in any format, generated scenes, and the folders of public data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from deixis.data.clip_formats import are_clips, read_clips
+from deixis.data.refer_formats import read_refer
+from deixis.data.refer_formats.entries import warn_left_out
+from deixis.data.scenes.clip_scenes import ClipScenes
+from deixis.data.scenes.refer_scenes import ReferScenes
+from deixis.data.sets.clip_stills import ClipStills
+from deixis.data.sets.placeholders import PHRASE, with_placeholders
+from deixis.data.sets.refer_mixing import ReferMix
+from deixis.errors import DataError, OptionError
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.refer.data import VALIDATION_SHARE, Source, held_out, subset
+from deixis.recipes.refer.generated import read_sa1b, read_sav
+from deixis.recipes.refer.splits import note_on_official, official_parts, without_images_of
+from deixis.recipes.run.data import RunData, held_out_shares, note_on_parts
+from deixis.recipes.run.outputs import warn_once
+from deixis.refer_records import ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
+
+
+def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
+    """The data of a run; what is not given is held out of the training data.
+
+    Raises:
+        DataError: they cannot be read, or are empty.
+        OptionError: weights that do not fit the data sets.
+    """
+    if options.placeholder_captions:
+        warn_once(
+            f"--placeholder-captions: every mask without a phrase is asked for as {PHRASE!r}, which teaches no "
+            "language; for phrases of their own, leave it out or write captions by deixis refer cycle"
+        )
+    sources = [read_source(path, options.images, options.format) for path in options.data]
+    if options.refcoco_dir is not None:
+        sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
+    if options.sa1b_dir is not None:
+        sources.append(read_sa1b(options))
+    if options.openimages_dir is not None:
+        sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
+    if options.sav_dir is not None:
+        sources.append(read_sav(options))
+    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
+    named = options.placeholder_captions
+    validation, test = (
+        read_refer_sources(data, images, options.format, named) if data else None for data, images in given
+    )
+    sources = [with_phrases(phrased(source, named)) for source in sources]
+    official = official_parts(options) if validation is None else {}
+    theirs = len(options.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
+    sources = [
+        without_images_of(source, [*official.get("validation", ()), *official.get("test", ())]) for source in sources
+    ]
+    split = [number for number in range(len(sources)) if number != theirs]
+    images = sum(len(sources[number]) for number in split)
+    shares: tuple[float, ...] = ()
+    if validation is None:
+        # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
+        shares = held_out_shares(images, VALIDATION_SHARE, VALIDATION_SHARE, test is not None) if split else ()
+        parts = held_out([sources[number] for number in split], shares) if split else []
+        for number, (kept, *_) in zip(split, parts, strict=True):
+            sources[number] = kept
+        roles = [[as_images(part[role]) for part in parts] for role in range(1, len(shares) + 1)]
+        chosen = [*official.get("validation", ()), *(roles[0] if roles else ())]
+        tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
+        validation = mixed(chosen, (), 0)
+        test = mixed(tested, (), 0) if tested else test
+    training = mixed(sources, options.data_weights, options.seed)
+    note = note_on_parts(shares, images, test is not None)
+    return RunData(training, validation, test, f"{note_on_official(official)}; {note}" if official else note)
+
+
+def read_source(path: str, images: Path | None, form: str | None) -> Source:
+    """One data set of images, or of clips, by its path; see `read_refer` and `read_clips`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_clips(path, images, form) if are_clips(path, form) else read_refer(path, images, form)
+
+
+def as_images(source: Source) -> ReferDataset:
+    """What evaluation looks at: of clips a frame each. `deixis refer track --data` measures whole clips."""
+    return ClipStills(cast(ClipDataset, source)) if isinstance(source[0], Clip) else cast(ReferDataset, source)
+
+
+def with_phrases(dataset: Source) -> Source:
+    """Without images of which nothing is asked, and clips without labels: they train nothing. A warning counts them.
+
+    Raises:
+        DataError: none is left.
+    """
+    if isinstance(dataset, ReferScenes | ClipScenes):
+        return dataset
+    kept, silent = [], []
+    for index in range(len(dataset)):
+        sample: ReferSample | Clip = dataset[index]
+        labelled = not isinstance(sample, Clip) or bool(sample.labelled)
+        if labelled and any(expression.texts for expression in sample.expressions):
+            kept.append(index)
+        else:
+            silent.append(sample.source or f"number {index + 1}")
+    if not kept:
+        raise DataError(
+            f"{dataset.name}: none of its {len(dataset)} images has a sentence; nothing can be asked. "
+            "deixis refer cycle writes captions of masks, --placeholder-captions trains without any"
+        )
+    warn_left_out(dataset.name, "images without a sentence", silent)
+    return subset(dataset, tuple(kept), dataset.name) if silent else dataset
+
+
+def phrased(source: Source, placeholders: bool) -> Source:
+    """With a placeholder phrase for each mask without one, where asked; generated scenes have all theirs."""
+    if not placeholders or isinstance(source, ReferScenes | ClipScenes):
+        return source
+    return cast(Source, with_placeholders(source))
+
+
+def read_refer_sources(
+    data: Sequence[str], images: Path | None, form: str | None, placeholders: bool = False
+) -> ReferDataset:
+    """One data set of all that is named, one after the other in full; see `phrased`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return mixed([as_images(phrased(read_source(path, images, form), placeholders)) for path in data], (), 0)
+
+
+def mixed(sources: Sequence[Source], weights: Sequence[float], seed: int) -> ReferDataset:
+    """The only data set, or all of them by weight.
+
+    Raises:
+        OptionError: another number of weights than of data sets.
+    """
+    if weights and len(weights) != len(sources):
+        raise OptionError(
+            f"--data-weights: got {len(weights)} for {len(sources)} data sets; give one for each, in order"
+        )
+    # Clips are told from images where questions are drawn.
+    return cast(ReferDataset, sources[0]) if len(sources) == 1 else ReferMix(sources, weights, seed=seed)

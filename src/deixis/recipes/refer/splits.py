@@ -1,0 +1,82 @@
+"""The parts that a data set's authors made: RefCOCO's validation and test splits in place of images held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deixis.data.refer_formats import read_refer
+from deixis.data.refer_formats.entries import warn_left_out
+from deixis.data.refer_formats.refcoco import splits_of
+from deixis.data.scenes.refer_scenes import ReferScenes
+from deixis.data.sets.refer_mixing import ReferMix
+from deixis.data.sets.subset import ReferSubset
+from deixis.errors import DataError
+from deixis.options.refer import ReferTrainOptions
+from deixis.refer_records import ReferDataset, ReferSample
+from deixis.video_records import Clip, ClipDataset
+
+VALIDATION, TEST = ("val",), ("testA", "testB", "test")  # UNC's names, and UMD's
+
+
+def official_parts(options: ReferTrainOptions) -> dict[str, list[ReferDataset]]:
+    """The `validation` and `test` data of --refcoco-dir; empty where it has no validation split.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if options.refcoco_dir is None:
+        return {}
+    there = splits_of(options.refcoco_dir)
+    if not set(VALIDATION) & set(there):
+        return {}
+
+    def read(names: Sequence[str]) -> list[ReferDataset]:
+        return [read_refer(str(options.refcoco_dir), options.images, "refcoco", n) for n in names if n in there]
+
+    return {"validation": read(VALIDATION), "test": read(TEST) if not options.test_data else []}
+
+
+def without_images_of(
+    source: ReferDataset | ClipDataset, official: Sequence[ReferDataset]
+) -> ReferDataset | ClipDataset:
+    """The source less the pictures that validation and test are made of, by their file names: sets made of COCO share
+    photographs, and Google's split of RefCOCOg has images on both sides.
+
+    Raises:
+        DataError: none is left.
+    """
+    if isinstance(source, ReferScenes | ReferMix) or not official:
+        return source
+    theirs = {name for part in official for index in range(len(part)) if (name := _name(part[index]))}
+    kept: list[int] = []
+    taken: list[int] = []
+    for index in range(len(source)):
+        sample: ReferSample | Clip = source[index]
+        if isinstance(sample, Clip):
+            return source
+        (taken if _name(sample) in theirs else kept).append(index)
+    if not kept:
+        raise DataError(
+            f"{source.name}: all of its images are in the validation or test split; name --val-data instead"
+        )
+    if not taken:
+        return source
+    warn_left_out(
+        source.name, "images that the validation or test split has too", [str(_name(source[taken[0]]))] * len(taken)
+    )
+    return ReferSubset(source, tuple(kept), source.name)  # type: ignore[arg-type]
+
+
+def _name(sample: ReferSample | Clip) -> str | None:
+    return sample.image.name if isinstance(sample, ReferSample) and isinstance(sample.image, Path) else None
+
+
+def note_on_official(official: dict[str, list[ReferDataset]]) -> str:
+    """A line of the plan: which splits are measured."""
+
+    def said(parts: list[ReferDataset]) -> str:
+        return " + ".join(f"{part.name} ({len(part):,} images)" for part in parts)
+
+    test = f"; figures are reported on its own test splits: {said(official['test'])}" if official["test"] else ""
+    return f"the epoch is chosen on the data set's own validation split: {said(official['validation'])}{test}"

@@ -1,0 +1,219 @@
+"""The folder of a run: recognised, made, or moved aside. Nothing in it that a run did not write is touched.
+
+<output>/<experiment-name>/
+    .deixis-run.json     the mark of a run's own folder
+    config.yaml          the resolved options
+    metrics.jsonl        one line per step, skipped step and evaluation
+    tensorboard/
+    checkpoints/last     everything needed to resume
+    checkpoints/best     the weights with the best validation score
+    teachers/            those weights under the name other tools look for
+    report.html
+    result.json          figures before training, of the best epoch and of the last, on validation and on test data
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from deixis.errors import TrainingError
+from deixis.options.checks import RUNS
+from deixis.options.yaml_files import write_options
+from deixis.recipes.run.outputs import warn
+from deixis.training.checkpoint import exists_or_interrupted
+
+MARK = ".deixis-run.json"
+CONTENT = (
+    *("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers"),
+    *("forgetting.json", "report.html", "result.json", "seeds.json", "seeds.html"),
+)
+_MODELS = ("best", "last", "grounding_dino", "grounding_dino_lora", "sa2va", "sa2va_lora")
+_DRAFT = re.compile(rf"\.+({'|'.join(map(re.escape, (*_MODELS, *CONTENT)))})(\.writing)?\.\d+\.tmp")
+
+
+@runtime_checkable
+class RunOptions(Protocol):
+    """The options that say where a run writes and what becomes of an earlier one."""
+
+    @property
+    def output(self) -> Path: ...
+    @property
+    def experiment_name(self) -> str: ...
+    @property
+    def default_name(self) -> str: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def auto_resume(self) -> bool: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+def will_resume(options: RunOptions) -> bool:
+    """Whether a run resumes from `checkpoints/last`. Changes nothing.
+
+    Raises:
+        TrainingError: it should resume and there is no checkpoint, or it should not and would replace a run; or the
+            folder holds files that no run wrote.
+    """
+    folder = run_folder(options)
+    try:
+        found = require_own(folder)
+        exists = bool(found) and exists_or_interrupted(folder / "checkpoints" / "last")
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be used ({error}); choose another --output") from error
+    if options.resume and not exists:
+        older = folder / options.default_name  # where --output alone led before it named the folder of the run itself
+        hint = f"give --experiment-name {older.name}" if is_run(older) else "leave out --resume"
+        raise TrainingError(f"{folder}/checkpoints/last: no checkpoint to resume from; {hint}")
+    resuming = exists and (options.resume or options.auto_resume)
+    if found and not (resuming or options.overwrite or options.auto_resume):
+        raise TrainingError(
+            f"{folder}: holds a run already; give --resume to resume it, --overwrite to move it aside, "
+            "or another --experiment-name"
+        )
+    return resuming
+
+
+def prepare_folder(options: RunOptions, resuming: bool) -> Path:
+    """Make the folder, move an earlier run aside unless it is resumed, and check that it can be written.
+
+    Raises:
+        TrainingError: it cannot.
+    """
+    folder = run_folder(options)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [] if resuming else content_of(folder)
+        if found and (options.overwrite or not _has_begun_only(folder, found)):
+            aside = move_aside(folder, [*found, MARK])
+            reason = "" if options.overwrite else ", which has no checkpoint to resume from,"
+            warn(f"the earlier run in {folder}{reason} was moved to {aside}")
+        write_mark(folder)
+        if not resuming:
+            write_options(options, folder / "config.yaml")
+        remove_drafts(folder)
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
+    return folder
+
+
+def keep_options(options: Any, folder: Path) -> None:
+    """Write the options that a resumed run goes on with, by which it can be resumed again.
+
+    Raises:
+        TrainingError: they cannot be written.
+    """
+    try:
+        aside = folder / f".config.yaml.{os.getpid()}.tmp"
+        write_options(replace(options, resume=False), aside)
+        aside.replace(folder / "config.yaml")
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error}); free some space, then give --resume") from error
+
+
+def require_own(folder: Path) -> list[str]:
+    """What stands in a folder under a run's names, all of it a run's own.
+
+    Raises:
+        TrainingError: it is not.
+        OSError: the folder cannot be read.
+    """
+    found = content_of(folder)
+    if found and not (is_run(folder) or any(map(is_run, folder.glob("seed_*")))):
+        raise TrainingError(
+            f"{folder}: holds {', '.join(found)}, which no run of deixis wrote; choose another --output or "
+            "--experiment-name, or move them away"
+        )
+    return found
+
+
+def _has_begun_only(folder: Path, found: list[str]) -> bool:
+    """Whether a marked run was stopped before its first checkpoint: a log and options that a new start replaces."""
+    checkpoints = folder / "checkpoints"
+    saved = [path for path in checkpoints.iterdir() if path.name[0] != "."] if checkpoints.is_dir() else []
+    first = {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"}
+    return (folder / MARK).is_file() and set(found) <= first and not saved
+
+
+def write_mark(folder: Path) -> None:
+    """Say that a run made this folder, unless it says so already."""
+    if not (folder / MARK).exists():
+        mark = {"written_by": "deixis", "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def content_of(folder: Path) -> list[str]:
+    """What stands in a folder under the names that a run writes; empty folders do not count."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError("is a file")
+    return [name for name in CONTENT if _has_content(folder / name)]
+
+
+def _has_content(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return path.is_symlink() or path.exists()
+    return any(path.iterdir())
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run made this folder: it has the mark, or, from before there was one, options and a run's log."""
+    if (folder / MARK).is_file():
+        return True
+    try:
+        with (folder / "metrics.jsonl").open(encoding="utf-8") as file:
+            first = file.readline(1 << 20)
+        record = json.loads(first) if first.strip() else {"kind": "", "step": 0}  # stopped before its first line
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"kind", "step"} <= record.keys() and (folder / "config.yaml").is_file()
+
+
+def move_aside(folder: Path, names: list[str]) -> Path:
+    """Move entries of a folder into a new one beside it: `<folder>.bak`, `<folder>.bak1`, and so on."""
+    folder = folder.resolve()
+    number = 0
+    while True:
+        aside = folder.with_name(f"{folder.name}.bak{number or ''}")
+        try:
+            aside.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    for name in names:
+        if (folder / name).exists() or (folder / name).is_symlink():
+            (folder / name).rename(aside / name)
+    return aside
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what a killed run of this folder left half-written: `.best.1234.tmp` and the like, in its own places."""
+    for place in (".", "checkpoints", "teachers"):
+        for path in (folder / place).glob(".*.tmp"):
+            if not _DRAFT.fullmatch(path.name) or path.is_symlink():
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def run_folder(options: RunOptions) -> Path:
+    """Where a run writes: OUTPUT/NAME, OUTPUT itself where no name is given, or a folder of `runs` without both."""
+    if options.experiment_name:
+        return options.output / options.experiment_name
+    if options.output != RUNS:
+        return options.output
+    return RUNS / options.default_name
+
+
+def as_text(values: dict[str, Any]) -> dict[str, str]:
+    """Values as a report shows them."""
+    return {name.replace("_", " "): str(value) for name, value in values.items()}

@@ -1,0 +1,163 @@
+"""A run repeated with several seeds: one figure is a draw, several show how far to trust it.
+
+<output>/<experiment-name>/
+    config.yaml          the options that repeat it all
+    seed_0/, seed_1/ ... a whole run each
+    seeds.json           the figures of each, their mean and spread
+    seeds.html           the same as a page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+from rich.table import Table
+
+from deixis.atomic_files import write_atomic
+from deixis.console import Console
+from deixis.errors import TrainingError
+from deixis.options.yaml_files import write_options
+from deixis.recipes.run.folder import RunOptions, require_own, run_folder, write_mark
+from deixis.reporting.outcome import Outcome
+from deixis.reporting.seeds import SUMMARY, SeedTable, seed_table, write_seeds_page
+from deixis.training.processes import is_first_process
+
+
+@runtime_checkable
+class RepeatedOptions(RunOptions, Protocol):
+    """The options of a run that can be repeated; each kind of model has its own."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def dry_run(self) -> bool: ...
+    def check(self) -> None: ...
+
+
+@runtime_checkable
+class Finished(Protocol):
+    """What a run returns."""
+
+    @property
+    def outcome(self) -> Outcome | None: ...
+
+
+Options = TypeVar("Options", bound=RepeatedOptions)
+
+
+@dataclass(frozen=True)
+class RepeatResult:
+    """What repeated runs came to.
+
+    Attributes:
+        folder: of them all.
+        outcomes: by seed; empty after a dry run.
+        table: mean and spread of the figures; None after a dry run.
+    """
+
+    folder: Path
+    outcomes: dict[int, Outcome]
+    table: SeedTable | None
+
+
+def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequence[str]) -> RepeatResult:
+    """Run once for each seed, on the same split of the data, and report mean and spread.
+
+    Resumed, seeds that are finished do no step, and the one that was interrupted goes on from its checkpoint.
+
+    Args:
+        run: `finetune` or `finetune_segmenter`.
+        names: metrics of the table.
+
+    Raises:
+        DeixisError: as `run`; or there is nothing to resume.
+        Terminated: SIGTERM came and the run at hand was saved.
+    """
+    options.check()
+    folder = run_folder(options)
+    console = Console(quiet=not is_first_process(), highlight=False, soft_wrap=True)
+    seeds = range(options.seed, options.seed + options.seeds)
+    runs = {seed: _options_of(options, folder, seed) for seed in seeds}
+    if options.resume and not any(run_folder(one).exists() for one in runs.values()):
+        raise TrainingError(f"{folder}: no run of these seeds to resume from; leave out --resume")
+    if (folder / "metrics.jsonl").exists():
+        raise TrainingError(f"{folder}: holds a run of one seed; choose another --experiment-name for {len(seeds)}")
+    require_own(folder)
+    if options.dry_run:
+        run(runs[options.seed])
+        console.print(f"{options.seeds} runs like this, with the seeds {seeds[0]} to {seeds[-1]}", markup=False)
+        return RepeatResult(folder, {}, None)
+    if is_first_process():
+        keep_options(options, folder)
+    outcomes = {}
+    for number, (seed, own) in enumerate(runs.items(), start=1):
+        console.rule(f"seed {seed}, run {number} of {len(runs)}")
+        outcomes[seed] = _outcome(run(own))
+    table = seed_table(outcomes, names)
+    if is_first_process():
+        write_atomic(folder / "seeds.json", json.dumps(as_dict(table, outcomes), indent=2) + "\n")
+        write_seeds_page(folder / "seeds.html", folder.name, table)
+    print_seeds(console, table)
+    console.print(f"seeds   {folder / 'seeds.html'}", markup=False)
+    return RepeatResult(folder, outcomes, table)
+
+
+def keep_options(options: RepeatedOptions, folder: Path) -> None:
+    """Write `config.yaml`, by which the whole can be resumed.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_mark(folder)
+        write_options(options, folder / "config.yaml")
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
+
+
+def print_seeds(console: Console, table: SeedTable) -> None:
+    """Print mean and spread of each figure; the figures of each seed are in the page and the JSON."""
+    shown = Table(title=f"{len(table.rows)} seeds, {table.title}")
+    for heading in ("", *SUMMARY.values()):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for name, figures in table.statistics.items():
+        shown.add_row(name, *(f"{figures[key]:.4f}" for key in SUMMARY))
+    console.print(shown)
+    for line in table.warnings:
+        console.print(line, markup=False)
+
+
+def as_dict(table: SeedTable, outcomes: dict[int, Outcome]) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {
+        "reported_on": table.reported_on,
+        "statistics": table.statistics,
+        "warnings": list(table.warnings),
+        "seeds": {str(seed): outcome.as_dict() for seed, outcome in outcomes.items()},
+    }
+
+
+def _options_of(options: Options, folder: Path, seed: int) -> Options:
+    """The options of one seed's run. Resumed, it goes on where it is or starts."""
+    changed: Any = replace(
+        cast(Any, options),
+        output=folder,
+        experiment_name=f"seed_{seed}",
+        seed=seed,
+        seeds=1,
+        resume=False,
+        auto_resume=options.resume or options.auto_resume,
+    )
+    return cast(Options, changed)
+
+
+def _outcome(finished: Finished) -> Outcome:
+    assert finished.outcome is not None  # dry runs do not come here
+    return finished.outcome

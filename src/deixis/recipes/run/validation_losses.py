@@ -1,0 +1,95 @@
+"""What measures a run's validation losses: the batches of its validation data, and the criterion of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+
+from deixis.data.batching.loading import SampleDataset, make_loader
+from deixis.data.detect.transforms import eval_transform
+from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.losses.detection import DetectionCriterion
+from deixis.losses.refer import ReferCriterion
+from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
+from deixis.options.detect import DetectTrainOptions
+from deixis.options.refer import ReferTrainOptions
+from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
+from deixis.recipes.refer.data import views_of
+from deixis.records import Dataset
+from deixis.refer_records import ReferDataset
+from deixis.training.detector_task import loss_sums
+from deixis.training.segmenter_task import refer_loss_sums
+from deixis.training.validation import batches_of, mean_losses, spread_evenly
+
+Losses = Callable[[], dict[str, dict[str, float]]]
+"""`{"losses": {name: mean, "loss": weighted sum}}`, for the log, beside the metrics; empty where turned off."""
+
+NO_LIMIT = 2**31  # of a conversation's tokens: --max-tokens stops training, not an evaluation
+DRAWS_SEED = 0  # of prompts with negative names, of sentences and of mask points: the same at each evaluation
+
+
+def detector_validation_losses(
+    options: DetectTrainOptions,
+    bundle: GroundingDinoBundle,
+    criterion: DetectionCriterion,
+    prompts: TrainingPrompts,
+    validation: Dataset,
+    accelerator: Accelerator,
+) -> Losses:
+    """Measures losses of images as evaluation sees them: not augmented, names in their own order."""
+    plain = replace(prompts, shuffle=False, hard_negatives=0.0, features=None)
+    transform = FittedTransform(eval_transform(*bundle.image_size), plain)
+    dataset = SampleDataset(validation, transform, plain, DRAWS_SEED)
+    batch_size = options.eval_batch_size or options.batch_size
+    batches = batches_of(spread_evenly(len(validation), options.val_loss_images), batch_size, accelerator)
+
+    def measure() -> dict[str, dict[str, float]]:
+        loaded = (batch.to(accelerator.device) for batch in make_loader(dataset, batches))
+        found = mean_losses(
+            loaded, lambda batch: loss_sums(bundle.model, bundle.normalise, criterion, batch), accelerator
+        )
+        return {"losses": with_total(found, criterion)}
+
+    return measure if options.val_loss_images else dict
+
+
+def refer_validation_losses(
+    options: ReferTrainOptions,
+    bundle: Sa2vaBundle,
+    criterion: ReferCriterion,
+    validation: ReferDataset,
+    accelerator: Accelerator,
+) -> Losses:
+    """Measures losses of conversations that are the same at each evaluation."""
+    tokens = ConversationTokens.of(bundle)
+    dataset = QuestionDataset(
+        validation, options.max_masks, DRAWS_SEED, options.behaviour, options.caption_share, options.clip_frames
+    )
+    images = min(len(validation), options.max_val_images or len(validation))
+    chosen = spread_evenly(images, options.val_loss_images) if options.val_loss_images else []
+    asked = [index for index in chosen if any(expression.texts for expression in validation[index].expressions)]
+    batches = batches_of(asked, options.batch_size, accelerator)
+    views, pad = views_of(bundle, options.max_tiles), tokens.pad_token_id
+
+    def measure() -> dict[str, dict[str, float]]:
+        loader = make_refer_loader(dataset, batches, tokens, views, pad, NO_LIMIT)
+        found = mean_losses(
+            (batch.to(accelerator.device) for batch in loader),
+            lambda batch: refer_loss_sums(bundle.model, bundle.normalise_tiles, bundle.normalise_sam, criterion, batch),
+            accelerator,
+        )
+        return {"losses": with_total(found, criterion)}
+
+    return measure if options.val_loss_images else dict
+
+
+def with_total(losses: dict[str, float], criterion: DetectionCriterion | ReferCriterion) -> dict[str, float]:
+    """The losses, and before them `loss`, their weighted sum; nothing where nothing was measured."""
+    if not losses:
+        return {}
+    total = criterion.total({name: torch.tensor(value) for name, value in losses.items()})
+    return {"loss": float(total), **losses}

@@ -1,0 +1,274 @@
+"""What the loop trains when it trains a segmenter: conversations, masks, and who is to blame for a NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from deixis.data.batching.loading import epoch_batches
+from deixis.data.batching.loading import steps_per_epoch as batches_per_epoch
+from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.refer.collate import Views
+from deixis.data.refer.conversation import ConversationEncoder
+from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.errors import TrainingError
+from deixis.losses.refer import ReferCriterion
+from deixis.refer_records import ReferBatch, Regions
+from deixis.training.frozen_features import FrozenFeatures
+from deixis.training.guard import bad_samples
+from deixis.training.processes import grouped
+from deixis.training.validation import Sums
+
+MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
+
+Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
+
+
+@dataclass(frozen=True)
+class ReferFeed:
+    """How samples become the batches of steps.
+
+    Attributes:
+        batch_size: images of one process in one batch.
+        accumulation: batches of one optimiser step.
+        most_tokens: of one conversation.
+        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
+    """
+
+    dataset: QuestionDataset
+    encode: ConversationEncoder
+    views: Views
+    pad_token_id: int
+    batch_size: int
+    accumulation: int = 1
+    seed: int = 0
+    workers: int = 0
+    most_tokens: int = 1024
+    unreadable: UnreadableImages | None = None
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Optimiser steps of one epoch."""
+        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
+
+    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[ReferBatch]]:
+        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
+        batches = epoch_batches(
+            len(self.dataset),
+            self.batch_size,
+            epoch,
+            self.seed,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            accumulation=self.accumulation,
+        )[start * self.accumulation :]
+        if not batches:
+            return
+        pin = accelerator.device.type == "cuda"
+        loader = make_refer_loader(
+            self.dataset,
+            batches,
+            self.encode,
+            self.views,
+            self.pad_token_id,
+            self.most_tokens,
+            self.workers,
+            pin,
+            self.unreadable,
+        )
+        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
+
+
+class SegmenterTask:
+    """A segmenter's side of `training.loop.Task`.
+
+    Args:
+        model: as `Accelerator.prepare` returned it.
+        normalise_tiles, normalise_sam: pixels to the inputs of the two halves.
+        language: parameters of the language model that train (its adapters, say); the alarm watches them.
+        evaluate, save_model: what the loop calls by these names.
+        features: what frozen encoders see, where it is kept; without it they look anew at every batch.
+    """
+
+    shown: tuple[str, ...] = ("gIoU", "cIoU")
+    words_steps: int = 0  # steps that make prompts from the words: at first all, from their half on fewer and fewer
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalise_tiles: Normalise,
+        normalise_sam: Normalise,
+        criterion: ReferCriterion,
+        feed: ReferFeed,
+        accelerator: Accelerator,
+        language: Sequence[nn.Parameter],
+        evaluate: Callable[[], Mapping[str, Any]],
+        save_model: Callable[[Path], None],
+        features: FrozenFeatures | None = None,
+    ) -> None:
+        self.model = model
+        self.normalise_tiles = normalise_tiles
+        self.normalise_sam = normalise_sam
+        self.criterion = criterion
+        self.feed = feed
+        self.accelerator = accelerator
+        self.unwatched = list(language)
+        self.evaluate = evaluate
+        self.save_model = save_model
+        self.features = features
+        self.words_share = 0.0  # of the step at hand
+        self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
+
+    def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
+        """See `ReferFeed.groups`."""
+        before = epoch * self.steps_per_epoch + start
+        for step, group in enumerate(self.feed.groups(epoch, start, self.accelerator), before):
+            left = 1 - step / self.words_steps if self.words_steps else 0.0
+            self.words_share = min(1.0, max(0.0, 2 * left))
+            yield group
+
+    def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
+        """(masks, labelled tokens) of the whole step over the number of processes, each at least 1."""
+        masks = sum(len(target.texts) for batch in group for target in batch.targets)
+        # Filled and added up on the device: reading the count of labels here would wait for it.
+        labels = torch.stack([(batch.labels[:, 1:] >= 0).sum() for batch in group]).sum()
+        counts = torch.stack([torch.full_like(labels, masks), labels]).float()
+        summed: Tensor = self.accelerator.reduce(counts, "sum")
+        share: Tensor = summed / self.accelerator.num_processes
+        return share.clamp(min=1)
+
+    def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total and every component."""
+        total, losses = self._losses(self.model, batch, normaliser)
+        by_state = self.words_share < 1  # else no mask has been asked for by a hidden state
+        # What is absent has no mask loss, so the alarm waits for the first batch in which something is there.
+        if self.unwatched and by_state and any(bool(target.masks.any()) for target in batch.targets):
+            require_mask_gradient(self.criterion, losses, self.unwatched)
+            self.unwatched = []
+        return total, {name: value.detach() for name, value in losses.items()}
+
+    def untaught(self, group: Sequence[ReferBatch]) -> Collection[str]:
+        """The parts that make masks, where no mask with a pixel is asked for: absent objects, masks to describe."""
+        shown = any(bool(target.masks.any()) for batch in group for target in batch.targets)
+        return () if shown else MASK_PARTS
+
+    def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
+        """The samples that give a non-finite loss or gradient when they are alone in a batch."""
+        model = self.accelerator.unwrap_model(self.model)
+        return bad_samples(
+            model, group, lambda batch, index: self._losses(model, one_question(batch, index), normaliser)[0]
+        )
+
+    def _losses(self, model: nn.Module, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return refer_losses(
+            model,
+            self.normalise_tiles,
+            self.normalise_sam,
+            self.criterion,
+            batch,
+            normaliser,
+            self.features,
+            self.words_share,
+        )
+
+
+def refer_losses(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+    normaliser: Tensor,
+    features: FrozenFeatures | None = None,
+    words_share: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward and loss of one batch: the weighted total, and every component."""
+    vision, sam = (None, None) if features is None else features.of(batch)
+    outputs = model(
+        normalise_tiles(batch.tiles_u8) if vision is None else None,
+        batch.tiles_per_image,
+        normalise_sam(batch.sam_pixels_u8) if sam is None else None,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.labels,
+        regions=batch.regions,
+        frames_per_image=batch.frames_per_image,
+        vision=vision,
+        sam=sam,
+        words_share=words_share,
+    )
+    masks = torch.cat([target.masks for target in batch.targets])
+    losses = criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
+    return criterion.total(losses), losses
+
+
+def refer_loss_sums(
+    model: nn.Module,
+    normalise_tiles: Normalise,
+    normalise_sam: Normalise,
+    criterion: ReferCriterion,
+    batch: ReferBatch,
+) -> Sums:
+    """Every component of a batch as its sum over the masks, or over the labelled tokens, for `mean_losses`.
+
+    Prompts are made as inference makes them, from the hidden state at `[SEG]`.
+    """
+    ones = torch.ones(2, device=batch.input_ids.device)
+    _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion, batch, ones)
+    masks, labels = sum(len(target.masks) for target in batch.targets), int((batch.labels[:, 1:] >= 0).sum())
+    return {name: (float(value), labels if name == "loss_language" else masks) for name, value in losses.items()}
+
+
+def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
+    """(masks, seed) of each image that has masks, for `ReferCriterion`; None where they bring no seeds."""
+    seeds = [(len(target.masks), target.seed) for target in batch.targets if len(target.masks)]
+    known = [(count, seed) for count, seed in seeds if seed is not None]
+    return known if len(known) == len(seeds) else None
+
+
+def require_mask_gradient(
+    criterion: ReferCriterion, losses: Mapping[str, Tensor], language: Sequence[nn.Parameter]
+) -> None:
+    """The alarm of a run's first step: the mask losses must move the language model, through `[SEG]`.
+
+    Raises:
+        TrainingError: none of its trainable parameters gets a gradient from them.
+    """
+    if not any(criterion.weight_dict[name] for name in ("loss_mask", "loss_dice")):
+        return  # nothing of them was asked for
+    masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
+    gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
+    if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
+        raise TrainingError(
+            "the mask losses give the language model's trainable parameters no gradient: [SEG] does not reach the mask "
+            "decoder; do not freeze text_hidden_fcs, and see that the data has masks that are not empty"
+        )
+
+
+def one_question(batch: ReferBatch, index: int) -> ReferBatch:
+    """One image of a batch, with the batch's padding."""
+    at = slice(index, index + 1)
+    first = sum(batch.tiles_per_image[:index])
+    count = batch.tiles_per_image[index]
+    regions = batch.regions
+    frames = batch.frames_per_image
+    seen = slice(sum(frames[:index]), sum(frames[: index + 1])) if frames else at
+    return replace(
+        batch,
+        tiles_u8=batch.tiles_u8[first : first + count],
+        tiles_per_image=(count,),
+        sam_pixels_u8=batch.sam_pixels_u8[seen],
+        input_ids=batch.input_ids[at],
+        attention_mask=batch.attention_mask[at],
+        labels=batch.labels[at],
+        targets=batch.targets[at],
+        regions=regions and Regions(regions.focal_per_image[at], regions.cells[at], regions.outlines[at]),
+        keys=batch.keys[at],
+        frames_per_image=frames[at],
+    )

@@ -1,0 +1,89 @@
+"""Formats are told by the files, and what cannot be told is said with what was seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deixis.data.formats import READERS, read_dataset
+from deixis.data.formats.recognise import FORMATS, recognise
+from deixis.data.formats.writing import WRITERS
+from deixis.errors import DataError
+
+COCO = '{"images": [], "annotations": [], "categories": []}'
+LABELME = '{"version": "5", "shapes": [], "imagePath": "a.jpg", "imageData": null}'
+LINES = '{"filename": "a.jpg", "detection": {"instances": []}}\n{"filename": "b.jpg", "detection": {"instances": []}}\n'
+BOXES = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
+
+FILES = {
+    "coco": {"labels.json": COCO},
+    "coco in annotations": {"annotations/instances.json": COCO, "README.md": ""},
+    "lvis": {"lvis.json": '{"images": [{"neg_category_ids": []}]}'},
+    "voc": {"a.xml": "<annotation/>", "b.xml": "<annotation/>"},
+    "yolo": {"data.yaml": "names: [a]\n", "images/a.jpg": "", "classes.txt": "a"},
+    "odvg": {"train.jsonl": LINES, "label_map.json": "{}"},
+    "odvg in json": {"train.json": LINES},
+    "openimages": {"boxes.csv": BOXES, "class-descriptions.csv": "/m/1,a"},
+    "labelme": {"a.json": LABELME, "b.json": LABELME},
+    "labelme in images": {"images/a.json": LABELME, "README.md": ""},
+    "parquet": {"data/train-00000-of-00001.parquet": "PAR1", "README.md": ""},
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_folders(tmp_path: Path, case: str) -> None:
+    assert recognise(write(tmp_path, FILES[case])) == case.split()[0]
+
+
+@pytest.mark.parametrize("case", [case for case in FILES if not case.startswith("voc")])
+def test_files(tmp_path: Path, case: str) -> None:
+    name, text = next(iter(FILES[case].items()))
+    assert recognise(write(tmp_path, {name: text}) / name) == case.split()[0]
+
+
+def test_every_format_read_from_files_is_written_and_named() -> None:
+    assert READERS.keys() - {"scenes"} == WRITERS.keys() == set(FORMATS.split(", "))
+
+
+def test_two_formats_in_a_folder_are_both_named(tmp_path: Path) -> None:
+    write(tmp_path, FILES["coco"] | FILES["yolo"])
+    with pytest.raises(DataError, match=r"several formats: yolo \(data.yaml\); coco \(labels.json\); name one"):
+        read_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"labels.json: 'images' is empty"):
+        read_dataset(tmp_path, format="coco")
+
+
+def test_nothing_known_lists_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path, {"a.jpg": "", "b.jpg": "", "notes.txt": "", "config.yaml": "seed: 1\n"})
+    write(tmp_path / "sub", FILES["voc"])
+    with pytest.raises(DataError, match=r"it holds 2 .jpg, 1 .txt, 1 .yaml; give one of its folders: sub") as caught:
+        read_dataset(tmp_path)
+    assert all(name in str(caught.value) for name in FORMATS.split(", "))
+    with pytest.raises(DataError, match=r"not a COCO JSON file, nor one of another known format \(.txt\)"):
+        read_dataset(tmp_path / "notes.txt")
+    with pytest.raises(DataError, match=r"\(.xml\); give its folder"):
+        read_dataset(tmp_path / "sub" / "a.xml")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"it holds no files; give the folder of the annotations"):
+        read_dataset(tmp_path / "empty")
+
+
+def test_a_split_where_there_is_none_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, FILES["coco"])
+    with pytest.raises(DataError, match=r"coco annotations have no splits .* give the file of 'val'"):
+        read_dataset(f"{tmp_path}/labels.json#val")
+
+
+def test_a_path_with_a_hash_is_a_path(tmp_path: Path) -> None:
+    write(tmp_path, {"labels#val.json": json.dumps({"images": 3})})
+    with pytest.raises(DataError, match=r"no list of objects under 'images'"):
+        read_dataset(tmp_path / "labels#val.json")

@@ -1,0 +1,189 @@
+"""The detector as users call it, on a small one with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deixis.errors import DataError, ModelError, OptionError, PromptError
+from deixis.inference.detect import batch as grounding
+from deixis.inference.detect.detector import Detector, load_detector
+from deixis.models.adapters import add_lora, save_adapter
+from deixis.models.grounding_dino import init_bundle, save_grounding_dino
+from deixis.models.grounding_dino.small import small_config, small_tokenizer
+from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
+
+NAMES = ["red circle", "blue square", "cat"]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    torch.manual_seed(3)
+    tokenizer = small_tokenizer(["red", "circle"])
+    return Detector(init_bundle(small_config(len(tokenizer)), tokenizer, image_size=(64, 96)))
+
+
+def _pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _dataset(sizes_hw: list[tuple[int, int]]) -> SampleList:
+    vocabulary = Vocabulary(tuple(NAMES))
+    samples = tuple(
+        Sample(
+            _pixels(*size_hw, seed=i), size_hw, Instances.build([[1.0, 2, 30, 9]], [i % 3]), vocabulary, image_id=40 + i
+        )
+        for i, size_hw in enumerate(sizes_hw)
+    )
+    return SampleList(samples, vocabulary)
+
+
+def _same(a: Detections, b: Detections) -> None:
+    assert a.labels == b.labels
+    np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+    np.testing.assert_allclose(a.boxes_xyxy_px, b.boxes_xyxy_px, atol=1e-2)
+
+
+def test_paths_pil_images_and_arrays_give_the_same(detector: Detector, tmp_path: Path) -> None:
+    pixels = _pixels(40, 120)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    images = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(pixels), pixels]
+    found = detector.predict(images, NAMES, threshold=0, max_detections=7)
+    assert [len(f) for f in found] == [7] * 4
+    assert [f.image_id for f in found] == [0, 1, 2, 3]
+    for other in found[1:]:
+        _same(found[0], other)
+
+
+def test_boxes_lie_in_the_original_frame(detector: Detector) -> None:
+    (found,) = detector.predict([_pixels(300, 75)], NAMES, threshold=0)
+    assert found.size_hw == (300, 75)
+    assert (found.boxes_xyxy_px >= 0).all()
+    assert found.boxes_xyxy_px[:, 2].max() <= 75
+    assert 75 < found.boxes_xyxy_px[:, 3].max() <= 300
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_batching_changes_nothing(detector: Detector) -> None:
+    """Images of one size: the backbone sees the padding of others (Swin's windows are not masked)."""
+    images = [_pixels(40, 120, seed) for seed in range(3)]
+    together = detector.predict(images, NAMES, threshold=0, max_detections=5, batch_size=3)
+    for image, found in zip(images, together, strict=True):
+        (alone,) = detector.predict([image], NAMES, threshold=0, max_detections=5)
+        _same(found, alone)
+
+
+def test_threshold_leaves_out_what_scores_less(detector: Detector) -> None:
+    (everything,) = detector.predict([_pixels(64, 64)], NAMES, threshold=0)
+    middle = float(everything.scores[len(everything) // 2])
+    (some,) = detector.predict([_pixels(64, 64)], NAMES, threshold=middle)
+    assert 0 < len(some) < len(everything)
+    assert some.scores.min() >= middle
+
+
+def test_no_images_give_no_detections(detector: Detector) -> None:
+    assert detector.predict([], NAMES) == []
+
+
+def test_wrong_calls_say_what_to_write(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"write \['cat'\]"):
+        detector.predict([_pixels(8, 8)], "cat")
+    with pytest.raises(DataError, match=r"write \[image\]"):
+        detector.predict("a.jpg", NAMES)
+    with pytest.raises(DataError, match=r"write \[image\]"):
+        detector.predict(_pixels(8, 8), NAMES)
+    with pytest.raises(OptionError, match=r"between 0 and 1, got 30"):
+        detector.predict([_pixels(8, 8)], NAMES, threshold=30)
+    with pytest.raises(OptionError, match="at least 1"):
+        detector.predict([_pixels(8, 8)], NAMES, batch_size=0)
+    with pytest.raises(DataError, match="absent"):
+        detector.predict([tmp_path / "absent.jpg"], NAMES)
+    with pytest.raises(DataError, match="float64"):
+        detector.predict([np.zeros((8, 8, 3))], NAMES)
+
+
+def test_dataset_predictions_carry_ids_and_report_progress(detector: Detector) -> None:
+    calls: list[tuple[int, int]] = []
+    data = _dataset([(40, 120), (120, 40), (64, 64)])
+    found = detector.predict_dataset(data, batch_size=2, progress=lambda done, total: calls.append((done, total)))
+    assert [f.image_id for f in found] == [40, 41, 42]
+    assert calls == [(2, 3), (3, 3)]
+    (only,) = detector.predict_dataset(data, indices=[2])
+    _same(only, found[2])
+
+
+def test_samples_of_one_data_set_may_ask_for_different_names(detector: Detector) -> None:
+    data = _dataset([(64, 64), (64, 64)])
+    other = data.samples[1].evolve(vocabulary=Vocabulary(("a hot dog", *NAMES)), instances=Instances.none())
+    found = detector.predict_dataset(SampleList((data.samples[0], other), data.vocabulary), batch_size=2)
+    assert [len(f.names) for f in found] == [3, 4]
+    _same(found[0], detector.predict_dataset(data, indices=[0])[0])
+
+
+def test_perfect_detections_evaluate_to_one(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate` scores in the original frame, whatever size the model sees."""
+    data = _dataset([(40, 120), (200, 400)])
+    by_id = {sample.image_id: sample.instances for sample in data.samples}
+
+    def perfect(outputs: object, prompts: object, sizes: object, most: int, image_ids: list[int]) -> list[Detections]:
+        return [Detections(by_id[i].boxes_xyxy_px, np.ones(1), by_id[i].class_ids, tuple(NAMES), i) for i in image_ids]
+
+    monkeypatch.setattr(grounding, "postprocess", perfect)
+    metrics, found = detector.evaluate(data)
+    assert (metrics.AP, metrics.images, metrics.boxes, len(found)) == (1, 2, 2, 2)
+    metrics, found = detector.evaluate(data, limit=1)
+    assert (metrics.AP, metrics.images, len(found)) == (1, 1, 1)
+
+
+def test_data_without_objects_cannot_be_evaluated(detector: Detector) -> None:
+    empty = Sample(_pixels(64, 64), (64, 64), Instances.none(), Vocabulary(tuple(NAMES)))
+    with pytest.raises(DataError, match="AP cannot be measured"):
+        detector.evaluate(SampleList((empty,), empty.vocabulary))
+
+
+def test_every_module_keeps_its_mode(detector: Detector) -> None:
+    model = detector.bundle.model
+    model.train()
+    frozen = next(model.children())
+    frozen.eval()
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    detector.predict([_pixels(64, 64)], NAMES)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_written_detector_loads_and_predicts_the_same(detector: Detector, tmp_path: Path) -> None:
+    save_grounding_dino(detector.bundle, tmp_path / "model")
+    again = load_detector(tmp_path / "model", device="cpu")
+    images = [_pixels(40, 120)]
+    _same(again.predict(images, NAMES, threshold=0)[0], detector.predict(images, NAMES, threshold=0)[0])
+
+
+def test_adapter_folder_loads_with_its_base(detector: Detector, tmp_path: Path) -> None:
+    save_grounding_dino(detector.bundle, tmp_path / "base")
+    adapted = load_detector(tmp_path / "base", device="cpu")
+    add_lora(adapted.bundle.model, rank=2)
+    with torch.no_grad():
+        for name, parameter in adapted.bundle.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.05)
+    save_adapter(adapted.bundle.model, tmp_path / "adapter", base=str(tmp_path / "base"))
+    images = [_pixels(40, 120)]
+    expected = adapted.predict(images, NAMES, threshold=0)[0]
+    again = load_detector(tmp_path / "adapter", device="cpu")
+    _same(again.predict(images, NAMES, threshold=0)[0], expected)
+    before = detector.predict(images, NAMES, threshold=0)[0]
+    assert not np.allclose(before.scores, expected.scores, atol=1e-4), "the adapter must have changed something"
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "base"), ""))
+    with pytest.raises(ModelError, match="names no model"):
+        load_detector(tmp_path / "adapter")
+
+
+def test_absent_model_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere"):
+        load_detector(tmp_path / "nowhere")

@@ -1,0 +1,113 @@
+"""The segmenter as a user calls it: each image read once for all its phrases, and the same answers as one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from small_segmenters import tiny_segmenter
+
+from deixis.data.pixels.tiles import squashed, tiles_of
+from deixis.data.refer.conversation import single_turn
+from deixis.inference.refer.segmenter import Segmenter, enlarged
+from deixis.models.sa2va import select_mask
+from deixis.models.sa2va.language.answers import Answer
+from deixis.models.sa2va.sam import Masks
+from deixis.refer_records import Expression, ReferList, ReferSample
+
+PHRASES = ("the red circle", "a blue square", "circle", "the square on the left")
+
+
+def pictures() -> ReferList:
+    """Of one tile and of several; the middle one is asked nothing."""
+    generator = np.random.default_rng(0)
+    samples = []
+    for size_hw, texts in (((60, 70), PHRASES), ((50, 50), ()), ((50, 130), PHRASES[:2])):
+        image = generator.integers(0, 255, (*size_hw, 3), dtype=np.uint8)
+        samples.append(ReferSample(image, size_hw, tuple(Expression((text,), ()) for text in texts)))
+    return ReferList(tuple(samples))
+
+
+@pytest.fixture(scope="module", params=["deixis", "sa2va"])
+def segmenter(request) -> Segmenter:
+    return Segmenter(tiny_segmenter(behaviour=request.param), most_tiles=3)
+
+
+@torch.no_grad()
+def one_by_one(segmenter: Segmenter, sample: ReferSample, text: str) -> tuple[np.ndarray, float]:
+    """A forward pass of the whole model for one phrase."""
+    bundle = segmenter.bundle
+    tiles = torch.from_numpy(tiles_of(sample.image, bundle.tile_px, segmenter.most_tiles))
+    square = torch.from_numpy(squashed(sample.image, (bundle.sam_px, bundle.sam_px)).transpose(2, 0, 1).copy())
+    ids, _ = segmenter.tokens([single_turn(text, bundle.behaviour)], len(tiles))
+    outputs = bundle.model(
+        bundle.normalise_tiles(tiles),
+        (len(tiles),),
+        bundle.normalise_sam(square[None]),
+        *segmenter.tokens.padded([ids], torch.device("cpu")),
+    )
+    chosen = select_mask(outputs, bundle.behaviour)
+    there = float(chosen.present[0]) >= segmenter.threshold
+    return enlarged(chosen.logits[0], sample.size_hw) & there, float(chosen.ious[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_answers_are_those_of_one_phrase_at_a_time(segmenter, batch_size) -> None:
+    data, compared = pictures(), 0
+    for sample, answers in segmenter.run(data, batch_size):
+        assert [answer.text for answer in answers] == [e.texts[0] for e in sample.expressions]
+        original = next(one for one in data.samples if one.size_hw == sample.size_hw)
+        for answer in answers:
+            mask, iou = one_by_one(segmenter, original, answer.text)
+            found = coco_mask.decode(answer.mask_rle).astype(bool)
+            assert (found != mask).mean() < 0.002  # a pixel at the edge may fall to either side
+            assert answer.score == pytest.approx(iou, abs=1e-4)
+            compared += 1
+    assert compared == 6
+
+
+def test_each_image_is_read_once(segmenter, monkeypatch) -> None:
+    """The language model sees an image's tokens once for all its phrases."""
+    seen: list[int] = []
+    model = segmenter.bundle.model
+    whole = type(model).embed
+
+    def embed(self, input_ids, image_tokens, *more):
+        seen.append(len(image_tokens))
+        return whole(self, input_ids, image_tokens, *more)
+
+    monkeypatch.setattr(type(model), "embed", embed)
+    list(segmenter.run(pictures(), 8))
+    assert sum(seen) == 1 + 4  # tiles of the two images that are asked about, a thumbnail among them
+
+
+@pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
+@pytest.mark.parametrize("segs", [0, 1, 3])
+def test_several_segs_of_an_answer_are_one_mask_of_what_is_there(behaviour, segs) -> None:
+    """Not the first alone, nor what the model calls absent: that is the second of three, which `sa2va` cannot tell."""
+    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1)
+    logits = torch.full((3, 3, 8, 8), -5.0)
+    for number in range(3):
+        logits[number, 1, 2 * number] = 5.0  # a row of its own, in the mask of highest predicted IoU
+    ious = torch.tensor([[0.1, 0.9, 0.2], [0.1, 0.6, 0.2], [0.1, 0.5, 0.2]])
+    masks = Masks(logits, ious, torch.tensor([3.0, -3.0, 3.0]))
+    said = Answer("…", [], masks.of(slice(segs)))
+    found, iou, present, _ = segmenter._joined(said)
+    if segs == 0:
+        assert (found, iou, present) == (None, 0.0, 0.0)
+        return
+    assert found is not None
+    rows = {1: [0], 3: [0, 4] if behaviour == "deixis" else [0, 2, 4]}[segs]
+    assert (found > 0).any(1).nonzero()[:, 0].tolist() == rows
+    there = [0.9, 0.5] if behaviour == "deixis" else [0.9, 0.6, 0.5]
+    assert iou == pytest.approx(0.9 if segs == 1 else float(np.mean(there)))
+    assert present > 0.9
+
+
+def test_an_answer_of_absent_things_alone_is_empty() -> None:
+    segmenter = Segmenter(tiny_segmenter(), most_tiles=1)
+    masks = Masks(torch.full((2, 3, 8, 8), 5.0), torch.full((2, 3), 0.5), torch.tensor([-3.0, -4.0]))
+    found, _, present, _ = segmenter._joined(Answer("…", [], masks))
+    assert found is None
+    assert present < 0.1

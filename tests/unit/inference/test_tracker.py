@@ -1,0 +1,214 @@
+"""Phrases through a video: which frames are asked, what is followed, late objects, streams, bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from clip_miniatures import moving_bar, video
+from pycocotools import mask as coco_mask
+from small_segmenters import tiny_segmenter
+from small_trackers import random_video_sam, tiny_tracker
+
+from deixis.data.pixels.frames import ArrayFrames
+from deixis.errors import DataError, ModelError, OptionError, PromptError
+from deixis.inference.refer.segmenter import Segmenter
+from deixis.inference.refer.tracker import Tracker
+from deixis.models.sa2va import Sa2vaBundle, load_sa2va, save_sa2va
+
+PHRASES = ["red circle", "the blue square"]
+FRAMES = 7
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Sa2vaBundle:
+    made = tiny_tracker(seed=1)
+    with torch.no_grad():
+        made.model.sam.mask_decoder.pred_obj_score_head.proj_out.bias += 4.0  # all is there
+    return made
+
+
+def noise(frames: int = FRAMES, size_hw: tuple[int, int] = (30, 50)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, *size_hw, 3), np.uint8)
+
+
+def masks_of(records: list[Any]) -> np.ndarray:
+    return np.stack([coco_mask.decode(record.mask_rle) for record in records])
+
+
+def test_every_frame_has_a_record_a_phrase_in_its_own_size(bundle: Sa2vaBundle) -> None:
+    tracked = list(Tracker(bundle, prompt_frames=2).track(noise(), PHRASES))
+    assert len(tracked) == FRAMES
+    for index, records in enumerate(tracked):
+        assert [(record.text, record.image_id) for record in records] == [(text, index) for text in PHRASES]
+        assert masks_of(records).shape == (2, 30, 50)
+
+
+def test_sampled_frames_get_the_masks_that_images_get(bundle: Sa2vaBundle) -> None:
+    clip = noise()
+    tracked = list(Tracker(bundle, prompt_frames=3).track(clip, PHRASES))
+    for index in (0, 3, 6):
+        (alone,) = Segmenter(bundle).segment([clip[index]], PHRASES)
+        assert np.array_equal(masks_of(tracked[index]), masks_of(alone))
+        for mine, other in zip(tracked[index], alone, strict=True):
+            assert mine.score == pytest.approx(other.score, abs=1e-5)
+            assert mine.present == pytest.approx(other.present, abs=1e-5)
+
+
+def test_a_frame_between_is_found_by_memory(bundle: Sa2vaBundle) -> None:
+    clip = noise()
+    before = list(Tracker(bundle, prompt_frames=2).track(clip, PHRASES))
+    assert masks_of(before[3]).any()
+    other = clip.copy()
+    other[0] = 255 - other[0]  # what the memory was prompted with
+    assert not np.array_equal(
+        masks_of(before[3]), masks_of(list(Tracker(bundle, prompt_frames=2).track(other, PHRASES))[3])
+    )
+
+
+@pytest.mark.parametrize("generate", [False, True])
+def test_frames_read_together_mean_one_thing(bundle: Sa2vaBundle, generate: bool) -> None:
+    clip = noise()
+    tracked = list(Tracker(bundle, prompt_frames=2, together=True, generate=generate).track(clip, PHRASES))
+    assert len(tracked) == FRAMES
+    if not generate:
+        other = clip.copy()
+        other[-1] = 0
+        changed = list(Tracker(bundle, prompt_frames=2, together=True).track(other, PHRASES))
+        # The first frame's own pixels are the same; what is meant was read from both frames.
+        assert tracked[0][0].score != changed[0][0].score
+
+
+def test_an_endless_stream_is_followed_from_its_first_frames(bundle: Sa2vaBundle) -> None:
+    taken = []
+
+    def endless() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(1)
+        while True:
+            taken.append(0)
+            yield rng.integers(0, 256, (30, 50, 3), np.uint8)
+
+    tracked = Tracker(bundle, prompts="first", prompt_frames=2).track(endless(), PHRASES)
+    records = [next(tracked) for _ in range(5)]
+    assert len(taken) == 5  # nothing is read ahead
+    assert records[4][0].image_id == 4
+    assert masks_of(records[4]).any()
+    with pytest.raises(OptionError, match="length is not known"):
+        Tracker(bundle).track(iter(noise()), PHRASES)
+
+
+class Scripted(Tracker):
+    """What is found in a frame is told by the frame's first pixel: nothing, where it is black."""
+
+    looked: list[int]
+
+    def script(self) -> None:
+        self.looked = []
+        found = self.finder.found
+        meant = self.finder.meant
+
+        def only_bright(*arguments: Any) -> Any:
+            results, states = found(*arguments)
+            return [one if self.bright else one._replace(logits=None, present=0.0) for one in results], states
+
+        def note(texts: list[str], pictures: list[np.ndarray]) -> Any:
+            self.bright = bool(pictures[0][0, 0, 0])
+            self.looked.append(int(pictures[0][0, 0, 1]))
+            return meant(texts, pictures)
+
+        self.finder.found = only_bright  # type: ignore[method-assign]
+        self.finder.meant = note  # type: ignore[method-assign]
+
+
+def test_a_late_object_is_found_when_it_is_looked_for_again(bundle: Sa2vaBundle) -> None:
+    clip = noise(9)
+    clip[:, 0, 0] = [(0 if i < 3 else 255, i, 0) for i in range(9)]
+    tracker = Scripted(bundle, prompts="first", prompt_frames=1, prompt_every=2)
+    tracker.script()
+    tracked = list(tracker.track(clip, PHRASES[:1]))
+    there = [bool(masks_of(records).any()) for records in tracked]
+    assert there == [False] * 4 + [True] * 5
+    assert tracker.looked == [0, 2, 4]  # and no more once it is followed
+    never = Scripted(bundle, prompts="first", prompt_frames=1)
+    never.script()
+    assert not any(masks_of(records).any() for records in never.track(clip, PHRASES[:1]))
+
+
+def test_an_object_that_vanishes_leaves_an_empty_mask(bundle: Sa2vaBundle) -> None:
+    gone = random_video_sam(seed=1, score_shift=-50.0)
+    tracked = list(Tracker(bundle, prompt_frames=1, sam=gone).track(noise(3), PHRASES))
+    assert masks_of(tracked[0]).any()  # as the segmenter found it
+    assert not masks_of(tracked[1]).any()
+    assert tracked[1][0].present < 0.5
+
+
+def test_released_behaviour_takes_every_object_for_present() -> None:
+    released = tiny_tracker(seed=1, behaviour="sa2va")
+    with torch.no_grad():
+        released.model.sam.mask_decoder.pred_obj_score_head.proj_out.bias -= 50.0
+    tracked = list(Tracker(released, prompts="first", prompt_frames=1).track(noise(3), PHRASES))
+    assert tracked[2][0].present == 1
+    assert masks_of(tracked[2]).any()
+
+
+def test_memory_comes_from_another_sam_where_there_is_none() -> None:
+    image_only = tiny_segmenter(seed=1)
+    with pytest.raises(ModelError, match="no memory"):
+        Tracker(image_only)
+    tracked = list(Tracker(image_only, sam=random_video_sam(seed=1)).track(noise(3), PHRASES))
+    assert len(tracked) == 3
+
+
+def test_videos_folders_and_arrays_are_read(bundle: Sa2vaBundle, tmp_path: Path) -> None:
+    clip = moving_bar(4)
+    tracker = Tracker(bundle, prompt_frames=2)
+    from_file = list(tracker.track(video(tmp_path / "a.mp4", clip), PHRASES))
+    from_list = list(tracker.track(list(clip), PHRASES))
+    from_frames = list(tracker.track(ArrayFrames(clip), PHRASES))
+    assert len(from_file) == 4
+    assert all(np.array_equal(masks_of(a), masks_of(b)) for a, b in zip(from_list, from_frames, strict=True))
+
+
+def test_folders_keep_the_memory(bundle: Sa2vaBundle, tmp_path: Path) -> None:
+    save_sa2va(bundle, tmp_path / "model")
+    again = load_sa2va(tmp_path / "model")
+    wanted, found = bundle.model.state_dict(), again.model.state_dict()
+    assert found.keys() == wanted.keys()
+    assert any("memory_attention" in name for name in found)
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    clip = noise(3)
+    for mine, other in zip(
+        Tracker(bundle, prompt_frames=1).track(clip, PHRASES),
+        Tracker(again, prompt_frames=1).track(clip, PHRASES),
+        strict=True,
+    ):
+        assert np.array_equal(masks_of(mine), masks_of(other))
+
+
+def test_bad_input_is_told_in_one_line(bundle: Sa2vaBundle, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="must be a list"):
+        Tracker(bundle).track(noise(), "a cat")
+    with pytest.raises(PromptError, match="not blank"):
+        Tracker(bundle).track(noise(), [" "])
+    with pytest.raises(OptionError, match="'uniform' or 'first'"):
+        Tracker(bundle, prompts="last")
+    with pytest.raises(OptionError, match="prompt_frames"):
+        Tracker(bundle, prompt_frames=0)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"broken\.mp4"):
+        Tracker(bundle).track(tmp_path / "broken.mp4", PHRASES)
+    sizes = iter([noise(1)[0], noise(1, (20, 20))[0]])
+    with pytest.raises(DataError, match=r"frame 1 is \(20, 20\), the first one \(30, 50\)"):
+        list(Tracker(bundle, prompts="first", prompt_frames=1).track(sizes, PHRASES))
+
+
+def test_half_precision_tracks(bundle: Sa2vaBundle) -> None:
+    half = tiny_tracker(seed=1)
+    half.model.to(torch.bfloat16)
+    for prompts in ("uniform", "first"):
+        tracked = list(Tracker(half, prompts=prompts, prompt_frames=1).track(noise(3), PHRASES))
+        assert len(tracked) == 3

@@ -1,0 +1,212 @@
+"""Options: flags, YAML, checks."""
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from deixis.cli.arguments import parse
+from deixis.cli.main import main
+from deixis.errors import OptionError
+from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.options.yaml_files import options_from, plain_values, read_options, write_options
+
+KINDS = [DetectTrainOptions, DetectEvalOptions, DetectPredictOptions]
+CONFIGS = [path for path in files("deixis.recipes").joinpath("configs").iterdir() if path.name.endswith(".yaml")]
+
+
+def yaml_file(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_builds_and_opens_with_its_launch_line(config):
+    options = read_options(DetectTrainOptions, Path(str(config)))
+    DetectTrainOptions(**{**vars(options), "data": options.data or ("labels.json",)}).check()
+    head = [line for line in config.read_text().splitlines() if line.startswith("#")]
+    assert any("deixis detect train --config" in line and config.name in line for line in head)
+    assert any("Hardware:" in line for line in head)
+
+
+def test_configs_are_there():
+    assert {config.name for config in CONFIGS} >= {"detector_finetune.yaml", "detector_lora.yaml"}
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path):
+    path = yaml_file(tmp_path, "data: x\nlearning_rat: 1e-4\n")
+    with pytest.raises(OptionError, match=r"run.yaml: unknown key 'learning_rat'; .* 'learning_rate'"):
+        read_options(DetectTrainOptions, path)
+
+
+def test_a_flag_beats_the_file(tmp_path):
+    path = yaml_file(tmp_path, "data: x\nepochs: 3\nbatch_size: 2\nlora: true\n")
+    options = parse(DetectTrainOptions, ["--config", str(path), "--epochs", "5", "--no-lora"], "detect train", "")
+    assert (options.data, options.epochs, options.batch_size, options.lora) == (("x",), 5, 2, False)
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    path = yaml_file(tmp_path, "learning_rate: 1e-4\nweight_decay: 0\n")
+    options = read_options(DetectTrainOptions, path)
+    assert (options.learning_rate, options.weight_decay) == (1e-4, 0.0)
+
+
+def test_written_options_read_back_the_same(tmp_path):
+    options = DetectTrainOptions(
+        data=("x", "y"),
+        images=(Path("photos"),),
+        data_weights=(2.0, 0.5),
+        freeze=("text",),
+        image_size=(64, 96),
+        epochs=3,
+    )
+    write_options(options, tmp_path / "config.yaml")
+    assert read_options(DetectTrainOptions, tmp_path / "config.yaml") == options
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_survive_the_round_trip(kind):
+    assert options_from(kind, plain_values(kind()), "test") == kind()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: many", "epochs: got 'many', wanted an integer"),
+        ("epochs: true", "epochs: got True, wanted an integer"),
+        ("epochs: 1.5", "epochs: got 1.5, wanted an integer"),
+        ("lora: 1", "lora: got 1, wanted true or false"),
+        ("recipe: huge", "recipe: got 'huge', wanted one of auto, small"),
+        ("image_size: [800]", "image_size: got 1 values, wanted 2"),
+        ("learning_rate: fast", "learning_rate: got 'fast', wanted a number"),
+        ("data: 3", "data: got 3, wanted a text"),
+        ("- data", "wanted lines of 'key: value'"),
+        ("data: [", "cannot be read as YAML"),
+    ],
+)
+def test_wrong_values_in_a_file_say_what_was_wanted(tmp_path, text, message):
+    with pytest.raises(OptionError) as caught:
+        read_options(DetectTrainOptions, yaml_file(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    assert read_options(DetectTrainOptions, yaml_file(tmp_path, "")) == DetectTrainOptions()
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(OptionError, match=r"absent.yaml: cannot be read"):
+        read_options(DetectTrainOptions, tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": ()},
+        {"data": ("",)},
+        {"data_weights": (1.0, 2.0)},
+        {"data_weights": (0.0,)},
+        {"images": (Path("a"), Path("b"))},
+        {"epoch_length": 0},
+        {"denoising_queries": -1},
+        {"denoising_label_noise": 1.5},
+        {"epochs": 0},
+        {"max_steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"clip_norm": 0.0},
+        {"ema_decay": 1.0},
+        {"flip_probability": 1.5},
+        {"backbone_lr_factor": -0.1},
+        {"weight_giou": -1.0},
+        {"image_size": (96, 64)},
+        {"freeze": ("wings",)},
+        {"lora_targets": ()},
+        {"lora_targets": ("wings",)},
+        {"experiment_name": "../elsewhere"},
+        {"experiment_name": ".."},
+        {"resume": True, "overwrite": True},
+        {"gpus": -1},
+        {"seed": -1},
+    ],
+    ids=lambda changes: str(changes),
+)
+def test_impossible_values_are_named(changes):
+    with pytest.raises(OptionError, match=f"^--{next(iter(changes)).replace('_', '-')}: got"):
+        DetectTrainOptions(**{"data": ("x",), **changes}).check()
+
+
+def test_good_values_pass():
+    DetectTrainOptions(data=("x",), model="a/b", image_size=(64, 64), freeze=("text",), resume=True).check()
+    DetectEvalOptions(data="x", model="a/b").check()
+    DetectPredictOptions(images=(Path("a.jpg"),), names=("cat",), model="a/b").check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_has_a_flag_and_a_help(kind, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(kind, ["--help"], "detect", "Examples:\n  deixis something")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "deixis something" in text
+    for field in fields(kind):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+WRONG = {
+    "a slip": (DetectTrainOptions, ["--epoch", "3"], "no option --epoch in .*; did you mean --epochs?"),
+    "with a value": (DetectTrainOptions, ["--epoch=3"], "did you mean --epochs?"),
+    "of another tool": (DetectPredictOptions, ["--source", "x"], "no option --source .*; did you mean --images?"),
+    "names": (DetectPredictOptions, ["--classes", "a", "b"], "no option --classes .*; did you mean --names?"),
+    "confidence": (DetectPredictOptions, ["--conf", "0.3"], "did you mean --threshold?"),
+    "of nothing": (DetectTrainOptions, ["--zzzzzz"], "no option --zzzzzz in 'deixis x'; see 'deixis x --help'"),
+    "a word": (DetectTrainOptions, ["--epochs", "ten"], "--epochs: expected an integer, got 'ten'"),
+    "one of two": (DetectTrainOptions, ["--image-size", "3"], "--image-size: expected two integers, got '3'"),
+    "a choice": (DetectTrainOptions, ["--precision", "fp8"], "'fp8'.*'fp32', 'bf16'"),
+    "a share": (DetectTrainOptions, ["--flip-probability", "x"], "--flip-probability: could not convert"),
+    "stray": (DetectTrainOptions, ["stray"], "stray"),
+    "nothing": (DetectTrainOptions, ["--epochs"], "--epochs"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_wrong_words_are_one_line(case, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    kind, words, message = WRONG[case]
+    with pytest.raises(OptionError, match=message) as caught:
+        parse(kind, words, "x", "")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+    told = capsys.readouterr()
+    assert told.out + told.err == ""
+    assert os.environ["COLUMNS"] == columns
+
+
+def test_an_unknown_flag_exits_with_2():
+    with pytest.raises(SystemExit) as caught:
+        main(["detect", "train", "--epoch", "3"])
+    assert caught.value.code == 2
+
+
+def test_help_imports_no_torch():
+    program = (
+        "import sys\nfrom deixis.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for words in (["--help"], ["detect", "--help"], ["detect", "train", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_a_single_value_in_a_file_is_a_list_of_one(tmp_path):
+    options = read_options(DetectTrainOptions, yaml_file(tmp_path, "data: labels.json\nimages: photos\nfreeze: text"))
+    assert (options.data, options.images, options.freeze) == (("labels.json",), (Path("photos"),), ("text",))
