@@ -21,8 +21,8 @@ from deixis.evaluation.video_jf import VideoMetrics
 from deixis.inference.refer.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
 from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import load_sa2va
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.refer.measure_tracks import groups_of
-from deixis.recipes.run.progress import progress_bar
 
 PROMPT_FRAMES, PROMPT_EVERY = 5, 4
 
@@ -35,7 +35,7 @@ def measured(model: str, data: str, device: str) -> tuple[dict[str, VideoMetrics
     for way, every, by_frame in (("memory, looking again", PROMPT_EVERY, False), ("memory", 0, True)):
         tracker = Tracker(bundle, device, prompt_frames=PROMPT_FRAMES, prompt_every=every, most_tiles=1)
         started = time.perf_counter()
-        with progress_bar(way) as progress:
+        with ProgressBar(way) as progress:
             metrics = evaluate_tracks(tracker, dataset, by_frame, progress=progress)
         minutes[way + " and frame by frame" * by_frame] = (time.perf_counter() - started) / 60
         found[way] = metrics[MEMORY]

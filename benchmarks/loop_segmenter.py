@@ -24,7 +24,7 @@ from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.evaluation.captions import is_exact, named_attributes
 from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import load_sa2va
-from deixis.recipes.run.progress import progress_bar
+from deixis.progress_bar import ProgressBar
 
 SEED = 77  # no training or validation scene has it
 SPLITS = "refer_seen", "refer_unseen"
@@ -58,7 +58,7 @@ def described(model: str, split: str, images: int, batch_size: int = 16) -> list
     """Every thing of the split's scenes."""
     scenes = ReferScenes(split, images, SEED)
     cycle, found = Cycle(load_sa2va(model), most_tiles=1, direct=True), []
-    with progress_bar(split) as progress:
+    with ProgressBar(split) as progress:
         for index, (_, cycled) in enumerate(cycle.run(SceneThings(scenes), batch_size)):
             for thing, said in zip(scenes.scene(index)[0].things, cycled, strict=True):
                 text = said.caption.text

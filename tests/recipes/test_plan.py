@@ -1,10 +1,8 @@
-"""What a dry run says of a run's length, and what its progress bar says while it measures."""
+"""What a dry run prints of a run's length."""
 
 import pytest
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import train_arguments
-
-from deixis.training.metric_logs import Display
 
 
 @pytest.mark.parametrize(
@@ -28,10 +26,3 @@ def test_that_of_a_segmenter_too(deixis, tmp_path):
     code, out, err = deixis(refer_arguments(model, tmp_path / "runs", "--dry-run", "--epochs", "3"))
     assert code == 0, err
     assert "3 epochs of " in out
-
-
-def test_the_bar_says_what_happens():
-    display = Display(epochs=1, steps=2, active=False)
-    with display.doing("measuring before training"):
-        assert display._bars.tasks[0].description == "measuring before training"
-    assert display._bars.tasks[0].description == "training"

@@ -120,9 +120,7 @@ def test_variants_run(train, more):
 def test_gradient_checkpointing_changes_no_number(train):
     arguments = ("--no-report", "--no-baseline", "--recipe", "scratch", "--overwrite")
     plain = records(train(*arguments)[0], "step")
-    folder, out = train(*arguments, "--gradient-checkpointing")
-    saving = records(folder, "step")
-    assert "computed again" in out
+    saving = records(train(*arguments, "--gradient-checkpointing")[0], "step")
     for mine, theirs in zip(plain, saving, strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
 

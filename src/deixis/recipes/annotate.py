@@ -27,6 +27,7 @@ from deixis.inference.outputs.cycle import CycleLines
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.asked_names import separate_names
 from deixis.recipes.detect.names import questions, stored_names
 from deixis.recipes.model.choice import warn_of_shapes
@@ -34,7 +35,6 @@ from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.outputs import warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.reporting.gallery import GALLERY, write_gallery
 
 WITH_NAMES = ("threshold", "least_fit")
@@ -78,7 +78,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     if done & set(images):
         console.print(f"{len(done & set(images))} of {len(images)} pictures are done; going on", markup=False)
     try:
-        with progress_bar("pictures") as progress:
+        with ProgressBar("images") as progress:
             _go_on(options, annotator, lines, images, done, progress)
     except KeyboardInterrupt:
         console.print(f"the same command goes on from {lines.path}", markup=False)

@@ -17,10 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deixis.errors import Terminated, TrainingError
+from deixis.progress_bar import ProgressBar
 from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
-from deixis.training.metric_logs import Display, Trackers
+from deixis.training.metric_logs import Trackers
 from deixis.training.optim import set_learning_rate
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
@@ -98,7 +99,7 @@ class Run:
     progress: Progress
     identity: Identity
     trackers: Trackers
-    display: Display
+    bar: ProgressBar
     stop: StopSignal
     watch: guard.GradientWatch
     mid_update: bool = False  # weights, log and position do not belong together just now
@@ -194,7 +195,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         run.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
 
-        run.display.step(progress.step, progress.epoch, figures["loss"])
+        run.bar(progress.step, note=f"epoch {progress.epoch + 1}/{settings.epochs}  loss {figures['loss']:.3f}")
         due = settings.save_interval > 0 and progress.step % settings.save_interval == 0
         if stop or due:
             save(task, run)
@@ -238,7 +239,9 @@ def name_and_log_skip(
     record = {"epoch": progress.epoch, "non_finite": culprits, "samples": suspects, "skipped": progress.skipped + 1}
     run.trackers.log("skip", progress.step, record)
     run.trackers.sync()
-    run.display.line(f"step {progress.step} skipped: non-finite {', '.join(culprits)}; samples: {', '.join(suspects)}")
+    run.bar.console.print(
+        f"step {progress.step} skipped: non-finite {', '.join(culprits)}; samples: {', '.join(suspects)}"
+    )
     model = run.accelerator.unwrap_model(task.model)
     guard.require_hope(model, progress, run.settings.max_skipped, figures, suspects)
 
@@ -259,7 +262,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
         seconds = time.perf_counter() - started
         record = {"epoch": progress.epoch, "best": better, **metrics, "seconds": seconds}
         run.trackers.log("evaluation", progress.step, record)
-        run.display.line(
+        run.bar.console.print(
             f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
             f"{shown_metrics(task, metrics)}{'  best so far' if better else ''}"
         )
@@ -281,7 +284,7 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
     progress = run.progress
     with run.average.applied() if run.average else nullcontext():
         task.model.eval()
-        with run.stop.interrupts(), run.display.doing("evaluating"):
+        with run.stop.interrupts(), run.bar.labelled("evaluating"):
             metrics = task.evaluate()
         score = float(metrics[task.shown[0]])
         better = score > progress.best_score
@@ -301,11 +304,11 @@ def shown_metrics(task: Task, metrics: Mapping[str, Any]) -> str:
 def measure_baseline(task: Task, run: Run) -> None:
     """Evaluate the weights that training starts from."""
     task.model.eval()
-    with run.stop.interrupts(), run.display.doing("measuring before training"):
+    with run.stop.interrupts(), run.bar.labelled("measuring before training"):
         metrics = task.evaluate()
     run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
     run.trackers.sync()
-    run.display.line(f"before training  {shown_metrics(task, metrics)}")
+    run.bar.console.print(f"before training  {shown_metrics(task, metrics)}")
 
 
 def step_record(

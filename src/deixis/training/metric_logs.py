@@ -1,4 +1,4 @@
-"""Where a run writes what it measures: metrics.jsonl, TensorBoard, the terminal."""
+"""Where a run writes what it measures: metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from deixis.console import Console
 from deixis.errors import TrainingError
 
-TRAINING = "training"
 TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
 
 
@@ -99,50 +96,6 @@ class Trackers:
                 f"deixis: warning: TensorBoard's file cannot be written ({error}); the run goes on without it",
                 file=sys.stderr,
             )
-
-
-class Display:
-    """The terminal's side: a bar a step while someone watches, one line an epoch otherwise."""
-
-    def __init__(self, epochs: int, steps: int, active: bool = True) -> None:
-        self.console = Console(stderr=False, quiet=not active, highlight=False, soft_wrap=True)
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (active and self.console.is_terminal),
-            transient=True,
-        )
-        self._bar = self._bars.add_task(TRAINING, total=steps, note="")
-        self._epochs = epochs
-
-    def __enter__(self) -> Display:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def step(self, step: int, epoch: int, loss: float) -> None:
-        """Move the bar to `step` steps done."""
-        note = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.3f}"
-        self._bars.update(self._bar, completed=step, note=note)
-
-    @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Say on the bar what happens inside the block, which is not training."""
-        self._bars.update(self._bar, description=what)
-        try:
-            yield
-        finally:
-            self._bars.update(self._bar, description=TRAINING)
-
-    def line(self, text: str) -> None:
-        """Print a line above the bar."""
-        self.console.print(text, markup=False)
 
 
 def _strict(value: Any) -> Any:

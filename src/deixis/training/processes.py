@@ -88,6 +88,12 @@ def peak_memory_mb(device: torch.device) -> float:
     return most / 2**20 if sys.platform == "darwin" else most / 2**10
 
 
+def peak_memory_text(device: torch.device) -> str:
+    """The most memory that this process has held so far, for people."""
+    kind = "GPU memory of tensors" if device.type == "cuda" else "resident memory of the process"
+    return f"{peak_memory_mb(device):,.0f} MiB ({kind})"
+
+
 def seed_step(seed: int, step: int, process_index: int) -> None:
     """Seed the global generators for one step: its dropout depends on (seed, step, process) and on no history.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from deixis.training.processes import grouped
+from deixis.training.processes import grouped, peak_memory_text
 
 
 @pytest.mark.parametrize(("count", "size", "wanted"), [(5, 2, [2, 2, 1]), (4, 2, [2, 2]), (1, 3, [1]), (0, 1, [])])
@@ -19,3 +20,8 @@ def test_no_batch_is_fetched_before_its_step() -> None:
     groups = grouped((fetched.append(number) or number for number in range(6)), 2)
     next(groups)
     assert fetched == [0, 1]
+
+
+def test_peak_memory_is_reported_in_mebibytes() -> None:
+    amount = peak_memory_text(torch.device("cpu")).split(" MiB ")[0]
+    assert 50 < float(amount.replace(",", "")) < 1e6

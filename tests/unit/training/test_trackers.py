@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deixis.errors import TrainingError
-from deixis.training.metric_logs import Display, Trackers
+from deixis.training.metric_logs import Trackers
 
 
 def records(folder):
@@ -97,11 +97,3 @@ def test_a_run_goes_on_without_tensorboard(tmp_path, capsys):
         trackers.sync()
     assert [record["step"] for record in records(tmp_path)] == [0, 1, 2]
     assert capsys.readouterr().err.count("TensorBoard's file cannot be written") == 1
-
-
-def test_display_is_quiet_where_nobody_watches(capsys):
-    with Display(epochs=1, steps=3) as display:
-        for step in range(3):
-            display.step(step + 1, 0, 1.0)
-        display.line("epoch 1/1  [AP] 0.5")
-    assert capsys.readouterr().out == "epoch 1/1  [AP] 0.5\n"

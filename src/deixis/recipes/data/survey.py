@@ -16,7 +16,7 @@ from deixis.data.findings import KINDS, Finding, Findings, collecting_warnings
 from deixis.data.formats import read_dataset
 from deixis.data.scenes.from_text import PREFIX as SCENES_PREFIX
 from deixis.errors import DataError
-from deixis.recipes.run.bars import bar
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.outputs import warn
 from deixis.records import Dataset
 
@@ -49,8 +49,8 @@ def survey(
         dataset = read_dataset(data, images, format, masks=masks, split=split, findings=findings)
     if not decode:
         return look_over(dataset, data, findings, limits)
-    with bar(f"checking {Path(data).name}", len(dataset)) as advance:
-        return check_dataset(dataset, data, findings, workers, advance, limits)
+    with ProgressBar(f"checking {Path(data).name}", len(dataset)) as progress:
+        return check_dataset(dataset, data, findings, workers, progress.one_more, limits)
 
 
 def compare(training: Checked, validation: Checked, findings: Findings) -> None:

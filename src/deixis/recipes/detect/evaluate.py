@@ -15,12 +15,12 @@ from deixis.inference.detect.detector import load_detector
 from deixis.inference.outputs.detections import coco_results
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect import DetectEvalOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.survey import tell_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 MOST_CLASSES = 100  # printed; metrics.json has all
@@ -42,7 +42,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
     tell_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
-    with progress_bar("images") as progress:
+    with ProgressBar("images") as progress:
         metrics, detections = detector.evaluate(
             dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections
         )

@@ -12,13 +12,13 @@ from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs.detections import write_predictions
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect import DetectPredictOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.asked_names import separate_names
 from deixis.recipes.detect.names import names_or_stored
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.records import Detections
 from deixis.reporting.draw import draw_detections
 
@@ -37,7 +37,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     images = readable_images(find_images(options.images), warn)
     detector = load_detector(options.model, device, options.prompt_names)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
-    with progress_bar("pictures") as progress:
+    with ProgressBar("images") as progress:
         found = detector.predict(
             images, names, options.threshold, options.max_detections, options.batch_size, progress=progress
         )

@@ -171,6 +171,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
         console,
         resuming,
         options,
+        options.baseline,
         None if data.test is None else partial(test_metrics, detector, data.test, options, accelerator),
     )
 

@@ -15,10 +15,10 @@ from deixis.inference.outputs.detections import picture_names
 from deixis.inference.refer.captioner import load_captioner
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer_caption import ReferCaptionOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.refer_records import Caption
 from deixis.reporting.draw_masks import draw_masks
 
@@ -43,7 +43,7 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     )
     warn_of_shapes(captioner.bundle.record, options.model, f"--model {A_SEGMENTER}", options.masks)
     metrics = None
-    with progress_bar("pictures") as progress:
+    with ProgressBar("images") as progress:
         if options.measure:
             metrics, answers = captioner.evaluate(dataset, options.batch_size, progress=progress)
         else:

@@ -18,9 +18,9 @@ from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.refcoco import splits_of
 from deixis.data.sets.placeholders import with_placeholders
 from deixis.options.refer_check import ReferCheckOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.refer.splits import TEST, VALIDATION
 from deixis.recipes.run.owned_output import require_own_file
-from deixis.recipes.run.progress import progress_bar
 from deixis.refer_records import ReferDataset
 from deixis.video_records import ClipDataset
 
@@ -126,7 +126,7 @@ def _checked(
         dataset = with_placeholders(dataset) if options.placeholder_captions else dataset
     found = [ReferFinding("entry", name, fault) for fault in faults]
     found += [ReferFinding("said", name, str(warning.message)) for warning in said]
-    with progress_bar(f"checking {Path(name).name}") as progress:
+    with ProgressBar(f"checking {Path(name).name}") as progress:
         facts, more = check_refer(dataset, limits, options.tiny, options.decode, progress)
     return facts, found + more
 

@@ -24,10 +24,10 @@ from deixis.inference.outputs.cycle import KEPT, LINES, CycleLines, cycle_entry,
 from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.options.refer_caption import ReferCycleOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import owned_output, writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import from_first, gather_lists
 
@@ -70,7 +70,7 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     if done:
         console.print(f"going on at image {done + 1} of {len(dataset)}", markup=False)
     try:
-        with progress_bar("pictures") if writes else nullcontext(lambda done, total: None) as progress:
+        with ProgressBar("images") if writes else nullcontext(lambda done, total: None) as progress:
             _go_on(options, bundle, dataset, lines, done, progress, accelerator)
     except KeyboardInterrupt:
         console.print(f"the same command goes on from {options.output / LINES}", markup=False)

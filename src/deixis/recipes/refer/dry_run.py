@@ -7,8 +7,8 @@ from functools import partial
 
 from deixis.data.refer.collate import collate_questions
 from deixis.data.refer.loading import decoded
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.progress import progress_bar
 from deixis.refer_records import ReferDataset
 from deixis.training.segmenter_task import ReferFeed
 
@@ -19,11 +19,11 @@ def read_everything(feed: ReferFeed, data: RunData[ReferDataset], max_val_images
     Raises:
         DataError: a picture or clip that cannot be used, a conversation over --max-tokens.
     """
-    with progress_bar("training data") as progress:
+    with ProgressBar("reading training data") as progress:
         _each(len(feed.dataset), partial(_collated, feed), progress)
     for name, part in (("validation data", data.validation), ("test data", data.test)):
         if part is not None:
-            with progress_bar(name) as progress:
+            with ProgressBar(f"reading {name}") as progress:
                 _each(min(len(part), max_val_images or len(part)), partial(_decoded, part), progress)
 
 

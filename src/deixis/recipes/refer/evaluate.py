@@ -21,13 +21,13 @@ from deixis.models.model_record import RECORD_FILE, update_record
 from deixis.models.sa2va.bundle import PRESENCE
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer import ReferEvalOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold, threshold_line
 from deixis.recipes.refer.report import GROUPS
 from deixis.recipes.refer.sources import read_refer_sources
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 
 
 @writes_output("metrics.json", "segmentations.json")
@@ -44,7 +44,7 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     warn_of_shapes(segmenter.bundle.record, options.model, f"--model {A_SEGMENTER}", options.data)
     if options.fit_threshold and segmenter.bundle.behaviour != "deixis":
         raise OptionError(f"--fit-threshold: {options.model} answers whatever the probability that an object is there")
-    with progress_bar("images") as progress, every_mask_shown(segmenter) if options.fit_threshold else nullcontext():
+    with ProgressBar("images") as progress, every_mask_shown(segmenter) if options.fit_threshold else nullcontext():
         metrics, answers = segmenter.evaluate(dataset, options.batch_size, options.max_images, progress)
     truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
     fitted = {}

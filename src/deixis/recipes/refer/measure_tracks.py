@@ -14,9 +14,9 @@ from deixis.data.clip_formats import read_clips
 from deixis.evaluation.video_jf import GroupJF, VideoMetrics
 from deixis.inference.refer.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
 from deixis.options.refer_track import ReferTrackOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.refer.track import make_tracker
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 
 WAYS = {MEMORY: "memory", FRAME_BY_FRAME: "frame by frame"}
 
@@ -31,7 +31,7 @@ def measure_tracks(options: ReferTrackOptions) -> dict[str, VideoMetrics]:
     options.check()
     dataset = read_clips(str(options.data), options.videos, max_clips=options.max_clips)
     tracker = make_tracker(options)
-    with progress_bar("clips") as progress:
+    with ProgressBar("clips") as progress:
         found = evaluate_tracks(tracker, dataset, options.frame_by_frame, progress=progress)
     console = Console(highlight=False)
     console.print(metrics_table(found))

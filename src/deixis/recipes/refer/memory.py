@@ -20,10 +20,10 @@ from deixis.models.sa2va import Sa2vaBundle, load_sa2va, save_sa2va
 from deixis.models.sa2va.memory.start import start_memory
 from deixis.models.sa2va.small import with_memory
 from deixis.options.refer_memory import ReferMemoryOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.refer.memory_answers import Answers
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.lock import run_lock
-from deixis.recipes.run.progress import progress_bar
 from deixis.training.memory import train_memory
 from deixis.training.memory_phrases import phrase_losses
 from deixis.video_records import ClipDataset
@@ -53,7 +53,7 @@ def _train_memory_of(options: ReferMemoryOptions) -> Path:
     phrases = _keep_phrases(bundle, dataset, options)
     draw = _phrases(bundle, dataset, options, device) if phrases else _masks(bundle, dataset, options)
     how: dict[str, Any] = {"judge": phrase_losses, "supervised": "all"} if phrases else {}
-    with progress_bar("steps") as progress:
+    with ProgressBar("steps") as progress:
 
         def report(step: int, losses: dict[str, float]) -> None:
             ious.append(losses["iou"])

@@ -11,11 +11,11 @@ from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import load_sa2va
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer import ReferPredictOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.refer_records import Segmentation
 from deixis.reporting.draw_masks import draw_masks
 
@@ -34,7 +34,7 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     bundle = load_sa2va(options.model)
     warn_of_shapes(bundle.record, options.model, f"--model {A_SEGMENTER}", options.images)
     segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
-    with progress_bar("pictures") as progress:
+    with ProgressBar("images") as progress:
         answers = segmenter.segment(images, options.phrases, options.batch_size, progress)
     write_segmentations(options.output, answers, images, draw=draw_masks)
     found = sum(int(coco_mask.area(answer.mask_rle)) > 0 for of_image in answers for answer in of_image)

@@ -17,10 +17,10 @@ from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.weights.pretrained import HUB_FILES, read_sam
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer_track import ReferTrackOptions
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.progress import progress_bar
 from deixis.reporting.draw_masks import draw_masks
 
 RATE = 24
@@ -44,7 +44,7 @@ def track_video(options: ReferTrackOptions) -> Path:
     seen = [0] * len(options.phrases)
     drawing = draw_masks if options.draw else None
     with (
-        progress_bar("frames") as progress,
+        ProgressBar("frames") as progress,
         track_writer(options.output, options.video.name, options.phrases, rate, drawing) as add,
     ):
         for number, (pixels, records) in enumerate(tracker.follow(frames, options.phrases), 1):

@@ -173,6 +173,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         console,
         resuming,
         options,
+        options.baseline,
         None if data.test is None else partial(test_metrics, segmenter, data.test, options, accelerator),
     )
 

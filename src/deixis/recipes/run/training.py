@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,35 +14,21 @@ from torch import nn
 from deixis.console import Console
 from deixis.errors import Terminated
 from deixis.options.yaml_files import plain_values
+from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.folder import RunOptions, keep_options, prepare_folder, run_folder
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
-from deixis.training.cost import measure_recomputation, peak_memory_text
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
-from deixis.training.metric_logs import Display, Trackers
+from deixis.training.metric_logs import Trackers
+from deixis.training.processes import peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 
 MeasureTest = Callable[[Path | None], Mapping[str, Any]]
 """Metrics on test data of the model in a folder, or of the run's own as it is."""
-
-
-@runtime_checkable
-class TrainOptions(Protocol):
-    """The options that say what else is measured.
-
-    Attributes:
-        baseline: evaluate before the first step of a run that is not resumed.
-        gradient_checkpointing: time what it costs.
-    """
-
-    @property
-    def baseline(self) -> bool: ...
-    @property
-    def gradient_checkpointing(self) -> bool: ...
 
 
 def open_run(options: RunOptions, accelerator: Accelerator, resuming: bool) -> Path:
@@ -94,13 +80,15 @@ def run_training(
     identity: Identity,
     console: Console,
     resuming: bool,
-    options: TrainOptions,
+    options: RunOptions,
+    baseline: bool,
     measure_test: MeasureTest | None = None,
 ) -> dict[str, str]:
-    """Train to the end, from the start or from `checkpoints/last`, and tell what it took.
+    """Train to the end, from the start or from `checkpoints/last`, and report what it took.
 
     Args:
         model: the task's, as it was before `Accelerator.prepare`.
+        baseline: evaluate before the first step of a run that is not resumed.
         measure_test: metrics on test data, which are logged before training, of the best weights and of the last.
 
     Returns:
@@ -124,7 +112,7 @@ def run_training(
     with (
         StopSignal() as stop,
         Trackers(folder if first else None, progress.log_bytes if progress.step else 0, progress.step) as trackers,
-        Display(settings.epochs, settings.total_steps(task.steps_per_epoch), first) as display,
+        ProgressBar("training", settings.total_steps(task.steps_per_epoch), console) as bar,
     ):
         run = Run(
             folder,
@@ -136,21 +124,16 @@ def run_training(
             progress,
             identity,
             trackers,
-            display,
+            bar,
             stop,
             GradientWatch(optimizer),
         )
-        if options.baseline and progress.step == 0:
+        if baseline and progress.step == 0:
             measure_before(task, run, measure_test)
-        price = None
-        if options.gradient_checkpointing and not progress.finished:
-            price = measure_recomputation(task, accelerator)
         train(task, run)
         if measure_test:
             test_result(run, measure_test)
     took = {"peak memory": peak_memory_text(accelerator.device)}
-    if price:
-        took["gradient checkpointing"] = str(price)
     for name, text in took.items():
         console.print(f"{name}: {text}", markup=False)
     return took
@@ -179,7 +162,7 @@ def test_result(run: Run, measure_test: MeasureTest) -> None:
 
 def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, folder: Path | None) -> None:
     """Measure on test data and log it; see `MeasureTest` for `folder`."""
-    with run.stop.interrupts(), run.display.doing("measuring on test data"):
+    with run.stop.interrupts(), run.bar.labelled("measuring on test data"):
         metrics = measure_test(folder)
     run.trackers.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
     run.trackers.sync()
