@@ -7,8 +7,8 @@ import pytest
 import torch
 from clip_miniatures import box, moving_bar
 from pycocotools import mask as coco_mask
+from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
-from test_refer_batches import SEG_ID, encode
 
 from deixis.data.batching.loading import epoch_batches
 from deixis.data.pixels.frames import ArrayFrames

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
+from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
 
 from deixis.data.batching.loading import epoch_batches
@@ -21,22 +20,6 @@ from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
 from deixis.training.segmenter_task import one_question
 
 VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
-SEG_ID = 7
-
-
-def encode(
-    turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
-) -> tuple[list[int], list[int]]:
-    """One token a word, `[SEG]` is 7, four placeholders (9) a tile, then those of the regions."""
-    placeholders = 4 * tiles * frames + sum(regions)
-    ids, labels = [9] * placeholders, [-100] * placeholders
-    for turn in turns:
-        ids += [1] * len(turn.question.split())
-        labels += [-100] * len(turn.question.split())
-        answer = [SEG_ID if SEG in word else 2 for word in turn.answer.split()]
-        ids += answer
-        labels += answer
-    return ids, labels
 
 
 def loader(workers: int, count: int = 6) -> list[ReferBatch]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from test_refer_batches import SEG_ID, encode
+from refer_batches import SEG_ID, batches, encode
 
-from deixis.data.batching.loading import epoch_batches
 from deixis.data.pixels.regions import FOCAL_CELLS, focal_box_px, region_cells, region_views
 from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import EVERY_REGION, caption_turns
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError, OptionError
 from deixis.records import Rle
-from deixis.refer_records import Expression, ReferBatch, ReferSample
+from deixis.refer_records import Expression, ReferSample
 
 VIEWS = Views(tile_px=32, most_tiles=4, sam_px=64, mask_px=16, tile_side=8)
 
@@ -113,12 +112,6 @@ def test_captions_are_of_what_has_words_and_pixels() -> None:
         seen.add((len(turns), *answers))
     assert len(seen) > 4  # orders and sentences are drawn, together or one by one
     assert caption_turns(said[1:4], 3, np.random.default_rng(0)) == ([], ())
-
-
-def batches(share: float, workers: int = 0, count: int = 8) -> list[ReferBatch]:
-    data = QuestionDataset(refer_scenes("refer_train", count, 3), most_masks=2, seed=11, caption_share=share)
-    views = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
-    return list(make_refer_loader(data, epoch_batches(count, 4, epoch=1, seed=11), encode, views, 0, 300, workers))
 
 
 def test_both_directions_share_batches() -> None:

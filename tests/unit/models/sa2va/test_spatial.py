@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refer_batches import batches
 from small_segmenters import TURNS, batch_of, tiny_segmenter
 from small_trackers import tiny_tracker
-from test_regions import batches
 from test_sa2va_captions import DOT, LARGE, SIZE_HW, SMALL, Asked
 from tiny_refer_runs import TRAIN_SCENES, refer_arguments, write_tiny_segmenter
 
