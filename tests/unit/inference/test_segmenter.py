@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,8 +11,9 @@ from small_segmenters import tiny_segmenter
 
 from deixis.data.pixels.tiles import squashed, tiles_of
 from deixis.data.refer.conversation import single_turn
-from deixis.inference.refer.segmenter import Segmenter, enlarged
-from deixis.models.sa2va import select_mask
+from deixis.inference.refer.prompted_masks import PromptedMasks
+from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
+from deixis.models.sa2va import ConversationTokens, select_mask
 from deixis.models.sa2va.language.answers import Answer
 from deixis.models.sa2va.sam import Masks
 from deixis.refer_records import Expression, ReferList, ReferSample
@@ -49,7 +51,8 @@ def one_by_one(segmenter: Segmenter, sample: ReferSample, text: str) -> tuple[np
     )
     chosen = select_mask(outputs, bundle.behaviour)
     there = float(chosen.present[0]) >= segmenter.threshold
-    return enlarged(chosen.logits[0], sample.size_hw) & there, float(chosen.ious[0])
+    mask = enlarged(chosen.logits[0], sample.size_hw, middle_px(bundle))
+    return mask & there, float(chosen.ious[0])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -111,3 +114,74 @@ def test_an_answer_of_absent_things_alone_is_empty() -> None:
     found, _, present, _ = segmenter._joined(Answer("…", [], masks))
     assert found is None
     assert present < 0.1
+
+
+def two_steps(logits: np.ndarray, middle: int, size_hw: tuple[int, int]) -> np.ndarray:
+    """Enlarged by OpenCV, which samples bilinearly at the same places as align_corners=False."""
+    square = cv2.resize(logits, (middle, middle), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(square, size_hw[::-1], interpolation=cv2.INTER_LINEAR) > 0
+
+
+def noisy(side: int, seed: int = 0) -> np.ndarray:
+    """A disc under noise, so that its edge is long."""
+    rows, columns = np.mgrid[:side, :side] / side - 0.5
+    disc = 12 * (0.3 - np.hypot(rows, columns))
+    return (disc + np.random.default_rng(seed).normal(0, 0.8, (side, side))).astype(np.float32)
+
+
+@pytest.mark.parametrize("size_hw", [(480, 640), (1500, 900), (300, 200), (1024, 1024)])
+def test_released_masks_are_enlarged_by_way_of_sam_2s_square(size_hw: tuple[int, int]) -> None:
+    logits = noisy(256)
+    found = enlarged(torch.from_numpy(logits), size_hw, 1024)
+    wanted = two_steps(logits, 1024, size_hw)
+    assert (found != wanted).mean() < 1e-4  # rounding, where a logit is 0 to seven digits
+    at_once = enlarged(torch.from_numpy(logits), size_hw)
+    assert (at_once != cv2.resize(logits, size_hw[::-1], interpolation=cv2.INTER_LINEAR).__gt__(0)).mean() < 1e-4
+    if size_hw == (1024, 1024):
+        assert np.array_equal(found, at_once)
+    else:
+        assert (found != at_once).mean() > 1e-3
+
+
+@pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
+def test_only_behaviour_sa2va_enlarges_in_two_steps_whoever_asks(behaviour: str, monkeypatch) -> None:
+    """Phrases, boxes and grids of points; the model's square has 64 pixels."""
+    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1)
+    logits, size_hw = noisy(16), (90, 130)
+    picture = np.zeros((*size_hw, 3), np.uint8)
+    side = segmenter.bundle.sam_px
+    at_once = cv2.resize(logits, size_hw[::-1], interpolation=cv2.INTER_LINEAR) > 0
+    wanted = two_steps(logits, side, size_hw) if behaviour == "sa2va" else at_once
+    assert (two_steps(logits, side, size_hw) != at_once).mean() > 1e-3
+    one = torch.from_numpy(logits)
+    monkeypatch.setattr(segmenter, "_given", lambda asked, *_: [(one, 0.9, 1.0, "")] * len(asked))
+    (phrases,) = segmenter.segment([picture], ["a disc", "a circle"])
+    prompted = PromptedMasks(segmenter)
+    answers = [(one.expand(3, -1, -1), torch.tensor([0.9, 0.1, 0.1]))]
+    monkeypatch.setattr(prompted, "_ask", lambda *_: answers)
+    monkeypatch.setattr(prompted, "_parts_of_phrases", lambda *_: {"disc": []})
+    (boxed,) = prompted.in_boxes(picture, np.array([[0, 0, 130, 90]], np.float32), ["disc"])
+    (pointed,) = prompted.on_grid(picture, points_a_side=1)
+    for found in (*phrases, boxed, pointed):
+        assert np.array_equal(coco_mask.decode(found.mask_rle).astype(bool), wanted)
+
+
+@pytest.mark.parametrize("generate", [False, True])
+@pytest.mark.parametrize("phrase", ["Which one is RED?", "?", "Is it 3.5 m tall? The left one."])
+def test_a_question_is_asked_as_it_stands_with_behaviour_sa2va(generate: bool, phrase: str, monkeypatch) -> None:
+    asked: list[str] = []
+    written = ConversationTokens._question
+    monkeypatch.setattr(
+        ConversationTokens, "_question", lambda self, text, *more: asked.append(text) or written(self, text, *more)
+    )
+    for behaviour in ("sa2va", "deixis"):
+        segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1, generate=generate)
+        (found,) = segmenter.segment([np.zeros((30, 40, 3), np.uint8)], [phrase, "The RED one."])
+        assert [one.text for one in found] == [phrase, "The RED one."]
+    plain = phrase.lower().rstrip(".")
+    assert asked == [
+        f" {phrase} Please respond with a segmentation mask.",
+        "Please segment the red one in this image.",
+        f"Please segment {plain} in this image.",
+        "Please segment the red one in this image.",
+    ]

@@ -16,9 +16,11 @@ from small_trackers import random_video_sam, tiny_tracker
 
 from deixis.data.pixels.frames import ArrayFrames
 from deixis.errors import DataError, ModelError, OptionError, PromptError
-from deixis.inference.refer.segmenter import Segmenter
+from deixis.inference.refer.segmenter import Segmenter, enlarged
 from deixis.inference.refer.tracker import Tracker
-from deixis.models.sa2va import Sa2vaBundle, load_sa2va, save_sa2va
+from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, load_sa2va, save_sa2va
+from deixis.models.sa2va.memory.attention import see_masks, see_next, see_prompts
+from deixis.models.sa2va.memory.bank import MemoryBank
 
 PHRASES = ["red circle", "the blue square"]
 FRAMES = 7
@@ -153,6 +155,105 @@ def test_released_behaviour_takes_every_object_for_present() -> None:
     tracked = list(Tracker(released, prompts="first", prompt_frames=1).track(noise(3), PHRASES))
     assert tracked[2][0].present == 1
     assert masks_of(tracked[2]).any()
+
+
+class Unseen(Tracker):
+    """Nothing of the object is found in some of the frames that are asked, or the answer has no `[SEG]`."""
+
+    def without(self, empty: tuple[int, ...], speechless: tuple[int, ...] = ()) -> Unseen:
+        found = self.finder.found
+        frames = iter(range(100))
+
+        def some(*arguments: Any) -> Any:
+            frame = next(frames)
+            results, states = found(*arguments)
+            results = [one._replace(logits=-one.logits.abs()) if frame in empty else one for one in results]
+            return [one._replace(logits=None, present=0.0) if frame in speechless else one for one in results], states
+
+        self.finder.found = some  # type: ignore[method-assign]
+        return self
+
+
+@torch.no_grad()
+def by_hand(tracker: Tracker, clip: np.ndarray, prompted: list[int], empty: tuple[int, ...], last: int) -> torch.Tensor:
+    """Logits of a frame, from the steps of the memory alone, with certain frames given to it."""
+    sam, finder = tracker.sam, tracker.finder
+    bank = MemoryBank(sam)
+    for frame, (meant,) in enumerate(finder.meant(PHRASES[:1], list(clip[:last]))):
+        if frame in prompted:
+            levels = tracker.looks.levels(sam, clip[frame])
+            if tracker.prompts == "first":
+                seen = see_prompts(sam, levels, tracker.bundle.model.text_hidden_fcs(meant.hidden), suppress=False)
+            else:
+                ((found,), _) = finder.found([meant], levels)
+                large = torch.nn.functional.interpolate(found.logits[None, None], (64, 64), mode="bilinear")[0]
+                seen = see_masks(sam, levels, (large > 0) & (frame not in empty))
+            bank.prompt(frame, seen, 0)
+    for frame in range(last + 1):
+        if frame not in prompted:
+            seen = see_next(sam, tracker.looks.levels(sam, clip[frame]), [bank], frame, suppress=False)
+            bank.add(frame, seen, 0)
+    return seen.logits[0]
+
+
+@pytest.mark.parametrize("prompts", ["first", "uniform"])
+def test_released_memory_is_prompted_in_every_frame_that_is_asked(prompts: str) -> None:
+    """Behaviour `sa2va`, as Sa2VA's own code: empty or not; only an answer without `[SEG]` prompts nothing."""
+    clip = noise(3)
+    released = tiny_tracker(seed=1, behaviour="sa2va")
+
+    def last_mask(bundle: Sa2vaBundle, empty: tuple[int, ...], speechless: tuple[int, ...] = ()) -> np.ndarray:
+        tracker = Unseen(bundle, prompts=prompts, prompt_frames=2).without(empty, speechless)
+        if prompts == "uniform":  # frames 0 and 1 as well, so that frame 2 is found by memory
+            tracker._sampled = lambda frames: (list(enumerate(clip[:2])), iter(clip))  # type: ignore[method-assign]
+        tracked = list(tracker.track(clip, PHRASES[:1]))
+        for frame in empty:  # behaviour `deixis` is told nothing there, and finds the object by memory
+            assert masks_of(tracked[frame]).any() == (bundle.behaviour == "deixis")
+        return masks_of(tracked[2])[0]
+
+    plain = Tracker(released, prompts=prompts, prompt_frames=2)
+    for empty, speechless, prompted in (((0,), (), [0, 1]), ((), (0,), [1]), ((0, 1), (), [0, 1])):
+        wanted = enlarged(by_hand(plain, clip, prompted, empty, 2), (30, 50), 64)
+        assert np.array_equal(last_mask(released, empty, speechless), wanted)
+    assert not last_mask(released, (), (0, 1)).any()
+    own = tiny_tracker(seed=1)
+    with torch.no_grad():
+        own.model.sam.mask_decoder.pred_obj_score_head.proj_out.bias += 4.0
+    assert np.array_equal(last_mask(own, (1,)), last_mask(own, (), (1,)))
+
+
+@pytest.mark.parametrize("generate", [False, True])
+@pytest.mark.parametrize("frames", [1, 3, 7])
+def test_released_order_asks_the_first_five_frames_in_sa2vas_own_words(
+    bundle: Sa2vaBundle, generate: bool, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    written = ConversationTokens._question
+
+    def note(self: ConversationTokens, text: str, tiles: int, regions: Any, count: int) -> str:
+        asked.append((text, count))
+        return written(self, text, tiles, regions, count)
+
+    monkeypatch.setattr(ConversationTokens, "_question", note)
+    phrases = ["The Red car 3.5 m away.", "Which one wins?"]
+    released = tiny_tracker(seed=1, behaviour="sa2va")
+    tracker = Tracker(released, prompts="first", generate=generate)
+    shown: list[np.ndarray] = []
+    meant = tracker.finder.meant
+    monkeypatch.setattr(tracker.finder, "meant", lambda texts, seen: shown.extend(seen) or meant(texts, seen))
+    assert len(list(tracker.track(noise(frames), phrases))) == frames
+    first = min(frames, 5)
+    assert np.array_equal(np.stack(shown), noise(frames)[:5])
+    assert asked == [
+        ("Please segment The Red car 3.5 m away..", first),
+        (" Which one wins? Please respond with a segmentation mask.", first),
+    ]
+    asked.clear()
+    list(Tracker(bundle, prompts="first", prompt_frames=1, generate=generate).track(noise(1), phrases))
+    assert asked == [
+        ("Please segment the red car 3.5 m away in this image.", 1),
+        ("Please segment which one wins? in this image.", 1),
+    ]
 
 
 def test_memory_comes_from_another_sam_where_there_is_none() -> None:

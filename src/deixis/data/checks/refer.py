@@ -9,7 +9,14 @@ from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
-from deixis.data.refer.conversation import ANSWERS, QUESTIONS, ConversationEncoder, Turn, plain_phrase
+from deixis.data.refer.conversation import (
+    ANSWERS,
+    QUESTIONS,
+    ConversationEncoder,
+    Turn,
+    plain_phrase,
+    training_question,
+)
 from deixis.data.refer.loading import decoded
 from deixis.data.sets.placeholders import TAG
 from deixis.errors import DeixisError
@@ -143,7 +150,8 @@ def _look_at_clip(clip: Clip, limits: Limits | None, tiny_px: int, decode: bool,
     expressions = tuple(Expression(e.texts, masks, e.tags, e.expression_id) for e, masks in shown if e.texts or masks)
     frames = min(len(clip.labelled), limits.clip_frames if limits is not None else 1)
     tiles = limits.tiles(clip.size_hw) if limits is not None and frames == 1 else frames
-    _look_at(ReferSample(Path(), clip.size_hw, expressions, source=clip.source), limits, tiny_px, False, notes, tiles)
+    sample = ReferSample(Path(), clip.size_hw, expressions, source=clip.source)
+    _look_at(sample, limits, tiny_px, False, notes, tiles, clip=True)
 
 
 def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
@@ -152,7 +160,16 @@ def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
     return max(masks, key=lambda found: sum(int(coco_mask.area(mask)) for mask in found), default=())
 
 
-def _look_at(sample: ReferSample, limits: Limits | None, tiny_px: int, decode: bool, notes: _Notes, tiles: int) -> None:
+def _look_at(
+    sample: ReferSample,
+    limits: Limits | None,
+    tiny_px: int,
+    decode: bool,
+    notes: _Notes,
+    tiles: int,
+    *,
+    clip: bool = False,
+) -> None:
     where = sample.source or f"image {sample.image_id}"
     if decode:
         try:
@@ -169,7 +186,7 @@ def _look_at(sample: ReferSample, limits: Limits | None, tiny_px: int, decode: b
         notes.add("nothing_asked", where, f"{len(sample.expressions)} expressions, none with a sentence")
     _look_for_doubles(sample, where, notes)
     if limits is not None:
-        _write_out(sample, limits, where, notes, tiles)
+        _write_out(sample, limits, where, notes, tiles, clip=clip)
 
 
 def _look_at_masks(expression: Expression, tiny_px: int, where: str, notes: _Notes) -> None:
@@ -206,17 +223,17 @@ def _counts(counts: str | bytes) -> bytes:
     return counts.encode("ascii") if isinstance(counts, str) else counts
 
 
-def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes, tiles: int) -> None:
+def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes, tiles: int, *, clip: bool) -> None:
     """The longest conversation: of each expression the longest sentence, and of these the longest."""
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
         if expression.texts:
-            alone = [(_turn(text, 0, limits.behaviour), text) for text in expression.texts]
+            alone = [(_turn(text, 0, limits.behaviour, clip=clip), text) for text in expression.texts]
             longest.append(max((len(limits.encode([turn], 1)[0]), text) for turn, text in alone))
     longest = sorted(longest, reverse=True)[: limits.most_masks]
     if not longest:
         return
-    turns = [_turn(text, position, limits.behaviour) for position, (_, text) in enumerate(longest)]
+    turns = [_turn(text, position, limits.behaviour, clip=clip) for position, (_, text) in enumerate(longest)]
     input_ids, _ = limits.encode(turns, tiles)
     notes.longest = max(notes.longest, len(input_ids))
     if len(input_ids) > limits.most_tokens:
@@ -232,11 +249,11 @@ def _write_out(sample: ReferSample, limits: Limits, where: str, notes: _Notes, t
         notes.add("seg_mismatch", where, f"{count} [SEG] for {len(longest)} masks: {[text for _, text in longest]}")
 
 
-def _turn(text: str, position: int, behaviour: str) -> Turn:
+def _turn(text: str, position: int, behaviour: str, *, clip: bool) -> Turn:
     """The longest way to ask and answer."""
-    phrase = plain_phrase(text)
-    question, answer = max(QUESTIONS, key=len), max(ANSWERS[behaviour], key=len)
-    return Turn(question.format(phrase=phrase), answer.format(phrase=phrase), (position,))
+    question = training_question(max(QUESTIONS, key=len), text, behaviour, clip=clip)
+    answer = max(ANSWERS[behaviour], key=len).format(phrase=plain_phrase(text))
+    return Turn(question, answer, (position,))
 
 
 def gravest(findings: Sequence[ReferFinding]) -> str:

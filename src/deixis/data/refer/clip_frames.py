@@ -64,7 +64,7 @@ def clip_question(
     Raises:
         DataError: no labels, no sentences, or a frame that cannot be decoded.
     """
-    turns, asked = training_turns(clip.expressions, most_masks, rng, behaviour)
+    turns, asked = training_turns(clip.expressions, most_masks, rng, behaviour, clip=True)
     if not asked:
         raise DataError(f"{clip.source}: has no sentences to ask about; its masks await captions")
     meant = [clip.expressions[position] for position, _ in asked]

@@ -71,14 +71,57 @@ def plain_phrase(text: str) -> str:
     return text.strip().lower().rstrip(".").rstrip()
 
 
-def question_for(text: str) -> str:
-    """The question that evaluation and prediction ask."""
+def question_for(text: str, behaviour: str = "deixis", clip: bool = False) -> str:
+    """The question that evaluation and prediction ask.
+
+    Behaviour `sa2va` asks as Sa2VA's own evaluation of videos does (`SEG_PROMPT` and `SEG_PROMPT_QUESTION` in its
+    `refVOS.py`): a phrase with a question mark is the question, and neither it nor what is followed in a clip is
+    rewritten. The space at the beginning is part of the original's sentence; it changes the first token.
+
+    Args:
+        clip: the language model sees frames of a clip in one conversation.
+
+    >>> question_for("The left man.")
+    'Please segment the left man in this image.'
+    >>> question_for("The left man", "sa2va", clip=True)
+    'Please segment The left man.'
+    >>> question_for("Who wins?", "sa2va")
+    ' Who wins? Please respond with a segmentation mask.'
+    """
+    if is_question(text, behaviour):
+        return f" {text} Please respond with a segmentation mask."
+    if clip and behaviour == "sa2va":
+        return f"Please segment {text}."
     return QUESTIONS[0].format(phrase=plain_phrase(text))
 
 
-def single_turn(text: str, behaviour: str) -> Turn:
-    """The conversation of evaluation: one phrase, the behaviour's standard answer."""
-    return Turn(question_for(text), ANSWERS[behaviour][0].format(phrase=plain_phrase(text)), (0,))
+def is_question(text: str, behaviour: str) -> bool:
+    """Whether a phrase is itself what is asked: with a question mark anywhere, for behaviour `sa2va`."""
+    return behaviour == "sa2va" and "?" in text
+
+
+def single_turn(text: str, behaviour: str, clip: bool = False) -> Turn:
+    """The conversation of evaluation: one phrase, the behaviour's standard answer. See `question_for`."""
+    answer = ANSWERS[behaviour][0].format(phrase=plain_phrase(text))
+    return Turn(question_for(text, behaviour, clip), answer, (0,))
+
+
+def training_question(sentence: str, text: str, behaviour: str, *, clip: bool) -> str:
+    """A phrase in one of `QUESTIONS`; for behaviour `sa2va` a phrase that is a question stands alone, unchanged.
+
+    >>> training_question("Segment {phrase}.", "Who wins?", "sa2va", clip=True)
+    'Who wins?'
+    """
+    return text if is_question(text, behaviour) else sentence.format(phrase=training_phrase(text, behaviour, clip))
+
+
+def training_phrase(text: str, behaviour: str, clip: bool) -> str:
+    """`plain_phrase`; in clips behaviour `sa2va` drops every full stop, as Sa2VA's own data set does.
+
+    >>> training_phrase("The car 3.5 m away.", "sa2va", clip=True)
+    'the car 35 m away'
+    """
+    return plain_phrase(text.replace(".", "") if clip and behaviour == "sa2va" else text)
 
 
 def training_turns(
@@ -86,6 +129,8 @@ def training_turns(
     most: int,
     rng: np.random.Generator,
     behaviour: str = "deixis",
+    *,
+    clip: bool = False,
 ) -> tuple[list[Turn], list[tuple[int, str]]]:
     """A conversation about some of an image's expressions, and what was asked: (position, sentence) by mask.
 
@@ -93,21 +138,23 @@ def training_turns(
 
     Args:
         most: masks in the conversation at most.
-        behaviour: which of `ANSWERS` are given.
+        behaviour: which of `ANSWERS` are given, and how phrases are asked for; see `training_question`.
+        clip: the expressions are of a clip.
     """
     askable = [i for i, expression in enumerate(expressions) if expression.texts]
     chosen = [askable[i] for i in rng.permutation(len(askable))[:most]]
     asked = [(i, expressions[i].texts[int(rng.integers(len(expressions[i].texts)))]) for i in chosen]
-    if len(asked) > 1 and rng.random() < TOGETHER:
-        phrases = [plain_phrase(text) for _, text in asked]
+    together = len(asked) > 1 and rng.random() < TOGETHER
+    if together and not any(is_question(text, behaviour) for _, text in asked):
+        phrases = [training_phrase(text, behaviour, clip) for _, text in asked]
         question = _drawn(QUESTIONS, rng).format(phrase=" and ".join([", ".join(phrases[:-1]), phrases[-1]]))
         answer = ", ".join(f"{phrase} {SEG}" for phrase in phrases)
         return [Turn(question, f"Sure, {answer}.", tuple(range(len(asked))))], asked
     turns = []
     for position, (_, text) in enumerate(asked):
         question, answer = _drawn(QUESTIONS, rng), _drawn(ANSWERS[behaviour], rng)
-        phrase = plain_phrase(text)
-        turns.append(Turn(question.format(phrase=phrase), answer.format(phrase=phrase), (position,)))
+        question = training_question(question, text, behaviour, clip=clip)
+        turns.append(Turn(question, answer.format(phrase=plain_phrase(text)), (position,)))
     return turns, asked
 
 

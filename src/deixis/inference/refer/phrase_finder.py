@@ -67,8 +67,8 @@ class PhraseFinder:
 
     def _conversation(self, text: str, tiles: int, frames: int) -> list[int]:
         if self.generate:
-            return self.tokens.question(question_for(text), tiles, frames=frames)
-        return self.tokens([single_turn(text, self.bundle.behaviour)], tiles, frames=frames)[0]
+            return self.tokens.question(question_for(text, self.bundle.behaviour, self.together), tiles, frames=frames)
+        return self.tokens([single_turn(text, self.bundle.behaviour, self.together)], tiles, frames=frames)[0]
 
     def found(self, meant: Sequence[Meant], levels: SamLevels) -> tuple[list[Found], list[Tensor]]:
         """Each object in one frame, and the hidden state of its clearest `[SEG]`; of several the union is meant."""

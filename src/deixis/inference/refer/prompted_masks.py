@@ -21,7 +21,7 @@ from torch import Tensor
 from deixis.data.pixels.tiles import squashed
 from deixis.geometry.boxes import box_iou
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.refer.segmenter import Segmenter, enlarged
+from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
 from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_points
 from deixis.models.sa2va.sam import Masks
 from deixis.records import Rle
@@ -54,6 +54,7 @@ class PromptedMasks:
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.bundle, self.device = segmenter.bundle, segmenter.device
+        self.via_px = middle_px(segmenter.bundle)
 
     def in_boxes(
         self, pixels: UInt8[np.ndarray, "h w 3"], boxes_xyxy_px: Float[np.ndarray, "n 4"], names: Sequence[str]
@@ -72,7 +73,7 @@ class PromptedMasks:
         found = []
         for box, name, (logits, ious) in zip(boxes, names, self._ask(pixels, boxes, masks_of_boxes), strict=True):
             best = _best_fitting(logits > 0, ious, box / to_image)
-            masks = [(enlarged(logits[best], size_hw), "box", float(ious[best]))]
+            masks = [(enlarged(logits[best], size_hw, self.via_px), "box", float(ious[best]))]
             masks += [(part, "phrase", iou) for part, iou in parts[name]]
             fits = [_fit(_tight_box(torch.from_numpy(mask)), box) for mask, _, _ in masks]
             chosen = fits.index(max(fits))
@@ -106,7 +107,7 @@ class PromptedMasks:
         kept = (ious >= least_iou) & (logits > 0).flatten(1).any(1)
         logits, ious = logits[kept], ious[kept]
         order = distinct_masks(logits > 0, ious, most_overlap)[:most]
-        found = [(enlarged(logits[place], size_hw), float(ious[place])) for place in order]
+        found = [(enlarged(logits[place], size_hw, self.via_px), float(ious[place])) for place in order]
         return [PromptedMask(_rle(mask), "point", iou) for mask, iou in found if mask.any()]
 
     @torch.no_grad()

@@ -198,15 +198,17 @@ class Segmenter:
         self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
         """The same, with the answer that the model writes. The image is read anew for each phrase."""
+        bundle = self.bundle
         images = [image for image, _ in asked]
         counts = tuple(len(vision[image]) for image in images)
         questions = [
-            self.tokens.question(question_for(text), count) for (_, text), count in zip(asked, counts, strict=True)
+            self.tokens.question(question_for(text, bundle.behaviour), count)
+            for (_, text), count in zip(asked, counts, strict=True)
         ]
         input_ids, attention_mask = self.tokens.padded(questions, self.device)
         seen = torch.cat([vision[image] for image in images])
         pyramid = (levels[0][images], levels[1][images], levels[2][images])
-        answers = answer(self.bundle, input_ids, attention_mask, counts, seen, pyramid)
+        answers = answer(bundle, input_ids, attention_mask, counts, seen, pyramid)
         return [self._joined(answered) for answered in answers]
 
     def _joined(self, answered: Answer) -> tuple[Float[Tensor, "side side"] | None, float, float, str]:
@@ -229,7 +231,8 @@ class Segmenter:
         self, sample: ReferSample, text: str, logits: Tensor | None, iou: float, present: float, answer: str
     ) -> Segmentation:
         shown = None if present < self.threshold else logits
-        return segmentation_of(shown, sample.size_hw, text, iou, present, answer, sample.image_id)
+        via = middle_px(self.bundle)
+        return segmentation_of(shown, sample.size_hw, text, iou, present, answer, sample.image_id, via)
 
 
 class _Pictures:
@@ -271,16 +274,30 @@ def segmentation_of(
     present: float,
     answer: str,
     image_id: int,
+    via_px: int | None = None,
 ) -> Segmentation:
-    """The record of an answer, its mask in the size of the image; empty without logits."""
-    mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw)
+    """The record of an answer, its mask in the size of the image; empty without logits. `via_px`: see `enlarged`."""
+    mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw, via_px)
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return Segmentation(text, rle, iou, present, answer, image_id)
 
 
-def enlarged(logits: Float[Tensor, "side side"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The mask in the size of the image: logits enlarged bilinearly, then cut at 0."""
-    full = F.interpolate(logits[None, None].float(), size=size_hw, mode="bilinear", align_corners=False)
+def middle_px(bundle: Sa2vaBundle) -> int | None:
+    """The `via_px` of `enlarged`: the side of SAM 2's image for behaviour `sa2va`, as in Sa2VA's own code."""
+    return bundle.sam_px if bundle.behaviour == "sa2va" else None
+
+
+def enlarged(
+    logits: Float[Tensor, "side side"], size_hw: tuple[int, int], via_px: int | None = None
+) -> Bool[np.ndarray, "h w"]:
+    """The mask in the size of the image: logits enlarged bilinearly, then cut at 0.
+
+    Args:
+        via_px: enlarge them to a square of this side first. Pixels along the edge of the mask come out otherwise.
+    """
+    full = logits[None, None].float()  # [1, 1, side, side]
+    for size in (size_hw,) if via_px is None else ((via_px, via_px), size_hw):
+        full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
     mask: np.ndarray = (full[0, 0] > 0).cpu().numpy()
     return mask
 

@@ -68,11 +68,16 @@ class Looks:
     def _give(
         self, objects: Sequence[Followed], frames: Sequence[tuple[int, np.ndarray]], meant: list[list[Meant]]
     ) -> None:
-        """SAM 2's way: what is found is the truth of its frame, and frames without it tell nothing."""
+        """SAM 2's way: what is found is the truth of its frame.
+
+        Frames without the object tell the memory nothing, except for behaviour `sa2va`: Sa2VA's own code prompts the
+        memory in every frame that it asks about, even if the mask is empty; only an answer without `[SEG]` cannot.
+        """
         for (index, pixels), of_objects in zip(frames, meant, strict=True):
             levels = self.levels(self.bundle.model.sam, pixels)
             found, hidden = self.finder.found(of_objects, levels)
-            there = [row for row, one in enumerate(found) if self._there(one)]
+            every = self.bundle.behaviour == "sa2va"
+            there = [row for row, one in enumerate(found) if (one.logits is not None if every else self._there(one))]
             if not there:
                 continue
             own = levels if self.sam is self.bundle.model.sam else self.levels(self.sam, pixels)

@@ -15,7 +15,7 @@ from deixis.data.pixels.frames import ArrayFrames, open_frames
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.phrase_finder import NOTHING, Found, PhraseFinder
-from deixis.inference.refer.segmenter import segmentation_of
+from deixis.inference.refer.segmenter import middle_px, segmentation_of
 from deixis.inference.refer.track_frames import Followed, Looks
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
@@ -174,9 +174,8 @@ class Tracker:
             answer = followed.answers.pop(index, found.answer)
             shown = None if found.present < self.threshold else found.logits
             followed.lost = shown is None or not bool((shown > 0).any())
-            records.append(
-                segmentation_of(shown, pixels.shape[:2], followed.text, found.iou, found.present, answer, index)
-            )
+            size_hw, via = pixels.shape[:2], middle_px(self.bundle)
+            records.append(segmentation_of(shown, size_hw, followed.text, found.iou, found.present, answer, index, via))
         return records
 
 

@@ -106,7 +106,7 @@ def made_by(options: ReferCycleOptions, bundle: Sa2vaBundle, dataset: ReferDatas
         "model": options.model,
         "weights": weights_digest(bundle.model),
         "behaviour": bundle.behaviour,
-        "prompts": [caption_turn().question, question_for("…")],
+        "prompts": [caption_turn().question, question_for("…", bundle.behaviour)],
         "data": dataset.name,
         "images": len(dataset),
         **{name: getattr(options, name) for name in settings},

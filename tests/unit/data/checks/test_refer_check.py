@@ -30,8 +30,8 @@ def encode(turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
     return ids, [-100] * len(ids)
 
 
-def limits(most_tokens: int = 1000, most_masks: int = 5, encode: Any = encode) -> Limits:
-    return Limits(encode, SEG_ID, lambda size_hw: 2, most_tokens, most_masks)
+def limits(most_tokens: int = 1000, most_masks: int = 5, encode: Any = encode, behaviour: str = "deixis") -> Limits:
+    return Limits(encode, SEG_ID, lambda size_hw: 2, most_tokens, most_masks, behaviour)
 
 
 def box(x0: int, y0: int, x1: int, y1: int) -> dict[str, Any]:
@@ -105,6 +105,13 @@ def test_no_conversation_of_training_is_longer() -> None:
         for seed in range(40):
             turns, _ = training_turns(dataset[0].expressions, most, np.random.default_rng(seed))
             assert len(encode(turns, 2)[0]) <= longest
+
+
+def test_a_question_is_counted_as_behaviour_sa2va_asks_it() -> None:
+    dataset = data(Expression(("which one of them is it?",), (BIG,)))
+    longest = {b: check_refer(dataset, limits(behaviour=b))[0].longest_tokens for b in ("sa2va", "deixis")}
+    # "Sure, [SEG]." has 3 words, and "Sure, {phrase} [SEG]." 3 besides the phrase
+    assert longest == {"sa2va": 2 * TILE_TOKENS + 6 + 3, "deixis": 2 * TILE_TOKENS + 7 + 6 + 6 + 3}
 
 
 def test_a_phrase_that_brings_a_seg_of_its_own() -> None:

@@ -11,7 +11,15 @@ from small_segmenters import tiny_segmenter
 from deixis.data.batching.loading import epoch_batches
 from deixis.data.pixels.tiles import grid_for, squashed_mask, tiles_of, union_mask
 from deixis.data.refer.collate import Question, Views, collate_questions
-from deixis.data.refer.conversation import ANSWERS, SEG, Turn, conversation_words, plain_phrase, training_turns
+from deixis.data.refer.conversation import (
+    ANSWERS,
+    QUESTIONS,
+    SEG,
+    Turn,
+    conversation_words,
+    plain_phrase,
+    training_turns,
+)
 from deixis.data.refer.loading import QuestionDataset, make_refer_loader
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
@@ -71,6 +79,48 @@ def test_a_conversation_asks_together_or_one_by_one_and_keeps_the_order() -> Non
             places = [turns[0].answer.index(text) for _, text in asked]
             assert places == sorted(places)
     assert seen_together
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_question_trains_alone_and_unchanged_with_behaviour_sa2va(clip: bool) -> None:
+    texts = ("Which car WINS the race?", "The man. 3.5 m away.", "?", "A dog..")
+    expressions = [Expression((text,), ()) for text in texts]
+    wanted = {False: ("the man. 3.5 m away", "a dog"), True: ("the man 35 m away", "a dog")}[clip]
+    for seed in range(40):
+        turns, asked = training_turns(expressions, 4, np.random.default_rng(seed), "sa2va", clip=clip)
+        assert [turn.expressions for turn in turns] == [(i,) for i in range(4)]  # none is asked beside a question
+        for turn, (position, text) in zip(turns, asked, strict=True):
+            if "?" in text:
+                assert turn.question == text
+            else:
+                assert turn.question in {q.format(phrase=wanted[position // 2]) for q in QUESTIONS}
+            assert turn.answer in ANSWERS["sa2va"]
+
+
+def test_phrases_of_a_clip_asked_together_lose_their_full_stops_with_behaviour_sa2va() -> None:
+    expressions = [Expression((text,), ()) for text in ("The man. 3.5 m away.", "A dog..")]
+    joined = {}
+    for behaviour in ("sa2va", "deixis"):
+        for clip in (False, True):
+            drawn = (
+                training_turns(expressions, 2, np.random.default_rng(s), behaviour, clip=clip)[0] for s in range(40)
+            )
+            questions = {turns[0].question for turns in drawn if len(turns) == 1}
+            joined[behaviour, clip] = {"35" in q for q in questions}, {"3.5" in q for q in questions}
+    assert joined.pop(("sa2va", True)) == ({True}, {False})
+    assert set(map(str, joined.values())) == {str(({False}, {True}))}
+
+
+def test_behaviour_deixis_trains_questions_as_before() -> None:
+    expressions = [Expression((text,), ()) for text in ("Which car WINS?", "The man.")]
+    for seed in range(20):
+        turns, asked = training_turns(expressions, 2, np.random.default_rng(seed), clip=True)
+        phrases = [plain_phrase(text) for _, text in asked]
+        if len(turns) == 1:
+            assert turns[0].question in {q.format(phrase=" and ".join(phrases)) for q in QUESTIONS}
+        else:
+            for turn, phrase in zip(turns, phrases, strict=True):
+                assert turn.question in {q.format(phrase=phrase) for q in QUESTIONS}
 
 
 def test_masks_without_a_sentence_are_not_asked_for() -> None:
