@@ -110,7 +110,7 @@ def test_a_name_that_does_not_fit_a_prompt_is_refused(refused, training, tmp_pat
 
 
 def test_an_impossible_option_is_named(refused, training, tmp_path):
-    assert "--batch-size: got 0" in refused(training(tmp_path / "labels.json", "--batch-size", "0"))
+    assert "--batch-size: expected 1 or more, got 0" in refused(training(tmp_path / "labels.json", "--batch-size", "0"))
 
 
 def test_an_unknown_key_in_the_config_is_named(refused, tmp_path):

@@ -2,76 +2,84 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from dataclasses import field, fields, is_dataclass, make_dataclass
-from io import StringIO
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
-import tyro
-
-from deixis.cli.wrong_flags import require_known_flags, what_is_wrong
+from deixis.cli.help import command_help
+from deixis.cli.presets import config_file
+from deixis.cli.wrong_flags import unknown_flag
 from deixis.errors import OptionError
+from deixis.options.fields import Option, options_of
+from deixis.options.types import bare, converted, in_words
 from deixis.options.yaml_files import read_options
 
 T = TypeVar("T")
-EXIT_WRONG_USE = 2
-PACKAGED = Path(__file__).parent.parent / "recipes" / "configs"
-CONFIG_FLAG = Annotated[
-    Path | None, tyro.conf.arg(help="YAML file with values for any of the flags below; flags given here override it.")
-]
 
 
-def parse(kind: type[T], arguments: Sequence[str], command: str, examples: str) -> T:
+def parse(kind: type[T], words: Sequence[str], command: str, examples: str = "") -> T:
     """Options of a command: defaults, then the values of `--config FILE.yaml`, then the flags.
 
-    Prints the help and exits with code 0 for `--help`.
+    Prints the help and exits with code 0 for `--help` and `--help-all`.
 
     Raises:
-        OptionError: a flag that does not exist, a value of the wrong type; the YAML file has an unknown key or value.
+        OptionError: an unknown flag or key, a value of another type or outside its range.
     """
-    arguments = _resume_from(list(arguments), kind)
-    config = _config_of(arguments)
-    default = kind() if config is None else read_options(kind, config)
-    whole = make_dataclass(
-        "Arguments",
-        [("command", kind, default), ("config", CONFIG_FLAG, field(default=None))],
-        frozen=True,
-    )
-    tyro_options: dict[str, Any] = {
-        "prog": f"deixis {command}",
-        "description": f"{(kind.__doc__ or '').strip()}\n\n{examples.strip()}",
-        "config": (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    }
-    require_known_flags(arguments, [one.name for one in fields(kind)], command)  # type: ignore[arg-type]
-    parsed: Any = _in_one_line(lambda: tyro.cli(whole, args=list(arguments), **tyro_options), arguments, command)
-    options: T = parsed.command
-    return options
+    if {"-h", "--help", "--help-all"} & set(words):
+        print(command_help(kind, command, examples, everything="--help-all" in words))
+        raise SystemExit(0)
+    known: dict[str, Option] = options_of(kind)  # type: ignore[arg-type]  # mypy: no type[T] is hashable
+    given, config = dict[str, Any](), None
+    for flag, values in _flags(_resume_from(list(words), kind), command):
+        name = flag[2:].replace("-", "_")
+        switch = known.get(name.removeprefix("no_"))
+        if name == "config":
+            config = config_file(_value(Path, values, flag, command))
+        elif name in known:
+            plain = _value(known[name].hint, values, flag, command)
+            given[name] = converted(plain, known[name].hint, flag, is_shell=True)
+        elif switch and bare(switch.hint) is bool:
+            given[switch.name] = not converted(_value(bool, values, flag, command), bool, flag)
+        else:
+            raise OptionError(unknown_flag(flag, list(known), command))
+    return replace(kind() if config is None else read_options(kind, config), **given)  # type: ignore[type-var]
 
 
-def _in_one_line(parse_words: Callable[[], Any], arguments: Sequence[str], command: str) -> Any:
-    """What a parser returns; where it prints a box of what is wrong and exits with 2, that as an `OptionError`."""
-    told, width = StringIO(), os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(arguments):
-        os.environ["COLUMNS"] = "1000"  # so that no line of the box is broken
-    try:
-        with redirect_stderr(told):
-            return parse_words()
-    except SystemExit as stopped:
-        if stopped.code != EXIT_WRONG_USE:
-            raise
-    finally:
-        os.environ.pop("COLUMNS", None)
-        os.environ |= {} if width is None else {"COLUMNS": width}
-    raise OptionError(f"{what_is_wrong(told.getvalue())}; see 'deixis {command} --help'")
+def _flags(words: Sequence[str], command: str) -> Iterator[tuple[str, list[str]]]:
+    """Each flag of a command line with the words that follow it."""
+    starts = [place for place, word in enumerate(words) if re.match(r"--[A-Za-z]", word)]
+    if words and starts[:1] != [0]:
+        raise OptionError(f"unexpected {words[0]!r}: options start with '--'; see 'deixis {command} --help'")
+    for start, end in pairwise([*starts, len(words)]):
+        flag, equals, value = words[start].partition("=")
+        yield flag, [value] * bool(equals) + list(words[start + 1 : end])
+
+
+def _value(hint: Any, values: list[str], flag: str, command: str) -> Any:
+    """The words after a flag as a value for `converted`: a list, true or false, or one text."""
+    kind = bare(hint)
+    if values == ["None"] and type(None) in get_args(hint):
+        return None
+    if get_origin(kind) is tuple:
+        inner = bare(get_args(kind)[0])
+        pairs = len(get_args(inner)) if get_origin(inner) is tuple else 0  # `--check-sizes 128 160 200 96`
+        return [values[i : i + pairs] for i in range(0, len(values), pairs)] if pairs else values
+    if len(values) > 1:
+        raise OptionError(f"unexpected {values[1]!r} after {flag} {values[0]}; see 'deixis {command} --help'")
+    if kind is bool:
+        word = (values or ["true"])[0]
+        return {"true": True, "false": False}.get(word.lower(), word)
+    if not values:
+        raise OptionError(f"{flag}: expected {in_words(kind)}, got nothing")
+    return values[0]
 
 
 def _resume_from(arguments: list[str], kind: type) -> list[str]:
     """`--resume PATH`, of a run or of its `checkpoints/last`, as `--resume` with that run's folder and options."""
-    names = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
-    if not {"resume", "experiment_name"} <= names:
+    if not {"resume", "experiment_name"} <= options_of(kind).keys():
         return arguments
     for position, argument in enumerate(arguments):
         following = arguments[position + 1 : position + 2]
@@ -85,25 +93,10 @@ def _resume_from(arguments: list[str], kind: type) -> list[str]:
         if folder.name == "last" and folder.parent.name == "checkpoints":
             folder = folder.parents[1]
         if not folder.is_dir():
-            raise OptionError(f"--resume: {value} is no folder; give a run's folder or its checkpoints/last")
+            raise OptionError(f"--resume: {value} is not a folder; give a run's folder or its checkpoints/last")
         options = folder / "config.yaml"
-        known = ["--config", str(options)] if options.is_file() and not _config_of(arguments) else []
+        has_config = any(word.split("=")[0] == "--config" for word in arguments)
+        known = ["--config", str(options)] if options.is_file() and not has_config else []
         place = ["--output", str(folder.parent), "--experiment-name", folder.name]
         return [*arguments[:position], *known, "--resume", *place, *rest]
     return arguments
-
-
-def _config_of(arguments: Sequence[str]) -> Path | None:
-    """The value of `--config`, if it is there: a file, or the name of one that comes with deixis."""
-    for position, argument in enumerate(arguments):
-        following = arguments[position + 1 : position + 2]
-        if argument.startswith("--config="):
-            return _packaged(argument.removeprefix("--config="))
-        if argument == "--config" and following:
-            return _packaged(following[0])
-    return None
-
-
-def _packaged(name: str) -> Path:
-    ours = PACKAGED / name
-    return ours if not Path(name).exists() and "/" not in name and ours.is_file() else Path(name)

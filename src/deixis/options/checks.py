@@ -1,4 +1,4 @@
-"""Checks that options share; each raises OptionError naming the flag, what was got and what was wanted."""
+"""Checks that options share; each raises OptionError naming the flag, what is allowed and what was given."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ RUNS = Path("runs")
 """Where runs go when nobody says."""
 
 
-def require(fine: bool, name: str, got: Any, wanted: str) -> None:
+def require(fine: bool, name: str, got: Any, expected: str) -> None:
     """Raises OptionError unless `fine`."""
     if not fine:
-        raise OptionError(f"--{name.replace('_', '-')}: got {got!r}, wanted {wanted}")
+        raise OptionError(f"--{name.replace('_', '-')}: expected {expected}, got {_shown(got)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed.
+
+    >>> _shown(("a b", Path("c"))), _shown(2), _shown(())
+    ("'a b' 'c'", '2', 'nothing')
+    """
+    values = value if isinstance(value, tuple | list) else (value,)
+    return " ".join(repr(str(one) if isinstance(one, Path) else one) for one in values) or "nothing"
 
 
 def check_threshold(value: float | None) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from jaxtyping import config
 
-import deixis.cli
-import deixis.recipes
+import deixis.options
 from deixis.errors import OptionError
 from deixis.options.data import DataSplitOptions
 from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
@@ -33,12 +32,8 @@ def as_users_run_it() -> Iterator[None]:
 
 def kinds() -> list[type]:
     """Every dataclass of the package that is called ...Options."""
-    names = [
-        f"{package.__name__}.{module.name}"
-        for package in (deixis.recipes, deixis.cli)
-        for module in pkgutil.iter_modules(package.__path__)
-        if module.name.endswith("options") or module.name == "demo"
-    ]
+    modules = pkgutil.iter_modules(deixis.options.__path__)
+    names = [*(f"deixis.options.{module.name}" for module in modules), "deixis.cli.demo"]
     found = {
         kind
         for name in names
@@ -97,26 +92,26 @@ def test_what_means_the_same_is_turned_into_it(kind: Any, name: str, given: Any,
 @pytest.mark.parametrize(
     ("name", "given", "told"),
     [
-        ("epochs", "5", "wanted an integer"),
-        ("epochs", 5.0, "wanted an integer"),
-        ("epochs", True, "wanted an integer"),
-        ("batch_size", None, "wanted an integer"),
-        ("learning_rate", "1e-4", "wanted a number"),
-        ("learning_rate", math.nan, "wanted a number"),
-        ("weight_decay", math.inf, "wanted a number"),
-        ("lora", 1, "wanted true or false"),
-        ("lora", "yes", "wanted true or false"),
-        ("data", 3, "wanted a text"),
-        ("data", None, "wanted a list"),
-        ("data", {"a.json"}, "wanted a text"),
-        ("data", ["a.json", 3], "got 3, wanted a text"),
-        ("images", [b"a"], "wanted a path"),
-        ("image_size", 640, "wanted a list"),
-        ("image_size", (1, 2, 3), "got 3 values, wanted 2"),
-        ("image_size", (1.5, 2), "wanted an integer"),
-        ("recipe", "huge", "wanted one of auto, small"),
-        ("recipe", ["small"], "wanted one of"),
-        ("val_data", ("a.json",), "wanted a text"),
+        ("epochs", "5", "expected an integer"),
+        ("epochs", 5.0, "expected an integer"),
+        ("epochs", True, "expected an integer"),
+        ("batch_size", None, "expected an integer"),
+        ("learning_rate", "1e-4", "expected a number"),
+        ("learning_rate", math.nan, "expected a number"),
+        ("weight_decay", math.inf, "expected a number"),
+        ("lora", 1, "expected true or false"),
+        ("lora", "yes", "expected true or false"),
+        ("data", 3, "expected text"),
+        ("data", None, "expected a list"),
+        ("data", {"a.json"}, "expected text"),
+        ("data", ["a.json", 3], "expected text, got 3"),
+        ("images", [b"a"], "expected a path"),
+        ("image_size", 640, "expected a list"),
+        ("image_size", (1, 2, 3), "expected 2 integers, got 1 2 3"),
+        ("image_size", (1.5, 2), "expected an integer"),
+        ("recipe", "huge", "expected one of auto, small"),
+        ("recipe", ["small"], "expected one of"),
+        ("val_data", ("a.json",), "expected text"),
     ],
 )
 def test_another_type_is_one_clear_line(name: str, given: Any, told: str) -> None:

@@ -1,9 +1,9 @@
 """Options: flags, YAML, checks."""
 
 import os
+import re
 import subprocess
 import sys
-from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from deixis.cli.arguments import parse
 from deixis.cli.main import main
 from deixis.errors import OptionError
 from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.options.fields import options_of
 from deixis.options.yaml_files import options_from, plain_values, read_options, write_options
 
 KINDS = [DetectTrainOptions, DetectEvalOptions, DetectPredictOptions]
@@ -77,14 +78,14 @@ def test_defaults_survive_the_round_trip(kind):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: many", "epochs: got 'many', wanted an integer"),
-        ("epochs: true", "epochs: got True, wanted an integer"),
-        ("epochs: 1.5", "epochs: got 1.5, wanted an integer"),
-        ("lora: 1", "lora: got 1, wanted true or false"),
-        ("recipe: huge", "recipe: got 'huge', wanted one of auto, small"),
-        ("image_size: [800]", "image_size: got 1 values, wanted 2"),
-        ("learning_rate: fast", "learning_rate: got 'fast', wanted a number"),
-        ("data: 3", "data: got 3, wanted a text"),
+        ("epochs: many", "epochs: expected an integer, got 'many'"),
+        ("epochs: true", "epochs: expected an integer, got True"),
+        ("epochs: 1.5", "epochs: expected an integer, got 1.5"),
+        ("lora: 1", "lora: expected true or false, got 1"),
+        ("recipe: huge", "recipe: expected one of auto, small, medium, large, scratch, got 'huge'"),
+        ("image_size: [800]", "image_size: expected 2 integers, got 800"),
+        ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
+        ("data: 3", "data: expected text, got 3"),
         ("- data", "wanted lines of 'key: value'"),
         ("data: [", "cannot be read as YAML"),
     ],
@@ -138,7 +139,7 @@ def test_a_missing_file_is_one_line(tmp_path):
     ids=lambda changes: str(changes),
 )
 def test_impossible_values_are_named(changes):
-    with pytest.raises(OptionError, match=f"^--{next(iter(changes)).replace('_', '-')}: got"):
+    with pytest.raises(OptionError, match=f"^--{next(iter(changes)).replace('_', '-')}: expected .*, got"):
         DetectTrainOptions(**{"data": ("x",), **changes}).check()
 
 
@@ -150,13 +151,16 @@ def test_good_values_pass():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_option_has_a_flag_and_a_help(kind, capsys):
-    with pytest.raises(SystemExit) as caught:
-        parse(kind, ["--help"], "detect", "Examples:\n  deixis something")
-    assert caught.value.code == 0
-    text = capsys.readouterr().out
-    assert "deixis something" in text
-    for field in fields(kind):
-        assert f"--{field.name.replace('_', '-')}" in text
+    for words in (["--help"], ["--data", "x", "-h"], ["--help-all"]):
+        with pytest.raises(SystemExit) as caught:
+            parse(kind, words, "detect", "Examples:\n  deixis something")
+        assert caught.value.code == 0
+        text = capsys.readouterr().out
+        assert "deixis something" in text
+        for option in options_of(kind).values():
+            assert option.help
+            shown = re.search(rf"^  {option.flag}[ ,\n]", text, re.MULTILINE) is not None
+            assert shown == (words == ["--help-all"] or not option.is_rare), option.flag
 
 
 WRONG = {
@@ -167,9 +171,9 @@ WRONG = {
     "confidence": (DetectPredictOptions, ["--conf", "0.3"], "did you mean --threshold?"),
     "of nothing": (DetectTrainOptions, ["--zzzzzz"], "no option --zzzzzz in 'deixis x'; see 'deixis x --help'"),
     "a word": (DetectTrainOptions, ["--epochs", "ten"], "--epochs: expected an integer, got 'ten'"),
-    "one of two": (DetectTrainOptions, ["--image-size", "3"], "--image-size: expected two integers, got '3'"),
-    "a choice": (DetectTrainOptions, ["--precision", "fp8"], "'fp8'.*'fp32', 'bf16'"),
-    "a share": (DetectTrainOptions, ["--flip-probability", "x"], "--flip-probability: could not convert"),
+    "one of two": (DetectTrainOptions, ["--image-size", "3"], "--image-size: expected 2 integers, got '3'"),
+    "a choice": (DetectTrainOptions, ["--precision", "fp8"], "--precision: expected one of fp32, bf16, got 'fp8'"),
+    "a share": (DetectTrainOptions, ["--flip-probability", "x"], "--flip-probability: expected a number, got 'x'"),
     "stray": (DetectTrainOptions, ["stray"], "stray"),
     "nothing": (DetectTrainOptions, ["--epochs"], "--epochs"),
 }

@@ -1,0 +1,73 @@
+"""The options of a command as its help and its flags need them: names, types, texts, titles."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from deixis.options.types import RARE, Options, Required, hints_of, marks_of
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command.
+
+    Attributes:
+        name: as Python and YAML have it, `batch_size`.
+        hint: its type with its marks.
+        help: the string under its field.
+        title: the docstring of its group; empty for an option of the command itself.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+    title: str
+
+    @property
+    def flag(self) -> str:
+        """As it is typed."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether only `--help-all` shows it."""
+        return RARE in marks_of(self.hint)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the command needs it."""
+        return any(isinstance(mark, Required) for mark in marks_of(self.hint))
+
+
+@cache
+def options_of(kind: type) -> dict[str, Option]:
+    """The options of a command by their names, group by group: a group is a class that the kind derives from."""
+    helps, titles = _helps(kind), dict[str, str]()
+    for group in (base for base in kind.__bases__ if base is not Options and issubclass(base, Options)):
+        titles |= {field.name: (group.__doc__ or "").strip() for field in fields(group)}  # type: ignore[arg-type]
+    found = {}
+    for field in fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        hint = hints_of(kind)[field.name]
+        found[field.name] = Option(field.name, hint, default, helps.get(field.name, ""), titles.get(field.name, ""))
+    return found
+
+
+def _helps(kind: type) -> dict[str, str]:
+    """The string under each field, of a class and of those that it derives from."""
+    found: dict[str, str] = {}
+    for base in reversed([one for one in kind.__mro__ if issubclass(one, Options) and one is not Options]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        body = tree.body if isinstance(tree, ast.ClassDef) else []
+        for line, below in pairwise(body):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr):
+                text = below.value.value if isinstance(below.value, ast.Constant) else ""
+                found[line.target.id] = " ".join(str(text).split())
+    return found
