@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.findings import Findings
 from deixis.data.formats import read_dataset
-from deixis.data.formats.writing import WRITERS, write_dataset
+from deixis.data.formats.table import FORMATS
+from deixis.data.formats.writing import write_dataset
 from deixis.data.pixels.images import image_sizes_hw, load, load_image
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -138,7 +139,7 @@ def _picture(folder: Path, random: Random) -> Callable[[], object]:
 
 
 BUILDERS: dict[str, Callable[[Path, Random], Callable[[], object]]] = {
-    **{name: partial(_build, name) for name in WRITERS},
+    **{name: partial(_build, name) for name in FORMATS},
     "voc split": _voc_split,
     "parquet odd": _odd_parquet,
     "picture": _picture,

@@ -19,7 +19,8 @@ from PIL import Image
 from deixis.data.findings import Findings
 from deixis.data.formats import read_dataset
 from deixis.data.formats.annotation_files import parse_json
-from deixis.data.formats.writing import WRITERS, write_dataset
+from deixis.data.formats.table import FORMATS
+from deixis.data.formats.writing import write_dataset
 from deixis.data.pixels.images import image_sizes_hw, load, load_image
 from deixis.data.reading import reads
 from deixis.data.yaml_text import parse_yaml
@@ -58,7 +59,7 @@ def coco(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
-@pytest.mark.parametrize("format", sorted(WRITERS))
+@pytest.mark.parametrize("format", sorted(FORMATS))
 def test_no_reader_opens_a_pipe_or_a_device(format: str, make: Any, checked: bool, tmp_path: Path) -> None:
     file = write(format, tmp_path)
     file.unlink()

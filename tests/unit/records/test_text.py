@@ -15,7 +15,7 @@ from deixis.atomic_files import write_atomic
 from deixis.cli.main import main
 from deixis.console import Console
 from deixis.data.formats import read_dataset
-from deixis.data.formats.writing import WRITERS
+from deixis.data.formats.table import FORMATS
 from deixis.reporting.markup import escape
 from deixis.text import clean_name, printable, whole_characters
 
@@ -83,7 +83,7 @@ def test_bytes_of_file_names_come_back_from_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": "caf\udce9", "dog": "größe"}
 
 
-@pytest.mark.parametrize("format", sorted(WRITERS))
+@pytest.mark.parametrize("format", sorted(FORMATS))
 def test_sets_with_odd_names_are_written_and_read_again(
     format: str, odd_names: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from deixis.data.clip_formats.label_maps import masklets_of_maps
 from deixis.data.clip_formats.lazy import LazyClips, first_folder, frames_named, whole
 from deixis.data.formats.annotation_files import read_text
+from deixis.data.formats.record import Format
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression
 
@@ -21,6 +22,11 @@ _RESOLUTIONS = ("480p", "Full-Resolution", "1080p", "")
 _MASKS = ("Annotations", "Annotations_unsupervised")
 _TEXT_LINE = re.compile(r'(\S+)\s+(\d+)\s+"?(.*?)"?\s*')
 _TextsOf = dict[tuple[str, int], tuple[str, ...]]
+
+
+def find_davis(path: Path) -> list[Path]:
+    """The folder of frames."""
+    return [folder for folder in [path / PICTURES] if folder.is_dir()]
 
 
 def read_davis(path: Path, videos: Path | None = None, split: str | None = None) -> LazyClips:
@@ -92,3 +98,6 @@ def _open(pictures: Path, masks: Path, texts: _TextsOf, video: str) -> Clip:
         for i, m in enumerate(masklets)
     )
     return Clip(frames, labelled, masklets, expressions, video, str(masks / video))
+
+
+DAVIS = Format("davis", find_davis, read_davis, takes=("split",), decisive=True)

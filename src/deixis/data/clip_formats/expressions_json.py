@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.clip_formats.lazy import field, first_folder, frames_named
-from deixis.data.formats.annotation_files import parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, only_file, parse_object, read_text
 from deixis.data.formats.coco.values import whole_number
 from deixis.data.pixels.frames import ImageFrames
 from deixis.data.reading import shown
@@ -29,9 +29,25 @@ class Said:
     ids: tuple[int, ...] | None
 
 
-def find_expressions(folder: Path) -> list[Path]:
-    """Files of expressions in a folder."""
-    return sorted(folder.glob("meta_expressions*.json"))
+def find_expressions(path: Path) -> list[Path]:
+    """The files of expressions in a folder; or a JSON file itself."""
+    if path.is_dir():
+        return sorted(path.glob("meta_expressions*.json"))
+    return [path] if path.suffix == ".json" else []
+
+
+def lists_expressions(file: Path) -> bool:
+    """Whether a file has the keys of these files."""
+    return holds_text(file, '"videos"') and holds_text(file, '"expressions"')
+
+
+def expressions_file(path: Path) -> Path:
+    """The only file of expressions of a folder; a file as it is.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    return only_file(find_expressions(path), path, "meta_expressions.json") if path.is_dir() else path
 
 
 def read_videos(file: Path) -> tuple[tuple[str, dict[str, Any]], ...]:

@@ -9,16 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deixis.data.clip_formats.expressions_json import read_videos, said_of, video_frames
+from deixis.data.clip_formats.expressions_json import (
+    expressions_file,
+    find_expressions,
+    lists_expressions,
+    read_videos,
+    said_of,
+    video_frames,
+)
 from deixis.data.clip_formats.lazy import LazyClips, mask_or_none
-from deixis.data.formats.annotation_files import parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text
+from deixis.data.formats.record import Format
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression, Masklet
 
 MASK_FILE = "mask_dict.json"
 
 
-def read_mevis(path: Path, videos: Path | None = None, split: str | None = None) -> LazyClips:
+def find_mevis(path: Path) -> list[Path]:
+    """The files of expressions that name masks by the ids of annotations."""
+    files = [file for file in find_expressions(path) if lists_expressions(file)]
+    return [file for file in files if (file.parent / MASK_FILE).is_file() or holds_text(file, '"anno_id"')]
+
+
+def read_mevis(path: Path, videos: Path | None = None) -> LazyClips:
     """The file of expressions, with `mask_dict.json` beside it, which is read whole and kept.
 
     Without that file (MeViS's `valid`) clips have expressions and no labels.
@@ -29,8 +43,7 @@ def read_mevis(path: Path, videos: Path | None = None, split: str | None = None)
     Raises:
         DataError: a file is damaged.
     """
-    if split is not None:
-        raise DataError(f"{path}: has no splits to choose from, got {split!r}; give the file of the split")
+    path = expressions_file(path)
     file = path.parent / MASK_FILE
     masks = parse_object(read_text(file), str(file)) if file.exists() else None
     return LazyClips(read_videos(path), partial(_open, path, videos, masks), path.resolve().parent.name, str(path))
@@ -64,3 +77,6 @@ def _masklet(
     return Masklet(
         tuple(mask_or_none(row, size_hw, f"{where}, frame {frame}") for frame, row in enumerate(rows)), number
     )
+
+
+MEVIS = Format("mevis", find_mevis, read_mevis, decisive=True)

@@ -6,17 +6,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deixis.data.clip_formats.expressions_json import expressions_file, find_expressions
 from deixis.data.clip_formats.lazy import LazyClips, field
 from deixis.data.clip_formats.sav import sav_masklets
-from deixis.data.formats.annotation_files import parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text
 from deixis.data.formats.coco.values import whole_number
+from deixis.data.formats.record import Format
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.data.reading import shown
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression
 
 
-def read_ref_sav(path: Path, videos: Path | None = None, split: str | None = None) -> LazyClips:
+def find_ref_sav(path: Path) -> list[Path]:
+    """The files that name annotations of SA-V."""
+    return [file for file in find_expressions(path) if holds_text(file, '"anno_path"')]
+
+
+def read_ref_sav(path: Path, videos: Path | None = None) -> LazyClips:
     """The JSON file `{video: {"video_path", "anno_path", "objects": {"0": {"formated": text}}}}`.
 
     Args:
@@ -25,8 +32,7 @@ def read_ref_sav(path: Path, videos: Path | None = None, split: str | None = Non
     Raises:
         DataError: the file is damaged or empty.
     """
-    if split is not None:
-        raise DataError(f"{path}: has no splits to choose from, got {split!r}")
+    path = expressions_file(path)
     content = parse_object(read_text(path), str(path))
     if not content:
         raise DataError(f"{path}: holds no video")
@@ -55,3 +61,6 @@ def _placed(root: Path, written: str) -> Path:
     """A path as the file has it, or its name alone where it was written for another machine."""
     path = root / written.replace("\\", "/")
     return path if path.is_file() else root / path.name
+
+
+REF_SAV = Format("ref_sav", find_ref_sav, read_ref_sav, decisive=True)

@@ -6,14 +6,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deixis.data.clip_formats.expressions_json import MASKS, frame_names, read_videos, roots, said_of, video_frames
+from deixis.data.clip_formats.expressions_json import (
+    MASKS,
+    expressions_file,
+    find_expressions,
+    frame_names,
+    lists_expressions,
+    read_videos,
+    roots,
+    said_of,
+    video_frames,
+)
 from deixis.data.clip_formats.label_maps import masklets_of_maps
 from deixis.data.clip_formats.lazy import LazyClips
+from deixis.data.formats.record import Format
 from deixis.errors import DataError
 from deixis.video_records import Clip, ClipExpression
 
 
-def read_ref_youtube_vos(path: Path, videos: Path | None = None, split: str | None = None) -> LazyClips:
+def find_ref_youtube_vos(path: Path) -> list[Path]:
+    """The files of expressions of a folder, whatever they hold; a file itself if it lists videos and expressions."""
+    return [file for file in find_expressions(path) if path.is_dir() or lists_expressions(file)]
+
+
+def read_ref_youtube_vos(path: Path, videos: Path | None = None) -> LazyClips:
     """The file of expressions. Frames without a PNG are not labelled; a video without any (the validation set) has
     expressions and no labels.
 
@@ -23,8 +39,7 @@ def read_ref_youtube_vos(path: Path, videos: Path | None = None, split: str | No
     Raises:
         DataError: the file is damaged.
     """
-    if split is not None:
-        raise DataError(f"{path}: has no splits to choose from, got {split!r}; give the file of the split")
+    path = expressions_file(path)
     return LazyClips(read_videos(path), partial(_open, path, videos), path.resolve().parent.name, str(path))
 
 
@@ -50,3 +65,6 @@ def _open(file: Path, root: Path | None, item: tuple[str, Any]) -> Clip:
         meant = tuple(position[i] for i in one.ids)
         expressions.append(ClipExpression((one.text,), meant, expression_id=one.number))
     return Clip(frames, labelled, masklets, tuple(expressions), video, where)
+
+
+REF_YOUTUBE_VOS = Format("ref_youtube_vos", find_ref_youtube_vos, read_ref_youtube_vos, decisive=True)

@@ -16,8 +16,9 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.clip_formats.label_maps import read_label_map
 from deixis.data.clip_formats.lazy import LazyClips, field, first_folder, frames_named, mask_or_none, whole
-from deixis.data.formats.annotation_files import parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.record import Format
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.data.reading import shown
 from deixis.errors import DataError
@@ -30,9 +31,12 @@ FRAMES_FOLDER, MASKS_FOLDER = "JPEGImages_24fps", "Annotations_6fps"
 _ANNOTATION = re.compile(r"(sav_\d+)_(manual|auto)\.json")
 
 
-def sav_files(folder: Path) -> list[Path]:
-    """The annotation files of a folder, and of the folders in it."""
-    places = [folder, *(child for child in sorted(folder.iterdir()) if child.is_dir())]
+def find_sav(path: Path) -> list[Path]:
+    """The annotation files of a folder, and of the folders in it; or such a file itself."""
+    if not path.is_dir():
+        named = path.suffix == ".json" and path.name.startswith("sav_")
+        return [path] if named and holds_text(path, '"masklet"') else []
+    places = [path, *(child for child in sorted(path.iterdir()) if child.is_dir())]
     return sorted(f for place in places for f in place.glob("sav_*.json") if _ANNOTATION.fullmatch(f.name))
 
 
@@ -51,7 +55,7 @@ def read_sav(path: Path, videos: Path | None = None, split: str | None = None) -
     if split not in (None, *KINDS):
         raise DataError(f"{path}: SA-V has the annotations {' and '.join(KINDS)}, got {split!r}")
     chosen: dict[str, Path] = {}
-    for file in [path] if path.is_file() else sav_files(path):
+    for file in [path] if path.is_file() else find_sav(path):
         match = _ANNOTATION.fullmatch(file.name)
         if match and split in (None, match[2]) and (match[1] not in chosen or match[2] == "manual"):
             chosen[match[1]] = file
@@ -106,14 +110,17 @@ def sav_masklets(file: Path, size_hw: tuple[int, int]) -> tuple[tuple[int, ...],
     return tuple(range(0, STRIDE * len(rows), STRIDE)), masklets
 
 
-def read_sav_val(path: Path, videos: Path | None = None, split: str | None = None) -> LazyClips:
+def find_sav_val(path: Path) -> list[Path]:
+    """The folder of frames at 24 per second."""
+    return [folder for folder in [path / FRAMES_FOLDER] if folder.is_dir()]
+
+
+def read_sav_val(path: Path, videos: Path | None = None) -> LazyClips:
     """The validation or test set: the folder with `JPEGImages_24fps` and `Annotations_6fps`.
 
     Raises:
         DataError: these are not there, or hold no video.
     """
-    if split is not None:
-        raise DataError(f"{path}: has no splits to choose from, got {split!r}")
     pictures = first_folder([videos or path / FRAMES_FOLDER], "the folder of frames", str(path))
     masks = first_folder([path / MASKS_FOLDER], "the folder of masks", str(path))
     names = tuple(sorted(child.name for child in masks.iterdir() if child.is_dir()))
@@ -145,3 +152,7 @@ def _binary(folder: Path, frame: int, size_hw: tuple[int, int]) -> Rle | None:
     mask = read_label_map(file, size_hw) > 0
     encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return encoded if mask.any() else None
+
+
+SAV = Format("sav", find_sav, read_sav, takes=("split",), decisive=True)
+SAV_VAL = Format("sav_val", find_sav_val, read_sav_val, decisive=True)

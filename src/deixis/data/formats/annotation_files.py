@@ -26,6 +26,7 @@ from deixis.text import clean_name
 _ESCAPES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD](?:[89abABdDeEfF]..|[cC][0-7].))|\\.")
 
 
+_NAMED = 4
 MAX_AREA_PX = 1e12  # a million pixels squared: no annotated object is larger
 
 
@@ -133,6 +134,18 @@ class ImageIndex:
 def _key(name: str) -> str:
     """Upper and lower case, composed and decomposed characters alike."""
     return unicodedata.normalize("NFC", name).lower()
+
+
+def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:
+    """The one file of a folder that can be meant.
+
+    Raises:
+        DataError: there are several, which are named, or none.
+    """
+    if len(found) != 1:
+        seen = ", ".join(file.name for file in found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise DataError(f"{folder}: expected one {what} in it, found {seen or 'none'}; give the file itself")
+    return found[0]
 
 
 def tell_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.data.formats.annotation_files import ImageIndex
+from deixis.data.formats.annotation_files import ImageIndex, only_file
 from deixis.data.formats.openimages.read import class_descriptions, header
+from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reading, reads, require_regular
 from deixis.data.refer_formats.entries import settle, warn_left_out
@@ -60,9 +61,11 @@ class OpenImagesMasks:
         return ReferSample(picture.path, size_hw, expressions, index + 1, f"{self.name}: image {picture.path.stem}")
 
 
-def find_mask_files(folder: Path) -> list[Path]:
-    """The CSV files of a folder, or of its `annotations`, that list masks."""
-    files = [file for place in (folder, folder / "annotations") for file in sorted(place.glob("*.csv"))]
+def find_openimages_masks(path: Path) -> list[Path]:
+    """The CSV files of a folder, or of its `annotations`, that list masks; or a CSV file itself."""
+    if not path.is_dir():
+        return [path] if path.suffix == ".csv" else []
+    files = [file for place in (path, path / "annotations") for file in sorted(place.glob("*.csv"))]
     return [file for file in files if set(header(file)) >= set(_COLUMNS)]
 
 
@@ -94,11 +97,7 @@ def read_openimages_masks(
     """
     file = Path(path)
     if file.is_dir():
-        found = find_mask_files(file)
-        if len(found) != 1:
-            seen = ", ".join(one.name for one in found[:4]) or "none"
-            raise DataError(f"{file}: wanted one CSV file of masks, found {seen}; give the file itself")
-        file = found[0]
+        file = only_file(find_openimages_masks(file), file, "CSV file of masks")
     index = ImageIndex(_image_folders(file) if images is None else [images])
     rows, unseen, bad = _rows(file, index, class_descriptions(file))
     settle(str(file), bad, faults)
@@ -185,3 +184,12 @@ def _image_folders(file: Path) -> list[Path]:
     split = file.name.split("-")[0]  # train-annotations-object-segmentation.csv: train/
     places = [file.parent / "images", file.parent, file.parent.parent / "images", file.parent.parent]
     return [folder for place in places for folder in (place, place / split) if folder.is_dir()]
+
+
+OPENIMAGES_MASKS = Format(
+    "openimages_masks",
+    find_openimages_masks,
+    read_openimages_masks,
+    takes=("templates", "objects", "faults"),
+    decisive=True,
+)

@@ -13,13 +13,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deixis.data.formats.annotation_files import parse_json, read_text
+from deixis.data.formats.annotation_files import only_file, parse_json, read_text
 from deixis.data.formats.coco.values import image_size, whole_number
+from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
-from deixis.data.reading import reads, shown
+from deixis.data.reading import reads, require_regular, shown
 from deixis.data.refer_formats.entries import find_images, object_mask, sentences, settle
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferList, ReferSample
+
+
+def find_refer_json(path: Path) -> list[Path]:
+    """The only JSON file of a folder, or a file itself, if it holds a list of image entries."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
+    return files if len(files) == 1 and _is_list(files[0]) else []
+
+
+def _is_list(file: Path) -> bool:
+    """Whether a JSON file begins as a list; lines of one object each do not."""
+    try:
+        require_regular(file)
+        with file.open("rb") as content:
+            start = content.read(4096).decode("utf-8-sig", errors="ignore").lstrip()
+    except (OSError, DataError):
+        return False
+    return start.startswith("[")
 
 
 @reads("phrases and masks")
@@ -42,10 +60,7 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
     """
     file = Path(path)
     if file.is_dir():
-        files = sorted(file.glob("*.json"))
-        if len(files) != 1:
-            raise DataError(f"{file}: wanted one JSON file in it, found {len(files)}; give the file itself")
-        file = files[0]
+        file = only_file(sorted(file.glob("*.json")), file, "JSON file")
     entries = _entries(file)
     bad: list[str] = []
     named = []
@@ -133,3 +148,6 @@ def _expression(item: Any, number: int, size_hw: tuple[int, int]) -> Expression:
         raise ValueError(f"id must be a whole number, got {shown(identity)}")
     texts = () if item.get("text") is None and masks else sentences(item.get("text"))
     return Expression(texts, tuple(masks), tuple(tags), expression_id)
+
+
+REFER_JSON = Format("refer_json", find_refer_json, read_refer_json, takes=("faults",), decisive=True)

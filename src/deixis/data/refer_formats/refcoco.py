@@ -9,6 +9,7 @@ from typing import Any
 
 from deixis.data.formats.coco.read import parse_coco
 from deixis.data.formats.coco.values import image_size, whole_number
+from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reading, reads, shown
 from deixis.data.refer_formats.entries import find_images, object_mask, sentences, settle
@@ -39,6 +40,13 @@ def find_refs_file(folder: Path) -> Path | None:
             return folder / name
     others = sorted(folder.glob("refs(*).p"))
     return others[0] if len(others) == 1 else None
+
+
+def find_refcoco(path: Path) -> list[Path]:
+    """The files of references in a folder; or such a file itself."""
+    if path.is_dir():
+        return sorted(path.glob("refs(*).p"))
+    return [path] if path.suffix == ".p" else []
 
 
 @reads("RefCOCO references")
@@ -196,3 +204,6 @@ def _likely_folders(home: Path) -> list[Path]:
     """Where people put COCO's train2014 beside a folder of references."""
     places = [place / name for place in (home, home.parent, home.parent.parent) for name in _IMAGE_FOLDERS]
     return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+REFCOCO = Format("refcoco", find_refcoco, read_refcoco, takes=("split", "faults"), decisive=True)

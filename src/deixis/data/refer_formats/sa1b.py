@@ -12,6 +12,7 @@ from typing import Any
 
 from deixis.data.formats.annotation_files import parse_object, read_text
 from deixis.data.formats.coco.values import image_size, mask_rle, whole_number
+from deixis.data.formats.record import Format
 from deixis.data.reading import reading, reads, shown
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferSample
@@ -44,9 +45,9 @@ class Sa1b:
             return _sample(file, self.images)
 
 
-def has_sa1b_files(folder: Path) -> bool:
-    """Whether a folder, or a folder in it, has a file `sa_1.json`; found without listing it whole."""
-    return next(_json_files(folder), None) is not None
+def find_sa1b(path: Path) -> list[Path]:
+    """A file `sa_1.json` of a folder, or of a folder in it, found without listing it whole."""
+    return list(islice(_json_files(path), 1)) if path.is_dir() else []
 
 
 @reads("SA-1B annotations")
@@ -119,3 +120,6 @@ def _expression(row: Any, number: int, size_hw: tuple[int, int], file: Path) -> 
     if identity is None:
         raise DataError(f"{where}: id must be a whole number, got {shown(row.get('id'))}; get the file again")
     return Expression((), (mask,), expression_id=identity)
+
+
+SA1B = Format("sa1b", find_sa1b, read_sa1b, takes=("max_samples",), decisive=True)

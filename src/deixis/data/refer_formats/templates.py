@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from deixis.data.formats.record import Format
 from deixis.data.refer_formats.entries import warn_left_out
 from deixis.data.sets.embedded import records
 from deixis.errors import DataError, OptionError
@@ -30,6 +32,19 @@ def phrases(name: str, templates: Sequence[str]) -> tuple[str, ...]:
         if "{name}" not in template:
             raise OptionError(f"template {template!r} has no {{name}}; write it as in 'the {{name}}'")
     return tuple(template.replace("{name}", name) for template in templates)
+
+
+def with_templates(format: Format) -> Format:
+    """A format of detection as one of phrases: each class name becomes a phrase; refused where it has no masks."""
+
+    def read(place: Path, images: Path | None, split: str | None = None, **options: Any) -> Templated:
+        return templated(
+            format.read(place, images, **format.arguments(masks=True, split=split)), source=str(place), **options
+        )
+
+    takes = (*(name for name in format.takes if name == "split"), "templates", "objects", "absent_per_image")
+    refused = "" if format.holds.masks else "have no masks; give data with masks, such as COCO or labelme"
+    return Format(format.name, format.find, read, takes, yields_to=format.yields_to, refused=refused)
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,7 @@ def templated(
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     objects: Objects = "all",
     absent_per_image: int = 0,
+    source: str = "",
 ) -> Templated:
     """One expression for each class that an image shows.
 
@@ -73,6 +89,7 @@ def templated(
         templates: sentences with `{name}` in them, all of them the expression's.
         objects: `all`: an expression means all objects of its class, crowds too; classes that an image does not show
             exhaustively are left out. `single`: only classes with one object, which the phrase then means alone.
+        source: the file or folder that the data set was read from, for messages.
         absent_per_image: ask also for so many classes that are known to be absent, drawn once an image.
 
     Raises:
@@ -87,9 +104,12 @@ def templated(
         elif class_expressions(sample, templates, objects) or (absent_per_image and sample.known_absent_class_ids):
             kept.append(index)
     name = str(getattr(dataset, "name", "data"))
-    warn_left_out(name, "images whose objects have no masks", maskless)
+    warn_left_out(source or name, "images whose objects have no masks", maskless)
     if not kept:
-        raise DataError(f"{name}: no phrase comes of its {len(dataset)} images: no object has a mask")
+        raise DataError(
+            f"{source or name}: no phrase comes of its {len(dataset)} images: no object has a mask; give data with "
+            "masks, or draw them"
+        )
     return Templated(dataset, tuple(kept), tuple(templates), objects, absent_per_image, name)
 
 

@@ -10,7 +10,7 @@ from deixis.data.checks import Checked
 from deixis.data.checks.prompts import PromptFacts, examine_prompts
 from deixis.data.findings import Finding, Findings
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import losses
+from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.errors import DataError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
@@ -97,7 +97,7 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
     console = Console(stderr=options.json, highlight=False, soft_wrap=True)
     dataset = checked.cleaned()
     format = options.to or format_of(options.data, options.format)
-    lost = losses(dataset, format)
+    lost = not_kept(dataset, format)
     written = write_dataset(dataset, options.fix, format, options.image_files)
     write_atomic(options.fix / FIXES_FILE, fixes_text(found, lost, format))
     again = read_dataset(written, format=format)

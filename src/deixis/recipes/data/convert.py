@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deixis.console import print_text
 from deixis.data.formats import read_dataset
-from deixis.data.formats.not_kept import losses
+from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.data.sets.embedded import records
 from deixis.options.data import DataConvertOptions
@@ -21,7 +21,7 @@ def convert_data(options: DataConvertOptions) -> Path | None:
     """
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
     print_text(f"read {_summary(dataset)} from {options.data}")
-    lost = losses(dataset, options.to, options.masks)
+    lost = not_kept(dataset, options.to, options.masks)
     for line in lost:
         print_text(f"lost in {options.to}: {line}")
     if not lost:

@@ -7,7 +7,7 @@ from rich.table import Table
 from deixis.console import Console
 from deixis.data.checks.classes import count_objects
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import losses
+from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_parts
 from deixis.data.sets.embedded import part_of, records
 from deixis.data.sets.split import duplicate_groups, split_stratified
@@ -39,7 +39,7 @@ def split_data(options: DataSplitOptions) -> dict[str, str]:
     }
     copies = sum(len(group) for group in groups if len(group) > 1)
     console.print(f"{len(dataset)} images in {len(groups)} groups; {copies} have a copy or near copy", markup=False)
-    for line in losses(dataset, format):
+    for line in not_kept(dataset, format):
         console.print(f"lost in {format}: {line}", markup=False)
     written = write_parts(parts, options.output, format, options.image_files)
     console.print(_table(parts))

@@ -14,7 +14,9 @@ from clip_miniatures import box, columns, rle
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.data.clip_formats import CLIP_FORMATS, read_clips, recognise_clips
+from deixis.data.clip_formats import read_clips
+from deixis.data.clip_formats.table import CLIP_FORMATS
+from deixis.data.formats.recognise import recognise
 from deixis.errors import DataError
 from deixis.evaluation.video_jf import presence_of
 from deixis.video_records import Clip, ClipDataset
@@ -274,9 +276,9 @@ class TestRecognition:
             "ref_youtube_vos": mini.ref_youtube_vos(tmp_path / "ytvos"),
             "davis": mini.davis(tmp_path / "davis"),
         }
-        assert {*places, "scenes"} == set(CLIP_FORMATS)
+        assert set(places) == set(CLIP_FORMATS)
         for name, place in places.items():
-            assert recognise_clips(place) == name
+            assert recognise(place, CLIP_FORMATS, "clips") is CLIP_FORMATS[name]
             assert read_clips(place, format=name)[0].masklets
 
     def test_generated_clips(self) -> None:
@@ -295,7 +297,7 @@ class TestRecognition:
             read_clips(tmp_path, max_clips=0)
         mini.mevis(tmp_path)
         (tmp_path / "meta_expressions_2.json").write_text(json.dumps({}))
-        with pytest.raises(DataError, match=r"meta_expressions\.json, meta_expressions_2\.json in it; give the file"):
+        with pytest.raises(DataError, match=r"found meta_expressions\.json, meta_expressions_2\.json; give the file"):
             read_clips(tmp_path)
         with pytest.raises(DataError, match="no splits to choose from"):
             read_clips(tmp_path / "meta_expressions.json", split="val")

@@ -15,8 +15,9 @@ from PIL import Image
 from random_datasets import FORMATS, assert_same, assert_same_instances, datasets
 
 from deixis.data.formats import read_dataset
-from deixis.data.formats.not_kept import losses
-from deixis.data.formats.writing import WRITERS, write_dataset
+from deixis.data.formats.not_kept import not_kept
+from deixis.data.formats.table import FORMATS as TABLE
+from deixis.data.formats.writing import write_dataset
 from deixis.data.pixels.images import load
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
@@ -44,7 +45,7 @@ def there_and_back(dataset: Any, format: str, **options: Any) -> Any:
 @given(data=st.data())
 def test_what_a_format_holds_comes_back_the_same_and_nothing_is_said_lost(format: str, data: st.DataObject) -> None:
     dataset = data.draw(datasets(format))
-    assert losses(dataset, format) == []
+    assert not_kept(dataset, format) == []
     assert_same(dataset, there_and_back(dataset, format))
 
 
@@ -56,9 +57,9 @@ def test_either_something_is_said_lost_or_all_comes_back(format: str, data: st.D
     if format == "voc":  # which has no class names, and so cannot be read, where there is no object
         assume(any((~sample.instances.is_crowd).any() for sample in dataset.samples))
     once = there_and_back(dataset, format)
-    if not losses(dataset, format):
+    if not not_kept(dataset, format):
         assert_same(dataset, once)
-    assert losses(once, format) == [], "what is left is what the format holds"
+    assert not_kept(once, format) == [], "what is left is what the format holds"
     assert_same(once, there_and_back(once, format))
 
 
@@ -77,7 +78,7 @@ CROWD = Instances.build([[1, 1, 5, 5], [0, 0, 40, 10]], [0, 1], [False, True])
 @pytest.mark.parametrize("format", ["voc", "yolo", "odvg", "lvis"])
 def test_crowds_are_left_out_where_they_would_become_objects(format: str) -> None:
     dataset = one(CROWD)
-    assert any("1 crowd regions: left out" in line for line in losses(dataset, format))
+    assert any("1 crowd regions: left out" in line for line in not_kept(dataset, format))
     read = there_and_back(dataset, format)
     assert len(read[0].instances) == 1
     if format == "lvis":
@@ -91,7 +92,7 @@ def test_names_of_single_images_become_one_vocabulary(format: str) -> None:
     whole = Vocabulary(("cat", "dog", "a red car"))
     first = sample(Instances.build([[1, 1, 5, 5]], [1], None), 1, own)
     dataset = SampleList((first, sample(Instances.build([[1, 1, 5, 5]], [0]), 2, whole)), whole)
-    said = losses(dataset, format)
+    said = not_kept(dataset, format)
     read = there_and_back(dataset, format)
     assert read[0].vocabulary.names[read[0].instances.class_ids[0]] == "a red car"
     if format == "odvg":
@@ -107,19 +108,19 @@ def test_grounding_comes_back_with_caption_phrases_and_their_places(tmp_path: Pa
     names = Vocabulary(("two dogs", "a red car", "dog"))
     objects = Instances.build([[1, 1, 5, 5], [6, 1, 9, 5], [20, 0, 40, 10], [1, 1, 5, 5]], [0, 0, 1, 2])
     dataset = SampleList((sample(objects, 1, names, caption="two dogs by a red car, one dog runs"),), names)
-    assert losses(dataset, "odvg") == []
+    assert not_kept(dataset, "odvg") == []
     assert_same(dataset, there_and_back(dataset, "odvg"))
     line = json.loads(write_dataset(dataset, tmp_path / "out", "odvg").read_text())
     caption, regions = line["grounding"]["caption"], line["grounding"]["regions"]
     assert [caption[slice(*region["tokens_positive"][0])] for region in regions] == list(names.names)
     assert regions[2]["tokens_positive"][0][0] == caption.rindex("dog"), "phrases stand in order"
-    assert any("captions of 1 images" in text for text in losses(dataset, "coco"))
+    assert any("captions of 1 images" in text for text in not_kept(dataset, "coco"))
 
 
 def test_an_image_of_which_nothing_is_known_stays_so_in_odvg() -> None:
     dataset = one(Instances.none(), absent_class_ids=frozenset())
     shown = SampleList((*dataset.samples, sample(Instances.build([[1, 1, 5, 5]], [0]), 2)), CAT_DOG)
-    assert losses(shown, "odvg") == []
+    assert not_kept(shown, "odvg") == []
     assert_same(shown, there_and_back(shown, "odvg"))
 
 
@@ -192,7 +193,7 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path, format: str) -> None:
 
 def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     objects = Instances.build([[1, 1, 5, 5]], [0])
-    with pytest.raises(DataError, match=r"unknown annotation format 'bdd'; choose one of coco, lvis"):
+    with pytest.raises(DataError, match=r"unknown format 'bdd'; choose one of voc, yolo"):
         write_dataset(one(objects), tmp_path / "out", "bdd")
     for name in (" cat", "c\nat", "c\x00at"):
         vocabulary = Vocabulary((name,))
@@ -210,7 +211,7 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_masks_can_be_left_out(shared_data: Path, tmp_path: Path) -> None:
     dataset = read_dataset(shared_data / "coco_cc_instances" / "instances_tiny_coco_val.json")
-    assert any("masks of 26 objects: left out as asked" in line for line in losses(dataset, "yolo", masks=False))
+    assert any("masks of 26 objects: left out as asked" in line for line in not_kept(dataset, "yolo", masks=False))
     read = read_dataset(write_dataset(dataset, tmp_path / "out", "yolo", masks=False))
     boxes = [{Path(str(d[i].image)).name: d[i].instances for i in range(2)} for d in (dataset, read)]
     for name, before in boxes[0].items():
@@ -229,7 +230,7 @@ def test_masks_can_be_left_out(shared_data: Path, tmp_path: Path) -> None:
 )
 def test_real_sets_keep_images_names_and_boxes(shared_data: Path, tmp_path: Path, source: str, format: str) -> None:
     dataset = read_dataset(shared_data / source)
-    moved = [line for line in losses(dataset, format) if line.startswith("boxes of")]
+    moved = [line for line in not_kept(dataset, format) if line.startswith("boxes of")]
     read = read_dataset(write_dataset(dataset, tmp_path / "out", format, images="link"))
     assert len(read) == len(dataset)
     assert sum(len(read[i].instances) for i in range(len(read))) == sum(
@@ -247,4 +248,5 @@ def test_real_sets_keep_images_names_and_boxes(shared_data: Path, tmp_path: Path
 
 
 def test_every_format_has_a_writer() -> None:
-    assert set(WRITERS) == set(FORMATS)
+    assert set(TABLE) == set(FORMATS)
+    assert all((format.write is None) != (format.write_parts is None) for format in TABLE.values())

@@ -17,8 +17,9 @@ from pycocotools import mask as coco_mask
 from refer_miniatures import everything, pixels
 
 from deixis.data.refer.loading import decoded
-from deixis.data.refer_formats import REFER_FORMATS, read_refer
+from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.sa1b import Sa1b
+from deixis.data.refer_formats.table import REFER_FORMATS
 from deixis.data.refer_formats.templates import templated
 from deixis.errors import DataError, OptionError
 from deixis.records import Instances, SampleList
@@ -288,7 +289,7 @@ class TestOneFunction:
             "coco": lambda: mini.coco(tmp_path),
             "scenes": lambda: "scenes:split=refer_train,count=3,seed=1",
         }[name]()
-        assert name in REFER_FORMATS
+        assert name in (*REFER_FORMATS, "scenes")
         assert everything(read_refer(path)) is not None
         assert len(read_refer(path, format=name)) == len(read_refer(path))
         assert len(read_refer(path, max_samples=1)) == 1
@@ -296,16 +297,18 @@ class TestOneFunction:
     def test_what_cannot_be_meant(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no such file or folder"):
             read_refer(tmp_path / "nothing")
-        with pytest.raises(DataError, match="unknown format 'x'; choose one of refcoco"):
+        with pytest.raises(DataError, match="unknown format 'x'; choose one of sa1b, refcoco"):
             read_refer(tmp_path, format="x")
-        with pytest.raises(DataError, match="sa1b has no splits"):
+        with pytest.raises(DataError, match="sa1b annotations have no splits"):
             read_refer(mini.sa1b(tmp_path / "s"), split="val")
         with pytest.raises(DataError, match="must be 1 or more, got 0"):
             read_refer(tmp_path / "s", max_samples=0)
 
     def test_a_folder_of_several_sets(self, tmp_path: Path) -> None:
         mini.refcoco(tmp_path)
-        with pytest.raises(DataError, match=r"holds several data sets \(refcoco\); give the folder of one"):
+        with pytest.raises(
+            DataError, match=r"no phrases and masks of a known format .*; give one of its folders: refcoco"
+        ):
             read_refer(tmp_path)
 
     def test_boxes_alone_are_no_phrases(self, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from deixis.data.findings import Findings
 from deixis.data.formats.annotation_files import (
     clip_instances,
+    holds_text,
+    only_file,
     parse_json,
     read_text,
     require_no_missing,
@@ -22,6 +24,7 @@ from deixis.data.formats.coco.sieve import sieve
 from deixis.data.formats.coco.values import box_xyxy_px, finite_number, image_size, integer_ids, mask_rle
 from deixis.data.formats.find_images import Located, locate_all, resolve_image, warn_loose
 from deixis.data.formats.foreign import foreign_file
+from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
 from deixis.errors import DataError
@@ -50,6 +53,30 @@ class _Objects:
         return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
 
 
+def find_coco(path: Path) -> list[Path]:
+    """The JSON files of a folder and of its `annotations` that may be COCO's; others are beside many exports.
+
+    A JSON file itself, if no other tool is known to write the like.
+    """
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".json" and (_may_be_coco(path) or foreign_file(path) is None) else []
+    files = sorted(file for place in (path, path / "annotations") for file in place.glob("*.json"))
+    return [file for file in files if not is_left_by_macos(file) and _may_be_coco(file)]
+
+
+def _may_be_coco(file: Path) -> bool:
+    return holds_text(file, '"images"') and not holds_text(file, '"segments_info"')
+
+
+def coco_file(path: Path) -> Path:
+    """The only COCO file of a folder or of its `annotations`; a file as it is.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    return only_file(find_coco(path), path, "COCO JSON file") if path.is_dir() else path
+
+
 @reads("COCO annotations")
 def read_coco(
     path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
@@ -71,7 +98,7 @@ def read_coco(
         DataError: malformed JSON, missing keys, duplicate or unknown ids, boxes that are no boxes, missing images,
             an empty data set.
     """
-    path = Path(path)
+    path = coco_file(Path(path))
     return samples_of(path, parse_coco(path, findings is None), images, masks, findings)
 
 

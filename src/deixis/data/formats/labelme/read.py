@@ -56,10 +56,12 @@ class _ImageData:
         return None if file is None else _image_data(parse_object(read_text(file), str(file)), file)
 
 
-def find_labelme_files(folder: Path) -> list[Path]:
-    """The labelme files of a folder, or of its `annotations`, `labels` or `images`, sorted by name."""
+def find_labelme(path: Path) -> list[Path]:
+    """The files of a folder, or of its `annotations`, `labels` or `images`, sorted by name; or a file itself."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".json" and is_labelme(path) else []
     for name in _FOLDERS:
-        files = sorted(file for file in (folder / name).glob("*.json") if not is_left_by_macos(file))
+        files = sorted(file for file in (path / name).glob("*.json") if not is_left_by_macos(file))
         if files and any(is_labelme(file) for file in files[:3]):
             return files
     return []
@@ -91,7 +93,7 @@ def read_labelme(
         DataError: malformed JSON, a shape that is none, a missing image, or an image of another size.
     """
     folder = Path(path)
-    paths = find_labelme_files(folder) if folder.is_dir() else [folder]
+    paths = find_labelme(folder) if folder.is_dir() else [folder]
     if not paths:
         raise DataError(f"{folder}: no labelme JSON files in it or in its {', '.join(_FOLDERS[1:])}")
     files = _parse_all(paths, images, masks, findings)

@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.coco.read import parse_coco, samples_of
+from deixis.data.formats.annotation_files import holds_text
+from deixis.data.formats.coco.read import coco_file, find_coco, parse_coco, samples_of
 from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import Sample, SampleList
 
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
+
+
+def find_lvis(path: Path) -> list[Path]:
+    """The JSON files of a folder that have LVIS's lists; or the file itself if it has."""
+    files = find_coco(path) if path.is_dir() else [path]
+    return [file for file in files if file.suffix.lower() == ".json" and _has_lists(file)]
+
+
+def _has_lists(file: Path) -> bool:
+    return holds_text(file, f'"{NEGATIVE}"') or holds_text(file, f'"{NOT_EXHAUSTIVE}"')
 
 
 @reads("LVIS annotations")
@@ -29,7 +40,7 @@ def read_lvis(
         DataError: as `read_coco`, and an image whose lists are missing, name unknown categories or contradict its
             annotations.
     """
-    path = Path(path)
+    path = coco_file(Path(path))
     content = parse_coco(path, findings is None)
     content["images"] = [_with_file_name(row) for row in content["images"]]
     content["categories"] = [_with_blanks(row) for row in content["categories"]]

@@ -20,10 +20,12 @@ from pathlib import Path
 from deixis.data.findings import Findings
 from deixis.data.formats.annotation_files import (
     clip_instances,
+    only_file,
     parse_object,
     read_text,
     vocabulary_of,
 )
+from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.odvg.line_index import LineIndex
 from deixis.data.formats.odvg.lines import OdvgLine, is_lines_file
 from deixis.data.formats.odvg.scan import Scan, find_image, parsed, spans_of
@@ -116,24 +118,20 @@ def read_odvg(path: str | Path, images: Path | None = None, findings: Findings |
     Raises:
         DataError: a line that is no such object, a label outside the label map, a box that is no box, missing images.
     """
-    file = _lines_file(Path(path))
+    file = Path(path)
+    if file.is_dir():
+        file = only_file(find_odvg(file), file, "file of ODVG lines")
     return OdvgDataset(file, images, _label_map(file), findings)
 
 
-def find_lines_files(folder: Path) -> list[Path]:
-    """The files of a folder, or of its `annotations`, that hold ODVG lines."""
-    files = [file for place in (folder, folder / "annotations") for file in sorted(place.glob("*.json*"))]
-    return [file for file in files if is_lines_file(file)]
-
-
-def _lines_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = find_lines_files(path)
-    if len(found) != 1:
-        seen = ", ".join(file.name for file in found[:4]) or "none"
-        raise DataError(f"{path}: wanted one file of ODVG lines, found {seen}; give the file itself")
-    return found[0]
+def find_odvg(path: Path) -> list[Path]:
+    """The files of a folder, or of its `annotations`, that hold ODVG lines; or the file itself if it is one."""
+    if path.is_dir():
+        files = [file for place in (path, path / "annotations") for file in sorted(place.glob("*.json*"))]
+        return [file for file in files if is_lines_file(file)]
+    suffix = path.suffix.lower()
+    known = suffix == ".jsonl" and foreign_file(path) is None
+    return [path] if known or (suffix == ".json" and is_lines_file(path)) else []
 
 
 def _label_map(file: Path) -> dict[int, str] | None:

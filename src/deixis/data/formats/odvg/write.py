@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def shared_names(dataset: Dataset) -> tuple[str, ...] | None:
         return dataset.vocabulary.names
     names, count = counts.most_common(1)[0] if counts else ((), 0)
     return names if count > 1 else None
+
+
+def unused_phrases(dataset: Dataset, samples: Sequence[Sample]) -> list[str]:
+    """A line if some samples become grounding lines and have names without a box."""
+    shared = shared_names(dataset)
+    grounding = [sample for sample in samples if is_grounding(sample, shared) and len(sample.instances)]
+    idle = sum(len(sample.vocabulary) - len(sample.present_class_ids) for sample in grounding)
+    return [f"{idle} names of grounding images without a box: odvg lists phrases by their boxes only"] if idle else []
 
 
 def is_grounding(sample: Sample, shared: tuple[str, ...] | None) -> bool:

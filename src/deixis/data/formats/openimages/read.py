@@ -10,7 +10,15 @@ from io import StringIO
 from pathlib import Path
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import ImageIndex, clip_instances, read_text, vocabulary_of, warn_dropped
+from deixis.data.formats.annotation_files import (
+    ImageIndex,
+    clip_instances,
+    only_file,
+    read_text,
+    vocabulary_of,
+    warn_dropped,
+)
+from deixis.data.formats.foreign import foreign_file
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
@@ -31,9 +39,11 @@ class _Image:
     absent: set[int] = field(default_factory=set)
 
 
-def find_box_files(folder: Path) -> list[Path]:
-    """The CSV files of a folder, or of its `annotations`, that hold boxes."""
-    files = [file for place in (folder, folder / "annotations") for file in sorted(place.glob("*.csv"))]
+def find_openimages(path: Path) -> list[Path]:
+    """The CSV files of a folder, or of its `annotations`, that hold boxes; or a CSV file itself."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".csv" and foreign_file(path) is None else []
+    files = [file for place in (path, path / "annotations") for file in sorted(place.glob("*.csv"))]
     return [file for file in files if not is_left_by_macos(file) and set(header(file)) >= _BOX_COLUMNS]
 
 
@@ -67,7 +77,9 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     Raises:
         DataError: a missing column, a label without a description, a box that is no box, or no image at all.
     """
-    file = _box_file(Path(path))
+    file = Path(path)
+    if file.is_dir():
+        file = only_file(find_openimages(file), file, "CSV file of boxes")
     names = class_descriptions(file)
     rows = list(_read_csv(file, _BOX_COLUMNS))
     if names is None:
@@ -90,16 +102,6 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
             dropped += [samples[-1].source] * lost
     warn_dropped(str(file), dropped)
     return SampleList(tuple(samples), vocabulary, name=file.stem)
-
-
-def _box_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = find_box_files(path)
-    if len(found) != 1:
-        seen = ", ".join(file.name for file in found[:4]) or "none"
-        raise DataError(f"{path}: wanted one CSV file of boxes, found {seen}; give the file itself")
-    return found[0]
 
 
 def _read_csv(file: Path, wanted: set[str]) -> Iterator[dict[str, str]]:

@@ -22,9 +22,11 @@ from deixis.records import Instances, Sample, Vocabulary, size_fault
 _SAME_SPLIT = {"val": "validation", "valid": "validation"}
 
 
-def find_parquet_files(folder: Path) -> list[Path]:
-    """The parquet files of a folder, or of its `data`, sorted by name."""
-    for place in (folder, folder / "data"):
+def find_parquet(path: Path) -> list[Path]:
+    """The parquet files of a folder, or of its `data`, sorted by name; or a parquet file itself."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".parquet" else []
+    for place in (path, path / "data"):
         files = sorted(file for file in place.glob("*.parquet") if not is_left_by_macos(file))
         if files:
             return files
@@ -114,7 +116,7 @@ def _usable(
 def _files_of(path: Path, split: str | None) -> list[Path]:
     if path.is_file():
         return [path]
-    files = find_parquet_files(path)
+    files = find_parquet(path)
     if not files:
         raise DataError(f"{path}: no parquet files in it or in its 'data'")
     splits = list(dict.fromkeys(file.name.split("-")[0].split(".")[0] for file in files))

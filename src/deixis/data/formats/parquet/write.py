@@ -20,8 +20,10 @@ _ROWS_A_GROUP = 100  # what `datasets` uses for images: one row costs the readin
 _SPLIT_NAMES = {"val": "validation"}
 
 
-def write_parquet(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
-    """`data/train-00000-of-00001.parquet`, pictures inside, class names in the metadata of `datasets`.
+def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
+    """`data/train-00000-of-00001.parquet` for each part, pictures inside, class names in the metadata of `datasets`.
+
+    `val` is called `validation`, as `datasets` expects it.
 
     Returns:
         the folder, for `read_parquet` and `datasets.load_dataset`.
@@ -29,12 +31,7 @@ def write_parquet(dataset: Dataset, folder: Path, images: ImageMode = "copy", ma
     Raises:
         DataError: pyarrow is not installed.
     """
-    del masks, images  # the layout has none; pictures always stand inside
-    return write_parquet_splits({"train": dataset}, folder)
-
-
-def write_parquet_splits(parts: Mapping[str, Dataset], folder: Path) -> Path:
-    """As `write_parquet`, with one file a split; `val` is called `validation`, as `datasets` wants it."""
+    del masks, images  # the layout has no masks; pictures are always stored inside
     try:
         import pyarrow
         from pyarrow.parquet import ParquetWriter

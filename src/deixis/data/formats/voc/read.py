@@ -52,6 +52,12 @@ def find_xml_files(folder: Path) -> list[Path]:
     return []
 
 
+def find_voc(path: Path) -> list[Path]:
+    """The XML files of a folder, unless another tool wrote the first."""
+    files = find_xml_files(path) if path.is_dir() else []
+    return files if files and foreign_file(files[0]) is None else []
+
+
 @reads("Pascal VOC annotations")
 def read_voc(
     path: str | Path, images: Path | None = None, split: str | None = None, findings: Findings | None = None

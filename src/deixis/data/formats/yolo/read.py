@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import clip_instances, holds_text, vocabulary_of, warn_dropped
+from deixis.data.formats.annotation_files import clip_instances, holds_text, only_file, vocabulary_of, warn_dropped
 from deixis.data.formats.coco.values import mask_rle
+from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.yolo.labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
-from deixis.data.formats.yolo.layout import YoloLayout, images_in, label_file, read_layout
+from deixis.data.formats.yolo.layout import images_in, label_file, read_layout
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
@@ -23,10 +24,12 @@ from deixis.geometry.pixel_boxes import denormalise_boxes
 from deixis.records import Instances, Rle, Sample, SampleList
 
 
-def find_data_yaml(folder: Path) -> list[Path]:
-    """The YAML files of a folder that have class names."""
-    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    return [file for file in files if not is_left_by_macos(file) and holds_text(file, "names:")]
+def find_yolo(path: Path) -> list[Path]:
+    """The YAML files of a folder that have class names; or a YAML file itself."""
+    if path.is_dir():
+        files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+        return [file for file in files if not is_left_by_macos(file) and holds_text(file, "names:")]
+    return [path] if path.suffix.lower() in (".yaml", ".yml") and foreign_file(path) is None else []
 
 
 @reads("YOLO annotations")
@@ -52,9 +55,12 @@ def read_yolo(
     Raises:
         DataError: no usable YAML file, no images, no label file at all, or a line that is neither box nor polygon.
     """
-    layout = read_layout(_yaml_file(Path(path)))
+    file = Path(path)
+    if file.is_dir():
+        file = only_file(find_yolo(file), file, "YAML file with class names")
+    layout = read_layout(file)
     vocabulary = vocabulary_of(layout.names, str(layout.file))
-    files = layout.images_of(split) if images is None else _given(layout, images)
+    files = layout.images_of(split) if images is None else images_in([images], str(layout.file))
     labels_of = LabelFiles(files)
     if not any(labels_of.of(image).is_file() for image in files):
         raise DataError(
@@ -79,20 +85,6 @@ def read_yolo(
     require_no_keypoints(all_rows, layout)
     warn_dropped(str(layout.file), dropped)
     return SampleList(tuple(samples), vocabulary, name=layout.file.resolve().parent.name)
-
-
-def _yaml_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = find_data_yaml(path)
-    if len(found) != 1:
-        seen = ", ".join(file.name for file in found) or "none"
-        raise DataError(f"{path}: wanted one YAML file with class names, found {seen}; give the file itself")
-    return found[0]
-
-
-def _given(layout: YoloLayout, images: Path) -> list[Path]:
-    return images_in([images], str(layout.file))
 
 
 def _instances(rows: Sequence[LabelRow], size_hw: tuple[int, int], masks: bool) -> Instances:

@@ -16,8 +16,8 @@ from deixis.geometry.pixel_boxes import normalise_boxes
 from deixis.records import Dataset, Rle, Sample
 
 
-def write_yolo(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
-    """`data.yaml`, `images/train/` and `labels/train/`. Crowds are left out.
+def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
+    """`data.yaml`, and `images/train/` and `labels/train/` for each part, all of one vocabulary. Crowds are left out.
 
     An object with a mask becomes a polygon along the edges of the mask's pixels, so the mask comes back bit for bit;
     its box is then the mask's. Parts and holes are joined by cuts of no width.
@@ -25,11 +25,6 @@ def write_yolo(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
     Returns:
         the YAML file, for `read_yolo`.
     """
-    return write_yolo_splits({"train": dataset}, folder, images, masks)
-
-
-def write_yolo_splits(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
-    """As `write_yolo`, with several splits (train, val, test) of one vocabulary."""
     with new_folder(folder) as draft:
         for split, dataset in parts.items():
             (draft / "labels" / split).mkdir(parents=True)

@@ -1,0 +1,27 @@
+"""The formats of annotations for detection, in the order in which they are recognised."""
+
+from __future__ import annotations
+
+from deixis.data.formats.coco import COCO
+from deixis.data.formats.labelme import LABELME
+from deixis.data.formats.lvis import LVIS
+from deixis.data.formats.odvg import ODVG
+from deixis.data.formats.openimages import OPENIMAGES
+from deixis.data.formats.parquet import PARQUET
+from deixis.data.formats.record import Format
+from deixis.data.formats.voc import VOC
+from deixis.data.formats.yolo import YOLO
+
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (
+        VOC,
+        YOLO,
+        ODVG,
+        OPENIMAGES,
+        LABELME,
+        PARQUET,
+        LVIS,  # before COCO, whose keys it has too
+        COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
+    )
+}
