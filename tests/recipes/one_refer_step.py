@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from deixis.data.batching.loading import Key, epoch_batches
-from deixis.data.refer.collate import Question, Views
+from deixis.data.batching.epochs import Key, epoch_batches
+from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import Turn
 from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, freeze, load_sa2va, new_token_ids
 from deixis.recipes.refer.model import language_parameters
+from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients, require_gradients
 from deixis.training.processes import make_accelerator, mean_figures
-from deixis.training.segmenter_task import ReferFeed, SegmenterTask
+from deixis.training.segmenter_task import SegmenterTask
 
 IMAGES = 8
 
@@ -49,14 +51,20 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
             if ".lora_B." in name:
                 parameter.normal_(std=0.05)
     tokens = ConversationTokens.of(bundle)
-    views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px)
+    collate = partial(
+        collate_questions,
+        encode=tokens,
+        views=Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px),
+        pad_token_id=tokens.pad_token_id,
+        most_tokens=1024,
+    )
     dataset = (HalfSilent if silent else QuestionDataset)(refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
     task = SegmenterTask(
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise_tiles,
         bundle.normalise_sam,
         ReferCriterion(points=64),
-        ReferFeed(dataset, tokens, views, tokens.pad_token_id, batch_size, accumulation),
+        Feed(dataset=dataset, collate=collate, batch_size=batch_size, accumulation=accumulation),
         accelerator,
         language_parameters(bundle.model),
         evaluate=dict,

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deixis.data.batching.loading import SampleDataset
+from deixis.data.detect.collate import collate_pairs
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import horizontal_flip, resize_to
 from deixis.data.scenes.images import scenes
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.records import Sample
-from deixis.training.detector_task import DetectorTask, Feed
+from deixis.training.detector_task import DetectorTask
+from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.processes import make_accelerator, mean_figures
 
@@ -39,7 +41,7 @@ def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> No
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise,
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset, batch_size, accumulation),
+        Feed(dataset=dataset, collate=collate_pairs, batch_size=batch_size, accumulation=accumulation),
         accelerator,
         evaluate=dict,
         save_model=print,

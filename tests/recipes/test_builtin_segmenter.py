@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
 from transformers import InternVLForConditionalGeneration, Sam2VideoModel
 
-from deixis.data.refer.collate import Views
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.batching.loading import load_batches
+from deixis.data.refer.collate import Views, collate_questions
+from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import SceneThings, refer_scenes
 from deixis.evaluation.captions import named_attributes
 from deixis.inference.refer.cycle import Cycle
@@ -85,7 +88,8 @@ def test_one_batch_is_learnt_by_heart() -> None:
     model, tokens = bundle.model, ConversationTokens.of(bundle)
     data = QuestionDataset(refer_scenes("refer_names", 2, 5), 4, 0)
     views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px)
-    (batch,) = make_refer_loader(data, [[(0, 0), (0, 1)]], tokens, views, tokens.pad_token_id, 600)
+    collate = partial(collate_questions, encode=tokens, views=views, pad_token_id=tokens.pad_token_id, most_tokens=600)
+    (batch,) = load_batches(data, [[(0, 0), (0, 1)]], collate)
     masks = torch.cat([target.masks for target in batch.targets])
     assert 0 < int(masks.flatten(1).any(1).sum()) < len(masks)
     criterion = ReferCriterion(weight_dice=2.0, points=None, supervised="all")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from deixis.data.batching.loading import epoch_batches
-from deixis.data.refer.collate import Views
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.batching.loading import load_batches
+from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import SEG, Turn
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.refer_records import ReferBatch
 
@@ -32,4 +34,5 @@ def encode(
 def batches(share: float, workers: int = 0, count: int = 8) -> list[ReferBatch]:
     data = QuestionDataset(refer_scenes("refer_train", count, 3), most_masks=2, seed=11, caption_share=share)
     views = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
-    return list(make_refer_loader(data, epoch_batches(count, 4, epoch=1, seed=11), encode, views, 0, 300, workers))
+    collate = partial(collate_questions, encode=encode, views=views, pad_token_id=0, most_tokens=300)
+    return list(load_batches(data, epoch_batches(count, 4, epoch=1, seed=11), collate, workers))

@@ -4,73 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from deixis.data.batching.loading import SampleDataset, epoch_batches, make_loader
-from deixis.data.batching.loading import steps_per_epoch as batches_per_epoch
-from deixis.data.batching.unreadable import UnreadableImages
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.losses.detection import DetectionCriterion, boxes_per_process
 from deixis.records import Batch, Target
+from deixis.training.feed import Feed
 from deixis.training.guard import bad_samples
-from deixis.training.processes import grouped
 from deixis.training.validation import Sums
 
 Normalise = Callable[[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]], Float[Tensor, "batch 3 h w"]]
 Denoise = Callable[[Sequence[Target]], DenoisingQueries | None]
-
-
-@dataclass(frozen=True)
-class Feed:
-    """How samples become the batches of steps.
-
-    Attributes:
-        batch_size: samples of one process in one batch.
-        accumulation: batches of one optimiser step.
-        aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
-            random batches.
-        divisor: padded height and width are multiples of it.
-        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
-    """
-
-    dataset: SampleDataset
-    batch_size: int
-    accumulation: int = 1
-    seed: int = 0
-    workers: int = 0
-    aspect_ratios: Float[np.ndarray, " samples"] | None = None
-    divisor: int = 1
-    unreadable: UnreadableImages | None = None
-
-    def steps_per_epoch(self, processes: int) -> int:
-        """Optimiser steps of one epoch."""
-        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
-
-    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[Batch]]:
-        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
-        batches = epoch_batches(
-            len(self.dataset),
-            self.batch_size,
-            epoch,
-            self.seed,
-            num_processes=accelerator.num_processes,
-            process_index=accelerator.process_index,
-            accumulation=self.accumulation,
-            aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
-        )[start * self.accumulation :]
-        if not batches:
-            return
-        pin = accelerator.device.type == "cuda"
-        loader = make_loader(self.dataset, batches, self.workers, pin, self.divisor, self.unreadable)
-        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 
 class DetectorTask:
@@ -90,7 +41,7 @@ class DetectorTask:
         model: nn.Module,
         normalise: Normalise,
         criterion: DetectionCriterion,
-        feed: Feed,
+        feed: Feed[Batch],
         accelerator: Accelerator,
         evaluate: Callable[[], Mapping[str, Any]],
         save_model: Callable[[Path], None],

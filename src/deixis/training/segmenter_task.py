@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,77 +12,17 @@ from accelerate import Accelerator
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from deixis.data.batching.loading import epoch_batches
-from deixis.data.batching.loading import steps_per_epoch as batches_per_epoch
-from deixis.data.batching.unreadable import UnreadableImages
-from deixis.data.refer.collate import Views
-from deixis.data.refer.conversation import ConversationEncoder
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
 from deixis.refer_records import ReferBatch, Regions
+from deixis.training.feed import Feed
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
-from deixis.training.processes import grouped
 from deixis.training.validation import Sums
 
 MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
-
-
-@dataclass(frozen=True)
-class ReferFeed:
-    """How samples become the batches of steps.
-
-    Attributes:
-        batch_size: images of one process in one batch.
-        accumulation: batches of one optimiser step.
-        most_tokens: of one conversation.
-        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
-    """
-
-    dataset: QuestionDataset
-    encode: ConversationEncoder
-    views: Views
-    pad_token_id: int
-    batch_size: int
-    accumulation: int = 1
-    seed: int = 0
-    workers: int = 0
-    most_tokens: int = 1024
-    unreadable: UnreadableImages | None = None
-
-    def steps_per_epoch(self, processes: int) -> int:
-        """Optimiser steps of one epoch."""
-        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
-
-    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[ReferBatch]]:
-        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
-        batches = epoch_batches(
-            len(self.dataset),
-            self.batch_size,
-            epoch,
-            self.seed,
-            num_processes=accelerator.num_processes,
-            process_index=accelerator.process_index,
-            accumulation=self.accumulation,
-        )[start * self.accumulation :]
-        if not batches:
-            return
-        pin = accelerator.device.type == "cuda"
-        loader = make_refer_loader(
-            self.dataset,
-            batches,
-            self.encode,
-            self.views,
-            self.pad_token_id,
-            self.most_tokens,
-            self.workers,
-            pin,
-            self.unreadable,
-        )
-        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 
 
 class SegmenterTask:
@@ -105,7 +45,7 @@ class SegmenterTask:
         normalise_tiles: Normalise,
         normalise_sam: Normalise,
         criterion: ReferCriterion,
-        feed: ReferFeed,
+        feed: Feed[ReferBatch],
         accelerator: Accelerator,
         language: Sequence[nn.Parameter],
         evaluate: Callable[[], Mapping[str, Any]],
@@ -126,7 +66,7 @@ class SegmenterTask:
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
-        """See `ReferFeed.groups`."""
+        """See `Feed.groups`."""
         before = epoch * self.steps_per_epoch + start
         for step, group in enumerate(self.feed.groups(epoch, start, self.accelerator), before):
             left = 1 - step / self.words_steps if self.words_steps else 0.0

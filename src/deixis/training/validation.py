@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from deixis.data.batching.loading import Key
+from deixis.data.batching.epochs import Key
 from deixis.training.processes import gather_lists
 
 B = TypeVar("B")

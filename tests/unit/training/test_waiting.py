@@ -18,7 +18,8 @@ from tiny_runs import write_tiny_model
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deixis.data.batching.loading import SampleDataset
+from deixis.data.detect.collate import collate_pairs
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.scenes.images import scenes
 from deixis.losses import matcher
 from deixis.losses.detection import build_criterion
@@ -27,7 +28,8 @@ from deixis.models.grounding_dino import load_grounding_dino, trunk
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.layers import attention, feed_forward
 from deixis.recipes.detect.data import TrainingPrompts
-from deixis.training.detector_task import DetectorTask, Feed
+from deixis.training.detector_task import DetectorTask
+from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, mean_figures
@@ -93,7 +95,7 @@ def a_task(folder: Path, accumulation: int) -> tuple[DetectorTask, GroundingDino
         accelerator.prepare_model(bundle.model.train()),
         normalise,
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset, 2, accumulation),
+        Feed(dataset=dataset, collate=collate_pairs, batch_size=2, accumulation=accumulation),
         accelerator,
         evaluate=dict,
         save_model=print,

@@ -1,51 +1,61 @@
-"""How a batch leaves a loading worker: pixels through shared memory, everything small by value."""
+"""How a batch leaves a loading worker: large tensors through shared memory, everything else by value."""
 
 from __future__ import annotations
 
+import io
+import pickle
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from deixis.records import Batch, Target
+SHARED_BYTES = 1 << 20
 
 
-class Parcel:
-    """A batch on its way out of a worker. It pickles to a `Batch`.
+class InTransfer:
+    """Wraps what a worker sends; it unpickles as what it wraps.
 
-    torch moves each tensor between processes through a file descriptor of its own; with three tensors an image and
-    a few workers that alone reaches the usual limit of 1024 open files. Only the pixels are worth one.
+    torch moves each tensor between processes through a file descriptor of its own; with three tensors per image and
+    a few workers that alone reaches the usual limit of 1024 open files. Only large tensors are worth one.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    def __init__(self, content: Any) -> None:
+        self.content = content
 
     def __reduce__(self) -> tuple[Any, ...]:
-        batch = self.batch
-        return _unpack, (
-            batch.pixels_u8,
-            batch.input_ids.numpy(),
-            batch.attention_mask.numpy(),
-            [_to_arrays(target) for target in batch.targets],
-        )
+        file = io.BytesIO()
+        pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
+        pickler.dump(self.content)
+        return _received, (file.getvalue(), pickler.shared)
 
 
-def _to_arrays(target: Target) -> dict[str, Any]:
-    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in vars(target).items()}
+class _Pickler(pickle.Pickler):
+    """Leaves out the tensors for shared memory, which torch's own pickler then passes on."""
+
+    def __init__(self, file: io.BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol)
+        self.shared: list[Tensor] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, Tensor):
+            return None
+        if value.nbytes < SHARED_BYTES and not value.is_shared():  # type: ignore[no-untyped-call]
+            return None
+        self.shared.append(value)
+        return len(self.shared) - 1
+
+    def reducer_override(self, value: Any) -> Any:
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
 
 
-def _to_target(fields: dict[str, Any]) -> Target:
-    values: dict[str, Any] = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in fields.items()
-    }
-    return Target(**values)
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, shared: list[Tensor]) -> None:
+        super().__init__(io.BytesIO(content))
+        self.shared = shared
+
+    def persistent_load(self, number: int) -> Tensor:
+        return self.shared[number]
 
 
-def _unpack(
-    pixels_u8: torch.Tensor, input_ids: np.ndarray, attention_mask: np.ndarray, targets: list[dict[str, Any]]
-) -> Batch:
-    unpacked = tuple(_to_target(fields) for fields in targets)
-    pixel_mask = torch.zeros((len(pixels_u8), *pixels_u8.shape[2:]), dtype=torch.bool)
-    for row, target in zip(pixel_mask, unpacked, strict=True):
-        row[: target.size_hw[0], : target.size_hw[1]] = True
-    return Batch(pixels_u8, pixel_mask, torch.from_numpy(input_ids), torch.from_numpy(attention_mask), unpacked)
+def _received(content: bytes, shared: list[Tensor]) -> Any:
+    return _Unpickler(content, shared).load()

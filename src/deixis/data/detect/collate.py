@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import normalise_boxes
@@ -42,6 +43,12 @@ def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int =
     length = input_ids.shape[1]
     targets = tuple(_target(sample, prompt, length) for sample, prompt in zip(samples, prompts, strict=True))
     return Batch(pixels, pixel_mask, input_ids, attention_mask, targets)
+
+
+def collate_pairs(pairs: Sequence[tuple[Sample, Prompt]], divisor: int = 1) -> Batch:
+    """One batch of samples with their prompts; a loading worker puts the pixels into shared memory."""
+    samples, prompts = zip(*pairs, strict=True)
+    return collate(samples, prompts, divisor, shared=get_worker_info() is not None)
 
 
 def pad_images(

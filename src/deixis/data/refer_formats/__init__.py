@@ -11,7 +11,7 @@ from deixis.data.refer_formats.table import REFER_FORMATS
 from deixis.data.refer_formats.templates import DEFAULT_TEMPLATES, Objects
 from deixis.data.scenes.from_text import PREFIX, parse_scenes
 from deixis.data.scenes.refer_scenes import refer_scenes
-from deixis.data.sets.subset import ReferSubset
+from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.refer_records import ReferDataset
 
@@ -61,4 +61,4 @@ def read_refer(
 def _first(dataset: ReferDataset, count: int | None) -> ReferDataset:
     if count is None or count >= len(dataset):
         return dataset
-    return ReferSubset(dataset, tuple(range(count)), dataset.name)
+    return Subset(dataset, tuple(range(count)), dataset.name)

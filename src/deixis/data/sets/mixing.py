@@ -1,45 +1,26 @@
-"""Several data sets as one, each with its own vocabulary, and how often each of them is shown."""
+"""Several data sets as one, and how often each of them is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from deixis.errors import OptionError
-from deixis.records import Dataset, Sample, Vocabulary
-
-
-class Joined:
-    """Data sets one after another. Every sample keeps its own vocabulary; the whole has all names, each once."""
-
-    def __init__(self, parts: Sequence[Dataset]) -> None:
-        assert parts, "join at least one data set"
-        self.parts = tuple(parts)
-        self.name = " + ".join(str(getattr(part, "name", "data")) for part in parts)
-        self.vocabulary = Vocabulary(tuple(dict.fromkeys(name for part in parts for name in part.vocabulary.names)))
-        self._ends = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: int, /) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
+from deixis.records import Vocabulary
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Which samples an epoch shows, when data sets are drawn by weight.
 
-    Each data set has a fixed number of the epoch's places. Its samples fill them in shuffled passes that go on from one
-    epoch to the next, so none comes again before all the others of its data set have come. All of it is a function of
-    (seed, epoch): nothing has to be remembered to resume.
+    Each data set has a fixed number of the epoch's places. Its samples fill them in shuffled passes that continue from
+    one epoch to the next, so no sample is repeated before all the others of its data set have been shown. All of it is
+    a function of (seed, epoch): nothing has to be remembered to resume.
 
     Attributes:
         sizes: samples of each data set.
@@ -49,6 +30,40 @@ class Mixture:
     sizes: tuple[int, ...]
     counts: tuple[int, ...]
     seed: int
+
+    @staticmethod
+    def of(sizes: Sequence[int], weights: Sequence[float] = (), length: int | None = None, seed: int = 0) -> Mixture:
+        """A mixture of data sets of these sizes.
+
+        Args:
+            weights: shares of an epoch's places, one for each data set; by size if not given.
+            length: places of an epoch; the samples of all data sets together if not given.
+            seed: not negative.
+
+        Raises:
+            OptionError: no data set or an empty one, weights that are not one number above 0 for each data set, or a
+                data set without a place in the epoch.
+
+        >>> Mixture.of((1000, 10), (1, 1)).counts
+        (505, 505)
+        """
+        if not sizes or min(sizes) < 1:
+            raise OptionError(f"mixing needs data sets that are not empty, got sizes {list(sizes)}")
+        if (length is not None and length < 1) or seed < 0:
+            raise OptionError(f"an epoch needs 1 sample or more and the seed must be 0 or more, got {length}, {seed}")
+        shares = np.asarray(weights or sizes, dtype=np.float64)
+        if len(shares) != len(sizes) or not (np.isfinite(shares) & (shares > 0)).all():
+            raise OptionError(
+                f"--data-weights: got {list(weights)} for {len(sizes)} data sets, expected a number above 0 for each"
+            )
+        places = sum(sizes) if length is None else length
+        counts = apportion(shares, places)
+        if min(counts) < 1:
+            raise OptionError(
+                f"--data-weights: data set {counts.index(min(counts)) + 1} has no place in an epoch of {places} "
+                "images; give it more weight, or lengthen the epoch"
+            )
+        return Mixture(tuple(sizes), counts, seed)
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -70,35 +85,54 @@ class Mixture:
         return np.concatenate(found)
 
 
-def make_mixture(sizes: Sequence[int], weights: Sequence[float], length: int | None, seed: int) -> Mixture | None:
-    """How data sets are mixed; None where every sample simply comes once an epoch.
+class Joined:
+    """Data sets as one: each whole, one after another, or each as often as a mixture says.
+
+    A mixture shows other samples in each epoch (`at`); as a plain data set it is its first epoch. Every image keeps its
+    own vocabulary; the whole has all names, each once.
 
     Args:
-        sizes: samples of each data set.
-        weights: shares of an epoch's places, one a data set; none for shares by size.
-        length: places of an epoch; the samples of all data sets together if not given.
-
-    Raises:
-        OptionError: a weight that is missing or not above 0, or a data set that no place falls to.
-
-    >>> make_mixture((1000, 10), (1, 1), None, 0).counts
-    (505, 505)
+        parts: data sets of images, of phrases or of clips.
     """
-    if not weights and length is None:
-        return None
-    shares = np.asarray(weights or sizes, dtype=np.float64)
-    if len(shares) != len(sizes) or not (np.isfinite(shares) & (shares > 0)).all():
-        raise OptionError(
-            f"--data-weights: got {list(weights)} for {len(sizes)} data sets, wanted a number above 0 for each"
-        )
-    places = sum(sizes) if length is None else length
-    counts = apportion(shares, places)
-    if min(counts) < 1:
-        raise OptionError(
-            f"--data-weights: data set {counts.index(min(counts)) + 1} has no place in an epoch of {places} images; "
-            "give it more weight, or --epoch-length a larger number"
-        )
-    return Mixture(tuple(sizes), counts, seed)
+
+    def __init__(self, parts: Sequence[Any], mixture: Mixture | None = None) -> None:
+        assert parts, "join at least one data set"
+        self.parts = tuple(parts)
+        self.mixture = mixture
+        self.name = " + ".join(str(getattr(part, "name", "data")) for part in parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._rows: tuple[int, Int[np.ndarray, " places"]] | None = None  # of the epoch that was last asked for
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """All names of all parts; data sets of phrases have none."""
+        return Vocabulary(tuple(dict.fromkeys(name for part in self.parts for name in part.vocabulary.names)))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.mixture is None else len(self.mixture)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.at(0, index)
+
+    def at(self, epoch: int, place: int) -> Any:
+        """The sample at a place of an epoch.
+
+        Raises:
+            IndexError: no such place.
+        """
+        if not 0 <= place < len(self):
+            raise IndexError(f"position {place} of {len(self)}")
+        row = place if self.mixture is None else int(self.rows(epoch)[place])
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self.parts[part][row - int(self._ends[part]) + len(self.parts[part])]
+
+    def rows(self, epoch: int) -> Int[np.ndarray, " places"]:
+        """For each place of an epoch, the position of its sample in the data sets joined."""
+        if self.mixture is None:
+            return np.arange(len(self))
+        if self._rows is None or self._rows[0] != epoch:
+            self._rows = epoch, self.mixture.rows(epoch)
+        return self._rows[1]
 
 
 def apportion(weights: Sequence[float] | Float[np.ndarray, " parts"], total: int) -> tuple[int, ...]:

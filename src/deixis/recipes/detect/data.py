@@ -6,22 +6,24 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from deixis.data.batching.loading import SampleDataset
 from deixis.data.batching.unreadable import UnreadableImages
 from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.grounding import sentence_prompt
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.negatives import NameFeatures, choose_names, fit_objects, fits
 from deixis.data.detect.prompts import PromptTokenizer, build_prompt
 from deixis.data.detect.transforms import Transform, train_transform
 from deixis.data.formats import read_dataset
 from deixis.data.formats.odvg.read import OdvgDataset
 from deixis.data.scenes.images import SceneDataset
-from deixis.data.sets.mixing import Joined, make_mixture
+from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.split import duplicate_groups, hold_out
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
@@ -30,8 +32,8 @@ from deixis.models.grounding_dino.compiling import BUCKET_PX
 from deixis.models.grounding_dino.name_features import name_features
 from deixis.options.detect import DetectTrainOptions
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
-from deixis.records import Dataset, Prompt, Sample, SampleList
-from deixis.training.detector_task import Feed
+from deixis.records import Batch, Dataset, Prompt, Sample, SampleList
+from deixis.training.feed import Feed
 
 VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
 SHARE_OF_EACH = 0.15  # for validation and for test, where both are
@@ -207,30 +209,26 @@ def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, t
 
 def training_feed(
     training: Dataset, options: DetectTrainOptions, prompts: TrainingPrompts, image_size: tuple[int, int]
-) -> Feed:
+) -> Feed[Batch]:
     """Augmented, prompted, batched training data."""
     short_px, long_px = image_size
     sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
     transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
-    sizes_of_parts = [len(part) for part in parts_of(training)]
-    mixture = make_mixture(sizes_of_parts, options.data_weights, options.epoch_length, options.seed)
-    dataset = SampleDataset(
-        training,
-        FittedTransform(transform, prompts),
-        prompts,
-        options.seed,
-        decode_short_px=2 * short_px,
-        mixture=mixture,
-    )
-    ratios = aspect_ratios(training)
+    shown = training
+    if options.data_weights or options.epoch_length:
+        parts = parts_of(training)
+        sizes_of_parts = [len(part) for part in parts]
+        shown = Joined(parts, Mixture.of(sizes_of_parts, options.data_weights, options.epoch_length, options.seed))
     return Feed(
-        dataset,
-        options.batch_size,
-        options.gradient_accumulation_steps,
-        options.seed,
-        options.workers,
-        ratios,
-        divisor=BUCKET_PX if options.compile else 1,
+        dataset=SampleDataset(
+            shown, FittedTransform(transform, prompts), prompts, options.seed, decode_short_px=2 * short_px
+        ),
+        collate=partial(collate_pairs, divisor=BUCKET_PX if options.compile else 1),
+        batch_size=options.batch_size,
+        accumulation=options.gradient_accumulation_steps,
+        seed=options.seed,
+        workers=options.workers,
+        aspect_ratios=aspect_ratios(training),
         unreadable=UnreadableImages(options.max_unreadable_images),
     )
 

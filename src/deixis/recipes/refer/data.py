@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from deixis.data.batching.unreadable import UnreadableImages
 from deixis.data.pixels.image_hash import groups_of
-from deixis.data.refer.collate import Views
+from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import has_pixels
 from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import ReferScenes
-from deixis.data.sets.refer_mixing import ReferMix
+from deixis.data.sets.mixing import Joined
 from deixis.data.sets.split import hold_out, looks_of
-from deixis.data.sets.subset import ClipSubset, ReferSubset
+from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.options.refer import ReferTrainOptions
 from deixis.recipes.run.data import SPLIT_SEED
-from deixis.refer_records import Expression, ReferDataset, ReferSample
-from deixis.training.segmenter_task import ReferFeed
+from deixis.refer_records import Expression, ReferBatch, ReferDataset, ReferSample
+from deixis.training.feed import Feed
 from deixis.video_records import Clip, ClipDataset
 
 VALIDATION_SHARE = 0.1
@@ -54,9 +55,7 @@ def held_out(sources: Sequence[Source], shares: Sequence[float] = (VALIDATION_SH
 
 def subset(source: Source, indices: tuple[int, ...], name: str) -> Source:
     """Some images, or clips, of a data set."""
-    if isinstance(source[0], Clip):
-        return ClipSubset(cast(ClipDataset, source), indices, name)
-    return ReferSubset(cast(ReferDataset, source), indices, name)
+    return cast(Source, Subset(source, indices, name))
 
 
 def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
@@ -70,7 +69,7 @@ def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
     return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
 
 
-def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> ReferFeed:
+def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> Feed[ReferBatch]:
     """Batched conversations.
 
     Raises:
@@ -79,19 +78,22 @@ def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa
     tokens = ConversationTokens.of(bundle)
     if options.caption_share:
         require_captions(training)
-    return ReferFeed(
-        QuestionDataset(
+    return Feed(
+        dataset=QuestionDataset(
             training, options.max_masks, options.seed, options.behaviour, options.caption_share, options.clip_frames
         ),
-        tokens,
-        views_of(bundle, options.max_tiles),
-        tokens.pad_token_id,
-        options.batch_size,
-        options.gradient_accumulation_steps,
-        options.seed,
-        options.num_workers,
-        options.max_tokens,
-        UnreadableImages(options.max_unreadable_images),
+        collate=partial(
+            collate_questions,
+            encode=tokens,
+            views=views_of(bundle, options.max_tiles),
+            pad_token_id=tokens.pad_token_id,
+            most_tokens=options.max_tokens,
+        ),
+        batch_size=options.batch_size,
+        accumulation=options.gradient_accumulation_steps,
+        seed=options.seed,
+        workers=options.num_workers,
+        unreadable=UnreadableImages(options.max_unreadable_images),
     )
 
 
@@ -123,8 +125,8 @@ def fingerprint(dataset: Source) -> str:
     """A short text that is the same for the same annotations of the same images, in the same order."""
     if isinstance(dataset, ReferScenes):
         return dataset.name
-    if isinstance(dataset, ReferMix):
-        return " + ".join(fingerprint(part) for part in dataset.datasets)
+    if isinstance(dataset, Joined):
+        return " + ".join(fingerprint(part) for part in dataset.parts)
     digest = hashlib.sha256()
     for index in range(len(dataset)):
         digest.update(repr(_content(dataset[index])).encode())

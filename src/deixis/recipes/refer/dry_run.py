@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from deixis.data.refer.collate import collate_questions
 from deixis.data.refer.loading import decoded
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
 from deixis.refer_records import ReferDataset
-from deixis.training.segmenter_task import ReferFeed
+from deixis.training.feed import Feed
 
 
-def read_everything(feed: ReferFeed, data: RunData[ReferDataset], max_val_images: int | None) -> None:
+def read_everything(feed: Feed[Any], data: RunData[ReferDataset], max_val_images: int | None) -> None:
     """Every training sample as a step would be given it, every picture that is measured.
 
     Raises:
@@ -31,8 +31,8 @@ def _decoded(part: ReferDataset, index: int) -> object:
     return decoded(part[index])
 
 
-def _collated(feed: ReferFeed, index: int) -> object:
-    return collate_questions([feed.dataset[0, index]], feed.encode, feed.views, feed.pad_token_id, feed.most_tokens)
+def _collated(feed: Feed[Any], index: int) -> object:
+    return feed.collate([feed.dataset[0, index]])
 
 
 def _each(count: int, read: Callable[[int], object], progress: Callable[[int, int], None]) -> None:

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.pixels.tiles import union_mask
 from deixis.data.refer.loading import decoded
-from deixis.data.sets.subset import ReferSubset
+from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
 from deixis.options.refer import ReferTrainOptions
@@ -78,7 +78,7 @@ def write_refer_run_report(
         return
     device = next(bundle.model.parameters()).device
     segmenter = load_segmenter(best, device, options.max_tiles)
-    shown = ReferSubset(data.reported, tuple(picture.index for picture in pictures), "pictures")
+    shown = Subset(data.reported, tuple(picture.index for picture in pictures), "pictures")
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReferReport(

@@ -12,8 +12,8 @@ from deixis.data.refer_formats.entries import warn_left_out
 from deixis.data.scenes.clip_scenes import ClipScenes
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.clip_stills import ClipStills
+from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
-from deixis.data.sets.refer_mixing import ReferMix
 from deixis.errors import DataError, OptionError
 from deixis.options.refer import ReferTrainOptions
 from deixis.recipes.refer.data import VALIDATION_SHARE, Source, held_out, subset
@@ -143,5 +143,7 @@ def mixed(sources: Sequence[Source], weights: Sequence[float], seed: int) -> Ref
         raise OptionError(
             f"--data-weights: got {len(weights)} for {len(sources)} data sets; give one for each, in order"
         )
+    if len(sources) == 1:
+        return cast(ReferDataset, sources[0])
     # Clips are told from images where questions are drawn.
-    return cast(ReferDataset, sources[0]) if len(sources) == 1 else ReferMix(sources, weights, seed=seed)
+    return cast(ReferDataset, Joined(sources, Mixture.of([len(s) for s in sources], weights, seed=seed)))

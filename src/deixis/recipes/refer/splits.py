@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.entries import warn_left_out
 from deixis.data.refer_formats.refcoco import splits_of
 from deixis.data.scenes.refer_scenes import ReferScenes
-from deixis.data.sets.refer_mixing import ReferMix
-from deixis.data.sets.subset import ReferSubset
+from deixis.data.sets.mixing import Joined
+from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.options.refer import ReferTrainOptions
 from deixis.refer_records import ReferDataset, ReferSample
@@ -46,7 +47,7 @@ def without_images_of(
     Raises:
         DataError: none is left.
     """
-    if isinstance(source, ReferScenes | ReferMix) or not official:
+    if isinstance(source, ReferScenes | Joined) or not official:
         return source
     theirs = {name for part in official for index in range(len(part)) if (name := _name(part[index]))}
     kept: list[int] = []
@@ -65,7 +66,7 @@ def without_images_of(
     warn_left_out(
         source.name, "images that the validation or test split has too", [str(_name(source[taken[0]]))] * len(taken)
     )
-    return ReferSubset(source, tuple(kept), source.name)  # type: ignore[arg-type]
+    return cast(ReferDataset, Subset(source, tuple(kept), source.name))
 
 
 def _name(sample: ReferSample | Clip) -> str | None:

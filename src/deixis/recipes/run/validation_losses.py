@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from accelerate import Accelerator
 
-from deixis.data.batching.loading import SampleDataset, make_loader
+from deixis.data.batching.loading import load_batches
+from deixis.data.detect.collate import collate_pairs
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import eval_transform
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.refer.collate import collate_questions
+from deixis.data.refer.loading import QuestionDataset
 from deixis.losses.detection import DetectionCriterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -48,7 +52,7 @@ def detector_validation_losses(
     batches = batches_of(spread_evenly(len(validation), options.val_loss_images), batch_size, accelerator)
 
     def measure() -> dict[str, dict[str, float]]:
-        loaded = (batch.to(accelerator.device) for batch in make_loader(dataset, batches))
+        loaded = (batch.to(accelerator.device) for batch in load_batches(dataset, batches, collate_pairs))
         found = mean_losses(
             loaded, lambda batch: loss_sums(bundle.model, bundle.normalise, criterion, batch), accelerator
         )
@@ -73,10 +77,16 @@ def refer_validation_losses(
     chosen = spread_evenly(images, options.val_loss_images) if options.val_loss_images else []
     asked = [index for index in chosen if any(expression.texts for expression in validation[index].expressions)]
     batches = batches_of(asked, options.batch_size, accelerator)
-    views, pad = views_of(bundle, options.max_tiles), tokens.pad_token_id
+    collate = partial(
+        collate_questions,
+        encode=tokens,
+        views=views_of(bundle, options.max_tiles),
+        pad_token_id=tokens.pad_token_id,
+        most_tokens=NO_LIMIT,
+    )
 
     def measure() -> dict[str, dict[str, float]]:
-        loader = make_refer_loader(dataset, batches, tokens, views, pad, NO_LIMIT)
+        loader = load_batches(dataset, batches, collate)
         found = mean_losses(
             (batch.to(accelerator.device) for batch in loader),
             lambda batch: refer_loss_sums(bundle.model, bundle.normalise_tiles, bundle.normalise_sam, criterion, batch),

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from deixis.data.batching.loading import SampleDataset, epoch_batches, make_loader, sample_generator, steps_per_epoch
-from deixis.data.detect.collate import collate
+from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
+from deixis.data.batching.loading import load_batches
+from deixis.data.detect.collate import collate, collate_pairs
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import eval_transform, train_transform
 from deixis.data.pixels.images import load
 from deixis.errors import DataError, OptionError
@@ -55,7 +57,7 @@ def training_set(samples: SampleList, seed: int = 5) -> SampleDataset:
 
 def load_epoch(samples: SampleList, workers: int, epoch: int = 0, seed: int = 5, skip: int = 0) -> list[Batch]:
     batches = epoch_batches(len(samples), 4, epoch, seed)[skip:]
-    return list(make_loader(training_set(samples, seed), batches, workers))
+    return list(load_batches(training_set(samples, seed), batches, collate_pairs, workers))
 
 
 def assert_same(first: Sequence[Batch], second: Sequence[Batch]) -> None:
@@ -135,7 +137,7 @@ def test_a_broken_image_is_one_clear_line(pictures: SampleList, workers: int) ->
 def test_an_error_of_collation_is_one_clear_line(pictures: SampleList, workers: int) -> None:
     dataset = SampleDataset(pictures, eval_transform(32, 64), CatsOnly(), 0)
     with pytest.raises(DataError, match=r"classes \['dog'\] are not among the names") as caught:
-        list(make_loader(dataset, epoch_batches(11, 4, 0, 0), workers))
+        list(load_batches(dataset, epoch_batches(11, 4, 0, 0), collate_pairs, workers))
     assert "\n" not in str(caught.value)
 
 
@@ -151,7 +153,7 @@ def test_a_bug_keeps_its_traceback(pictures: SampleList) -> None:
 
     dataset = SampleDataset(pictures, broken, DrawnPrompts(), 0)
     with pytest.raises(ZeroDivisionError):
-        list(make_loader(dataset, epoch_batches(11, 4, 0, 0), workers=1))
+        list(load_batches(dataset, epoch_batches(11, 4, 0, 0), collate_pairs, workers=1))
 
 
 def test_negative_seeds_are_refused(pictures: SampleList) -> None:
@@ -176,7 +178,7 @@ def test_a_batch_from_a_worker_costs_one_open_file(pictures: SampleList) -> None
     many = SampleList(pictures.samples * 8, pictures.vocabulary)
     batches = epoch_batches(len(many), 8, 0, 0)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    held = list(make_loader(training_set(many), batches, workers=1))
+    held = list(load_batches(training_set(many), batches, collate_pairs, workers=1))
     after = len(list(Path("/proc/self/fd").iterdir()))
     assert len(held) == 11
     assert after - before <= len(held) + 8  # tensors by tensor it would be 11 batches x (4 + 3 x 8)

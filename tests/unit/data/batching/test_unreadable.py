@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from deixis.data.batching.loading import epoch_batches, load_batches
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.batching.loading import load_batches
 from deixis.data.batching.unreadable import UnreadableImages
 from deixis.errors import DataError, DeixisError, UnreadableImageError
 

@@ -10,8 +10,8 @@ import torch
 from bert_tokenizer import BertPromptTokenizer
 from small_detectors import bert_tokenizer, small_config
 
-from deixis.data.batching.loading import SampleDataset
 from deixis.data.detect.collate import collate
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.negatives import NameFeatures, choose_names, fit_objects
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import PromptError

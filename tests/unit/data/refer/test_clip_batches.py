@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,13 @@ from pycocotools import mask as coco_mask
 from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
 
-from deixis.data.batching.loading import epoch_batches
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.batching.loading import load_batches
 from deixis.data.pixels.frames import ArrayFrames
 from deixis.data.pixels.tiles import squashed_mask, union_mask
 from deixis.data.refer.clip_frames import clip_question, sample_frames
 from deixis.data.refer.collate import Views, collate_questions
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.clip_scenes import clip_scenes
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
@@ -106,7 +109,8 @@ class TestQuestions:
 
 def loader(workers: int) -> list[ReferBatch]:
     data = QuestionDataset(clip_scenes("clip_train", 6, 3), most_masks=3, seed=11, clip_frames=4)
-    return list(make_refer_loader(data, epoch_batches(6, 2, epoch=1, seed=11), encode, VIEWS, 0, 400, workers))
+    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, most_tokens=400)
+    return list(load_batches(data, epoch_batches(6, 2, epoch=1, seed=11), collate, workers))
 
 
 class TestBatches:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
 
-from deixis.data.batching.loading import epoch_batches
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.batching.loading import load_batches
 from deixis.data.pixels.tiles import grid_for, squashed_mask, tiles_of, union_mask
 from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import (
@@ -20,7 +23,7 @@ from deixis.data.refer.conversation import (
     plain_phrase,
     training_turns,
 )
-from deixis.data.refer.loading import QuestionDataset, make_refer_loader
+from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens
@@ -33,7 +36,8 @@ VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 def loader(workers: int, count: int = 6) -> list[ReferBatch]:
     data = QuestionDataset(refer_scenes("refer_train", count, 3), most_masks=3, seed=11)
     batches = epoch_batches(count, 2, epoch=1, seed=11)
-    return list(make_refer_loader(data, batches, encode, VIEWS, 0, 200, workers))
+    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, most_tokens=200)
+    return list(load_batches(data, batches, collate, workers))
 
 
 def test_every_seg_has_its_mask() -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deixis.data.batching.loading import SampleDataset, epoch_batches
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.prompts import build_prompt
-from deixis.data.detect.transforms import train_transform
-from deixis.data.sets.mixing import Joined, make_mixture
+from deixis.data.detect.transforms import eval_transform, train_transform
+from deixis.data.sets.mixing import Joined, Mixture
 from deixis.errors import OptionError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -44,8 +45,9 @@ def test_joined_data_sets_keep_their_vocabularies():
 
 
 def test_without_weights_every_sample_comes_once():
-    assert make_mixture((3, 5), (), None, 0) is None
-    assert make_mixture((3, 5), (), 8, 0).counts == (3, 5)
+    parts = [data_set("cat", 3), data_set("bus", 5)]
+    assert SampleDataset(Joined(parts), eval_transform(16, 24), prompt_for, 0).rows(4).tolist() == [*range(8)]
+    assert Mixture.of((3, 5), (), 8, 0).counts == (3, 5)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_without_weights_every_sample_comes_once():
     ],
 )
 def test_places_of_an_epoch(sizes, weights, length, counts):
-    assert make_mixture(sizes, weights, length, 0).counts == counts
+    assert Mixture.of(sizes, weights, length, 0).counts == counts
 
 
 @settings(deadline=None, max_examples=30)
@@ -71,7 +73,7 @@ def test_places_of_an_epoch(sizes, weights, length, counts):
 )
 def test_shuffled_passes_go_on_from_epoch_to_epoch(parts, length, seed):
     sizes, weights = zip(*parts, strict=True)
-    mixture = make_mixture(sizes, weights, length, seed)
+    mixture = Mixture.of(sizes, weights, length, seed)
     starts = np.cumsum((0, *sizes))
     walks = [[] for _ in sizes]
     for epoch in range(3):
@@ -89,28 +91,28 @@ def test_shuffled_passes_go_on_from_epoch_to_epoch(parts, length, seed):
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch():
-    first, other = make_mixture((50, 20), (1, 3), 40, 7), make_mixture((50, 20), (1, 3), 40, 7)
+    first, other = Mixture.of((50, 20), (1, 3), 40, 7), Mixture.of((50, 20), (1, 3), 40, 7)
     later = first.rows(5)
     assert np.array_equal(later, other.rows(5)), "no epoch before it is needed"
     assert not np.array_equal(later, first.rows(4))
-    assert not np.array_equal(later, make_mixture((50, 20), (1, 3), 40, 8).rows(5))
+    assert not np.array_equal(later, Mixture.of((50, 20), (1, 3), 40, 8).rows(5))
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, 0), (1, -1), (1, float("nan"))])
 def test_impossible_weights(weights):
     with pytest.raises(OptionError, match=r"--data-weights: got .* for 2 data sets"):
-        make_mixture((3, 3), weights, None, 0)
+        Mixture.of((3, 3), weights, None, 0)
 
 
 def test_a_data_set_without_a_place_is_told():
     with pytest.raises(OptionError, match="data set 2 has no place in an epoch of 4 images"):
-        make_mixture((100, 100), (1000, 1), 4, 0)
+        Mixture.of((100, 100), (1000, 1), 4, 0)
 
 
 def mixed(seed: int = 3) -> SampleDataset:
     parts = [data_set("cat", 2), data_set("bus", 9)]
-    mixture = make_mixture([2, 9], (3, 1), 12, seed)
-    return SampleDataset(Joined(parts), train_transform([16], 24, 1.0, 0.5), prompt_for, seed, mixture=mixture)
+    mix = Joined(parts, Mixture.of([2, 9], (3, 1), 12, seed))
+    return SampleDataset(mix, train_transform([16], 24, 1.0, 0.5), prompt_for, seed)
 
 
 def test_repeats_in_an_epoch_are_augmented_anew():

@@ -21,8 +21,9 @@ from tiny_runs import write_tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deixis.data.batching.loading import SampleDataset
+from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.denoising import DenoisingQueries
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import resize_to
 from deixis.data.scenes.images import scenes
 from deixis.geometry.boxes import cxcywh_to_xyxy, generalized_box_iou
@@ -46,7 +47,8 @@ from deixis.models.grounding_dino.layers.positions import proposal_boxes
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.records import Target
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint, save_checkpoint
-from deixis.training.detector_task import DetectorTask, Feed
+from deixis.training.detector_task import DetectorTask
+from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, mean_figures
@@ -173,7 +175,7 @@ def train(folder: Path, out: Path) -> tuple[np.ndarray, GroundingDinoBundle, tor
         accelerator.prepare_model(model),
         lambda pixels, mask: loaded.normalise(pixels, mask).double(),
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset, 2),
+        Feed(dataset=dataset, collate=collate_pairs, batch_size=2),
         accelerator,
         evaluate=dict,
         save_model=lambda path: save_grounding_dino(loaded, path),

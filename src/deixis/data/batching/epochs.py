@@ -1,0 +1,167 @@
+"""Which samples an epoch shows, in which batches: a function of (seed, epoch, sample index) and of nothing else.
+
+Every sample draws from a generator of its own, seeded by those three numbers, and the order of an epoch is drawn
+from (seed, epoch). So results do not depend on how many workers load, and a run resumes in the middle of an epoch
+by skipping the batches that are done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from deixis.data.sets.mixing import Joined
+from deixis.errors import OptionError
+
+Key = tuple[int, int]  # (epoch, index)
+SEEDS = 2**62  # what a step draws for a sample is a function of one of so many numbers
+
+_BUCKET_BATCHES = 16  # aspect ratios are sorted within this many batches, which keeps the order random enough
+
+
+class EpochDataset(torch.utils.data.Dataset):
+    """What an epoch shows of a data set, by (epoch, index); subclasses make training items of the samples.
+
+    Args:
+        dataset: a mixture (`Joined`) shows other samples in each epoch, any other data set the same.
+        seed: not negative.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        if seed < 0:
+            raise OptionError(f"seed must be 0 or more, got {seed}")
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def rows(self, epoch: int) -> Int[np.ndarray, " places"]:
+        """For each index of an epoch, the position of its sample in the data set."""
+        return self.dataset.rows(epoch) if isinstance(self.dataset, Joined) else np.arange(len(self.dataset))
+
+    def drawn(self, key: Key) -> tuple[Any, np.random.Generator]:
+        """The sample at an index of an epoch, and the generator of all that is random about it."""
+        epoch, index = key
+        sample = self.dataset.at(epoch, index) if isinstance(self.dataset, Joined) else self.dataset[index]
+        return sample, sample_generator(self.seed, epoch, index)
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The generator of one sample in one epoch."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, index])))
+
+
+def epoch_batches(
+    count: int,
+    batch_size: int,
+    epoch: int,
+    seed: int,
+    shuffle: bool = True,
+    num_processes: int = 1,
+    process_index: int = 0,
+    drop_last: bool = False,
+    aspect_ratios: Sequence[float] | np.ndarray | None = None,
+    accumulation: int = 1,
+) -> EpochBatches:
+    """The batches of one process in one epoch, as keys of an `EpochDataset`.
+
+    An optimiser step is `accumulation` batches of every process. Its samples are those of a single process with a batch
+    of `batch_size * num_processes * accumulation`: only how they are shared out differs. All processes get equally many
+    batches. The last step has no more batches than it needs, and its samples are shared out evenly; where a batch of it
+    would leave a process without a sample, some of the epoch's first samples are repeated.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples of one process in one batch.
+        shuffle: a new order each epoch, or the data set's own.
+        drop_last: leave out a last step that is not full.
+        aspect_ratios: width over height of each sample; steps are then made of images of similar shape (less
+            padding), their order still shuffled. Ignored without `shuffle`.
+        accumulation: batches of one process in one step.
+    """
+    if count < 1 or min(batch_size, accumulation) < 1 or not 0 <= process_index < num_processes:
+        raise OptionError(
+            "loading needs samples, a batch size and an accumulation of 1 or more and a process among "
+            f"{num_processes}; got {count} samples, batch size {batch_size}, accumulation {accumulation}, process "
+            f"{process_index}"
+        )
+    of_batches = batch_size * num_processes  # samples of one batch of each process
+    step = of_batches * accumulation
+    order = np.arange(count)
+    if shuffle:
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+        order = generator.permutation(count)
+        if aspect_ratios is not None:
+            order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
+    last = 0 if drop_last else count % step
+    batches = -(-last // of_batches)  # of the last step
+    order = order[: count - count % step + last]
+    if last < batches * num_processes:
+        order = np.concatenate([order, np.resize(order, batches * num_processes - last)])
+    full = count // step * accumulation
+    return EpochBatches(epoch, order, step, accumulation, num_processes, process_index, range(full + batches))
+
+
+@dataclass(frozen=True)
+class EpochBatches(Sequence[list[Key]]):
+    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes a sample.
+
+    Attributes:
+        order: all samples of the epoch.
+        step: samples of all processes in one optimiser step.
+        accumulation: batches of a step.
+        batches: the numbers of the batches that this sequence goes through.
+    """
+
+    epoch: int
+    order: Int[np.ndarray, " samples"]
+    step: int
+    accumulation: int
+    num_processes: int
+    process_index: int
+    batches: range
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @overload
+    def __getitem__(self, which: int) -> list[Key]: ...
+    @overload
+    def __getitem__(self, which: slice) -> EpochBatches: ...
+    def __getitem__(self, which: int | slice) -> list[Key] | EpochBatches:
+        if isinstance(which, slice):
+            return replace(self, batches=self.batches[which])
+        step, batch = divmod(self.batches[which], self.accumulation)
+        samples = self.order[step * self.step : (step + 1) * self.step]
+        of_batch = self.step // self.accumulation
+        shared = np.array_split(samples, -(-len(samples) // of_batch))[batch]
+        mine = np.array_split(shared, self.num_processes)[self.process_index]
+        return [(self.epoch, int(index)) for index in mine]
+
+
+def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator: np.random.Generator) -> np.ndarray:
+    """Reorder whole steps so that each holds images of similar shape; the incomplete last step stays last."""
+    parts = []
+    full = len(order) // step * step
+    for start in range(0, full, step * _BUCKET_BATCHES):
+        window = order[start : min(start + step * _BUCKET_BATCHES, full)]
+        window = window[np.argsort(ratios[window], kind="stable")].reshape(-1, step)
+        parts.append(generator.permutation(window, axis=0).reshape(-1))
+    return np.concatenate([*parts, order[full:]])
+
+
+def steps_per_epoch(count: int, batch_size: int, num_processes: int = 1, drop_last: bool = False) -> int:
+    """How many batches `epoch_batches` gives each process.
+
+    >>> steps_per_epoch(10, 4)
+    3
+    """
+    share = count / (batch_size * num_processes)
+    return math.floor(share) if drop_last else math.ceil(share)

@@ -1,0 +1,65 @@
+"""How the samples of a data set become the batches of optimiser steps, for both tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from accelerate import Accelerator
+from jaxtyping import Float
+
+from deixis.data.batching.epochs import EpochDataset, epoch_batches
+from deixis.data.batching.epochs import steps_per_epoch as batches_per_epoch
+from deixis.data.batching.loading import load_batches
+from deixis.data.batching.unreadable import UnreadableImages
+from deixis.training.processes import grouped
+
+BatchT = TypeVar("BatchT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed(Generic[BatchT]):
+    """How samples become the batches of steps.
+
+    Attributes:
+        collate: a batch of the items of `dataset`.
+        batch_size: samples of one process in one batch.
+        accumulation: batches of one optimiser step.
+        workers: processes that load; 0 loads in this one.
+        aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
+            random batches.
+        unreadable: counts damaged pictures and leaves out a few; None raises at the first.
+    """
+
+    dataset: EpochDataset
+    collate: Callable[[Sequence[Any]], BatchT]
+    batch_size: int
+    accumulation: int = 1
+    seed: int = 0
+    workers: int = 0
+    aspect_ratios: Float[np.ndarray, " samples"] | None = None
+    unreadable: UnreadableImages | None = None
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Optimiser steps of one epoch."""
+        return -(-batches_per_epoch(len(self.dataset), self.batch_size, processes) // self.accumulation)
+
+    def groups(self, epoch: int, start: int, accelerator: Accelerator) -> Iterator[list[BatchT]]:
+        """The batches of each step of one process, from step `start` of the epoch on, on its device."""
+        batches = epoch_batches(
+            len(self.dataset),
+            self.batch_size,
+            epoch,
+            self.seed,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            accumulation=self.accumulation,
+            aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
+        )[start * self.accumulation :]
+        if not batches:
+            return
+        pin = accelerator.device.type == "cuda"
+        loader = load_batches(self.dataset, batches, self.collate, self.workers, pin, self.unreadable)
+        yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
