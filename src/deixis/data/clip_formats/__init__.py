@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deixis.data.clip_formats.lazy import LazyClips
 from deixis.data.clip_formats.table import CLIP_FORMATS
-from deixis.data.formats.recognise import opened, without_split
+from deixis.data.formats.recognise import are_scenes, opened, without_split
 from deixis.data.reading import reading
 from deixis.data.refer_formats.sa1b import find_sa1b
 from deixis.data.scenes.clip_scenes import clip_scenes
@@ -37,7 +37,7 @@ def read_clips(
     """
     if max_clips is not None and max_clips < 1:
         raise DataError(f"{path}: the number of clips must be 1 or more, got {max_clips}")
-    if format == "scenes" or str(path).startswith(PREFIX):
+    if are_scenes(path, format, CLIP_FORMATS):
         generated = clip_scenes(*parse_scenes(str(path)))
         return replace(generated, count=min(generated.count, max_clips or generated.count))
     with reading(str(path), "clips"):

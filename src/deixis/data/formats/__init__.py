@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deixis.data.findings import Findings
-from deixis.data.formats.recognise import opened
+from deixis.data.formats.recognise import are_scenes, opened
 from deixis.data.formats.table import FORMATS
-from deixis.data.scenes.from_text import PREFIX, read_scenes
+from deixis.data.scenes.from_text import read_scenes
 from deixis.records import Dataset
 
 _WHAT = "annotations"
@@ -36,7 +36,7 @@ def read_dataset(
     Raises:
         DataError: nothing there, a format that is not recognised, or annotations that cannot be used.
     """
-    if _is_scenes(path, format):
+    if are_scenes(path, format, FORMATS):
         return read_scenes(path)
     found, place, split = opened(Path(path), format, split, FORMATS, _WHAT)
     dataset: Dataset = found.read(place, images, **found.arguments(masks=masks, split=split, findings=findings))
@@ -49,8 +49,6 @@ def format_of(path: str | Path, format: str | None = None) -> str:
     Raises:
         DataError: nothing there, a name that is no format, or a format that is not recognised.
     """
-    return "scenes" if _is_scenes(path, format) else opened(Path(path), format, None, FORMATS, _WHAT)[0].name
-
-
-def _is_scenes(path: str | Path, format: str | None) -> bool:
-    return format == "scenes" or str(path).startswith(PREFIX)
+    if are_scenes(path, format, FORMATS):
+        return "scenes"
+    return opened(Path(path), format, None, FORMATS, _WHAT)[0].name

@@ -9,9 +9,21 @@ from pathlib import Path
 from deixis.data.formats.foreign import foreign_file, foreign_folder
 from deixis.data.formats.record import Format
 from deixis.data.reading import require_regular
+from deixis.data.scenes.from_text import PREFIX
 from deixis.errors import DataError
 
 _NAMED = 4
+
+
+def are_scenes(path: str | Path, name: str | None, formats: Mapping[str, Format]) -> bool:
+    """Whether a path, or the name of a format, means generated scenes.
+
+    Raises:
+        DataError: the name is that of no format.
+    """
+    if name is not None and name not in formats:
+        require_known(name, (*_names(formats), "scenes"))
+    return name == "scenes" or str(path).startswith(PREFIX)
 
 
 def opened(
@@ -21,16 +33,14 @@ def opened(
 
     Args:
         path: a file or folder, perhaps with a split after a `#`, as in `data.yaml#val`.
-        name: the format, where the user names it.
+        name: the format, a key of `formats`, where the user names it.
         split: the part, where the user names it apart.
         formats: those that may be meant, in the order of recognition.
         what: what they hold, in the plural, for messages.
 
     Raises:
-        DataError: an unknown name, nothing there, a format that is not recognised, or a split where there are none.
+        DataError: nothing there, a format that is not recognised, or a split where there are none.
     """
-    if name is not None and name not in formats:
-        require_known(name, (*_names(formats), "scenes"))
     place, fragment = without_split(path)
     split = split or fragment
     require_regular(place)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deixis.data.formats.recognise import opened
+from deixis.data.formats.recognise import are_scenes, opened
 from deixis.data.reading import reading
 from deixis.data.refer_formats.table import REFER_FORMATS
 from deixis.data.refer_formats.templates import DEFAULT_TEMPLATES, Objects
-from deixis.data.scenes.from_text import PREFIX, parse_scenes
+from deixis.data.scenes.from_text import parse_scenes
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
@@ -43,7 +43,7 @@ def read_refer(
     """
     if max_samples is not None and max_samples < 1:
         raise DataError(f"{path}: the number of samples must be 1 or more, got {max_samples}")
-    if format == "scenes" or str(path).startswith(PREFIX):
+    if are_scenes(path, format, REFER_FORMATS):
         return _first(refer_scenes(*parse_scenes(str(path))), max_samples)
     with reading(str(path), "phrases and masks"):
         found, place, split = opened(Path(path), format, split, REFER_FORMATS, "phrases and masks")
