@@ -20,7 +20,7 @@ from harness import hardware
 
 from deixis.cli.demo import DemoOptions
 from deixis.evaluation.trade_off import knee
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.train import FinetuneResult, finetune
 
 RESULTS = Path(__file__).parent / "results"

@@ -30,7 +30,7 @@ from deixis.inference.detect.detector import Detector
 from deixis.models.builtin import builtin_folder
 from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.data import TrainingPrompts, read_training_data, training_feed
 from deixis.recipes.detect.policy import learning_rates, resolve, warmup_steps
 from deixis.recipes.detect.train import finetune

@@ -24,7 +24,7 @@ from harness import hardware
 from safetensors.torch import load_file
 
 from deixis.models.builtin import builtin_folder
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.train import finetune
 
 RESULTS = Path(__file__).parent / "results"

@@ -37,7 +37,7 @@ from real_steps import (
 )
 
 from deixis.options.data import DataSplitOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.data.split import split_data
 from deixis.recipes.refer.train import finetune_segmenter
 

@@ -22,7 +22,10 @@ import torch
 from harness import table, write_result
 
 from deixis.data.refer_formats import read_refer
-from deixis.options.refer import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.options.refer_eval import ReferEvalOptions
+from deixis.options.refer_new import ReferNewOptions
+from deixis.options.refer_predict import ReferPredictOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.evaluate import evaluate_segmenter
 from deixis.recipes.refer.new import new_segmenter
 from deixis.recipes.refer.predict import predict_segmenter

@@ -25,7 +25,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.refer.segmenter import load_segmenter
-from deixis.options.refer import ReferNewOptions
+from deixis.options.refer_new import ReferNewOptions
 from deixis.recipes.refer.new import new_segmenter
 from deixis.records import Rle
 from deixis.refer_records import ReferSample, Segmentation

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from deixis.options.detect import DetectTrainOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.yaml_files import read_options, write_options
 
 

@@ -17,7 +17,7 @@ from deixis.errors import DataError, OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
 from deixis.models.grounding_dino import load_grounding_dino, save_grounding_dino
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.forgetting import measure_forgetting, merge_command, read_forgetting_data
 
 OLD_SCENES = "scenes:split=unseen_pairs,count=5,seed=3"

@@ -12,8 +12,8 @@ from tiny_runs import TRAIN_SCENES, records, train_arguments, write_coco
 
 from deixis.errors import DataError, OptionError
 from deixis.models.model_record import read_record
-from deixis.options.detect import DetectTrainOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.detect.data import fingerprint, read_training_data
 from deixis.recipes.detect.train import finetune
 from deixis.recipes.refer.sources import read_refer_data

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_refer_runs import write_tiny_segmenter
 
-from deixis.options.refer import ReferNewOptions
+from deixis.options.refer_new import ReferNewOptions
 from deixis.recipes.refer.new import new_segmenter
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

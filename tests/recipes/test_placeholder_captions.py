@@ -15,7 +15,7 @@ from deixis.cli.main import run
 from deixis.data.clip_formats import read_clips
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.inference.refer.cycle import Cycle
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.sources import read_refer_data
 from deixis.recipes.run.outputs import warn_once
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from tiny_runs import write_coco
 
-from deixis.options.detect import DetectPredictOptions
+from deixis.options.detect_predict import DetectPredictOptions
 from deixis.recipes.detect.predict import asked_names
 
 

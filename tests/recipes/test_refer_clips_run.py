@@ -14,7 +14,7 @@ from tiny_runs import records
 from deixis.data.clip_formats import read_clips
 from deixis.data.sets.clip_stills import ClipStills
 from deixis.inference.refer.cycle import Cycle
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.generated import read_sav
 from deixis.recipes.refer.sources import read_refer_data
 

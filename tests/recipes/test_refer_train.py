@@ -14,7 +14,7 @@ from tiny_refer_runs import TRAIN_SCENES, VAL_SCENES, refer_arguments, write_tin
 
 from deixis.errors import OptionError, TrainingError
 from deixis.inference.refer.segmenter import load_segmenter
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer import train as recipe
 from deixis.recipes.run import training as run_training
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_runs import records, train_arguments, write_coco
 from transformers import MMGroundingDinoForObjectDetection
 
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.yaml_files import read_options
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}

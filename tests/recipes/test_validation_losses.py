@@ -21,8 +21,8 @@ from deixis.losses.detection import build_criterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.sa2va import load_sa2va
-from deixis.options.detect import DetectTrainOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses

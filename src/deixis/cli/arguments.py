@@ -14,6 +14,7 @@ from deixis.cli.presets import config_file
 from deixis.cli.wrong_flags import unknown_flag
 from deixis.errors import OptionError
 from deixis.options.fields import Option, options_of
+from deixis.options.old_names import old_names, require_present
 from deixis.options.types import bare, converted, in_words
 from deixis.options.yaml_files import read_options
 
@@ -34,7 +35,8 @@ def parse(kind: type[T], words: Sequence[str], command: str, examples: str = "")
     known: dict[str, Option] = options_of(kind)  # type: ignore[arg-type]  # mypy: no type[T] is hashable
     given, config = dict[str, Any](), None
     for flag, values in _flags(_resume_from(list(words), kind), command):
-        name = flag[2:].replace("-", "_")
+        name = old_names(kind).get(flag[2:].replace("-", "_"), flag[2:].replace("-", "_"))
+        require_present(kind, {name.removeprefix("no_"): values})
         switch = known.get(name.removeprefix("no_"))
         if name == "config":
             config = config_file(_value(Path, values, flag, command))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.cli.arguments import parse
-from deixis.options.detect import DetectTrainOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.types import Options
 
 EXAMPLES = """

@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
-from deixis.options.detect import DetectEvalOptions, DetectNewOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.options.detect_eval import DetectEvalOptions
+from deixis.options.detect_new import DetectNewOptions
+from deixis.options.detect_predict import DetectPredictOptions
+from deixis.options.detect_train import DetectTrainOptions
 
 TRAIN_EXAMPLES = """
 Examples:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 from deixis.cli.arguments import parse
 from deixis.cli.detect import relaunch
-from deixis.options.refer import ReferEvalOptions, ReferNewOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.options.refer_eval import ReferEvalOptions
 from deixis.options.refer_memory import ReferMemoryOptions
+from deixis.options.refer_new import ReferNewOptions
+from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions
+from deixis.options.refer_train import ReferTrainOptions
 
 TRAIN_EXAMPLES = """
 Examples:

@@ -127,7 +127,7 @@ class DataSplitOptions(Options):
 
 @dataclass(frozen=True)
 class DataStatsOptions(Options):
-    """Count a data set and show it: a table here, plots and pictures in one HTML page."""
+    """AtLeast1 a data set and show it: a table here, plots and pictures in one HTML page."""
 
     data: str = ""
     """Annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"."""

@@ -10,6 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from deixis.options.groups import groups_of
 from deixis.options.types import RARE, Options, Required, hints_of, marks_of
 
 
@@ -49,14 +50,14 @@ class Option:
 @cache
 def options_of(kind: type) -> dict[str, Option]:
     """The options of a command by their names, group by group: a group is a class that the kind derives from."""
-    helps, titles = _helps(kind), dict[str, str]()
-    for group in (base for base in kind.__bases__ if base is not Options and issubclass(base, Options)):
-        titles |= {field.name: (group.__doc__ or "").strip() for field in fields(group)}  # type: ignore[arg-type]
+    helps, own = _helps(kind), {field.name: field for field in fields(kind)}
     found = {}
-    for field in fields(kind):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        hint = hints_of(kind)[field.name]
-        found[field.name] = Option(field.name, hint, default, helps.get(field.name, ""), titles.get(field.name, ""))
+    for group in groups_of(kind):
+        title = "" if group is kind else (group.__doc__ or "").strip()
+        for name in (field.name for field in fields(group)):  # type: ignore[arg-type]  # a dataclass
+            field = own[name]  # a kind may have another default than its group
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            found[name] = Option(name, hints_of(kind)[name], default, helps.get(name, ""), title)
     return found
 
 

@@ -13,7 +13,7 @@ import types
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from deixis.errors import OptionError
 
@@ -32,6 +32,9 @@ RARE = "rarely used"
 """Marks a field that `--help` leaves out and `--help-all` shows."""
 
 
+Group = TypeVar("Group", bound="Options")
+
+
 class Options:
     """Options whose values have the types that their fields state, however they were made.
 
@@ -48,6 +51,10 @@ class Options:
             value = getattr(self, field.name)
             fitting = converted(value, hints[field.name], f"--{field.name.replace('_', '-')}")
             object.__setattr__(self, field.name, fitting)
+
+    def group(self, kind: type[Group]) -> Group:
+        """One group of these options, without the others: `options.group(Loop).epochs`."""
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Check what only a command that runs can require; kinds add what their values must be together.
@@ -87,8 +94,11 @@ def in_words(hint: Any) -> str:
 
 
 def marks_of(hint: Any) -> tuple[Any, ...]:
-    """The marks of a field's type, as `RARE` and `Required`."""
-    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    """The marks of a field's type and of its parts, as `RARE`, `Required` or a `Range`."""
+    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    own = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    inner = () if get_origin(hint) is Literal else (mark for part in parts for mark in marks_of(part))
+    return (*own, *inner)
 
 
 def converted(value: Any, hint: Any, where: str, is_yaml: bool = False, is_shell: bool = False) -> Any:

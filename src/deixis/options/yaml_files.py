@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,8 @@ import yaml
 from deixis.data.reading import require_regular
 from deixis.data.yaml_text import parse_yaml
 from deixis.errors import DataError, OptionError
+from deixis.options.groups import groups_of
+from deixis.options.old_names import current_values, require_present
 from deixis.options.types import converted, hints_of
 
 T = TypeVar("T")
@@ -41,7 +43,8 @@ def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
     """Options from plain values; see `read_options`."""
     hints = hints_of(kind)
     given = {}
-    for key, value in values.items():
+    require_present(kind, current_values(kind, values), f"{where}: ")
+    for key, value in current_values(kind, values).items():
         if key not in hints:
             near = get_close_matches(str(key), hints, n=1, cutoff=0.0)
             raise OptionError(f"{where}: unknown key {key!r}; the nearest valid key is {near[0]!r}")
@@ -51,7 +54,7 @@ def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
 
 def plain_values(options: Any) -> dict[str, Any]:
     """Options as values that YAML and JSON write and `options_from` reads back."""
-    return {key: _plain(value) for key, value in asdict(options).items()}
+    return {name: _plain(getattr(options, name)) for name in option_names(type(options))}
 
 
 def write_options(options: Any, path: Path) -> None:
@@ -60,8 +63,8 @@ def write_options(options: Any, path: Path) -> None:
 
 
 def option_names(kind: type) -> list[str]:
-    """The YAML keys of a kind of options."""
-    return [field.name for field in fields(kind)]
+    """The YAML keys of a kind of options, group by group."""
+    return [field.name for group in groups_of(kind) for field in fields(group)]  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import os
 import platform
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -84,11 +84,13 @@ class Identity:
 
     Attributes:
         defaults: of the options, for those that a checkpoint of an older version does not know.
+        current_names: what such a checkpoint saved, by the names that options have today.
     """
 
     options: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    current_names: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
     def require_same(self, saved: Mapping[str, Any], folder: Path, progress: Progress) -> Progress:
         """Raises TrainingError that names each difference from what a checkpoint saved.
@@ -99,7 +101,7 @@ class Identity:
             the progress, no longer finished where there is more to do.
         """
         current = json.loads(json.dumps({**self.options, **self.facts}, default=str))
-        saved = {**json.loads(json.dumps(self.defaults, default=str)), **saved}
+        saved = {**json.loads(json.dumps(self.defaults, default=str)), **self.current_names(saved)}
         longer = {name for name in LENGTHS if _is_longer(name, current.get(name), saved.get(name))}
         keys = sorted((current.keys() | saved.keys()) - longer)
         changed = [f"{k} was {saved.get(k)!r}, now {current.get(k)!r}" for k in keys if saved.get(k) != current.get(k)]

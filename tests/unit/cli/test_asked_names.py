@@ -6,7 +6,7 @@ import pytest
 
 from deixis.cli.arguments import parse
 from deixis.errors import OptionError
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.asked_names import separate_names
 
 

@@ -20,7 +20,8 @@ from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.model_record import read_record, update_record
 from deixis.models.sa2va import load_sa2va, save_sa2va
-from deixis.options.refer import ReferEvalOptions, ReferPredictOptions
+from deixis.options.refer_eval import ReferEvalOptions
+from deixis.options.refer_predict import ReferPredictOptions
 from deixis.recipes.refer.presence import every_mask_shown, last_threshold, threshold_line
 from deixis.refer_records import Expression, ReferSample, Segmentation
 

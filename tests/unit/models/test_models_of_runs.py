@@ -116,7 +116,7 @@ def test_adapters_in_a_circle(base: Path, tmp_path: Path) -> None:
 
 def test_the_run_names_the_teacher_in_an_adapter(base: Path, tmp_path: Path) -> None:
     """What is written does not depend on a run's folder, which another run may replace."""
-    from deixis.options.detect import DetectTrainOptions
+    from deixis.options.detect_train import DetectTrainOptions
     from deixis.recipes.detect.model import save_trained
 
     shutil.copytree(base, tmp_path / "runs/x/teachers/grounding_dino")

@@ -17,8 +17,11 @@ from jaxtyping import config
 import deixis.options
 from deixis.errors import OptionError
 from deixis.options.data import DataSplitOptions
-from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
-from deixis.options.refer import ReferPredictOptions, ReferTrainOptions
+from deixis.options.detect_eval import DetectEvalOptions
+from deixis.options.detect_predict import DetectPredictOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_predict import ReferPredictOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.types import Options
 
 

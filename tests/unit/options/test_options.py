@@ -4,17 +4,25 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from deixis.cli.arguments import parse
 from deixis.cli.main import main
 from deixis.errors import OptionError
-from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
+from deixis.options.detect_eval import DetectEvalOptions
+from deixis.options.detect_predict import DetectPredictOptions
+from deixis.options.detect_train import DetectRun, DetectTrainOptions
 from deixis.options.fields import options_of
-from deixis.options.yaml_files import options_from, plain_values, read_options, write_options
+from deixis.options.groups import Loop, Optimiser, groups_of
+from deixis.options.marks import Range, Removed
+from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.types import bare, marks_of
+from deixis.options.yaml_files import option_names, options_from, plain_values, read_options, write_options
 
 KINDS = [DetectTrainOptions, DetectEvalOptions, DetectPredictOptions]
 CONFIGS = [path for path in files("deixis.recipes").joinpath("configs").iterdir() if path.name.endswith(".yaml")]
@@ -214,3 +222,59 @@ def test_help_imports_no_torch():
 def test_a_single_value_in_a_file_is_a_list_of_one(tmp_path):
     options = read_options(DetectTrainOptions, yaml_file(tmp_path, "data: labels.json\nimages: photos\nfreeze: text"))
     assert (options.data, options.images, options.freeze) == (("labels.json",), (Path("photos"),), ("text",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"), [("workers", "num_workers", 1), ("lora_rank", "lora_r", 3)], ids=["workers", "lora_rank"]
+)
+@pytest.mark.parametrize("kind", [DetectTrainOptions, ReferTrainOptions])
+def test_earlier_names_still_work(kind, old, new, value, tmp_path):
+    flag = f"--{old.replace('_', '-')}"
+    assert getattr(kind(**{old: value}), new) == value
+    assert getattr(parse(kind, [flag, str(value)], "x", ""), new) == value
+    assert getattr(parse(kind, [f"{flag}={value}"], "x", ""), new) == value
+    assert getattr(read_options(kind, yaml_file(tmp_path, f"{old}: {value}\n")), new) == value
+
+
+@pytest.mark.parametrize("kind", [DetectTrainOptions, ReferTrainOptions])
+def test_every_option_is_in_one_group_with_help_and_range(kind):
+    groups = groups_of(kind)
+    names = [field.name for group in groups for field in fields(group)]
+    assert len(groups) >= 8
+    assert sorted(names) == sorted({field.name for field in fields(kind)})
+    assert option_names(kind) == names
+    for option in options_of(kind).values():
+        assert option.help
+        assert option.title
+        numeric = bare(option.hint) in (int, float) or {int, float} & set(map(bare, get_args(bare(option.hint))))
+        ranged = any(isinstance(mark, Range) for mark in marks_of(option.hint))
+        assert ranged or not numeric or option.name == "image_size", option.name
+
+
+def test_a_group_holds_its_own_options_alone():
+    options = DetectTrainOptions(data="x", epochs=3, output=Path("a"), experiment_name="b")
+    loop, run = options.group(Loop), options.group(DetectRun)
+    assert (type(loop), loop.epochs, loop.batch_size) == (Loop, 3, 4)
+    assert not hasattr(loop, "data")
+    assert run.folder == Path("a/b")
+    assert DetectTrainOptions(data="x").group(DetectRun).folder == Path("runs/detector")
+
+
+def test_a_removed_option_says_what_replaced_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(DetectTrainOptions, "REMOVED", {"wings": Removed(2, "use --epochs")}, raising=False)
+    assert read_options(DetectTrainOptions, yaml_file(tmp_path, "wings: 2\nepochs: 3")).epochs == 3
+    message = "wings was removed; use --epochs"
+    with pytest.raises(OptionError, match=message):
+        read_options(DetectTrainOptions, yaml_file(tmp_path, "wings: 4"))
+    with pytest.raises(OptionError, match=message):
+        parse(DetectTrainOptions, ["--wings", "4"], "x", "")
+    with pytest.raises(OptionError, match=message):
+        DetectTrainOptions(wings=4)
+
+
+def test_segmenters_take_steps_or_a_share_of_warm_up():
+    assert ReferTrainOptions().group(Optimiser).warmup(200) == 10
+    assert ReferTrainOptions(warmup_share=0.5).group(Optimiser).warmup(200) == 100
+    assert ReferTrainOptions(warmup_steps=7).group(Optimiser).warmup(200) == 7
+    assert DetectTrainOptions().group(Optimiser).warmup(40_000) == 500
+    assert DetectTrainOptions(warmup_share=0.5).group(Optimiser).warmup(200) == 100

@@ -14,10 +14,14 @@ from deixis.models.checkpoints import load_any_detector
 from deixis.models.model_record import ModelRecord, read_record
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import are_generated
-from deixis.options.detect import DetectEvalOptions, DetectPredictOptions, DetectTrainOptions
-from deixis.options.refer import ReferEvalOptions, ReferPredictOptions, ReferTrainOptions
+from deixis.options.detect_eval import DetectEvalOptions
+from deixis.options.detect_predict import DetectPredictOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_eval import ReferEvalOptions
+from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.detect.evaluate import evaluate_detector
 from deixis.recipes.detect.predict import predict_detector
 from deixis.recipes.model.choice import knowing, warn_of_shapes

@@ -1,11 +1,12 @@
 """Which recipe, and what it decides."""
 
+from typing import get_args
+
 import pytest
 
 from deixis.models.adapters import TARGETS
 from deixis.models.freezing import PARTS
-from deixis.options import detect as option_module
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions, LoraTarget, Part
 from deixis.recipes.detect.policy import RECIPES, learning_rates, recipe_for, resolve, warmup_steps
 
 
@@ -68,6 +69,6 @@ def test_warm_up_is_a_twentieth_and_500_at_most():
 
 
 def test_parts_are_those_of_the_model():
-    assert option_module.PARTS == PARTS
-    assert set(option_module.LORA_TARGETS) == set(TARGETS)
+    assert get_args(Part) == PARTS
+    assert set(get_args(LoraTarget)) == set(TARGETS)
     assert set(RECIPES) == {"small", "medium", "large", "scratch"}

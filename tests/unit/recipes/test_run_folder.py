@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deixis.errors import TrainingError
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.folder import MARK, is_run, prepare_folder, run_folder, will_resume
 from deixis.recipes.run.repeat import repeat_run
 

@@ -25,7 +25,7 @@ from deixis.data.pixels.images import image_sizes_hw, load, load_image
 from deixis.data.reading import reads
 from deixis.data.yaml_text import parse_yaml
 from deixis.errors import DataError, OptionError
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.yaml_files import read_options
 
 MAIN_FILE = {

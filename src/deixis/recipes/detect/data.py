@@ -30,7 +30,7 @@ from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import BUCKET_PX
 from deixis.models.grounding_dino.name_features import name_features
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
 from deixis.records import Batch, Dataset, Prompt, Sample, SampleList
 from deixis.training.feed import Feed
@@ -227,7 +227,7 @@ def training_feed(
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation_steps,
         seed=options.seed,
-        workers=options.workers,
+        workers=options.num_workers,
         aspect_ratios=aspect_ratios(training),
         unreadable=UnreadableImages(options.max_unreadable_images),
     )

@@ -14,7 +14,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.outputs.detections import coco_results
 from deixis.options.checks import A_DETECTOR
-from deixis.options.detect import DetectEvalOptions
+from deixis.options.detect_eval import DetectEvalOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.survey import tell_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images

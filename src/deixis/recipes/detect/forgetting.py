@@ -21,7 +21,7 @@ from deixis.evaluation.trade_off import TradeOff, knee
 from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.interpolation import interpolated_state
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.records import Dataset
 from deixis.reporting.data import ForgettingFacts
 

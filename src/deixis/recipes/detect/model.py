@@ -17,7 +17,7 @@ from deixis.models.freezing import freeze
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.policy import learning_rates
 from deixis.training.checkpoint import replacing_folder
 from deixis.training.detector_task import Denoise
@@ -29,7 +29,7 @@ def prepare_model(options: DetectTrainOptions) -> GroundingDinoBundle:
     if options.image_size is not None:
         bundle = replace(bundle, image_size=options.image_size)
     if options.lora:
-        add_lora(bundle.model, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+        add_lora(bundle.model, options.lora_r, options.lora_alpha, options.lora_dropout, options.lora_targets)
     else:
         freeze(bundle.model, [part for part, rate in learning_rates(options).items() if rate == 0])
     if options.gradient_checkpointing:

@@ -11,7 +11,7 @@ from deixis.data.scenes.images import scene_words
 from deixis.errors import OptionError
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.models.grounding_dino.small import IMAGE_SIZE, small_config, small_tokenizer
-from deixis.options.detect import DetectNewOptions
+from deixis.options.detect_new import DetectNewOptions
 
 
 def new_detector(options: DetectNewOptions) -> Path:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from deixis.options.detect import PARTS, DetectTrainOptions
+from deixis.models.freezing import PARTS
+from deixis.options.detect_train import DetectTrainOptions
 
 T = TypeVar("T")
 RecipeName = Literal["small", "medium", "large", "scratch"]

@@ -11,7 +11,7 @@ from deixis.inference.detect.detector import load_detector
 from deixis.inference.images import find_images, readable_images
 from deixis.inference.outputs.detections import write_predictions
 from deixis.options.checks import A_DETECTOR
-from deixis.options.detect import DetectPredictOptions
+from deixis.options.detect_predict import DetectPredictOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.asked_names import separate_names
 from deixis.recipes.detect.names import names_or_stored

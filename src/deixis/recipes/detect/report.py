@@ -18,7 +18,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.folder import as_text, run_folder
 from deixis.records import Dataset, Detections, Sample

@@ -27,7 +27,7 @@ from deixis.models.freezing import PARTS, parameter_table, part_of, training_lin
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.options.checks import A_DETECTOR
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.data.survey import tell_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.detect.data import (
@@ -71,7 +71,15 @@ from deixis.training.schedule import Schedule
 # compared by its content.
 MAY_CHANGE = {
     *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "report", "report_images"),
-    *("workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "max_skipped", "max_unreadable_images"),
+    *(
+        "num_workers",
+        "gpus",
+        "save_interval",
+        "log_interval",
+        "eval_batch_size",
+        "max_skipped",
+        "max_unreadable_images",
+    ),
     *("data", "images", "val_data", "val_images", "test_data", "test_images", "format", "seeds", "val_loss_images"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
 }
@@ -257,7 +265,7 @@ def _evaluate(
     detector: Detector, validation: Dataset, options: DetectTrainOptions, accelerator: Accelerator
 ) -> DetectionMetrics:
     batch_size = options.eval_batch_size or options.batch_size
-    workers = max(options.workers, 1)
+    workers = max(options.num_workers, 1)
     if accelerator.num_processes == 1:
         return detector.evaluate(validation, batch_size, workers=workers, max_detections=options.max_detections)[0]
     mine = range(accelerator.process_index, len(validation), accelerator.num_processes)
@@ -293,7 +301,7 @@ def tell_findings_of(
         options.format,
         limits,
         options.dry_run,
-        max(options.workers, 1),
+        max(options.num_workers, 1),
         training=len(options.data),
         max_unreadable=options.max_unreadable_images,
     )

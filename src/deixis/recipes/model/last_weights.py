@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from deixis.console import print_text
 from deixis.errors import OptionError, TrainingError
 from deixis.models.model_record import read_record
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.model import ModelConvertOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.yaml_files import read_options
 from deixis.recipes.detect.model import prepare_model, save_trained
 from deixis.recipes.refer.model import prepare_segmenter, save_segmenter
 from deixis.training.checkpoint import MODEL, TRAINING, require_same_tensors
 from deixis.training.checkpoint_checks import require_average
 
-SEGMENTER_KEY = "lora_r"  # an option of segmenters' runs alone
+SEGMENTER_KEY = "behaviour"  # an option of segmenters' runs alone
 
 
 def is_last_checkpoint(model: str) -> bool:

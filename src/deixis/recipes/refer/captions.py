@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from deixis.data.refer.conversation import has_pixels
 from deixis.evaluation.captions import evaluate_captions
 from deixis.inference.refer.captioner import Captioner
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.run.outputs import warn_once
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import gather_lists

@@ -19,7 +19,7 @@ from deixis.data.sets.split import hold_out, looks_of
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.run.data import SPLIT_SEED
 from deixis.refer_records import Expression, ReferBatch, ReferDataset, ReferSample
 from deixis.training.feed import Feed

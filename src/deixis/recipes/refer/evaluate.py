@@ -20,7 +20,7 @@ from deixis.models.builtin import model_of_run
 from deixis.models.model_record import RECORD_FILE, update_record
 from deixis.models.sa2va.bundle import PRESENCE
 from deixis.options.checks import A_SEGMENTER
-from deixis.options.refer import ReferEvalOptions
+from deixis.options.refer_eval import ReferEvalOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold, threshold_line

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.models.sa2va import Sa2vaBundle
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.check import tile_counter
 from deixis.recipes.run.digest import weights_digest
 from deixis.refer_records import ReferDataset

@@ -12,8 +12,8 @@ from deixis.data.refer_formats import read_refer
 from deixis.data.sets.clip_stills import CaptionedClips
 from deixis.errors import DataError, OptionError
 from deixis.inference.outputs.cycle import KEPT
-from deixis.options.refer import ReferTrainOptions
 from deixis.options.refer_caption import ReferCycleOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.cycle import cycle_masks_together
 from deixis.recipes.run.folder import run_folder
 from deixis.refer_records import ReferDataset

@@ -32,7 +32,7 @@ from deixis.models.sa2va import (
 from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.weights.pretrained import EXAMPLE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.model.segmenter import layout_of
 from deixis.training.checkpoint import replacing_folder
 

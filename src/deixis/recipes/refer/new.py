@@ -14,7 +14,7 @@ from deixis.data.scenes.shapes import KNOWN_SHAPES, NEW_SHAPES
 from deixis.errors import OptionError
 from deixis.models.sa2va import save_sa2va
 from deixis.models.sa2va.small import small_segmenter
-from deixis.options.refer import ReferNewOptions
+from deixis.options.refer_new import ReferNewOptions
 
 
 def new_segmenter(options: ReferNewOptions) -> Path:

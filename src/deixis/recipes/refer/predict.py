@@ -10,7 +10,7 @@ from deixis.inference.outputs.segmentations import write_segmentations
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import load_sa2va
 from deixis.options.checks import A_SEGMENTER
-from deixis.options.refer import ReferPredictOptions
+from deixis.options.refer_predict import ReferPredictOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device

@@ -16,7 +16,7 @@ from deixis.data.refer.loading import decoded
 from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.data import facts
 from deixis.recipes.refer.model import write_teacher
 from deixis.recipes.refer.presence import threshold_line

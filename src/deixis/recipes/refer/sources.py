@@ -15,7 +15,7 @@ from deixis.data.sets.clip_stills import ClipStills
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.errors import DataError, OptionError
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.data import VALIDATION_SHARE, Source, held_out, subset
 from deixis.recipes.refer.generated import read_sa1b, read_sav
 from deixis.recipes.refer.splits import note_on_official, official_parts, without_images_of

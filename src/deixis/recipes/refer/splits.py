@@ -13,7 +13,7 @@ from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
 

@@ -22,7 +22,8 @@ from deixis.models.freezing import training_lines
 from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.models.sa2va.parts import PARTS
 from deixis.options.checks import A_SEGMENTER
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.groups import Optimiser
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.model.choice import knowing
 from deixis.recipes.refer.captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer.captions import caption_values
@@ -124,7 +125,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     print_plan(console, options, bundle, data)
     settings, per_epoch = loop_settings(options), feed.steps_per_epoch(accelerator.num_processes)
     total_steps = settings.total_steps(per_epoch)
-    print_length(console, settings, per_epoch, round(options.warmup_share * total_steps))
+    print_length(console, settings, per_epoch, options.group(Optimiser).warmup(total_steps))
     bundle.model.to(accelerator.device)
     features = frozen_features(options, bundle, data.training, accelerator, console)
     if options.dry_run:
@@ -158,7 +159,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     rates |= dict.fromkeys(("vision", "sam_encoder"), options.encoder_lr_factor * options.learning_rate)
     groups = parameter_groups(bundle.model.named_parameters(), part_of, rates, options.weight_decay)
     optimizer = build_adamw(groups)
-    schedule = Schedule("cosine", total_steps, round(options.warmup_share * total_steps), 1.0)
+    schedule = Schedule(options.schedule, total_steps, options.group(Optimiser).warmup(total_steps), options.lr_drop_at)
     average = WeightAverage(bundle.model, options.ema_decay) if options.ema_decay else None
     took = run_training(
         task,
@@ -257,6 +258,7 @@ def loop_settings(options: ReferTrainOptions) -> LoopSettings:
         max_steps=options.max_steps,
         clip_norm=options.clip_norm,
         patience=options.early_stopping_patience,
+        stop_after_epochs=options.stop_after_epochs,
         log_interval=options.log_interval,
         save_interval=options.save_interval,
         evaluate_every=options.evaluate_every,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from deixis.console import Console
 from deixis.errors import Terminated
+from deixis.options.old_names import current_values
 from deixis.options.yaml_files import plain_values
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
@@ -65,7 +67,7 @@ def run_identity(
         {name: value for name, value in plain_values(one).items() if name not in may_change}
         for one in (options, type(options)())
     )
-    return Identity(given, facts, defaults)
+    return Identity(given, facts, defaults, partial(current_values, type(options)))
 
 
 def run_training(

@@ -19,8 +19,8 @@ from deixis.losses.detection import DetectionCriterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
-from deixis.options.detect import DetectTrainOptions
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
 from deixis.recipes.refer.data import views_of
 from deixis.records import Dataset

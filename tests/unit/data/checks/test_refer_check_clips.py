@@ -12,7 +12,7 @@ import refer_miniatures as phrases
 from deixis.cli.main import run
 from deixis.data.checks.refer import Limits, check_refer
 from deixis.data.clip_formats import read_clips
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.sources import read_refer_data
 
 

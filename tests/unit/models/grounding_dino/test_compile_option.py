@@ -16,7 +16,7 @@ from deixis.data.scenes.images import scenes
 from deixis.errors import OptionError
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
-from deixis.options.detect import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.data import training_feed, training_prompts
 
 

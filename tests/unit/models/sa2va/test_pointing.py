@@ -21,7 +21,7 @@ from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.models.sa2va.pointing import as_mask_prompt, dense_prompt, point_logits, where_pointed
 from deixis.models.sa2va.sam import decode_masks, encode_image
 from deixis.models.sa2va.weights.released import save_released
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 
 TILES = (1, 1, 1)
 

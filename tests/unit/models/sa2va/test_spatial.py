@@ -22,7 +22,7 @@ from deixis.inference.refer.captioner import Captioner
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, part_of, save_sa2va
 from deixis.models.sa2va.spatial import spatial_tokens
 from deixis.models.sa2va.weights.released import save_released
-from deixis.options.refer import ReferTrainOptions
+from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.model import prepare_segmenter
 from deixis.training.segmenter_task import one_question
 

@@ -1,0 +1,45 @@
+"""The options of `deixis detect predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.options.checks import A_DETECTOR, require, require_model
+from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.types import Options
+
+
+@dataclass(frozen=True)
+class DetectPredictOptions(Options):
+    """Find named things in images; write drawn images, JSON and COCO results."""
+
+    images: tuple[Path, ...] = ()
+    """Images, or folders of them."""
+    names: tuple[str, ...] = ()
+    """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
+    if not given."""
+    names_file: Path | None = None
+    """Text file with more names to look for, one per line."""
+    names_data: str = ""
+    """Annotations, in any format, whose class names are looked for too."""
+    model: str = ""
+    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
+    output: Path = Path("predictions")
+    """Folder for pictures/, predictions.json and coco_results.json."""
+    threshold: Share = 0.3
+    """Minimum score of a detection."""
+    max_detections: AtLeast1 = 100
+    """Maximum number of detections per image."""
+    batch_size: AtLeast1 = 4
+    """Images per batch."""
+    prompt_names: AtLeast1 | None = None
+    """Maximum number of names per prompt; as many as fit if not given."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        require(bool(self.images), "images", self.images, "images or folders, as in --images photos/")
+        check_ranges(self)
+        require_model(self.model, A_DETECTOR)

@@ -1,0 +1,181 @@
+"""The options of `deixis detect train`, in groups.
+
+None means "the recipe or the model decides": `recipes.detect.policy.resolve` fills those in, and the resolved options
+are written beside the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
+from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
+from deixis.options.marks import AtLeast0, AtLeast1, NotNegative, Share, check_ranges
+from deixis.options.old_names import knows_old_names
+from deixis.options.types import Options
+
+Part = Literal["backbone", "text", "encoder", "decoder", "heads"]
+LoraTarget = Literal["encoder", "decoder", "backbone", "text"]
+
+
+@dataclass(frozen=True)
+class DetectData(Data):
+    """Data: training, validation and test"""
+
+    images: tuple[Path, ...] = ()
+    """Folder of the training images, if the annotations do not name it: one for all data sets, or one for each."""
+    epoch_length: AtLeast1 | None = None
+    """Images per epoch; as many as all data sets have together, if not given."""
+    val_data: str = ""
+    """Validation annotations, on which the best epoch is chosen. Without them a part of the training data is held out,
+    duplicates kept together: 15 % for validation and 15 % for test of 100 images or more, 20 % for validation of
+    fewer or beside --test-data."""
+    test_data: str = ""
+    """Test annotations, on which results before and after training are reported. Without them, and with --val-data,
+    results are those of the validation data, and optimistic."""
+
+
+@dataclass(frozen=True)
+class DetectParts(Options):
+    """Model: what to start from, which parts train"""
+
+    model: str = ""
+    """What to start from: a hub id, a folder that transformers can load, or "builtin", the default for scenes."""
+    recipe: Literal["auto", "small", "medium", "large", "scratch"] = "auto"
+    """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
+    freeze: tuple[Part, ...] = ()
+    """More parts to freeze: backbone, text, encoder, decoder, heads."""
+    backbone_lr_factor: NotNegative | None = None
+    """Learning rate of the image backbone, relative to --learning-rate; 0 freezes it."""
+    text_lr_factor: NotNegative | None = None
+    """Learning rate of the text encoder, relative to --learning-rate; 0 freezes it."""
+
+
+@dataclass(frozen=True)
+class DetectRun(Run):
+    """The run: where it writes, how it starts, what it reports"""
+
+    default_name = "detector"
+
+
+@dataclass(frozen=True)
+class DetectLora(Lora):
+    """Low-rank adapters (LoRA), saved in PEFT's format"""
+
+    lora_targets: tuple[LoraTarget, ...] = ("encoder", "decoder")
+    """Parts that get adapters: encoder, decoder, backbone, text."""
+
+
+@dataclass(frozen=True)
+class DetectLoss(Options):
+    """Loss: matching costs, weights, denoising queries"""
+
+    loss_preset: Literal["auto", "grounding_dino", "mm_grounding_dino"] = "auto"
+    """Matching costs and loss weights; "auto" takes those of the model's own family."""
+    weight_class: NotNegative | None = None
+    """Weight of the classification loss, in place of the preset's."""
+    weight_box: NotNegative | None = None
+    """Weight of the L1 box loss, in place of the preset's."""
+    weight_giou: NotNegative | None = None
+    """Weight of the GIoU loss, in place of the preset's."""
+    cost_class: NotNegative | None = None
+    """Matching cost of the class, in place of the preset's."""
+    cost_box: NotNegative | None = None
+    """Matching cost of the L1 distance, in place of the preset's."""
+    cost_giou: NotNegative | None = None
+    """Matching cost of the GIoU, in place of the preset's."""
+    focal_alpha: Share = 0.25
+    """Alpha of the focal loss."""
+    focal_gamma: NotNegative = 2.0
+    """Gamma of the focal loss."""
+    encoder_loss: Literal["token", "objectness"] = "token"
+    """What the encoder's proposals learn to score: the tokens of their class, or object against background."""
+    denoising_queries: AtLeast0 = 0
+    """Noised copies of an image's objects that the decoder also learns to correct, with as many decoys; 0 disables."""
+    denoising_label_noise: Share = 0.25
+    """Share of the denoising queries that get another class of their prompt."""
+    denoising_box_noise: Share = 1.0
+    """How far the corners of copies are moved, relative to half the box's width and height."""
+
+
+@dataclass(frozen=True)
+class DetectImages(Options):
+    """Images and prompts: sizes, augmentation, names"""
+
+    image_size: tuple[int, int] | None = None
+    """Shorter and longest side of the images in pixels; the model's own if not given."""
+    multi_scale: bool = True
+    """Train on several sizes up to the image size."""
+    flip_probability: Share = 0.5
+    """Share of training images mirrored left to right; 0 for data where left and right matter."""
+    crop_probability: Share = 0.5
+    """Share of training images cropped at random."""
+    shuffle_names: bool = True
+    """Shuffle the class names of the prompt for every training image."""
+    prompt_names: AtLeast1 | None = None
+    """Maximum number of names per training prompt: the image's own and some others; as many as fit if not given."""
+    hard_negatives: Share = 0.0
+    """Share of the sampled names that are close in meaning to the image's own; only where not all names fit."""
+    max_detections: AtLeast1 | None = None
+    """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
+    more objects need more."""
+
+
+@dataclass(frozen=True)
+class DetectHardware(Hardware):
+    """Hardware: precision, memory, GPUs, loading"""
+
+    compile: bool = False
+    """Compile encoder and decoder (torch.compile; takes minutes at first), pad images to 64 pixels: for GPUs."""
+
+
+@dataclass(frozen=True)
+class Forgetting(Options):
+    """Forgetting: what the model knew before, measured before and after"""
+
+    forgetting_data: str = ""
+    """Annotations of names that the model should not forget; measured with the weights before training, after it, and
+    in between."""
+    forgetting_images: Path | None = None
+    """Folder of those images, if the annotations do not name it."""
+    forgetting_sweep: tuple[Share, ...] = (0.25, 0.5, 0.75)
+    """Interpolation weights between the base model (0) and the trained one (1) that are measured besides these two."""
+    forgetting_max_images: AtLeast1 = 100
+    """Maximum number of images measured per weight, of the data that is reported on and of the forgetting data each."""
+
+
+@knows_old_names
+@dataclass(frozen=True)
+class DetectTrainOptions(
+    DetectData,
+    DetectParts,
+    DetectRun,
+    Loop,
+    Optimiser,
+    DetectLora,
+    DetectImages,
+    DetectHardware,
+    DetectLoss,
+    Forgetting,
+):
+    """Fine-tune a Grounding DINO detector on your own images and boxes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        require(all(self.data) and bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
+        count = len(self.data)
+        require(len(self.images) in (0, 1, count), "images", self.images, f"one folder, or {count}")
+        require(len(self.data_weights) in (0, count), "data_weights", self.data_weights, f"{count} numbers")
+        check_ranges(self)
+        self.check_run()
+        require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
+        if self.image_size is not None:
+            short_px, long_px = self.image_size
+            require(32 <= short_px <= long_px, "image_size", self.image_size, "32 <= shorter side <= longest side")
+        require_model(self.model, A_DETECTOR)

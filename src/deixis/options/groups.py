@@ -1,0 +1,176 @@
+"""Groups of options that both trainers share.
+
+A trainer's options are one flat dataclass made of groups: `DetectTrainOptions(epochs=3)` sets a field of `Loop`, the
+flag is `--epochs`, the YAML key `epochs`. Its functions are handed the group that they need: `options.group(Loop)`.
+The docstring of a group is its title in `--help`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from deixis.options.checks import RUNS, check_name, require
+from deixis.options.marks import Also, AtLeast0, AtLeast1, NotNegative, Positive, Share, ShareBelow1
+from deixis.options.types import Options
+
+
+@dataclass(frozen=True)
+class Run(Options):
+    """The run: where it writes, how it starts, what it reports"""
+
+    output: Path = RUNS
+    """Folder that holds the runs; on several machines, one that all of them share. Without --experiment-name, the
+    folder of this run."""
+    experiment_name: str = ""
+    """Name of this run: its folder inside --output. Default: runs/detector or runs/segmenter."""
+    resume: bool = False
+    """Resume from checkpoints/last of this run; an error if there is none."""
+    auto_resume: bool = False
+    """Resume from checkpoints/last if there is one, start a new run otherwise."""
+    overwrite: bool = False
+    """Move an earlier run of the same name aside and start a new one."""
+    dry_run: bool = False
+    """Read all data, print the plan, train nothing."""
+    seed: AtLeast0 = 0
+    """Random seed; which images are held out does not depend on it."""
+    seeds: AtLeast1 = 1
+    """Repeat the run with this many seeds, starting at --seed, each in its own folder; report mean and spread."""
+    baseline: bool = True
+    """Measure the model before training, with the same evaluation."""
+    report: bool = True
+    """Write report.html at the end."""
+    report_images: AtLeast0 = 8
+    """Images drawn in the report, before and after training."""
+
+    default_name = "run"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes: OUTPUT/NAME, OUTPUT itself without a name, or a folder of `runs` without both."""
+        if self.experiment_name:
+            return self.output / self.experiment_name
+        return self.output if self.output != RUNS else RUNS / self.default_name
+
+    def check_run(self) -> None:
+        """Raises OptionError for an invalid name, or for ways to start that exclude each other."""
+        check_name(self.experiment_name)
+        chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
+        require(len(chosen) < 2, "".join(chosen[:1]), chosen, "only one of resume, auto_resume, overwrite")
+
+
+@dataclass(frozen=True)
+class Loop(Options):
+    """The loop: how long it trains, how often it evaluates and saves"""
+
+    epochs: AtLeast1 | None = None
+    """Passes over the training data; the recipe's own number if not given."""
+    max_steps: AtLeast1 | None = None
+    """Stop after this many optimiser steps, whatever --epochs says."""
+    stop_after_epochs: AtLeast1 | None = None
+    """Stop after this many epochs, with the learning rates of a run of --epochs."""
+    early_stopping_patience: AtLeast0 = 0
+    """Stop after this many evaluations in a row without a better validation score; 0 disables."""
+    batch_size: AtLeast1 = 4
+    """Images per step on each process, before accumulation."""
+    gradient_accumulation_steps: AtLeast1 = 1
+    """Batches summed into one optimiser step; equal to one batch of them all."""
+    evaluate_every: AtLeast1 = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    eval_batch_size: AtLeast1 | None = None
+    """Batch size of evaluations; the training batch size if not given (four times that, in phrases, for segmenters)."""
+    val_loss_images: AtLeast0 = 100
+    """Validation images, spread evenly, on which each evaluation also measures the losses; 0 disables."""
+    save_interval: AtLeast0 = 0
+    """Also save checkpoints/last every N steps; 0 saves after each epoch only."""
+    log_interval: AtLeast1 = 1
+    """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
+    max_skipped: AtLeast1 = 5
+    """Steps in a row that may be skipped for a non-finite loss or gradient before the run stops."""
+
+
+@dataclass(frozen=True)
+class Optimiser(Options):
+    """The optimiser: AdamW, its learning rate and schedule"""
+
+    learning_rate: Positive | None = None
+    """Highest learning rate; the recipe's own if not given. --*-lr-factor scale it for single parts."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay; norms, biases and absolute position tables have none."""
+    schedule: Literal["step", "cosine"] = "step"
+    """How the learning rate falls after the warm-up."""
+    lr_drop_at: Share = 0.85
+    """Share of the run after which the step schedule divides the learning rate by ten."""
+    warmup_steps: AtLeast0 | None = None
+    """Steps of linear warm-up, in place of --warmup-share."""
+    warmup_share: ShareBelow1 | None = None
+    """Share of the run that is linear warm-up. Without either: a twentieth, for detectors 500 steps at most."""
+    clip_norm: Positive = 0.1
+    """Maximum norm of the whole gradient; larger ones are scaled down to it."""
+    ema_decay: ShareBelow1 | None = None
+    """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 disables."""
+
+    def warmup(self, total_steps: int) -> int:
+        """Steps of warm-up of a run.
+
+        >>> Optimiser().warmup(200), Optimiser(warmup_share=0.5).warmup(200), Optimiser(warmup_steps=7).warmup(200)
+        (10, 100, 7)
+        """
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return min(500, total_steps // 20) if self.warmup_share is None else round(self.warmup_share * total_steps)
+
+
+@dataclass(frozen=True)
+class Lora(Options):
+    """Low-rank adapters (LoRA), saved in PEFT's format"""
+
+    lora: bool = False
+    """Train adapters in place of the weights themselves: of the detector's --lora-targets, of the segmenter's language
+    model."""
+    lora_r: Annotated[AtLeast1, Also("lora_rank")] = 16
+    """Rank of the adapters."""
+    lora_alpha: Positive = 32.0
+    """Scale of the adapters, applied as alpha / rank."""
+    lora_dropout: ShareBelow1 = 0.0
+    """Dropout before the adapters."""
+
+
+@dataclass(frozen=True)
+class Hardware(Options):
+    """Hardware: precision, memory, GPUs, loading"""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the network; losses are always fp32."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    gpus: AtLeast0 | None = None
+    """Number of GPUs on this machine; 0 trains on the CPU. One, if there is one, when not given."""
+    num_workers: Annotated[AtLeast0, Also("workers")] = 2
+    """Processes that load images; 0 loads in the training process. Results do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Data(Options):
+    """Data: training, validation and test"""
+
+    data: tuple[str, ...] = ()
+    """Training data in any format (docs/formats.md, docs/clips.md), or generated scenes, as in
+    "scenes:split=demo_train,count=160,seed=1". Several data sets are mixed."""
+    data_weights: tuple[Positive, ...] = ()
+    """How often each data set is shown, as in --data-weights 2 1; in proportion to its size if not given."""
+    format: str | None = None
+    """Format of the annotations (docs/formats.md); recognised if not given."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    test_images: Path | None = None
+    """Folder of the test images."""
+    max_unreadable_images: AtLeast0 = 10
+    """Damaged training images that are left out, each named; one more stops the run."""
+
+
+def groups_of(kind: type[Options]) -> tuple[type[Options], ...]:
+    """The groups that a kind of options is made of, in the order of its help; the kind itself where there are none."""
+    groups = tuple(base for base in kind.__bases__ if base is not Options and issubclass(base, Options))
+    return groups or (kind,)

@@ -1,0 +1,55 @@
+"""The options of `deixis refer eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
+from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.types import Options
+
+
+@dataclass(frozen=True)
+class ReferEvalOptions(Options):
+    """Measure a segmenter: cIoU and gIoU, overall and by phrase length, object size and number of objects."""
+
+    data: tuple[str, ...] = ()
+    """Data in any format (docs/formats.md), or "scenes:split=refer_unseen,count=100,seed=3"."""
+    images: Path | None = None
+    """Folder of the images, if the data does not name it."""
+    format: str | None = None
+    """Format of the data; recognised if not given."""
+    model: str = ""
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    output: Path | None = None
+    """Folder for metrics.json and segmentations.json; nothing is written if not given."""
+    batch_size: AtLeast1 = 8
+    """Phrases per batch."""
+    max_images: AtLeast1 | None = None
+    """Measure only the first N images."""
+    max_tiles: AtLeast1 = 12
+    """Maximum number of tiles in which the vision-language model sees an image."""
+    generate: bool = False
+    """Let the model write its answer, which may lack [SEG]; by default it is given the standard answer."""
+    threshold: Share | None = None
+    """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
+    on validation data, or 0.5 (deixis's behaviour only)."""
+    fit_threshold: bool = False
+    """Fit this threshold on the data and store it in the model's folder: use validation data, not test data."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data)
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
+        check_ranges(self)
+        if self.fit_threshold:
+            require(self.threshold is None, "threshold", self.threshold, "none beside --fit-threshold")
+            require(not self.generate, "generate", self.generate, "the standard answer with --fit-threshold")
+            require(Path(self.model).is_dir(), "model", self.model, "a folder: --fit-threshold stores its result there")
+        require_model(self.model, A_SEGMENTER)

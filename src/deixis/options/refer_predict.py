@@ -1,0 +1,43 @@
+"""The options of `deixis refer predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.options.checks import A_SEGMENTER, require, require_model
+from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.types import Options
+
+
+@dataclass(frozen=True)
+class ReferPredictOptions(Options):
+    """Find what phrases mean in images; write drawn images, mask PNGs and JSON."""
+
+    images: tuple[Path, ...] = ()
+    """Images, or folders of them."""
+    phrases: tuple[str, ...] = ()
+    """What to look for, as in --phrases "the dog on the left" "the red car"."""
+    model: str = ""
+    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
+    output: Path = Path("segmentations")
+    """Folder for pictures/, masks/ and segmentations.json."""
+    generate: bool = True
+    """Let the model write its answer; with --no-generate it is given the standard one."""
+    threshold: Share | None = None
+    """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
+    on validation data, or 0.5 (deixis's behaviour only)."""
+    batch_size: AtLeast1 = 8
+    """Phrases per batch."""
+    max_tiles: AtLeast1 = 12
+    """Maximum number of tiles in which the vision-language model sees an image."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        require(bool(self.images), "images", self.images, "images or folders, as in --images photos/")
+        require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
+        require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
+        check_ranges(self)
+        require_model(self.model, A_SEGMENTER)

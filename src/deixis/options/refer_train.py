@@ -1,0 +1,225 @@
+"""The options of `deixis refer train`, in groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
+from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
+from deixis.options.marks import (
+    Also,
+    AtLeast0,
+    AtLeast1,
+    NotNegative,
+    Positive,
+    Share,
+    ShareBelow1,
+    check_ranges,
+)
+from deixis.options.old_names import knows_old_names
+from deixis.options.types import Options
+
+ReferPart = Literal["vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder"]
+
+
+@dataclass(frozen=True)
+class ReferData(Data):
+    """Data: training, validation and test"""
+
+    images: Path | None = None
+    """Folder of the training images or videos, if the data does not name it."""
+    val_data: tuple[str, ...] = ()
+    """Validation data, on which the best epoch is chosen. Without it a part of the training images is held out: a
+    tenth, at least one, and of 100 images or more, where there is no --test-data, another tenth for test."""
+    test_data: tuple[str, ...] = ()
+    """Test data, on which results before and after training are reported. Without it, and with --val-data, results are
+    those of the validation data, and optimistic."""
+    max_val_images: AtLeast1 | None = None
+    """Measure on at most N validation images, and as many test images."""
+
+
+@dataclass(frozen=True)
+class PublicData(Options):
+    """Public data sets, by their folders; masks without phrases are described first"""
+
+    refcoco_dir: Path | None = None
+    """Folder of RefCOCO, RefCOCO+ or RefCOCOg: refs(unc).p or refs(umd).p beside instances.json. Trains on its split
+    train; without --val-data its split val validates, and without --test-data its test splits are reported on."""
+    sa1b_dir: Path | None = None
+    """Folder of SA-1B: sa_*.jpg with sa_*.json. Its masks have no phrases: --model describes them before training, and
+    captions that it finds again are trained on (docs/captions.md)."""
+    sa1b_max_samples: AtLeast1 = 10_000
+    """Maximum number of images read from --sa1b-dir; also bounds start-up time and memory."""
+    openimages_dir: Path | None = None
+    """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
+    sav_dir: Path | None = None
+    """Folder of SA-V: sav_*.mp4 with sav_*_manual.json. Its masks are described like those of --sa1b-dir."""
+    cycle_threshold: Share = 0.7
+    """Minimum IoU of a mask with the one that its caption gives, for a caption of --sa1b-dir or --sav-dir to be
+    kept."""
+    placeholder_captions: bool = False
+    """Ask for each mask without a phrase as "the object", in --data, --sa1b-dir and --sav-dir alike, in place of
+    captions written first: a quick mode for masks alone, which teaches no language."""
+
+
+@dataclass(frozen=True)
+class ReferParts(Options):
+    """Model: what to start from, which parts train"""
+
+    model: str = ""
+    """What to start from: "builtin", a run's folder, a released Sa2VA folder, or a hub id."""
+    tokenizer: str | None = None
+    """Folder or hub id of a tokenizer, in place of a released Sa2VA's own, where that cannot be used."""
+    sam_model: str | None = None
+    """Folder or hub id of a SAM 2 to join with --model, which is then a plain vision-language model."""
+    train: tuple[ReferPart, ...] = ("projector", "text_hidden_fcs", "mask_decoder")
+    """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
+    train_embeddings: bool = False
+    """Train all token embeddings; by default only the rows of the new tokens train."""
+    encoder_lr_factor: Positive = 1.0
+    """Learning rate of `vision` and `sam_encoder`, if --train names them, relative to --learning-rate."""
+    points_first: bool = False
+    """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
+    model that starts from nothing; saved with it, so that it always does."""
+    spatial_tokens: bool = False
+    """Tell the language model the outline of each region that it is to describe, as one more token. For a model whose
+    vision encoder does not know forms; saved with it, so that it always does."""
+    teacher_layout: Literal["deixis", "sa2va"] = "deixis"
+    """Layout of teachers/sa2va: "sa2va" is that of released models, with config.json and code of a released --model
+    copied, so that Sa2VA's own code loads it. checkpoints/ are deixis's own in any case."""
+
+
+@dataclass(frozen=True)
+class ReferRun(Run):
+    """The run: where it writes, how it starts, what it reports"""
+
+    default_name = "segmenter"
+
+    quick: bool = False
+    """A trial that ends in minutes: at most 20 steps, 16 validation images."""
+
+
+@dataclass(frozen=True)
+class ReferLoss(Options):
+    """Loss: which masks learn, weights"""
+
+    behaviour: Literal["deixis", "sa2va"] = "deixis"
+    """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
+    do the predicted IoU and the score that says whether the object is there at all."""
+    supervised_masks: Literal["best", "all"] = "best"
+    """Of SAM 2's three masks: the best one learns, or all do. "all" is for a model that starts from nothing."""
+    words_first: ShareBelow1 = 0.0
+    """Share of the run in which prompts are made from the words before [SEG], first all, then fewer and fewer, while
+    [SEG] learns to carry them. For a model that starts from nothing; 0 for any other."""
+    weight_mask: NotNegative = 2.0
+    """Weight of the masks' cross-entropy."""
+    weight_dice: NotNegative = 0.5
+    """Weight of the masks' Dice loss."""
+    weight_iou: NotNegative | None = None
+    """Weight of the loss of the predicted IoU; the behaviour's own if not given."""
+    weight_object: NotNegative | None = None
+    """Weight of the loss of the object score; the behaviour's own if not given."""
+    weight_language: NotNegative = 1.0
+    """Weight of the language model's cross-entropy."""
+    weight_point: NotNegative = 1.0
+    """Weight of the loss of where prompts point, for a model of which they do."""
+    mask_points: AtLeast0 = 12_544
+    """Points at which mask losses are taken, most of them where the model is unsure; 0 takes every cell of the grid."""
+
+
+@dataclass(frozen=True)
+class Conversations(Options):
+    """Conversations: what is asked of an image, and in how many tokens"""
+
+    caption_share: Share = 0.0
+    """Share of the images that a step asks to describe: a mask in, a phrase out, learnt from the same data. 0.3 teaches
+    both directions; 0 disables."""
+    max_masks: AtLeast1 = 5
+    """Maximum number of phrases, or masks to describe, per image and step."""
+    max_tiles: AtLeast1 = 12
+    """Maximum number of tiles in which the vision-language model sees an image."""
+    max_tokens: AtLeast1 = 8192
+    """Maximum number of tokens per conversation; longer ones are an error, never cut."""
+    clip_frames: AtLeast1 = 5
+    """Maximum number of frames per clip and step, drawn anew in every epoch."""
+
+
+@dataclass(frozen=True)
+class ReferHardware(Hardware):
+    """Hardware: precision, memory, GPUs, loading"""
+
+    cache_features: Path | None = None
+    """Folder for the features of the frozen encoders: each image is encoded once and read from there in later epochs
+    and runs. The run first prints how much space that takes."""
+    cache_gib: Positive = 100.0
+    """Maximum GiB kept in --cache-features; what does not fit is encoded each time."""
+
+
+@knows_old_names
+@dataclass(frozen=True)
+class ReferTrainOptions(
+    ReferData,
+    PublicData,
+    ReferParts,
+    ReferRun,
+    Loop,
+    Optimiser,
+    Lora,
+    Conversations,
+    ReferHardware,
+    ReferLoss,
+):
+    """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
+
+    epochs: AtLeast1 = 1
+    batch_size: AtLeast1 = 2
+    learning_rate: Positive = 4e-5
+    weight_decay: NotNegative = 0.05
+    schedule: Literal["step", "cosine"] = "cosine"
+    warmup_share: ShareBelow1 | None = 0.05
+    clip_norm: Positive = 1.0
+    ema_decay: ShareBelow1 | None = 0.0
+    lora: bool = True
+    lora_r: Annotated[AtLeast1, Also("lora_rank")] = 128
+    lora_alpha: Positive = 256.0
+    lora_dropout: ShareBelow1 = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, self.data, self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
+        require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
+        check_ranges(self)
+        self.check_run()
+        self._check_joined()
+        require(
+            not (self.caption_share and self.placeholder_captions),
+            "caption_share",
+            self.caption_share,
+            "0 with --placeholder-captions: the model would learn to describe everything by one phrase",
+        )
+        for name in ("points_first", "spatial_tokens"):
+            released = getattr(self, name) and self.behaviour == "sa2va"
+            require(not released, name, True, "no --behaviour sa2va with it: released models do not know it")
+        from_words = self.words_first == 0 or self.behaviour == "deixis"
+        require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")
+        require_model(self.model, A_SEGMENTER)
+
+    def _check_joined(self) -> None:
+        """Raises OptionError for options that a model joined by --sam-model excludes."""
+        joined = self.sam_model is not None
+        require(not (joined and self.tokenizer), "tokenizer", self.tokenizer, "none with --sam-model")
+        plain = not joined or self.model != "builtin"
+        require(plain, "sam_model", self.sam_model, "it with --model, a vision-language model")
+        described = (self.sa1b_dir or self.sav_dir) and not self.placeholder_captions
+        require(
+            not (joined and described),
+            "sam_model",
+            self.sam_model,
+            "--placeholder-captions with --sa1b-dir or --sav-dir: it cannot describe yet",
+        )
