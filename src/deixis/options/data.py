@@ -9,8 +9,6 @@ from typing import Literal
 from deixis.errors import OptionError
 from deixis.options.types import Options
 
-AnnotationFormat = Literal["coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet"]
-
 
 @dataclass(frozen=True)
 class DataConvertOptions(Options):
@@ -24,8 +22,8 @@ class DataConvertOptions(Options):
     """Format of the annotations; recognised when not given."""
     split: str | None = None
     """Part to read of a data set that has several, as in --split val (VOC, YOLO, parquet)."""
-    to: AnnotationFormat = "coco"
-    """Format to write."""
+    to: str = "coco"
+    """Format to write; docs/formats.md lists them."""
     output: Path | None = None
     """Folder to write; it must not exist, or be empty."""
     image_files: Literal["copy", "link"] = "copy"
@@ -38,6 +36,7 @@ class DataConvertOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require_data(self.data)
+        _require_format(self.to)
         if self.output is None and not self.dry_run:
             raise OptionError("--output: got nothing, wanted the folder to write")
 
@@ -65,7 +64,7 @@ class DataCheckOptions(Options):
     it names are not taken apart, and the released models' 900 queries and 800 x 1333 pixels are assumed."""
     fix: Path | None = None
     """Folder for a cleaned copy of the data; it must not exist, or be empty. The data itself stays as it is."""
-    to: AnnotationFormat | None = None
+    to: str | None = None
     """Format of the cleaned copy; that of the data if not given."""
     image_files: Literal["copy", "link"] = "copy"
     """Copy the images of the cleaned copy, or link to where they are."""
@@ -79,6 +78,7 @@ class DataCheckOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require_data(self.data)
+        _require_format(self.to)
         _at_least("--show", self.show, 0)
         _at_least("--workers", self.workers, 0)
 
@@ -101,7 +101,7 @@ class DataSplitOptions(Options):
     """Share of the validation part; a fifth if neither this nor --fractions is given."""
     fractions: tuple[float, ...] = ()
     """Shares of train and val, or of train, val and test, as in --fractions 0.8 0.1 0.1."""
-    to: AnnotationFormat | None = None
+    to: str | None = None
     """Format to write; that of the data if not given."""
     image_files: Literal["link", "copy"] = "link"
     """Link to the images where they are, or copy them."""
@@ -113,6 +113,7 @@ class DataSplitOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
         _require_data(self.data)
+        _require_format(self.to)
         if self.output is None:
             raise OptionError("--output: got nothing, wanted the folder to write")
         if self.val is not None and self.fractions:
@@ -154,6 +155,13 @@ class DataStatsOptions(Options):
 def _require_data(data: str) -> None:
     if not data:
         raise OptionError(f"--data: got {data!r}, wanted the annotations, as in --data labels.json")
+
+
+def _require_format(name: str | None) -> None:
+    from deixis.data.formats.table import FORMATS  # here, so that --help does not import every reader
+
+    if name is not None and name not in FORMATS:
+        raise OptionError(f"--to: unknown format {name!r}; choose one of {', '.join(FORMATS)}")
 
 
 def _at_least(flag: str, value: int, least: int) -> None:

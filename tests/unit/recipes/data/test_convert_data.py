@@ -55,6 +55,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--data", SCENES], "--output: got nothing, wanted the folder to write"),
         (["--data", "absent.json", "--output", "x"], "absent.json: no such file or folder"),
         (["--data", SCENES, "--output", "."], "exists and is not empty"),
+        (["--data", SCENES, "--output", "x", "--to", "nonsense"], "--to: unknown format 'nonsense'; choose one of voc"),
         (["--data", SCENES, "--output", "x", "--format", "nonsense"], "unknown format 'nonsense'"),
     ],
 )
