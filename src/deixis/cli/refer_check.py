@@ -10,7 +10,7 @@ from deixis.options.refer_check import ReferCheckOptions
 CHECK_EXAMPLES = """
 Examples:
   deixis refer check --data phrases.json --images photos/
-  deixis refer check --data "refcoco#train" "refcoco#val" --no-decode --output findings.json
+  deixis refer check --data "refcoco#train" "refcoco#val" --no-decode --json > findings.json
   deixis refer check --data sa1b/ --max-images 1000
   deixis refer check --data phrases.json --model ByteDance/Sa2VA-1B --max-tokens 4096
 

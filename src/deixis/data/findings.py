@@ -18,8 +18,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding. An error stops training or spoils what is measured, a warning costs quality, a note is a
-    fact to know of."""
+    """A kind of finding. An error stops training or makes figures wrong, a warning costs quality, a note is a fact to
+    know."""
 
     severity: Severity
     title: str
@@ -29,7 +29,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     # errors: the annotation files
     "file_malformed": Kind("error", "annotation files that cannot be read", "export or copy the file again"),
-    "record_malformed": Kind("error", "records not as the format wants them", "correct or remove the record"),
+    "record_malformed": Kind("error", "records with missing or invalid values", "correct or remove the record"),
     "id_repeated": Kind("error", "ids used twice", "give each image and category an id of its own"),
     "image_unknown": Kind("error", "annotations of images that are not listed", "list the image or remove them"),
     "category_unknown": Kind("error", "annotations of unknown categories", "add the category or correct the id"),
@@ -49,6 +49,19 @@ KINDS: dict[str, Kind] = {
     "names_same": Kind("error", "names that differ only in case or blanks", "merge them"),
     "names_same_tokens": Kind("error", "names the model cannot tell apart", "rename or merge them"),
     "prompt_too_long": Kind("error", "names longer than a prompt", "shorten the name"),
+    # errors: phrases
+    "phrase_mask_empty": Kind(
+        "error", "phrases whose masks have no pixel: absent to training", "draw the mask again; [] if nothing is meant"
+    ),
+    "phrase_markup": Kind("error", "sentences with the model's own markup", "take it out of the sentence"),
+    "seg_mismatch": Kind(
+        "error", "conversations with more or fewer [SEG] than masks", "take [SEG] out of the sentence"
+    ),
+    "conversation_too_long": Kind(
+        "error",
+        "conversations longer than the limit, which would be cut",
+        "shorten the sentences, ask for fewer at a time, or raise --max-tokens",
+    ),
     # errors: measuring
     "leak_same": Kind(
         "error", "validation images that are trained on", "take them out of one side (deixis data split)"
@@ -58,7 +71,7 @@ KINDS: dict[str, Kind] = {
     "area_malformed": Kind("warning", "areas that are no numbers of 0 or more", "correct or remove the area"),
     "box_outside": Kind("warning", "boxes that reach outside their image", "clip them, or restore the image"),
     "box_degenerate": Kind("warning", "boxes without area in their image", "draw them again or remove them"),
-    "box_tiny": Kind("warning", "boxes under 2 pixels wide or high", "see whether they are slips of the mouse"),
+    "box_tiny": Kind("warning", "boxes under 2 pixels wide or high", "check whether they are accidental clicks"),
     "phrase_unplaced": Kind(
         "warning", "phrases that have no place in their caption", "correct the phrase, or give tokens_positive"
     ),
@@ -68,7 +81,7 @@ KINDS: dict[str, Kind] = {
     "exif_conflict": Kind("warning", "images annotated before EXIF's rotation", "rotate the file itself (--fix does)"),
     "image_listed_twice": Kind("warning", "image files listed twice", "merge the two into one"),
     "image_repeated": Kind("warning", "images that are the same file", "keep one; duplicates count double"),
-    "copies_disagree": Kind("warning", "copies of an image annotated differently", "see which is right"),
+    "copies_disagree": Kind("warning", "copies of an image annotated differently", "check which is right"),
     "image_near": Kind("warning", "images nearly the same", "keep them on one side of a split (deixis data split)"),
     "leak_near": Kind("warning", "validation images with a near copy in training", "take them out of one side"),
     "names_alike": Kind("warning", "names that differ only in '_' or '-'", "merge them"),
@@ -78,7 +91,7 @@ KINDS: dict[str, Kind] = {
     "class_imbalance": Kind("warning", "classes very unequal in number", "add objects of the rare ones"),
     "image_dim": Kind(
         "warning",
-        "16-bit images that use a sliver of their range",
+        "16-bit images that use little of their range",
         "stretch them to 8 bits before: (value - low) / (high - low) * 255, with one low and high for all",
     ),
     "object_small": Kind(
@@ -90,9 +103,14 @@ KINDS: dict[str, Kind] = {
     "objects_over_queries": Kind(
         "warning", "images with more objects than queries", "cut them into tiles, or use a model with more queries"
     ),
-    "reader_warning": Kind("warning", "said while reading", "see whether it is meant"),
+    "phrase_ambiguous": Kind("warning", "one sentence for different masks of an image", "say which one is meant"),
+    "mask_tiny": Kind("warning", "masks of few pixels", "check whether they are intended; --tiny sets the limit"),
+    "no_phrases": Kind(
+        "warning", "no sentence at all", "write captions (deixis refer cycle), or train with --placeholder-captions"
+    ),
+    "reader_warning": Kind("warning", "warnings while reading", "check whether this is intended"),
     # notes
-    "box_two_classes": Kind("note", "one box with two classes", "see whether both are meant"),
+    "box_two_classes": Kind("note", "one box with two classes", "check whether both are intended"),
     "class_unused": Kind("note", "classes without an object", "remove them, or keep them as negatives"),
     "class_rare": Kind("note", "classes with fewer than 10 objects", "add some, or expect little of them"),
     "class_unmeasured": Kind("note", "training classes without a validation object", "nothing is measured of them"),
@@ -101,6 +119,9 @@ KINDS: dict[str, Kind] = {
     "image_empty": Kind("note", "images without an object", "keep them as background if nothing is missing"),
     "image_not_listed": Kind("note", "image files that no annotation lists", "annotate them, or leave them"),
     "name_fragmented": Kind("note", "names broken into fragments", "a common word is understood better"),
+    "phrase_repeated": Kind("note", "one sentence twice for the same mask", "remove one of the two"),
+    "mask_wordless": Kind("note", "masks without a sentence", "write captions (deixis refer cycle)"),
+    "image_unasked": Kind("note", "images without a sentence", "nothing to do: they train nothing"),
     "prompt_chunks": Kind("note", "more names than one prompt holds", "nothing to do: they are asked for in parts"),
 }
 

@@ -12,10 +12,10 @@ from deixis.options.types import Options
 
 @dataclass(frozen=True)
 class ReferCheckOptions(Options):
-    """Look for what is wrong with phrases and masks before training: tell it and count it, change nothing."""
+    """Find what is wrong with phrases and masks before training; the data stays as it is."""
 
     data: tuple[str, ...] = ()
-    """Data in any format (docs/formats.md), clips too (docs/clips.md), several to look at one after another."""
+    """Data in any format (docs/formats.md), clips too (docs/clips.md); several are checked one after another."""
     images: Path | None = None
     """Folder of the images or videos, where the data does not say."""
     format: str | None = None
@@ -31,29 +31,33 @@ class ReferCheckOptions(Options):
     sav_dir: Path | None = None
     """Folder of SA-V: sav_*.mp4 with sav_*_manual.json."""
     placeholder_captions: bool = False
-    """Look at the data as deixis refer train does with it: masks without a phrase have a placeholder."""
+    """Check the data as deixis refer train reads it with this switch: masks without a phrase have a placeholder."""
     objects: Literal["all", "single"] = "all"
     """Of class names: phrases mean all objects of a class, or only classes with one object are asked for."""
     max_images: int | None = None
-    """Look at the first N images or clips of each only."""
+    """Check only the first N images or clips of each."""
     tiny: int = 16
-    """Tell of masks with fewer pixels."""
+    """Report masks with fewer pixels than this."""
     decode: bool = True
     """Decode every picture; with --no-decode pictures are not opened."""
     model: str = ""
     """A segmenter whose conversations are written, to find those that are too long; a folder or hub id."""
     max_tokens: int = 8192
-    """With --model: most tokens of a conversation in training."""
+    """With --model: maximum number of tokens of a conversation in training."""
     max_tiles: int = 12
-    """With --model: most tiles in which it sees an image."""
+    """With --model: maximum number of tiles in which it sees an image."""
     clip_frames: int = 5
-    """With --model: most frames of a clip in a step."""
+    """With --model: maximum number of frames of a clip in a step."""
     max_masks: int = 5
-    """With --model: most phrases asked of one image in a step."""
+    """With --model: maximum number of phrases asked of one image in a step."""
     behaviour: Literal["deixis", "sa2va"] = "deixis"
     """With --model: whose answers it is to learn; see deixis refer train."""
+    show: int = 5
+    """Findings of a kind that are listed; 0 lists all."""
+    json: bool = False
+    """Print everything as JSON."""
     output: Path | None = None
-    """JSON file for all findings; a few of each kind are printed in any case."""
+    """JSON file for all findings."""
 
     def check(self) -> None:
         """Raises OptionError for the first value that cannot be meant."""
@@ -65,5 +69,6 @@ class ReferCheckOptions(Options):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise OptionError(f"--{flag}: got {getattr(self, name)!r}, wanted 1 or more")
-        if self.tiny < 0:
-            raise OptionError(f"--tiny: got {self.tiny!r}, wanted 0 or more")
+        for name in ("tiny", "show"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"--{name}: got {getattr(self, name)!r}, expected 0 or more")

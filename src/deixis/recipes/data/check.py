@@ -1,7 +1,9 @@
-"""Check a data set: read what can be read, look at everything once, tell it, and write a cleaned copy."""
+"""Check a data set: read what can be read, check everything once, report it, and write a cleaned copy."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 from deixis.atomic_files import write_atomic
@@ -16,23 +18,24 @@ from deixis.errors import DataError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
 from deixis.options.data import DataCheckOptions
-from deixis.recipes.data.check_report import as_json, fixes_text, print_findings
+from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
 from deixis.recipes.data.survey import compare, survey
 from deixis.recipes.detect.limits import model_limits
 
 FIXES_FILE = "fixes.txt"
+_LONGEST_NAMES = 5
 OF_A_VOCABULARY = {"name_fragmented", "name_unknown", "prompt_chunks", "prompt_too_long"}
 
 
 def check_data(options: DataCheckOptions) -> int:
-    """Check, tell, and fix if asked. Returns the exit code: 1 where errors stand, else 0.
+    """Check, print, and fix if asked. Returns the exit code: 1 where errors remain, else 0.
 
     Raises:
         DataError: nothing can be read, or the cleaned copy cannot be written.
         ModelError: the model's tokenizer cannot be read.
     """
     if options.fix is not None and format_of(options.data, options.format) == "scenes":
-        raise OptionError("--fix: got generated scenes, wanted data from files")
+        raise OptionError("--fix: expected data from files, got generated scenes")
     tokenizer = FastPromptTokenizer(load_tokenizer(resolve_model(options.model or BUILTIN)))
     limits = model_limits(options.model)
     findings = Findings()
@@ -49,7 +52,7 @@ def check_data(options: DataCheckOptions) -> int:
     if options.json:
         print_text(as_json(options.data, checked, facts, findings.found))
     else:
-        print_findings(options, checked, facts, findings.found)
+        print_report(options, checked, facts, findings.found)
     standing = [finding for finding in findings.found if finding.severity == "error"]
     if options.fix is not None:
         _write(options, checked, findings.found, annotated)
@@ -85,6 +88,54 @@ def _try_names(
             if not facts.pieces[name] and not checked.counts[name] and len(checked.vocabulary) > 1:
                 checked.drop_class(name)
     return facts
+
+
+def print_report(options: DataCheckOptions, checked: Checked, facts: PromptFacts, found: Sequence[Finding]) -> None:
+    """The data set in numbers, everything found, the prompt, and the sum."""
+    console = Console(highlight=False, soft_wrap=True)
+    objects = sum(checked.counts.values())
+    images, names = len(checked.dataset), len(checked.vocabulary)
+    console.print(f"{options.data}: {images} images read, {objects} sound objects, {names} class names", markup=False)
+    print_findings(console, found, options.show)
+    if options.model:
+        _print_prompt(console, options.model, facts)
+    print_counts(console, found)
+    fixable = sum(bool(finding.fix) for finding in found)
+    if fixable and options.fix is None:
+        console.print(f"--fix FOLDER writes a copy that mends {fixable} of them", markup=False)
+
+
+def _print_prompt(console: Console, model: str, facts: PromptFacts) -> None:
+    console.print(
+        f"\nprompt: {len(facts.pieces)} names take {facts.tokens} tokens, {facts.limit} fit into one: "
+        f"{facts.prompts} prompt{'s' if facts.prompts > 1 else ''} (tokenizer of {model})",
+        markup=False,
+    )
+    longest = sorted(facts.pieces, key=lambda name: -len(facts.pieces[name]))[:_LONGEST_NAMES]
+    for name in longest:
+        if len(facts.pieces[name]) > 1:
+            console.print(
+                f"  {len(facts.pieces[name])} tokens: {name} = {' | '.join(facts.pieces[name])}", markup=False
+            )
+
+
+def as_json(data: str, checked: Checked, facts: PromptFacts, found: Sequence[Finding]) -> str:
+    """Everything as one JSON object."""
+    content = {
+        "data": data,
+        "images": len(checked.dataset),
+        "sound_images": len(checked.samples),
+        "objects": sum(checked.counts.values()),
+        **findings_json(found),
+        "classes": {name: checked.counts[name] for name in checked.vocabulary.names},
+        "prompt": {
+            "limit": facts.limit,
+            "tokens": facts.tokens,
+            "prompts": facts.prompts,
+            "pieces": {name: list(pieces) for name, pieces in facts.pieces.items()},
+        },
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], annotated: bool) -> None:

@@ -1,43 +1,34 @@
-"""Findings as text, as JSON, and what a cleaned copy did about them."""
+"""Findings as text and as JSON, for `data check` and `refer check`, and what a cleaned copy did about them."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from deixis.console import Console
-from deixis.data.checks import Checked
-from deixis.data.checks.prompts import PromptFacts
-from deixis.data.findings import KINDS, SEVERITIES, Finding
-from deixis.options.data import DataCheckOptions
+from deixis.data.findings import KINDS, SEVERITIES, Finding, Severity
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-_LONGEST_NAMES = 5
 
 
-def print_findings(options: DataCheckOptions, checked: Checked, facts: PromptFacts, found: Sequence[Finding]) -> None:
-    """Everything found, grouped by severity and kind, then the prompt and the sum."""
-    console = Console(highlight=False, soft_wrap=True)
-    objects = sum(checked.counts.values())
-    images, names = len(checked.dataset), len(checked.vocabulary)
-    console.print(f"{options.data}: {images} images read, {objects} sound objects, {names} class names", markup=False)
+def print_findings(console: Console, found: Sequence[Finding], show: int) -> None:
+    """Everything found, grouped by severity and kind: of each kind the first `show`, all of them for 0."""
     for severity in SEVERITIES:
-        groups = _by_kind(found, severity)
-        if groups:
-            console.print(f"\n{severity}s: {sum(map(len, groups.values()))}", style=f"bold {_COLOURS[severity]}")
-        for kind, group in groups.items():
-            _print_group(console, kind, group, options.show)
-    if options.model:
-        _print_prompt(console, options.model, facts)
-    counts = Counter(finding.severity for finding in found)
-    fixable = sum(bool(finding.fix) for finding in found)
-    console.print(f"\n{', '.join(f'{counts[severity]} {severity}s' for severity in SEVERITIES)}", style="bold")
-    if fixable and options.fix is None:
-        console.print(f"--fix FOLDER writes a copy that does something about {fixable} of them", markup=False)
+        of_severity = [finding for finding in found if finding.severity == severity]
+        if of_severity:
+            console.print(f"\n{severity}s: {len(of_severity)}", style=f"bold {_COLOURS[severity]}")
+        for kind in dict.fromkeys(finding.kind for finding in of_severity):
+            _print_kind(console, kind, [finding for finding in of_severity if finding.kind == kind], show)
 
 
-def _print_group(console: Console, kind: str, group: Sequence[Finding], show: int) -> None:
+def print_counts(console: Console, found: Sequence[Finding]) -> None:
+    """How many of each severity."""
+    counts = count_severities(found)
+    console.print(f"\n{', '.join(f'{count} {severity}s' for severity, count in counts.items())}", style="bold")
+
+
+def _print_kind(console: Console, kind: str, group: Sequence[Finding], show: int) -> None:
     console.print(f"  {KINDS[kind].title}: {len(group)} ({kind})", style="bold", markup=False)
     for finding in group[: show or None]:
         console.print(f"    {_line(finding)}", markup=False)
@@ -48,50 +39,18 @@ def _print_group(console: Console, kind: str, group: Sequence[Finding], show: in
     console.print(f"    → {KINDS[kind].remedy}{more}", style="dim", markup=False)
 
 
-def _print_prompt(console: Console, model: str, facts: PromptFacts) -> None:
-    console.print(
-        f"\nprompt: {len(facts.pieces)} names take {facts.tokens} tokens, {facts.limit} fit into one: "
-        f"{facts.prompts} prompt{'s' if facts.prompts > 1 else ''} (tokenizer of {model})",
-        markup=False,
-    )
-    longest = sorted(facts.pieces, key=lambda name: -len(facts.pieces[name]))[:_LONGEST_NAMES]
-    for name in longest:
-        if len(facts.pieces[name]) > 1:
-            console.print(
-                f"  {len(facts.pieces[name])} tokens: {name} = {' | '.join(facts.pieces[name])}", markup=False
-            )
-
-
-def as_json(data: str, checked: Checked, facts: PromptFacts, found: Sequence[Finding]) -> str:
-    """Everything as one JSON object."""
-    counts = Counter(finding.severity for finding in found)
-    content = {
-        "data": data,
-        "images": len(checked.dataset),
-        "sound_images": len(checked.samples),
-        "objects": sum(checked.counts.values()),
-        "counts": {severity: counts[severity] for severity in SEVERITIES},
-        "findings": [
-            {
-                "severity": finding.severity,
-                "kind": finding.kind,
-                "file": finding.file,
-                "place": finding.place,
-                "message": finding.message,
-                "remedy": finding.remedy,
-                "fix": finding.fix,
-            }
-            for finding in found
-        ],
-        "classes": {name: checked.counts[name] for name in checked.vocabulary.names},
-        "prompt": {
-            "limit": facts.limit,
-            "tokens": facts.tokens,
-            "prompts": facts.prompts,
-            "pieces": {name: list(pieces) for name, pieces in facts.pieces.items()},
-        },
+def findings_json(found: Sequence[Finding]) -> dict[str, Any]:
+    """Everything found, and how many of each severity, as JSON's values."""
+    return {
+        "counts": count_severities(found),
+        "findings": [{"severity": one.severity, **vars(one), "remedy": one.remedy} for one in found],
     }
-    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def count_severities(found: Sequence[Finding]) -> dict[Severity, int]:
+    """How many of each severity."""
+    counts = Counter(finding.severity for finding in found)
+    return {severity: counts[severity] for severity in SEVERITIES}
 
 
 def fixes_text(found: Sequence[Finding], lost: Sequence[str], format: str) -> str:
@@ -108,11 +67,3 @@ def fixes_text(found: Sequence[Finding], lost: Sequence[str], format: str) -> st
 def _line(finding: Finding) -> str:
     place = f" · {finding.place}" if finding.place else ""
     return f"{finding.file}{place}: {finding.message}"
-
-
-def _by_kind(found: Sequence[Finding], severity: str) -> dict[str, list[Finding]]:
-    groups: dict[str, list[Finding]] = defaultdict(list)
-    for finding in found:
-        if finding.severity == severity:
-            groups[finding.kind].append(finding)
-    return groups

@@ -12,7 +12,8 @@ import pytest
 import refer_miniatures as mini
 from pycocotools import mask as coco_mask
 
-from deixis.data.checks.refer import KINDS, Limits, check_refer, gravest
+from deixis.data.checks.refer import ConversationLimits, ReferFacts, check_refer
+from deixis.data.findings import KINDS, Finding, Findings
 from deixis.data.refer.conversation import SEG, Turn, training_turns
 from deixis.data.refer_formats import read_refer
 from deixis.errors import DataError
@@ -30,8 +31,10 @@ def encode(turns: Sequence[Turn], tiles: int) -> tuple[list[int], list[int]]:
     return ids, [-100] * len(ids)
 
 
-def limits(most_tokens: int = 1000, most_masks: int = 5, encode: Any = encode, behaviour: str = "deixis") -> Limits:
-    return Limits(encode, SEG_ID, lambda size_hw: 2, most_tokens, most_masks, behaviour)
+def limits(
+    max_tokens: int = 1000, max_masks: int = 5, encode: Any = encode, behaviour: str = "deixis"
+) -> ConversationLimits:
+    return ConversationLimits(encode, SEG_ID, lambda size_hw: 2, max_tokens, max_masks, behaviour)
 
 
 def box(x0: int, y0: int, x1: int, y1: int) -> dict[str, Any]:
@@ -47,33 +50,37 @@ def data(*expressions: Expression) -> ReferList:
     return ReferList((ReferSample(np.zeros((20, 30, 3), np.uint8), (20, 30), expressions, 4, "here"),))
 
 
+def check(dataset: Any, *more: Any, **options: Any) -> tuple[ReferFacts, list[Finding]]:
+    findings = Findings()
+    return check_refer(dataset, findings, *more, **options), findings.found
+
+
 def kinds(dataset: Any, *more: Any, **options: Any) -> list[str]:
-    found = check_refer(dataset, *more, **options)[1]
+    found = check(dataset, *more, **options)[1]
     assert all(finding.kind in KINDS and finding.message for finding in found)
     return [finding.kind for finding in found]
 
 
 def test_nothing_is_wrong() -> None:
-    facts, found = check_refer(data(Expression(("a", "b"), (BIG, OTHER)), Expression(("none",), ())), limits())
+    facts, found = check(data(Expression(("a", "b"), (BIG, OTHER)), Expression(("none",), ())), limits())
     assert found == []
     assert (facts.images, facts.phrases, facts.masks, facts.absent) == (1, 3, 2, 1)
-    assert gravest(found) == ""
 
 
 @pytest.mark.parametrize(
     ("expressions", "wanted"),
     [
-        ([Expression(("a",), (EMPTY,))], ["mask_empty"]),
+        ([Expression(("a",), (EMPTY,))], ["phrase_mask_empty"]),
         ([Expression(("a",), (TINY,))], ["mask_tiny"]),
         ([Expression(("a",), (BIG, EMPTY))], ["mask_tiny"]),
-        ([Expression((), (BIG,))], ["wordless", "nothing_asked", "silent"]),
-        ([], ["nothing_asked", "silent"]),
-        ([Expression(("the [SEG] one",), (BIG,))], ["markup"]),
-        ([Expression(("<P>it</P>",), (BIG,))], ["markup"]),
-        ([Expression(("It.",), (BIG,)), Expression(("it",), (OTHER,))], ["ambiguous"]),
-        ([Expression(("It.",), (BIG,)), Expression(("it",), (BIG,))], ["repeated"]),
-        ([Expression(("it",), (BIG, OTHER)), Expression(("it",), (OTHER, BIG))], ["repeated"]),
-        ([Expression(("it",), ()), Expression(("it",), (BIG,))], ["ambiguous"]),
+        ([Expression((), (BIG,))], ["mask_wordless", "image_unasked", "no_phrases"]),
+        ([], ["image_unasked", "no_phrases"]),
+        ([Expression(("the [SEG] one",), (BIG,))], ["phrase_markup"]),
+        ([Expression(("<P>it</P>",), (BIG,))], ["phrase_markup"]),
+        ([Expression(("It.",), (BIG,)), Expression(("it",), (OTHER,))], ["phrase_ambiguous"]),
+        ([Expression(("It.",), (BIG,)), Expression(("it",), (BIG,))], ["phrase_repeated"]),
+        ([Expression(("it",), (BIG, OTHER)), Expression(("it",), (OTHER, BIG))], ["phrase_repeated"]),
+        ([Expression(("it",), ()), Expression(("it",), (BIG,))], ["phrase_ambiguous"]),
     ],
 )
 def test_each_kind(expressions: list[Expression], wanted: list[str]) -> None:
@@ -88,20 +95,20 @@ def test_tiny_is_what_is_said_to_be() -> None:
 def test_the_longest_conversation_is_found_and_told_when_it_would_be_cut() -> None:
     long = " ".join(["word"] * 30)
     dataset = data(Expression(("a", long), (BIG,)), Expression(("b",), (OTHER,)), Expression(("c d",), ()))
-    facts, _ = check_refer(dataset, limits())
+    facts, _ = check(dataset, limits())
     # two tiles; "Where is {phrase}? Please answer with a mask." has 7 words besides, "Sure, {phrase} [SEG]." has 3
     assert facts.longest_tokens == 2 * TILE_TOKENS + 3 * (7 + 3) + 2 * (30 + 1 + 2)
     assert kinds(dataset, limits(facts.longest_tokens)) == []
-    (found,) = check_refer(dataset, limits(facts.longest_tokens - 2))[1]
-    assert (found.kind, found.where) == ("cut", "here")
+    (found,) = check(dataset, limits(facts.longest_tokens - 2))[1]
+    assert (found.kind, found.place) == ("conversation_too_long", "here")
     assert "1 of 3 [SEG] would be lost" in found.message
-    assert check_refer(dataset, limits(most_masks=1))[0].longest_tokens == 2 * TILE_TOKENS + 10 + 2 * 30
+    assert check(dataset, limits(max_masks=1))[0].longest_tokens == 2 * TILE_TOKENS + 10 + 2 * 30
 
 
 def test_no_conversation_of_training_is_longer() -> None:
     dataset = data(*(Expression((f"w{i} " * (i + 1), "x"), (BIG,)) for i in range(6)))
     for most in (1, 3, 6):
-        longest = check_refer(dataset, limits(most_masks=most))[0].longest_tokens
+        longest = check(dataset, limits(max_masks=most))[0].longest_tokens
         for seed in range(40):
             turns, _ = training_turns(dataset[0].expressions, most, np.random.default_rng(seed))
             assert len(encode(turns, 2)[0]) <= longest
@@ -109,7 +116,7 @@ def test_no_conversation_of_training_is_longer() -> None:
 
 def test_a_question_is_counted_as_behaviour_sa2va_asks_it() -> None:
     dataset = data(Expression(("which one of them is it?",), (BIG,)))
-    longest = {b: check_refer(dataset, limits(behaviour=b))[0].longest_tokens for b in ("sa2va", "deixis")}
+    longest = {b: check(dataset, limits(behaviour=b))[0].longest_tokens for b in ("sa2va", "deixis")}
     # "Sure, [SEG]." has 3 words, and "Sure, {phrase} [SEG]." 3 besides the phrase
     assert longest == {"sa2va": 2 * TILE_TOKENS + 6 + 3, "deixis": 2 * TILE_TOKENS + 7 + 6 + 6 + 3}
 
@@ -119,8 +126,8 @@ def test_a_phrase_that_brings_a_seg_of_its_own() -> None:
         return encode([Turn(turn.question.replace("[seg]", SEG), turn.answer, (0,)) for turn in turns], tiles)
 
     dataset = data(Expression(("the [SEG] one",), (BIG,)))
-    assert kinds(dataset, limits(encode=careless)) == ["markup", "seg_mismatch"]
-    assert kinds(dataset, limits()) == ["markup"], "lower case is no [SEG] to this tokenizer"
+    assert kinds(dataset, limits(encode=careless)) == ["phrase_markup", "seg_mismatch"]
+    assert kinds(dataset, limits()) == ["phrase_markup"], "lower case is no [SEG] to this tokenizer"
 
 
 def test_images(tmp_path: Path) -> None:
@@ -129,12 +136,12 @@ def test_images(tmp_path: Path) -> None:
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
     dataset = read_refer(path)
-    found = check_refer(dataset)[1]
-    assert [f.kind for f in found] == ["image", "image"]
-    assert "a.jpg" in found[0].message
-    assert "(33, 44)" in found[1].message
+    found = check(dataset)[1]
+    assert [f.kind for f in found] == ["image_unreadable", "size_mismatch"]
+    assert found[0].file.endswith("a.jpg")
+    assert "is 40x30 pixels (width x height) but annotated as 44x33" in found[1].message
     assert kinds(dataset, decode=False) == []
-    assert gravest(found) == "error"
+    assert {f.severity for f in found} == {"error"}
 
 
 @pytest.mark.parametrize("content", [b"no image", None])
@@ -156,11 +163,12 @@ def test_samples_that_cannot_be_read_do_not_end_it(tmp_path: Path) -> None:
     mini.sa1b(tmp_path, (1, 2, 3))
     (tmp_path / "sa_2.json").write_text("{")
     (tmp_path / "sa_3.jpg").unlink()
-    done: list[tuple[int, int]] = []
-    facts, found = check_refer(read_refer(tmp_path), progress=lambda *at: done.append(at))
-    assert [f.kind for f in found if f.kind in ("entry", "image")] == ["entry", "image"]
+    done: list[int] = []
+    facts, found = check(read_refer(tmp_path), advance=lambda: done.append(1))
+    unusable = ["record_malformed", "image_unreadable"]
+    assert [f.kind for f in found if f.kind in unusable] == unusable
     assert (facts.images, facts.masks) == (3, 4)
-    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert done == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["coco_cc_instances/instances_coco_tiny_train2017.json", "fruits_nuts_labelme"])
@@ -168,6 +176,6 @@ def test_real_sets_have_no_errors(shared_data: Path, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = read_refer(shared_data / name)
-    facts, found = check_refer(dataset, limits(), decode=False)
-    assert gravest(found) != "error"
+    facts, found = check(dataset, limits(), decode=False)
+    assert "error" not in {f.severity for f in found}
     assert facts.masks >= 160

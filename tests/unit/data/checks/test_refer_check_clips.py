@@ -10,22 +10,23 @@ import pytest
 import refer_miniatures as phrases
 
 from deixis.cli.main import run
-from deixis.data.checks.refer import Limits, check_refer
+from deixis.data.checks.refer import ConversationLimits, check_refer
 from deixis.data.clip_formats import read_clips
+from deixis.data.findings import Findings
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.sources import read_refer_data
 
 
 def found(output: Path) -> dict[str, list[str]]:
     written = json.loads(output.read_text())
-    return {name: [finding["kind"] for finding in part["findings"]] for name, part in written.items()}
+    return {part["data"]: [finding["kind"] for finding in part["findings"]] for part in written}
 
 
 def test_clips_are_looked_at_like_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = clips.mevis(tmp_path / "mevis")
     assert run(["refer", "check", "--data", str(place)]) == 0
     said = capsys.readouterr().out
-    assert f"{place}: {len(read_clips(place))} images" in said
+    assert f"{place}: {len(read_clips(place))} images read" in said
     (sorted((tmp_path / "mevis").rglob("00002.jpg"))[0]).write_bytes(b"no picture")
     assert run(["refer", "check", "--data", str(place)]) == 1
     assert "00002.jpg" in capsys.readouterr().out
@@ -49,9 +50,9 @@ def test_the_folders_of_training_are_read(tmp_path: Path) -> None:
     assert code == 0
     kinds = found(tmp_path / "found.json")
     assert list(kinds) == [f"{refcoco}#train", f"{refcoco}#val", f"{refcoco}#testA", str(sa1b), str(sav)]
-    assert "silent" in kinds[str(sav)]
-    assert "silent" not in kinds[f"{refcoco}#val"]
-    assert json.loads((tmp_path / "found.json").read_text())[str(sa1b)]["facts"]["images"] == 1
+    assert "no_phrases" in kinds[str(sav)]
+    assert "no_phrases" not in kinds[f"{refcoco}#val"]
+    assert [part["images"] for part in json.loads((tmp_path / "found.json").read_text())][3] == 1
 
 
 def test_frames_of_a_clip_are_a_tile_each(tmp_path: Path) -> None:
@@ -61,8 +62,8 @@ def test_frames_of_a_clip_are_a_tile_each(tmp_path: Path) -> None:
         seen.append(tiles)
         return [7], []
 
-    limits = Limits(encode, 7, lambda size_hw: 99, most_tokens=9, most_masks=5, clip_frames=3)
-    check_refer(read_clips(clips.mevis(tmp_path)), limits)
+    limits = ConversationLimits(encode, 7, lambda size_hw: 99, max_tokens=9, max_masks=5, clip_frames=3)
+    check_refer(read_clips(clips.mevis(tmp_path)), Findings(), limits)
     assert set(seen) == {1, 3}, "1 to compare sentences, 3 for the 4 labelled frames"
 
 

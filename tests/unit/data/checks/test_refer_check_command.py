@@ -12,7 +12,7 @@ from released_segmenters import released_bundle, write_released
 from small_segmenters import tiny_segmenter
 
 from deixis.cli.main import run
-from deixis.data.checks.refer import Limits
+from deixis.data.checks.refer import ConversationLimits
 from deixis.data.pixels.tiles import tiles_of
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.loading import QuestionDataset
@@ -29,8 +29,8 @@ BAD = {"image": "b.jpg", "mask": [[mini.LEFT]], "text": ["one", "two"]}
 def test_good_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["refer", "check", "--data", str(mini.plain(tmp_path, [GOOD]))]) == 0
     said = capsys.readouterr().out
-    assert "1 images, 1 sentences, 1 masks, 0 expressions about nothing there" in said
-    assert "nothing found" in said
+    assert "1 images read, 1 sentences, 1 masks, 0 expressions about nothing there" in said
+    assert "0 errors, 0 warnings, 0 notes" in said
 
 
 def test_errors_are_printed_counted_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,12 +38,27 @@ def test_errors_are_printed_counted_and_written(tmp_path: Path, capsys: pytest.C
     output = tmp_path / "findings.json"
     assert run(["refer", "check", "--data", str(path), "--output", str(output)]) == 1
     said = capsys.readouterr().out
-    assert "error: 2 entries that cannot be used" in said
+    assert "errors: 2\n  records with missing or invalid values: 2 (record_malformed)" in said
+    assert said.endswith("2 errors, 0 warnings, 0 notes\n")
     assert "entry 2 (b.jpg): 1 masks for 2 texts" in said
     assert "entry 3 (c.jpg): image file not found" in said
-    written = json.loads(output.read_text())[str(path)]
-    assert written["facts"]["images"] == 1
-    assert [finding["kind"] for finding in written["findings"]] == ["entry", "entry"]
+    (written,) = json.loads(output.read_text())
+    assert (written["data"], written["images"], written["counts"]["error"]) == (str(path), 1, 2)
+    assert [finding["kind"] for finding in written["findings"]] == ["record_malformed", "record_malformed"]
+    assert run(["refer", "check", "--data", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == [written]
+    assert run(["refer", "check", "--data", str(path), "--show", "1"]) == 1
+    assert "… and 1 more (--show 0 lists all)" in capsys.readouterr().out
+
+
+def test_older_findings_are_replaced(tmp_path: Path) -> None:
+    output = tmp_path / "findings.json"
+    output.write_text(json.dumps({"labels.json": {"facts": {"images": 1}, "findings": []}}))
+    assert run(["refer", "check", "--data", str(mini.plain(tmp_path, [GOOD])), "--output", str(output)]) == 0
+    assert json.loads(output.read_text())[0]["images"] == 1
+    output.write_text('{"mine": 1}')
+    with pytest.raises(DataError):
+        check_refer_data(ReferCheckOptions(data=(str(mini.plain(tmp_path, [GOOD])),), output=output))
 
 
 def test_what_readers_say_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,9 +72,9 @@ def test_several_data_sets_and_so_many_images(tmp_path: Path, capsys: pytest.Cap
     sa1b, coco = mini.sa1b(tmp_path / "s"), mini.coco(_made(tmp_path / "c"))
     assert run(["refer", "check", "--data", str(sa1b), str(coco), "--max-images", "1", "--no-decode"]) == 0
     said = capsys.readouterr().out
-    assert f"{sa1b}: 1 images, 0 sentences, 2 masks" in said
-    assert f"{coco}: 1 images, 2 sentences, 3 masks" in said
-    assert "note: 2 masks without a sentence" in said
+    assert f"{sa1b}: 1 images read, 0 sentences, 2 masks" in said
+    assert f"{coco}: 1 images read, 2 sentences, 3 masks" in said
+    assert "masks without a sentence: 2 (mask_wordless)" in said
 
 
 def _made(folder: Path) -> Path:
@@ -68,7 +83,7 @@ def _made(folder: Path) -> Path:
 
 
 def test_with_a_models_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = Limits(lambda turns, tiles: ([7] * 30, []), 7, tile_counter(16, 4), most_tokens=20, most_masks=5)
+    limits = ConversationLimits(lambda turns, tiles: ([7] * 30, []), 7, tile_counter(16, 4), max_tokens=20, max_masks=5)
     assert check_refer_data(ReferCheckOptions(data=(str(mini.plain(tmp_path, [GOOD])),)), limits) == 1
     said = capsys.readouterr().out
     assert "longest conversation: 30 tokens" in said
@@ -98,7 +113,7 @@ def test_a_model_is_read_without_its_weights(
     path = mini.plain(tmp_path, [GOOD, {**GOOD, "image": "b.jpg", "text": ["the thing that is further to the left"]}])
     arguments = ["refer", "check", "--data", str(path), "--model", str(folder), "--max-tiles", "1"]
     assert run([*arguments, "--output", str(tmp_path / "found.json")]) == 0
-    longest = json.loads((tmp_path / "found.json").read_text())[str(path)]["facts"]["longest_tokens"]
+    longest = json.loads((tmp_path / "found.json").read_text())[0]["longest_tokens"]
     assert longest > tokens.tokens_per_tile
     assert run([*arguments, "--max-tokens", str(longest)]) == 0
     assert run([*arguments, "--max-tokens", str(longest - 1)]) == 1
