@@ -33,7 +33,7 @@ def measured(model: str, data: str, device: str) -> tuple[dict[str, VideoMetrics
     bundle = load_sa2va(model)
     found, minutes = {}, {}
     for way, every, by_frame in (("memory, looking again", PROMPT_EVERY, False), ("memory", 0, True)):
-        tracker = Tracker(bundle, device, prompt_frames=PROMPT_FRAMES, prompt_every=every, most_tiles=1)
+        tracker = Tracker(bundle, device, prompt_frames=PROMPT_FRAMES, prompt_every=every, max_tiles=1)
         started = time.perf_counter()
         with ProgressBar(way) as progress:
             metrics = evaluate_tracks(tracker, dataset, by_frame, progress=progress)

@@ -57,7 +57,7 @@ class Described:
 def described(model: str, split: str, images: int, batch_size: int = 16) -> list[Described]:
     """Every thing of the split's scenes."""
     scenes = ReferScenes(split, images, SEED)
-    cycle, found = Cycle(load_sa2va(model), most_tiles=1, direct=True), []
+    cycle, found = Cycle(load_sa2va(model), max_tiles=1, direct=True), []
     with ProgressBar(split) as progress:
         for index, (_, cycled) in enumerate(cycle.run(SceneThings(scenes), batch_size)):
             for thing, said in zip(scenes.scene(index)[0].things, cycled, strict=True):

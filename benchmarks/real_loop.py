@@ -143,12 +143,12 @@ def main() -> None:
             told += f": {recipe(arguments)}"
             called += ", fine-tuned"
         examples = EXAMPLES / arguments.name if arguments.write else None
-        scores = (arguments.detector, arguments.least_score, arguments.threshold)
+        scores = (arguments.detector, arguments.min_score, arguments.threshold)
         run = Run(model, called, *scores, root, output.resolve() / arguments.name, examples)
         images = [root / folder for folder in IMAGES[arguments.name]]
         body = on_demo(images, run) if arguments.name == "demo" else on_masks(data, images, run)
     body = (
-        f"{told}; the detector `{arguments.detector}`, scores from {arguments.least_score:g} on; captions are kept at "
+        f"{told}; the detector `{arguments.detector}`, scores from {arguments.min_score:g} on; captions are kept at "
         f"a cycle IoU of {arguments.threshold:g}; without names, masks from a predicted IoU of {LEAST_PREDICTED_IOU:g} "
         f"on. {minutes_since(started)} processor minutes in all.\n\n{CAUTION}\n\n{body}"
     )

@@ -56,7 +56,7 @@ class Run:
     model: str
     called: str
     detector: str
-    least_score: float
+    min_score: float
     threshold: float
     root: Path
     output: Path
@@ -115,7 +115,7 @@ def annotated(images: Sequence[Path], names: Sequence[str], truth: Truth, run: R
         run.detector,
         run.model,
         run.output / what,
-        threshold=run.least_score,
+        threshold=run.min_score,
         least_predicted_iou=LEAST_PREDICTED_IOU,
         cycle_threshold=run.threshold,
         max_objects=10,

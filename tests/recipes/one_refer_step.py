@@ -56,7 +56,7 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
         encode=tokens,
         views=Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px),
         pad_token_id=tokens.pad_token_id,
-        most_tokens=1024,
+        max_tokens=1024,
     )
     dataset = (HalfSilent if silent else QuestionDataset)(refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
     task = SegmenterTask(

@@ -66,7 +66,7 @@ def test_descriptions_name_colour_shape_and_size_rightly(split: str) -> None:
     """Of each thing by itself; one colour for all would be right for one in ten, and so would one shape. Of the second
     split training has never shown a colour with its shape."""
     scenes = refer_scenes(split, 20, CHECK_SEED)
-    cycle = Cycle(load_sa2va("builtin"), most_tiles=1)
+    cycle = Cycle(load_sa2va("builtin"), max_tiles=1)
     colours, shapes, sizes = [], [], []
     for index, (_, described) in enumerate(cycle.run(SceneThings(scenes), 16)):
         for thing, said in zip(scenes.scene(index)[0].things, described, strict=True):
@@ -88,7 +88,7 @@ def test_one_batch_is_learnt_by_heart() -> None:
     model, tokens = bundle.model, ConversationTokens.of(bundle)
     data = QuestionDataset(refer_scenes("refer_names", 2, 5), 4, 0)
     views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px)
-    collate = partial(collate_questions, encode=tokens, views=views, pad_token_id=tokens.pad_token_id, most_tokens=600)
+    collate = partial(collate_questions, encode=tokens, views=views, pad_token_id=tokens.pad_token_id, max_tokens=600)
     (batch,) = load_batches(data, [[(0, 0), (0, 1)]], collate)
     masks = torch.cat([target.masks for target in batch.targets])
     assert 0 < int(masks.flatten(1).any(1).sum()) < len(masks)

@@ -14,9 +14,9 @@ Outputs = dict[str, Any]
 SPECIAL_TOKENS = 2  # [CLS] in front, [SEP] behind
 
 
-def positive_map(rng: np.random.Generator, classes: int, most_tokens: int = 3) -> Tensor:
-    """Class to token, each class on 1 to `most_tokens` tokens of its own, each followed by a delimiter."""
-    spans = rng.integers(1, most_tokens + 1, classes)
+def positive_map(rng: np.random.Generator, classes: int, max_tokens: int = 3) -> Tensor:
+    """Class to token, each class on 1 to `max_tokens` tokens of its own, each followed by a delimiter."""
+    spans = rng.integers(1, max_tokens + 1, classes)
     rows = torch.zeros(classes, int(spans.sum()) + classes + SPECIAL_TOKENS)
     start = 1
     for row, span in zip(rows, spans, strict=True):
@@ -45,9 +45,9 @@ def random_boxes(rng: np.random.Generator, *shape: int) -> Tensor:
     return torch.tensor(np.concatenate([centres, sides], -1), dtype=torch.float32)
 
 
-def random_targets(rng: np.random.Generator, counts: tuple[int, ...], most_classes: int = 4) -> list[Target]:
+def random_targets(rng: np.random.Generator, counts: tuple[int, ...], max_classes: int = 4) -> list[Target]:
     """One target an image, each with a prompt of its own, as wide as the widest of them."""
-    maps = [positive_map(rng, int(rng.integers(1, most_classes + 1))) for _ in counts]
+    maps = [positive_map(rng, int(rng.integers(1, max_classes + 1))) for _ in counts]
     return [
         target(random_boxes(rng, count), rng.integers(0, len(rows), count), rows, image)
         for image, (count, rows) in enumerate(zip(counts, maps, strict=True))

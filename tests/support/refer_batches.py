@@ -32,7 +32,7 @@ def encode(
 
 
 def batches(share: float, workers: int = 0, count: int = 8) -> list[ReferBatch]:
-    data = QuestionDataset(refer_scenes("refer_train", count, 3), most_masks=2, seed=11, caption_share=share)
-    views = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
-    collate = partial(collate_questions, encode=encode, views=views, pad_token_id=0, most_tokens=300)
+    data = QuestionDataset(refer_scenes("refer_train", count, 3), max_masks=2, seed=11, caption_share=share)
+    views = Views(tile_px=32, max_tiles=1, sam_px=64, mask_px=16, tile_side=2)
+    collate = partial(collate_questions, encode=encode, views=views, pad_token_id=0, max_tokens=300)
     return list(load_batches(data, epoch_batches(count, 4, epoch=1, seed=11), collate, workers))

@@ -111,7 +111,7 @@ class Annotator:
         self.points, self.least_predicted_iou, self.most_overlap = points, least_predicted_iou, most_overlap
         self.max_objects, self.batch_size = max_objects, batch_size
         self.prompted = PromptedMasks(segmenter)
-        self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.most_tiles, max_new_tokens)
+        self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.max_tiles, max_new_tokens)
 
     def annotate(
         self, images: Iterable[ImageInput], names: Sequence[str] | None = None, progress: Progress | None = None
@@ -178,7 +178,7 @@ _Seed = tuple[str | None, np.ndarray, float | None, PromptedMask]
 
 
 def load_annotator(
-    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", most_tiles: int = 12
+    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", max_tiles: int = 12
 ) -> Annotator:
     """An annotator of two models, each `builtin`, a folder or a hub id; no detector where nothing is asked by name.
 
@@ -186,7 +186,7 @@ def load_annotator(
         ModelError: one of them cannot be read.
     """
     found = None if detector is None else load_detector(detector, device)
-    return Annotator(found, load_segmenter(segmenter, device, most_tiles))
+    return Annotator(found, load_segmenter(segmenter, device, max_tiles))
 
 
 def noun_phrase(caption: str) -> str:

@@ -25,7 +25,7 @@ class DatasetFacts:
         box_side_px: the smallest, median and largest square root of a box's area, in pixels; zeros without boxes.
         image_sizes_hw: the smallest, median and largest image by area, in pixels.
         empty_images: images without an object.
-        most_boxes: the largest number of objects in one image.
+        max_boxes: the largest number of objects in one image.
     """
 
     name: str
@@ -37,7 +37,7 @@ class DatasetFacts:
     box_side_px: tuple[float, float, float]
     image_sizes_hw: tuple[tuple[int, int], ...]
     empty_images: int
-    most_boxes: int
+    max_boxes: int
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         box_side_px=_spread(all_sides),
         image_sizes_hw=_spread_of_sizes(sizes_hw),
         empty_images=per_image.count(0),
-        most_boxes=max(per_image, default=0),
+        max_boxes=max(per_image, default=0),
     )
 
 

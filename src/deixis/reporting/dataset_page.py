@@ -81,7 +81,7 @@ def _counts(facts: DatasetFacts) -> str:
     sizes = " / ".join(f"{width}×{height}" for height, width in facts.image_sizes_hw)
     rows = [
         ["Crowd regions", number(facts.crowds)],
-        ["Most objects in an image", number(facts.most_boxes)],
+        ["Most objects in an image", number(facts.max_boxes)],
         ["Objects small / medium / large", " / ".join(number(n) for n in facts.boxes_per_size.values())],
         ["Object side, least / median / most, px", " / ".join(f"{side:.0f}" for side in facts.box_side_px)],
         ["Image size, least / median / most, px", sizes],

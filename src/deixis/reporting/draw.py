@@ -135,12 +135,12 @@ def paint_name(
     painter.text(origin, text, font=font, fill="white" if dark else "black")
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont, most_px: float) -> str:
+def _shorten(text: str, font: ImageFont.FreeTypeFont, max_px: float) -> str:
     """The text on one line, its middle cut out where it is wider than the picture."""
     text = " ".join(text.split())
     keep = len(text)
     shown = text
-    while keep > 2 and font.getlength(shown) > most_px:
+    while keep > 2 and font.getlength(shown) > max_px:
         keep -= 1
         shown = f"{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}"
     return shown

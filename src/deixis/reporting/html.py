@@ -124,7 +124,7 @@ def _data(training: DatasetFacts, *measured: DatasetFacts) -> str:
         ["Images without an object", *(number(facts.empty_images) for facts in every)],
         ["Objects", *(number(facts.boxes) for facts in every)],
         ["Crowds (no targets, ignored)", *(number(facts.crowds) for facts in every)],
-        ["Most objects in an image", *(number(facts.most_boxes) for facts in every)],
+        ["Most objects in an image", *(number(facts.max_boxes) for facts in every)],
         ["Objects small / medium / large", *map(_size_counts, every)],
         ["Object side, least / median / most, px", *map(_sides, every)],
         ["Image size, least / median / most, px", *map(_image_sizes, every)],

@@ -37,14 +37,14 @@ class FrozenFeatures:
 
     Args:
         folder: of these encoders, in this precision; no other's files may be in it.
-        most_bytes: of all files in it together.
+        max_bytes: of all files in it together.
 
     Raises:
         OptionError: an encoder trains, so that its features change.
         TrainingError: the folder cannot be made.
     """
 
-    def __init__(self, bundle: Sa2vaBundle, folder: Path, most_bytes: int, accelerator: Accelerator) -> None:
+    def __init__(self, bundle: Sa2vaBundle, folder: Path, max_bytes: int, accelerator: Accelerator) -> None:
         self.bundle, self.folder, self.accelerator = bundle, folder, accelerator
         for name, module in encoders(bundle).items():
             if any(parameter.requires_grad for parameter in module.parameters()):
@@ -57,7 +57,7 @@ class FrozenFeatures:
             kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         except OSError as error:
             raise TrainingError(f"{folder}: cannot be used for features ({error}); choose another folder") from error
-        self.bytes_left = (most_bytes - kept) // accelerator.num_processes
+        self.bytes_left = (max_bytes - kept) // accelerator.num_processes
 
     def of(self, batch: ReferBatch) -> tuple[Float[Tensor, "tiles tile_tokens channels"], SamLevels]:
         """(vision, sam) of a batch, as `Sa2va.forward` takes them.

@@ -30,7 +30,7 @@ def rle(mask: np.ndarray) -> dict:
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(tiny_segmenter(seed=3), most_tiles=1)
+    return Segmenter(tiny_segmenter(seed=3), max_tiles=1)
 
 
 class Detects:

@@ -44,7 +44,7 @@ def bundle():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_captions_do_not_depend_on_batches(bundle, temperature) -> None:
-    options = {"most_tiles": 2, "max_new_tokens": 6, "temperature": temperature}
+    options = {"max_tiles": 2, "max_new_tokens": 6, "temperature": temperature}
     images, masks = [IMAGE, IMAGE[:, ::-1].copy()], [MASKS, MASKS[:2]]
     one, four = (Captioner(bundle, **options).caption(images, masks, batch_size=size) for size in (1, 4))
     assert [[c.text for c in found] for found in one] == [[c.text for c in found] for found in four]

@@ -33,14 +33,14 @@ def pictures() -> ReferList:
 
 @pytest.fixture(scope="module", params=["deixis", "sa2va"])
 def segmenter(request) -> Segmenter:
-    return Segmenter(tiny_segmenter(behaviour=request.param), most_tiles=3)
+    return Segmenter(tiny_segmenter(behaviour=request.param), max_tiles=3)
 
 
 @torch.no_grad()
 def one_by_one(segmenter: Segmenter, sample: ReferSample, text: str) -> tuple[np.ndarray, float]:
     """A forward pass of the whole model for one phrase."""
     bundle = segmenter.bundle
-    tiles = torch.from_numpy(tiles_of(sample.image, bundle.tile_px, segmenter.most_tiles))
+    tiles = torch.from_numpy(tiles_of(sample.image, bundle.tile_px, segmenter.max_tiles))
     square = torch.from_numpy(squashed(sample.image, (bundle.sam_px, bundle.sam_px)).transpose(2, 0, 1).copy())
     ids, _ = segmenter.tokens([single_turn(text, bundle.behaviour)], len(tiles))
     outputs = bundle.model(
@@ -89,7 +89,7 @@ def test_each_image_is_read_once(segmenter, monkeypatch) -> None:
 @pytest.mark.parametrize("segs", [0, 1, 3])
 def test_several_segs_of_an_answer_are_one_mask_of_what_is_there(behaviour, segs) -> None:
     """Not the first alone, nor what the model calls absent: that is the second of three, which `sa2va` cannot tell."""
-    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1)
+    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), max_tiles=1)
     logits = torch.full((3, 3, 8, 8), -5.0)
     for number in range(3):
         logits[number, 1, 2 * number] = 5.0  # a row of its own, in the mask of highest predicted IoU
@@ -109,7 +109,7 @@ def test_several_segs_of_an_answer_are_one_mask_of_what_is_there(behaviour, segs
 
 
 def test_an_answer_of_absent_things_alone_is_empty() -> None:
-    segmenter = Segmenter(tiny_segmenter(), most_tiles=1)
+    segmenter = Segmenter(tiny_segmenter(), max_tiles=1)
     masks = Masks(torch.full((2, 3, 8, 8), 5.0), torch.full((2, 3), 0.5), torch.tensor([-3.0, -4.0]))
     found, _, present, _ = segmenter._joined(Answer("…", [], masks))
     assert found is None
@@ -146,7 +146,7 @@ def test_released_masks_are_enlarged_by_way_of_sam_2s_square(size_hw: tuple[int,
 @pytest.mark.parametrize("behaviour", ["deixis", "sa2va"])
 def test_only_behaviour_sa2va_enlarges_in_two_steps_whoever_asks(behaviour: str, monkeypatch) -> None:
     """Phrases, boxes and grids of points; the model's square has 64 pixels."""
-    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1)
+    segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), max_tiles=1)
     logits, size_hw = noisy(16), (90, 130)
     picture = np.zeros((*size_hw, 3), np.uint8)
     side = segmenter.bundle.sam_px
@@ -175,7 +175,7 @@ def test_a_question_is_asked_as_it_stands_with_behaviour_sa2va(generate: bool, p
         ConversationTokens, "_question", lambda self, text, *more: asked.append(text) or written(self, text, *more)
     )
     for behaviour in ("sa2va", "deixis"):
-        segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), most_tiles=1, generate=generate)
+        segmenter = Segmenter(tiny_segmenter(behaviour=behaviour), max_tiles=1, generate=generate)
         (found,) = segmenter.segment([np.zeros((30, 40, 3), np.uint8)], [phrase, "The RED one."])
         assert [one.text for one in found] == [phrase, "The RED one."]
     plain = phrase.lower().rstrip(".")

@@ -196,7 +196,7 @@ def test_layer_weights_are_used():
 
 
 def test_class_error_is_a_percentage_of_matched_queries():
-    rows = positive_map(np.random.default_rng(0), 2, most_tokens=1)  # tokens 1 and 3
+    rows = positive_map(np.random.default_rng(0), 2, max_tokens=1)  # tokens 1 and 3
     truth = [target([[0.2, 0.2, 0.1, 0.3], [0.7, 0.7, 0.1, 0.3]], [0, 1], rows)]
     outputs = outputs_for(np.random.default_rng(0), truth, queries=2, decoder_layers=1, scale=0.0)
     with torch.no_grad():

@@ -178,7 +178,7 @@ def test_writes_one_file(tmp_path: Path) -> None:
 
 def test_facts_of_a_data_set() -> None:
     facts = dataset_facts(_dataset())
-    assert (facts.images, facts.boxes, facts.crowds, facts.empty_images, facts.most_boxes) == (3, 3, 1, 1, 2)
+    assert (facts.images, facts.boxes, facts.crowds, facts.empty_images, facts.max_boxes) == (3, 3, 1, 1, 2)
     assert facts.boxes_per_class == {AWKWARD: 3, "dog": 0}
     assert facts.boxes_per_size == {"small": 1, "medium": 2, "large": 0}
     assert facts.box_side_px == pytest.approx((20, 50, math.sqrt(5400)))

@@ -39,7 +39,7 @@ def chunk_prompts(
     names: Sequence[str],
     tokenizer: PromptTokenizer,
     max_text_len: int = MAX_TEXT_LEN,
-    most_names: int | None = None,
+    max_names: int | None = None,
 ) -> tuple[Prompt, ...]:
     """The prompts that together ask for all names, each name in one of them, in order.
 
@@ -47,7 +47,7 @@ def chunk_prompts(
         names: the vocabulary; where it fits into one prompt, this is `build_prompt`.
         tokenizer: see `PromptTokenizer`.
         max_text_len: the most tokens the model reads, special tokens included.
-        most_names: the most names of one prompt; as many as fit when not given.
+        max_names: the most names of one prompt; as many as fit when not given.
 
     Raises:
         PromptError: as `build_prompt`, over the whole vocabulary; and a single name longer than a prompt.
@@ -57,7 +57,7 @@ def chunk_prompts(
     tokens = [name_tokens(name, tokenizer) for name in names]
     for name, ids in zip(names, tokens, strict=True):
         require_fit(name, len(ids), max_text_len)
-    cuts = _even_cuts([len(ids) for ids in tokens], max_text_len - SPECIAL_TOKENS, most_names or len(names))
+    cuts = _even_cuts([len(ids) for ids in tokens], max_text_len - SPECIAL_TOKENS, max_names or len(names))
     prompts = tuple(build_prompt(names[start:stop], tokenizer, max_text_len) for start, stop in cuts)
     check_distinct(names, tokens, "become the same tokens")
     return prompts

@@ -51,7 +51,7 @@ def choose_names(
     generator: np.random.Generator,
     tokenizer: PromptTokenizer,
     max_text_len: int,
-    most_names: int | None = None,
+    max_names: int | None = None,
     hard_share: float = 0.0,
     features: NameFeatures | None = None,
 ) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def choose_names(
         sample: its own classes fit into a prompt (`fit_objects`). Classes of which it shows a crowd alone are neither
             its own nor absent: they are not asked for.
         max_text_len: the most tokens of a prompt, special ones included.
-        most_names: the most names of a prompt; more only where the image itself shows more.
+        max_names: the most names of a prompt; more only where the image itself shows more.
         hard_share: the share of negatives that are drawn from the tenth most similar to the image's own classes.
         features: of the data set's names; needed for `hard_share` alone.
 
@@ -74,7 +74,7 @@ def choose_names(
     """
     names = sample.vocabulary.names
     costs = np.array([name_cost(name, tokenizer) for name in names])
-    budget, most = max_text_len - SPECIAL_TOKENS, most_names or len(names)
+    budget, most = max_text_len - SPECIAL_TOKENS, max_names or len(names)
     if sample.absent_class_ids is None and len(names) <= most and costs.sum() <= budget:
         return names
     chosen = _own_classes(sample)

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from deixis.records import Rle
 
 
-def grid_for(size_hw: tuple[int, int], tile_px: int, most_tiles: int) -> tuple[int, int]:
+def grid_for(size_hw: tuple[int, int], tile_px: int, max_tiles: int) -> tuple[int, int]:
     """(columns, rows) of the tile grid whose shape is nearest to the image's, as InternVL chooses it.
 
     Of two grids that are equally near, the larger one is taken if the image has the pixels for half of it.
@@ -19,7 +19,7 @@ def grid_for(size_hw: tuple[int, int], tile_px: int, most_tiles: int) -> tuple[i
     ((1, 1), (2, 1))
     """
     height, width = size_hw
-    grids = [(columns, rows) for columns in range(1, most_tiles + 1) for rows in range(1, most_tiles // columns + 1)]
+    grids = [(columns, rows) for columns in range(1, max_tiles + 1) for rows in range(1, max_tiles // columns + 1)]
     best, least = (1, 1), float("inf")
     for columns, rows in sorted(grids, key=lambda grid: (grid[0] * grid[1], grid[0])):
         gap = abs(width / height - columns / rows)
@@ -29,11 +29,9 @@ def grid_for(size_hw: tuple[int, int], tile_px: int, most_tiles: int) -> tuple[i
     return best
 
 
-def tiles_of(
-    image: UInt8[np.ndarray, "h w 3"], tile_px: int, most_tiles: int
-) -> UInt8[np.ndarray, "tiles 3 tile tile"]:
+def tiles_of(image: UInt8[np.ndarray, "h w 3"], tile_px: int, max_tiles: int) -> UInt8[np.ndarray, "tiles 3 tile tile"]:
     """The tiles of an image, row by row, and after them, if there are several, the whole image as one more."""
-    columns, rows = grid_for(image.shape[:2], tile_px, most_tiles)
+    columns, rows = grid_for(image.shape[:2], tile_px, max_tiles)
     whole = squashed(image, (rows * tile_px, columns * tile_px))
     tiles = whole.reshape(rows, tile_px, columns, tile_px, 3).transpose(0, 2, 4, 1, 3)
     tiles = tiles.reshape(-1, 3, tile_px, tile_px)

@@ -52,19 +52,19 @@ def sample_frames(
 
 
 def clip_question(
-    clip: Clip, frames: int, most_masks: int, rng: np.random.Generator, behaviour: str = "deixis"
+    clip: Clip, frames: int, max_masks: int, rng: np.random.Generator, behaviour: str = "deixis"
 ) -> Question:
     """A conversation about some frames of a clip, decoded, in which every `[SEG]` is a mask in each of them.
 
     Args:
         frames: how many at most; see `sample_frames`.
-        most_masks: expressions asked about at most.
+        max_masks: expressions asked about at most.
         behaviour: see `conversation.training_turns`.
 
     Raises:
         DataError: no labels, no sentences, or a frame that cannot be decoded.
     """
-    turns, asked = training_turns(clip.expressions, most_masks, rng, behaviour, clip=True)
+    turns, asked = training_turns(clip.expressions, max_masks, rng, behaviour, clip=True)
     if not asked:
         raise DataError(f"{clip.source}: has no sentences to ask about; its masks await captions")
     meant = [clip.expressions[position] for position, _ in asked]

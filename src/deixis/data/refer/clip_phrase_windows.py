@@ -47,8 +47,8 @@ def draw_phrase_window(
     dataset: ClipDataset,
     side: int,
     frames: int,
-    most_phrases: int,
-    most_stride: int,
+    max_phrases: int,
+    max_stride: int,
     asked: int,
     rng: np.random.Generator,
 ) -> PhraseWindow:
@@ -67,20 +67,20 @@ def draw_phrase_window(
         sentences = [(i, text) for i, one in enumerate(clip.expressions) for text in one.texts]
         if len(clip.labelled) < 2 or not sentences:
             continue
-        chosen = [sentences[i] for i in sorted(rng.permutation(len(sentences))[:most_phrases].tolist())]
-        looked_at, run = _labels(len(clip.labelled), frames, most_stride, asked, rng)
+        chosen = [sentences[i] for i in sorted(rng.permutation(len(sentences))[:max_phrases].tolist())]
+        looked_at, run = _labels(len(clip.labelled), frames, max_stride, asked, rng)
         return _window(clip, position, chosen, looked_at, run, side)
     raise DataError(f"{dataset.name}: {_TRIES} clips were drawn and none has a sentence; use --given masks")
 
 
 def _labels(
-    total: int, frames: int, most_stride: int, asked: int, rng: np.random.Generator
+    total: int, frames: int, max_stride: int, asked: int, rng: np.random.Generator
 ) -> tuple[list[int], list[int]]:
     """(asked, run) of a window of so many labels."""
     spread = sorted({int(label) for label in np.linspace(0, total - 1, min(asked, total)).round()})
     taken = sorted(rng.permutation(len(spread))[: int(rng.integers(1, len(spread) + 1))].tolist())
     count = min(frames, total)
-    stride = int(rng.integers(1, 1 + min(most_stride, max(1, (total - 1) // max(1, count - 1)))))
+    stride = int(rng.integers(1, 1 + min(max_stride, max(1, (total - 1) // max(1, count - 1)))))
     start = int(rng.integers(total - stride * (count - 1)))
     run = [start + stride * step for step in range(count)]
     if rng.random() < 0.5:

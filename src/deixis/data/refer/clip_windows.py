@@ -34,9 +34,9 @@ class Window:
 
 
 def draw_window(
-    dataset: ClipDataset, side: int, frames: int, most_objects: int, most_stride: int, rng: np.random.Generator
+    dataset: ClipDataset, side: int, frames: int, max_objects: int, max_stride: int, rng: np.random.Generator
 ) -> Window:
-    """A window of a clip drawn at random: forwards or backwards in time, labels up to `most_stride` apart.
+    """A window of a clip drawn at random: forwards or backwards in time, labels up to `max_stride` apart.
 
     Args:
         side: of SAM 2's square, in pixels.
@@ -50,13 +50,13 @@ def draw_window(
         if len(clip.labelled) < 2:
             continue
         count = min(frames, len(clip.labelled))
-        stride = int(rng.integers(1, 1 + min(most_stride, (len(clip.labelled) - 1) // (count - 1))))
+        stride = int(rng.integers(1, 1 + min(max_stride, (len(clip.labelled) - 1) // (count - 1))))
         start = int(rng.integers(len(clip.labelled) - stride * (count - 1)))
         labels = [start + stride * step for step in range(count)]
         if rng.random() < 0.5:
             labels.reverse()
         seen = [i for i, masklet in enumerate(clip.masklets) if masklet.masks_rle[labels[0]] is not None]
-        chosen = [seen[i] for i in rng.permutation(len(seen))[:most_objects]]
+        chosen = [seen[i] for i in rng.permutation(len(seen))[:max_objects]]
         if chosen:
             prompts = (0, int(rng.integers(1, count))) if rng.random() < _SECOND_PROMPT and count > 2 else (0,)
             return _window(clip, labels, chosen, prompts, side)

@@ -22,7 +22,7 @@ class Views:
 
     Attributes:
         tile_px: side of a tile of the vision-language model.
-        most_tiles: tiles of an image at most, the thumbnail not counted.
+        max_tiles: tiles of an image at most, the thumbnail not counted.
         sam_px: side of SAM 2's square.
         mask_px: side of the grid on which masks are compared.
         tile_side: side of a tile's grid of tokens.
@@ -31,7 +31,7 @@ class Views:
     """
 
     tile_px: int
-    most_tiles: int
+    max_tiles: int
     sam_px: int
     mask_px: int
     tile_side: int = 16
@@ -69,14 +69,14 @@ def collate_questions(
     encode: ConversationEncoder,
     views: Views,
     pad_token_id: int,
-    most_tokens: int,
+    max_tokens: int,
 ) -> ReferBatch:
     """A batch. An image is shown in tiles, a clip in one tile a frame.
 
     SAM 2 sees only those in which a mask is asked for.
 
     Args:
-        most_tokens: of a conversation.
+        max_tokens: of a conversation.
 
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
@@ -84,16 +84,16 @@ def collate_questions(
     shown, tiles, conversations, seen, squares = [], [], [], [], []
     for question in questions:
         pictures = [_pixels(frame) for frame in question.frames]
-        most_tiles = 1 if question.later else views.most_tiles
-        shown.append(np.concatenate([tiles_of(picture, views.tile_px, most_tiles) for picture in pictures]))
+        max_tiles = 1 if question.later else views.max_tiles
+        shown.append(np.concatenate([tiles_of(picture, views.tile_px, max_tiles) for picture in pictures]))
         seen.append(_regions(question, len(shown[-1]), views))
         tiles.append(np.concatenate([shown[-1], seen[-1].focal]))
         squares.append(np.stack([squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1) for p in pictures]))
         regions = [len(cells) for cells in seen[-1].cells]
         input_ids, labels = encode(question.turns, len(shown[-1]) // len(pictures), regions, len(pictures))
-        if len(input_ids) > most_tokens:
+        if len(input_ids) > max_tokens:
             raise DataError(
-                f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {most_tokens} are "
+                f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {max_tokens} are "
                 "allowed; shorten the phrases, ask for fewer at a time, or raise --max-tokens"
             )
         conversations.append((input_ids, labels))

@@ -21,7 +21,7 @@ class QuestionDataset(EpochDataset):
     """Decoded samples with a conversation drawn for the epoch, by (epoch, index).
 
     Args:
-        most_masks: maximum number of masks in a conversation.
+        max_masks: maximum number of masks in a conversation.
         seed: not negative.
         behaviour: which answers the model learns to give; see `conversation.ANSWERS`.
         caption_share: share of the conversations that ask for words for masks in place of masks for words.
@@ -31,7 +31,7 @@ class QuestionDataset(EpochDataset):
     def __init__(
         self,
         dataset: ReferDataset | ClipDataset,
-        most_masks: int,
+        max_masks: int,
         seed: int,
         behaviour: str = "deixis",
         caption_share: float = 0.0,
@@ -40,7 +40,7 @@ class QuestionDataset(EpochDataset):
         super().__init__(dataset, seed)
         if not 0 <= caption_share <= 1:
             raise OptionError(f"caption_share must be between 0 and 1, got {caption_share}")
-        self.most_masks = most_masks
+        self.max_masks = max_masks
         self.behaviour = behaviour
         self.caption_share = caption_share
         self.clip_frames = clip_frames
@@ -57,13 +57,13 @@ class QuestionDataset(EpochDataset):
 
     def _question(self, drawn: ReferSample | Clip, rng: np.random.Generator) -> Question:
         if isinstance(drawn, Clip):
-            return clip_question(drawn, self.clip_frames, self.most_masks, rng, self.behaviour)
+            return clip_question(drawn, self.clip_frames, self.max_masks, rng, self.behaviour)
         sample = decoded(drawn)
         if self.caption_share and rng.random() < self.caption_share:
-            described, regions = caption_turns(sample.expressions, self.most_masks, rng)
+            described, regions = caption_turns(sample.expressions, self.max_masks, rng)
             if regions:  # where there is no mask to describe, masks are asked for
                 return Question(sample, tuple(described), (), regions)
-        turns, asked = training_turns(sample.expressions, self.most_masks, rng, self.behaviour)
+        turns, asked = training_turns(sample.expressions, self.max_masks, rng, self.behaviour)
         return Question(sample, tuple(turns), tuple(asked))
 
 

@@ -47,7 +47,7 @@ class Captioner:
     which others there are.
 
     Args:
-        most_tiles: in which the vision-language model sees an image.
+        max_tiles: in which the vision-language model sees an image.
         max_new_tokens: of a caption.
         temperature: 0 takes the likeliest word each time; above, words are drawn.
         top_p: see `sampler`.
@@ -58,7 +58,7 @@ class Captioner:
         self,
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
-        most_tiles: int = 12,
+        max_tiles: int = 12,
         max_new_tokens: int = 40,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -71,7 +71,7 @@ class Captioner:
             )
         self.bundle = bundle
         self.device = torch.device(device)
-        self.most_tiles, self.max_new_tokens = most_tiles, max_new_tokens
+        self.max_tiles, self.max_new_tokens = max_tiles, max_new_tokens
         self.temperature, self.top_p, self.seed = temperature, top_p, seed
         self.tokens = ConversationTokens.of(bundle)
         self.region_start_id = int(bundle.tokenizer.convert_tokens_to_ids(REGION_START))
@@ -147,7 +147,7 @@ class Captioner:
     def _prepared(self, dataset: ReferDataset, index: int) -> _Prepared:
         sample = decoded(dataset[index])
         assert isinstance(sample.image, np.ndarray)
-        tiles = tiles_of(sample.image, self.bundle.tile_px, self.most_tiles)
+        tiles = tiles_of(sample.image, self.bundle.tile_px, self.max_tiles)
         side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"
         outlined = self.bundle.model.spatial_token is not None
         regions = [expression.masks_rle for expression in sample.expressions if has_pixels(expression)]

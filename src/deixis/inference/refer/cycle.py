@@ -53,7 +53,7 @@ class Cycle:
         self,
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
-        most_tiles: int = 12,
+        max_tiles: int = 12,
         max_new_tokens: int = 40,
         candidates: int = 1,
         seed: int = 0,
@@ -61,12 +61,12 @@ class Cycle:
     ) -> None:
         if candidates < 1:
             raise OptionError(f"candidates must be at least 1, got {candidates}")
-        self.captioners = [Captioner(bundle, device, most_tiles, max_new_tokens)]
+        self.captioners = [Captioner(bundle, device, max_tiles, max_new_tokens)]
         self.captioners += [
-            Captioner(bundle, device, most_tiles, max_new_tokens, DRAWN_TEMPERATURE, DRAWN_TOP_P, seed + number)
+            Captioner(bundle, device, max_tiles, max_new_tokens, DRAWN_TEMPERATURE, DRAWN_TOP_P, seed + number)
             for number in range(candidates - 1)
         ]
-        self.segmenter = Segmenter(bundle, device, most_tiles)
+        self.segmenter = Segmenter(bundle, device, max_tiles)
         self.direct = direct
 
     def run(

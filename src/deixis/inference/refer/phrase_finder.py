@@ -39,17 +39,17 @@ class PhraseFinder:
         threshold: float,
         generate: bool,
         batch_size: int,
-        most_tiles: int,
+        max_tiles: int,
     ) -> None:
         self.bundle, self.device = bundle, device
         self.together, self.threshold, self.generate = together, threshold, generate
-        self.batch_size, self.most_tiles = batch_size, most_tiles
+        self.batch_size, self.max_tiles = batch_size, max_tiles
         self.tokens = ConversationTokens.of(bundle)
 
     def meant(self, texts: Sequence[str], pictures: Sequence[np.ndarray]) -> list[list[Meant]]:
         """What each text means, in each picture."""
         model, bundle, together = self.bundle.model, self.bundle, self.together
-        most = 1 if together else self.most_tiles
+        most = 1 if together else self.max_tiles
         tiles = [torch.from_numpy(tiles_of(picture, bundle.tile_px, most)) for picture in pictures]
         vision = [model.vision_features(bundle.normalise_tiles(one.to(self.device))) for one in tiles]
         every = range(len(pictures))

@@ -85,7 +85,7 @@ class PromptedMasks:
         self,
         pixels: UInt8[np.ndarray, "h w 3"],
         points_a_side: int = 16,
-        least_iou: float = 0.8,
+        min_iou: float = 0.8,
         most_overlap: float = 0.7,
         most: int = 50,
     ) -> list[PromptedMask]:
@@ -94,7 +94,7 @@ class PromptedMasks:
         Of the three masks of each point all are kept that are expected to be good and are no copy of a better one.
 
         Args:
-            least_iou: predicted IoU of a mask that is kept.
+            min_iou: predicted IoU of a mask that is kept.
             most_overlap: IoU from which on two masks are copies.
             most: masks that are kept.
         """
@@ -104,7 +104,7 @@ class PromptedMasks:
         asked = self._ask(pixels, grid * torch.tensor([size_hw[1], size_hw[0]]), masks_of_points)
         logits = torch.cat([each for each, _ in asked])
         ious = torch.cat([each for _, each in asked])
-        kept = (ious >= least_iou) & (logits > 0).flatten(1).any(1)
+        kept = (ious >= min_iou) & (logits > 0).flatten(1).any(1)
         logits, ious = logits[kept], ious[kept]
         order = distinct_masks(logits > 0, ious, most_overlap)[:most]
         found = [(enlarged(logits[place], size_hw, self.via_px), float(ious[place])) for place in order]

@@ -42,7 +42,7 @@ class Segmenter:
     """A model on a device, ready to answer.
 
     Args:
-        most_tiles: in which the vision-language model sees an image.
+        max_tiles: in which the vision-language model sees an image.
         threshold: least probability that the object is there, for its mask not to be left empty; by default the model's
             own. Only a model that was trained the `deixis` way has learnt to say so.
         generate: let the model write its answer. Otherwise it is given the standard one: one forward pass, no chance to
@@ -53,7 +53,7 @@ class Segmenter:
         self,
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
-        most_tiles: int = 12,
+        max_tiles: int = 12,
         threshold: float | None = None,
         generate: bool = False,
     ) -> None:
@@ -62,7 +62,7 @@ class Segmenter:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
         self.bundle = bundle
         self.device = torch.device(device)
-        self.most_tiles = most_tiles
+        self.max_tiles = max_tiles
         self.threshold = threshold
         self.generate = generate
         self.tokens = ConversationTokens.of(bundle)
@@ -149,7 +149,7 @@ class Segmenter:
             return _Prepared(
                 sample.evolve(image=Path()),
                 tuple(text for expression in sample.expressions for text in expression.texts),
-                torch.from_numpy(tiles_of(sample.image, self.bundle.tile_px, self.most_tiles)),
+                torch.from_numpy(tiles_of(sample.image, self.bundle.tile_px, self.max_tiles)),
                 torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
             )
 
@@ -254,7 +254,7 @@ class _Pictures:
 def load_segmenter(
     source: str | Path,
     device: str | torch.device = "cpu",
-    most_tiles: int = 12,
+    max_tiles: int = 12,
     generate: bool = False,
     threshold: float | None = None,
 ) -> Segmenter:
@@ -263,7 +263,7 @@ def load_segmenter(
     Raises:
         ModelError: it cannot be read.
     """
-    return Segmenter(load_sa2va(source), device, most_tiles, threshold, generate)
+    return Segmenter(load_sa2va(source), device, max_tiles, threshold, generate)
 
 
 def segmentation_of(

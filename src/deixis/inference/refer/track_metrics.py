@@ -53,7 +53,7 @@ def evaluate_tracks(
 def _segmenter_of(tracker: Tracker) -> Segmenter:
     """The tracker's segmenter with the tracker's settings."""
     finder = tracker.finder
-    return Segmenter(tracker.bundle, tracker.device, finder.most_tiles, tracker.threshold, finder.generate)
+    return Segmenter(tracker.bundle, tracker.device, finder.max_tiles, tracker.threshold, finder.generate)
 
 
 def _add_clip(

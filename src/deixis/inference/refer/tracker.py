@@ -46,7 +46,7 @@ class Tracker:
             was trained the `deixis` way has learnt to say so.
         generate: let the model write its answer instead of giving it the standard one.
         batch_size: conversations in one pass.
-        most_tiles: in which the language model sees a frame that is an image of its own.
+        max_tiles: in which the language model sees a frame that is an image of its own.
         sam: another `Sam2VideoModel` that follows what the segmenter finds: one with original weights where the
             segmenter's was fine-tuned on images (the Sa2VA-i way), or where it has no memory.
 
@@ -66,21 +66,21 @@ class Tracker:
         threshold: float = PRESENCE_THRESHOLD,
         generate: bool = False,
         batch_size: int = 8,
-        most_tiles: int = 12,
+        max_tiles: int = 12,
         sam: Any = None,
     ) -> None:
         if prompts not in PROMPT_FRAMES:
             raise OptionError(f"prompts must be 'uniform' or 'first', got {prompts!r}")
-        if min(prompt_frames, batch_size, most_tiles) < 1 or prompt_every < 0 or not 0 <= threshold <= 1:
+        if min(prompt_frames, batch_size, max_tiles) < 1 or prompt_every < 0 or not 0 <= threshold <= 1:
             raise OptionError(
-                "prompt_frames, batch_size and most_tiles must be at least 1, prompt_every at least 0, threshold "
-                f"between 0 and 1; got {prompt_frames}, {batch_size}, {most_tiles}, {prompt_every}, {threshold}"
+                "prompt_frames, batch_size and max_tiles must be at least 1, prompt_every at least 0, threshold "
+                f"between 0 and 1; got {prompt_frames}, {batch_size}, {max_tiles}, {prompt_every}, {threshold}"
             )
         self.bundle, self.device = bundle, torch.device(device)
         self.prompts, self.prompt_frames, self.prompt_every = prompts, prompt_frames, prompt_every
         self.threshold = threshold
         together = bundle.behaviour == "sa2va" if together is None else together
-        self.finder = PhraseFinder(bundle, self.device, together, threshold, generate, batch_size, most_tiles)
+        self.finder = PhraseFinder(bundle, self.device, together, threshold, generate, batch_size, max_tiles)
         self.sam = bundle.model.sam if sam is None else sam.eval()
         require_memory(self.sam)
         # Released models have not trained their object scores; an original SAM 2 and deixis's own have.

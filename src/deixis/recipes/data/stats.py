@@ -85,7 +85,7 @@ def _print(console: Console, facts: DatasetFacts, show: int) -> None:
         "images without an object": facts.empty_images,
         "objects": facts.boxes,
         "crowd regions": facts.crowds,
-        "most objects in an image": facts.most_boxes,
+        "most objects in an image": facts.max_boxes,
         "small / medium / large": " / ".join(map(str, facts.boxes_per_size.values())),
         "object side px, least / median / most": " / ".join(f"{side:.0f}" for side in facts.box_side_px),
         "image size px, least / median / most": sizes,

@@ -140,7 +140,7 @@ class TrainingPrompts:
     tokenizer: PromptTokenizer
     max_text_len: int
     shuffle: bool
-    most_names: int | None = None
+    max_names: int | None = None
     hard_negatives: float = 0.0
     features: NameFeatures | None = None
 
@@ -157,7 +157,7 @@ class TrainingPrompts:
             generator,
             self.tokenizer,
             self.max_text_len,
-            self.most_names,
+            self.max_names,
             self.hard_negatives,
             self.features,
         )

@@ -35,7 +35,7 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     captioner = load_captioner(
         options.model,
         choose_device(options.device),
-        most_tiles=options.max_tiles,
+        max_tiles=options.max_tiles,
         max_new_tokens=options.max_new_tokens,
         temperature=options.temperature,
         top_p=options.top_p,

@@ -87,7 +87,7 @@ def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa
             encode=tokens,
             views=views_of(bundle, options.max_tiles),
             pad_token_id=tokens.pad_token_id,
-            most_tokens=options.max_tokens,
+            max_tokens=options.max_tokens,
         ),
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation_steps,
@@ -113,12 +113,12 @@ def require_captions(dataset: ReferDataset, limit: int = 200) -> None:
     )
 
 
-def views_of(bundle: Sa2vaBundle, most_tiles: int) -> Views:
+def views_of(bundle: Sa2vaBundle, max_tiles: int) -> Views:
     """The sizes in which a segmenter sees images and regions."""
     side = round(bundle.tokens_per_tile**0.5)
     released = bundle.behaviour == "sa2va"
     outlined = bundle.model.spatial_token is not None
-    return Views(bundle.tile_px, most_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined)
+    return Views(bundle.tile_px, max_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined)
 
 
 def fingerprint(dataset: Source) -> str:

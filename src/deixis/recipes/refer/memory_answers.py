@@ -35,13 +35,13 @@ class Answers:
     """The segmenter's masks and `[SEG]` embeddings; each sentence is asked of a frame once.
 
     Args:
-        most_tiles: in which the language model sees a frame.
+        max_tiles: in which the language model sees a frame.
     """
 
-    def __init__(self, bundle: Sa2vaBundle, device: torch.device, most_tiles: int = 1, batch_size: int = 16) -> None:
+    def __init__(self, bundle: Sa2vaBundle, device: torch.device, max_tiles: int = 1, batch_size: int = 16) -> None:
         self.bundle, self.device = bundle, device
         together = bundle.behaviour == "sa2va"
-        self.finder = PhraseFinder(bundle, device, together, PRESENCE_THRESHOLD, False, batch_size, most_tiles)
+        self.finder = PhraseFinder(bundle, device, together, PRESENCE_THRESHOLD, False, batch_size, max_tiles)
         self.kept: dict[tuple[int, int, str], _Answer] = {}
 
     def asked(self, draw: Callable[[int], PhraseWindow], rng: np.random.Generator) -> Asked:

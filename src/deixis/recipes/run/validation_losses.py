@@ -82,7 +82,7 @@ def refer_validation_losses(
         encode=tokens,
         views=views_of(bundle, options.max_tiles),
         pad_token_id=tokens.pad_token_id,
-        most_tokens=NO_LIMIT,
+        max_tokens=NO_LIMIT,
     )
 
     def measure() -> dict[str, dict[str, float]]:

@@ -60,7 +60,7 @@ def test_no_names_is_an_error(tokenizer: BertPromptTokenizer) -> None:
 def test_prompts_are_even(tokenizer: BertPromptTokenizer) -> None:
     """Filled one after the other they would hold 40, 40 and 20 names: the last ones in much smaller company."""
     names = [f"{letter} {other}" for letter in "abcdefghij" for other in "abcdefghij"]
-    assert [len(prompt.names) for prompt in chunk_prompts(names, tokenizer, most_names=40)] == [34, 34, 32]
+    assert [len(prompt.names) for prompt in chunk_prompts(names, tokenizer, max_names=40)] == [34, 34, 32]
     lengths = [len(prompt.input_ids) for prompt in chunk_prompts(names, tokenizer, 200)]
     assert max(lengths) - min(lengths) <= max(len(name_tokens(name, tokenizer)) for name in names)
 

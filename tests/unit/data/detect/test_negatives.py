@@ -85,8 +85,8 @@ def test_own_classes_are_always_asked_and_the_prompt_is_filled(tokenizer: BertPr
 
 
 def test_most_names_bounds_negatives_and_never_the_images_own(tokenizer: BertPromptTokenizer) -> None:
-    assert len(choose_names(shows([1, 2]), draw(), tokenizer, 256, most_names=5)) == 5
-    assert ids_of(choose_names(shows([1, 2, 3]), draw(), tokenizer, 256, most_names=2)) == [1, 2, 3]
+    assert len(choose_names(shows([1, 2]), draw(), tokenizer, 256, max_names=5)) == 5
+    assert ids_of(choose_names(shows([1, 2, 3]), draw(), tokenizer, 256, max_names=2)) == [1, 2, 3]
 
 
 def all_others(sample: Sample, generator: np.random.Generator, tokenizer: BertPromptTokenizer) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from deixis.refer_records import ReferBatch
 from deixis.training.segmenter_task import one_question
 from deixis.video_records import Clip, ClipExpression, Masklet
 
-VIEWS = Views(tile_px=32, most_tiles=4, sam_px=64, mask_px=16, tile_side=2)
+VIEWS = Views(tile_px=32, max_tiles=4, sam_px=64, mask_px=16, tile_side=2)
 
 
 def clip(*seen: str, labelled: tuple[int, ...] | None = None) -> Clip:
@@ -108,8 +108,8 @@ class TestQuestions:
 
 
 def loader(workers: int) -> list[ReferBatch]:
-    data = QuestionDataset(clip_scenes("clip_train", 6, 3), most_masks=3, seed=11, clip_frames=4)
-    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, most_tokens=400)
+    data = QuestionDataset(clip_scenes("clip_train", 6, 3), max_masks=3, seed=11, clip_frames=4)
+    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, max_tokens=400)
     return list(load_batches(data, epoch_batches(6, 2, epoch=1, seed=11), collate, workers))
 
 

@@ -30,13 +30,13 @@ from deixis.models.sa2va import ConversationTokens
 from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
 from deixis.training.segmenter_task import one_question
 
-VIEWS = Views(tile_px=32, most_tiles=1, sam_px=64, mask_px=16, tile_side=2)
+VIEWS = Views(tile_px=32, max_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 
 
 def loader(workers: int, count: int = 6) -> list[ReferBatch]:
-    data = QuestionDataset(refer_scenes("refer_train", count, 3), most_masks=3, seed=11)
+    data = QuestionDataset(refer_scenes("refer_train", count, 3), max_masks=3, seed=11)
     batches = epoch_batches(count, 2, epoch=1, seed=11)
-    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, most_tokens=200)
+    collate = partial(collate_questions, encode=encode, views=VIEWS, pad_token_id=0, max_tokens=200)
     return list(load_batches(data, batches, collate, workers))
 
 

@@ -16,7 +16,7 @@ from deixis.errors import DataError, OptionError
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferSample
 
-VIEWS = Views(tile_px=32, most_tiles=4, sam_px=64, mask_px=16, tile_side=8)
+VIEWS = Views(tile_px=32, max_tiles=4, sam_px=64, mask_px=16, tile_side=8)
 
 
 def one_pixel(size_hw: tuple[int, int], y: int, x: int) -> np.ndarray:

@@ -116,7 +116,7 @@ def test_a_mix_is_a_data_set_that_loading_draws_anew_each_epoch() -> None:
     assert isinstance(mix, ReferDataset)
     assert (mix.name, len(mix)) == ("a + b", 8)
     assert Counter(mix[i].source for i in range(8)) == {"a": 4, "b": 4}
-    questions = QuestionDataset(mix, most_masks=1, seed=3)
+    questions = QuestionDataset(mix, max_masks=1, seed=3)
     seen = []
     for epoch in range(3):
         keys = [key for batch in epoch_batches(len(mix), 3, epoch, seed=3) for key in batch]

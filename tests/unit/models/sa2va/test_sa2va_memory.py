@@ -25,7 +25,7 @@ def some_seen(objects: int = 2) -> Seen:
 
 
 def test_two_hundred_frames_are_remembered_in_the_space_of_twenty(sam: Any) -> None:
-    bank = MemoryBank(sam, most_prompts=3)
+    bank = MemoryBank(sam, max_prompts=3)
     sizes = {}
     for frame in range(2000):
         if frame % 50 == 0:
@@ -41,7 +41,7 @@ def test_two_hundred_frames_are_remembered_in_the_space_of_twenty(sam: Any) -> N
 
 
 def test_the_first_prompt_stays_when_others_are_forgotten(sam: Any) -> None:
-    bank = MemoryBank(sam, most_prompts=3)
+    bank = MemoryBank(sam, max_prompts=3)
     for frame in (0, 10, 20, 30, 40):
         bank.prompt(frame, some_seen(), 0)
     assert sorted(bank.prompted) == [0, 30, 40]

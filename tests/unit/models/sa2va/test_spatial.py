@@ -129,7 +129,7 @@ def test_another_form_is_another_description() -> None:
 
 
 def test_captions_do_not_depend_on_the_other_regions() -> None:
-    captioner = Captioner(outlining_segmenter(), most_tiles=1, max_new_tokens=6)
+    captioner = Captioner(outlining_segmenter(), max_tiles=1, max_new_tokens=6)
     (together,) = captioner.caption([IMAGE], [[LARGE, SMALL, DOT]], batch_size=3)
     alone = [captioner.caption([IMAGE], [[mask]])[0][0] for mask in (LARGE, SMALL, DOT)]
     assert [c.text for c in together] == [c.text for c in alone]

@@ -68,7 +68,7 @@ def generate(
     choose: Choose | None = None,
     positions: Int[Tensor, "3 rows tokens"] | None = None,
     forbidden: Sequence[int] = (),
-    least_tokens: int = 0,
+    min_tokens: int = 0,
     shared_tokens: int = 0,
 ) -> Generated:
     """Write on after each row, all rows at once, with a key-value cache.
@@ -81,7 +81,7 @@ def generate(
         choose: logits to the next token of each row; the likeliest by default.
         positions: what `Sa2va.positions` says of the prompts.
         forbidden: tokens that are never written.
-        least_tokens: no row ends before so many.
+        min_tokens: no row ends before that many tokens.
         shared_tokens: so many tokens at the start are the same in every row, and are read once. No row is as short.
     """
     rows, lengths = len(embeddings), attention_mask.sum(1)
@@ -110,7 +110,7 @@ def generate(
     found: list[tuple[int, Tensor]] = []
     for step in range(max_new_tokens):
         logits = model.token_logits(hidden)
-        never = [*forbidden, end_token_id] if step < least_tokens else list(forbidden)
+        never = [*forbidden, end_token_id] if step < min_tokens else list(forbidden)
         logits[:, never] = float("-inf")
         token = logits.argmax(-1) if choose is None else choose(logits)
         said = logits.float().log_softmax(-1).gather(1, token[:, None])[:, 0].tolist()

@@ -60,7 +60,7 @@ def describe(
         choose,
         positions,
         never,
-        least_tokens=1,
+        min_tokens=1,
         shared_tokens=shared_tokens,
     )
     return [

@@ -38,13 +38,13 @@ class MemoryBank:
 
     Args:
         sam: gives how many frames and pointers its memory attends to.
-        most_prompts: prompted frames to keep; beyond it the oldest but the first is forgotten.
+        max_prompts: prompted frames to keep; beyond it the oldest but the first is forgotten.
         dtype: in which memories are kept; SAM 2 keeps them in bfloat16 while it tracks.
     """
 
-    def __init__(self, sam: Any, most_prompts: int = 8, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, sam: Any, max_prompts: int = 8, dtype: torch.dtype = torch.bfloat16) -> None:
         require_memory(sam)
-        self.most_prompts = most_prompts
+        self.max_prompts = max_prompts
         self.dtype = dtype
         self.frames_kept = int(sam.config.num_maskmem) - 1
         self.pointers_kept = int(sam.config.max_object_pointers_in_encoder) - 1
@@ -71,8 +71,8 @@ class MemoryBank:
         Args:
             meaning: the embedding of the object's phrase there, for a memory that was trained with it.
         """
-        if len(self.prompted) >= self.most_prompts and frame not in self.prompted:
-            oldest = sorted(self.prompted)[: 1 + (self.most_prompts > 1)]
+        if len(self.prompted) >= self.max_prompts and frame not in self.prompted:
+            oldest = sorted(self.prompted)[: 1 + (self.max_prompts > 1)]
             del self.prompted[oldest[-1]]
             self.meanings.pop(oldest[-1], None)
         if meaning is not None:
