@@ -18,6 +18,7 @@ import av
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from deixis.data.pixels.mp4_boxes import check_boxes
 from deixis.data.reading import reading
 from deixis.errors import DataError
 
@@ -140,6 +141,7 @@ class VideoFrames:
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         with reading(self.path, "a video"):
             try:
+                check_boxes(self.path)
                 with av.open(str(self.path)) as container:
                     if not container.streams.video:
                         raise DataError(f"{self.path}: has no video stream; give a video file")
@@ -148,6 +150,10 @@ class VideoFrames:
                     yield container, stream
             except FileNotFoundError as error:
                 raise DataError(f"{self.path}: video file not found; check the path") from error
+            except MemoryError as error:  # PyAV's is an FFmpegError too
+                raise DataError(
+                    f"{self.path}: its headers ask for more memory than there is; it is probably damaged, get it again"
+                ) from error
             except _AV_ERRORS as error:
                 raise DataError(f"{self.path}: cannot be read as a video ({error}); get the file again") from error
 

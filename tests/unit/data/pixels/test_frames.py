@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ from clip_miniatures import moving_bar, video
 from PIL import Image
 
 from deixis.data.pixels.frames import ArrayFrames, ImageFrames, open_frames
+from deixis.data.pixels.mp4_boxes import check_boxes
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.errors import DataError
 from deixis.video_records import Frames
@@ -122,6 +125,61 @@ class TestVideoFrames:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"bad\.mp4: frame \d+ of 40 cannot be decoded"):
             list(VideoFrames(path))
+
+    @pytest.mark.parametrize(
+        ("box", "at", "number", "message"),
+        [
+            (b"avc1", -4, 1 << 30, r"box 'avc1' states 1073741824 bytes where \d+ are left"),
+            (b"stts", -4, 4000, r"box 'stts' states 4000 bytes where \d+ are left"),
+            (b"stbl", -4, 0x7FFFFFF0, r"box 'stbl' states 2147483632 bytes where \d+ are left"),
+            (b"moov", -4, 0x7FFFFFF0, r"box 'moov' states 2147483632 bytes where \d+ are left"),
+            (b"stsz", 12, 0x0FFFFFFF, r"table 'stsz' states 268435455 entries, there is room for 8"),
+            (b"stss", 8, 0x0FFFFFFF, r"table 'stss' states 268435455 entries, there is room for 2"),
+            (b"stts", 8, 0x0FFFFFFF, r"table 'stts' states 268435455 entries, there is room for \d"),
+        ],
+    )
+    def test_lengths_that_do_not_fit_are_found_before_they_are_allocated(
+        self, tmp_path: Path, box: bytes, at: int, number: int, message: str
+    ) -> None:
+        file = video(tmp_path / "a.mp4", moving_bar(8), "libx264", gop=4)
+        data = bytearray(file.read_bytes())
+        struct.pack_into(">I", data, data.rindex(box) + at, number)  # `avc1` is a brand of the file too
+        file.write_bytes(data)
+        with pytest.raises(DataError, match=rf"a\.mp4: damaged: its {message}; get the file again"):
+            _ = open_frames(file).size_hw
+
+    def test_memory_that_is_not_there_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What FFmpeg does with such a length when nothing looks before it."""
+        file = video(tmp_path / "a.mp4", moving_bar(8), "libx264")
+        data = bytearray(file.read_bytes())
+        struct.pack_into(">I", data, data.index(b"stss") + 8, 0x0FFFFFFF)
+        file.write_bytes(data)
+        code = (
+            "import resource, sys\nfrom pathlib import Path\nimport deixis.data.pixels.video_file as module\n"
+            "module.check_boxes = lambda path: None\n"
+            "pages = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (pages + (512 << 20),) * 2)\n"
+            "print(len(module.VideoFrames(Path(sys.argv[1]))))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False)
+        assert "a.mp4: its headers ask for more memory than there is; it is probably damaged" in done.stderr
+
+    def test_boxes_of_files_that_play_are_passed(self, tmp_path: Path) -> None:
+        """A 64-bit length, a last box without one, a list that ends with zeros, a file of another kind, one cut off."""
+        file = video(tmp_path / "a.mp4", moving_bar(8), "libx264")
+        data = file.read_bytes()
+        check_boxes(file)
+        long = struct.pack(">I4sQ", 1, b"free", 24) + b"12345678"
+        for content in (
+            data + long,
+            data + b"\0\0\0\0free" + b"anything",
+            data + b"\0\0\0\0",
+            b"\x1aE\xdf\xa3" + data,
+            b"",
+            data[: data.index(b"mdat") + 40],
+        ):
+            file.write_bytes(content)
+            check_boxes(file)
 
     def test_what_is_no_video(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").write_text("no video")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_miniatures import everything, pixels
 
+from deixis.data.formats.writing import write_dataset
 from deixis.data.refer.loading import decoded
 from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.sa1b import Sa1b
@@ -266,6 +268,20 @@ class TestTemplates:
             warnings.simplefilter("ignore")
             with pytest.raises(DataError, match="no phrase comes of its 1 images"):
                 templated(SampleList((boxes,), labels.vocabulary))
+
+    @pytest.mark.parametrize(("format", "masks"), [("coco", False), ("yolo", False), ("lvis", True)])
+    def test_the_error_names_the_file_that_was_given(self, tmp_path: Path, format: str, masks: bool) -> None:
+        """Boxes alone, and an image that shows nothing."""
+        labels = read_refer(mini.coco(tmp_path / "in")).dataset  # type: ignore[attr-defined]
+        kept = labels[2] if masks else labels[0]
+        written = write_dataset(SampleList((kept,), labels.vocabulary), tmp_path / "out", format, masks=masks)
+        for place in (written, tmp_path / "out"):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with pytest.raises(DataError, match=rf"^{re.escape(str(place))}: no phrase comes of its 1 images"):
+                    read_refer(place)
+            found = [str(one.message) for one in caught if "have no masks" in str(one.message)]
+            assert [text.startswith(f"{place}: left out 1 images") for text in found] == ([] if masks else [True])
 
     def test_classes_not_shown_exhaustively_are_left_out(self, tmp_path: Path) -> None:
         labels = read_refer(mini.coco(tmp_path)).dataset  # type: ignore[attr-defined]
