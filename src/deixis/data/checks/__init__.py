@@ -1,4 +1,4 @@
-"""Checking a data set: every image decoded once, every object looked at, and a cleaned copy made ready."""
+"""Checking a data set: every image decoded once, every object checked, and a cleaned copy made ready."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from deixis.data.checks.classes import (
     without_classes,
 )
 from deixis.data.checks.copies import examine_copies
-from deixis.data.checks.images import examine_range, see, settle
+from deixis.data.checks.images import decode_once, examine_range, in_own_frame
 from deixis.data.checks.limits import ModelLimits, examine_limits
 from deixis.data.checks.objects import examine_objects
 from deixis.data.findings import Findings
 from deixis.data.pixels.image_files import is_image_file
-from deixis.data.pixels.image_hash import Look
+from deixis.data.pixels.image_hash import ImageHash
 from deixis.data.pixels.images import wide_grey_range
 from deixis.data.pixels.parallel import in_order
 from deixis.data.sets.embedded import EmbeddedDataset, part_of, record_of
@@ -28,8 +28,8 @@ from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
 
 _NAMED = 4
-LOOKED_AT = 20_000  # images of a set that training looks over; more would take minutes
-OPENED = 16  # of those, images that are opened to see whether they have 16 bits
+MAX_CHECKED = 20_000  # images of a set that training checks; more would take minutes
+OPENED = 16  # of those, images that are opened to find out whether they have 16 bits
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Checked:
         dataset: as it was read.
         file: its annotations, as findings name them.
         samples: the cleaned samples by position in `dataset`; those left out are absent.
-        looks: of the same.
+        hashes: of the same.
         counts: objects by class name, crowds not counted, after cleaning.
         vocabulary: of the cleaned samples.
         generated: its pictures are drawn and no files.
@@ -49,7 +49,7 @@ class Checked:
     dataset: Dataset
     file: str
     samples: dict[int, Sample]
-    looks: dict[int, Look]
+    hashes: dict[int, ImageHash]
     counts: Counter[str]
     vocabulary: Vocabulary
     generated: bool = False
@@ -100,7 +100,7 @@ def check_dataset(
     advance: Callable[[], object] = lambda: None,
     limits: ModelLimits | None = None,
 ) -> Checked:
-    """Decode every image once, look at every object, find copies, and tell what is wrong.
+    """Decode every image once, check every object, find copies, and report what is wrong.
 
     Args:
         dataset: read with these findings, so that its boxes stand as they do in the file.
@@ -110,42 +110,42 @@ def check_dataset(
         limits: of the model that will be trained or measured.
     """
     samples: dict[int, Sample] = {}
-    looks: dict[int, Look] = {}
+    hashes: dict[int, ImageHash] = {}
     generated = False
-    for index, seen in enumerate(in_order(lambda i: see(dataset, i), range(len(dataset)), workers)):
-        findings.listed.add(Path(str(seen.sample.image)).stem if isinstance(seen.sample.image, Path) else "")
-        sample = settle(seen, findings)
-        if sample is not None and seen.look is not None:
-            examine_range(sample, seen.wide_grey, findings)
+    for index, decoded in enumerate(in_order(lambda i: decode_once(dataset, i), range(len(dataset)), workers)):
+        findings.listed.add(Path(str(decoded.sample.image)).stem if isinstance(decoded.sample.image, Path) else "")
+        sample = in_own_frame(decoded, findings)
+        if sample is not None and decoded.hashed is not None:
+            examine_range(sample, decoded.wide_grey, findings)
             sample = examine_objects(sample, findings)
             if limits is not None:
                 examine_limits(sample, limits, findings)
             generated = not isinstance(sample.image, Path)
             samples[index] = sample.evolve(image=Path(sample.source)) if generated else sample
-            looks[index] = seen.look
+            hashes[index] = decoded.hashed
         advance()
-    kept = examine_copies(list(samples.values()), list(looks.values()), findings)
+    kept = examine_copies(list(samples.values()), list(hashes.values()), findings)
     positions = list(samples)
     samples = {positions[i]: sample for i, sample in kept.items()}
-    looks = {i: looks[i] for i in samples}
+    hashes = {i: hashes[i] for i in samples}
     counts = count_objects(samples.values())
-    checked = Checked(dataset, file, samples, looks, counts, dataset.vocabulary, generated)
+    checked = Checked(dataset, file, samples, hashes, counts, dataset.vocabulary, generated)
     if not generated and not isinstance(dataset, EmbeddedDataset):
         _unlisted(samples, findings)
     _examine_names(checked, findings)
     return checked
 
 
-def look_over(
-    dataset: Dataset, file: str, findings: Findings, limits: ModelLimits | None = None, at_most: int = LOOKED_AT
+def check_annotations(
+    dataset: Dataset, file: str, findings: Findings, limits: ModelLimits | None = None, max_images: int = MAX_CHECKED
 ) -> Checked:
     """What `check_dataset` finds, but for what needs pixels: for training and evaluation, which read those anyway.
 
-    Of 16-bit images a few are opened. Looks are empty; of very many images, some are looked at.
+    Of 16-bit images a few are opened. Hashes are empty; of very many images, some are checked.
     """
     samples: dict[int, Sample] = {}
     first_of: dict[Path, Sample] = {}
-    step = max(-(-len(dataset) // at_most), 1)
+    step = max(-(-len(dataset) // max_images), 1)
     indices = range(0, len(dataset), step)
     opened = {indices[i] for i in range(0, len(indices), max(-(-len(indices) // OPENED), 1))}
     for index in indices:

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.checks.images import file_of
 from deixis.data.findings import Findings
-from deixis.data.pixels.image_hash import Look, duplicate_pairs, groups_of
+from deixis.data.pixels.image_hash import ImageHash, duplicate_pairs, groups_of
 from deixis.records import Instances, Sample
 
 _SAME_OBJECT_IOU = 0.5
@@ -19,19 +19,19 @@ _SAME_CORNERS_PX = 1.0
 _NAMED = 4
 
 
-def examine_copies(samples: Sequence[Sample], looks: Sequence[Look], findings: Findings) -> dict[int, Sample]:
+def examine_copies(samples: Sequence[Sample], hashes: Sequence[ImageHash], findings: Findings) -> dict[int, Sample]:
     """The samples that stay, by position: of copies the first, with the objects that it lacks and a later one has."""
     kept = dict(enumerate(samples))
     first_of: dict[bytes, int] = {}
-    for index, look in enumerate(looks):
-        first = first_of.setdefault(look.digest, index)
+    for index, hashed in enumerate(hashes):
+        first = first_of.setdefault(hashed.digest, index)
         if first != index:
             merged = _merged(kept[first], samples[index])
             added = len(merged.instances) - len(kept[first].instances)
-            _tell_copy(kept[first], samples[index], added, findings)
+            _report_copy(kept[first], samples[index], added, findings)
             kept[first] = merged
             del kept[index]
-    for group in groups_of(looks):
+    for group in groups_of(hashes):
         different = [index for index in group if index in kept]
         if len(different) > 1:
             others = [Path(file_of(samples[index])).name for index in different[1:]]
@@ -41,19 +41,19 @@ def examine_copies(samples: Sequence[Sample], looks: Sequence[Look], findings: F
 
 
 def examine_leaks(
-    training: Sequence[tuple[Sample, Look]], validation: Sequence[tuple[Sample, Look]], findings: Findings
+    training: Sequence[tuple[Sample, ImageHash]], validation: Sequence[tuple[Sample, ImageHash]], findings: Findings
 ) -> set[int]:
     """Positions of the training images that are validation images too; near copies are told only."""
-    files = {look.digest: file_of(sample) for sample, look in reversed(validation)}
-    same = {index for index, (_, look) in enumerate(training) if look.digest in files}
+    files = {hashed.digest: file_of(sample) for sample, hashed in reversed(validation)}
+    same = {index for index, (_, hashed) in enumerate(training) if hashed.digest in files}
     for index in sorted(same):
-        sample, look = training[index]
-        text = f"is the validation image {files[look.digest]}"
+        sample, hashed = training[index]
+        text = f"is the validation image {files[hashed.digest]}"
         findings.add("leak_same", file_of(sample), sample.source, text, "image removed from training")
-    looks = [look for _, look in training] + [look for _, look in validation]
+    hashes = [hashed for _, hashed in training] + [hashed for _, hashed in validation]
     near: dict[int, set[int]] = defaultdict(set)
-    for first, second in duplicate_pairs(looks):
-        if first < len(training) <= second and looks[first].digest != looks[second].digest:
+    for first, second in duplicate_pairs(hashes):
+        if first < len(training) <= second and hashes[first].digest != hashes[second].digest:
             near[second - len(training)].add(first)
     for index, found in sorted(near.items()):
         sample = validation[index][0]
@@ -71,7 +71,7 @@ def examine_shared_files(training: Sequence[Sample], validation: Sequence[Sample
             findings.add("leak_same", file_of(sample), sample.source, text)
 
 
-def _tell_copy(first: Sample, second: Sample, added: int, findings: Findings) -> None:
+def _report_copy(first: Sample, second: Sample, added: int, findings: Findings) -> None:
     file, other = file_of(second), file_of(first)
     merged = f"merged into {Path(other).name}"
     if file == other:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from deixis.data.findings import Findings
-from deixis.data.pixels.image_hash import DECODE_SHORT_PX, Look, look_at
+from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, hash_image
 from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
 from deixis.data.pixels.instances import scale_instances
 from deixis.data.sets.embedded import EmbeddedDataset, record_of
@@ -22,19 +22,19 @@ MIN_GREY_LEVELS = 32.0  # of 255, between the hundredths of a picture's values
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedImage:
     """An image decoded once, its pixels forgotten.
 
     Attributes:
         sample: its record; without pixels where it has a file.
-        look: None where the file cannot be decoded; `fault` then says why.
+        hashed: None where the file cannot be decoded; `fault` then says why.
         upright_hw, stored_hw: its size as it is shown, and before EXIF's rotation.
         orientation: EXIF's, 1 to 8.
         wide_grey: the range of values of a 16-bit grey image; see `wide_grey_range`.
     """
 
     sample: Sample
-    look: Look | None
+    hashed: ImageHash | None
     upright_hw: tuple[int, int] = (0, 0)
     stored_hw: tuple[int, int] = (0, 0)
     orientation: int = 1
@@ -42,43 +42,43 @@ class Seen:
     wide_grey: tuple[float, float] | None = None
 
 
-def see(dataset: Dataset, index: int) -> Seen:
+def decode_once(dataset: Dataset, index: int) -> DecodedImage:
     """Decode an image of a data set, at an eighth of its size where its format can."""
     sample = record_of(dataset, index)
     if isinstance(sample.image, np.ndarray):
-        return Seen(sample, look_at(sample.image, None), sample.size_hw, sample.size_hw)
+        return DecodedImage(sample, hash_image(sample.image, None), sample.size_hw, sample.size_hw)
     try:
         content = dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None
         embedded = content is not None
         content = _read(sample.image) if content is None else content
-        look = look_at(decode_image(content, str(sample.image), DECODE_SHORT_PX), content)
+        hashed = hash_image(decode_image(content, str(sample.image), DECODE_SHORT_PX), content)
         upright_hw, stored_hw = image_sizes_hw(sample.image, content)
         orientation = orientation_of(sample.image, content)
         wide_grey = wide_grey_range(sample.image, content)
     except DataError as error:
-        return Seen(sample, None, fault=str(error).removeprefix(f"{sample.image}: ").split(";")[0])
+        return DecodedImage(sample, None, fault=str(error).removeprefix(f"{sample.image}: ").split(";")[0])
     if embedded:  # these are always decoded upright
-        return Seen(sample, look, upright_hw, upright_hw, orientation, wide_grey=wide_grey)
-    return Seen(sample, look, upright_hw, stored_hw, orientation, wide_grey=wide_grey)
+        return DecodedImage(sample, hashed, upright_hw, upright_hw, orientation, wide_grey=wide_grey)
+    return DecodedImage(sample, hashed, upright_hw, stored_hw, orientation, wide_grey=wide_grey)
 
 
-def settle(seen: Seen, findings: Findings) -> Sample | None:
+def in_own_frame(decoded: DecodedImage, findings: Findings) -> Sample | None:
     """The sample in its image's own frame; None where that cannot be told, or there is no image."""
-    sample = seen.sample
+    sample = decoded.sample
     file, place, loss = file_of(sample), sample.source, _loss(sample)
-    if seen.look is None:
-        findings.add("image_unreadable", file, place, seen.fault, loss)
+    if decoded.hashed is None:
+        findings.add("image_unreadable", file, place, decoded.fault, loss)
         return None
-    if sample.size_hw == seen.upright_hw:
-        if seen.orientation != 1:
-            findings.add("exif_rotated", file, place, f"has EXIF orientation {seen.orientation}")
+    if sample.size_hw == decoded.upright_hw:
+        if decoded.orientation != 1:
+            findings.add("exif_rotated", file, place, f"has EXIF orientation {decoded.orientation}")
         return sample
-    if sample.size_hw == seen.stored_hw:
-        text = f"is shown as {_text(seen.upright_hw)} by EXIF but annotated as stored, {_text(seen.stored_hw)}"
+    if sample.size_hw == decoded.stored_hw:
+        text = f"is shown as {_text(decoded.upright_hw)} by EXIF but annotated as stored, {_text(decoded.stored_hw)}"
         findings.add("exif_conflict", file, place, text, "image rewritten as it was annotated")
         return sample
-    text = f"is {_text(seen.upright_hw)} pixels (width x height) but annotated as {_text(sample.size_hw)}"
-    kept, fix = _reframed(sample, seen.upright_hw)
+    text = f"is {_text(decoded.upright_hw)} pixels (width x height) but annotated as {_text(sample.size_hw)}"
+    kept, fix = _reframed(sample, decoded.upright_hw)
     findings.add("size_mismatch", file, place, text, fix if kept is not None else f"{fix}: {loss}")
     return kept
 

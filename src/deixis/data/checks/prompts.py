@@ -63,7 +63,7 @@ def examine_prompts(
             text = f"becomes the tokens of {first_with[ids]!r}: {' '.join(pieces[name])}"
             findings.add("names_same_tokens", file, place, text)
         first_with.setdefault(ids, name)
-        _tell_pieces(name, ids, pieces[name], getattr(tokenizer, "unknown_id", None), file, findings)
+        _report_pieces(name, ids, pieces[name], getattr(tokenizer, "unknown_id", None), file, findings)
     costs = [len(found) + 1 for found in pieces.values() if found]
     facts = PromptFacts(pieces, limit, sum(costs) + _FRAMES, _prompts(costs, limit - _FRAMES))
     if facts.prompts > 1:
@@ -83,7 +83,7 @@ def _tokens(name: str, tokenizer: PromptTokenizer, limit: int) -> tuple[tuple[in
     return tuple(prompt.input_ids[i] for i in own), texts
 
 
-def _tell_pieces(
+def _report_pieces(
     name: str, ids: tuple[int, ...], pieces: tuple[str, ...], unknown_id: int | None, file: str, findings: Findings
 ) -> None:
     unknown = [piece for i, piece in zip(ids, pieces, strict=True) if i == unknown_id]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from deixis.data.pixels.image_hash import DECODE_SHORT_PX, Look, groups_of, look_at
+from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, groups_of, hash_image
 from deixis.data.pixels.images import load_image
 from deixis.data.pixels.parallel import in_order
 from deixis.data.sets.embedded import record_of
@@ -180,32 +180,32 @@ def _fill_empty(part_of: list[int], sizes: Sequence[int], parts: int) -> None:
 def duplicate_groups(
     dataset: Dataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
 ) -> list[list[int]]:
-    """Positions of images that are the same or nearly so, one list a group, singles included, in order.
+    """Positions of images that are the same or nearly so, one list per group, singles included, in order.
 
     See `deixis.data.pixels.image_hash.duplicate_pairs` for what is nearly the same; `advance` is called after each one.
 
     Raises:
         DataError: an image that cannot be read.
     """
-    return groups_of(looks_of(dataset, workers, advance))
+    return groups_of(image_hashes(dataset, workers, advance))
 
 
-def looks_of(
+def image_hashes(
     dataset: Dataset | ReferDataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
-) -> list[Look]:
+) -> list[ImageHash]:
     """What the images look like, to be compared with those of other data sets too.
 
     Raises:
         DataError: an image that cannot be read.
     """
-    looks = []
-    for look in in_order(lambda index: _look(dataset[index].image), range(len(dataset)), workers):
-        looks.append(look)
+    hashes = []
+    for hashed in in_order(lambda index: _hashed(dataset[index].image), range(len(dataset)), workers):
+        hashes.append(hashed)
         advance()
-    return looks
+    return hashes
 
 
-def _look(image: Path | UInt8[np.ndarray, "h w 3"]) -> Look:
+def _hashed(image: Path | UInt8[np.ndarray, "h w 3"]) -> ImageHash:
     if isinstance(image, np.ndarray):
-        return look_at(image, None)
-    return look_at(load_image(image, min_short_px=DECODE_SHORT_PX), image.read_bytes())
+        return hash_image(image, None)
+    return hash_image(load_image(image, min_short_px=DECODE_SHORT_PX), image.read_bytes())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deixis.console import Console
-from deixis.data.checks import LOOKED_AT, Checked, check_dataset, look_over
+from deixis.data.checks import MAX_CHECKED, Checked, check_annotations, check_dataset
 from deixis.data.checks.classes import compare_classes
 from deixis.data.checks.copies import examine_leaks, examine_shared_files
 from deixis.data.checks.limits import ModelLimits
@@ -21,7 +21,7 @@ from deixis.recipes.run.outputs import warn
 from deixis.records import Dataset
 
 # By the readers themselves, and by `crowded`.
-_TOLD_OTHERWISE = {"reader_warning", "objects_over_queries", "objects_over_measured"}
+_REPORTED_ELSEWHERE = {"reader_warning", "objects_over_queries", "objects_over_measured"}
 
 
 def survey(
@@ -35,12 +35,12 @@ def survey(
     decode: bool = True,
     masks: bool = True,
 ) -> Checked:
-    """Read what can be read of a data set and look at everything once.
+    """Read what can be read of a data set and check everything once.
 
     Args:
         limits: of the model that will be trained or measured.
         decode: decode every image; without, find what needs no pixels.
-        masks: look at masks too.
+        masks: check masks too.
 
     Raises:
         DataError: nothing can be read.
@@ -48,7 +48,7 @@ def survey(
     with collecting_warnings(findings, data):
         dataset = read_dataset(data, images, format, masks=masks, split=split, findings=findings)
     if not decode:
-        return look_over(dataset, data, findings, limits)
+        return check_annotations(dataset, data, findings, limits)
     with ProgressBar(f"checking {Path(data).name}", len(dataset)) as progress:
         return check_dataset(dataset, data, findings, workers, progress.one_more, limits)
 
@@ -57,16 +57,16 @@ def compare(training: Checked, validation: Checked, findings: Findings) -> None:
     """What stands on both sides, or on one only; leaked images leave the training side."""
     if training.counts and validation.counts:
         compare_classes(training.counts, validation.counts, training.file, validation.file, findings)
-    if not (training.looks and validation.looks):
+    if not (training.hashes and validation.hashes):
         examine_shared_files(list(training.samples.values()), list(validation.samples.values()), findings)
         return
-    pairs = [[(checked.samples[i], checked.looks[i]) for i in checked.samples] for checked in (training, validation)]
+    pairs = [[(checked.samples[i], checked.hashes[i]) for i in checked.samples] for checked in (training, validation)]
     positions = list(training.samples)
     for leaked in examine_leaks(pairs[0], pairs[1], findings):
-        del training.samples[positions[leaked]], training.looks[positions[leaked]]
+        del training.samples[positions[leaked]], training.hashes[positions[leaked]]
 
 
-def tell_findings(
+def report_findings(
     console: Console,
     sets: Sequence[tuple[str, Path | None, Dataset]],
     format: str | None,
@@ -95,12 +95,12 @@ def tell_findings(
         if data.startswith(SCENES_PREFIX):
             continue
         own = Findings()
-        if len(dataset) <= LOOKED_AT or decode:
+        if len(dataset) <= MAX_CHECKED or decode:
             found = survey(data, images, format, None, own, workers, limits, decode, masks=False)
         else:  # what is wrong with the file itself has been read once, and would take as long again
-            found = look_over(dataset, data, own, limits)
+            found = check_annotations(dataset, data, own, limits)
         findings.found += own.found
-        _refuse_unreadable(own.found, max_unreadable if number < training else 0)
+        _raise_if_unreadable(own.found, max_unreadable if number < training else 0)
         (trained if number < training else measured).append(found)
     counts = sum((one.counts for one in trained), Counter())
     for other in measured if trained else ():
@@ -119,7 +119,7 @@ def summary(found: Sequence[Finding]) -> list[str]:
     for severity in ("error", "warning"):
         kinds = dict.fromkeys(one.kind for one in found if one.severity == severity)
         for kind in kinds:
-            if kind in _TOLD_OTHERWISE:
+            if kind in _REPORTED_ELSEWHERE:
                 continue
             group = [one for one in found if one.kind == kind]
             first = group[0]
@@ -129,10 +129,10 @@ def summary(found: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _refuse_unreadable(found: Sequence[Finding], at_most: int) -> None:
+def _raise_if_unreadable(found: Sequence[Finding], max_unreadable: int) -> None:
     damaged = [one for one in found if one.kind == "image_unreadable"]
-    if len(damaged) > at_most:
+    if len(damaged) > max_unreadable:
         raise DataError(
             f"{damaged[0].file}: {damaged[0].message}; {len(damaged)} such image{'s' if len(damaged) > 1 else ''} in "
-            "the data: restore them, or write a copy without with 'deixis data check --fix FOLDER'"
+            "the data: restore them, or write a copy without them with 'deixis data check --fix FOLDER'"
         )

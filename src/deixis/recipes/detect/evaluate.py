@@ -16,7 +16,7 @@ from deixis.inference.outputs.detections import coco_results
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.data.survey import tell_findings
+from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
@@ -41,7 +41,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
-    tell_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
+    report_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
     with ProgressBar("images") as progress:
         metrics, detections = detector.evaluate(
             dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections

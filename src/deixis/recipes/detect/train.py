@@ -28,7 +28,7 @@ from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.recipes.data.survey import tell_findings
+from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.detect.data import (
     fingerprint,
@@ -136,7 +136,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     print_length(console, settings, per_epoch, warmup_steps(options, total_steps))
     if accelerator.is_main_process:
         warn_of_crowded(options, bundle, data)
-        tell_findings_of(console, options, bundle, data)
+        report_findings_of(console, options, bundle, data)
     if options.dry_run:
         return FinetuneResult(run_folder(options), None, None, None)
 
@@ -279,7 +279,7 @@ def _evaluate(
     return evaluate_detections(truth, found_best, validation.vocabulary, options.max_detections)
 
 
-def tell_findings_of(
+def report_findings_of(
     console: Console, options: DetectTrainOptions, bundle: GroundingDinoBundle, data: RunData[Dataset]
 ) -> None:
     """What `data check` finds on the data of the run; a dry run decodes every image for it.
@@ -295,7 +295,7 @@ def tell_findings_of(
     if options.test_data and data.test is not None:
         sets.append((options.test_data, options.test_images, data.test))
     limits = ModelLimits(image_size=bundle.image_size, whose=options.model)
-    tell_findings(
+    report_findings(
         console,
         sets,
         options.format,

@@ -15,7 +15,7 @@ from deixis.data.refer.conversation import has_pixels
 from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
-from deixis.data.sets.split import hold_out, looks_of
+from deixis.data.sets.split import hold_out, image_hashes
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
@@ -64,8 +64,8 @@ def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
     drawn = [isinstance(source, ReferScenes) or isinstance(source[0], Clip) for source in sources]
     photos = [place for one, scenes in zip(places, drawn, strict=True) if not scenes for place in one]
     compared = [cast(ReferDataset, source) for source, scenes in zip(sources, drawn, strict=True) if not scenes]
-    looks = [look for source in compared for look in looks_of(source)]
-    groups = [[photos[index] for index in group] for group in groups_of(looks)]
+    hashes = [hashed for source in compared for hashed in image_hashes(source)]
+    groups = [[photos[index] for index in group] for group in groups_of(hashes)]
     return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
 
 
