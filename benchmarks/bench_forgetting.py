@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 from harness import hardware
 
-from deixis.cli.demo import DemoOptions
 from deixis.evaluation.trade_off import knee
+from deixis.options.demo import DemoOptions
 from deixis.options.detect_train import DetectTrainOptions
+from deixis.recipes.demo import demo_training
 from deixis.recipes.detect.train import FinetuneResult, finetune
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +32,7 @@ OLD = "scenes:split=unseen_pairs,count=100,seed=3"
 def options_of(name: str, output: Path) -> DetectTrainOptions:
     """The run that is measured."""
     if name == "demo":
-        return DemoOptions(output=output).train_options()
+        return demo_training(DemoOptions(output=output))
     data = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA)) / "raccoon_voc"
     return DetectTrainOptions(
         data=(str(data),), model="builtin", output=output, epochs=5, forgetting_data=OLD, report_images=0

@@ -29,4 +29,4 @@ def test_a_demo_that_is_asked_to_stop_says_so_in_one_line(words, tmp_path, deixi
     monkeypatch.setattr("deixis.recipes.refer.train.finetune_segmenter", stopped)
     code, _, err = deixis([*words, "--output", str(tmp_path)])
     assert code == 143
-    assert err == "deixis: stopped by SIGTERM after saving; a train command goes on with --resume\n"
+    assert err == "deixis: stopped by SIGTERM after saving; --resume resumes a training run\n"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import environment, records
 
-from deixis.cli import refer
+from deixis.cli import command
 from deixis.recipes.run import devices
 
 SCRIPT = Path(__file__).with_name("one_refer_step.py")
@@ -98,7 +98,7 @@ class TestGpus:
             started.append((processes, list(arguments)))
             raise SystemExit(0)
 
-        monkeypatch.setattr(refer, "relaunch", relaunch)
+        monkeypatch.setattr(command, "relaunch", relaunch)
         monkeypatch.setattr(devices, "require_gpus", lambda count: None)
         monkeypatch.delenv("LOCAL_RANK", raising=False)
         return started

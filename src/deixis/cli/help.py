@@ -32,7 +32,7 @@ def command_help(kind: type, command: str, examples: str = "", everything: bool 
     config = "YAML file with values for any of these options, or a preset ('deixis config list'); flags override it."
     lines += ["", "For every command:", *_entry("--config FILE", config, width)]
     if hidden := len(options) - len(shown):
-        lines += _entry("--help-all", f"Show {hidden} more options, which are rarely needed.", width)
+        lines += _entry("--help-all", f"Show the rarely used options too ({hidden}).", width)
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""The command `deixis`: finds the command that is meant, and turns errors into one line and an exit code.
+"""The command `deixis`: finds a command in the table, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 done, and `data check` found errors in the data; 2 something the user can put right (one line on
-stderr); 130 interrupted from the keyboard; 143 asked to stop by SIGTERM (the run has been saved).
+Exit codes: 0 done; 1 done, and `data check` or `refer check` found errors; 2 an error that the user can fix (one line
+on stderr); 130 interrupted from the keyboard; 143 asked to stop by SIGTERM (the run has been saved).
 """
 
 from __future__ import annotations
@@ -12,49 +12,20 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
+from difflib import get_close_matches
+from importlib.metadata import version
 from io import TextIOWrapper
 from threading import current_thread, main_thread
 from types import FrameType
 
+from deixis.cli.command import run_command
+from deixis.cli.commands import COMMANDS
 from deixis.cli.failures import system_failure
-from deixis.errors import DeixisError, Terminated
+from deixis.errors import DeixisError, OptionError, Terminated
 from deixis.text import printable
 
 MAX_LINE = 2_000  # characters of an error; a value of a file may be of any length
 EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
-
-# Words of a command to the module and function that run it, and one line of help. Nothing is imported before its turn.
-COMMANDS: dict[tuple[str, ...], tuple[str, str, str]] = {
-    ("demo",): ("deixis.cli.demo", "demo", "fine-tune the built-in detector on new names, offline, in minutes"),
-    ("demo", "refer"): ("deixis.cli.demo", "demo_refer", "fine-tune the built-in segmenter on new shapes"),
-    ("annotate",): ("deixis.cli.annotate", "annotate", "photographs to boxes, masks and captions, by both models"),
-    ("data", "check"): ("deixis.cli.data", "check", "find what is wrong with a data set, and mend it"),
-    ("data", "convert"): ("deixis.cli.data", "convert", "turn annotations of one format into another"),
-    ("data", "split"): ("deixis.cli.data", "split", "split it: copies stay together, classes are shared out"),
-    ("data", "stats"): ("deixis.cli.data", "stats", "count a data set and show it on a page"),
-    ("model", "convert"): ("deixis.cli.model", "convert", "read a .pth of IDEA-Research or MMDetection, or write one"),
-    ("model", "info"): ("deixis.cli.model", "info", "say what a model is: flavour, sizes, parts, tokenizer"),
-    ("model", "merge"): ("deixis.cli.model", "merge", "merge an adapter, or go part of the way to a tuned model"),
-    ("model", "export"): ("deixis.cli.model", "export", "write ONNX for fixed names, and check it in onnxruntime"),
-    ("detect", "train"): ("deixis.cli.detect", "train", "fine-tune a detector on your own pictures and boxes"),
-    ("detect", "eval"): ("deixis.cli.detect", "evaluate", "measure a detector: mAP overall, by size and by class"),
-    ("detect", "new"): (
-        "deixis.cli.detect",
-        "new",
-        "write a small random detector, to train from nothing",
-    ),
-    ("detect", "predict"): ("deixis.cli.detect", "predict", "find named things in pictures"),
-    ("refer", "check"): ("deixis.cli.refer_check", "check", "look for what is wrong with phrases and masks"),
-    ("refer", "train"): ("deixis.cli.refer", "train", "fine-tune a segmenter: a phrase in, a mask out"),
-    ("refer", "eval"): ("deixis.cli.refer", "evaluate", "measure a segmenter: cIoU and gIoU, overall and by group"),
-    ("refer", "predict"): ("deixis.cli.refer", "predict", "find what phrases mean in pictures"),
-    ("refer", "track"): ("deixis.cli.refer", "track", "follow what phrases mean through a video"),
-    ("refer", "caption"): ("deixis.cli.captions", "caption", "describe masks: a mask in, a phrase out"),
-    ("refer", "cycle"): ("deixis.cli.captions", "cycle", "caption masks, and keep the captions that find them again"),
-    ("refer", "memory"): ("deixis.cli.refer", "memory", "train the memory that follows objects through videos"),
-    ("refer", "new"): ("deixis.cli.refer", "new", "write a small random segmenter, to train from nothing"),
-}
 
 EXAMPLES = """
 Examples:
@@ -85,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("deixis: interrupted", file=sys.stderr)
             sys.exit(EXIT_KEYBOARD)
         except Terminated:
-            print("deixis: stopped by SIGTERM after saving; a train command goes on with --resume", file=sys.stderr)
+            print("deixis: stopped by SIGTERM after saving; --resume resumes a training run", file=sys.stderr)
             sys.exit(EXIT_TERMINATED)
         except BrokenPipeError:
             sys.exit(0)
@@ -128,26 +99,28 @@ def _line(text: str) -> str:
 def run(words: list[str]) -> int:
     """Find and run the command that the words begin with; its exit code."""
     for length in (2, 1):
-        if tuple(words[:length]) in COMMANDS:
-            module, function, _ = COMMANDS[tuple(words[:length])]
-            return int(getattr(import_module(module), function)(words[length:]))
+        if command := COMMANDS.get(" ".join(words[:length])):
+            return run_command(command, words[length:])
     if words in (["--version"], ["-V"]):
-        from importlib.metadata import version
-
         print(f"deixis {version('deixis')}")
         return 0
     group = [] if not words or words[0].startswith("-") else words[:1]
-    known = [name for name in COMMANDS if list(name[: len(group)]) == group]
-    asked = words == group or words[-1] in ("-h", "--help")  # a group alone asks what is in it
-    if not asked or not known:
-        place = " ".join(["deixis", *(group if known else [])])
-        print(f"deixis: error: there is no command {' '.join(words)!r}; try '{place} --help'", file=sys.stderr)
-        return EXIT_ERROR
+    found = [command for command in COMMANDS.values() if command.words.split()[: len(group)] == group]
+    asked = words == group or words[-1] in ("-h", "--help")  # a group alone asks for its commands
+    if not asked or not found:
+        place = " ".join(["deixis", *(group if found else [])])
+        raise OptionError(f"there is no command {' '.join(words)!r}; {_meant(words)}see '{place} --help'")
     print(f"usage: deixis {' '.join([*group, 'COMMAND'])} [OPTIONS]\n\nCommands (each has its own --help):")
-    for name in known:
-        print(f"  {' '.join(name):<16} {COMMANDS[name][2]}")
-    print(EXAMPLES.rstrip())
+    for command in found:
+        print(f"  {command.words:<16} {command.help}")
+    print("" if group else EXAMPLES.rstrip())
     return 0
+
+
+def _meant(words: list[str]) -> str:
+    """The command that was probably meant."""
+    near = get_close_matches(" ".join(words[:2]), COMMANDS, 1, 0.7)
+    return f"did you mean '{near[0]}'? Or " if near else ""
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""`deixis refer train | eval | predict | track | memory | new`."""
+"""`deixis refer ...`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
-from deixis.cli.arguments import parse
-from deixis.cli.detect import relaunch
+from deixis.cli.command import Command, Repeats
+from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_check import ReferCheckOptions
 from deixis.options.refer_eval import ReferEvalOptions
 from deixis.options.refer_memory import ReferMemoryOptions
 from deixis.options.refer_new import ReferNewOptions
@@ -14,35 +12,46 @@ from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions
 from deixis.options.refer_train import ReferTrainOptions
 
-TRAIN_EXAMPLES = """
+CHECK = """
+Examples:
+  deixis refer check --data phrases.json --images photos/
+  deixis refer check --data "refcoco#train" "refcoco#val" --no-decode --json > findings.json
+  deixis refer check --data sa1b/ --max-images 1000
+  deixis refer check --data phrases.json --model ByteDance/Sa2VA-1B --max-tokens 4096
+
+Exit codes: 0 no errors, 1 errors were found, 2 the data cannot be read at all.
+"""
+
+TRAIN = """
 Examples:
   deixis refer train --data phrases.json --images photos/ --model ByteDance/Sa2VA-1B
+  deixis refer train --config segmenter_finetune --data phrases.json    values of a preset, flags on top
   deixis refer train --refcoco-dir refcoco/ --model ByteDance/Sa2VA-4B --lora-r 64 --precision bf16
   deixis refer train --data phrases.json --model OpenGVLab/InternVL3-1B-hf --sam-model facebook/sam2.1-hiera-large
   deixis refer train --data "scenes:split=refer_train,count=400,seed=1" --model new_segmenter --quick
   deixis refer train --config runs/segmenter/config.yaml --resume
 
-Without --val-data and --test-data, a tenth of the images chooses the best epoch and, of 100 images or more, figures are
-reported on another tenth; of fewer, figures are optimistic.
+Without --val-data and --test-data, a tenth of the images chooses the best epoch and, of 100 images or more, results are
+reported on another tenth; of fewer, results are optimistic.
 Results go to OUTPUT/EXPERIMENT_NAME: checkpoints/best, checkpoints/last, teachers/sa2va, metrics.jsonl, result.json,
 config.yaml, tensorboard/, report.html. With --seeds 3 each has a folder there, beside seeds.json and seeds.html.
-Several GPUs: --gpus 4, or torchrun ... -m deixis refer train ... Exit codes: 0 done, 2 an error told in one line, 130
-interrupted, 143 stopped by SIGTERM after saving checkpoints/last.
+Several GPUs: --gpus 4, or torchrun ... -m deixis refer train ...
+Exit codes: 0 done, 2 an error (one line on stderr), 130 interrupted, 143 SIGTERM, after saving checkpoints/last.
 """
 
-EVAL_EXAMPLES = """
+EVAL = """
 Examples:
   deixis refer eval --model runs/segmenter/teachers/sa2va --data phrases.json --images photos/
   deixis refer eval --model new_segmenter --data "scenes:split=refer_unseen,count=100,seed=3" --generate
 """
 
-PREDICT_EXAMPLES = """
+PREDICT = """
 Examples:
   deixis refer predict --images photos/ --phrases "the dog on the left" "the red car" --model ByteDance/Sa2VA-1B
   deixis refer predict --images a.jpg --phrases "a cat" --model runs/segmenter/teachers/sa2va --output found/
 """
 
-TRACK_EXAMPLES = """
+TRACK = """
 Examples:
   deixis refer track --video clip.mp4 --phrases "the dog on the left" --model ByteDance/Sa2VA-4B
   deixis refer track --video frames/ --phrases "a bird flying away" --model ByteDance/Sa2VA-4B --prompts first
@@ -52,89 +61,97 @@ Examples:
   deixis refer track --data "scenes:split=clip_seen,count=16,seed=77" --frame-by-frame
 """
 
-MEMORY_EXAMPLES = """
+CAPTION = """
+Examples:
+  deixis refer caption --model runs/segmenter/teachers/sa2va --masks labels.json --images photos/
+  deixis refer caption --model ByteDance/Sa2VA-4B --masks masks.json --temperature 0.7 --top-p 0.9 --output drawn/
+  deixis refer caption --model new_segmenter --masks "scenes:split=refer_unseen,count=100,seed=3" --measure
+"""
+
+CYCLE = """
+Examples:
+  deixis refer cycle --model runs/segmenter/teachers/sa2va --masks sa1b/ --max-images 1000 --output captioned/
+  deixis refer cycle --model ByteDance/Sa2VA-4B --masks instances.json --images photos/ --threshold 0.8 --candidates 4
+  deixis refer train --data captioned/captions.json --model runs/segmenter/teachers/sa2va --caption-share 0.3
+
+The same command resumes an interrupted run; with another --threshold it only filters again.
+"""
+
+MEMORY = """
 Examples:
   deixis refer memory --model new_segmenter --data "scenes:split=clip_train,count=400,seed=1" --output tracker
   deixis refer memory --model runs/segmenter/teachers/sa2va --data sav_train/sav_000 --learning-rate 1e-5
 """
 
-NEW_EXAMPLES = """
+NEW = """
 Examples:
   deixis refer new --output new_segmenter
   deixis refer train --model new_segmenter --data "scenes:split=refer_train,count=400,seed=1" --max-tiles 1
 """
 
-
-def train(arguments: Sequence[str]) -> int:
-    """Fine-tune a segmenter; with several GPUs, through torchrun."""
-    options = parse(ReferTrainOptions, arguments, "refer train", TRAIN_EXAMPLES)
-    options.check()
-    from deixis.recipes.refer.train import check_inputs, finetune_segmenter
-    from deixis.recipes.run.devices import require_gpus
-
-    if options.gpus is not None and "LOCAL_RANK" not in os.environ:
-        require_gpus(options.gpus)
-        if options.gpus > 1:
-            check_inputs(options)
-            relaunch(options.gpus, ["refer", "train", *arguments])
-    if options.seeds > 1:
-        from deixis.recipes.run.repeat import repeat_run
-
-        repeat_run(options, finetune_segmenter, ("gIoU", "cIoU"))
-        return 0
-    finetune_segmenter(options)
-    return 0
-
-
-def evaluate(arguments: Sequence[str]) -> int:
-    """Measure a segmenter."""
-    options = parse(ReferEvalOptions, arguments, "refer eval", EVAL_EXAMPLES)
-    options.check()
-    from deixis.recipes.refer.evaluate import evaluate_segmenter
-
-    evaluate_segmenter(options)
-    return 0
-
-
-def predict(arguments: Sequence[str]) -> int:
-    """Find what phrases mean in pictures."""
-    options = parse(ReferPredictOptions, arguments, "refer predict", PREDICT_EXAMPLES)
-    options.check()
-    from deixis.recipes.refer.predict import predict_segmenter
-
-    predict_segmenter(options)
-    return 0
-
-
-def track(arguments: Sequence[str]) -> int:
-    """Follow what phrases mean through a video, or measure it on annotated clips."""
-    options = parse(ReferTrackOptions, arguments, "refer track", TRACK_EXAMPLES)
-    options.check()
-    if options.data is not None:
-        from deixis.recipes.refer.measure_tracks import measure_tracks
-
-        measure_tracks(options)
-        return 0
-    from deixis.recipes.refer.track import track_video
-
-    track_video(options)
-    return 0
-
-
-def memory(arguments: Sequence[str]) -> int:
-    """Train a segmenter's memory on clips."""
-    options = parse(ReferMemoryOptions, arguments, "refer memory", MEMORY_EXAMPLES)
-    options.check()
-    from deixis.recipes.refer.memory import train_memory_of
-
-    train_memory_of(options)
-    return 0
-
-
-def new(arguments: Sequence[str]) -> int:
-    """Write a small segmenter with random weights."""
-    options = parse(ReferNewOptions, arguments, "refer new", NEW_EXAMPLES)
-    from deixis.recipes.refer.new import new_segmenter
-
-    new_segmenter(options)
-    return 0
+COMMANDS = (
+    Command(
+        "refer check",
+        ReferCheckOptions,
+        "deixis.recipes.refer.check:check_refer_data",
+        "find what is wrong with phrases and masks",
+        CHECK,
+    ),
+    Command(
+        "refer train",
+        ReferTrainOptions,
+        "deixis.recipes.refer.train:finetune_segmenter",
+        "fine-tune a segmenter: a phrase in, a mask out",
+        TRAIN,
+        repeats=Repeats("deixis.recipes.refer.train:check_inputs", ("gIoU", "cIoU")),
+    ),
+    Command(
+        "refer eval",
+        ReferEvalOptions,
+        "deixis.recipes.refer.evaluate:evaluate_segmenter",
+        "measure a segmenter: cIoU and gIoU, overall and by group",
+        EVAL,
+    ),
+    Command(
+        "refer predict",
+        ReferPredictOptions,
+        "deixis.recipes.refer.predict:predict_segmenter",
+        "segment what phrases mean in images",
+        PREDICT,
+    ),
+    Command(
+        "refer track",
+        ReferTrackOptions,
+        "deixis.recipes.refer.track:track",
+        "follow what phrases mean through a video, or measure it on annotated clips",
+        TRACK,
+    ),
+    Command(
+        "refer caption",
+        ReferCaptionOptions,
+        "deixis.recipes.refer.caption:caption_masks",
+        "describe masks: a mask in, a phrase out",
+        CAPTION,
+    ),
+    Command(
+        "refer cycle",
+        ReferCycleOptions,
+        "deixis.recipes.refer.cycle:cycle_masks",
+        "describe masks, and keep the captions that find their mask again",
+        CYCLE,
+    ),
+    Command(
+        "refer memory",
+        ReferMemoryOptions,
+        "deixis.recipes.refer.memory:train_memory_of",
+        "train the memory that follows objects through videos",
+        MEMORY,
+    ),
+    Command(
+        "refer new",
+        ReferNewOptions,
+        "deixis.recipes.refer.new:new_segmenter",
+        "write a small segmenter with random weights, to train from scratch",
+        NEW,
+    ),
+)

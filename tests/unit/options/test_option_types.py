@@ -36,7 +36,7 @@ def as_users_run_it() -> Iterator[None]:
 def kinds() -> list[type]:
     """Every dataclass of the package that is called ...Options."""
     modules = pkgutil.iter_modules(deixis.options.__path__)
-    names = [*(f"deixis.options.{module.name}" for module in modules), "deixis.cli.demo"]
+    names = [f"deixis.options.{module.name}" for module in modules]
     found = {
         kind
         for name in names

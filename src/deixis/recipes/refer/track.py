@@ -27,6 +27,13 @@ RATE = 24
 """Frames a second of a folder of frames."""
 
 
+def track(options: ReferTrackOptions) -> None:
+    """Follow phrases through a video, or measure it on the annotated clips of `--data`."""
+    from deixis.recipes.refer.measure_tracks import measure_tracks  # which builds its tracker here
+
+    (track_video if options.data is None else measure_tracks)(options)
+
+
 @writes_output(MASKS, VIDEO)
 def track_video(options: ReferTrackOptions) -> Path:
     """Write masks of every frame as JSON and the video with the masks drawn in; the folder.

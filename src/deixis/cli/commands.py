@@ -1,0 +1,90 @@
+"""The table of commands. `deixis --help` lists them in this order."""
+
+from __future__ import annotations
+
+from deixis.cli import data, detect, model, refer
+from deixis.cli.command import Command
+from deixis.options.annotate import AnnotateOptions
+from deixis.options.config import ConfigListOptions, ConfigShowOptions
+from deixis.options.demo import DemoOptions, ReferDemoOptions
+
+DEMO = """
+Examples:
+  deixis demo
+  deixis demo --output elsewhere
+
+It measures the built-in detector on names that it has never seen, fine-tunes it, measures it again, also on names
+that it knew before, and writes a report.
+"""
+
+REFER_DEMO = """
+Examples:
+  deixis demo refer
+  deixis demo refer --output elsewhere
+
+It measures the built-in segmenter on phrases about shapes that it has never seen, fine-tunes it, measures it again,
+and writes a report with drawn masks.
+"""
+
+ANNOTATE = """
+Examples:
+  deixis annotate --images photos/ --names "red car" dog
+  deixis annotate --images a.jpg --names cup --detector IDEA-Research/grounding-dino-tiny --segmenter ByteDance/Sa2VA-1B
+  deixis annotate --images photos/ --segmenter ByteDance/Sa2VA-4B --points 32 --output everything/
+  deixis refer train --data annotated/expressions.json --model runs/segmenter/teachers/sa2va
+
+The same command resumes an interrupted run; with another --cycle-threshold it only filters again.
+"""
+
+CONFIG = """
+Examples:
+  deixis config list
+  deixis config show detector_finetune
+  deixis config show detector_finetune > mine.yaml        and then: deixis detect train --config mine.yaml ...
+"""
+
+COMMANDS: dict[str, Command] = {
+    command.words: command
+    for command in (
+        Command(
+            "demo",
+            DemoOptions,
+            "deixis.recipes.demo:demo",
+            "fine-tune the built-in detector on new names, offline, in minutes",
+            DEMO,
+        ),
+        Command(
+            "demo refer",
+            ReferDemoOptions,
+            "deixis.recipes.demo:demo_refer",
+            "fine-tune the built-in segmenter on new shapes",
+            REFER_DEMO,
+        ),
+        Command(
+            "annotate",
+            AnnotateOptions,
+            "deixis.recipes.annotate:annotate",
+            "photographs to boxes, masks and captions, by both models",
+            ANNOTATE,
+        ),
+        *data.COMMANDS,
+        *model.COMMANDS,
+        *detect.COMMANDS,
+        *refer.COMMANDS,
+        Command(
+            "config list",
+            ConfigListOptions,
+            "deixis.cli.presets:list_presets",
+            "list the presets for --config",
+            CONFIG,
+        ),
+        Command(
+            "config show",
+            ConfigShowOptions,
+            "deixis.cli.presets:show_preset",
+            "print a preset, to read or to copy",
+            CONFIG,
+            bare="name",
+        ),
+    )
+}
