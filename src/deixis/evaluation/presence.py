@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pycocotools import mask as coco_mask
 
 from deixis.evaluation.refer_iou import UNION_EPSILON, overlap
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.refer_records import ReferSample, Segmentation
 
@@ -131,4 +131,4 @@ def emptied_below(segmentations: Sequence[Segmentation], threshold: float) -> li
 
 def _empty(mask: Rle) -> Rle:
     height, width = mask["size"]
-    return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))  # type: ignore[no-any-return]
+    return bitmap_rle(np.zeros((height, width), bool))

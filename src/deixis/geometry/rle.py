@@ -1,4 +1,4 @@
-"""Outlines and run lengths from files to masks (COCO RLE), checked before compiled code sees them.
+"""Outlines and run lengths from files, and bitmaps, to masks (COCO RLE); checked before compiled code sees them.
 
 pycocotools writes outside its memory, or takes gigabytes, for points far from the image and for runs that do not add
 up to it. So every mask that a file gives passes through here.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from pycocotools import mask as coco_mask
 
 from deixis.records import Rle, size_fault
@@ -58,6 +58,11 @@ def counts_rle(counts: Any, size_hw: tuple[int, int]) -> Rle:
     if isinstance(counts, str):
         return {"size": [height, width], "counts": counts.encode("ascii")}
     return dict(coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width))
+
+
+def bitmap_rle(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> Rle:
+    """The pixels that are true, or 1, as an RLE."""
+    return dict(coco_mask.encode(np.asfortranarray(mask, np.uint8)))
 
 
 def _checked(size_hw: tuple[int, int]) -> tuple[int, int]:

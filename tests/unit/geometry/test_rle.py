@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from deixis.data.formats.coco.values import image_size, mask_rle
-from deixis.geometry.rle import MAX_OUTLINE_PX, counts_rle, polygons_rle
+from deixis.geometry.rle import MAX_OUTLINE_PX, bitmap_rle, counts_rle, polygons_rle
 from deixis.records import MAX_PIXELS
 
 SIZE_HW = (40, 60)
@@ -27,6 +27,16 @@ def test_polygons_near_the_image_are_rasterised_as_pycocotools_does(points):
     flat = [value for point in points for value in point]
     expected = coco_mask.merge(coco_mask.frPyObjects([flat], *SIZE_HW))
     assert polygons_rle([flat], SIZE_HW) == expected
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_bitmaps_run_down_the_columns_whatever_their_type_and_order(order):
+    mask = np.zeros((3, 5), bool, order)
+    mask[1:, 2] = mask[0, 3] = True
+    expected = counts_rle([7, 3, 5], (3, 5))  # down column 2 from row 1, on into the top of column 3
+    for same in (mask, mask.astype(np.uint8), np.repeat(mask, 2, axis=1)[:, ::2]):
+        assert bitmap_rle(same) == expected
+    assert bitmap(bitmap_rle(np.zeros((3, 5), bool))).shape == (3, 5)
 
 
 @given(st.lists(st.tuples(st.floats(-2e3, 2e3), st.floats(-2e3, 2e3)), min_size=3, max_size=9))

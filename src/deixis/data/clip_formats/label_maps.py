@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.video_records import Masklet
 
@@ -51,12 +51,8 @@ def masklets_of_maps(files: Sequence[Path], size_hw: tuple[int, int]) -> tuple[M
     seen: list[dict[int, Rle]] = []
     for file in files:
         numbers = read_label_map(file, size_hw)
-        seen.append({int(n): _rle(numbers == n) for n in np.unique(numbers) if n})
+        seen.append({int(n): bitmap_rle(numbers == n) for n in np.unique(numbers) if n})
     found = sorted({number for masks in seen for number in masks})
     if found == [VOID]:
         return (Masklet(tuple(masks.get(VOID) for masks in seen), 1),)
     return tuple(Masklet(tuple(masks.get(n) for masks in seen), n) for n in found if n != VOID)
-
-
-def _rle(mask: np.ndarray) -> Rle:
-    return dict(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))

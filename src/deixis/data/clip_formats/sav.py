@@ -9,10 +9,6 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from pycocotools import mask as coco_mask
 
 from deixis.data.clip_formats.label_maps import read_label_map
 from deixis.data.clip_formats.lazy import LazyClips, field, first_folder, frames_named, mask_or_none, whole
@@ -22,6 +18,7 @@ from deixis.data.formats.record import Format
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.data.reading import shown
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.video_records import Clip, ClipExpression, Masklet
 
@@ -150,8 +147,7 @@ def _binary(folder: Path, frame: int, size_hw: tuple[int, int]) -> Rle | None:
     if not file.exists():
         return None
     mask = read_label_map(file, size_hw) > 0
-    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return encoded if mask.any() else None
+    return bitmap_rle(mask) if mask.any() else None
 
 
 SAV = Format("sav", find_sav, read_sav, takes=("split",), decisive=True)

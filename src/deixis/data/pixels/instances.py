@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from pycocotools import mask as coco_mask
 
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Instances, Rle
 
 _Bitmap = UInt8[np.ndarray, "h w"]
@@ -112,4 +113,4 @@ def _map_masks(instances: Instances, change: Callable[[_Bitmap], _Changed]) -> t
     if instances.masks_rle is None:
         return None
     bitmaps = (change(coco_mask.decode(rle)) for rle in instances.masks_rle)
-    return tuple(coco_mask.encode(np.asfortranarray(bitmap)) for bitmap in bitmaps)
+    return tuple(bitmap_rle(bitmap) for bitmap in bitmaps)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from deixis.data.formats.annotation_files import ImageIndex, only_file
 from deixis.data.formats.openimages.read import class_descriptions, header
@@ -19,6 +18,7 @@ from deixis.data.reading import reading, reads, require_regular
 from deixis.data.refer_formats.entries import settle, warn_left_out
 from deixis.data.refer_formats.templates import DEFAULT_TEMPLATES, Objects, phrases
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferSample
 
@@ -133,7 +133,7 @@ def png_mask(file: Path, size_hw: tuple[int, int]) -> Rle:
             grey = image.convert("L").resize(size_hw[::-1], Image.Resampling.NEAREST)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{file}: cannot read the mask ({error}); get it again, or remove its row") from error
-    return dict(coco_mask.encode(np.asfortranarray(np.asarray(grey) > 0, np.uint8)))
+    return bitmap_rle(np.asarray(grey) > 0)
 
 
 def _rows(

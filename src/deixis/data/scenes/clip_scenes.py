@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from pycocotools import mask as coco_mask
 
 from deixis.data.scenes.clip_phrases import clip_phrases
 from deixis.data.scenes.images import SEEN_PAIRS, UNSEEN_PAIRS
@@ -24,6 +23,7 @@ from deixis.data.scenes.motion import WAYS, Kind, Moving
 from deixis.data.scenes.refer_scenes import few_kinds
 from deixis.data.scenes.shapes import COLOURS_RGB, Window, background, coverage, outline_of, paint
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.video_records import Clip, ClipExpression, Masklet
 
 CLIP_SPLITS = ("clip_train", "clip_seen", "clip_unseen")
@@ -207,4 +207,4 @@ def _surface(moving: Moving, rng: np.random.Generator) -> Float[np.ndarray, "sid
 
 
 def _rle(mask: Bool[np.ndarray, "h w"]) -> dict[str, object] | None:
-    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) if mask.any() else None
+    return bitmap_rle(mask) if mask.any() else None

@@ -19,7 +19,6 @@ from functools import cached_property
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
-from pycocotools import mask as coco_mask
 
 from deixis.data.scenes.shapes import (
     COLOURS_RGB,
@@ -36,6 +35,7 @@ from deixis.data.scenes.shapes import (
 )
 from deixis.errors import DataError
 from deixis.geometry.masks import box_of_mask
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Instances, Sample, Vocabulary
 
 SPLITS = ("pretrain", "seen_pairs", "unseen_pairs", "demo_train", "demo_val")
@@ -126,7 +126,7 @@ class SceneDataset:
             [box_of_mask(mask) for mask in scene.masks],
             [vocabulary.names.index(name) for name in names],
             areas_px=scene.masks.sum((1, 2)),
-            masks_rle=[coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in scene.masks],
+            masks_rle=[bitmap_rle(mask) for mask in scene.masks],
         )
         return Sample(
             scene.pixels, size_hw, instances, vocabulary, image_id=index, source=f"{self.name}: scene {index}"

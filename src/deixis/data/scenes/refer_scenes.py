@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from deixis.data.scenes.images import CANVAS_SIZES_HW, SEEN_PAIRS, UNSEEN_PAIRS, Scene, draw_scene
 from deixis.data.scenes.phrases import descriptions_of, phrases_for
 from deixis.data.scenes.shapes import COLOURS_RGB, NEW_SHAPES
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.refer_records import Expression, ReferSample
 
 REFER_SPLITS = (
@@ -64,7 +64,7 @@ class ReferScenes:
         if self.split == "refer_places":
             phrases = [phrase for phrase in phrases if phrase.tags[0] in TELLING_APART] or phrases
         chosen = sorted(rng.permutation(len(phrases))[:MOST_PHRASES].tolist())
-        rles = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in scene.masks]
+        rles = [bitmap_rle(mask) for mask in scene.masks]
         expressions = []
         for position in chosen:
             phrase = phrases[position]
@@ -83,7 +83,7 @@ class ReferScenes:
         expressions = []
         for number, mask in enumerate(scene.masks):
             texts = dict.fromkeys(text for phrase in phrases if phrase.things == (number,) for text in phrase.texts)
-            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            rle = bitmap_rle(mask)
             expressions.append(Expression(tuple(texts), (rle,), expression_id=number))
         source = f"{self.name}: scene {index}"
         return ReferSample(scene.pixels, scene.pixels.shape[:2], tuple(expressions), image_id=index, source=source)

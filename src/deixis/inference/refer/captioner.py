@@ -20,6 +20,7 @@ from deixis.data.refer.loading import decoded
 from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.captions import CaptionMetrics, evaluate_captions
+from deixis.geometry.rle import bitmap_rle
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.prefetch import read_ahead
@@ -236,4 +237,4 @@ def load_captioner(source: str | Path, device: str | torch.device = "cpu", **opt
 
 
 def _rle(mask: MaskInput) -> Rle:
-    return mask if isinstance(mask, Mapping) else coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return mask if isinstance(mask, Mapping) else bitmap_rle(mask)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from deixis.data.pixels.tiles import squashed
 from deixis.geometry.boxes import box_iou
+from deixis.geometry.rle import bitmap_rle
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
 from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_points
@@ -78,7 +79,7 @@ class PromptedMasks:
             fits = [_fit(_tight_box(torch.from_numpy(mask)), box) for mask, _, _ in masks]
             chosen = fits.index(max(fits))
             mask, prompt, iou = masks[chosen]
-            found.append(PromptedMask(_rle(mask), prompt, iou, fits[chosen]))
+            found.append(PromptedMask(bitmap_rle(mask), prompt, iou, fits[chosen]))
         return found
 
     def on_grid(
@@ -108,7 +109,7 @@ class PromptedMasks:
         logits, ious = logits[kept], ious[kept]
         order = distinct_masks(logits > 0, ious, most_overlap)[:most]
         found = [(enlarged(logits[place], size_hw, self.via_px), float(ious[place])) for place in order]
-        return [PromptedMask(_rle(mask), "point", iou) for mask, iou in found if mask.any()]
+        return [PromptedMask(bitmap_rle(mask), "point", iou) for mask, iou in found if mask.any()]
 
     @torch.no_grad()
     def _ask(
@@ -175,8 +176,3 @@ def _tight_box(mask: Bool[Tensor, "h w"]) -> Float[Tensor, " 4"]:
 
 def _fit(one_xyxy: Float[Tensor, " 4"], other_xyxy: Float[Tensor, " 4"]) -> float:
     return float(box_iou(one_xyxy[None], other_xyxy[None])[0, 0])
-
-
-def _rle(mask: Bool[np.ndarray, "h w"]) -> Rle:
-    found: Rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return found

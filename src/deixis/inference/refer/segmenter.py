@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from deixis.data.pixels.tiles import squashed, tiles_of
@@ -18,6 +17,7 @@ from deixis.data.refer.conversation import question_for, single_turn
 from deixis.data.refer.loading import decoded
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
+from deixis.geometry.rle import bitmap_rle
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.prefetch import read_ahead
@@ -278,8 +278,7 @@ def segmentation_of(
 ) -> Segmentation:
     """The record of an answer, its mask in the size of the image; empty without logits. `via_px`: see `enlarged`."""
     mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw, via_px)
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return Segmentation(text, rle, iou, present, answer, image_id)
+    return Segmentation(text, bitmap_rle(mask), iou, present, answer, image_id)
 
 
 def middle_px(bundle: Sa2vaBundle) -> int | None:

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from deixis.data.refer.clip_phrase_windows import PhraseWindow
+from deixis.geometry.rle import bitmap_rle
 from deixis.inference.refer.phrase_finder import PhraseFinder
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
@@ -91,5 +92,4 @@ class Answers:
                     one.logits[None, None].float(), (side, side), mode="bilinear", align_corners=False
                 )
                 mask = (large[0, 0] > 0).cpu().numpy().astype(np.uint8)
-            rle: Rle = coco_mask.encode(np.asfortranarray(mask))
-            self.kept[window.clip, label, text] = _Answer(rle, meaning)
+            self.kept[window.clip, label, text] = _Answer(bitmap_rle(mask), meaning)

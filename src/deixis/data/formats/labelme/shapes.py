@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.formats.coco.values import finite_number, mask_rle
 from deixis.errors import DataError
-from deixis.geometry.rle import MAX_COORDINATE_PX
+from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle
 from deixis.records import Rle
 from deixis.text import clean_name
 
@@ -124,7 +124,7 @@ def _mask(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], w
         raise DataError(f"{where}: a mask of {bitmap.shape[::-1]} at {(left, top)} reaches outside {(width, height)}")
     whole = np.zeros(size_hw, np.uint8)
     whole[top : top + bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
-    rle = coco_mask.encode(np.asfortranarray(whole))
+    rle = bitmap_rle(whole)
     x, y, w, h = coco_mask.toBbox(rle).tolist()
     return _thing(shape, np.array([[x, y], [x + w, y + h]]), float(whole.sum()), rle if masks else None)
 
