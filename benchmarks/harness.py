@@ -22,6 +22,11 @@ from pathlib import Path
 
 import torch
 
+from deixis.data.refer.conversation import conversation_words
+from deixis.data.scenes.phrases import phrase_words
+from deixis.models.sa2va import save_sa2va
+from deixis.models.sa2va.small import small_segmenter
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -139,3 +144,10 @@ def write_result(what: str, title: str, body: str, device: str = "cpu") -> Path:
     RESULTS.mkdir(exist_ok=True)
     path.write_text(f"# {title}\n\n{hardware(device)}, {today}. {setting}\n\n{body}\n", encoding="utf-8")
     return path
+
+
+def write_random_segmenter(folder: Path) -> Path:
+    """A small segmenter with random weights that knows the words of generated scenes; its folder."""
+    torch.manual_seed(0)
+    save_sa2va(small_segmenter((*phrase_words(), *conversation_words()), memory=True), folder)
+    return folder

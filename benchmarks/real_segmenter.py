@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import table, write_result
+from harness import table, write_random_segmenter, write_result
 
 from deixis.data.refer_formats import read_refer
 from deixis.options.refer_eval import ReferEvalOptions
-from deixis.options.refer_new import ReferNewOptions
 from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.evaluate import evaluate_segmenter
-from deixis.recipes.refer.new import new_segmenter
 from deixis.recipes.refer.predict import predict_segmenter
 from deixis.recipes.refer.train import finetune_segmenter
 from deixis.reporting.outcome import OPTIMISTIC
@@ -92,7 +90,7 @@ def main() -> None:
     root = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA))
     with tempfile.TemporaryDirectory() as scratch:
         output = arguments.output or Path(scratch)
-        model = arguments.model or str(new_segmenter(ReferNewOptions(Path(scratch) / "model")))
+        model = arguments.model or str(write_random_segmenter(Path(scratch) / "model"))
         options = ReferTrainOptions(
             **data_options(arguments.name, root),
             model=model,

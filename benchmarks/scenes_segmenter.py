@@ -19,14 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from harness import table, write_result
+from harness import table, write_random_segmenter, write_result
 from pycocotools import mask as coco_mask
 
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.refer.segmenter import load_segmenter
-from deixis.options.refer_new import ReferNewOptions
-from deixis.recipes.refer.new import new_segmenter
 from deixis.records import Rle
 from deixis.refer_records import ReferSample, Segmentation
 
@@ -125,7 +123,7 @@ def main() -> None:
     for split in ("refer_seen", "refer_unseen"):
         measured = measure(arguments.model, split, arguments.images)
         with tempfile.TemporaryDirectory() as folder:
-            start = new_segmenter(ReferNewOptions(output=Path(folder) / "new"))
+            start = write_random_segmenter(Path(folder) / "new")
             before = measure(str(start), split, arguments.images)["segmenter"]
         sections.append(section(split, {**measured, "before training": before}))
         print(sections[-1], flush=True)

@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 from tiny_refer_runs import write_tiny_segmenter
 
-from deixis.options.refer_new import ReferNewOptions
-from deixis.recipes.refer.new import new_segmenter
-
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -72,9 +69,10 @@ def test_real_photographs(shared_data, model, tmp_path):
 
 
 def test_real_frames(shared_data, tmp_path):
+    from harness import write_random_segmenter
     from real_steps import TRACK_HEAD, Run, tracked
 
-    model = new_segmenter(ReferNewOptions(tmp_path / "model"))
+    model = write_random_segmenter(tmp_path / "model")
     root, kept = shared_data.resolve(), tmp_path / "examples"
     run = Run(str(model), "a random one", "builtin", 0.0, 0.0, root, tmp_path / "out", kept)
     rows = tracked(root / "demo_photos" / "video_bedroom", ("the bed",), run)

@@ -45,8 +45,6 @@ COMMANDS = {
               "--val-data", "scenes:split=refer_seen,count=1,seed=2", "--data"),
     "track": ("track", "--device", "cpu", "--prompt-frames", "1", "--data"),
     "cycle": ("cycle", "--device", "cpu", "--max-new-tokens", "2", "--masks"),
-    "memory": ("memory", "--device", "cpu", "--steps", "1", "--frames", "4", "--stride", "1", "--batch-size", "1",
-               "--data"),
 }  # fmt: skip
 
 

@@ -88,3 +88,12 @@ COMMANDS: dict[str, Command] = {
         ),
     )
 }
+
+_SCRIPT = "scripts/build_builtin trains the built-in models from random weights"
+REMOVED = {
+    "detect new": _SCRIPT,
+    "refer new": _SCRIPT,
+    "refer memory": "a SAM 2 follows with the memory that it was released with; "
+    "'deixis refer track --sam-model' takes another SAM 2",
+}
+"""Commands of earlier versions, and what replaced each."""

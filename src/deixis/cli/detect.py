@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from deixis.cli.command import Command, Repeats
 from deixis.options.detect_eval import DetectEvalOptions
-from deixis.options.detect_new import DetectNewOptions
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.detect_train import DetectTrainOptions
 
@@ -39,12 +38,6 @@ Examples:
   deixis detect predict --images photos/ --names-file names.txt          thousands, one per line
 """
 
-NEW = """
-Examples:
-  deixis detect new --output new_detector
-  deixis detect train --model new_detector --recipe scratch --data "scenes:split=pretrain,count=16000,seed=1"
-"""
-
 COMMANDS = (
     Command(
         "detect train",
@@ -67,12 +60,5 @@ COMMANDS = (
         "deixis.recipes.detect.predict:predict_detector",
         "find named things in images",
         PREDICT,
-    ),
-    Command(
-        "detect new",
-        DetectNewOptions,
-        "deixis.recipes.detect.new:new_detector",
-        "write a small detector with random weights, to train from scratch",
-        NEW,
     ),
 )

@@ -19,7 +19,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 from deixis.cli.command import run_command
-from deixis.cli.commands import COMMANDS
+from deixis.cli.commands import COMMANDS, REMOVED
 from deixis.cli.failures import system_failure
 from deixis.errors import DeixisError, OptionError, Terminated
 from deixis.text import printable
@@ -101,6 +101,8 @@ def run(words: list[str]) -> int:
     for length in (2, 1):
         if command := COMMANDS.get(" ".join(words[:length])):
             return run_command(command, words[length:])
+    if (removed := " ".join(words[:2])) in REMOVED:
+        raise OptionError(f"'deixis {removed}' was removed: {REMOVED[removed]}")
     if words in (["--version"], ["-V"]):
         print(f"deixis {version('deixis')}")
         return 0

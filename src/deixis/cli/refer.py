@@ -6,8 +6,6 @@ from deixis.cli.command import Command, Repeats
 from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
 from deixis.options.refer_check import ReferCheckOptions
 from deixis.options.refer_eval import ReferEvalOptions
-from deixis.options.refer_memory import ReferMemoryOptions
-from deixis.options.refer_new import ReferNewOptions
 from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions
 from deixis.options.refer_train import ReferTrainOptions
@@ -28,7 +26,7 @@ Examples:
   deixis refer train --config segmenter_finetune --data phrases.json    values of a preset, flags on top
   deixis refer train --refcoco-dir refcoco/ --model ByteDance/Sa2VA-4B --lora-r 64 --precision bf16
   deixis refer train --data phrases.json --model OpenGVLab/InternVL3-1B-hf --sam-model facebook/sam2.1-hiera-large
-  deixis refer train --data "scenes:split=refer_train,count=400,seed=1" --model new_segmenter --quick
+  deixis refer train --data "scenes:split=refer_train,count=400,seed=1" --quick
   deixis refer train --config runs/segmenter/config.yaml --resume
 
 Without --val-data and --test-data, a tenth of the images chooses the best epoch and, of 100 images or more, results are
@@ -42,7 +40,7 @@ Exit codes: 0 done, 2 an error (one line on stderr), 130 interrupted, 143 SIGTER
 EVAL = """
 Examples:
   deixis refer eval --model runs/segmenter/teachers/sa2va --data phrases.json --images photos/
-  deixis refer eval --model new_segmenter --data "scenes:split=refer_unseen,count=100,seed=3" --generate
+  deixis refer eval --data "scenes:split=refer_unseen,count=100,seed=3" --generate
 """
 
 PREDICT = """
@@ -65,7 +63,7 @@ CAPTION = """
 Examples:
   deixis refer caption --model runs/segmenter/teachers/sa2va --masks labels.json --images photos/
   deixis refer caption --model ByteDance/Sa2VA-4B --masks masks.json --temperature 0.7 --top-p 0.9 --output drawn/
-  deixis refer caption --model new_segmenter --masks "scenes:split=refer_unseen,count=100,seed=3" --measure
+  deixis refer caption --masks "scenes:split=refer_unseen,count=100,seed=3" --measure
 """
 
 CYCLE = """
@@ -75,18 +73,6 @@ Examples:
   deixis refer train --data captioned/captions.json --model runs/segmenter/teachers/sa2va --caption-share 0.3
 
 The same command resumes an interrupted run; with another --threshold it only filters again.
-"""
-
-MEMORY = """
-Examples:
-  deixis refer memory --model new_segmenter --data "scenes:split=clip_train,count=400,seed=1" --output tracker
-  deixis refer memory --model runs/segmenter/teachers/sa2va --data sav_train/sav_000 --learning-rate 1e-5
-"""
-
-NEW = """
-Examples:
-  deixis refer new --output new_segmenter
-  deixis refer train --model new_segmenter --data "scenes:split=refer_train,count=400,seed=1" --max-tiles 1
 """
 
 COMMANDS = (
@@ -139,19 +125,5 @@ COMMANDS = (
         "deixis.recipes.refer.cycle:cycle_masks",
         "describe masks, and keep the captions that find their mask again",
         CYCLE,
-    ),
-    Command(
-        "refer memory",
-        ReferMemoryOptions,
-        "deixis.recipes.refer.memory:train_memory_of",
-        "train the memory that follows objects through videos",
-        MEMORY,
-    ),
-    Command(
-        "refer new",
-        ReferNewOptions,
-        "deixis.recipes.refer.new:new_segmenter",
-        "write a small segmenter with random weights, to train from scratch",
-        NEW,
     ),
 )

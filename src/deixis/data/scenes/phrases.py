@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deixis.data.scenes.images import Thing
+from deixis.data.scenes.images import Thing, scene_words
+from deixis.data.scenes.shapes import KNOWN_SHAPES, NEW_SHAPES
 
 CLEARLY_LARGER = 1.3  # ratio of radii from which "largest" and "smallest" are beyond doubt
 SMALL_PX, LARGE_PX = 16.0, 20.0  # radii up to which a thing is small, and from which it is large
@@ -208,6 +209,15 @@ def absent_phrases(things: Sequence[Thing], rng: np.random.Generator, pairs: Seq
             name, named = names[int(rng.integers(len(names)))]
             found.append(Phrase((f"the {name}", name), (), ("absent",), named))
     return found
+
+
+def phrase_words() -> tuple[str, ...]:
+    """Every word of the phrases: for tokenizers made from words.
+
+    The names of the demonstration's shapes are among them: their rows stay untrained until a run brings them.
+    """
+    names = [word for shape in NEW_SHAPES for word in (*shape.split(), *plural(shape).split())]
+    return (*scene_words(), *PHRASE_WORDS, *(plural(shape) for shape in KNOWN_SHAPES), *names)
 
 
 PHRASE_WORDS = (

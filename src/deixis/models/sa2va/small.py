@@ -12,7 +12,6 @@ from transformers import (
     Qwen2Config,
     Sam2Config,
     Sam2VideoConfig,
-    Sam2VideoModel,
 )
 
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle, init_sa2va
@@ -161,29 +160,17 @@ def small_memory_config(sam: Any, layers: int = 2, **changes: Any) -> Sam2VideoC
     return Sam2VideoConfig(vision_config=parts["vision_config"], **renamed, **{**memory, **changes})
 
 
-def with_memory(bundle: Sa2vaBundle, **changes: Any) -> Sa2vaBundle:
-    """The same segmenter with a fresh memory of earlier frames, to be trained (seed torch first); images as before.
-
-    Args:
-        changes: options of `small_memory_config`.
-    """
-    sam = Sam2VideoModel(small_memory_config(bundle.model.sam.config, **changes))
-    fresh = sam.load_state_dict(bundle.model.sam.state_dict(), strict=False)
-    assert not fresh.unexpected_keys
-    bundle.model.sam = sam.eval().to(bundle.model.vlm.dtype)
-    return bundle
-
-
 def small_segmenter(
-    words: Sequence[str], behaviour: Behaviour = "deixis", memory: bool = False, **vlm: Any
+    words: Sequence[str], behaviour: Behaviour = "deixis", memory: bool = False, *, sam_channels: int = 128, **vlm: Any
 ) -> Sa2vaBundle:
     """A small segmenter with random weights (seed torch first).
 
     Args:
         words: that its tokenizer knows whole, besides `WORDS`.
         memory: SAM 2 with its memory, to follow objects through videos.
+        sam_channels: of SAM 2's features.
         vlm: options of `small_vlm_config`.
     """
-    tokenizer, sam = small_chat_tokenizer(words), small_sam_config()
+    tokenizer, sam = small_chat_tokenizer(words), small_sam_config(channels=sam_channels)
     sam = small_memory_config(sam) if memory else sam
     return init_sa2va(small_vlm_config(tokenizer, **vlm), sam, tokenizer, behaviour=behaviour)

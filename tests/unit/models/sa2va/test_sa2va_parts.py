@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from small_segmenters import TURNS, batch_of, tiny_segmenter
+from small_trackers import tiny_tracker
 
 from deixis.errors import OptionError
 from deixis.models.sa2va.parts import (
+    MEMORY,
     PARTS,
     TRAINED,
     freeze,
@@ -124,3 +126,15 @@ def test_impossible_choices() -> None:
         freeze(bundle.model, ["language"])
     with pytest.raises(OptionError, match="rank"):
         freeze(bundle.model, rank=0)
+
+
+def test_the_memory_is_a_part_that_trains_alone() -> None:
+    bundle = tiny_tracker()
+    freeze(bundle.model, ("memory",), lora=False)
+    trained = {name for name, parameter in bundle.model.named_parameters() if parameter.requires_grad}
+    assert trained == {
+        name for name, _ in bundle.model.named_parameters() if name.startswith(tuple(f"sam.{m}" for m in MEMORY))
+    }
+    assert {part_of(name) for name in trained} == {"memory"}
+    freeze(bundle.model, lora=False)
+    assert not any(part_of(name) == "memory" for name, p in bundle.model.named_parameters() if p.requires_grad)

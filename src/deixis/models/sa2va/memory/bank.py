@@ -109,9 +109,11 @@ class MemoryBank:
 def require_memory(sam: Any) -> None:
     """Raises ModelError for a SAM 2 that was built for images alone."""
     if not hasattr(sam, "memory_attention"):
-        raise ModelError("this SAM 2 has no memory (Sam2Model); tracking takes one that has (Sam2VideoModel)")
+        raise ModelError(
+            "this SAM 2 has no memory (Sam2Model); name one that has, as in --sam-model facebook/sam2-hiera-large"
+        )
 
 
 def keeps_phrases(sam: Any) -> bool:
-    """Whether the memory was trained with what phrases mean beside it, in every frame (`deixis refer memory`)."""
+    """Whether the memory was trained with what phrases mean beside it, in every frame."""
     return bool(getattr(sam.config, "keeps_phrases", False))

@@ -1,0 +1,173 @@
+"""Train the built-in detector or segmenter from random weights, as it is shipped, and measure it on held-out scenes.
+
+    python scripts/build_builtin.py detector
+    python scripts/build_builtin.py segmenter --output runs/builtin
+    python scripts/build_builtin.py segmenter --steps 20        a trial: is it learning? records nothing
+
+Every seed is fixed and no step is done by hand. The folder that is printed at the end is what src/deixis/builtin holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "scripts")]
+
+from builtin_memory import train_memory  # noqa: E402
+from clips_segmenter import measured  # noqa: E402
+from harness import RESULTS, hardware, table  # noqa: E402
+from loop_segmenter import ATTRIBUTES, described, percent, share  # noqa: E402
+
+from deixis import load_detector  # noqa: E402
+from deixis.data.refer.conversation import conversation_words  # noqa: E402
+from deixis.data.scenes.images import scene_words, scenes  # noqa: E402
+from deixis.data.scenes.phrases import phrase_words  # noqa: E402
+from deixis.data.scenes.refer_scenes import refer_scenes  # noqa: E402
+from deixis.inference.refer.segmenter import load_segmenter  # noqa: E402
+from deixis.models.grounding_dino import init_bundle, save_grounding_dino  # noqa: E402
+from deixis.models.grounding_dino.small import IMAGE_SIZE, small_config, small_tokenizer  # noqa: E402
+from deixis.models.sa2va import load_sa2va, save_sa2va  # noqa: E402
+from deixis.models.sa2va.small import small_segmenter  # noqa: E402
+from deixis.options.detect_train import DetectTrainOptions  # noqa: E402
+from deixis.options.refer_train import ReferTrainOptions  # noqa: E402
+from deixis.recipes.detect.train import finetune  # noqa: E402
+from deixis.recipes.refer.train import finetune_segmenter  # noqa: E402
+
+HELD_OUT = 9002  # no training or validation scene has this seed
+MEMORY_STEPS = 300
+
+DETECTOR: dict[str, Any] = {
+    "data": "scenes:split=pretrain,count=12000,seed=1",
+    "val_data": "scenes:split=unseen_pairs,count=100,seed=2",
+    "backbone_lr_factor": 1.0,
+    "text_lr_factor": 1.0,
+    "epochs": 4,
+    "stop_after_epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 4e-4,
+    "schedule": "cosine",
+    "warmup_steps": 200,
+    "ema_decay": 0.998,
+    "multi_scale": False,
+    "crop_probability": 0.0,
+}
+SEGMENTER: dict[str, Any] = {
+    "data": (
+        "scenes:split=refer_train,count=8000,seed=1",
+        "scenes:split=refer_names,count=3000,seed=2",
+        "scenes:split=refer_described,count=5000,seed=3",
+    ),
+    "val_data": "scenes:split=refer_seen,count=60,seed=4",
+    "max_val_images": 30,
+    "batch_size": 16,
+    "max_masks": 2,
+    "max_tiles": 1,
+    "lora": False,
+    "train": ("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
+    "train_embeddings": True,
+    "learning_rate": 7e-4,
+    "weight_decay": 0.01,
+    "weight_dice": 2.0,
+    "mask_points": 0,  # every cell of the small grid
+    "ema_decay": 0.99,
+    "caption_share": 0.3,
+}
+COMMON: dict[str, Any] = {"baseline": False, "report": False, "overwrite": True, "num_workers": 1, "gpus": 0, "seed": 0}
+
+
+def build_detector(output: Path, steps: int | None) -> Path:
+    """The trained detector's folder."""
+    torch.manual_seed(0)
+    tokenizer = small_tokenizer(scene_words())
+    start = output / "detector_start"
+    save_grounding_dino(init_bundle(small_config(len(tokenizer)), tokenizer, image_size=IMAGE_SIZE), start)
+    run = {"model": str(start), "output": output, "experiment_name": "detector", "max_steps": steps}
+    return teacher_of(finetune(DetectTrainOptions(**DETECTOR, **COMMON, **run)))
+
+
+def build_segmenter(output: Path, steps: int | None) -> Path:
+    """The trained segmenter's folder: first all but the memory learns from images, then the memory from clips."""
+    torch.manual_seed(0)
+    words = (*phrase_words(), *conversation_words())
+    shape = {"vision_width": 96, "vision_layers": 3, "text_width": 128, "text_layers": 3}
+    bundle = small_segmenter(words, memory=True, sam_channels=64, **shape)
+    # Prompts point at cells before they segment, and outlines are tokens: without them neither places nor shapes are
+    # learnt from random weights within hours (docs/segmenter.md).
+    bundle.model.sam.config.points_first = True
+    torch.manual_seed(0)
+    bundle.model.add_spatial_token()
+    start = output / "segmenter_start"
+    save_sa2va(bundle, start)
+    run = {"model": str(start), "output": output, "experiment_name": "segmenter", "max_steps": steps}
+    of_images = teacher_of(finetune_segmenter(ReferTrainOptions(**SEGMENTER, **COMMON, **run)))
+    bundle = load_sa2va(of_images)
+    train_memory(bundle, "scenes:split=clip_train,count=400,seed=1", steps or MEMORY_STEPS)
+    save_sa2va(bundle, output / "segmenter_builtin")
+    return output / "segmenter_builtin"
+
+
+def teacher_of(result: Any) -> Path:
+    """The folder of a run's best weights."""
+    teacher: Path = result.teacher
+    return teacher
+
+
+def detector_results(model: Path) -> str:
+    """AP on held-out scenes."""
+    metrics, _ = load_detector(str(model)).evaluate(scenes("unseen_pairs", 100, HELD_OUT), batch_size=8)
+    values = metrics.as_dict()
+    return table(["scenes", "AP", "AP50"], [["unseen pairs", f"{values['AP']:.3f}", f"{values['AP50']:.3f}"]])
+
+
+def segmenter_results(model: Path) -> str:
+    """Masks by kind of phrase, what descriptions name, and followed phrases, on held-out scenes and clips."""
+    masks, words = [], []
+    for split in ("refer_seen", "refer_unseen"):
+        metrics, _ = load_segmenter(str(model), "cpu", 1).evaluate(refer_scenes(split, 100, HELD_OUT), 32)
+        groups = [("all", metrics.whole), *sorted(metrics.tags.items())]
+        masks += [[split, kind, g.phrases, f"{g.ciou:.3f}", f"{g.giou:.3f}"] for kind, g in groups]
+        said = described(str(model), split, 40)
+        rights = [percent(share(one.attributes[name] for one in said)) for name in ATTRIBUTES]
+        words.append([split, len(said), *rights, percent(share(one.exact for one in said))])
+    followed, _ = measured(str(model), f"scenes:split=clip_seen,count=8,seed={HELD_OUT}", "cpu")
+    clips = [[way, metrics.whole.phrases, f"{100 * metrics.whole.jf:.1f}"] for way, metrics in followed.items()]
+    parts = (
+        ("Masks", table(["scenes", "phrases", "how many", "cIoU", "gIoU"], masks)),
+        ("Descriptions, % right where named", table(["scenes", "things", *ATTRIBUTES, "exact"], words)),
+        ("Clips", table(["way", "phrases", "J&F %"], clips)),
+    )
+    return "\n\n".join(f"## {title}\n\n{rows}" for title, rows in parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=("detector", "segmenter"))
+    parser.add_argument("--output", type=Path, default=Path("runs/builtin"), help="a folder that does not exist yet")
+    parser.add_argument("--steps", type=int, default=None, help="end each training after N steps; nothing is recorded")
+    arguments = parser.parse_args()
+    if arguments.output.exists():
+        parser.error(f"--output: {arguments.output} exists; choose another folder")
+    build, measure = (
+        (build_detector, detector_results) if arguments.model == "detector" else (build_segmenter, segmenter_results)
+    )
+    started = time.perf_counter()
+    folder = build(arguments.output, arguments.steps)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{minutes:.0f} minutes; wrote {folder}")
+    if arguments.steps is None:
+        text = f"# The built-in {arguments.model}, from random weights\n\n"
+        text += f"`scripts/build_builtin {arguments.model}` took {minutes:.0f} minutes on {hardware()} (seed 0); "
+        text += f"results on generated scenes and clips of seed {HELD_OUT}.\n\n{measure(folder)}\n"
+        (RESULTS / f"builtin_{arguments.model}.md").write_text(text, encoding="utf-8")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
