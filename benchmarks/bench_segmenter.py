@@ -32,14 +32,14 @@ from accelerate import Accelerator
 from harness import peak_resident_mib, ratios, table, time_interleaved, write_result
 
 from deixis.data.refer.collate import Question, Views, collate_questions
-from deixis.data.refer.conversation import single_turn
+from deixis.data.refer.conversation import conversation_words, single_turn
+from deixis.data.scenes.phrases import phrase_words
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.masks import mask_ce, naive_dice, uncertain_points, values_at
 from deixis.losses.refer import POINTS, ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, init_sa2va, new_token_ids
 from deixis.models.sa2va.small import small_chat_tokenizer, small_sam_config, small_vlm_config
 from deixis.recipes.refer.model import checkpoint_activations
-from deixis.recipes.refer.new import known_words
 from deixis.refer_records import ReferBatch
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.segmenter_task import SegmenterTask
@@ -57,7 +57,7 @@ FORCED = 5
 def make_bundle(rows: Any, arguments: argparse.Namespace) -> Sa2vaBundle:
     """Random weights in the shape of a small InternVL (12 + 8 layers of 384) and of SAM 2's smallest form."""
     torch.manual_seed(0)
-    tokenizer = small_chat_tokenizer(known_words())
+    tokenizer = small_chat_tokenizer((*phrase_words(), *conversation_words()))
     vlm = small_vlm_config(
         tokenizer,
         tile_px=448,
