@@ -35,12 +35,12 @@ KINDS: dict[str, Kind] = {
     "category_unknown": Kind("error", "annotations of unknown categories", "add the category or correct the id"),
     "box_malformed": Kind("error", "boxes that are not four finite numbers", "correct or remove the box"),
     "mask_malformed": Kind("error", "masks that cannot be read", "draw the mask again, or remove it"),
-    "name_repeated": Kind("error", "categories of one name", "merge them into one"),
+    "name_repeated": Kind("error", "categories with the same name", "merge them into one"),
     "no_objects": Kind("error", "no objects at all", "give annotations that have some"),
     # errors: images
     "image_missing": Kind("error", "image files not found", "restore the files, or give their folder with --images"),
     "image_misplaced": Kind(
-        "error", "images that are not where their names say", "give the folder that their names begin in with --images"
+        "error", "images outside the folders in their names", "give the folder that their names begin in with --images"
     ),
     "image_unreadable": Kind("error", "images that cannot be decoded", "restore or remove the file"),
     "size_mismatch": Kind("error", "images of another size than annotated", "restore the image or correct the size"),
@@ -132,7 +132,7 @@ class Finding:
 
     Attributes:
         kind: a key of `KINDS`.
-        file: the file it stands in.
+        file: the file it is in.
         place: where in the file: an image, an annotation, a line.
         message: what is wrong.
         fix: what a cleaned copy does about it; empty where a person must decide.
@@ -159,13 +159,13 @@ class Finding:
 class Findings:
     """What readers and checks add to.
 
-    A reader that is given one leaves out what it cannot use, says so here and goes on. It leaves boxes as they stand
-    in the file, and takes the annotated size of an image at its word: the checks look at both.
+    A reader that is given one leaves out what it cannot use, adds it here and continues. It keeps boxes and sizes of
+    images as annotated: the checks examine both.
 
     Attributes:
         found: in the order of finding.
         listed: names of image files that the annotations list, usable or not, without folder and suffix.
-        object_places: by `Sample.source`, where each object of the image stands (`annotation 17`), where known.
+        object_places: by `Sample.source`, where each object of the image is (`annotation 17`), if known.
     """
 
     found: list[Finding] = field(default_factory=list)
@@ -180,7 +180,7 @@ class Findings:
 
 @contextmanager
 def collecting(findings: Findings | None, kind: str, file: object, place: str, fix: str) -> Iterator[None]:
-    """A block whose `DataError` becomes a finding, after which one goes on; without findings it is let out.
+    """A block whose `DataError` becomes a finding, after which reading continues; without findings it is raised.
 
     Other exceptions that the file causes are made `DataError`s with its name; see `reading`.
     """

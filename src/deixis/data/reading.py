@@ -21,11 +21,11 @@ _Reader = Callable[Concatenate[str | Path, _Rest], _Result]
 
 @contextmanager
 def reading(file: object, what: str = "annotations") -> Iterator[None]:
-    """A block that reads a file which anybody may have written.
+    """A block that reads a file from anywhere.
 
     Errors of deixis and warnings pass as they are. Any other exception is a fault that the file provoked in our code
     or in a library; it becomes a `DataError`, so that the user gets one line with the file's name. The cause stays
-    attached, and `DEIXIS_DEBUG=1` lets it pass, for whoever looks for the fault in the reader itself.
+    attached, and `DEIXIS_DEBUG=1` lets it pass, to find a fault in the reader itself.
 
     Args:
         file: the path, or its name inside another file.
@@ -62,9 +62,9 @@ def reads(what: str) -> Callable[[_Reader[_Rest, _Result]], _Reader[_Rest, _Resu
 
 
 def require_regular(path: Path) -> None:
-    """To be asked before a file is opened: a pipe would be waited for, and a device never ends.
+    """Call it before a file is opened: reading a pipe waits, and a device never ends.
 
-    Folders and missing files pass, for opening them says what is wrong.
+    Folders and missing files pass: opening them raises the right error.
 
     Raises:
         DataError: the path is a pipe, a device or a socket.

@@ -10,7 +10,7 @@ from deixis.data.reading import reading
 from deixis.errors import DataError
 
 MAX_VALUES = 1_000_000
-_TOO_MANY = f"aliases stand for more than {MAX_VALUES} values; write out what is meant"
+_TOO_MANY = f"aliases expand to more than {MAX_VALUES} values; write the values out"
 
 
 def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:
@@ -23,7 +23,7 @@ def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:
             which as class names they are not.
 
     Raises:
-        DataError: the text is no YAML, its aliases stand for too much or for themselves, or a mapping has a key twice.
+        DataError: the text is not YAML, its aliases expand to too much or contain themselves, or a key occurs twice.
     """
     with reading(where, "YAML"):
         loader = (yaml.BaseLoader if as_text else yaml.SafeLoader)(text)
@@ -40,10 +40,10 @@ def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:
 
 
 def _values(node: yaml.Node, known: dict[int, int], where: str) -> int:
-    """How many values a node stands for, those of its aliases included; 0 marks a node that is being counted."""
+    """How many values a node expands to, those of its aliases included; 0 marks a node that is being counted."""
     if id(node) in known:
         if known[id(node)] == 0:
-            raise DataError(f"{where}: line {node.start_mark.line + 1}: an alias stands for itself; remove it")
+            raise DataError(f"{where}: line {node.start_mark.line + 1}: an alias contains itself; remove it")
         return known[id(node)]
     known[id(node)] = 0
     count = 1
@@ -59,7 +59,7 @@ def _values(node: yaml.Node, known: dict[int, int], where: str) -> int:
 
 
 def _check_keys(node: yaml.MappingNode, where: str) -> None:
-    """Keys that stand twice, of which YAML's readers take the last without a word."""
+    """Keys that occur twice, of which YAML's readers take the last without a warning."""
     seen: dict[tuple[str, str], yaml.Node] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
@@ -67,4 +67,4 @@ def _check_keys(node: yaml.MappingNode, where: str) -> None:
         first = seen.setdefault((key.tag, key.value), value)
         if first is not value and (not isinstance(first, yaml.ScalarNode) or first.value != value.value):
             line = key.start_mark.line + 1
-            raise DataError(f"{where}: line {line}: the key {key.value[:60]!r} stands more than once; keep one of them")
+            raise DataError(f"{where}: line {line}: the key {key.value[:60]!r} occurs more than once; keep one of them")

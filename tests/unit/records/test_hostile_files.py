@@ -160,12 +160,12 @@ MERGES = "a: &a {x: 1, y: 2}\n" + "".join(
     for before, name in zip("abcdefg", "bcdefgh", strict=True)
 )
 YAMLS = {
-    "aliases multiplied": (BOMB + "names: *h\n", "stand for more than"),
-    "merges multiplied": (MERGES, "stand for more than"),
-    "an alias in itself": ("names: &n [cat, *n]\n", "stands for itself"),
-    "a mapping in itself": ("a: &n {b: {c: *n}}\n", "stands for itself"),
-    "a key twice": ("names: [cat]\nnames: [dog]\n", "'names' stands more than once"),
-    "a number twice": ("names: {0: cat, 0: dog}\n", "'0' stands more than once"),
+    "aliases multiplied": (BOMB + "names: *h\n", "expand to more than"),
+    "merges multiplied": (MERGES, "expand to more than"),
+    "an alias in itself": ("names: &n [cat, *n]\n", "contains itself"),
+    "a mapping in itself": ("a: &n {b: {c: *n}}\n", "contains itself"),
+    "a key twice": ("names: [cat]\nnames: [dog]\n", "'names' occurs more than once"),
+    "a number twice": ("names: {0: cat, 0: dog}\n", "'0' occurs more than once"),
     "depth": ("a: " + "[" * 3_000, "cannot be read as YAML"),
     "tags": ("a: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML"),
     "digits": ("a: " + "9" * 5_000, "cannot be read as YAML"),

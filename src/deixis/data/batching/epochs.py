@@ -20,7 +20,7 @@ from deixis.data.sets.mixing import Joined
 from deixis.errors import OptionError
 
 Key = tuple[int, int]  # (epoch, index)
-SEEDS = 2**62  # what a step draws for a sample is a function of one of so many numbers
+SEEDS = 2**62  # number of seeds that a step may draw for a sample
 
 _BUCKET_BATCHES = 16  # aspect ratios are sorted within this many batches, which keeps the order random enough
 

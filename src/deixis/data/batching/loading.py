@@ -67,7 +67,7 @@ def load_batches(
 
 
 class _Guarded(torch.utils.data.Dataset):
-    """Hands errors over as values: raised in a worker they would arrive wrapped in its traceback."""
+    """Returns errors as values: raised in a worker they would arrive wrapped in its traceback."""
 
     def __init__(self, dataset: Any, replacements: int) -> None:
         self.dataset = dataset
@@ -89,7 +89,7 @@ class _Guarded(torch.utils.data.Dataset):
 
 
 class _GuardedCollate:
-    """The same of a batch: the first error among its items, or the one that collating them gave."""
+    """The same for a batch: the first error among its items, or the one that collating them raised."""
 
     def __init__(self, collate_items: Callable[[Sequence[Any]], Any]) -> None:
         self.collate_items = collate_items

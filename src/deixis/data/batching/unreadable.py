@@ -1,4 +1,4 @@
-"""Training goes on without a few damaged pictures: each is named and counted, and another takes its place."""
+"""Training continues without a few damaged pictures: each is named and counted, and another takes its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UnreadableImages:
         self.named: list[str] = []
 
     def note(self, error: UnreadableImageError) -> None:
-        """Count a picture, and warn of it, the first time that it is met.
+        """Count a picture, and warn of it, the first time that it occurs.
 
         Raises:
             UnreadableImageError: it is one too many.
@@ -45,7 +45,7 @@ class UnreadableImages:
         if len(self.named) >= self.limit:
             more = f"{self.limit} others were left out before it" if self.limit else "none may be left out"
             raise UnreadableImageError(
-                f"{text}; {more}: mend them (deixis data check names all), or raise --max-unreadable-images"
+                f"{text}; {more}: repair them (deixis data check names all), or raise --max-unreadable-images"
             )
         self.named.append(text)
         warnings.warn(

@@ -70,14 +70,14 @@ class Checked:
 
     @property
     def shares_names(self) -> bool:
-        """Whether all samples have the data set's own vocabulary (grounding data has one an image)."""
+        """Whether all samples have the data set's own vocabulary (grounding data has one per image)."""
         return all(sample.vocabulary == self.vocabulary for sample in self.samples.values())
 
     def cleaned(self) -> Dataset:
         """The cleaned samples as a data set, to be written.
 
         Raises:
-            DataError: nothing is left, or pictures that are generated and not read.
+            DataError: nothing is left, or the pictures are generated.
         """
         kept, samples = tuple(self.samples), tuple(self.samples.values())
         if not samples:
@@ -103,7 +103,7 @@ def check_dataset(
     """Decode every image once, check every object, find copies, and report what is wrong.
 
     Args:
-        dataset: read with these findings, so that its boxes stand as they do in the file.
+        dataset: read with these findings, so that its boxes are as in the file.
         file: its annotations, as the findings name them.
         workers: threads that decode images.
         advance: called after each image.

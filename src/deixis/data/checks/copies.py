@@ -1,4 +1,4 @@
-"""Images that stand in a data set more than once, or in training and in validation."""
+"""Images that occur in a data set more than once, or in training and in validation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def examine_copies(samples: Sequence[Sample], hashes: Sequence[ImageHash], findi
 def examine_leaks(
     training: Sequence[tuple[Sample, ImageHash]], validation: Sequence[tuple[Sample, ImageHash]], findings: Findings
 ) -> set[int]:
-    """Positions of the training images that are validation images too; near copies are told only."""
+    """Positions of the training images that are validation images too; near copies are only reported."""
     files = {hashed.digest: file_of(sample) for sample, hashed in reversed(validation)}
     same = {index for index, (_, hashed) in enumerate(training) if hashed.digest in files}
     for index in sorted(same):
@@ -63,7 +63,7 @@ def examine_leaks(
 
 
 def examine_shared_files(training: Sequence[Sample], validation: Sequence[Sample], findings: Findings) -> None:
-    """Findings on files that stand on both sides, by their paths alone."""
+    """Findings on files that are on both sides, by their paths alone."""
     files = {sample.image.resolve(): sample for sample in validation if isinstance(sample.image, Path)}
     for sample in training:
         if isinstance(sample.image, Path) and (other := files.get(sample.image.resolve())) is not None:

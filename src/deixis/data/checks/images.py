@@ -1,4 +1,4 @@
-"""What an image file itself tells, and whether its annotation was made on it."""
+"""What an image file itself shows, and whether its annotation was made on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DecodedImage:
 
     Attributes:
         sample: its record; without pixels where it has a file.
-        hashed: None where the file cannot be decoded; `fault` then says why.
+        hashed: None where the file cannot be decoded; `fault` is then the reason.
         upright_hw, stored_hw: its size as it is shown, and before EXIF's rotation.
         orientation: EXIF's, 1 to 8.
         wide_grey: the range of values of a 16-bit grey image; see `wide_grey_range`.
@@ -63,7 +63,7 @@ def decode_once(dataset: Dataset, index: int) -> DecodedImage:
 
 
 def in_own_frame(decoded: DecodedImage, findings: Findings) -> Sample | None:
-    """The sample in its image's own frame; None where that cannot be told, or there is no image."""
+    """The sample in its image's own frame; None where it is unknown, or there is no image."""
     sample = decoded.sample
     file, place, loss = file_of(sample), sample.source, _loss(sample)
     if decoded.hashed is None:
@@ -84,7 +84,7 @@ def in_own_frame(decoded: DecodedImage, findings: Findings) -> Sample | None:
 
 
 def examine_range(sample: Sample, wide_grey: tuple[float, float] | None, findings: Findings) -> None:
-    """A finding on a 16-bit image that nearly all of 8 bits cannot tell apart."""
+    """A finding on a 16-bit image that becomes nearly uniform in 8 bits."""
     if wide_grey is None:
         return
     low, high = wide_grey
@@ -98,11 +98,11 @@ def _reframed(sample: Sample, actual_hw: tuple[int, int]) -> tuple[Sample | None
     """The sample in the frame of its image as it is, and what was done.
 
     An image of the annotated shape was resized after it was annotated; boxes that leave the annotated frame and fit
-    the image speak for a wrong size in the file.
+    the image indicate a wrong size in the file.
     """
     boxes = sample.instances.boxes_xyxy_px
     as_annotated, as_is = _fitting(boxes, sample.size_hw), _fitting(boxes, actual_hw)
-    either = as_annotated | as_is  # a box outside of both frames speaks for neither
+    either = as_annotated | as_is  # a box outside of both frames decides nothing
     ratio_y, ratio_x = actual_hw[0] / sample.size_hw[0], actual_hw[1] / sample.size_hw[1]
     if abs(ratio_y / ratio_x - 1) <= _SAME_SHAPE and as_annotated[either].all():
         scaled = scale_instances(sample.instances, sample.size_hw, actual_hw)

@@ -1,4 +1,4 @@
-"""What becomes of objects at the size and with the number of queries of a model."""
+"""Whether a model can find the objects of an image: its size and its number of queries."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from deixis.records import Instances, Sample
 
 TINY_PX = 2.0
 SAME_IOU = 0.95
-_ROUNDING_PX = 1.0  # formats count pixels from 0 or 1: a box may stand out that far
+_ROUNDING_PX = 1.0  # formats count pixels from 0 or 1: a box may extend that far outside
 _OFF_BOX_IOU = 0.5
 
 
 def examine_objects(sample: Sample, findings: Findings) -> Sample:
-    """The sample with sound objects only, each fault told.
+    """The sample with valid objects only; each fault is reported.
 
-    Boxes are cut to the image; boxes that have no area left, and repetitions, are removed.
+    Boxes are clipped to the image; boxes without any area left, and repetitions, are removed.
     """
     known = findings.object_places.get(sample.source, [])
     places = [
@@ -89,7 +89,7 @@ def _repeated(
     boxes = _xywh(instances.boxes_xyxy_px[rows])
     overlaps = np.asarray(coco_mask.iou(boxes, boxes, [0] * len(rows)))
     file = file_of(sample)
-    own_names = bool(sample.caption)  # a region with several phrases stands once for each
+    own_names = bool(sample.caption)  # a region with several phrases is repeated for each
     for later, earlier in np.argwhere(np.tril(overlaps, -1) >= SAME_IOU).tolist():
         first, second = int(rows[earlier]), int(rows[later])
         if repeated[first] or repeated[second]:

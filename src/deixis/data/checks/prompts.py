@@ -10,7 +10,7 @@ from deixis.data.detect.prompts import DELIMITERS, MAX_TEXT_LEN, PromptTokenizer
 from deixis.data.findings import Findings
 from deixis.errors import PromptError
 
-FRAGMENTS = 3  # pieces of one word from which on it is told
+FRAGMENTS = 3  # a word in this many pieces or more is reported
 _FRAMES = 2  # the start and end tokens of a prompt
 
 
@@ -39,10 +39,10 @@ def examine_prompts(
     findings: Findings,
     limit: int = MAX_TEXT_LEN,
 ) -> PromptFacts:
-    """Read each name as a prompt of its own and tell what is wrong with it.
+    """Tokenise each name as a prompt of its own and report what is wrong with it.
 
     Args:
-        counts: objects by name; a name that no prompt can ask for may go where it has none.
+        counts: objects by name; a name that no prompt can ask for is removed where it has none.
         file: what the findings name.
     """
     pieces: dict[str, tuple[str, ...]] = {}

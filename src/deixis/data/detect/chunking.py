@@ -1,6 +1,6 @@
 """A vocabulary of any size as prompts that each fit the model.
 
-The names of one prompt see one another through the text fusion, so a score depends a little on the company a name is
+The names of one prompt attend to one another in the text fusion, so a score depends a little on the company a name is
 asked in. Prompts are therefore made alike: no more of them than needed, in the vocabulary's order, of equal length.
 """
 
@@ -47,13 +47,13 @@ def chunk_prompts(
         names: the vocabulary; where it fits into one prompt, this is `build_prompt`.
         tokenizer: see `PromptTokenizer`.
         max_text_len: the most tokens the model reads, special tokens included.
-        max_names: the most names of one prompt; as many as fit when not given.
+        max_names: maximum number of names of one prompt; as many as fit when not given.
 
     Raises:
         PromptError: as `build_prompt`, over the whole vocabulary; and a single name longer than a prompt.
     """
     if not names:
-        return (build_prompt(names, tokenizer, max_text_len),)  # says what is wrong
+        return (build_prompt(names, tokenizer, max_text_len),)  # raises: the message names the fault
     tokens = [name_tokens(name, tokenizer) for name in names]
     for name, ids in zip(names, tokens, strict=True):
         require_fit(name, len(ids), max_text_len)

@@ -22,14 +22,14 @@ PAD_TOKEN_ID = 0
 def collate(samples: Sequence[Sample], prompts: Sequence[Prompt], divisor: int = 1, shared: bool = False) -> Batch:
     """One batch of samples, each with its own prompt.
 
-    Images stand in the top left corner, zeros fill the rest. Boxes are divided by the *unpadded* size, so an image's
-    targets are the same in every batch. Crowd regions are no targets. Class ids are rows of the prompt's positive
+    Images are in the top left corner, zeros fill the rest. Boxes are divided by the *unpadded* size, so an image's
+    targets are the same in every batch. Crowd regions are not targets. Class ids are rows of the prompt's positive
     map, found by name, so a prompt may order names as it likes and ask for more than the sample's vocabulary. A box of
     several classes or phrases is one object (`join_phrases`).
 
     Args:
         samples: decoded samples.
-        prompts: one a sample.
+        prompts: one per sample.
         divisor: padded height and width are rounded up to a multiple of it.
         shared: pixels are put together in shared memory, from where another process takes them without a copy.
 
@@ -123,7 +123,7 @@ def join_phrases(
 ) -> tuple[Float[np.ndarray, "m 4"], Int[Tensor, " m"], Float[Tensor, "rows tokens"]]:
     """One object for each box of several phrases, or classes.
 
-    As an object for each phrase it would want as many queries, each of them negative on the tokens of the other
+    As an object for each phrase it would need as many queries, each of them negative on the tokens of the other
     phrases. As one, it is positive on the tokens of them all, in a row behind those of the phrases that sums to 1.
     Boxes that are repeated for one phrase stay.
     """

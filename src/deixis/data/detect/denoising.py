@@ -25,11 +25,11 @@ class DenoisingQueries:
 
     Attributes:
         boxes_cxcywh_norm: where the queries start.
-        label_maps: tokens of the class that each query is told, right or swapped; rows sum to 1, zeros where padded.
+        label_maps: tokens of the class that each query is given, right or swapped; rows sum to 1, zeros where padded.
         objects: the object of its image that each query was made from; 0 where padded.
         positive: true on copies to be put right; false on decoys and padding.
         real: false on padding, of images with fewer objects than the batch's fullest.
-        groups: how many groups stand one after another, all of the same length.
+        groups: number of groups, one after another, all of the same length.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "batch queries 4"]
@@ -50,9 +50,9 @@ def make_denoising_queries(
     next; so it needs no table of classes, and a phrase of a sentence is a class like any other.
 
     Args:
-        targets: one an image, on one device.
+        targets: one per image, on one device.
         count: copies an image, and as many decoys; as many whole groups as fit in it, one at least.
-        label_noise: share of the queries that are told another class of their prompt.
+        label_noise: share of the queries that are given another class of their prompt.
         box_noise: see above.
 
     Raises:

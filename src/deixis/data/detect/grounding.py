@@ -1,4 +1,4 @@
-"""A sentence as the prompt: where its phrases stand, and the tokens that boxes are positive on.
+"""A sentence as the prompt: where its phrases are, and the tokens that boxes are positive on.
 
 Class names are joined into a prompt and their places are recorded meanwhile (`prompts`). A caption comes with phrases
 that were cut out of it, so here the places have to be found again: from the offsets that the file gives, or by search.
@@ -21,14 +21,14 @@ def locate_phrases(caption: str, phrases: Sequence[str], given: Mapping[str, Spa
     """The characters of each phrase in its caption.
 
     Offsets count where the text at them is the phrase, but for case and white space. Elsewhere the phrase is looked
-    for as whole words, whatever their case; where it stands several times, also inside longer phrases ("a dog" in
+    for as whole words, whatever their case; where it occurs several times, also inside longer phrases ("a dog" in
     "a dog house"), the one place outside them is meant.
 
     Args:
         given: `[start, end)` of some phrases, several where a phrase is split.
 
     Raises:
-        DataError: a phrase is not in the caption, or stands there several times and no offset says which is meant.
+        DataError: a phrase is not in the caption, or occurs there several times and no offset selects one.
 
     >>> locate_phrases("A dog by a dog house", ["a dog house", "a dog"], {})
     (((9, 20),), ((0, 5),))
@@ -44,7 +44,7 @@ def locate_phrases(caption: str, phrases: Sequence[str], given: Mapping[str, Spa
 def sentence_prompt(sample: Sample, tokenizer: PromptTokenizer, max_text_len: int = MAX_TEXT_LEN) -> Prompt | None:
     """The prompt of a sample whose phrases have known places in its caption; None for all other samples.
 
-    None also where the caption is too long, or a phrase has no token; a warning says so. Its names are then the prompt.
+    None also where the caption is too long, or a phrase has no token; with a warning. Its names are then the prompt.
     """
     if not sample.phrase_spans:
         return None
@@ -72,7 +72,7 @@ def build_sentence_prompt(
         spans: characters of each; phrases may overlap, and one may have several.
 
     Returns:
-        A prompt whose positive map has a row a phrase that sums to 1 over its tokens; delimiters inside it are left
+        A prompt whose positive map has a row per phrase that sums to 1 over its tokens; delimiters inside it are left
         out. `char_spans` are the first of each.
 
     Raises:
@@ -112,14 +112,14 @@ def _search(caption: str, phrase: str, longer: Sequence[tuple[int, int]]) -> tup
         raise DataError(f"phrase {phrase!r} is not in its caption {_short(caption)}; correct one of the two")
     if len(chosen) > 1:
         raise DataError(
-            f"phrase {phrase!r} stands {len(chosen)} times in its caption {_short(caption)}; "
-            "say which is meant with tokens_positive"
+            f"phrase {phrase!r} occurs {len(chosen)} times in its caption {_short(caption)}; "
+            "select one with tokens_positive"
         )
     return chosen[0]
 
 
 def _whole_words(text: str, words: str) -> Iterator[tuple[int, int]]:
-    """Where `words` stand in `text` as they are, with no letter, digit or underscore beside them."""
+    """Where `words` occur in `text` as they are, with no letter, digit or underscore beside them."""
     start = text.find(words)
     while start >= 0:
         end = start + len(words)

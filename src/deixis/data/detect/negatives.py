@@ -64,8 +64,8 @@ def choose_names(
     Args:
         sample: its own classes fit into a prompt (`fit_objects`). Classes of which it shows a crowd alone are neither
             its own nor absent: they are not asked for.
-        max_text_len: the most tokens of a prompt, special ones included.
-        max_names: the most names of a prompt; more only where the image itself shows more.
+        max_text_len: maximum number of tokens of a prompt, special ones included.
+        max_names: maximum number of names of a prompt; exceeded only where the image itself shows more.
         hard_share: the share of negatives that are drawn from the tenth most similar to the image's own classes.
         features: of the data set's names; needed for `hard_share` alone.
 

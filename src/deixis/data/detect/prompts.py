@@ -48,12 +48,12 @@ def build_prompt(names: Sequence[str], tokenizer: PromptTokenizer, max_text_len:
         max_text_len: the most tokens the model reads, special tokens included.
 
     Returns:
-        A prompt whose `positive_map` has one row a name; each row sums to 1 over the tokens of the name alone (no
+        A prompt whose `positive_map` has one row per name; each row sums to 1 over the tokens of the name alone (no
         delimiter, no special token).
 
     Raises:
-        PromptError: no names, a name without a word, names that cannot be told apart, or a caption too long (it
-            says which class does not fit, and how many do).
+        PromptError: no names, a name without a word, names that cannot be told apart, or a caption too long (the
+            message names the class that does not fit, and how many do).
     """
     if not names:
         raise PromptError("a prompt needs at least one class name, got none")

@@ -94,7 +94,7 @@ def open_frames(path: str | Path) -> Frames:
     """The frames of a video file, or of a folder of images in the order of their names.
 
     Raises:
-        DataError: nothing there, a folder without images, or a file that is no video.
+        DataError: nothing there, a folder without images, or a file that is not a video.
     """
     place = Path(path)
     if place.is_dir():
@@ -107,7 +107,7 @@ def open_frames(path: str | Path) -> Frames:
     if place.suffix.lower() in IMAGE_SUFFIXES:
         raise DataError(f"{place}: a picture is no video; give a video file, or the folder of its frames")
     frames = VideoFrames(place)
-    _ = frames.size_hw  # a file that is no video is told here
+    _ = frames.size_hw  # a file that is not a video raises here
     return frames
 
 

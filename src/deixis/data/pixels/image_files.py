@@ -22,7 +22,7 @@ UNREAD_SUFFIXES = {
     **dict.fromkeys((".dcm", ".nii", ".npy", ".fits", ".pdf"), _CONVERT),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"), _FRAMES),
 }
-HEAD = 512  # bytes that tell what a file is
+HEAD = 512  # bytes from which a file is recognised
 _VIDEO = "a video; give pictures: extract its frames first"
 _ARCHIVE = "archive; unpack it and give the folder"
 _STARTS = (

@@ -72,7 +72,7 @@ def image_sizes_hw(path: Path | str, data: bytes | None = None) -> tuple[tuple[i
 
     Args:
         path: the file.
-        data: its content, where it stands inside another file; `path` is then only its name in messages.
+        data: its content, where it is inside another file; `path` is then only its name in messages.
 
     Raises:
         DataError: the file is missing or its header is not an image's.
@@ -99,14 +99,14 @@ def wide_grey_range(path: Path | str, data: bytes | None = None) -> tuple[float,
 
     Args:
         path: the file.
-        data: its content, where it stands inside another file.
+        data: its content, where it is inside another file.
     """
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
             if not image.mode.startswith("I"):
                 return None
             values = np.asarray(image)
-    except Exception:  # damaged files are told elsewhere
+    except Exception:  # damaged files are reported elsewhere
         return None
     if not values.size or values.min() < 0 or not 255 < values.max() <= 65535:
         return None
@@ -115,7 +115,7 @@ def wide_grey_range(path: Path | str, data: bytes | None = None) -> tuple[float,
 
 
 def orientation_of(path: Path | str, data: bytes) -> int:
-    """EXIF's orientation, 1 to 8, of an image file's content; 1 where it says none.
+    """EXIF's orientation, 1 to 8, of an image file's content; 1 where it has none.
 
     Raises:
         DataError: the header is not an image's.
@@ -192,7 +192,7 @@ def _decode_jpeg(data: bytes, share: int) -> UInt8[np.ndarray, "h w 3"] | None:
     """A JPEG as stored, by OpenCV: the same decoder as Pillow's, without its two more copies of the picture.
 
     None where Pillow has to see it: files that do not end as a JPEG does, whose missing part OpenCV would paint grey,
-    and those that it cannot decode, for Pillow says why.
+    and those that it cannot decode, since Pillow states the reason.
     """
     if not data.endswith(_JPEG_END):
         return None

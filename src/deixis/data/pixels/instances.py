@@ -19,7 +19,7 @@ Kept = Bool[np.ndarray, " n"]
 
 MIN_VISIBLE_SHARE = 0.25
 """Of an object, for a crop to keep it. Random crops have a quarter of the image or more, so that what fills the image
-is always kept; and by less than a quarter few things can be told apart."""
+is always kept; and of less than a quarter few things can be recognised."""
 
 
 def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Instances:

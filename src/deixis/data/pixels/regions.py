@@ -18,8 +18,8 @@ from deixis.errors import DataError
 from deixis.geometry.masks import box_of_mask
 
 FOCAL_SCALE = 3.0  # sides of a focal view, in sides of the mask's box
-FOCAL_LEAST_PX = 48  # and at least so many pixels
-FOCAL_CELLS = 16  # a region with fewer cells in the view of the whole image is also looked at closely
+FOCAL_MIN_PX = 48  # and at least this many pixels
+FOCAL_CELLS = 16  # a region with fewer cells in the view of the whole image is also shown enlarged
 OUTLINE_SIDE = 32  # of the square in which an outline is drawn
 OUTLINE_VALUES = OUTLINE_SIDE**2 + 4
 
@@ -30,9 +30,9 @@ class RegionViews:
 
     Attributes:
         cells: one tuple a region, not empty: numbers of tokens among those of all the image's tiles, focal views last;
-            where outlines are wanted, each region's is its last token, numbered on after those of the tiles.
+            where outlines are used, each region's is its last token, numbered on after those of the tiles.
         focal: the focal views, in the order of their regions; perhaps none.
-        outlines: see `region_outline`; none where they are not wanted.
+        outlines: see `region_outline`; none where they are not used.
     """
 
     cells: tuple[tuple[int, ...], ...]
@@ -128,7 +128,7 @@ def focal_box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
     box = box_of_mask(mask)
     for axis in (0, 1):
         first, last = box[axis], box[axis + 2]
-        reach = max(FOCAL_SCALE * (last - first), FOCAL_LEAST_PX) / 2
+        reach = max(FOCAL_SCALE * (last - first), FOCAL_MIN_PX) / 2
         middle = (first + last) / 2
         ends.append((max(0, round(middle - reach)), min(mask.shape[1 - axis], round(middle + reach))))
     (left, right), (top, bottom) = ends

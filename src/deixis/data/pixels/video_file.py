@@ -29,7 +29,7 @@ _AV_ERRORS = (av.FFmpegError, OSError, ValueError, EOFError)
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """What is known of a file's frames without decoding them: 8 bytes a frame.
+    """What is known of a file's frames without decoding them: 8 bytes per frame.
 
     Attributes:
         shown_at: time stamp of every frame, ascending, in the stream's own unit.
@@ -55,7 +55,7 @@ class VideoFrames:
 
     @cached_property
     def rate(self) -> Fraction:
-        """Frames a second, on average; 24 where the file does not say."""
+        """Frames per second, on average; 24 where the file does not state it."""
         with self._opened() as (_, stream):
             return Fraction(stream.average_rate or 24)
 
@@ -120,7 +120,7 @@ class VideoFrames:
                 yield pixels
 
     def _frame(self, decoded: Iterator[Any], number: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The frame of a number, from a decoder that stands before it."""
+        """The frame of a number, from a decoder positioned before it."""
         wanted = int(self.index.shown_at[number])
         try:
             for frame in decoded:
@@ -172,6 +172,6 @@ def _first_known(*values: int | None) -> int:
 
 
 def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB, turned as the file says that it be shown (phones film sideways)."""
+    """RGB, rotated as the file states (phones film sideways)."""
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

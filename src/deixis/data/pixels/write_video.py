@@ -25,7 +25,7 @@ WriteFrame = Callable[[UInt8[np.ndarray, "h w 3"]], None]
 def video_writer(path: Path, rate: Fraction | int = 24) -> Iterator[WriteFrame]:
     """A function that appends one RGB frame to an MP4; the file is whole when the block ends.
 
-    The first frame sets the size. An odd last row or column is repeated, for the format wants even sides.
+    The first frame sets the size. An odd last row or column is repeated, since the format requires even sides.
 
     Raises:
         DataError: the file cannot be written, or a frame is of another size than the first.

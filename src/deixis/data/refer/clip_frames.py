@@ -23,7 +23,7 @@ def sample_frames(
 
     Args:
         count: how many; all labelled frames where there are not more.
-        expressions: what will be asked. Where what one of them means is ever to be seen, a frame shows it; if several
+        expressions: what will be asked. Where the object of one of them is ever visible, a frame shows it; if several
             compete for one part of the clip, at least the last of them is shown.
 
     Returns:
@@ -57,8 +57,8 @@ def clip_question(
     """A conversation about some frames of a clip, decoded, in which every `[SEG]` is a mask in each of them.
 
     Args:
-        frames: how many at most; see `sample_frames`.
-        max_masks: expressions asked about at most.
+        frames: maximum number; see `sample_frames`.
+        max_masks: maximum number of expressions asked about.
         behaviour: see `conversation.training_turns`.
 
     Raises:

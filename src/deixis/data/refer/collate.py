@@ -18,15 +18,15 @@ from deixis.refer_records import ReferBatch, ReferSample, ReferTarget, Regions
 
 @dataclass(frozen=True)
 class Views:
-    """The sizes in which a model sees an image.
+    """The sizes at which a model takes an image.
 
     Attributes:
         tile_px: side of a tile of the vision-language model.
-        max_tiles: tiles of an image at most, the thumbnail not counted.
+        max_tiles: maximum number of tiles of an image, the thumbnail not counted.
         sam_px: side of SAM 2's square.
         mask_px: side of the grid on which masks are compared.
         tile_side: side of a tile's grid of tokens.
-        released: regions as released models see them; see `region_views`.
+        released: regions as released models take them; see `region_views`.
         outlined: regions have outlines; see `region_views`.
     """
 
@@ -71,7 +71,7 @@ def collate_questions(
     pad_token_id: int,
     max_tokens: int,
 ) -> ReferBatch:
-    """A batch. An image is shown in tiles, a clip in one tile a frame.
+    """A batch. An image is shown in tiles, a clip in one tile per frame.
 
     SAM 2 sees only those in which a mask is asked for.
 

@@ -71,7 +71,7 @@ def decoded(sample: ReferSample) -> ReferSample:
     """The sample with its pixels.
 
     Raises:
-        DataError: the image cannot be read, or has another size than its annotation says.
+        DataError: the image cannot be read, or its size is not the annotated one.
     """
     if not isinstance(sample.image, Path):
         return sample

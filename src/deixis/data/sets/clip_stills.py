@@ -1,4 +1,4 @@
-"""Clips as images, one frame of each; and captions of what is seen in that frame as captions of the clip."""
+"""Clips as images, one frame of each; and captions of what is visible in that frame as captions of the clip."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deixis.video_records import Clip, ClipDataset, ClipExpression
 
 @dataclass(frozen=True)
 class ClipStills:
-    """Of each clip the labelled frame that shows most of its objects, as an image. `image_id` is the clip's position.
+    """The labelled frame of each clip that shows most of its objects, as an image. `image_id` is the clip's position.
 
     Attributes:
-        masks_only: every object seen there is an expression without sentences, as if nothing had been said of the clip.
+        masks_only: every visible object is an expression without sentences, as if the clip had no captions.
     """
 
     clips: ClipDataset

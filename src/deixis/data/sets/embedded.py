@@ -1,4 +1,4 @@
-"""Data sets whose pictures stand inside their annotation files."""
+"""Data sets whose pictures are inside their annotation files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def records(dataset: Dataset) -> Iterator[Sample]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Reads some of another's pictures; picklable, as loading workers want it."""
+    """Reads some of another's pictures; picklable, as loading workers require."""
 
     read_bytes: Callable[[int], bytes | None]
     indices: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Splitting a data set so that no image, nor a near copy of it, stands on both sides.
+"""Splitting a data set so that no image, nor a near copy of it, is on both sides.
 
 A validation image whose twin was trained on measures memory, not detection.
 """
@@ -81,7 +81,7 @@ def hold_out(
             if not held:
                 raise DataError(
                     f"{names[number]}: {size} images in {int((counts[:, number] > 0).sum())} groups of duplicates "
-                    f"cannot be split in {len(shares) + 1} parts, to be both trained on and measured; add images, or "
+                    f"cannot be split into {len(shares) + 1} parts, to be both trained on and measured; add images, or "
                     "give --val-data"
                 )
     parts = []
@@ -114,7 +114,7 @@ def split_stratified(
     groups = duplicate_groups(dataset) if groups is None else groups
     if len(groups) < len(fractions):
         raise DataError(
-            f"{len(dataset)} images in {len(groups)} groups of duplicates cannot be split in {len(fractions)} parts; "
+            f"{len(dataset)} images in {len(groups)} groups of duplicates cannot be split into {len(fractions)} parts; "
             "add images"
         )
     shares = np.array(fractions, np.float64) / sum(fractions)
@@ -193,7 +193,7 @@ def duplicate_groups(
 def image_hashes(
     dataset: Dataset | ReferDataset, workers: int = THREADS, advance: Callable[[], object] = lambda: None
 ) -> list[ImageHash]:
-    """What the images look like, to be compared with those of other data sets too.
+    """Hashes of the images, to be compared with those of other data sets too.
 
     Raises:
         DataError: an image that cannot be read.

@@ -72,7 +72,7 @@ def _try_names(
 ) -> PromptFacts:
     """The prompt doctor; of grounding data, whose images have names of their own, without the size of the prompt.
 
-    Where no model is named, nothing is said of pieces and lengths: the built-in's tokenizer spells by letter.
+    Where no model is named, pieces and lengths are not reported: the built-in's tokenizer spells by letter.
     """
     names = checked.vocabulary.names
     own = Findings()
@@ -143,7 +143,7 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
     if annotated and not checked.counts:
         raise DataError(
             f"{options.data}: no object is left after cleaning, so nothing is written to {options.fix}; see the errors "
-            "above: the annotations are probably meant otherwise than they are read"
+            "above: the annotations are probably in another form than they were read in"
         )
     console = Console(stderr=options.json, highlight=False, soft_wrap=True)
     dataset = checked.cleaned()
@@ -157,6 +157,4 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
     )
     for line in lost:
         console.print(f"lost in {format}: {line}", markup=False)
-    console.print(
-        f"what was done stands in {options.fix / FIXES_FILE}; read the copy with --data {written}", markup=False
-    )
+    console.print(f"{options.fix / FIXES_FILE} lists what was done; read the copy with --data {written}", markup=False)

@@ -14,7 +14,7 @@ from deixis.records import Dataset
 
 
 def convert_data(options: DataConvertOptions) -> Path | None:
-    """Read, say what the target cannot hold, write. Returns what `read_dataset` reads again; None for a dry run.
+    """Read, print what the target cannot hold, write. Returns what `read_dataset` reads again; None for a dry run.
 
     Raises:
         DataError: the data cannot be read, or the output cannot be written.

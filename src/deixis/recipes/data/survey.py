@@ -54,7 +54,7 @@ def survey(
 
 
 def compare(training: Checked, validation: Checked, findings: Findings) -> None:
-    """What stands on both sides, or on one only; leaked images leave the training side."""
+    """What is on both sides, or on one only; leaked images leave the training side."""
     if training.counts and validation.counts:
         compare_classes(training.counts, validation.counts, training.file, validation.file, findings)
     if not (training.hashes and validation.hashes):

@@ -69,7 +69,7 @@ def test_offsets_count_where_they_say_the_phrase():
         ((0, 3), (8, 16)),
     )
     for wrong in ((12, 17), (13, 19), (-1, 4), (5, 5)):
-        with pytest.raises(DataError, match="stands 2 times"):
+        with pytest.raises(DataError, match="occurs 2 times"):
             locate_phrases(caption, ["a dog"], {"a dog": (wrong,)})
     with pytest.raises(DataError, match="'red and blue' is not in its caption 'red or, and blue'"):
         locate_phrases("red or, and blue", ["red and blue"], parts)
@@ -78,7 +78,7 @@ def test_offsets_count_where_they_say_the_phrase():
 def test_absent_and_ambiguous_phrases_are_told():
     with pytest.raises(DataError, match=r"phrase 'a cat' is not in its caption 'two dogs'; correct"):
         locate_phrases("two dogs", ["a cat"], {})
-    with pytest.raises(DataError, match=r"phrase 'dog' stands 2 times in its caption .* tokens_positive"):
+    with pytest.raises(DataError, match=r"phrase 'dog' occurs 2 times in its caption .* tokens_positive"):
         locate_phrases("dog by dog", ["dog"], {})
 
 

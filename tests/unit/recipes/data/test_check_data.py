@@ -174,7 +174,7 @@ def test_what_is_no_data_set_is_one_line(
     [
         ([], "--data: got ''"),
         (["--data", "absent.json"], "absent.json: no such file"),
-        (["--data", "scenes:split=demo_train,count=2", "--fix", "x"], "--fix: got generated scenes"),
+        (["--data", "scenes:split=demo_train,count=2", "--fix", "x"], "--fix: expected data from files, got generated"),
         (["--data", "scenes:split=demo_train,count=2", "--model", "absent_model"], "absent_model"),
         (["--data", "scenes:split=demo_train,count=2", "--show", "-1"], "--show: got -1"),
     ],

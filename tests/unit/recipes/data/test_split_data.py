@@ -77,7 +77,7 @@ def test_no_part_is_empty() -> None:
 
 def test_what_cannot_be_split() -> None:
     dataset = labelled([[0], [0]])
-    with pytest.raises(DataError, match="cannot be split in 3"):
+    with pytest.raises(DataError, match="cannot be split into 3"):
         split_stratified(dataset, (1, 1, 1), 0, alone(dataset))
     for fractions in ((), (1.0, 0.0), (0.5, -0.5), (float("nan"), 1.0)):
         with pytest.raises(DataError, match="must be above 0"):
