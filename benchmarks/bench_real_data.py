@@ -30,9 +30,17 @@ from deixis.inference.detect.detector import Detector
 from deixis.models.builtin import builtin_folder
 from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import (
+    DetectData,
+    DetectHardware,
+    DetectImages,
+    DetectLora,
+    DetectParts,
+    DetectTrainOptions,
+)
+from deixis.options.groups import Loop
 from deixis.recipes.detect.data import TrainingPrompts, read_training_data, training_feed
-from deixis.recipes.detect.policy import learning_rates, resolve, warmup_steps
+from deixis.recipes.detect.policy import learning_rates, resolve
 from deixis.recipes.detect.train import finetune
 from deixis.recipes.run.repeat import repeat_run
 from deixis.records import Dataset
@@ -57,15 +65,24 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
     folder = builtin_folder("detector")
     theirs = MMGroundingDinoForObjectDetection.from_pretrained(folder).train()
     bundle = load_grounding_dino(folder)
-    rates = learning_rates(options)
+    rates = learning_rates(options.group(DetectParts), options.group(DetectLora), options.learning_rate)
     freeze(theirs, [part for part, rate in rates.items() if rate == 0])
     prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, shuffle=False)
-    feed = training_feed(training, options, prompts, bundle.image_size)
+    feed = training_feed(
+        training,
+        prompts,
+        bundle.image_size,
+        data=options.group(DetectData),
+        images=options.group(DetectImages),
+        loop=options.group(Loop),
+        hardware=options.group(DetectHardware),
+        seed=options.seed,
+    )
     accelerator = Accelerator(cpu=True)
     steps = feed.steps_per_epoch(1)
     total = steps * (options.epochs or 1)
     optimizer = build_adamw(parameter_groups(theirs.named_parameters(), part_of, rates, options.weight_decay))
-    schedule = Schedule(options.schedule, total, warmup_steps(options, total), options.lr_drop_at)
+    schedule = Schedule(options.schedule, total, options.warmup(total), options.lr_drop_at)
     done = 0
     for epoch in range(options.epochs or 1):
         for batches in feed.groups(epoch, 0, accelerator):

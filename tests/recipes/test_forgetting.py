@@ -17,7 +17,7 @@ from deixis.errors import DataError, OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.models.adapters import add_lora, load_adapter, merge, save_adapter
 from deixis.models.grounding_dino import load_grounding_dino, save_grounding_dino
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import DetectTrainOptions, Forgetting
 from deixis.recipes.detect.forgetting import measure_forgetting, merge_command, read_forgetting_data
 
 OLD_SCENES = "scenes:split=unseen_pairs,count=5,seed=3"
@@ -49,14 +49,24 @@ def tuned_folder(model: Path, folder: Path, lora: bool) -> Path:
 def test_the_weights_measured_and_the_command_that_writes_them(lora, tiny_model, tmp_path, deixis):
     tuned = tuned_folder(tiny_model, tmp_path / "tuned", lora)
     options = replace(OPTIONS, model=str(tiny_model), lora=lora, forgetting_sweep=(0.25,), forgetting_max_images=3)
-    data = read_forgetting_data(options, read_dataset(VAL_SCENES))
+    data = read_forgetting_data(options.group(Forgetting), read_dataset(VAL_SCENES), "x")
     seen = []
 
     def measure(detector, dataset):
         seen.append((dataset, {name: tensor.clone() for name, tensor in detector.bundle.model.state_dict().items()}))
         return metrics(0.1 * len(seen))
 
-    facts = measure_forgetting(options, tuned, tuned, data, measure, torch.device("cpu"))
+    facts = measure_forgetting(
+        str(tiny_model),
+        tuned,
+        tuned,
+        data,
+        is_adapter=lora,
+        sweep=(0.25,),
+        image_size=None,
+        measure=measure,
+        device=torch.device("cpu"),
+    )
     assert [(p.weight, round(p.AP_new, 1), round(p.AP_old, 1)) for p in facts.points] == [
         *((0, 0.1, 0.2), (0.25, 0.3, 0.4), (1, 0.5, 0.6))
     ]
@@ -65,7 +75,7 @@ def test_the_weights_measured_and_the_command_that_writes_them(lora, tiny_model,
     base = load_grounding_dino(tiny_model).model.state_dict()
     assert all(torch.equal(tensor, base[name]) for name, tensor in seen[0][1].items())
 
-    command = merge_command(options, tuned, 0.25)
+    command = merge_command(tuned, 0.25, base=None if lora else str(tiny_model))
     code, _, err = deixis(shlex.split(command)[1:])
     assert code == 0, err
     written = load_grounding_dino(f"{tuned}_0.25").model.state_dict()
@@ -111,15 +121,15 @@ def test_old_data_without_an_object(tmp_path):
     labels = write_coco(tmp_path, annotations=[])
     options = replace(OPTIONS, forgetting_data=str(labels), forgetting_images=tmp_path / "images")
     with pytest.raises(DataError, match="no object in 6 of its images"):
-        read_forgetting_data(options, read_dataset(VAL_SCENES))
+        read_forgetting_data(options.group(Forgetting), read_dataset(VAL_SCENES), "x")
 
 
 def test_options():
-    assert read_forgetting_data(replace(OPTIONS, forgetting_data=""), read_dataset(VAL_SCENES)) is None
+    assert read_forgetting_data(Forgetting(), read_dataset(VAL_SCENES), "x") is None
     for changes, told in (
         ({"forgetting_sweep": (2.0,)}, "--forgetting-sweep"),
         ({"forgetting_max_images": 0}, "-max-"),
     ):
         with pytest.raises(OptionError, match=told):
             replace(OPTIONS, **changes).check()
-    assert merge_command(OPTIONS, Path("t"), 1.0) == ""
+    assert merge_command(Path("t"), 1.0, base="b") == ""

@@ -16,7 +16,7 @@ from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.detect.data import fingerprint, read_training_data
 from deixis.recipes.detect.train import finetune
-from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.refer.train import read_data
 from deixis.recipes.run import repeat
 
 TEST_SCENES = "scenes:split=demo_val,count=5,seed=9"
@@ -151,9 +151,9 @@ def test_the_segmenter_without_test_data(deixis, segmenter, tmp_path):
 
 
 def test_the_segmenter_holds_out_a_test_set_of_many_images():
-    data = read_refer_data(ReferTrainOptions(data=("scenes:split=refer_train,count=100,seed=1",)))
+    data = read_data(ReferTrainOptions(data=("scenes:split=refer_train,count=100,seed=1",)))
     assert (len(data.training), len(data.validation), len(data.test)) == (80, 10, 10)
-    data = read_refer_data(ReferTrainOptions(data=("scenes:split=refer_train,count=99,seed=1",)))
+    data = read_data(ReferTrainOptions(data=("scenes:split=refer_train,count=99,seed=1",)))
     assert (len(data.training), len(data.validation), data.test) == (89, 10, None)
 
 

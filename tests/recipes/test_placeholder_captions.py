@@ -16,7 +16,7 @@ from deixis.data.clip_formats import read_clips
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.inference.refer.cycle import Cycle
 from deixis.options.refer_train import ReferTrainOptions
-from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.refer.train import read_data
 from deixis.recipes.run.outputs import warn_once
 
 
@@ -79,7 +79,7 @@ def test_masks_alone_are_planned_and_trained_on(model, tmp_path, deixis, name) -
 
 
 def test_phrases_stay_and_validation_has_placeholders_too(tmp_path) -> None:
-    data = read_refer_data(
+    data = read_data(
         ReferTrainOptions(
             data=(str(plain_masks(tmp_path / "a")),),
             val_data=(str(mini.sa1b(tmp_path / "b")),),
@@ -100,13 +100,13 @@ def test_masklets_keep_their_masks(tmp_path) -> None:
 
 @pytest.mark.parametrize("make", [mini.sa1b, sav])
 def test_folders_of_masks_as_plain_data(tmp_path, make) -> None:
-    data = read_refer_data(ReferTrainOptions(data=(str(make(tmp_path / "a")),), placeholder_captions=True))
+    data = read_data(ReferTrainOptions(data=(str(make(tmp_path / "a")),), placeholder_captions=True))
     assert {e.texts for e in data.training[0].expressions} == {(PHRASE,)}
 
 
 def test_it_warns_that_no_language_is_taught(tmp_path, capsys) -> None:
     warn_once.cache_clear()
-    read_refer_data(ReferTrainOptions(sa1b_dir=mini.sa1b(tmp_path / "a"), placeholder_captions=True))
+    read_data(ReferTrainOptions(sa1b_dir=mini.sa1b(tmp_path / "a"), placeholder_captions=True))
     assert "teaches no language" in capsys.readouterr().err
 
 

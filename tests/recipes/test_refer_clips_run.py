@@ -14,9 +14,9 @@ from tiny_runs import records
 from deixis.data.clip_formats import read_clips
 from deixis.data.sets.clip_stills import ClipStills
 from deixis.inference.refer.cycle import Cycle
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import PublicData, ReferTrainOptions
 from deixis.recipes.refer.generated import read_sav
-from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.refer.train import read_data
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_clips_are_held_out_whole_and_measured_by_a_frame_of_each() -> None:
     options = ReferTrainOptions(
         data=("scenes:split=clip_train,count=12,seed=1", "scenes:split=refer_train,count=10,seed=1")
     )
-    data = read_refer_data(options)
+    data = read_data(options)
     training, validation = data.training, data.validation
     assert (len(training), len(validation)) == (11 + 9, 1 + 1)
     (still,) = [s for s in (validation[i] for i in range(2)) if "clip" in s.source]
@@ -82,7 +82,7 @@ class TestSav:
         folder.mkdir(parents=True)
         said = [{"id": 1, "text": ["first"]}, {"id": 2, "text": ["third"]}]
         (folder / "captions.json").write_text(json.dumps([{"id": 0, "expressions": said}]))
-        clip = read_sav(ReferTrainOptions(sav_dir=tmp_path / "sav", output=tmp_path / "runs/segmenter"))[0]
+        clip = read_sav(PublicData(sav_dir=tmp_path / "sav"), tmp_path / "runs/segmenter")[0]
         assert [(e.texts, e.masklets) for e in clip.expressions] == [(("first",), (0,)), (("third",), (2,))]
 
     def test_masklets_are_described_and_trained_on(self, model, tmp_path, deixis) -> None:

@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -21,8 +20,8 @@ from deixis.losses.detection import build_criterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.sa2va import load_sa2va
-from deixis.options.detect_train import DetectTrainOptions
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.detect_train import DetectLoss
+from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
@@ -62,25 +61,23 @@ def test_an_untrained_image_has_the_loss_that_the_criterion_gives_it(tiny_model)
     """Images one by one, all in one batch, or only some of them: means over boxes of the same sums."""
     bundle = load_grounding_dino(tiny_model)
     bundle.model.eval()
-    options = DetectTrainOptions(data=("x",))
-    criterion = make_criterion(options, bundle)
+    criterion = make_criterion(DetectLoss(), bundle)
     prompts = TrainingPrompts(bundle.prompt_tokenizer, bundle.model.max_text_len, shuffle=True)
     validation = read_dataset("scenes:split=demo_val,count=5,seed=2")
 
     def measured(**changes):
-        own = replace(options, **changes)
-        return detector_validation_losses(own, bundle, criterion, prompts, validation, Accelerator(cpu=True))()
+        sizes = {"images": 100, "batch_size": 1, **changes}
+        return detector_validation_losses(bundle, criterion, prompts, validation, Accelerator(cpu=True), **sizes)()
 
-    alone = measured(eval_batch_size=1)
+    alone = measured()
     torch.manual_seed(77)
-    assert measured(eval_batch_size=1) == alone  # nothing is drawn from the global state
-    for name, value in measured(eval_batch_size=5)["losses"].items():
+    assert measured() == alone  # nothing is drawn from the global state
+    for name, value in measured(batch_size=5)["losses"].items():
         assert value == pytest.approx(alone["losses"][name], rel=0.1), name  # Swin sees padding
-    assert measured(eval_batch_size=1, val_loss_images=2) != alone
-    with_noise = replace(options, denoising_queries=4)
-    noisy = make_criterion(with_noise, bundle)
+    assert measured(images=2) != alone
+    noisy = make_criterion(DetectLoss(denoising_queries=4), bundle)
     found = detector_validation_losses(
-        replace(with_noise, eval_batch_size=1), bundle, noisy, prompts, validation, Accelerator(cpu=True)
+        bundle, noisy, prompts, validation, Accelerator(cpu=True), images=100, batch_size=1
     )()
     assert found["losses"] == pytest.approx(alone["losses"])
     assert all(weight.grad is None for weight in bundle.model.parameters())
@@ -101,23 +98,18 @@ def test_the_segmenters_losses_are_the_same_at_each_evaluation_and_in_any_batch(
     bundle = load_sa2va(segmenter)
     bundle.model.eval()
     validation = refer_scenes("refer_seen", 5, 2)
-    options = ReferTrainOptions(data=("x",), model=str(segmenter), max_tiles=1)
+    accelerator, conversations = Accelerator(cpu=True), Conversations(max_tiles=1)
 
-    def measured(**changes):
-        own = replace(options, **changes)
+    def measured(batch_size, images=100):
         criterion = ReferCriterion(points=64)
-        return refer_validation_losses(own, bundle, criterion, validation, Accelerator(cpu=True))()["losses"]
+        sizes = {"images": images, "batch_size": batch_size}
+        return refer_validation_losses(bundle, criterion, validation, accelerator, conversations, **sizes)()
 
     alone = measured(batch_size=1)
     torch.manual_seed(77)
     assert measured(batch_size=1) == alone
-    assert measured(batch_size=5) == pytest.approx(alone, rel=1e-4)
-    assert (
-        refer_validation_losses(
-            replace(options, val_loss_images=0), bundle, ReferCriterion(), validation, Accelerator(cpu=True)
-        )()
-        == {}
-    )
+    assert measured(batch_size=5)["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert measured(batch_size=2, images=0) == {}
 
 
 @pytest.mark.slow

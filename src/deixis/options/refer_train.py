@@ -22,6 +22,7 @@ from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
 ReferPart = Literal["vision", "projector", "language", "embeddings", "text_hidden_fcs", "sam_encoder", "mask_decoder"]
+Behaviour = Literal["deixis", "sa2va"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ReferRun(Run):
 class ReferLoss(Options):
     """Loss: which masks learn, weights"""
 
-    behaviour: Literal["deixis", "sa2va"] = "deixis"
+    behaviour: Behaviour = "deixis"
     """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
     do the predicted IoU and the score that says whether the object is there at all."""
     supervised_masks: Literal["best", "all"] = "best"

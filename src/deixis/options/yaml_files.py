@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -59,7 +60,12 @@ def plain_values(options: Any) -> dict[str, Any]:
 
 def write_options(options: Any, path: Path) -> None:
     """Write options as YAML; the file starts the same run again."""
-    path.write_text(yaml.safe_dump(plain_values(options), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_values(plain_values(options), path)
+
+
+def write_values(values: Mapping[str, Any], path: Path) -> None:
+    """Write the values of options, as `plain_values` gives them."""
+    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def option_names(kind: type) -> list[str]:

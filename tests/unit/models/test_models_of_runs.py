@@ -116,13 +116,11 @@ def test_adapters_in_a_circle(base: Path, tmp_path: Path) -> None:
 
 def test_the_run_names_the_teacher_in_an_adapter(base: Path, tmp_path: Path) -> None:
     """What is written does not depend on a run's folder, which another run may replace."""
-    from deixis.options.detect_train import DetectTrainOptions
     from deixis.recipes.detect.model import save_trained
 
     shutil.copytree(base, tmp_path / "runs/x/teachers/grounding_dino")
     bundle = load_grounding_dino(base)
     add_lora(bundle.model, rank=2)
-    options = DetectTrainOptions(data=("scenes:split=demo_val",), model=str(tmp_path / "runs/x"), lora=True)
-    save_trained(options, bundle, tmp_path / "adapter")
+    save_trained(bundle, tmp_path / "adapter", adapter_of=str(tmp_path / "runs/x"))
     saved = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == str(tmp_path / "runs/x/teachers/grounding_dino")

@@ -6,12 +6,16 @@ import pytest
 
 from deixis.models.adapters import TARGETS
 from deixis.models.freezing import PARTS
-from deixis.options.detect_train import DetectTrainOptions, LoraTarget, Part
-from deixis.recipes.detect.policy import RECIPES, learning_rates, recipe_for, resolve, warmup_steps
+from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions, LoraTarget, Part
+from deixis.recipes.detect.policy import RECIPES, learning_rates, recipe_for, resolve
 
 
 def resolved(images=100, **changes):
     return resolve(DetectTrainOptions(data=("x",), **changes), images)
+
+
+def rates_of(options):
+    return learning_rates(options.group(DetectParts), options.group(DetectLora), options.learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ def test_recipe_by_the_number_of_images(images, name):
 )
 def test_the_three_recipes(name, backbone, text, epochs):
     options = resolved(recipe=name)
-    rates = learning_rates(options)
+    rates = rates_of(options)
     assert rates == pytest.approx({"backbone": backbone, "text": text, "encoder": 1e-4, "decoder": 1e-4, "heads": 1e-4})
     assert options.epochs == epochs
     assert options.weight_decay == 1e-4
@@ -38,7 +42,7 @@ def test_the_three_recipes(name, backbone, text, epochs):
 
 def test_scratch_trains_everything_and_measures_no_baseline():
     options = resolved(recipe="scratch")
-    assert set(learning_rates(options).values()) == {4e-4}
+    assert set(rates_of(options).values()) == {4e-4}
     assert not options.baseline
     assert options.ema_decay == 0.999
 
@@ -54,18 +58,18 @@ def test_resolving_twice_changes_nothing():
 
 
 def test_frozen_parts_have_no_rate():
-    rates = learning_rates(resolved(freeze=("encoder", "heads")))
+    rates = rates_of(resolved(freeze=("encoder", "heads")))
     assert [part for part, rate in rates.items() if rate > 0] == ["decoder"]
 
 
 def test_lora_trains_its_targets_at_full_rate_whatever_the_recipe_freezes():
-    rates = learning_rates(resolved(lora=True, lora_targets=("backbone", "decoder")))
+    rates = rates_of(resolved(lora=True, lora_targets=("backbone", "decoder")))
     assert rates == {"backbone": 1e-4, "text": 0.0, "encoder": 0.0, "decoder": 1e-4, "heads": 0.0}
 
 
 def test_warm_up_is_a_twentieth_and_500_at_most():
-    assert [warmup_steps(resolved(), total) for total in (1, 200, 100_000)] == [0, 10, 500]
-    assert warmup_steps(resolved(warmup_steps=7), 200) == 7
+    assert [resolved().warmup(total) for total in (1, 200, 100_000)] == [0, 10, 500]
+    assert resolved(warmup_steps=7).warmup(200) == 7
 
 
 def test_parts_are_those_of_the_model():

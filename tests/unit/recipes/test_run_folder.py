@@ -10,7 +10,8 @@ import pytest
 
 from deixis.errors import TrainingError
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.recipes.run.folder import MARK, is_run, prepare_folder, run_folder, will_resume
+from deixis.options.yaml_files import plain_values
+from deixis.recipes.run.folder import MARK, is_run, prepare_folder, will_resume
 from deixis.recipes.run.repeat import repeat_run
 
 OWN = ("config.yaml", "metrics.jsonl", "report.html", "forgetting.json", "result.json")
@@ -32,7 +33,7 @@ def contents(folder: Path) -> dict[str, str]:
 def start(options: DetectTrainOptions) -> bool:
     """What a run does before its first step."""
     resuming = will_resume(options)
-    prepare_folder(options, resuming)
+    prepare_folder(options, plain_values(options), resuming)
     return resuming
 
 
@@ -179,9 +180,9 @@ def test_half_written_models_of_a_killed_run_go_and_the_users_stay(tmp_path: Pat
 
 def test_where_a_run_writes(tmp_path: Path) -> None:
     named = DetectTrainOptions(output=tmp_path, experiment_name="x")
-    assert run_folder(named) == tmp_path / "x"
-    assert run_folder(replace(named, experiment_name="")) == tmp_path
-    assert run_folder(DetectTrainOptions()) == Path("runs/detector")
+    assert named.folder == tmp_path / "x"
+    assert replace(named, experiment_name="").folder == tmp_path
+    assert DetectTrainOptions().folder == Path("runs/detector")
 
 
 def test_a_run_that_an_older_version_put_one_folder_deeper_is_named(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import BUCKET_PX
 from deixis.models.grounding_dino.name_features import name_features
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
+from deixis.options.groups import Loop
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
 from deixis.records import Batch, Dataset, Prompt, Sample, SampleList
 from deixis.training.feed import Feed
@@ -41,39 +42,37 @@ MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a ru
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
-def read_training_data(options: DetectTrainOptions) -> RunData[Dataset]:
+def read_training_data(data: DetectData) -> RunData[Dataset]:
     """The data of a run; what is not given is held out of the training data.
 
     Raises:
         DataError: they cannot be read, are empty, or validation or test data has no object.
     """
-    parts = read_parts(options)
+    parts = read_parts(data)
     images = sum(map(len, parts))
     shares: tuple[float, ...] = ()
-    validation, test = read_measured(options)
+    validation, test = read_measured(data)
     if validation is None:
         shares = held_out_shares(images, VALIDATION_SHARE, SHARE_OF_EACH, test is not None)
         parts, *held = hold_out_of(parts, shares)
         validation = joined(held[0])
         test = joined(held[1]) if len(held) > 1 else test
-    data = RunData(joined(parts), validation, test, note_on_parts(shares, images, bool(options.test_data)))
-    for what, given, measured in (("validation", options.val_data, validation), ("test", options.test_data, test)):
+    found = RunData(joined(parts), validation, test, note_on_parts(shares, images, bool(data.test_data)))
+    for what, given, measured in (("validation", data.val_data, validation), ("test", data.test_data, test)):
         if measured is not None and not has_objects(measured):
-            raise DataError(
-                f"{given or ', '.join(options.data)}: no object in the {what} data; nothing can be measured"
-            )
-    return data
+            raise DataError(f"{given or ', '.join(data.data)}: no object in the {what} data; nothing can be measured")
+    return found
 
 
-def read_measured(options: DetectTrainOptions) -> tuple[Dataset | None, Dataset | None]:
+def read_measured(data: DetectData) -> tuple[Dataset | None, Dataset | None]:
     """(validation, test) data, each None where it is not given.
 
     Raises:
         DataError: they cannot be read.
     """
-    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
+    given = ((data.val_data, data.val_images), (data.test_data, data.test_images))
     validation, test = (
-        read_dataset(data, images, options.format, masks=False) if data else None for data, images in given
+        read_dataset(path, images, data.format, masks=False) if path else None for path, images in given
     )
     return validation, test
 
@@ -105,19 +104,19 @@ def has_objects(dataset: Dataset) -> bool:
     return any((~dataset[index].instances.is_crowd).any() for index in range(len(dataset)))
 
 
-def read_parts(options: DetectTrainOptions) -> list[Dataset]:
+def read_parts(data: DetectData) -> list[Dataset]:
     """The training data sets, each with its own folder of images or with the one for all.
 
     Raises:
         DataError: one of them cannot be read.
     """
-    folders: Sequence[Path | None] = options.images or (None,)
-    if len(folders) == 1:
-        folders = [*folders] * len(options.data)
-    return [
-        read_dataset(data, images, options.format, masks=False)
-        for data, images in zip(options.data, folders, strict=True)
-    ]
+    places = zip(data.data, image_folders(data), strict=True)
+    return [read_dataset(path, images, data.format, masks=False) for path, images in places]
+
+
+def image_folders(data: DetectData) -> Sequence[Path | None]:
+    """The folder of images of each training data set."""
+    return data.images if len(data.images) == len(data.data) else (data.images or (None,))[:1] * len(data.data)
 
 
 def parts_of(dataset: Dataset) -> tuple[Dataset, ...]:
@@ -180,7 +179,7 @@ class FittedTransform:
         return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
 
 
-def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
+def training_prompts(images: DetectImages, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
     """The prompts of a run. Names that no prompt can hold are found here, and images that show too many are counted.
 
     Raises:
@@ -190,7 +189,7 @@ def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, t
     for part in parts_of(training):
         chunk_prompts(part[0].vocabulary.names, tokenizer, longest)
     features = None
-    if options.hard_negatives:
+    if images.hard_negatives:
         names = training.vocabulary.names
         features = NameFeatures({name: row for row, name in enumerate(names)}, name_features(bundle, names))
     if lies_in_files(training):
@@ -203,33 +202,39 @@ def training_prompts(options: DetectTrainOptions, bundle: GroundingDinoBundle, t
                 stacklevel=2,
             )
     return TrainingPrompts(
-        tokenizer, longest, options.shuffle_names, options.prompt_names, options.hard_negatives, features
+        tokenizer, longest, images.shuffle_names, images.prompt_names, images.hard_negatives, features
     )
 
 
 def training_feed(
-    training: Dataset, options: DetectTrainOptions, prompts: TrainingPrompts, image_size: tuple[int, int]
+    training: Dataset,
+    prompts: TrainingPrompts,
+    image_size: tuple[int, int],
+    *,
+    data: DetectData,
+    images: DetectImages,
+    loop: Loop,
+    hardware: DetectHardware,
+    seed: int,
 ) -> Feed[Batch]:
     """Augmented, prompted, batched training data."""
     short_px, long_px = image_size
-    sizes = [round(short_px * share) for share in MULTI_SCALE] if options.multi_scale else [short_px]
-    transform = train_transform(sizes, long_px, options.crop_probability, options.flip_probability)
+    sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale else [short_px]
+    transform = train_transform(sizes, long_px, images.crop_probability, images.flip_probability)
     shown = training
-    if options.data_weights or options.epoch_length:
+    if data.data_weights or data.epoch_length:
         parts = parts_of(training)
         sizes_of_parts = [len(part) for part in parts]
-        shown = Joined(parts, Mixture.of(sizes_of_parts, options.data_weights, options.epoch_length, options.seed))
+        shown = Joined(parts, Mixture.of(sizes_of_parts, data.data_weights, data.epoch_length, seed))
     return Feed(
-        dataset=SampleDataset(
-            shown, FittedTransform(transform, prompts), prompts, options.seed, decode_short_px=2 * short_px
-        ),
-        collate=partial(collate_pairs, divisor=BUCKET_PX if options.compile else 1),
-        batch_size=options.batch_size,
-        accumulation=options.gradient_accumulation_steps,
-        seed=options.seed,
-        workers=options.num_workers,
+        dataset=SampleDataset(shown, FittedTransform(transform, prompts), prompts, seed, decode_short_px=2 * short_px),
+        collate=partial(collate_pairs, divisor=BUCKET_PX if hardware.compile else 1),
+        batch_size=loop.batch_size,
+        accumulation=loop.gradient_accumulation_steps,
+        seed=seed,
+        workers=hardware.num_workers,
         aspect_ratios=aspect_ratios(training),
-        unreadable=UnreadableImages(options.max_unreadable_images),
+        unreadable=UnreadableImages(data.max_unreadable_images),
     )
 
 

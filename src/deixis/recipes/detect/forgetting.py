@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from deixis.evaluation.trade_off import TradeOff, knee
 from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.interpolation import interpolated_state
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import Forgetting
 from deixis.records import Dataset
 from deixis.reporting.data import ForgettingFacts
 
@@ -36,57 +36,72 @@ class ForgettingData:
     old: Subset
 
 
-def read_forgetting_data(options: DetectTrainOptions, reported: Dataset) -> ForgettingData | None:
-    """Both data sets, at most `forgetting_max_images` of each, spread evenly; None where nobody asked.
+def read_forgetting_data(forgetting: Forgetting, reported: Dataset, name: str) -> ForgettingData | None:
+    """Both data sets, at most `forgetting_max_images` of each, spread evenly; None if there are no names to forget.
+
+    Args:
+        reported: the data that the run is reported on.
+        name: of that data.
 
     Raises:
         DataError: they cannot be read, or have no object in the images chosen.
     """
-    if not options.forgetting_data:
+    if not forgetting.forgetting_data:
         return None
-    old = read_dataset(options.forgetting_data, options.forgetting_images, masks=False)
-    most = options.forgetting_max_images
-    new = _part(reported, most, options.test_data or options.val_data or ", ".join(options.data))
-    return ForgettingData(new, _part(old, most, options.forgetting_data))
+    old = read_dataset(forgetting.forgetting_data, forgetting.forgetting_images, masks=False)
+    most = forgetting.forgetting_max_images
+    return ForgettingData(_part(reported, most, name), _part(old, most, forgetting.forgetting_data))
 
 
 def measure_forgetting(
-    options: DetectTrainOptions,
+    base: str,
     best: Path,
     teacher: Path,
     data: ForgettingData,
+    *,
+    is_adapter: bool,
+    sweep: Sequence[float],
+    image_size: tuple[int, int] | None,
     measure: Measure,
     device: torch.device,
 ) -> ForgettingFacts:
-    """AP on new and on old data before training, after it, and at the weights asked for in between.
+    """AP on new and on old data before training, after it, and at the weights in between.
 
     Args:
+        base: the model before training.
         best: the trained detector, or its adapter, which is merged first: a weight is then a factor on its scale.
         teacher: where users find it, for the command that writes the knee.
+        sweep: weights of the trained model, from 0 to 1.
+        image_size: of the run, where it is not the model's own.
         measure: metrics of a detector on a data set.
 
     Raises:
         DeixisError: a detector or an image cannot be read.
     """
-    first = load_any_detector(options.model).model.state_dict()
+    first = load_any_detector(base).model.state_dict()
     bundle = load_any_detector(best)
-    if options.image_size is not None:
-        bundle = replace(bundle, image_size=options.image_size)
+    if image_size is not None:
+        bundle = replace(bundle, image_size=image_size)
     last = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
     detector, points = Detector(bundle, device), []
-    for weight in sorted({0.0, *options.forgetting_sweep, 1.0}):
+    for weight in sorted({0.0, *sweep, 1.0}):
         bundle.model.load_state_dict(interpolated_state(first, last, weight))
         points.append(TradeOff(weight, measure(detector, data.new).AP, measure(detector, data.old).AP))
-    command = merge_command(options, teacher, knee(points).weight)
+    command = merge_command(teacher, knee(points).weight, base=None if is_adapter else base)
     return ForgettingFacts(data.old.name, len(data.new), len(data.old), points, command)
 
 
-def merge_command(options: DetectTrainOptions, teacher: Path, weight: float) -> str:
-    """The command that writes the detector at a weight; empty at both ends, which exist already."""
+def merge_command(teacher: Path, weight: float, *, base: str | None) -> str:
+    """The command that writes the detector at a weight; empty at both ends, which exist already.
+
+    Args:
+        teacher: the trained model or adapter as users find it.
+        base: the model before training; None for an adapter, which names it.
+    """
     if weight in (0, 1):
         return ""
-    base = "" if options.lora else f" --base {options.model}"
-    return f"deixis model merge {teacher}{base} --weight {weight:g} --output {teacher}_{weight:g}"
+    base_flag = "" if base is None else f" --base {base}"
+    return f"deixis model merge {teacher}{base_flag} --weight {weight:g} --output {teacher}_{weight:g}"
 
 
 def tell_forgetting(console: Console, facts: ForgettingFacts) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from deixis.models.freezing import PARTS
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
 
 T = TypeVar("T")
 RecipeName = Literal["small", "medium", "large", "scratch"]
@@ -69,18 +69,13 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
     )
 
 
-def learning_rates(options: DetectTrainOptions) -> dict[str, float]:
+def learning_rates(parts: DetectParts, lora: DetectLora, learning_rate: float | None) -> dict[str, float]:
     """Learning rate of each part of the model, from resolved options; 0 means frozen."""
-    full = options.learning_rate or 0.0
-    if options.lora:
-        return {part: full if part in options.lora_targets else 0.0 for part in PARTS}
-    factors = {"backbone": options.backbone_lr_factor or 0.0, "text": options.text_lr_factor or 0.0}
-    return {part: 0.0 if part in options.freeze else full * factors.get(part, 1.0) for part in PARTS}
-
-
-def warmup_steps(options: DetectTrainOptions, total_steps: int) -> int:
-    """Steps of warm-up: the user's, or a twentieth of the run and 500 at most."""
-    return _given(options.warmup_steps, min(500, total_steps // 20))
+    full = learning_rate or 0.0
+    if lora.lora:
+        return {part: full if part in lora.lora_targets else 0.0 for part in PARTS}
+    factors = {"backbone": parts.backbone_lr_factor or 0.0, "text": parts.text_lr_factor or 0.0}
+    return {part: 0.0 if part in parts.freeze else full * factors.get(part, 1.0) for part in PARTS}
 
 
 def _given(value: T | None, default: T) -> T:

@@ -20,7 +20,7 @@ from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.folder import as_text, run_folder
+from deixis.recipes.run.folder import as_text
 from deixis.records import Dataset, Detections, Sample
 from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
 from deixis.reporting.html import write_report
@@ -89,7 +89,7 @@ def write_run_report(
     found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReportData(
-        title=run_folder(options).name,
+        title=options.folder.name,
         model=options.model,
         training=dataset_facts(shown(data.training)),
         validation=dataset_facts(data.validation),

@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from deixis.console import print_text
 from deixis.errors import OptionError, TrainingError
 from deixis.models.model_record import read_record
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
+from deixis.options.groups import Lora
 from deixis.options.model import ModelConvertOptions
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import ReferParts, ReferTrainOptions
 from deixis.options.yaml_files import read_options
 from deixis.recipes.detect.model import prepare_model, save_trained
+from deixis.recipes.detect.policy import learning_rates
 from deixis.recipes.refer.model import prepare_segmenter, save_segmenter
 from deixis.training.checkpoint import MODEL, TRAINING, require_same_tensors
 from deixis.training.checkpoint_checks import require_average
@@ -50,17 +52,22 @@ def write_last_weights(options: ModelConvertOptions) -> None:
 def _write(folder: Path, config: Path, output: Path, dry_run: bool) -> bool:
     """Whether the weights are averaged ones."""
     if f"\n{SEGMENTER_KEY}:" in config.read_text(encoding="utf-8", errors="replace"):
-        segmenter = prepare_segmenter(read_options(ReferTrainOptions, config))
+        trained = read_options(ReferTrainOptions, config)
+        groups = trained.group(ReferParts), trained.group(Lora)
+        segmenter = prepare_segmenter(*groups, trained.behaviour, seed=trained.seed)
         averaged = _fill(segmenter.model, folder)
         if not dry_run:
             save_segmenter(segmenter, output)
         return averaged
     options = read_options(DetectTrainOptions, config)
-    detector = prepare_model(options)
+    lora = options.group(DetectLora)
+    rates = learning_rates(options.group(DetectParts), lora, options.learning_rate)
+    detector = prepare_model(options.model, lora, rates, image_size=options.image_size)
     averaged = _fill(detector.model, folder)
     if not dry_run:
         best = folder.resolve().parent / "best"
-        save_trained(options, detector, output, read_record(best).names)
+        names = read_record(best).names
+        save_trained(detector, output, names, adapter_of=options.model if options.lora else None)
     return averaged
 
 

@@ -1,7 +1,8 @@
-"""What a segmenter run that also learns to describe says of its captions."""
+"""Metrics of the captions of a segmenter run that also learns to describe."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from accelerate import Accelerator
@@ -9,7 +10,6 @@ from accelerate import Accelerator
 from deixis.data.refer.conversation import has_pixels
 from deixis.evaluation.captions import evaluate_captions
 from deixis.inference.refer.captioner import Captioner
-from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.run.outputs import warn_once
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import gather_lists
@@ -18,18 +18,18 @@ NAMES = ("CIDEr", "METEOR", "NLTK METEOR", "exact")
 
 
 def caption_values(
-    captioner: Captioner, validation: ReferDataset, options: ReferTrainOptions, accelerator: Accelerator
+    captioner: Captioner, dataset: ReferDataset, mine: Sequence[int], batch_size: int, accelerator: Accelerator
 ) -> dict[str, Any]:
     """CIDEr-D, METEOR and the share of exact captions, each process describing its share of the images.
+
+    Args:
+        mine: indices of the images of this process.
 
     METEOR where it can be measured, by the main process alone: each would start a Java of its own. Nothing where none
     of the images has a mask with a phrase.
     """
-    batch_size = options.eval_batch_size or 4 * options.batch_size
-    count = min(len(validation), options.max_val_images or len(validation))
-    mine = range(accelerator.process_index, count, accelerator.num_processes)
     with accelerator.autocast():
-        found = list(zip(mine, captioner.run(validation, batch_size, mine), strict=True))
+        found = list(zip(mine, captioner.run(dataset, batch_size, mine), strict=True))
     if accelerator.num_processes > 1:
         found = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
     truth = [sample for _, (sample, _) in found]

@@ -19,7 +19,8 @@ from deixis.data.sets.split import hold_out, image_hashes
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.groups import Loop
+from deixis.options.refer_train import Conversations
 from deixis.recipes.run.data import SPLIT_SEED
 from deixis.refer_records import Expression, ReferBatch, ReferDataset, ReferSample
 from deixis.training.feed import Feed
@@ -69,31 +70,45 @@ def _image_groups(sources: Sequence[Source]) -> list[list[tuple[int, int]]]:
     return groups + [[place] for one, scenes in zip(places, drawn, strict=True) if scenes for place in one]
 
 
-def training_feed(training: ReferDataset, options: ReferTrainOptions, bundle: Sa2vaBundle) -> Feed[ReferBatch]:
+def training_feed(
+    training: ReferDataset,
+    bundle: Sa2vaBundle,
+    conversations: Conversations,
+    loop: Loop,
+    *,
+    seed: int,
+    workers: int,
+    max_unreadable: int,
+) -> Feed[ReferBatch]:
     """Batched conversations.
 
     Raises:
         DataError: masks are to be described, and none of the first images has one with a phrase.
     """
     tokens = ConversationTokens.of(bundle)
-    if options.caption_share:
+    if conversations.caption_share:
         require_captions(training)
     return Feed(
         dataset=QuestionDataset(
-            training, options.max_masks, options.seed, options.behaviour, options.caption_share, options.clip_frames
+            training,
+            conversations.max_masks,
+            seed,
+            bundle.behaviour,
+            conversations.caption_share,
+            conversations.clip_frames,
         ),
         collate=partial(
             collate_questions,
             encode=tokens,
-            views=views_of(bundle, options.max_tiles),
+            views=views_of(bundle, conversations.max_tiles),
             pad_token_id=tokens.pad_token_id,
-            max_tokens=options.max_tokens,
+            max_tokens=conversations.max_tokens,
         ),
-        batch_size=options.batch_size,
-        accumulation=options.gradient_accumulation_steps,
-        seed=options.seed,
-        workers=options.num_workers,
-        unreadable=UnreadableImages(options.max_unreadable_images),
+        batch_size=loop.batch_size,
+        accumulation=loop.gradient_accumulation_steps,
+        seed=seed,
+        workers=workers,
+        unreadable=UnreadableImages(max_unreadable),
     )
 
 

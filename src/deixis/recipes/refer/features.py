@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.models.sa2va import Sa2vaBundle
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import ReferHardware
 from deixis.recipes.refer.check import tile_counter
 from deixis.recipes.run.digest import weights_digest
 from deixis.refer_records import ReferDataset
@@ -21,27 +21,33 @@ GIB = 2**30
 
 
 def frozen_features(
-    options: ReferTrainOptions, bundle: Sa2vaBundle, training: ReferDataset, accelerator: Accelerator, console: Console
+    hardware: ReferHardware,
+    bundle: Sa2vaBundle,
+    training: ReferDataset,
+    *,
+    max_tiles: int,
+    accelerator: Accelerator,
+    console: Console,
 ) -> FrozenFeatures | None:
-    """The cache that was asked for, its size announced; None where none was.
+    """The cache of `--cache-features`, its size announced; None without.
 
     Raises:
         OptionError: an encoder trains, or the disk has no room for what would be kept.
         TrainingError: the folder cannot be used.
     """
-    if options.cache_features is None:
+    if hardware.cache_features is None:
         return None
-    most = int(options.cache_gib * GIB)
-    folder = options.cache_features / encoders_digest(bundle, accelerator)
+    most = int(hardware.cache_gib * GIB)
+    folder = hardware.cache_features / encoders_digest(bundle, accelerator)
     cache = FrozenFeatures(bundle, folder, most, accelerator)
     of_image, of_tile = feature_bytes(cache.encode, bundle)
-    tiles = tile_counter(bundle.tile_px, options.max_tiles)
+    tiles = tile_counter(bundle.tile_px, max_tiles)
     wanted = sum(of_image + of_tile * tiles(training[index].size_hw) for index in range(len(training)))
     kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free = shutil.disk_usage(folder).free
     console.print(
         f"features    {wanted / GIB:.2f} GiB for {len(training):,} images in {folder}, of which at most "
-        f"{options.cache_gib:g} GiB are kept; {kept / GIB:.2f} GiB are there, {free / GIB:.1f} GiB are free",
+        f"{hardware.cache_gib:g} GiB are kept; {kept / GIB:.2f} GiB are there, {free / GIB:.1f} GiB are free",
         markup=False,
     )
     if min(wanted, most) - kept > free:

@@ -32,7 +32,8 @@ from deixis.models.sa2va import (
 from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.weights.pretrained import EXAMPLE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.groups import Lora
+from deixis.options.refer_train import Behaviour, ReferLoss, ReferParts
 from deixis.recipes.model.segmenter import layout_of
 from deixis.training.checkpoint import replacing_folder
 
@@ -40,40 +41,53 @@ from deixis.training.checkpoint import replacing_folder
 UNTAUGHT = {"sa2va": ("iou_prediction_head", "pred_obj_score_head", "obj_score_token"), "deixis": ()}
 
 
-def prepare_segmenter(options: ReferTrainOptions) -> Sa2vaBundle:
-    """The segmenter that a run trains: read or joined, parts frozen, adapters added."""
-    if options.sam_model is not None:
-        bundle = join_sa2va(options.model, options.sam_model)
+def prepare_segmenter(
+    parts: ReferParts, lora: Lora, behaviour: Behaviour, *, seed: int, gradient_checkpointing: bool = False
+) -> Sa2vaBundle:
+    """The segmenter that a run trains: read or joined, parts frozen, adapters added.
+
+    Args:
+        seed: of fresh adapters and projections: a resumed run needs the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _prepared(parts, lora, behaviour, seed, gradient_checkpointing)
+
+
+def _prepared(
+    parts: ReferParts, lora: Lora, behaviour: Behaviour, seed: int, gradient_checkpointing: bool
+) -> Sa2vaBundle:
+    if parts.sam_model is not None:
+        bundle = join_sa2va(parts.model, parts.sam_model)
     else:
-        bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
-    bundle = replace(bundle, behaviour=options.behaviour)
+        bundle = load_sa2va(parts.model, tokenizer=parts.tokenizer)
+    bundle = replace(bundle, behaviour=behaviour)
     points, outlines = points_first(bundle.model.sam), bundle.model.spatial_token is not None
-    if options.behaviour == "sa2va" and (points or outlines):
+    if behaviour == "sa2va" and (points or outlines):
         what = "prompts that point first" if points else "spatial tokens"
-        raise OptionError(f"--behaviour sa2va: {options.model} has {what}, which released models do not know")
-    if options.points_first:
+        raise OptionError(f"--behaviour sa2va: {parts.model} has {what}, which released models do not know")
+    if parts.points_first:
         bundle.model.sam.config.points_first = True
-    if options.spatial_tokens:
+    if parts.spatial_tokens:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+            torch.manual_seed(seed)
             bundle.model.add_spatial_token()
-    if options.teacher_layout == "sa2va":
-        require_released_form(bundle, f"--teacher-layout sa2va: {options.model}")
-    parts = {*options.train, "embeddings"} | (set() if options.lora else {"language"})
+    if parts.teacher_layout == "sa2va":
+        require_released_form(bundle, f"--teacher-layout sa2va: {parts.model}")
     freeze(
         bundle.model,
-        parts,
-        lora=options.lora,
-        rank=options.lora_r,
-        alpha=options.lora_alpha,
-        dropout=options.lora_dropout,
-        rows="all" if options.train_embeddings else "new",
+        {*parts.train, "embeddings"} | (set() if lora.lora else {"language"}),
+        lora=lora.lora,
+        rank=lora.lora_r,
+        alpha=lora.lora_alpha,
+        dropout=lora.lora_dropout,
+        rows="all" if parts.train_embeddings else "new",
         new_token_ids=new_token_ids(bundle.tokenizer),
     )
     for name, parameter in bundle.model.named_parameters():
-        if any(part in name for part in UNTAUGHT[options.behaviour]):
+        if any(part in name for part in UNTAUGHT[behaviour]):
             parameter.requires_grad_(False)
-    if options.gradient_checkpointing:
+    if gradient_checkpointing:
         checkpoint_activations(bundle)
     return bundle
 
@@ -84,20 +98,20 @@ def checkpoint_activations(bundle: Sa2vaBundle) -> None:
     bundle.model.objects_at_once = 1
 
 
-def make_refer_criterion(options: ReferTrainOptions) -> ReferCriterion:
+def make_refer_criterion(loss: ReferLoss) -> ReferCriterion:
     """The criterion of the behaviour, with the user's own weights in place of its."""
-    own: dict[str, float | None] = {"weight_iou": options.weight_iou, "weight_object": options.weight_object}
-    if options.behaviour == "sa2va" and any(own.values()):
+    own: dict[str, float | None] = {"weight_iou": loss.weight_iou, "weight_object": loss.weight_object}
+    if loss.behaviour == "sa2va" and any(own.values()):
         raise OptionError("--weight-iou and --weight-object belong to --behaviour deixis; sa2va has no such losses")
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     return ReferCriterion(
-        options.behaviour,
-        options.weight_mask,
-        options.weight_dice,
-        weight_language=options.weight_language,
-        weight_point=options.weight_point,
-        supervised=options.supervised_masks,
-        points=options.mask_points or None,
+        loss.behaviour,
+        loss.weight_mask,
+        loss.weight_dice,
+        weight_language=loss.weight_language,
+        weight_point=loss.weight_point,
+        supervised=loss.supervised_masks,
+        points=loss.mask_points or None,
         **given,
     )
 
@@ -118,17 +132,17 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
         write_card(fresh, folder.name)
 
 
-def write_teacher(options: ReferTrainOptions, best: Path, teacher: Path) -> None:
-    """Write the best weights, a folder of `save_segmenter`, as the teacher, all or nothing: in the layout asked for.
+def write_teacher(parts: ReferParts, best: Path, teacher: Path) -> None:
+    """Write the best weights, a folder of `save_segmenter`, as the teacher, all or nothing, in `teacher_layout`.
 
     Raises:
         ModelError: it cannot be read or written.
     """
     with replacing_folder(teacher) as fresh:
-        if options.teacher_layout == "deixis":
+        if parts.teacher_layout == "deixis":
             shutil.copytree(best, fresh, dirs_exist_ok=True)
             return
-        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(options.model))
+        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(parts.model))
         write_card(fresh, teacher.name)
 
 

@@ -16,12 +16,12 @@ from deixis.data.refer.loading import decoded
 from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.sa2va import Sa2vaBundle, parameter_table
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import ReferParts, ReferTrainOptions
 from deixis.recipes.refer.data import facts
 from deixis.recipes.refer.model import write_teacher
 from deixis.recipes.refer.presence import threshold_line
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.folder import as_text, run_folder
+from deixis.recipes.run.folder import as_text
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.log import read_curves
 from deixis.reporting.outcome import Outcome
@@ -72,7 +72,7 @@ def write_refer_run_report(
         took: what else the run took, by name.
     """
     best = folder / "checkpoints" / "best"
-    write_teacher(options, best, teacher)
+    write_teacher(options.group(ReferParts), best, teacher)
     before, after = outcome.reported(outcome.before), outcome.reported(outcome.best)
     if not options.report or after is None:
         return
@@ -82,7 +82,7 @@ def write_refer_run_report(
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = ReferReport(
-        title=run_folder(options).name,
+        title=options.folder.name,
         model=options.model,
         before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
         after={name: after[name] for name in HEADLINE if name in after},

@@ -15,7 +15,7 @@ from deixis.data.sets.clip_stills import ClipStills
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.errors import DataError, OptionError
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import PublicData, ReferData
 from deixis.recipes.refer.data import VALIDATION_SHARE, Source, held_out, subset
 from deixis.recipes.refer.generated import read_sa1b, read_sav
 from deixis.recipes.refer.splits import note_on_official, official_parts, without_images_of
@@ -25,35 +25,41 @@ from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
 
 
-def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
+def read_refer_data(given: ReferData, public: PublicData, *, folder: Path, seed: int) -> RunData[ReferDataset]:
     """The data of a run; what is not given is held out of the training data.
+
+    Args:
+        folder: of the run, where captions of masks without phrases are.
+        seed: of the order in which data sets are mixed.
 
     Raises:
         DataError: they cannot be read, or are empty.
         OptionError: weights that do not fit the data sets.
     """
-    if options.placeholder_captions:
+    named = public.placeholder_captions
+    if named:
         warn_once(
             f"--placeholder-captions: every mask without a phrase is asked for as {PHRASE!r}, which teaches no "
             "language; for phrases of their own, leave it out or write captions by deixis refer cycle"
         )
-    sources = [read_source(path, options.images, options.format) for path in options.data]
-    if options.refcoco_dir is not None:
-        sources.append(read_refer(options.refcoco_dir, options.images, "refcoco", split="train"))
-    if options.sa1b_dir is not None:
-        sources.append(read_sa1b(options))
-    if options.openimages_dir is not None:
-        sources.append(read_refer(options.openimages_dir, options.images, "openimages_masks"))
-    if options.sav_dir is not None:
-        sources.append(read_sav(options))
-    given = ((options.val_data, options.val_images), (options.test_data, options.test_images))
-    named = options.placeholder_captions
+    sources = [read_source(path, given.images, given.format) for path in given.data]
+    if public.refcoco_dir is not None:
+        sources.append(read_refer(public.refcoco_dir, given.images, "refcoco", split="train"))
+    if public.sa1b_dir is not None:
+        sources.append(read_sa1b(public, folder))
+    if public.openimages_dir is not None:
+        sources.append(read_refer(public.openimages_dir, given.images, "openimages_masks"))
+    if public.sav_dir is not None:
+        sources.append(read_sav(public, folder))
+    measured = ((given.val_data, given.val_images), (given.test_data, given.test_images))
     validation, test = (
-        read_refer_sources(data, images, options.format, named) if data else None for data, images in given
+        read_refer_sources(data, images, given.format, named) if data else None for data, images in measured
     )
     sources = [with_phrases(phrased(source, named)) for source in sources]
-    official = official_parts(options) if validation is None else {}
-    theirs = len(options.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
+    official: dict[str, list[ReferDataset]] = {}
+    if validation is None:
+        official = official_parts(public.refcoco_dir, given.images, with_test=test is None)
+    theirs = len(given.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
     sources = [
         without_images_of(source, [*official.get("validation", ()), *official.get("test", ())]) for source in sources
     ]
@@ -71,7 +77,7 @@ def read_refer_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
         tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
         validation = mixed(chosen, (), 0)
         test = mixed(tested, (), 0) if tested else test
-    training = mixed(sources, options.data_weights, options.seed)
+    training = mixed(sources, given.data_weights, seed)
     note = note_on_parts(shares, images, test is not None)
     return RunData(training, validation, test, f"{note_on_official(official)}; {note}" if official else note)
 

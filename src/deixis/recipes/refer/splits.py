@@ -13,29 +13,32 @@ from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
-from deixis.options.refer_train import ReferTrainOptions
 from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
 
 VALIDATION, TEST = ("val",), ("testA", "testB", "test")  # UNC's names, and UMD's
 
 
-def official_parts(options: ReferTrainOptions) -> dict[str, list[ReferDataset]]:
+def official_parts(refcoco_dir: Path | None, images: Path | None, with_test: bool) -> dict[str, list[ReferDataset]]:
     """The `validation` and `test` data of --refcoco-dir; empty where it has no validation split.
+
+    Args:
+        images: folder of its images, if it does not name it.
+        with_test: read its test splits; no test data is given.
 
     Raises:
         DataError: they cannot be read.
     """
-    if options.refcoco_dir is None:
+    if refcoco_dir is None:
         return {}
-    there = splits_of(options.refcoco_dir)
+    there = splits_of(refcoco_dir)
     if not set(VALIDATION) & set(there):
         return {}
 
     def read(names: Sequence[str]) -> list[ReferDataset]:
-        return [read_refer(str(options.refcoco_dir), options.images, "refcoco", n) for n in names if n in there]
+        return [read_refer(str(refcoco_dir), images, "refcoco", n) for n in names if n in there]
 
-    return {"validation": read(VALIDATION), "test": read(TEST) if not options.test_data else []}
+    return {"validation": read(VALIDATION), "test": read(TEST) if with_test else []}
 
 
 def without_images_of(

@@ -19,13 +19,13 @@ import os
 import re
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from deixis.errors import TrainingError
-from deixis.options.checks import RUNS
-from deixis.options.yaml_files import write_options
+from deixis.options.groups import Run
+from deixis.options.yaml_files import write_values
 from deixis.recipes.run.outputs import warn
 from deixis.training.checkpoint import exists_or_interrupted
 
@@ -38,43 +38,25 @@ _MODELS = ("best", "last", "grounding_dino", "grounding_dino_lora", "sa2va", "sa
 _DRAFT = re.compile(rf"\.+({'|'.join(map(re.escape, (*_MODELS, *CONTENT)))})(\.writing)?\.\d+\.tmp")
 
 
-@runtime_checkable
-class RunOptions(Protocol):
-    """The options that say where a run writes and what becomes of an earlier one."""
-
-    @property
-    def output(self) -> Path: ...
-    @property
-    def experiment_name(self) -> str: ...
-    @property
-    def default_name(self) -> str: ...
-    @property
-    def resume(self) -> bool: ...
-    @property
-    def auto_resume(self) -> bool: ...
-    @property
-    def overwrite(self) -> bool: ...
-
-
-def will_resume(options: RunOptions) -> bool:
+def will_resume(run: Run) -> bool:
     """Whether a run resumes from `checkpoints/last`. Changes nothing.
 
     Raises:
         TrainingError: it should resume and there is no checkpoint, or it should not and would replace a run; or the
             folder holds files that no run wrote.
     """
-    folder = run_folder(options)
+    folder = run.folder
     try:
         found = require_own(folder)
         exists = bool(found) and exists_or_interrupted(folder / "checkpoints" / "last")
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be used ({error}); choose another --output") from error
-    if options.resume and not exists:
-        older = folder / options.default_name  # where --output alone led before it named the folder of the run itself
+    if run.resume and not exists:
+        older = folder / run.default_name  # where --output alone led before it named the folder of the run itself
         hint = f"give --experiment-name {older.name}" if is_run(older) else "leave out --resume"
         raise TrainingError(f"{folder}/checkpoints/last: no checkpoint to resume from; {hint}")
-    resuming = exists and (options.resume or options.auto_resume)
-    if found and not (resuming or options.overwrite or options.auto_resume):
+    resuming = exists and (run.resume or run.auto_resume)
+    if found and not (resuming or run.overwrite or run.auto_resume):
         raise TrainingError(
             f"{folder}: holds a run already; give --resume to resume it, --overwrite to move it aside, "
             "or another --experiment-name"
@@ -82,38 +64,41 @@ def will_resume(options: RunOptions) -> bool:
     return resuming
 
 
-def prepare_folder(options: RunOptions, resuming: bool) -> Path:
+def prepare_folder(run: Run, config: Mapping[str, Any], resuming: bool) -> Path:
     """Make the folder, move an earlier run aside unless it is resumed, and check that it can be written.
+
+    Args:
+        config: the resolved options as plain values, for `config.yaml`.
 
     Raises:
         TrainingError: it cannot.
     """
-    folder = run_folder(options)
+    folder = run.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = [] if resuming else content_of(folder)
-        if found and (options.overwrite or not _has_begun_only(folder, found)):
+        if found and (run.overwrite or not _has_begun_only(folder, found)):
             aside = move_aside(folder, [*found, MARK])
-            reason = "" if options.overwrite else ", which has no checkpoint to resume from,"
+            reason = "" if run.overwrite else ", which has no checkpoint to resume from,"
             warn(f"the earlier run in {folder}{reason} was moved to {aside}")
         write_mark(folder)
         if not resuming:
-            write_options(options, folder / "config.yaml")
+            write_values(config, folder / "config.yaml")
         remove_drafts(folder)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
     return folder
 
 
-def keep_options(options: Any, folder: Path) -> None:
-    """Write the options that a resumed run goes on with, by which it can be resumed again.
+def keep_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Write the options with which a run is resumed, so that it can be resumed again.
 
     Raises:
         TrainingError: they cannot be written.
     """
     try:
         aside = folder / f".config.yaml.{os.getpid()}.tmp"
-        write_options(replace(options, resume=False), aside)
+        write_values({**config, "resume": False}, aside)
         aside.replace(folder / "config.yaml")
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); free some space, then give --resume") from error
@@ -203,15 +188,6 @@ def remove_drafts(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def run_folder(options: RunOptions) -> Path:
-    """Where a run writes: OUTPUT/NAME, OUTPUT itself where no name is given, or a folder of `runs` without both."""
-    if options.experiment_name:
-        return options.output / options.experiment_name
-    if options.output != RUNS:
-        return options.output
-    return RUNS / options.default_name
 
 
 def as_text(values: dict[str, Any]) -> dict[str, str]:

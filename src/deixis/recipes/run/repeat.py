@@ -13,31 +13,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rich.table import Table
 
 from deixis.atomic_files import write_atomic
 from deixis.console import Console
 from deixis.errors import TrainingError
+from deixis.options.groups import Run
 from deixis.options.yaml_files import write_options
-from deixis.recipes.run.folder import RunOptions, require_own, run_folder, write_mark
+from deixis.recipes.run.folder import require_own, write_mark
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.seeds import SUMMARY, SeedTable, seed_table, write_seeds_page
 from deixis.training.processes import is_first_process
-
-
-@runtime_checkable
-class RepeatedOptions(RunOptions, Protocol):
-    """The options of a run that can be repeated; each kind of model has its own."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def seeds(self) -> int: ...
-    @property
-    def dry_run(self) -> bool: ...
-    def check(self) -> None: ...
 
 
 @runtime_checkable
@@ -48,7 +36,7 @@ class Finished(Protocol):
     def outcome(self) -> Outcome | None: ...
 
 
-Options = TypeVar("Options", bound=RepeatedOptions)
+Options = TypeVar("Options", bound=Run)
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ class RepeatResult:
 def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequence[str]) -> RepeatResult:
     """Run once for each seed, on the same split of the data, and report mean and spread.
 
-    Resumed, seeds that are finished do no step, and the one that was interrupted goes on from its checkpoint.
+    Resumed, seeds that are finished do no step, and the interrupted one resumes from its checkpoint.
 
     Args:
         run: `finetune` or `finetune_segmenter`.
@@ -80,11 +68,11 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
         Terminated: SIGTERM came and the run at hand was saved.
     """
     options.check()
-    folder = run_folder(options)
+    folder = options.folder
     console = Console(quiet=not is_first_process(), highlight=False, soft_wrap=True)
     seeds = range(options.seed, options.seed + options.seeds)
     runs = {seed: _options_of(options, folder, seed) for seed in seeds}
-    if options.resume and not any(run_folder(one).exists() for one in runs.values()):
+    if options.resume and not any(one.folder.exists() for one in runs.values()):
         raise TrainingError(f"{folder}: no run of these seeds to resume from; leave out --resume")
     if (folder / "metrics.jsonl").exists():
         raise TrainingError(f"{folder}: holds a run of one seed; choose another --experiment-name for {len(seeds)}")
@@ -108,7 +96,7 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
     return RepeatResult(folder, outcomes, table)
 
 
-def keep_options(options: RepeatedOptions, folder: Path) -> None:
+def keep_options(options: Run, folder: Path) -> None:
     """Write `config.yaml`, by which the whole can be resumed.
 
     Raises:
@@ -145,9 +133,9 @@ def as_dict(table: SeedTable, outcomes: dict[int, Outcome]) -> dict[str, Any]:
 
 
 def _options_of(options: Options, folder: Path, seed: int) -> Options:
-    """The options of one seed's run. Resumed, it goes on where it is or starts."""
-    changed: Any = replace(
-        cast(Any, options),
+    """The options of one seed's run. Resumed, it resumes or starts."""
+    return replace(
+        options,
         output=folder,
         experiment_name=f"seed_{seed}",
         seed=seed,
@@ -155,7 +143,6 @@ def _options_of(options: Options, folder: Path, seed: int) -> Options:
         resume=False,
         auto_resume=options.resume or options.auto_resume,
     )
-    return cast(Options, changed)
 
 
 def _outcome(finished: Finished) -> Outcome:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from deixis.atomic_files import write_atomic
-from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
@@ -17,24 +16,10 @@ from deixis.reporting.outcome import Measured, Outcome
 RESULT_FILE = "result.json"
 
 
-@runtime_checkable
-class SeedOptions(Protocol):
-    """The options of a run that may be repeated."""
-
-    @property
-    def seeds(self) -> int: ...
-
-
-def require_one_seed(options: SeedOptions) -> None:
+def require_one_seed(seeds: int) -> None:
     """Raises OptionError where a single run is asked to be several."""
-    if options.seeds > 1:
-        raise OptionError(f"--seeds: got {options.seeds} for a single run; call deixis.recipes.run.repeat.repeat_run")
-
-
-def print_outcome(console: Console, outcome: Outcome, names: Sequence[str]) -> None:
-    """Print before and after, the best and the last epoch, and what a reader of the figures must not miss."""
-    for line in outcome.lines(names):
-        console.print(line, markup=False)
+    if seeds > 1:
+        raise OptionError(f"--seeds: got {seeds} for a single run; call deixis.recipes.run.repeat.repeat_run")
 
 
 def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:

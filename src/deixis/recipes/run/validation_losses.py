@@ -19,8 +19,7 @@ from deixis.losses.detection import DetectionCriterion
 from deixis.losses.refer import ReferCriterion
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
-from deixis.options.detect_train import DetectTrainOptions
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
 from deixis.recipes.refer.data import views_of
 from deixis.records import Dataset
@@ -37,19 +36,24 @@ DRAWS_SEED = 0  # of prompts with negative names, of sentences and of mask point
 
 
 def detector_validation_losses(
-    options: DetectTrainOptions,
     bundle: GroundingDinoBundle,
     criterion: DetectionCriterion,
     prompts: TrainingPrompts,
     validation: Dataset,
     accelerator: Accelerator,
+    *,
+    images: int,
+    batch_size: int,
 ) -> Losses:
-    """Measures losses of images as evaluation sees them: not augmented, names in their own order."""
+    """Measures losses of images as evaluation sees them: not augmented, names in their own order.
+
+    Args:
+        images: how many are measured, spread evenly; 0 disables.
+    """
     plain = replace(prompts, shuffle=False, hard_negatives=0.0, features=None)
     transform = FittedTransform(eval_transform(*bundle.image_size), plain)
     dataset = SampleDataset(validation, transform, plain, DRAWS_SEED)
-    batch_size = options.eval_batch_size or options.batch_size
-    batches = batches_of(spread_evenly(len(validation), options.val_loss_images), batch_size, accelerator)
+    batches = batches_of(spread_evenly(len(validation), images), batch_size, accelerator)
 
     def measure() -> dict[str, dict[str, float]]:
         loaded = (batch.to(accelerator.device) for batch in load_batches(dataset, batches, collate_pairs))
@@ -58,29 +62,43 @@ def detector_validation_losses(
         )
         return {"losses": with_total(found, criterion)}
 
-    return measure if options.val_loss_images else dict
+    return measure if images else dict
 
 
 def refer_validation_losses(
-    options: ReferTrainOptions,
     bundle: Sa2vaBundle,
     criterion: ReferCriterion,
     validation: ReferDataset,
     accelerator: Accelerator,
+    conversations: Conversations,
+    *,
+    images: int,
+    batch_size: int,
+    max_val_images: int | None = None,
 ) -> Losses:
-    """Measures losses of conversations that are the same at each evaluation."""
+    """Measures losses of conversations that are the same at each evaluation.
+
+    Args:
+        images: how many are measured, spread evenly; 0 disables.
+        max_val_images: only the first are measured.
+    """
     tokens = ConversationTokens.of(bundle)
     dataset = QuestionDataset(
-        validation, options.max_masks, DRAWS_SEED, options.behaviour, options.caption_share, options.clip_frames
+        validation,
+        conversations.max_masks,
+        DRAWS_SEED,
+        bundle.behaviour,
+        conversations.caption_share,
+        conversations.clip_frames,
     )
-    images = min(len(validation), options.max_val_images or len(validation))
-    chosen = spread_evenly(images, options.val_loss_images) if options.val_loss_images else []
+    measured = min(len(validation), max_val_images or len(validation))
+    chosen = spread_evenly(measured, images) if images else []
     asked = [index for index in chosen if any(expression.texts for expression in validation[index].expressions)]
-    batches = batches_of(asked, options.batch_size, accelerator)
+    batches = batches_of(asked, batch_size, accelerator)
     collate = partial(
         collate_questions,
         encode=tokens,
-        views=views_of(bundle, options.max_tiles),
+        views=views_of(bundle, conversations.max_tiles),
         pad_token_id=tokens.pad_token_id,
         max_tokens=NO_LIMIT,
     )
@@ -94,7 +112,7 @@ def refer_validation_losses(
         )
         return {"losses": with_total(found, criterion)}
 
-    return measure if options.val_loss_images else dict
+    return measure if images else dict
 
 
 def with_total(losses: dict[str, float], criterion: DetectionCriterion | ReferCriterion) -> dict[str, float]:

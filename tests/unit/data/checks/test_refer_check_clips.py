@@ -14,7 +14,7 @@ from deixis.data.checks.refer import ConversationLimits, check_refer
 from deixis.data.clip_formats import read_clips
 from deixis.data.findings import Findings
 from deixis.options.refer_train import ReferTrainOptions
-from deixis.recipes.refer.sources import read_refer_data
+from deixis.recipes.refer.train import read_data
 
 
 def found(output: Path) -> dict[str, list[str]]:
@@ -69,33 +69,33 @@ def test_frames_of_a_clip_are_a_tile_each(tmp_path: Path) -> None:
 
 class TestOfficialSplits:
     def test_validation_and_test_are_the_authors_own(self, tmp_path: Path) -> None:
-        data = read_refer_data(ReferTrainOptions(refcoco_dir=phrases.refcoco(tmp_path)))
+        data = read_data(ReferTrainOptions(refcoco_dir=phrases.refcoco(tmp_path)))
         assert [len(part) for part in (data.training, data.validation, data.test or ())] == [1, 1, 1]
         assert data.validation[0].expressions[0].texts == ("the whole thing",)
         assert "own validation split: refcoco val (1 images)" in data.note
 
     def test_what_is_given_goes_first(self, tmp_path: Path) -> None:
         place = phrases.refcoco(tmp_path)
-        data = read_refer_data(ReferTrainOptions(refcoco_dir=place, val_data=(f"{place}#testA",)))
+        data = read_data(ReferTrainOptions(refcoco_dir=place, val_data=(f"{place}#testA",)))
         assert data.validation.name == "refcoco testA"
-        data = read_refer_data(ReferTrainOptions(refcoco_dir=place, test_data=(f"{place}#val",)))
+        data = read_data(ReferTrainOptions(refcoco_dir=place, test_data=(f"{place}#val",)))
         assert (data.validation.name, data.test and data.test.name) == ("refcoco val", "refcoco val")
 
     def test_other_data_is_held_out_as_ever_and_shares_no_picture_with_them(self, tmp_path: Path) -> None:
         place = phrases.refcoco(tmp_path)
         own = tmp_path / "own"
         own.mkdir()
-        names = ["a.jpg", "b.jpg", "c.jpg", Path(str(read_refer_data(
+        names = ["a.jpg", "b.jpg", "c.jpg", Path(str(read_data(
             ReferTrainOptions(refcoco_dir=place)).validation[0].image)).name]  # fmt: skip
         for number, name in enumerate(names):
             phrases.picture(own / name, seed=number)
         file = phrases.plain(own, [{"image": n, "mask": [[phrases.LEFT]], "text": ["it"]} for n in names])
         with pytest.warns(UserWarning, match="left out 1 images that the validation or test split has too"):
-            data = read_refer_data(ReferTrainOptions(data=(str(file),), refcoco_dir=place))
+            data = read_data(ReferTrainOptions(data=(str(file),), refcoco_dir=place))
         assert len(data.training) == 2 + 1, "one of three is held out, RefCOCO's training split is whole"
         assert len(data.validation) == 1 + 1
 
     def test_without_a_validation_split_a_part_is_held_out(self, tmp_path: Path) -> None:
         refs = [phrases.refcoco_reference(i, i, image, "train", "a man") for i, image in ((1, 9), (4, 25))]
-        data = read_refer_data(ReferTrainOptions(refcoco_dir=phrases.refcoco(tmp_path, refs)))
+        data = read_data(ReferTrainOptions(refcoco_dir=phrases.refcoco(tmp_path, refs)))
         assert len(data.training) == len(data.validation) == 1

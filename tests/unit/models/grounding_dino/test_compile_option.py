@@ -16,7 +16,8 @@ from deixis.data.scenes.images import scenes
 from deixis.errors import OptionError
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
-from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_train import DetectData, DetectHardware, DetectImages, DetectTrainOptions
+from deixis.options.groups import Loop
 from deixis.recipes.detect.data import training_feed, training_prompts
 
 
@@ -56,7 +57,17 @@ def test_batches_of_a_compiled_run_come_in_few_sizes(compiled: bool, tmp_path: P
     bundle = load_grounding_dino(write_tiny_model(tmp_path))
     options = DetectTrainOptions(data=("unused",), compile=compiled, workers=0, batch_size=2)
     training = scenes("demo_train", 2, 1)
-    feed = training_feed(training, options, training_prompts(options, bundle, training), bundle.image_size)
+    prompts = training_prompts(options.group(DetectImages), bundle, training)
+    feed = training_feed(
+        training,
+        prompts,
+        bundle.image_size,
+        data=options.group(DetectData),
+        images=options.group(DetectImages),
+        loop=options.group(Loop),
+        hardware=options.group(DetectHardware),
+        seed=0,
+    )
     assert feed.divisor == (BUCKET_PX if compiled else 1)
     pair = [feed.dataset[(0, index)] for index in range(2)]
     batch = collate([sample for sample, _ in pair], [prompt for _, prompt in pair], feed.divisor)

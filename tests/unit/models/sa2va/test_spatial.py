@@ -22,7 +22,8 @@ from deixis.inference.refer.captioner import Captioner
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, part_of, save_sa2va
 from deixis.models.sa2va.spatial import spatial_tokens
 from deixis.models.sa2va.weights.released import save_released
-from deixis.options.refer_train import ReferTrainOptions
+from deixis.options.groups import Lora
+from deixis.options.refer_train import ReferParts, ReferTrainOptions
 from deixis.recipes.refer.model import prepare_segmenter
 from deixis.training.segmenter_task import one_question
 
@@ -227,4 +228,4 @@ def test_a_model_that_has_it_is_not_trained_to_behave_as_released(tmp_path: Path
     save_sa2va(bundle, tmp_path / "model")
     options = ReferTrainOptions(data=(TRAIN_SCENES,), behaviour="sa2va", model=str(tmp_path / "model"))
     with pytest.raises(OptionError, match="point first" if way == "points" else "spatial tokens"):
-        prepare_segmenter(options)
+        prepare_segmenter(options.group(ReferParts), options.group(Lora), "sa2va", seed=0)

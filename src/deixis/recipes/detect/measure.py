@@ -1,0 +1,64 @@
+"""How a detector run measures: in the run's precision, each process taking its share of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from deixis.evaluation.coco_map import (
+    MAX_DETECTIONS_FEDERATED,
+    DetectionMetrics,
+    detections_per_image,
+    evaluate_detections,
+)
+from deixis.inference.detect.detector import Detector
+from deixis.models.checkpoints import load_any_detector
+from deixis.records import Dataset
+from deixis.training.processes import gather_lists
+
+
+@dataclass(frozen=True)
+class DetectorMeasure:
+    """COCO metrics of detectors.
+
+    Attributes:
+        workers: threads that load images.
+        max_detections: per image; None for COCO's 100 or LVIS's 300.
+    """
+
+    accelerator: Accelerator
+    batch_size: int
+    workers: int
+    max_detections: int | None = None
+
+    def __call__(self, detector: Detector, dataset: Dataset) -> DetectionMetrics:
+        """Metrics of a detector as it is."""
+        with self.accelerator.autocast():
+            if self.accelerator.num_processes == 1:
+                measured = detector.evaluate(
+                    dataset, self.batch_size, workers=self.workers, max_detections=self.max_detections
+                )
+                return measured[0]
+            return self._shared(detector, dataset)
+
+    def of_folder(self, folder: Path | None, detector: Detector, dataset: Dataset) -> dict[str, Any]:
+        """Metrics of the detector in a folder, at the image size of the run's own; of that one itself without."""
+        if folder is not None:
+            bundle = replace(load_any_detector(folder), image_size=detector.bundle.image_size)
+            detector = Detector(bundle, self.accelerator.device)
+        return self(detector, dataset).as_dict()
+
+    def _shared(self, detector: Detector, dataset: Dataset) -> DetectionMetrics:
+        accelerator = self.accelerator
+        mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
+        asked = self.max_detections or MAX_DETECTIONS_FEDERATED
+        predicted = detector.predict_dataset(dataset, self.batch_size, asked, mine, self.workers)
+        found = list(zip(mine, predicted, strict=True))
+        everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
+        truth = [dataset[index] for index in range(len(dataset))]
+        most = self.max_detections or detections_per_image(truth)
+        best = [one.best(most) for one in everything]
+        return evaluate_detections(truth, best, dataset.vocabulary, self.max_detections)

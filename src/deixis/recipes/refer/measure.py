@@ -1,0 +1,62 @@
+"""How a segmenter run measures: in the run's precision, each process taking its share of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from deixis.evaluation.refer_iou import evaluate_segmentations
+from deixis.inference.refer.captioner import Captioner
+from deixis.inference.refer.segmenter import Segmenter, load_segmenter
+from deixis.recipes.refer.captions import caption_values
+from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold
+from deixis.refer_records import ReferDataset
+from deixis.training.processes import gather_lists
+
+
+@dataclass(frozen=True)
+class SegmenterMeasure:
+    """cIoU and gIoU of segmenters, and metrics of captions.
+
+    Attributes:
+        batch_size: phrases, or masks to describe.
+        max_images: only the first are measured; None for all.
+        max_tiles: of an image, for the vision-language model.
+        captions: whether masks are described too.
+    """
+
+    accelerator: Accelerator
+    batch_size: int
+    max_images: int | None
+    max_tiles: int
+    captions: bool
+
+    def __call__(self, segmenter: Segmenter, dataset: ReferDataset, fit: bool = False) -> dict[str, Any]:
+        """Metrics of a segmenter as it is.
+
+        Args:
+            fit: first fit its presence threshold on the data.
+        """
+        accelerator = self.accelerator
+        count = min(len(dataset), self.max_images or len(dataset))
+        mine = range(accelerator.process_index, count, accelerator.num_processes)
+        with accelerator.autocast(), every_mask_shown(segmenter):
+            found = list(zip(mine, segmenter.run(dataset, self.batch_size, mine), strict=True))
+        if accelerator.num_processes > 1:
+            found = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
+        truth, shown = [sample for _, (sample, _) in found], [answers for _, (_, answers) in found]
+        fitted = fit_threshold(segmenter, truth, shown) if fit else {}
+        metrics = evaluate_segmentations(truth, emptied(segmenter, shown)).as_dict() | fitted
+        if self.captions:
+            captioner = Captioner(segmenter.bundle, accelerator.device, self.max_tiles)
+            metrics |= caption_values(captioner, dataset, mine, self.batch_size, accelerator)
+        return metrics
+
+    def of_folder(self, folder: Path | None, segmenter: Segmenter, dataset: ReferDataset) -> dict[str, Any]:
+        """Metrics of the segmenter in a folder; of the run's own without."""
+        if folder is not None:
+            segmenter = load_segmenter(folder, self.accelerator.device, self.max_tiles)
+        return self(segmenter, dataset)
