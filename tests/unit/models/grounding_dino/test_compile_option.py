@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_runs import environment, write_tiny_model
 
-from deixis.data.detect.collate import collate
 from deixis.data.scenes.images import scenes
 from deixis.errors import OptionError
 from deixis.models.grounding_dino import load_grounding_dino
@@ -68,7 +67,8 @@ def test_batches_of_a_compiled_run_come_in_few_sizes(compiled: bool, tmp_path: P
         hardware=options.group(DetectHardware),
         seed=0,
     )
-    assert feed.divisor == (BUCKET_PX if compiled else 1)
+    divisor = BUCKET_PX if compiled else 1
+    assert feed.collate.keywords == {"divisor": divisor}
     pair = [feed.dataset[(0, index)] for index in range(2)]
-    batch = collate([sample for sample, _ in pair], [prompt for _, prompt in pair], feed.divisor)
-    assert all(side % feed.divisor == 0 for side in batch.pixels_u8.shape[-2:])
+    batch = feed.collate(pair)
+    assert all(side % divisor == 0 for side in batch.pixels_u8.shape[-2:])
