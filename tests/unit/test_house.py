@@ -1,0 +1,43 @@
+"""The tree printed in docs/architecture.md is the tree of the package, and its rooms stay small enough to survey."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import deixis
+
+PACKAGE = Path(deixis.__file__).parent
+DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
+MOST_FILES = 25  # modules of a room; most have at most 15
+
+
+def rooms() -> set[str]:
+    return {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE}
+
+
+def printed_rooms(text: str) -> set[str]:
+    """The folders of the tree in the first code block, by their indentation."""
+    found, above = set[str](), list[str]()
+    for line in text.split("```")[1].splitlines():
+        if names := re.match(r"( +)((?:\w+/ ?)+)", line):
+            depth = len(names[1]) // 2 - 1
+            for name in names[2].split():
+                above = [*above[:depth], name.rstrip("/")]
+                found.add("/".join(above))
+    return found
+
+
+def test_the_printed_tree_is_the_tree() -> None:
+    assert printed_rooms(DOCS.read_text()) == rooms()
+
+
+def test_a_room_that_is_not_printed_is_noticed() -> None:
+    text = DOCS.read_text()
+    assert printed_rooms(text.replace("    batching/  ", "    baking/  ")) ^ rooms() == {"data/batching", "data/baking"}
+
+
+def test_rooms_are_small() -> None:
+    sizes = {room: len(list((PACKAGE / room).glob("*.py"))) for room in rooms()}
+    assert max(sizes.values()) <= MOST_FILES, sizes
+    assert sum(size > 15 for size in sizes.values()) <= 3, sizes
