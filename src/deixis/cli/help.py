@@ -27,10 +27,10 @@ def command_help(kind: type, command: str, examples: str = "", everything: bool 
     lines += ["", examples.strip()] if examples.strip() else []
     for title in dict.fromkeys(["", *(option.title for option in shown)]):
         group = [option for option in shown if option.title == title]
-        lines += ["", f"{title or 'Options'}:"] if group else []
+        lines += ["", title or "Options"] if group else []
         lines += [line for option in group for line in _entry(_invocation(option), _meaning(option), width)]
     config = "YAML file with values for any of these options, or a preset ('deixis config list'); flags override it."
-    lines += ["", "For every command:", *_entry("--config FILE", config, width)]
+    lines += ["", "For every command", *_entry("--config FILE", config, width)]
     if hidden := len(options) - len(shown):
         lines += _entry("--help-all", f"Show the rarely used options too ({hidden}).", width)
     return "\n".join(lines)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from deixis.options.types import Options, Required
+from deixis.options.marks import Required
+from deixis.options.types import Options
 
 
 @dataclass(frozen=True)

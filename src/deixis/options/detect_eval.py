@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
-from deixis.options.marks import AtLeast1, check_ranges
+from deixis.options.checks import A_DETECTOR, choose_model, require_model
+from deixis.options.marks import AtLeast1, Required
 from deixis.options.types import Options
 
 
@@ -14,7 +15,7 @@ from deixis.options.types import Options
 class DetectEvalOptions(Options):
     """Measure a detector: COCO mAP overall, by size and by class."""
 
-    data: str = ""
+    data: Annotated[str, Required("labels.json")] = ""
     """Annotations in any format (docs/formats.md), or "scenes:split=demo_val,count=100,seed=2"."""
     images: Path | None = None
     """Folder of the images, if the annotations do not name it."""
@@ -42,6 +43,5 @@ class DetectEvalOptions(Options):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        require(bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
-        check_ranges(self)
+        super().check()
         require_model(self.model, A_DETECTOR)

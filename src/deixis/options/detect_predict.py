@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from deixis.options.checks import A_DETECTOR, require, require_model
-from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.checks import A_DETECTOR, require_model
+from deixis.options.marks import AtLeast1, Required, Share
 from deixis.options.types import Options
 
 
@@ -14,7 +15,7 @@ from deixis.options.types import Options
 class DetectPredictOptions(Options):
     """Find named things in images; write drawn images, JSON and COCO results."""
 
-    images: tuple[Path, ...] = ()
+    images: Annotated[tuple[Path, ...], Required("photos/")] = ()
     """Images, or folders of them."""
     names: tuple[str, ...] = ()
     """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
@@ -40,6 +41,5 @@ class DetectPredictOptions(Options):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        require(bool(self.images), "images", self.images, "images or folders, as in --images photos/")
-        check_ranges(self)
+        super().check()
         require_model(self.model, A_DETECTOR)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
 from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
-from deixis.options.marks import AtLeast0, AtLeast1, NotNegative, Share, check_ranges
+from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Required, Share, Sides
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
@@ -24,9 +24,10 @@ LoraTarget = Literal["encoder", "decoder", "backbone", "text"]
 class DetectData(Data):
     """Data: training, validation and test"""
 
+    data: Annotated[tuple[str, ...], Required("labels.json")] = ()
     images: tuple[Path, ...] = ()
     """Folder of the training images, if the annotations do not name it: one for all data sets, or one for each."""
-    epoch_length: AtLeast1 | None = None
+    epoch_length: Annotated[AtLeast1 | None, RARE] = None
     """Images per epoch; as many as all data sets have together, if not given."""
     val_data: str = ""
     """Validation annotations, on which the best epoch is chosen. Without them a part of the training data is held out,
@@ -74,29 +75,29 @@ class DetectLoss(Options):
 
     loss_preset: Literal["auto", "grounding_dino", "mm_grounding_dino"] = "auto"
     """Matching costs and loss weights; "auto" takes those of the model's own family."""
-    weight_class: NotNegative | None = None
+    weight_class: Annotated[NotNegative | None, RARE] = None
     """Weight of the classification loss, in place of the preset's."""
-    weight_box: NotNegative | None = None
+    weight_box: Annotated[NotNegative | None, RARE] = None
     """Weight of the L1 box loss, in place of the preset's."""
-    weight_giou: NotNegative | None = None
+    weight_giou: Annotated[NotNegative | None, RARE] = None
     """Weight of the GIoU loss, in place of the preset's."""
-    cost_class: NotNegative | None = None
+    cost_class: Annotated[NotNegative | None, RARE] = None
     """Matching cost of the class, in place of the preset's."""
-    cost_box: NotNegative | None = None
+    cost_box: Annotated[NotNegative | None, RARE] = None
     """Matching cost of the L1 distance, in place of the preset's."""
-    cost_giou: NotNegative | None = None
+    cost_giou: Annotated[NotNegative | None, RARE] = None
     """Matching cost of the GIoU, in place of the preset's."""
-    focal_alpha: Share = 0.25
+    focal_alpha: Annotated[Share, RARE] = 0.25
     """Alpha of the focal loss."""
-    focal_gamma: NotNegative = 2.0
+    focal_gamma: Annotated[NotNegative, RARE] = 2.0
     """Gamma of the focal loss."""
-    encoder_loss: Literal["token", "objectness"] = "token"
+    encoder_loss: Annotated[Literal["token", "objectness"], RARE] = "token"
     """What the encoder's proposals learn to score: the tokens of their class, or object against background."""
     denoising_queries: AtLeast0 = 0
     """Noised copies of an image's objects that the decoder also learns to correct, with as many decoys; 0 disables."""
-    denoising_label_noise: Share = 0.25
+    denoising_label_noise: Annotated[Share, RARE] = 0.25
     """Share of the denoising queries that get another class of their prompt."""
-    denoising_box_noise: Share = 1.0
+    denoising_box_noise: Annotated[Share, RARE] = 1.0
     """How far the corners of copies are moved, relative to half the box's width and height."""
 
 
@@ -104,7 +105,7 @@ class DetectLoss(Options):
 class DetectImages(Options):
     """Images and prompts: sizes, augmentation, names"""
 
-    image_size: tuple[int, int] | None = None
+    image_size: Annotated[tuple[int, int] | None, Sides()] = None
     """Shorter and longest side of the images in pixels; the model's own if not given."""
     multi_scale: bool = True
     """Train on several sizes up to the image size."""
@@ -112,13 +113,13 @@ class DetectImages(Options):
     """Share of training images mirrored left to right; 0 for data where left and right matter."""
     crop_probability: Share = 0.5
     """Share of training images cropped at random."""
-    shuffle_names: bool = True
+    shuffle_names: Annotated[bool, RARE] = True
     """Shuffle the class names of the prompt for every training image."""
-    prompt_names: AtLeast1 | None = None
+    prompt_names: Annotated[AtLeast1 | None, RARE] = None
     """Maximum number of names per training prompt: the image's own and some others; as many as fit if not given."""
-    hard_negatives: Share = 0.0
+    hard_negatives: Annotated[Share, RARE] = 0.0
     """Share of the sampled names that are close in meaning to the image's own; only where not all names fit."""
-    max_detections: AtLeast1 | None = None
+    max_detections: Annotated[AtLeast1 | None, RARE] = None
     """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
     more objects need more."""
 
@@ -127,7 +128,7 @@ class DetectImages(Options):
 class DetectHardware(Hardware):
     """Hardware: precision, memory, GPUs, loading"""
 
-    compile: bool = False
+    compile: Annotated[bool, RARE] = False
     """Compile encoder and decoder (torch.compile; takes minutes at first), pad images to 64 pixels: for GPUs."""
 
 
@@ -140,9 +141,9 @@ class Forgetting(Options):
     in between."""
     forgetting_images: Path | None = None
     """Folder of those images, if the annotations do not name it."""
-    forgetting_sweep: tuple[Share, ...] = (0.25, 0.5, 0.75)
+    forgetting_sweep: Annotated[tuple[Share, ...], RARE] = (0.25, 0.5, 0.75)
     """Interpolation weights between the base model (0) and the trained one (1) that are measured besides these two."""
-    forgetting_max_images: AtLeast1 = 100
+    forgetting_max_images: Annotated[AtLeast1, RARE] = 100
     """Maximum number of images measured per weight, of the data that is reported on and of the forgetting data each."""
 
 
@@ -168,14 +169,10 @@ class DetectTrainOptions(
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        require(all(self.data) and bool(self.data), "data", self.data, "the annotations, as in --data labels.json")
+        super().check()
         count = len(self.data)
         require(len(self.images) in (0, 1, count), "images", self.images, f"one folder, or {count}")
         require(len(self.data_weights) in (0, count), "data_weights", self.data_weights, f"{count} numbers")
-        check_ranges(self)
         self.check_run()
         require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
-        if self.image_size is not None:
-            short_px, long_px = self.image_size
-            require(32 <= short_px <= long_px, "image_size", self.image_size, "32 <= shorter side <= longest side")
         require_model(self.model, A_DETECTOR)

@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from deixis.options.groups import groups_of
-from deixis.options.types import RARE, Options, Required, hints_of, marks_of
+from deixis.options.marks import RARE, Required
+from deixis.options.types import Mark, Options, hints_of, marks_of
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,15 @@ class Option:
 
     Attributes:
         name: as Python and YAML have it, `batch_size`.
-        hint: its type with its marks.
+        hint: its type.
+        marks: of the field, and of the same field in its group where the command has another default.
         help: the string under its field.
         title: the docstring of its group; empty for an option of the command itself.
     """
 
     name: str
     hint: Any
+    marks: tuple[Mark, ...]
     default: Any
     help: str
     title: str
@@ -39,12 +42,12 @@ class Option:
     @property
     def is_rare(self) -> bool:
         """Whether only `--help-all` shows it."""
-        return RARE in marks_of(self.hint)
+        return RARE in self.marks
 
     @property
     def is_required(self) -> bool:
         """Whether the command needs it."""
-        return any(isinstance(mark, Required) for mark in marks_of(self.hint))
+        return any(isinstance(mark, Required) for mark in self.marks)
 
 
 @cache
@@ -57,7 +60,8 @@ def options_of(kind: type) -> dict[str, Option]:
         for name in (field.name for field in fields(group)):  # type: ignore[arg-type]  # a dataclass
             field = own[name]  # a kind may have another default than its group
             default = field.default if field.default_factory is MISSING else field.default_factory()
-            found[name] = Option(name, hints_of(kind)[name], default, helps.get(name, ""), title)
+            marks = (*marks_of(hints_of(kind)[name]), *marks_of(hints_of(group)[name]))
+            found[name] = Option(name, hints_of(kind)[name], marks, default, helps.get(name, ""), title)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from deixis.options.checks import RUNS, check_name, require
-from deixis.options.marks import Also, AtLeast0, AtLeast1, NotNegative, Positive, Share, ShareBelow1
+from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotNegative, Positive, Share, ShareBelow1
 from deixis.options.types import Options
 
 
@@ -39,9 +39,9 @@ class Run(Options):
     """Repeat the run with this many seeds, starting at --seed, each in its own folder; report mean and spread."""
     baseline: bool = True
     """Measure the model before training, with the same evaluation."""
-    report: bool = True
+    report: Annotated[bool, RARE] = True
     """Write report.html at the end."""
-    report_images: AtLeast0 = 8
+    report_images: Annotated[AtLeast0, RARE] = 8
     """Images drawn in the report, before and after training."""
 
     default_name = "run"
@@ -68,7 +68,7 @@ class Loop(Options):
     """Passes over the training data; the recipe's own number if not given."""
     max_steps: AtLeast1 | None = None
     """Stop after this many optimiser steps, whatever --epochs says."""
-    stop_after_epochs: AtLeast1 | None = None
+    stop_after_epochs: Annotated[AtLeast1 | None, RARE] = None
     """Stop after this many epochs, with the learning rates of a run of --epochs."""
     early_stopping_patience: AtLeast0 = 0
     """Stop after this many evaluations in a row without a better validation score; 0 disables."""
@@ -76,17 +76,17 @@ class Loop(Options):
     """Images per step on each process, before accumulation."""
     gradient_accumulation_steps: AtLeast1 = 1
     """Batches summed into one optimiser step; equal to one batch of them all."""
-    evaluate_every: AtLeast1 = 1
+    evaluate_every: Annotated[AtLeast1, RARE] = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
-    eval_batch_size: AtLeast1 | None = None
+    eval_batch_size: Annotated[AtLeast1 | None, RARE] = None
     """Batch size of evaluations; the training batch size if not given (four times that, in phrases, for segmenters)."""
-    val_loss_images: AtLeast0 = 100
+    val_loss_images: Annotated[AtLeast0, RARE] = 100
     """Validation images, spread evenly, on which each evaluation also measures the losses; 0 disables."""
     save_interval: AtLeast0 = 0
     """Also save checkpoints/last every N steps; 0 saves after each epoch only."""
     log_interval: AtLeast1 = 1
     """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
-    max_skipped: AtLeast1 = 5
+    max_skipped: Annotated[AtLeast1, RARE] = 5
     """Steps in a row that may be skipped for a non-finite loss or gradient before the run stops."""
 
 
@@ -96,19 +96,19 @@ class Optimiser(Options):
 
     learning_rate: Positive | None = None
     """Highest learning rate; the recipe's own if not given. --*-lr-factor scale it for single parts."""
-    weight_decay: NotNegative = 1e-4
+    weight_decay: Annotated[NotNegative, RARE] = 1e-4
     """Weight decay; norms, biases and absolute position tables have none."""
     schedule: Literal["step", "cosine"] = "step"
     """How the learning rate falls after the warm-up."""
-    lr_drop_at: Share = 0.85
+    lr_drop_at: Annotated[Share, RARE] = 0.85
     """Share of the run after which the step schedule divides the learning rate by ten."""
     warmup_steps: AtLeast0 | None = None
     """Steps of linear warm-up, in place of --warmup-share."""
-    warmup_share: ShareBelow1 | None = None
+    warmup_share: Annotated[ShareBelow1 | None, RARE] = None
     """Share of the run that is linear warm-up. Without either: a twentieth, for detectors 500 steps at most."""
-    clip_norm: Positive = 0.1
+    clip_norm: Annotated[Positive, RARE] = 0.1
     """Maximum norm of the whole gradient; larger ones are scaled down to it."""
-    ema_decay: ShareBelow1 | None = None
+    ema_decay: Annotated[ShareBelow1 | None, RARE] = None
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 disables."""
 
     def warmup(self, total_steps: int) -> int:
@@ -133,7 +133,7 @@ class Lora(Options):
     """Rank of the adapters."""
     lora_alpha: Positive = 32.0
     """Scale of the adapters, applied as alpha / rank."""
-    lora_dropout: ShareBelow1 = 0.0
+    lora_dropout: Annotated[ShareBelow1, RARE] = 0.0
     """Dropout before the adapters."""
 
 
@@ -166,7 +166,7 @@ class Data(Options):
     """Folder of the validation images."""
     test_images: Path | None = None
     """Folder of the test images."""
-    max_unreadable_images: AtLeast0 = 10
+    max_unreadable_images: Annotated[AtLeast0, RARE] = 10
     """Damaged training images that are left out, each named; one more stops the run."""
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+from deixis.errors import OptionError
 from deixis.options.checks import require
-from deixis.options.types import hints_of, marks_of
+from deixis.options.types import Mark
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers that an option accepts.
+class Range(Mark):
+    """Numbers that an option accepts, or that each of its values must be; None is in every range.
 
     Args:
         low: None for no lower bound.
@@ -29,6 +31,11 @@ class Range:
         below = self.high is None or value < self.high or (value == self.high and not self.open_high)
         return above and below
 
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for a number outside."""
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        require(all(map(self.holds, values)), name, value, str(self))
+
     def __str__(self) -> str:
         if self.high is None:
             return f"a number above {self.low}" if self.open_low else f"{self.low} or more"
@@ -44,10 +51,47 @@ ShareBelow1 = Annotated[float, Range(0, 1, open_high=True)]
 
 
 @dataclass(frozen=True)
-class Also:
+class Also(Mark):
     """Another name of an option, as a flag, as a YAML key and in Python: the one that it had before."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Required(Mark):
+    """A command cannot run without this option; `example` is a value of it."""
+
+    example: str
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for an option that was not given."""
+        if value in (None, "", (), ("",), Path()):
+            flag = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{flag} is required, as in {flag} {self.example}")
+
+
+class NotBlank(Mark):
+    """Texts that are more than spaces."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for a blank one."""
+        require(all(text.strip() for text in value), name, value, "text that is not blank")
+
+
+class Sides(Mark):
+    """The shorter and the longest side of an image in pixels."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for sides that are too small, or in the wrong order."""
+        fine = value is None or 32 <= value[0] <= value[1]
+        require(fine, name, value, "the shorter and the longest side, of 32 pixels or more")
+
+
+class Rare(Mark):
+    """A rarely used option: `--help-all` shows it, `--help` does not."""
+
+
+RARE = Rare()
 
 
 @dataclass(frozen=True)
@@ -61,13 +105,3 @@ class Removed:
 
     default: Any
     instead: str
-
-
-def check_ranges(options: Any) -> None:
-    """Raises OptionError for the first value outside the range of its field; None is in every range."""
-    for name, hint in hints_of(type(options)).items():
-        value = getattr(options, name)
-        values = value if isinstance(value, tuple) else () if value is None else (value,)
-        for allowed in marks_of(hint):
-            if isinstance(allowed, Range):
-                require(all(map(allowed.holds, values)), name, value, str(allowed))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
-from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.marks import AtLeast1, Required, Share
 from deixis.options.types import Options
 
 
@@ -14,7 +15,7 @@ from deixis.options.types import Options
 class ReferEvalOptions(Options):
     """Measure a segmenter: cIoU and gIoU, overall and by phrase length, object size and number of objects."""
 
-    data: tuple[str, ...] = ()
+    data: Annotated[tuple[str, ...], Required("labels.json")] = ()
     """Data in any format (docs/formats.md), or "scenes:split=refer_unseen,count=100,seed=3"."""
     images: Path | None = None
     """Folder of the images, if the data does not name it."""
@@ -46,8 +47,7 @@ class ReferEvalOptions(Options):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        require(bool(self.data), "data", self.data, "the data, as in --data labels.json")
-        check_ranges(self)
+        super().check()
         if self.fit_threshold:
             require(self.threshold is None, "threshold", self.threshold, "none beside --fit-threshold")
             require(not self.generate, "generate", self.generate, "the standard answer with --fit-threshold")

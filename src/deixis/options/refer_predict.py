@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from deixis.options.checks import A_SEGMENTER, require, require_model
-from deixis.options.marks import AtLeast1, Share, check_ranges
+from deixis.options.checks import A_SEGMENTER, require_model
+from deixis.options.marks import AtLeast1, NotBlank, Required, Share
 from deixis.options.types import Options
 
 
@@ -14,9 +15,9 @@ from deixis.options.types import Options
 class ReferPredictOptions(Options):
     """Find what phrases mean in images; write drawn images, mask PNGs and JSON."""
 
-    images: tuple[Path, ...] = ()
+    images: Annotated[tuple[Path, ...], Required("photos/")] = ()
     """Images, or folders of them."""
-    phrases: tuple[str, ...] = ()
+    phrases: Annotated[tuple[str, ...], Required('"the red car"'), NotBlank()] = ()
     """What to look for, as in --phrases "the dog on the left" "the red car"."""
     model: str = ""
     """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
@@ -36,8 +37,5 @@ class ReferPredictOptions(Options):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        require(bool(self.images), "images", self.images, "images or folders, as in --images photos/")
-        require(bool(self.phrases), "phrases", self.phrases, 'what to look for, as in --phrases "the red car"')
-        require(all(p.strip() for p in self.phrases), "phrases", self.phrases, "phrases that are not blank")
-        check_ranges(self)
+        super().check()
         require_model(self.model, A_SEGMENTER)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
 from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import (
+    RARE,
     Also,
     AtLeast0,
     AtLeast1,
@@ -16,7 +17,6 @@ from deixis.options.marks import (
     Positive,
     Share,
     ShareBelow1,
-    check_ranges,
 )
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
@@ -37,7 +37,7 @@ class ReferData(Data):
     test_data: tuple[str, ...] = ()
     """Test data, on which results before and after training are reported. Without it, and with --val-data, results are
     those of the validation data, and optimistic."""
-    max_val_images: AtLeast1 | None = None
+    max_val_images: Annotated[AtLeast1 | None, RARE] = None
     """Measure on at most N validation images, and as many test images."""
 
 
@@ -57,7 +57,7 @@ class PublicData(Options):
     """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
     sav_dir: Path | None = None
     """Folder of SA-V: sav_*.mp4 with sav_*_manual.json. Its masks are described like those of --sa1b-dir."""
-    cycle_threshold: Share = 0.7
+    cycle_threshold: Annotated[Share, RARE] = 0.7
     """Minimum IoU of a mask with the one that its caption gives, for a caption of --sa1b-dir or --sav-dir to be
     kept."""
     placeholder_captions: bool = False
@@ -71,23 +71,23 @@ class ReferParts(Options):
 
     model: str = ""
     """What to start from: "builtin", a run's folder, a released Sa2VA folder, or a hub id."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, RARE] = None
     """Folder or hub id of a tokenizer, in place of a released Sa2VA's own, where that cannot be used."""
     sam_model: str | None = None
     """Folder or hub id of a SAM 2 to join with --model, which is then a plain vision-language model."""
     train: tuple[ReferPart, ...] = ("projector", "text_hidden_fcs", "mask_decoder")
     """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
-    train_embeddings: bool = False
+    train_embeddings: Annotated[bool, RARE] = False
     """Train all token embeddings; by default only the rows of the new tokens train."""
-    encoder_lr_factor: Positive = 1.0
+    encoder_lr_factor: Annotated[Positive, RARE] = 1.0
     """Learning rate of `vision` and `sam_encoder`, if --train names them, relative to --learning-rate."""
-    points_first: bool = False
+    points_first: Annotated[bool, RARE] = False
     """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
     model that starts from nothing; saved with it, so that it always does."""
-    spatial_tokens: bool = False
+    spatial_tokens: Annotated[bool, RARE] = False
     """Tell the language model the outline of each region that it is to describe, as one more token. For a model whose
     vision encoder does not know forms; saved with it, so that it always does."""
-    teacher_layout: Literal["deixis", "sa2va"] = "deixis"
+    teacher_layout: Annotated[Literal["deixis", "sa2va"], RARE] = "deixis"
     """Layout of teachers/sa2va: "sa2va" is that of released models, with config.json and code of a released --model
     copied, so that Sa2VA's own code loads it. checkpoints/ are deixis's own in any case."""
 
@@ -109,24 +109,24 @@ class ReferLoss(Options):
     behaviour: Behaviour = "deixis"
     """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
     do the predicted IoU and the score that says whether the object is there at all."""
-    supervised_masks: Literal["best", "all"] = "best"
+    supervised_masks: Annotated[Literal["best", "all"], RARE] = "best"
     """Of SAM 2's three masks: the best one learns, or all do. "all" is for a model that starts from nothing."""
-    words_first: ShareBelow1 = 0.0
+    words_first: Annotated[ShareBelow1, RARE] = 0.0
     """Share of the run in which prompts are made from the words before [SEG], first all, then fewer and fewer, while
     [SEG] learns to carry them. For a model that starts from nothing; 0 for any other."""
-    weight_mask: NotNegative = 2.0
+    weight_mask: Annotated[NotNegative, RARE] = 2.0
     """Weight of the masks' cross-entropy."""
-    weight_dice: NotNegative = 0.5
+    weight_dice: Annotated[NotNegative, RARE] = 0.5
     """Weight of the masks' Dice loss."""
-    weight_iou: NotNegative | None = None
+    weight_iou: Annotated[NotNegative | None, RARE] = None
     """Weight of the loss of the predicted IoU; the behaviour's own if not given."""
-    weight_object: NotNegative | None = None
+    weight_object: Annotated[NotNegative | None, RARE] = None
     """Weight of the loss of the object score; the behaviour's own if not given."""
-    weight_language: NotNegative = 1.0
+    weight_language: Annotated[NotNegative, RARE] = 1.0
     """Weight of the language model's cross-entropy."""
-    weight_point: NotNegative = 1.0
+    weight_point: Annotated[NotNegative, RARE] = 1.0
     """Weight of the loss of where prompts point, for a model of which they do."""
-    mask_points: AtLeast0 = 12_544
+    mask_points: Annotated[AtLeast0, RARE] = 12_544
     """Points at which mask losses are taken, most of them where the model is unsure; 0 takes every cell of the grid."""
 
 
@@ -137,11 +137,11 @@ class Conversations(Options):
     caption_share: Share = 0.0
     """Share of the images that a step asks to describe: a mask in, a phrase out, learnt from the same data. 0.3 teaches
     both directions; 0 disables."""
-    max_masks: AtLeast1 = 5
+    max_masks: Annotated[AtLeast1, RARE] = 5
     """Maximum number of phrases, or masks to describe, per image and step."""
     max_tiles: AtLeast1 = 12
     """Maximum number of tiles in which the vision-language model sees an image."""
-    max_tokens: AtLeast1 = 8192
+    max_tokens: Annotated[AtLeast1, RARE] = 8192
     """Maximum number of tokens per conversation; longer ones are an error, never cut."""
     clip_frames: AtLeast1 = 5
     """Maximum number of frames per clip and step, drawn anew in every epoch."""
@@ -154,7 +154,7 @@ class ReferHardware(Hardware):
     cache_features: Path | None = None
     """Folder for the features of the frozen encoders: each image is encoded once and read from there in later epochs
     and runs. The run first prints how much space that takes."""
-    cache_gib: Positive = 100.0
+    cache_gib: Annotated[Positive, RARE] = 100.0
     """Maximum GiB kept in --cache-features; what does not fit is encoded each time."""
 
 
@@ -195,7 +195,7 @@ class ReferTrainOptions(
         """Raises OptionError for the first invalid value."""
         folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
         require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
-        check_ranges(self)
+        super().check()
         self.check_run()
         self._check_joined()
         require(

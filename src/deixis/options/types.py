@@ -1,16 +1,13 @@
 """The types of options: what a value is converted to, and what is invalid, from YAML, from the shell and from Python.
 
-A field states in its type whether a command requires it and whether it is rarely used:
-
-    data: Annotated[str, Required("labels.json")] = ""
-    focal_gamma: Annotated[float, RARE] = 2.0
+What a field states besides its type, as `Annotated[int, Range(1)]`, are the marks of `options.marks`.
 """
 
 from __future__ import annotations
 
 import math
 import types
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,18 +18,14 @@ _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "tex
 _PLURALS = {int: "integers", float: "numbers", str: "texts", Path: "paths"}
 
 
-@dataclass(frozen=True)
-class Required:
-    """A command cannot run without this option; `example` is a value of it."""
-
-    example: str
-
-
-RARE = "rarely used"
-"""Marks a field that `--help` leaves out and `--help-all` shows."""
-
-
 Group = TypeVar("Group", bound="Options")
+
+
+class Mark:
+    """Something that a field states besides its type; see `options.marks`."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for a value of the field that the mark excludes."""
 
 
 class Options:
@@ -57,16 +50,14 @@ class Options:
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Check what only a command that runs can require; kinds add what their values must be together.
+        """Check each value against the marks of its field; kinds add what their values must be together.
 
         Raises:
-            OptionError: a required option was not given.
+            OptionError: the first invalid value, or a required option that was not given.
         """
         for name, hint in hints_of(type(self)).items():
             for mark in marks_of(hint):
-                if isinstance(mark, Required) and getattr(self, name) in (None, "", (), ("",), Path()):
-                    flag = f"--{name.replace('_', '-')}"
-                    raise OptionError(f"{flag} is required, as in {flag} {mark.example}")
+                mark.require(name, getattr(self, name))
 
 
 _HINTS: dict[type, dict[str, Any]] = {}
@@ -93,12 +84,10 @@ def in_words(hint: Any) -> str:
     return _WORDS.get(hint) or hint.__name__
 
 
-def marks_of(hint: Any) -> tuple[Any, ...]:
+def marks_of(hint: Any) -> tuple[Mark, ...]:
     """The marks of a field's type and of its parts, as `RARE`, `Required` or a `Range`."""
-    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-    own = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    inner = () if get_origin(hint) is Literal else (mark for part in parts for mark in marks_of(part))
-    return (*own, *inner)
+    own = (hint,) if isinstance(hint, Mark) else ()
+    return (*own, *(mark for part in get_args(hint) for mark in marks_of(part)))
 
 
 def converted(value: Any, hint: Any, where: str, is_yaml: bool = False, is_shell: bool = False) -> Any:

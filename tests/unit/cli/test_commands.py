@@ -14,7 +14,8 @@ from deixis.cli.command import Command, imported
 from deixis.cli.commands import COMMANDS
 from deixis.cli.main import main
 from deixis.options.fields import options_of
-from deixis.options.types import RARE, Options, Required
+from deixis.options.marks import RARE, Required
+from deixis.options.types import Options
 
 PRESETS = Path(str(files("deixis.recipes"))) / "configs"
 

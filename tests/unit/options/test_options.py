@@ -147,7 +147,8 @@ def test_a_missing_file_is_one_line(tmp_path):
     ids=lambda changes: str(changes),
 )
 def test_impossible_values_are_named(changes):
-    with pytest.raises(OptionError, match=f"^--{next(iter(changes)).replace('_', '-')}: expected .*, got"):
+    flag = f"--{next(iter(changes)).replace('_', '-')}"
+    with pytest.raises(OptionError, match=f"^{flag}(: expected .*, got| is required, as in {flag} )"):
         DetectTrainOptions(**{"data": ("x",), **changes}).check()
 
 
@@ -169,6 +170,18 @@ def test_every_option_has_a_flag_and_a_help(kind, capsys):
             assert option.help
             shown = re.search(rf"^  {option.flag}[ ,\n]", text, re.MULTILINE) is not None
             assert shown == (words == ["--help-all"] or not option.is_rare), option.flag
+
+
+@pytest.mark.parametrize("words", ["detect train", "refer train"])
+def test_the_help_of_a_trainer_fits_three_screens(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 3 * 40
+    assert max(map(len, lines)) <= 120
+    assert "--help-all" in lines[-1]
+    assert "Low-rank adapters (LoRA), saved in PEFT's format" in lines  # a title of a group
 
 
 WRONG = {
