@@ -5,10 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deixis.errors import DataError
+
+
+@contextmanager
+def file_aside(path: Path) -> Iterator[Path]:
+    """A place to write a file, which takes the file's name when the block ends well and is removed when it does not.
+
+    Missing folders are made. Errors pass as they are, for the caller to say what they mean.
+    """
+    draft = draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    finally:
+        with suppress(OSError):  # renamed, or never made
+            draft.unlink()
+
+
+def draft_of(path: Path) -> Path:
+    """Where this process writes a file or folder before it takes its name; `recipes.run.folder` removes leftovers."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -19,14 +40,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         DataError: the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with file_aside(path) as draft:
+            draft.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
 
@@ -41,7 +57,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: exists and is not empty; choose another output folder")
     folder = folder.absolute()
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    draft = draft_of(folder)
     try:
         try:
             draft.mkdir(parents=True)

@@ -9,8 +9,6 @@ weights for word embeddings, which Grounding DINO does not name; until that is m
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import ModelError, OptionError
-from deixis.file_modes import give_user_mode
-from deixis.models.folders import read_object, require_file
+from deixis.models.folders import read_object, require_file, written_aside
 from deixis.models.grounding_dino.weights.pretrained import ARCHITECTURES
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
@@ -131,19 +128,9 @@ def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
     config.base_model_name_or_path = base or None
     config.inference_mode = True
     config.auto_mapping = _auto_mapping(model)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        aside.mkdir(parents=True)
-        config.save_pretrained(aside)
-        save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, CONFIG):
-            give_user_mode(aside / name)
-            (aside / name).replace(folder / name)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be written ({error}); choose another folder") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with written_aside(folder) as draft:
+        config.save_pretrained(draft)
+        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from deixis.atomic_files import draft_of
 from deixis.data.reading import reason
 from deixis.errors import DeixisError, ModelError
 from deixis.file_modes import give_user_mode
@@ -198,7 +199,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     Raises:
         ModelError: it cannot be written.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    aside = draft_of(folder)
     try:
         aside.mkdir(parents=True)
         yield aside

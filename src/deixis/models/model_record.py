@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from deixis.atomic_files import file_aside
 from deixis.errors import ModelError
 
 RECORD_FILE = "deixis.json"
@@ -84,10 +85,9 @@ def write_record(folder: str | Path, record: ModelRecord) -> None:
     path = Path(folder) / RECORD_FILE
     known = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "extra"}
     values = {**record.extra, "version": RECORD_VERSION, "deixis": _own_version(), **known}
-    aside = path.with_name(f".{path.name}.tmp")
     try:
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with file_aside(path) as draft:
+            draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from error
 

@@ -6,7 +6,6 @@ pyramid before `conv_s0` and `conv_s1`, which belong to the mask decoder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deixis.atomic_files import file_aside
 from deixis.errors import OptionError, TrainingError
 from deixis.file_modes import give_user_mode
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
@@ -120,13 +120,11 @@ class FrozenFeatures:
 
     def _write(self, path: Path, features: Features) -> None:
         """Under its name only when it is whole: another process, or run, may be reading."""
-        fresh = path.with_suffix(f".{os.getpid()}")
         try:
-            save_file(_packed(features), fresh)
-            give_user_mode(fresh)
-            fresh.replace(path)
+            with file_aside(path) as draft:
+                save_file(_packed(features), draft)
+                give_user_mode(draft)
         except (OSError, SafetensorError) as error:
-            fresh.unlink(missing_ok=True)
             raise TrainingError(f"{path}: cannot be written ({error}); lower --cache-gib, then --resume") from error
 
 

@@ -6,17 +6,18 @@ Both are written as the frames come; nothing of the video is kept in memory.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
 
+from deixis.atomic_files import file_aside
 from deixis.data.pixels.write_video import video_writer
 from deixis.errors import DataError
 from deixis.inference.outputs.segmentations import DrawMasks, segmentation_record
@@ -43,32 +44,29 @@ def track_writer(
     Raises:
         DataError: the folder cannot be written.
     """
-    drafts = {name: folder / f".{name}.{os.getpid()}.tmp" for name in ("lines", MASKS, VIDEO)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            size_hw: list[tuple[int, int]] = []
-            with ExitStack() as opened:
-                lines = opened.enter_context(drafts["lines"].open("w+", encoding="utf-8", errors="backslashreplace"))
-                paint = None if draw is None else opened.enter_context(video_writer(drafts[VIDEO], rate))
+        size_hw: list[tuple[int, int]] = []
+        with ExitStack() as opened:
+            lines = opened.enter_context(
+                TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", prefix=".lines.", dir=folder)
+            )
+            masks_draft = opened.enter_context(file_aside(folder / MASKS))
+            paint = None
+            if draw is not None:
+                paint = opened.enter_context(video_writer(opened.enter_context(file_aside(folder / VIDEO)), rate))
 
-                def add(pixels: np.ndarray, records: Sequence[Segmentation]) -> None:
-                    if not size_hw:
-                        size_hw.append(pixels.shape[:2])
-                    lines.write(json.dumps([_entry(record) for record in records]) + "\n")
-                    if draw is not None and paint is not None:
-                        masks = [np.asarray(coco_mask.decode(record.mask_rle), dtype=bool) for record in records]
-                        paint(draw(pixels, masks, [record.text for record in records]))
+            def add(pixels: np.ndarray, records: Sequence[Segmentation]) -> None:
+                if not size_hw:
+                    size_hw.append(pixels.shape[:2])
+                lines.write(json.dumps([_entry(record) for record in records]) + "\n")
+                if draw is not None and paint is not None:
+                    masks = [np.asarray(coco_mask.decode(record.mask_rle), dtype=bool) for record in records]
+                    paint(draw(pixels, masks, [record.text for record in records]))
 
-                yield add
-                with drafts[MASKS].open("w", encoding="utf-8", errors="backslashreplace") as whole:
-                    _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases)
-            for name in (MASKS, VIDEO):
-                if drafts[name].exists():
-                    drafts[name].replace(folder / name)
-        finally:
-            for draft in drafts.values():
-                draft.unlink(missing_ok=True)
+            yield add
+            with masks_draft.open("w", encoding="utf-8", errors="backslashreplace") as whole:
+                _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from deixis.atomic_files import file_aside
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -72,16 +72,11 @@ def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | P
     for key, value in _facts(bundle, prompt).items():
         entry = whole.metadata_props.add()
         entry.key, entry.value = key, value
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(whole, aside)
-        aside.replace(path)
+        with file_aside(path) as draft:
+            onnx.save(whole, draft)
     except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the most that one file can hold
         raise ModelError(f"{path}: cannot be written ({error}); choose another place or a smaller model") from error
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            aside.unlink()
     return prompt
 
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
@@ -23,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deixis.atomic_files import file_aside
 from deixis.errors import TrainingError
 from deixis.options.groups import Run
 from deixis.options.yaml_files import write_values
@@ -97,9 +97,8 @@ def keep_config(config: Mapping[str, Any], folder: Path) -> None:
         TrainingError: they cannot be written.
     """
     try:
-        aside = folder / f".config.yaml.{os.getpid()}.tmp"
-        write_values({**config, "resume": False}, aside)
-        aside.replace(folder / "config.yaml")
+        with file_aside(folder / "config.yaml") as draft:
+            write_values({**config, "resume": False}, draft)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); free some space, then give --resume") from error
 

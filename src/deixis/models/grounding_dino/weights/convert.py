@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from deixis.atomic_files import file_aside
 from deixis.errors import ModelError, OptionError
 from deixis.models.grounding_dino import GroundingDino, GroundingDinoBundle
 from deixis.models.grounding_dino.detector import has_learned_scale
@@ -131,13 +130,8 @@ def save_checkpoint(bundle: GroundingDinoBundle, path: str | Path, layout: str) 
     path = Path(path)
     tensors = {name: tensor.clone() for name, tensor in foreign_tensors(bundle.model, layout).items()}
     content: Mapping[str, Any] = {LAYOUTS[layout].top_key: tensors, "meta": {}}
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, aside)
-        aside.replace(path)
+        with file_aside(path) as draft:
+            torch.save(content, draft)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: cannot be written ({error}); choose another place") from error
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            aside.unlink()
