@@ -15,13 +15,15 @@ from deixis.errors import DataError
 def file_aside(path: Path) -> Iterator[Path]:
     """A place to write a file, which takes the file's name when the block ends well and is removed when it does not.
 
-    Missing folders are made. Errors pass as they are, for the caller to say what they mean.
+    Missing folders are made; a block that writes nothing changes nothing. Errors pass as they are, for the caller to
+    say what they mean.
     """
     draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        draft.replace(path)
+        if draft.exists():
+            draft.replace(path)
     finally:
         with suppress(OSError):  # renamed, or never made
             draft.unlink()

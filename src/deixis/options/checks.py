@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deixis.data.scenes import PREFIX
 from deixis.errors import OptionError
+from deixis.models.builtin import BUILTIN
 
 RUNS = Path("runs")
 """Where runs go when nobody says."""
@@ -44,8 +46,6 @@ def check_name(name: str) -> None:
     require(fine, "experiment_name", name, "the name of one folder, without '/'")
 
 
-SCENES = "scenes:"
-BUILTIN = "builtin"
 A_DETECTOR, A_SEGMENTER = "IDEA-Research/grounding-dino-tiny", "ByteDance/Sa2VA-1B"
 
 
@@ -53,7 +53,7 @@ def are_generated(*sources: Any) -> bool:
     """Whether all data is generated scenes. Sources that were not given do not count; without any, none is."""
     each = [one for source in sources for one in (source if isinstance(source, tuple | list) else (source,))]
     given = [str(one) for one in each if one]
-    return bool(given) and all(source.startswith(SCENES) for source in given)
+    return bool(given) and all(source.startswith(PREFIX) for source in given)
 
 
 def choose_model(options: Any, *sources: Any) -> None:

@@ -10,8 +10,9 @@ from deixis.data.clip_formats.table import CLIP_FORMATS
 from deixis.data.formats.recognise import are_scenes, opened, without_split
 from deixis.data.reading import reading
 from deixis.data.refer_formats.sa1b import find_sa1b
+from deixis.data.scenes import PREFIX
 from deixis.data.scenes.clip_scenes import clip_scenes
-from deixis.data.scenes.from_text import PREFIX, parse_scenes
+from deixis.data.scenes.from_text import parse_scenes
 from deixis.errors import DataError
 from deixis.video_records import ClipDataset
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from deixis.data.formats.foreign import foreign_file, foreign_folder
 from deixis.data.formats.record import Format
 from deixis.data.reading import require_regular
-from deixis.data.scenes.from_text import PREFIX
+from deixis.data.scenes import PREFIX
 from deixis.errors import DataError
 
 _NAMED = 4

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deixis.data.scenes import PREFIX
 from deixis.data.scenes.images import scenes
 from deixis.errors import DataError
 from deixis.records import Dataset
-
-PREFIX = "scenes:"
 
 _DEFAULTS = {"count": 200, "seed": 0}
 

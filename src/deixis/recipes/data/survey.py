@@ -14,7 +14,7 @@ from deixis.data.checks.copies import examine_leaks, examine_shared_files
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.findings import KINDS, Finding, Findings, collecting_warnings
 from deixis.data.formats import read_dataset
-from deixis.data.scenes.from_text import PREFIX as SCENES_PREFIX
+from deixis.data.scenes import PREFIX as SCENES_PREFIX
 from deixis.errors import DataError
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.outputs import warn
