@@ -77,7 +77,9 @@ def measure(case: Case, device: str, rounds: int) -> list[list[str]]:
     tensors = inputs(case, device)
     module = MultiScaleDeformableAttention()
     functions: dict[str, Callable[[], Tensor]] = {
-        "ours": lambda: multi_scale_deformable_attention(tensors[0], case.shapes_hw, tensors[1], tensors[2]),
+        "ours": lambda: multi_scale_deformable_attention(
+            tensors[0], case.shapes_hw, tensors[1], attention_weights=tensors[2]
+        ),
         "transformers": lambda: module(tensors[0], None, case.shapes_hw, None, tensors[1], tensors[2], 64),
     }
     outputs = {name: function() for name, function in functions.items()}

@@ -91,7 +91,7 @@ def make_models(train: str, device: str) -> tuple[GroundingDino, GroundingDinoFo
         if train == "frozen":
             freeze(model, ["backbone", "text"])
         elif train == "lora":
-            add_lora(model, 16, 32.0, 0.0)
+            add_lora(model, 16, 32.0, dropout=0.0)
     return ours.to(device), theirs.to(device)
 
 

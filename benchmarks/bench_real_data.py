@@ -81,7 +81,9 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
     accelerator = Accelerator(cpu=True)
     steps = feed.steps_per_epoch(1)
     total = steps * (options.epochs or 1)
-    optimizer = build_adamw(parameter_groups(theirs.named_parameters(), part_of, rates, options.weight_decay))
+    optimizer = build_adamw(
+        parameter_groups(theirs.named_parameters(), part_of, rates, weight_decay=options.weight_decay)
+    )
     schedule = Schedule(options.schedule, total, options.warmup(total), options.lr_drop_at)
     done = 0
     for epoch in range(options.epochs or 1):

@@ -142,7 +142,7 @@ def stepper(side: str, arguments: argparse.Namespace, folder: Path) -> Callable[
     batch = make_batch(bundle, (FORCED, FORCED) if plain else OBJECTS, arguments)
     features = None
     if "cached" in side:
-        features = FrozenFeatures(bundle, folder, 1 << 40, Accelerator(cpu=arguments.device == "cpu"))
+        features = FrozenFeatures(bundle, folder, 1 << 40, accelerator=Accelerator(cpu=arguments.device == "cpu"))
     if "checkpointed" in side:
         checkpoint_activations(bundle)
     weights = [weight for weight in bundle.model.parameters() if weight.requires_grad]
@@ -167,7 +167,7 @@ def check_agreement(arguments: argparse.Namespace, folder: Path) -> float:
         batch = make_batch(bundle, OBJECTS, arguments)
         features = None
         if "cached" in side:
-            features = FrozenFeatures(bundle, folder, 1 << 40, Accelerator(cpu=arguments.device == "cpu"))
+            features = FrozenFeatures(bundle, folder, 1 << 40, accelerator=Accelerator(cpu=arguments.device == "cpu"))
         torch.manual_seed(2)  # the same points
         with torch.no_grad(), amp(arguments):
             plain = side == "straightforward"

@@ -1,15 +1,15 @@
-"""Every error deixis raises on purpose.
+"""All errors that deixis raises on purpose.
 
     DeixisError
     ├── DataError        a file, an annotation or a data set that cannot be used
-    │   └── UnreadableImageError   one picture that is damaged or gone
+    │   └── UnreadableImageError   one image that is damaged or missing
     ├── PromptError      class names that cannot be made into a prompt
-    ├── ModelError       a checkpoint that is missing, foreign or incomplete
-    ├── OptionError      an option (flag or YAML key) with an impossible value
-    └── TrainingError    a run that cannot go on (non-finite values, unwritable output, foreign resume folder)
+    ├── ModelError       a checkpoint that is missing, incomplete or of another kind
+    ├── OptionError      an option (flag or YAML key) with an invalid value
+    └── TrainingError    a run that cannot continue (non-finite values, unwritable output, another run's folder)
 
-The commands print the message of a `DeixisError` on one line and exit with code 2; anything else is a bug and
-keeps its traceback. A message says what was got, what was wanted, where, and what to do next.
+The commands print the message of a `DeixisError` on one line and exit with code 2; any other error is a bug and keeps
+its traceback. A message says what is wrong and where, the value, what is allowed, and what to do next.
 """
 
 
@@ -22,7 +22,7 @@ class DataError(DeixisError):
 
 
 class UnreadableImageError(DataError):
-    """One picture cannot be read; training goes on without a few of them."""
+    """One image cannot be read; training continues without a few of them."""
 
 
 class PromptError(DeixisError):
@@ -30,16 +30,16 @@ class PromptError(DeixisError):
 
 
 class ModelError(DeixisError):
-    """A checkpoint is missing, foreign or incomplete."""
+    """A checkpoint is missing, incomplete or of another kind."""
 
 
 class OptionError(DeixisError):
-    """An option has an impossible value."""
+    """An option has an invalid value."""
 
 
 class TrainingError(DeixisError):
-    """A run cannot go on."""
+    """A run cannot continue."""
 
 
 class Terminated(BaseException):
-    """The run was asked to stop by SIGTERM and has saved; the command exits with code 143."""
+    """The run received SIGTERM and has saved; the command exits with code 143."""

@@ -1,7 +1,7 @@
-"""The records that pass between the parts: frozen, and validated once, at their construction.
+"""The records that the parts exchange: frozen, and validated once, when they are created.
 
-Outside models and losses a box is absolute-pixel xyxy and a mask is COCO RLE; inside them a box is cxcywh
-divided by the size of the unpadded image. The name of every box array says which.
+Outside models and losses a box is xyxy in absolute pixels and a mask is COCO RLE. Inside them a box is cxcywh divided
+by the size of the unpadded image. The name of every box array says which.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_SIDE_PX, MAX_PIXELS = 1_000_000, 1 << 29  # of an image; a mask of this size
 
 
 def size_fault(size_hw: tuple[float, float]) -> str | None:
-    """What is wrong with the size (height, width) of an image, or None; to be asked before anything is allocated."""
+    """What is wrong with an image size (height, width), or None. Call it before memory is allocated."""
     height, width = size_hw
     if min(height, width) >= 1 and max(height, width) <= MAX_SIDE_PX and height * width <= MAX_PIXELS:
         return None
@@ -39,9 +39,7 @@ def size_fault(size_hw: tuple[float, float]) -> str | None:
 
 
 def check_size(size_hw: tuple[int, int], where: str) -> None:
-    """Raises:
-    DataError: there can be no image of this size; see `size_fault`.
-    """
+    """Raises DataError if no image can have this size; see `size_fault`."""
     fault = size_fault(size_hw)
     if fault is not None:
         raise DataError(f"{where}: {fault}")
@@ -49,12 +47,12 @@ def check_size(size_hw: tuple[int, int], where: str) -> None:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The class names of a data set, in order, and the category ids its own files give them.
+    """The class names of a data set, in order, and their category ids in its files.
 
-    `class_ids` everywhere in deixis index `names`; `category_ids` are only read and written at the edges.
+    `class_ids` in deixis always index `names`; `category_ids` are used only when files are read and written.
 
     Raises:
-        DataError: no name, a blank name, a name twice, or as many ids as names are not given.
+        DataError: there is no name, a name is blank or occurs twice, or there are not as many distinct ids as names.
 
     >>> Vocabulary(("cat", "dog"), (17, 18)).category_ids
     (17, 18)
@@ -72,7 +70,7 @@ class Vocabulary:
             raise DataError(f"class names must not be blank, got {list(self.names)}")
         if len(set(self.names)) != len(self.names):
             doubles = sorted(name for name, count in Counter(self.names).items() if count > 1)
-            raise DataError(f"class names must differ, {doubles} stand more than once; rename or merge them")
+            raise DataError(f"class names must differ, {doubles} occur more than once; rename or merge them")
         if len(self.names) != len(self.category_ids) or len(set(self.category_ids)) != len(self.category_ids):
             raise DataError(
                 f"{len(self.names)} class names need as many different category ids, got {self.category_ids}"
@@ -84,14 +82,14 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Instances:
-    """The annotated objects of one image; any number, none included.
+    """The annotated objects of one image: any number, including none.
 
     Attributes:
-        boxes_xyxy_px: corners in pixels of the image as it stands (after any transform).
+        boxes_xyxy_px: corners in pixels of the current image (after any transform).
         class_ids: indices into the sample's vocabulary.
         is_crowd: COCO's crowd flag: not a target in training, ignored in evaluation.
-        areas_px: area of the object's mask where the file gives one, else of its box.
-        masks_rle: one COCO RLE an object, or None where the data set has boxes only.
+        areas_px: area of the object's mask if the file has one, otherwise of its box.
+        masks_rle: one COCO RLE per object, or None if the data set has only boxes.
 
     Raises:
         DataError: lengths differ or a box is not finite.
@@ -118,10 +116,11 @@ class Instances:
         boxes_xyxy_px: Sequence[Sequence[float]] | np.ndarray,
         class_ids: Sequence[int] | np.ndarray,
         is_crowd: Sequence[bool] | np.ndarray | None = None,
+        *,
         areas_px: Sequence[float] | np.ndarray | None = None,
         masks_rle: Sequence[Rle] | None = None,
     ) -> Instances:
-        """Instances from plain lists; crowd defaults to none, areas to the boxes' own."""
+        """Instances from plain lists; by default no object is a crowd, and areas are those of the boxes."""
         boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 4)
         with np.errstate(over="ignore"):
             areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) if areas_px is None else areas_px
@@ -139,7 +138,7 @@ class Instances:
         return Instances.build(np.zeros((0, 4)), np.zeros(0))
 
     def select(self, keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> Instances:
-        """The instances that a mask or an index array keeps, in order."""
+        """The instances selected by a boolean mask or an index array, in order."""
         chosen = np.arange(len(self))[keep]
         return Instances(
             self.boxes_xyxy_px[chosen],
@@ -155,28 +154,28 @@ class Instances:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its annotations, its image still on disk or already decoded.
+    """One image with its annotations; the image is a file or already decoded.
 
     Attributes:
         image: a path, or pixels as uint8 RGB of shape (height, width, 3).
-        size_hw: (height, width) of the image as it stands, in pixels.
-        instances: the annotated objects, boxes in pixels of the image as it stands.
-        vocabulary: what `instances.class_ids` index; also the names asked for in the prompt.
+        size_hw: current (height, width) of the image, in pixels.
+        instances: the annotated objects, with boxes in pixels of the current image.
+        vocabulary: the names that `instances.class_ids` index; also the names in the prompt.
         image_id: the data set's own id.
-        source: where the annotation was read (`labels.json: image 31`), for messages.
+        source: where the annotation was read, for messages, such as `labels.json: image 31`.
         original_size_hw: (height, width) before any transform; predictions are scaled back to it.
-        absent_class_ids: classes that someone looked for and did not find (LVIS's negative categories). None means
-            that all classes were looked for, so those without an object are absent. A frozen set means that nothing
-            is known of the classes that are neither in it nor among the objects.
+        absent_class_ids: classes that annotators verified to be absent (LVIS's negative categories). None means that
+            all classes are annotated, so those without an object are absent. With a set, nothing is known about classes
+            that are neither in it nor among the objects.
         not_exhaustive_class_ids: classes of which the image may show more objects than are annotated.
-        caption: the sentence that the class names are phrases of (grounding data), or nothing.
-        phrase_spans: where each class name stands in the caption; nothing where that is not known. The prompt is then
-            the list of names in place of the sentence.
-        seed: of what a training step draws for this sample; None outside training.
+        caption: the sentence whose phrases are the class names (grounding data), or empty.
+        phrase_spans: the position of each class name in the caption; empty if unknown. Then the prompt is the list of
+            names, not the sentence.
+        seed: for the random numbers that a training step draws for this sample; None outside training.
 
     Raises:
-        DataError: an empty image, pixels of another size, a class id outside the vocabulary, a class that is both
-            absent and annotated, or spans that do not fit the names and the caption.
+        DataError: the image is empty or has another size, a class id is outside the vocabulary, a class is both absent
+            and annotated, or the spans do not fit the names and the caption.
     """
 
     image: Path | UInt8[np.ndarray, "h w 3"]
@@ -201,7 +200,7 @@ class Sample:
         ids = self.instances.class_ids
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
             raise DataError(
-                f"{self.source}: class ids {sorted(set(ids.tolist()))} reach outside {len(self.vocabulary)} names"
+                f"{self.source}: class ids {sorted(set(ids.tolist()))} are outside the {len(self.vocabulary)} names"
             )
         if self.absent_class_ids is not None or self.not_exhaustive_class_ids:
             self._check_judgements()
@@ -222,25 +221,25 @@ class Sample:
         absent = self.absent_class_ids or frozenset()
         outside = sorted(i for i in absent | self.not_exhaustive_class_ids if not 0 <= i < len(self.vocabulary))
         if outside:
-            raise DataError(f"{self.source}: judged class ids {outside} reach outside {len(self.vocabulary)} names")
+            raise DataError(f"{self.source}: judged class ids {outside} are outside the {len(self.vocabulary)} names")
         both = [self.vocabulary.names[i] for i in sorted(absent & self.present_class_ids)]
         if both:
-            raise DataError(f"{self.source}: classes {both} are annotated but also said to be absent")
+            raise DataError(f"{self.source}: classes {both} are annotated but also listed as absent")
 
     @property
     def present_class_ids(self) -> frozenset[int]:
-        """The classes that have an object here, crowds included."""
+        """The classes with an object in this image, including crowds."""
         return frozenset(self.instances.class_ids.tolist())
 
     def judges(self, class_id: int) -> bool:
-        """Whether every object of a class is annotated here: it is known to be absent, or annotated exhaustively."""
+        """Whether all objects of a class are annotated: it is known to be absent, or annotated exhaustively."""
         if class_id in self.not_exhaustive_class_ids:
             return False
         return self.absent_class_ids is None or class_id in self.absent_class_ids or class_id in self.present_class_ids
 
     @property
     def known_absent_class_ids(self) -> frozenset[int]:
-        """The classes that the image surely does not show: what may be asked for as a negative."""
+        """The classes that are certainly not in the image and can be used as negatives."""
         if self.absent_class_ids is not None:
             return self.absent_class_ids
         return frozenset(range(len(self.vocabulary))) - self.present_class_ids - self.not_exhaustive_class_ids
@@ -252,7 +251,7 @@ class Sample:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What every reader returns: samples by position, and the vocabulary they share."""
+    """What every reader returns: samples by position, and their common vocabulary."""
 
     @property
     def vocabulary(self) -> Vocabulary: ...
@@ -264,7 +263,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class SampleList:
-    """A data set held in memory (paths, not pixels). `name` is what reports call it."""
+    """A data set in memory (paths, not pixels). `name` is its name in reports."""
 
     samples: tuple[Sample, ...]
     vocabulary: Vocabulary
@@ -282,10 +281,10 @@ class Prompt:
     """Class names as one tokenised caption.
 
     Attributes:
-        caption: the text, always ending in `.`.
-        names: the class names as the user gave them, in prompt order.
-        char_spans: `[start, end)` in `caption`, one a name; of a name that stands there in parts, the first part.
-        input_ids: token ids, special tokens included.
+        caption: the text, which always ends in `.`.
+        names: the class names as given by the user, in prompt order.
+        char_spans: `[start, end)` in `caption`, one per name; for a name in several parts, the first part.
+        input_ids: token ids, including special tokens.
         positive_map: row c marks the tokens of name c. Each row sums to 1 and has at least one token.
     """
 
@@ -298,16 +297,17 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Target:
-    """What one image of a batch should yield. Any number of objects, none included; crowd boxes are left out.
+    """The targets of one image in a batch: any number of objects, including none; crowd boxes are left out.
 
     Attributes:
-        boxes_cxcywh_norm: boxes over the size of the *unpadded* image.
+        boxes_cxcywh_norm: boxes divided by the size of the *unpadded* image.
         class_ids: rows of `positive_map`.
-        positive_map: class to token, rows sum to 1, as wide as the batch's `input_ids`.
+        positive_map: the weight of each token in each class; rows sum to 1; as wide as the batch's `input_ids`.
         size_hw: the unpadded size after transforms, in pixels.
-        unjudged_class_ids: rows of `positive_map` of which the image may show more objects than are annotated; queries
-            without an object are not taught that these are absent.
-        seed: of what a step draws for this image, whichever process it is in; None draws from torch's global generator.
+        unjudged_class_ids: rows of `positive_map` whose classes may have objects that are not annotated; queries
+            without an object get no loss for them.
+        seed: for the random numbers that a step draws for this image, in whichever process; None uses torch's global
+            generator.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "n 4"]
@@ -326,10 +326,10 @@ class Batch:
     """Images and prompts, padded to common sizes.
 
     Attributes:
-        pixels_u8: RGB, zeros where padded. Normalised on the device, by the model's own mean and std.
+        pixels_u8: RGB, zeros where padded. Normalised on the device, with the model's mean and std.
         pixel_mask: true on real pixels.
-        input_ids, attention_mask: prompts, one an image; the mask is true on real tokens.
-        targets: one an image.
+        input_ids, attention_mask: one prompt per image; the mask is true on real tokens.
+        targets: one per image.
     """
 
     pixels_u8: UInt8[Tensor, "batch 3 h w"]
@@ -373,13 +373,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Detections:
-    """What the detector found in one image, best first.
+    """The detections in one image, best first.
 
     Attributes:
         boxes_xyxy_px: corners in pixels of the original image.
         scores: in [0, 1].
         class_ids: indices into `names`.
-        names: the class names asked for.
+        names: the class names in the prompts.
     """
 
     boxes_xyxy_px: Float[np.ndarray, "n 4"]
@@ -394,16 +394,16 @@ class Detections:
         """The class name of each detection."""
         return [self.names[i] for i in self.class_ids]
 
-    def best(self, most: int) -> Detections:
-        """Only the first, and so best, `most` detections."""
-        if len(self) <= most:
+    def best(self, count: int) -> Detections:
+        """The best `count` detections, or all if there are fewer."""
+        if len(self) <= count:
             return self
         return replace(
-            self, boxes_xyxy_px=self.boxes_xyxy_px[:most], scores=self.scores[:most], class_ids=self.class_ids[:most]
+            self, boxes_xyxy_px=self.boxes_xyxy_px[:count], scores=self.scores[:count], class_ids=self.class_ids[:count]
         )
 
     def above(self, threshold: float) -> Detections:
-        """Only the detections that score at least `threshold`."""
+        """The detections that score at least `threshold`."""
         keep = self.scores >= threshold
         return replace(
             self, boxes_xyxy_px=self.boxes_xyxy_px[keep], scores=self.scores[keep], class_ids=self.class_ids[keep]

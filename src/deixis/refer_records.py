@@ -1,7 +1,7 @@
-"""The segmenter's records: phrases and the masks they mean, from disk to batch. Frozen, validated once.
+"""The segmenter's records: phrases and their masks, from disk to batch. Frozen, validated once.
 
-Outside models and losses a mask is COCO RLE of the image as it stands; inside them it is a bitmap on the square grid
-of the losses.
+Outside models and losses a mask is COCO RLE in the size of the image; inside them it is a bitmap on the losses' square
+grid.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expression:
-    """What one or several sentences mean in one image.
+    """One or several sentences with the objects that they refer to in one image.
 
     Attributes:
-        texts: sentences that all mean the same objects. Training draws one of them anew in every epoch, evaluation
-            takes each by itself. Empty where only the mask is known: it awaits a caption.
-        masks_rle: the objects meant, one RLE each; their union is the target. None at all: nothing of the kind is in
-            the image.
-        tags: groups that metrics are also reported by, such as `unseen pair` or `relation`.
+        texts: sentences that all refer to the same objects. Training draws one of them in every epoch, evaluation uses
+            each of them. Empty if only the mask is known and needs a caption.
+        masks_rle: one RLE per object; their union is the target. Empty if the image has no such object.
+        tags: groups for which metrics are also reported, such as `unseen pair` or `relation`.
         expression_id: the data set's own id.
 
     Raises:
-        DataError: a blank sentence, or neither a sentence nor a mask.
+        DataError: a sentence is blank, or there is neither a sentence nor a mask.
     """
 
     texts: tuple[str, ...]
@@ -50,7 +49,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class ReferSample:
-    """One image with its expressions; any number.
+    """One image with any number of expressions.
 
     Attributes:
         image: a path, or pixels as uint8 RGB of shape (height, width, 3).
@@ -59,7 +58,7 @@ class ReferSample:
         source: where it was read, for messages.
 
     Raises:
-        DataError: an empty image, pixels or a mask of another size.
+        DataError: the image is empty, or its pixels or a mask have another size.
     """
 
     image: Path | UInt8[np.ndarray, "h w 3"]
@@ -99,7 +98,7 @@ class ReferDataset(Protocol):
 
 @dataclass(frozen=True)
 class ReferList:
-    """Samples held in memory (paths, not pixels). `name` is what reports call it."""
+    """Samples in memory (paths, not pixels). `name` is the data set's name in reports."""
 
     samples: tuple[ReferSample, ...]
     name: str = "data"
@@ -113,14 +112,15 @@ class ReferList:
 
 @dataclass(frozen=True)
 class ReferTarget:
-    """What one image of a batch should yield: one mask a `[SEG]`, in the order of the tokens.
+    """The targets of one image in a batch: one mask per `[SEG]`, in the order of the tokens.
 
     Attributes:
-        masks: on the square grid of the losses, to which image and masks are squashed alike; all false where the
-            phrase means nothing in the image. Of a clip each phrase has one for every frame, one after another.
-        texts: the phrases, one a mask.
+        masks: on the losses' square grid, to which image and masks are resized without keeping their aspect ratio; all
+            false where the image has no such object. In a clip each phrase has one per frame, in order.
+        texts: the phrases, one per mask.
         size_hw: of the image, in pixels.
-        seed: of what a step draws for this image, whichever process it is in; None draws from torch's global generator.
+        seed: for the random numbers that a step draws for this image, in whichever process; None uses torch's global
+            generator.
     """
 
     masks: Bool[Tensor, "objects h w"]
@@ -132,14 +132,14 @@ class ReferTarget:
 
 
 class Regions(NamedTuple):
-    """Regions that the conversations of a batch are about; see `data.regions`.
+    """The regions in the conversations of a batch; see `data.regions`.
 
     Attributes:
-        focal_per_image: how many of each image's tiles, the last ones, are views of regions alone: their tokens stand
-            in the conversation only where `cells` names them.
-        cells: for each image the tokens that stand at the placeholders of its regions, in order: of its tiles, and
-            after those, numbered on, of its outlines.
-        outlines: one an image, of `data.regions.region_outline`; empty for models without spatial tokens.
+        focal_per_image: how many of each image's tiles (its last ones) are close-ups of regions: their tokens occur in
+            the conversation only where `cells` lists them.
+        cells: per image the indices of the tokens at its regions' placeholders, in order; first come the tokens of its
+            tiles, then those of its outlines.
+        outlines: one per image, of `data.regions.region_outline`; empty for models without spatial tokens.
     """
 
     focal_per_image: tuple[int, ...]
@@ -152,18 +152,18 @@ class ReferBatch:
     """Images and conversations, padded to common lengths.
 
     Attributes:
-        tiles_u8: what the vision-language model sees, RGB, the tiles of all images one after another.
-        tiles_per_image: how many of them are each image's.
-        sam_pixels_u8: what SAM 2 sees: RGB, squashed to its square; of clips all frames, one after another; nothing of
+        tiles_u8: the vision-language model's input, RGB, the tiles of all images one after another.
+        tiles_per_image: number of tiles per image.
+        sam_pixels_u8: SAM 2's input, RGB, resized to its square; for clips all frames, one after another; nothing for
             rows that ask for no mask.
-        input_ids: conversations, image placeholders included; the number of `[SEG]` tokens in row i, times the frames
+        input_ids: conversations, including image placeholders; the number of `[SEG]` tokens in row i, times the frames
             of a clip, is the number of masks of target i.
         attention_mask: true on real tokens.
-        labels: the token that each position should be, -100 where no loss is wanted. Not shifted.
-        targets: one an image.
-        regions: what is asked about masks; None where nothing is.
-        keys: one an image, the same for the same tiles and pixels, close views of regions apart.
-        frames_per_image: how many of `sam_pixels_u8` are each row's, where rows are clips; empty for one each.
+        labels: the target token at each position, -100 where there is no loss. Not shifted.
+        targets: one per image.
+        regions: the regions in the conversations; None if there are none.
+        keys: one per image, equal for equal tiles and pixels, without the close-ups of regions.
+        frames_per_image: number of frames per row in `sam_pixels_u8` if rows are clips; empty for one each.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
@@ -206,11 +206,11 @@ class ReferBatch:
 
 @dataclass(frozen=True)
 class Caption:
-    """Words for one region.
+    """A caption of one region.
 
     Attributes:
-        text: what the model says of it.
-        score: mean log-probability of the words and of their end, at most 0.
+        text: the model's description.
+        score: mean log-probability of its tokens and of the end token, at most 0.
         mask_rle: the region, in the size of the image.
     """
 
@@ -225,10 +225,10 @@ class Segmentation:
     """The answer to one phrase in one image.
 
     Attributes:
-        mask_rle: in the size of the image; empty where the model says that nothing is meant.
+        mask_rle: in the size of the image; empty if the model predicts that there is no such object.
         score: predicted IoU of the mask, in [0, 1].
-        present: probability that the phrase means something in the image, in [0, 1].
-        answer: what the model said, `[SEG]` included.
+        present: probability that the image has what the phrase refers to, in [0, 1].
+        answer: the model's text, including `[SEG]`.
     """
 
     text: str

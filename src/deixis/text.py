@@ -1,11 +1,11 @@
-"""Text of users' files where people and terminals read it: names without control characters, lines that do nothing."""
+"""Cleaning text from users' files: names without control characters, and text that is safe to print."""
 
 from __future__ import annotations
 
 import re
 
-# Controls that terminals act on, halves of characters (bytes of file names that are no UTF-8, broken JSON escapes),
-# and the overrides that turn the direction of text around. Line ends and tabs are ours.
+# Control characters that terminals interpret, lone surrogates (from file names that are not UTF-8, or broken JSON
+# escapes), and overrides of the text direction. Line ends and tabs come from deixis and stay.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -13,7 +13,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    r"""Text for a terminal, with what a terminal would act on, or cannot encode, as JSON's escapes.
+    r"""Text for a terminal: characters that it would interpret, or cannot encode, become JSON escapes.
 
     >>> printable("a\x1b[31m \udce9")
     'a\\u001b[31m \\udce9'
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    r"""A class name or phrase as it can be prompted, printed and written: blanks for controls, no half characters.
+    r"""A class name or phrase that can be used in prompts, printed and written: control characters become spaces.
 
     >>> clean_name(" red\tcar\x00 ")
     'red car'
@@ -34,5 +34,5 @@ def clean_name(name: str) -> str:
 
 
 def whole_characters(text: str) -> str:
-    """Text that UTF-8 holds: half characters become the sign for an unknown one, and places in the text stay."""
+    """Text that UTF-8 can encode: lone surrogates become U+FFFD, so positions in the text do not change."""
     return _HALVES.sub("\ufffd", text)

@@ -1,6 +1,6 @@
 """Records of clips: frames, and masks that follow objects through them. Frozen, validated once.
 
-A mask is COCO RLE of its frame as it stands. Frames are counted from 0. Labels may be on some frames only.
+A mask is COCO RLE in the size of its frame. Frames are counted from 0. Only some frames may be labelled.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from deixis.refer_records import Expression, ReferSample
 
 @runtime_checkable
 class Frames(Protocol):
-    """The pictures of a clip, all of one size, decoded when they are asked for and not kept.
+    """The frames of a clip, all of one size, decoded on access and not kept.
 
-    A `DataError` of any of these names the file, and the frame where it is one frame that cannot be used.
+    A `DataError` from any of these methods names the file, and the frame if it is a single one.
     """
 
     @property
@@ -34,7 +34,7 @@ class Frames(Protocol):
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]: ...
 
     def read(self, indices: Iterable[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        """Some frames as uint8 RGB, in the order given; cheapest in ascending order."""
+        """The given frames as uint8 RGB, in the given order; ascending order is fastest."""
         ...
 
 
@@ -43,7 +43,7 @@ class Masklet:
     """One object through a clip.
 
     Attributes:
-        masks_rle: one a labelled frame; None where the object is not to be seen.
+        masks_rle: one per labelled frame; None where the object is not visible.
         masklet_id: the data set's own id of the object.
     """
 
@@ -53,17 +53,17 @@ class Masklet:
 
 @dataclass(frozen=True)
 class ClipExpression:
-    """What one or several sentences mean in a clip.
+    """One or several sentences with the objects that they refer to in a clip.
 
     Attributes:
-        texts: sentences of one meaning; empty where only the masks are known.
-        masklets: positions of the objects meant in `Clip.masklets`; their union is the target. None at all: nothing
-            of the kind is in the clip.
-        tags: groups that metrics are also reported by, such as `late`, `vanishes`, `returns` or `motion`.
+        texts: sentences that refer to the same objects; empty if only the masks are known.
+        masklets: indices of the objects in `Clip.masklets`; their union is the target. Empty if the clip has no such
+            object.
+        tags: groups for which metrics are also reported, such as `late`, `vanishes`, `returns` or `motion`.
         expression_id: the data set's own id.
 
     Raises:
-        DataError: a blank sentence, neither a sentence nor a masklet, or a masklet twice.
+        DataError: a sentence is blank, there is neither a sentence nor a masklet, or a masklet is listed twice.
     """
 
     texts: tuple[str, ...]
@@ -77,7 +77,7 @@ class ClipExpression:
         if not self.texts and not self.masklets:
             raise DataError(f"expression {self.expression_id}: needs a sentence or a masklet, has neither")
         if len(set(self.masklets)) != len(self.masklets):
-            raise DataError(f"expression {self.expression_id}: means a masklet twice, got {list(self.masklets)}")
+            raise DataError(f"expression {self.expression_id}: refers to a masklet twice, got {list(self.masklets)}")
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class Clip:
     """A video, or a part of one, with its objects and expressions.
 
     Attributes:
-        frames: the pictures, lazily decoded.
-        labelled: the frames that were annotated, ascending; every masklet has an entry for each of them. Of the other
-            frames nothing is known. Empty where there are no annotations.
+        frames: the frames, decoded on access.
+        labelled: the annotated frames, ascending; every masklet has an entry for each of them. Nothing is known about
+            other frames. Empty if there are no annotations.
         masklets: the annotated objects.
-        expressions: what was said of them.
+        expressions: sentences about them.
         video_id: the data set's own name of the video.
         source: where it was read, for messages.
 
     Raises:
-        DataError: labels outside the clip or out of order, a masklet of another length, a mask of another size, or
-            an expression about a masklet that is not there.
+        DataError: labels are outside the clip or out of order, a masklet has another length, a mask another size, or an
+            expression refers to a masklet that does not exist.
     """
 
     frames: Frames
@@ -120,7 +120,7 @@ class Clip:
             outside = [i for i in expression.masklets if not 0 <= i < len(self.masklets)]
             if outside:
                 raise DataError(
-                    f"{self.source}: {list(expression.texts)[:1]} means masklets {outside}, "
+                    f"{self.source}: {list(expression.texts)[:1]} refers to masklets {outside}, "
                     f"there are {len(self.masklets)}"
                 )
 
@@ -141,14 +141,14 @@ class Clip:
         return self.frames.size_hw
 
     def masks_at(self, expression: ClipExpression, label: int) -> tuple[Rle, ...]:
-        """The masks of what an expression means in labelled frame number `label`; none where it is not to be seen."""
+        """The masks of an expression's objects in labelled frame number `label`; empty where none is visible."""
         masks = (self.masklets[i].masks_rle[label] for i in expression.masklets)
         return tuple(mask for mask in masks if mask is not None)
 
     def sample_at(self, label: int) -> ReferSample:
-        """Labelled frame number `label` as an image of its own, decoded; expressions keep their order.
+        """Labelled frame number `label` as a single image, decoded; expressions keep their order.
 
-        A sentence whose objects are not to be seen means nothing there; masklets without one are left out.
+        A sentence without a visible object gets no masks; expressions with neither sentence nor mask are left out.
 
         Raises:
             DataError: the frame cannot be decoded.
@@ -169,7 +169,7 @@ class Clip:
 
 @runtime_checkable
 class ClipDataset(Protocol):
-    """What every reader of clips returns. A clip is opened when it is asked for."""
+    """What every reader of clips returns. A clip is opened on access."""
 
     @property
     def name(self) -> str: ...

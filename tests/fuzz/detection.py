@@ -37,7 +37,7 @@ def small_set(random: Random, count: int = 3) -> SampleList:
             boxes.append([x, y, x + 2, y + 2])
             masks.append(coco_mask.encode(bitmap))
         ids = [random.randrange(len(_NAMES)) for _ in boxes]
-        instances = Instances.build(boxes, ids, None, None, masks)
+        instances = Instances.build(boxes, ids, None, areas_px=None, masks_rle=masks)
         pixels = np.full((*size_hw, 3), 80 * number % 256, np.uint8)
         samples.append(Sample(pixels, size_hw, instances, vocabulary, number, f"image {number}"))
     return SampleList(tuple(samples), vocabulary)

@@ -27,7 +27,7 @@ def _random_image(rng: np.random.Generator, image_id: int) -> tuple[Sample, Dete
     count = int(rng.integers(0, 9))
     boxes, class_ids = _boxes(rng, count), rng.choice([0, 1, 3], count)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) * rng.uniform(0.4, 1, count)  # as a mask's area would be
-    instances = Instances.build(boxes, class_ids, rng.random(count) < 0.2, areas)
+    instances = Instances.build(boxes, class_ids, rng.random(count) < 0.2, areas_px=areas)
     near = np.repeat(boxes, 2, 0) + rng.normal(0, 4, (2 * count, 4))
     extra = int(rng.integers(0, 120))
     found = np.concatenate([near, _boxes(rng, extra)])

@@ -63,15 +63,15 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise_tiles,
         bundle.normalise_sam,
-        ReferCriterion(points=64),
-        Feed(dataset=dataset, collate=collate, batch_size=batch_size, accumulation=accumulation),
-        accelerator,
-        language_parameters(bundle.model),
+        criterion=ReferCriterion(points=64),
+        feed=Feed(dataset=dataset, collate=collate, batch_size=batch_size, accumulation=accumulation),
+        accelerator=accelerator,
+        language=language_parameters(bundle.model),
         evaluate=dict,
         save_model=print,
     )
     group = next(task.groups(epoch=0, start=0))
-    losses = accumulate_gradients(task, accelerator, group, task.normaliser(group))
+    losses = accumulate_gradients(task, accelerator, group, normaliser=task.normaliser(group))
     require_gradients(bundle.model)
     figures = mean_figures(accelerator, losses)
     gradients = {name: weight.grad for name, weight in bundle.model.named_parameters() if weight.requires_grad}

@@ -41,13 +41,13 @@ def first_step(model: Path, batch_size: int, accumulation: int, out: Path) -> No
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise,
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset=dataset, collate=collate_pairs, batch_size=batch_size, accumulation=accumulation),
-        accelerator,
+        feed=Feed(dataset=dataset, collate=collate_pairs, batch_size=batch_size, accumulation=accumulation),
+        accelerator=accelerator,
         evaluate=dict,
         save_model=print,
     )
     group = next(task.groups(epoch=0, start=0))
-    losses = accumulate_gradients(task, accelerator, group, task.normaliser(group))
+    losses = accumulate_gradients(task, accelerator, group, normaliser=task.normaliser(group))
     figures = mean_figures(accelerator, losses)
     gradients = {name: weight.grad for name, weight in bundle.model.named_parameters()}
     if accelerator.is_main_process:

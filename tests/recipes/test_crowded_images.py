@@ -56,7 +56,7 @@ def test_perfect_boxes_of_a_real_image_of_trees(shared_data) -> None:
     truth = [dataset[i] for i in range(len(dataset))]
     usual = evaluate_detections(truth, perfect(dataset), dataset.vocabulary)
     assert usual.per_class["Tree"] == pytest.approx(0.475, abs=1e-3)  # of 279
-    assert pytest.approx(1) == evaluate_detections(truth, perfect(dataset), dataset.vocabulary, 300).AP
+    assert pytest.approx(1) == evaluate_detections(truth, perfect(dataset), dataset.vocabulary, max_detections=300).AP
 
 
 @pytest.fixture

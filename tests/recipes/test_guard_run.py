@@ -40,7 +40,7 @@ def poisoned_image(monkeypatch):
     """Scene 7 has a NaN among its pixels whenever it is normalised in training."""
     real = detector_task.detection_losses
 
-    def losses(model, normalise, criterion, batch, *rest):
+    def losses(model, normalise, criterion, *, batch, **rest):
         def poison(pixels_u8, mask):
             values = normalise(pixels_u8, mask).clone()
             for row, target in enumerate(batch.targets):
@@ -48,7 +48,7 @@ def poisoned_image(monkeypatch):
                     values[row, 0, 3, 4] = math.nan
             return values
 
-        return real(model, poison, criterion, batch, *rest)
+        return real(model, poison, criterion, batch=batch, **rest)
 
     monkeypatch.setattr(detector_task, "detection_losses", losses)
 
@@ -164,8 +164,8 @@ def test_losses_of_weight_zero_set_off_the_alarm(run, more):
 def test_a_part_cut_off_from_the_losses_is_named(run, monkeypatch):
     real = detector_task.detection_losses
 
-    def without_decoder(model, *rest):
-        total, losses = real(model, *rest)
+    def without_decoder(model, *rest, **named):
+        total, losses = real(model, *rest, **named)
         for name, weight in model.named_parameters():
             if name.startswith(("model.decoder.", "model.query_position")) and weight.requires_grad:
                 weight.register_hook(torch.zeros_like)

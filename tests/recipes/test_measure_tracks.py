@@ -72,7 +72,7 @@ def test_each_way_is_measured_in_the_labelled_frames_by_its_own_answers(bundle: 
         for way, added in wanted.items():
             for phrase, text in enumerate(TEXTS):
                 masks = {frame: answers[way][frame][phrase].mask_rle for frame in LABELLED}
-                added.add(clip, clip.expressions[phrase // 2], text, masks)
+                added.add(clip, clip.expressions[phrase // 2], text, predicted=masks)
     assert {way: metrics.as_dict() for way, metrics in found.items()} == {
         way: added.result().as_dict() for way, added in wanted.items()
     }

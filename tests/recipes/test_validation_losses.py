@@ -25,7 +25,7 @@ from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
-from deixis.training.detector_task import warn_of_missing
+from deixis.training.detector_task import warn_about_missing_outputs
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -129,7 +129,7 @@ def test_a_model_without_auxiliary_outputs_is_told():
     criterion = build_criterion(decoder_layers=3)
     names = {"loss_ce", "loss_bbox", "loss_giou", "class_error"}
     with pytest.warns(UserWarning, match=r"no output for 9 of 12 losses .*loss_ce_0"):
-        warn_of_missing(criterion, dict.fromkeys(names, torch.zeros(())))
+        warn_about_missing_outputs(criterion, dict.fromkeys(names, torch.zeros(())))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_missing(criterion, dict.fromkeys(criterion.weight_dict, torch.zeros(())))
+        warn_about_missing_outputs(criterion, dict.fromkeys(criterion.weight_dict, torch.zeros(())))

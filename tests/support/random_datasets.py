@@ -81,7 +81,7 @@ def _instances(draw: st.DrawFn, classes: int, size_hw: tuple[int, int], format: 
             boxes = [[x, y, x + w, y + h] for x, y, w, h in boxes]
     if may(WITH_AREAS):
         areas = [draw(st.floats(0, 1e4)) for _ in range(count)]
-    return Instances.build(boxes, class_ids, crowd, areas, masks)
+    return Instances.build(boxes, class_ids, crowd, areas_px=areas, masks_rle=masks)
 
 
 def _box(draw: st.DrawFn, size_hw: tuple[int, int]) -> list[float]:

@@ -81,7 +81,9 @@ def detector_pair(config: Any, seed: int = 0) -> tuple[GroundingDino, Any]:
     theirs = FLAVOURS[config.model_type][1](config).eval()
     perturb(theirs, seed)
     ours = GroundingDino(config).eval()
-    ours.load_state_dict(tensors_to_load(theirs.state_dict(), ours.state_dict(), ties_of(config), "transformers"))
+    ours.load_state_dict(
+        tensors_to_load(theirs.state_dict(), ours.state_dict(), ties_of(config), source="transformers")
+    )
     return ours, theirs
 
 

@@ -1,4 +1,4 @@
-"""How good captions of regions are: against reference captions, and in generated scenes against what is drawn."""
+"""Scores of region captions: against reference captions, and in generated scenes against what is drawn."""
 
 from __future__ import annotations
 
@@ -25,8 +25,15 @@ _SUPERLATIVES = ("largest", "biggest", "smallest")
 
 @dataclass(frozen=True)
 class GroupCaptions:
-    """CIDEr-D in [0, 10], METEOR and the share of exact matches in [0, 1], mean log-probability; of some captions.
-    METEOR is NaN where it was not measured."""
+    """The scores of a group of captions.
+
+    Attributes:
+        cider: CIDEr-D, in [0, 10].
+        meteor: in [0, 1]; NaN where it was not measured.
+        exact: share of captions that equal a reference, in [0, 1].
+        score: mean log-probability of the captions.
+        captions: how many there are.
+    """
 
     cider: float
     meteor: float
@@ -37,7 +44,7 @@ class GroupCaptions:
 
 @dataclass(frozen=True)
 class Attribute:
-    """Of some captions the share that names an attribute, and the share of these that names it right."""
+    """The share of captions that name an attribute, and the share of these that name the right one."""
 
     named: float
     right: float
@@ -45,14 +52,14 @@ class Attribute:
 
 @dataclass(frozen=True)
 class CaptionMetrics:
-    """How well regions were described; NaN where nothing can be said.
+    """How well regions were described; NaN where nothing could be measured.
 
     Attributes:
         all: every caption that has references.
-        sizes: the same by COCO's small, medium and large regions.
-        attributes: of generated scenes: colour, shape, texture and size, of every caption.
-        captions: how many regions were described, those without references too.
-        meteor_name: what METEOR's figures are called: "METEOR", or "NLTK METEOR"; empty where it was not measured.
+        sizes: the same for COCO's small, medium and large regions.
+        attributes: for generated scenes, the colour, shape, texture and size in every caption.
+        captions: how many regions were described, including those without references.
+        meteor_name: the metric's name: "METEOR" or "NLTK METEOR"; empty where it was not measured.
         meteor_missing: why it was not measured.
     """
 
@@ -65,7 +72,7 @@ class CaptionMetrics:
     meteor_missing: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a metric that is NaN is left out."""
+        """Plain values for JSON, without metrics that are NaN."""
         by_sizes = {name: _plain(group, self.meteor_name) for name, group in self.sizes.items()}
         plain = _plain(self.all, self.meteor_name) | {"by_sizes": by_sizes}
         for name, found in self.attributes.items():
@@ -77,18 +84,19 @@ def evaluate_captions(
     truth: Sequence[ReferSample],
     captions: Sequence[Sequence[Caption]],
     things: Sequence[Sequence[Thing]] | None = None,
+    *,
     with_meteor: bool = True,
 ) -> CaptionMetrics:
-    """Score captions against the sentences of the expressions they describe.
+    """Score captions against the sentences of the expressions that they describe.
 
-    A caption is exact if it is one of them, case and punctuation apart. In generated scenes, where a region's sentences
-    are all those that mean it and nothing else, an exact caption is true and means this thing alone.
+    A caption is exact if it equals one of them up to case and punctuation. In generated scenes a region's sentences
+    are all those that describe it and nothing else, so an exact caption is true and unambiguous.
 
     Args:
         truth: annotated samples; their images are not read.
-        captions: for each sample, in order, one for each expression that has a pixel.
-        things: of generated scenes, one for each of those expressions; their attributes are then looked for.
-        with_meteor: measure METEOR where it can be, which takes about 10 s.
+        captions: per sample, in order, one per expression with a non-empty mask.
+        things: for generated scenes, one per expression; their attributes are then compared with the captions.
+        with_meteor: measure METEOR if it is installed, which takes about 10 s.
 
     Raises:
         DataError: counts differ, or no region has a reference and no things are given.
@@ -124,16 +132,16 @@ def evaluate_captions(
 
 
 def is_exact(text: str, references: Sequence[str]) -> bool:
-    """Whether a caption is one of some sentences, case and punctuation apart."""
+    """Whether a caption equals one of the sentences, up to case and punctuation."""
     return words_of_caption(text) in [words_of_caption(reference) for reference in references]
 
 
 def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict[str, bool | None]:
-    """Whether a caption of a generated thing has its colour, shape, texture and size right; None where it names none.
+    """Whether a caption names a generated thing's colour, shape, texture and size correctly; None where it names none.
 
-    Only words before a relation count: in "the star left of the red circle", red is not the star's. "Small" and "large"
-    are right unless the other is beyond doubt; "the largest" and the like, if the caption is one of the sentences that
-    mean the thing alone.
+    Only words before a relation count: in "the star left of the red circle", red is not the star's colour. "Small" and
+    "large" are correct unless the thing clearly has the other size; "the largest" and similar words if the caption is
+    one of the reference sentences.
     """
     head = f" {' '.join(words_of_caption(text))} "
     for relation in _RELATIONS:
@@ -162,7 +170,7 @@ def _paired(sample: ReferSample, captions: Sequence[Caption]) -> list[tuple[Capt
 
 
 def _mean(rows: Sequence[tuple[float, float, float]], meteor: float) -> GroupCaptions:
-    """Of (CIDEr-D, exact, score); METEOR is that of all of them together."""
+    """The means of rows of (CIDEr-D, exact, score). METEOR is computed for a group as a whole."""
     cider, exact, score = (sum(row[place] for row in rows) / len(rows) if rows else math.nan for place in range(3))
     return GroupCaptions(cider, meteor, exact, score, len(rows))
 

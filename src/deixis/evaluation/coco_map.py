@@ -1,8 +1,8 @@
 """COCO mean average precision of detections, overall, by object size and by class.
 
 The numbers are those of pycocotools (Lin et al., "Microsoft COCO", arXiv 1405.0312): AP is averaged over the IoU
-thresholds 0.50, 0.55, ..., 0.95 and 101 recall points, with at most 100 detections an image. The matching itself is
-faster-coco-eval's.
+thresholds 0.50, 0.55, ..., 0.95 and 101 recall points, with at most 100 detections per image. faster-coco-eval does
+the matching.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from deixis.errors import DataError
 from deixis.records import Detections, Sample, Vocabulary
 
 MAX_DETECTIONS = 100
-MAX_DETECTIONS_FEDERATED = 300  # LVIS's own: with a thousand classes, most of the best 100 would not be judged
-SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small under the first, large over the second
+MAX_DETECTIONS_FEDERATED = 300  # LVIS's limit: with a thousand classes, most of the best 100 would not count
+SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small below the first, large above the second
 AREA_RANGES_PX = {
     "small": [0, SMALL_AREA_PX],
     "medium": [SMALL_AREA_PX, MEDIUM_AREA_PX],
@@ -33,14 +33,14 @@ class DetectionMetrics:
     """COCO detection metrics, each in [0, 1]; NaN where the data has no object that the metric counts.
 
     Attributes:
-        AP: over IoU 0.50:0.95, the mean over the classes that have an object.
+        AP: averaged over IoU 0.50:0.95, then over the classes that have an object.
         AP50, AP75: at a single IoU threshold.
-        AP_small, AP_medium, AP_large: over objects with an area under 32², between, and over 96² pixels.
+        AP_small, AP_medium, AP_large: for objects with an area below 32², in between, and above 96² pixels.
         AR100: recall averaged over IoU 0.50:0.95, with `max_detections` detections per image.
         per_class: AP by class name; a class without an object is left out.
         images: how many images were evaluated.
-        boxes: how many objects they hold, crowds not counted.
-        max_detections: how many detections of an image counted: COCO's 100, LVIS's 300, or what was asked for.
+        boxes: how many objects they have, without crowds.
+        max_detections: how many detections per image counted: COCO's 100, LVIS's 300, or the number given.
     """
 
     AP: float
@@ -56,7 +56,7 @@ class DetectionMetrics:
     max_detections: int = MAX_DETECTIONS
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a metric that is NaN is left out."""
+        """Plain values for JSON, without metrics that are NaN."""
         return {k: v for k, v in vars(self).items() if not (isinstance(v, float) and math.isnan(v))}
 
 
@@ -64,24 +64,25 @@ def evaluate_detections(
     truth: Sequence[Sample],
     detections: Sequence[Detections],
     vocabulary: Vocabulary,
+    *,
     max_detections: int | None = None,
 ) -> DetectionMetrics:
     """Score detections against annotations, both in pixels of the original images.
 
-    Crowd annotations are ignored: they are never missed and excuse the detections inside them. Boxes of a sample that a
-    transform has resized are scaled back to its original size.
+    Crowd annotations are ignored: missing one costs nothing, and detections inside one do not count. Boxes of a sample
+    that a transform has resized are scaled back to its original size.
 
-    Samples that are annotated for some classes only are scored as LVIS does (Gupta et al., arXiv 1908.03195):
-    detections of a class that is neither annotated in the image nor known to be absent from it do not count, and
-    those of a class that is not annotated exhaustively count only where they match an object. An image's best 300
-    detections are taken then, in place of 100, before those that do not count are left out.
+    Samples annotated for only some classes are scored as in LVIS (Gupta et al., arXiv 1908.03195): detections of a
+    class that is neither annotated in the image nor known to be absent do not count, and those of a class that is not
+    annotated exhaustively count only where they match an object. Then the best 300 detections per image are used
+    instead of 100, before those that do not count are removed.
 
     Args:
         truth: annotated samples; their images are not read.
-        detections: one record a sample, in the same order.
+        detections: one record per sample, in the same order.
         vocabulary: the classes that count.
-        max_detections: detections of an image that count, the best ones; `detections_per_image` if not given, COCO's
-            100 of each class or LVIS's 300. Where an image has more objects, even perfect boxes score less than 1.
+        max_detections: how many detections per image count, the best ones. By default `detections_per_image`: COCO's
+            100 per class or LVIS's 300. Where an image has more objects, even perfect boxes score less than 1.
 
     Raises:
         DataError: the two do not belong together (count, image ids), or a detected name is not in the vocabulary.
@@ -94,22 +95,23 @@ def evaluate_detections(
     """
     if len(truth) != len(detections):
         raise DataError(
-            f"{len(detections)} detection records for {len(truth)} images; there must be one an image, in order"
+            f"{len(detections)} detection records for {len(truth)} images; expected one per image, in order"
         )
     annotations, results = [], []
     most = max_detections or detections_per_image(truth)
     for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
         if sample.image_id != found.image_id:
             raise DataError(
-                f"{sample.source or position}: image id {sample.image_id} meets detections of {found.image_id}"
+                f"{sample.source or position}: detections are of image {found.image_id}, expected {sample.image_id}"
             )
-        annotations += _annotations(sample, position, vocabulary) + _excuses(sample, position, vocabulary)
+        annotations += _annotations(sample, position, vocabulary) + _ignore_regions(sample, position, vocabulary)
         judged = _judged_categories(sample, vocabulary)
-        # COCO counts detections by class, LVIS by image.
+        # COCO limits detections per class, LVIS per image.
         by_class = max_detections is None and most == MAX_DETECTIONS
         kept = _results(found if by_class else found.best(most), position, vocabulary)
         results += [result for result in kept if judged is None or result["category_id"] in judged]
-    precision, recall = _accumulate(len(truth), annotations, results, len(vocabulary), most)
+    precision, recall = _accumulate(len(truth), annotations, results, classes=len(vocabulary), most=most)
+    # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     return DetectionMetrics(
         AP=_mean(overall),
@@ -129,16 +131,16 @@ def evaluate_detections(
 
 
 def detections_per_image(truth: Sequence[Sample]) -> int:
-    """How many detections of an image to ask for: COCO's 100, or LVIS's 300 where some classes are not judged."""
+    """How many detections per image to ask for: COCO's 100, or LVIS's 300 where some classes are not annotated."""
     federated = any(sample.absent_class_ids is not None or sample.not_exhaustive_class_ids for sample in truth)
     return MAX_DETECTIONS_FEDERATED if federated else MAX_DETECTIONS
 
 
 def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """One image's objects as COCO annotations, ids still to be given."""
+    """One image's objects as COCO annotations, without ids."""
     rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
     scale_yx = np.divide(sample.original_size_hw, sample.size_hw)
-    boxes_xyxy_px = sample.instances.boxes_xyxy_px * np.tile(scale_yx[::-1], 2)
+    boxes_xyxy_px = sample.instances.boxes_xyxy_px * np.tile(scale_yx[::-1], 2)  # times (x, y, x, y)
     areas_px = sample.instances.areas_px * scale_yx.prod()
     return [
         {
@@ -171,8 +173,9 @@ def _judged_categories(sample: Sample, vocabulary: Vocabulary) -> set[int] | Non
     return {rows[c] + 1 for c in sample.absent_class_ids | sample.present_class_ids}
 
 
-def _excuses(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """A crowd as large as the plane for each class not annotated exhaustively: unmatched detections are ignored."""
+def _ignore_regions(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """A crowd far larger than the image for each class not annotated exhaustively, so that unmatched detections do not
+    count."""
     if not sample.not_exhaustive_class_ids:
         return []
     rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
@@ -200,12 +203,12 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
 
 
 def _accumulate(
-    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], classes: int, most: int
+    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, classes: int, most: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
-    """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium, large."""
+    """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium and large."""
     if not images or not annotations:
         return np.full((10, 101, classes, 4), -1.0), np.full((10, classes, 4), -1.0)
-    # Imported here: reading metrics should not load the C++ evaluator.
+    # Imported here, so that reading metrics does not load the C++ evaluator.
     from faster_coco_eval import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
@@ -226,10 +229,10 @@ def _accumulate(
 
 
 def _mean(values: Float[np.ndarray, "*any"]) -> float:
-    """The mean over the entries that exist; NaN where none does."""
+    """The mean over the entries that are not -1; NaN if there is none."""
     present = values[values > -1]
     return float(present.mean()) if present.size else math.nan
 
 
 def _silent(*_: object) -> None:
-    """Takes what faster-coco-eval would print."""
+    """Discards what faster-coco-eval prints."""

@@ -1,4 +1,4 @@
-"""The loop in numbers: how well regions are found again, and what keeping those above a threshold does."""
+"""Metrics of the caption loop (region to caption to region): how well captions find their regions again."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def cycle_metrics(expressions: Iterable[Mapping[str, Any]], threshold: float) ->
     """Means over regions, each in [0, 1].
 
     Args:
-        expressions: with `masks`, `text` where anything was said, `cycle_iou`, and where they are known `direct_iou`
-            and the region's own sentences, `known`.
-        threshold: what is kept.
+        expressions: entries with `masks`, `cycle_iou`, `text` if there is a caption, and for annotated regions
+            `direct_iou` and the region's own sentences in `known`.
+        threshold: captions with at least this cycle IoU are kept.
 
     Returns:
-        cycle_IoU, direct_IoU (of the regions' own sentences), kept (the share), exact and exact_kept (of captions of
-        regions with sentences, the share that is one of them), by_sizes, by_threshold. What cannot be said is left out.
+        cycle_IoU, direct_IoU (of the regions' own sentences), kept (a share), exact and exact_kept (the share of
+        captions that equal one of the region's sentences), by_sizes, by_threshold. A metric without data is omitted.
     """
     rows = [(expression, expression["cycle_iou"]) for expression in expressions]
     known = [(is_exact(_text(row), row["known"]), iou) for row, iou in rows if row.get("known")]

@@ -1,8 +1,8 @@
-"""METEOR of captions by an implementation that others use too, never by one of ours.
+"""METEOR of captions, always by an established implementation.
 
 With Java and the package pycocoevalcap (`pip install 'deixis[captions]'`): "METEOR", version 1.5 as the COCO caption
 evaluation runs it. Without them, but with NLTK and its WordNet data: "NLTK METEOR", which is not comparable with
-version 1.5 (no paraphrases, other weights). Without either nothing is measured, and the reason is given. Nothing is
+version 1.5 (no paraphrases, other weights). With neither, METEOR is not measured and the reason is reported. Nothing is
 downloaded.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from deixis.evaluation.caption_scores import words_of_caption
 
-ANSWER_SECONDS = 120.0  # reading its paraphrases takes version 1.5 about 10 s, a caption a millisecond
+ANSWER_SECONDS = 120.0  # version 1.5 takes about 10 s to load its paraphrases, then a millisecond per caption
 HEAP = "-Xmx2G"
 MISSING = (
     "METEOR is not measured: it needs Java and pycocoevalcap (pip install 'deixis[captions]'), "
@@ -36,7 +36,7 @@ class Meteor:
     """METEOR of groups of captions.
 
     Attributes:
-        name: of the figure: "METEOR" or "NLTK METEOR"; empty where it was not measured.
+        name: "METEOR" or "NLTK METEOR"; empty where it was not measured.
         values: one per group, in [0, 1].
         reason: why it was not measured.
     """
@@ -47,17 +47,17 @@ class Meteor:
 
 
 class JavaError(Exception):
-    """The Java process ended, took too long, or answered something else than numbers."""
+    """The Java process ended, took too long, or answered with something other than numbers."""
 
 
 def corpus_meteor(
     captions: Sequence[str], references: Sequence[Sequence[str]], groups: Sequence[Sequence[int]]
 ) -> Meteor:
-    """METEOR of each group of captions; each caption counts with the reference that it fits best.
+    """METEOR of each group of captions. A caption counts with the reference that it matches best.
 
     Args:
-        references: one or more for each caption.
-        groups: for each group the places of its captions; none is empty.
+        references: one or more per caption.
+        groups: for each group the indices of its captions; no group is empty.
     """
     pairs = [
         (words_of_caption(caption), [words_of_caption(text) for text in texts])
@@ -77,7 +77,7 @@ def corpus_meteor(
 
 
 def _meteor_jar() -> Path | None:
-    """The jar that pycocoevalcap brings, where Java can run it."""
+    """The jar in pycocoevalcap, if Java is installed to run it."""
     package = find_spec("pycocoevalcap")
     if package is None or not package.submodule_search_locations or shutil.which("java") is None:
         return None
@@ -86,9 +86,9 @@ def _meteor_jar() -> Path | None:
 
 
 def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """Statistics of every pair, then the figure of each group from the statistics of its pairs together.
+    """The statistics of every pair, then the score of each group from the sum of its pairs' statistics.
 
-    Words have neither white space nor "|" in them, so that a pair is one line of the protocol.
+    Words contain neither white space nor "|", so a pair is one line of the protocol.
     """
     with _Java(jar) as java:
         statistics = [
@@ -98,16 +98,16 @@ def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) 
         values = []
         for group in groups:
             answers = java.ask("EVAL ||| " + " ||| ".join(statistics[i] for i in group), len(group) + 1)
-            values.append(float(answers[-1]))  # the others are those of single captions
+            values.append(float(answers[-1]))  # the others are scores of single captions
     return tuple(values)
 
 
 class _Java:
-    """METEOR 1.5 waiting for lines; ended with the block, whatever happens in it."""
+    """A METEOR 1.5 process that answers lines; it ends with the `with` block, also after an error."""
 
     def __init__(self, jar: Path) -> None:
         self.command = ["java", HEAP, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-        self.late = False
+        self.timed_out = False
 
     def __enter__(self) -> _Java:
         self.process = subprocess.Popen(
@@ -122,14 +122,14 @@ class _Java:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        with contextlib.suppress(OSError):  # closes the pipes; what was not flushed has no reader any more
+        with contextlib.suppress(OSError):  # closes the pipes; unflushed data has no reader
             self.process.__exit__(None, None, None)
         self.process.wait()
 
     def ask(self, line: str, answers: int = 1) -> list[str]:
-        """The lines that a line is answered with, each made of numbers.
+        """The lines of numbers that answer a line.
 
-        It is read whole before it is answered, so neither side waits for the other with a full pipe.
+        The process reads a whole line before it answers, so a full pipe cannot block both sides.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -145,19 +145,19 @@ class _Java:
             stop.cancel()
         if "" in found:
             self.process.kill()
-            raise JavaError(f"no answer in {ANSWER_SECONDS:.0f} s" if self.late else "it ended early")
+            raise JavaError(f"no answer in {ANSWER_SECONDS:.0f} s" if self.timed_out else "it ended early")
         for answer in found:
             if not _NUMBERS.fullmatch(answer):
                 raise JavaError(f"it answered {answer[:80]!r}")
         return found
 
     def _stop(self) -> None:
-        self.late = True
+        self.timed_out = True
         self.process.kill()
 
 
 def _nltk_scorer() -> Any:
-    """NLTK's function of (references, caption), both as words; None where it or its data is missing."""
+    """NLTK's function of (references, caption), both as words; None if it or its data is missing."""
     try:
         from nltk.corpus import wordnet
         from nltk.translate.meteor_score import meteor_score

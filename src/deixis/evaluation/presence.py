@@ -1,8 +1,8 @@
-"""The least probability of presence at which a phrase's mask is shown, chosen on annotated phrases.
+"""The presence threshold: the minimum probability at which a phrase's mask is shown, chosen on annotated phrases.
 
-A model says of each phrase how probable it is that the phrase means something in the image. Below a threshold its mask
-is left empty. N_acc, the share of phrases without an object that are left empty, rises with the threshold; T_acc, the
-share of the others that are not left empty, falls.
+The model predicts for each phrase the probability that it means something in the image. Below the threshold its mask is
+left empty. N_acc (GRES, arXiv 2306.00968), the share of phrases without an object that are left empty, rises with the
+threshold; T_acc, the share of the other phrases that are not left empty, falls.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from deixis.records import Rle
 from deixis.refer_records import ReferSample, Segmentation
 
 MIN_PHRASES = 10
-"""Of either kind; fewer say little about where to cut."""
+"""Required with an object, and without one; fewer do not determine a threshold."""
 
 KEPT_LEAD = 0.85
-"""See `PresenceScores.fitted`."""
+"""See `PresenceScores.best_threshold`."""
 
 CURVE = tuple(step / 50 for step in range(51))
-"""The thresholds of the curve."""
+"""The thresholds of the curve in reports."""
 
 
 @dataclass(frozen=True)
 class PresenceCurve:
-    """What each threshold gives, all in [0, 1]."""
+    """N_acc, T_acc and gIoU at each threshold, all in [0, 1]."""
 
     thresholds: tuple[float, ...]
     n_acc: tuple[float, ...]
@@ -49,20 +49,20 @@ class PresenceCurve:
 
 @dataclass(frozen=True)
 class PresenceScores:
-    """Annotated phrases with their answers, every mask shown (threshold 0).
+    """Annotated phrases with the model's answers at threshold 0, where every mask is shown.
 
     Attributes:
-        present: probability that the phrase means something; −1 where the mask is empty anyway.
-        ious: of the shown mask with the annotated one; 0 where nothing is annotated.
-        meant: whether the phrase means something.
+        present: probability that the phrase means something; −1 where the predicted mask is empty anyway.
+        ious: IoU of the predicted and the annotated mask; 0 where nothing is annotated.
+        meant: whether the phrase means something, by its annotation.
     """
 
     present: Float[np.ndarray, " phrases"]
     ious: Float[np.ndarray, " phrases"]
     meant: Bool[np.ndarray, " phrases"]
 
-    def missing(self) -> str:
-        """Why no threshold can be fitted; empty where one can."""
+    def why_not_fitted(self) -> str:
+        """The reason why no threshold can be fitted; empty if one can."""
         absent, there = int((~self.meant).sum()), int(self.meant.sum())
         if min(absent, there) >= MIN_PHRASES:
             return ""
@@ -71,29 +71,34 @@ class PresenceScores:
             f"one, at least {MIN_PHRASES} of each are needed"
         )
 
-    def fitted(self) -> float:
-        """The threshold of the largest gIoU among those that tell the two kinds of phrases apart nearly as well as any:
-        (N_acc + T_acc) / 2 has at least `KEPT_LEAD` of the best one's lead over chance. Otherwise poor masks, which
-        lose little by being left empty, would make the best answer none at all. Of equally good thresholds the one
-        farthest from any phrase's probability."""
+    def best_threshold(self) -> float:
+        """The threshold with the largest gIoU among those that separate the two kinds of phrases almost optimally.
+
+        "Almost": (N_acc + T_acc) / 2 has at least `KEPT_LEAD` of the best threshold's lead over chance. Without this
+        condition, poor masks, which lose little by being left empty, would make it best to leave all of them empty.
+        Among equally good thresholds it returns the one farthest from any phrase's probability.
+        """
         values = np.unique(np.concatenate([[0.0, 1.0], self.present[self.present >= 0]]))
+        # one candidate between each two neighbouring probabilities: within a gap all thresholds are equal
         cuts, gaps = (values[1:] + values[:-1]) / 2, np.diff(values)
         lead = (self._n_acc(cuts) + self._t_acc(cuts)) / 2 - 0.5
-        least = lead.max() - (1 - KEPT_LEAD) * abs(lead.max())
-        giou = np.where(lead >= least - 1e-12, self._giou(cuts), -1.0)
+        minimum = lead.max() - (1 - KEPT_LEAD) * abs(lead.max())
+        giou = np.where(lead >= minimum - 1e-12, self._giou(cuts), -1.0)
         best = giou >= giou.max() - 1e-12
         return float(cuts[best][gaps[best].argmax()])
 
     def curve(self, thresholds: Sequence[float] = CURVE) -> PresenceCurve:
-        """What each threshold gives."""
+        """N_acc, T_acc and gIoU at each threshold."""
         at = np.array(thresholds)
         n_acc, t_acc, giou = (tuple(f(at).tolist()) for f in (self._n_acc, self._t_acc, self._giou))
         return PresenceCurve(tuple(thresholds), n_acc, t_acc, giou)
 
     def _giou(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Shown masks count their IoU; empty ones count 1 where nothing is meant, and 0 otherwise."""
+        """A shown mask counts with its IoU, an empty one with 1 where nothing is meant and 0 otherwise."""
         order = np.argsort(self.present[self.meant])
-        shown = np.cumsum(np.append(0.0, self.ious[self.meant][order][::-1]))[::-1]  # of the i-th and all above
+        shown = np.cumsum(np.append(0.0, self.ious[self.meant][order][::-1]))[
+            ::-1
+        ]  # sum from the i-th probability upwards
         first = np.searchsorted(self.present[self.meant][order], thresholds, "left")
         giou: np.ndarray = (shown[first] + self._n_acc(thresholds) * (~self.meant).sum()) / len(self.meant)
         return giou
@@ -108,7 +113,7 @@ class PresenceScores:
 
 
 def presence_scores(truth: Sequence[ReferSample], segmentations: Sequence[Sequence[Segmentation]]) -> PresenceScores:
-    """What a threshold is fitted on.
+    """The scores that a threshold is fitted on.
 
     Args:
         truth, segmentations: as in `evaluate_segmentations`, every mask shown.
@@ -125,7 +130,7 @@ def presence_scores(truth: Sequence[ReferSample], segmentations: Sequence[Sequen
 
 
 def emptied_below(segmentations: Sequence[Segmentation], threshold: float) -> list[Segmentation]:
-    """The answers with the masks of improbable objects left empty."""
+    """The answers, with empty masks where the probability of presence is below the threshold."""
     return [s if s.present >= threshold else replace(s, mask_rle=_empty(s.mask_rle)) for s in segmentations]
 
 

@@ -1,8 +1,9 @@
 """cIoU and gIoU of segmented phrases, overall and by group.
 
-With I and U the pixels of intersection and union of one phrase's predicted and true mask (the union of the objects
-meant): cIoU = ΣI / ΣU over all phrases (Yu et al. 2016), which large objects rule; gIoU = the mean of I / (U + 1e-5), 1
-where both are empty (LISA, arXiv 2308.00692; GRES, arXiv 2306.00968), in which every phrase counts the same.
+Let I and U be the intersection and union, in pixels, of a phrase's predicted and true mask (the union of its objects).
+cIoU = ΣI / ΣU over all phrases (Yu et al., arXiv 1608.00272), which large objects dominate. gIoU = the mean of
+I / (U + 1e-5), and 1 where both masks are empty (LISA, arXiv 2308.00692; GRES, arXiv 2306.00968): every phrase counts
+the same.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _OBJECTS = ((1, "1"), (3, "2-3"), (9, "4-9"), (math.inf, "10+"))
 
 @dataclass(frozen=True)
 class GroupIoU:
-    """cIoU and gIoU in [0, 1] of some phrases, and how many they are. cIoU is NaN where all masks are empty."""
+    """cIoU and gIoU, in [0, 1], of a group of phrases, and their number. cIoU is NaN where all masks are empty."""
 
     ciou: float
     giou: float
@@ -36,15 +37,15 @@ class GroupIoU:
 
 @dataclass(frozen=True)
 class ReferMetrics:
-    """How well phrases were segmented, each in [0, 1]; NaN where no phrase counts.
+    """How well phrases were segmented, each in [0, 1]; NaN where there is no phrase to measure.
 
     Attributes:
-        ciou: intersections over unions, both summed over all phrases.
+        ciou: sum of intersections over sum of unions, over all phrases.
         giou: the mean IoU of a phrase.
-        absent_accuracy: of the phrases that mean nothing in their image, the share left empty (GRES's N-acc).
-        present_accuracy: of the others, the share not left empty (GRES's T-acc).
-        words, sizes, objects, tags: the same by words of the phrase, by area of what it means (COCO's small, medium and
-            large; `absent` where it means nothing), by objects annotated in the image, and by the phrase's own tags.
+        absent_accuracy: share of phrases without an object whose mask is empty (GRES's N-acc).
+        present_accuracy: share of the other phrases whose mask is not empty (GRES's T-acc).
+        words, sizes, objects, tags: cIoU and gIoU by number of words, by area of the target (COCO's small, medium and
+            large; `absent` for none), by number of objects annotated in the image, and by the phrase's own tags.
         phrases: how many were measured.
         images: how many images have them.
     """
@@ -61,7 +62,7 @@ class ReferMetrics:
     images: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON under their usual names; a metric that is NaN is left out."""
+        """Plain values for JSON under their usual names, without metrics that are NaN."""
         plain: dict[str, Any] = {
             "gIoU": self.giou,
             "cIoU": self.ciou,
@@ -97,7 +98,7 @@ class _Sums:
 
 @dataclass
 class ReferIoU:
-    """Adds up phrases one by one; holds sums, no masks."""
+    """Accumulates phrases one by one; keeps sums, no masks."""
 
     _all: _Sums = field(default_factory=_Sums)
     _groups: dict[str, dict[str, _Sums]] = field(default_factory=lambda: {name: {} for name in _GROUPINGS})
@@ -105,11 +106,11 @@ class ReferIoU:
     _present: list[int] = field(default_factory=lambda: [0, 0])
     _images: set[tuple[str, int]] = field(default_factory=set)
 
-    def add(self, sample: ReferSample, expression: Expression, text: str, predicted: Rle) -> None:
-        """One sentence of one expression, and the mask it was given.
+    def add(self, sample: ReferSample, expression: Expression, text: str, *, predicted: Rle) -> None:
+        """Add one sentence of an expression with its predicted mask.
 
         Raises:
-            DataError: the mask is not of the image's size.
+            DataError: the mask has another size than the image.
         """
         if tuple(predicted["size"]) != sample.size_hw:
             raise DataError(
@@ -133,7 +134,7 @@ class ReferIoU:
         self._images.add((sample.source, sample.image_id))
 
     def result(self) -> ReferMetrics:
-        """The metrics of everything added so far."""
+        """The metrics of all phrases added so far."""
         groups = {
             name: {key: found[key].group() for key in _ordered(name, found)} for name, found in self._groups.items()
         }
@@ -156,13 +157,20 @@ def evaluate_segmentations(
 
     Args:
         truth: annotated samples; their images are not read. Expressions without sentences do not count.
-        segmentations: for each sample, in order, one a sentence, in the order of the expressions and their sentences.
+        segmentations: per sample, in order, one per sentence, in the order of the expressions and their sentences.
 
     Raises:
         DataError: the two do not belong together (counts, image ids, sentences, sizes).
+
+    >>> left = coco_mask.encode(np.asfortranarray([[1, 1, 0, 0]], np.uint8))
+    >>> middle = coco_mask.encode(np.asfortranarray([[0, 1, 1, 0]], np.uint8))
+    >>> sample = ReferSample(Path("a.jpg"), (1, 4), (Expression(("the cat",), (left,)),))
+    >>> metrics = evaluate_segmentations([sample], [[Segmentation("the cat", middle, score=0.9)]])
+    >>> round(metrics.ciou, 3), round(metrics.giou, 3)
+    (0.333, 0.333)
     """
     if len(truth) != len(segmentations):
-        raise DataError(f"segmentations of {len(segmentations)} images for {len(truth)}; there must be one list each")
+        raise DataError(f"segmentations of {len(segmentations)} images for {len(truth)}; expected one list per image")
     sums = ReferIoU()
     for sample, found in zip(truth, segmentations, strict=True):
         asked = [(expression, text) for expression in sample.expressions for text in expression.texts]
@@ -171,15 +179,15 @@ def evaluate_segmentations(
         for (expression, text), segmentation in zip(asked, found, strict=True):
             if (segmentation.text, segmentation.image_id) != (text, sample.image_id):
                 raise DataError(
-                    f"{sample.source}: {text!r} in image {sample.image_id} meets a segmentation of "
-                    f"{segmentation.text!r} in image {segmentation.image_id}"
+                    f"{sample.source}: the segmentation is of {segmentation.text!r} in image {segmentation.image_id}, "
+                    f"expected {text!r} in image {sample.image_id}"
                 )
-            sums.add(sample, expression, text, segmentation.mask_rle)
+            sums.add(sample, expression, text, predicted=segmentation.mask_rle)
     return sums.result()
 
 
 def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
-    """Pixels of (the intersection, the predicted mask, the union of the wanted masks)."""
+    """Areas in pixels: (the intersection, the predicted mask, the union of the target masks)."""
     found = int(coco_mask.area(predicted))
     if not wanted:
         return 0, found, 0
@@ -188,7 +196,7 @@ def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
 
 
 def count_objects(sample: ReferSample) -> int:
-    """How many different masks the expressions of an image have between them."""
+    """How many different masks all expressions of an image have."""
     return len({mask_key(mask) for expression in sample.expressions for mask in expression.masks_rle})
 
 
@@ -197,7 +205,7 @@ def _bucket(value: int, edges: Sequence[tuple[float, str]]) -> str:
 
 
 def size_group(area_px: int) -> str:
-    """COCO's name for an area; `absent` for none."""
+    """COCO's name for an area in pixels; `absent` for 0."""
     if not area_px:
         return "absent"
     if area_px < SMALL_AREA_PX:
@@ -205,7 +213,7 @@ def size_group(area_px: int) -> str:
     return "medium" if area_px <= MEDIUM_AREA_PX else "large"
 
 
-_GROUPINGS: dict[str, tuple[str, ...]] = {  # their groups in the order of reports; tags by name
+_GROUPINGS: dict[str, tuple[str, ...]] = {  # groups in the order of reports; tags are sorted by name
     "words": tuple(name for _, name in _WORDS),
     "sizes": ("small", "medium", "large", "absent"),
     "objects": tuple(name for _, name in _OBJECTS),

@@ -1,4 +1,4 @@
-"""What fine-tuning gave and what it took: AP on new and on old data between the base's weights and the tuned ones."""
+"""Forgetting: AP on new and on old data for weights between the base model and the fine-tuned one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TradeOff:
-    """A model between base and tuned, measured on what it was trained for and on what it could do before.
+    """A model between base and fine-tuned, measured on the new data and on data that the base model knew.
 
     Attributes:
-        weight: how far from the base (0) to the tuned model (1); with LoRA, the factor on the adapters' scale.
-        AP_new: on the data that training was for, in [0, 1].
+        weight: position from the base (0) to the fine-tuned model (1); with LoRA, the factor on the adapters' scale.
+        AP_new: on the fine-tuning task's data, in [0, 1].
         AP_old: on the data that shows forgetting, in [0, 1].
     """
 
@@ -22,7 +22,7 @@ class TradeOff:
 
     @property
     def balance(self) -> float:
-        """Harmonic mean of the two: high only where both are.
+        """Harmonic mean of the two APs: high only where both are.
 
         >>> round(TradeOff(0.5, AP_new=0.6, AP_old=0.3).balance, 3)
         0.4
@@ -32,7 +32,7 @@ class TradeOff:
 
 
 def knee(points: Sequence[TradeOff]) -> TradeOff:
-    """The point with the largest harmonic mean of the two APs; of equal ones, the one nearest to the tuned model.
+    """The point with the largest `balance`; among equal ones, the one nearest to the fine-tuned model.
 
     >>> knee([TradeOff(0, 0.1, 0.8), TradeOff(0.5, 0.6, 0.7), TradeOff(1, 0.65, 0.4)]).weight
     0.5

@@ -1,8 +1,8 @@
-"""J, F and J&F of phrases segmented through clips (Perazzi et al. 2016, the DAVIS benchmark), overall and by group.
+"""J, F and J&F of phrases segmented through clips (DAVIS: Perazzi et al. 2016; arXiv 1704.00675), overall and by group.
 
-For one frame: J is the IoU of the masks, 1 where both are empty. F is the harmonic mean of precision and recall of the
-masks' boundaries, where a boundary pixel counts as found if one of the other boundary lies within
-ceil(0.008 · diagonal) pixels. Both are averaged over a phrase's labelled frames, then over phrases; J&F is their mean.
+Per frame, J is the IoU of the masks, and 1 where both are empty. F is the harmonic mean of precision and recall of the
+masks' boundaries: a boundary pixel counts as found if the other boundary has a pixel within ceil(0.008 · diagonal)
+pixels. Both are averaged over a phrase's labelled frames, then over phrases; J&F is their mean.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from deixis.records import Rle
 from deixis.video_records import Clip, ClipExpression
 
 TOLERANCE = 0.008
-"""How far boundaries may lie apart, as a share of the frame's diagonal."""
+"""Maximum distance of matching boundaries, as a fraction of the frame's diagonal."""
 PRESENCES = ("always", "late", "vanishes", "returns", "never")
 
 
 @dataclass(frozen=True)
 class GroupJF:
-    """J and F in [0, 1] of some phrases, and how many they are; NaN where there is none."""
+    """J and F, in [0, 1], of a group of phrases, and their number; NaN if there are none."""
 
     j: float
     f: float
@@ -43,14 +43,14 @@ class GroupJF:
 
 @dataclass(frozen=True)
 class VideoMetrics:
-    """How well phrases were segmented through clips, each in [0, 1]; NaN where nothing counts.
+    """How well phrases were segmented through clips, each in [0, 1]; NaN where there is nothing to measure.
 
     Attributes:
         whole: all phrases.
-        presence: by when what is meant is to be seen; see `presence_of`.
+        presence: by when the target is visible; see `presence_of`.
         tags: by the phrases' own tags.
-        absent_accuracy: of the labelled frames that do not show what is meant, the share left empty.
-        present_accuracy: of the other frames, the share not left empty.
+        absent_accuracy: share of labelled frames without a visible target whose mask is empty.
+        present_accuracy: share of the other labelled frames whose mask is not empty.
         clips, frames: how many were measured.
     """
 
@@ -63,7 +63,7 @@ class VideoMetrics:
     frames: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON under their usual names; a metric that is NaN is left out."""
+        """Plain values for JSON under their usual names, without metrics that are NaN."""
         plain: dict[str, Any] = _plain(self.whole)
         plain |= {"frame_N_acc": self.absent_accuracy, "frame_T_acc": self.present_accuracy}
         plain["by_presence"] = {name: _plain(group) for name, group in self.presence.items()}
@@ -88,7 +88,7 @@ class _Sums:
 
 @dataclass
 class VideoJF:
-    """Adds up phrases one by one; holds sums, no masks."""
+    """Accumulates phrases one by one; keeps sums, no masks."""
 
     _all: _Sums = field(default_factory=_Sums)
     _presence: dict[str, _Sums] = field(default_factory=dict)
@@ -98,20 +98,20 @@ class VideoJF:
     _clips: set[tuple[str, str]] = field(default_factory=set)
     _frames: int = 0
 
-    def add(self, clip: Clip, expression: ClipExpression, text: str, predicted: Mapping[int, Rle]) -> None:
-        """One sentence of one expression of a clip, and the masks it was given.
+    def add(self, clip: Clip, expression: ClipExpression, text: str, *, predicted: Mapping[int, Rle]) -> None:
+        """Add one sentence of an expression with its predicted masks.
 
         Args:
-            predicted: by frame, at least those that are labelled; others do not count.
+            predicted: masks by frame, at least for the labelled frames; others do not count.
 
         Raises:
-            DataError: the clip has no labels, a labelled frame has no mask, or one of another size.
+            DataError: the clip has no labels, or a labelled frame has no mask or one of another size.
         """
         if not clip.labelled:
-            raise DataError(f"{clip.source}: has no labelled frames to measure by")
+            raise DataError(f"{clip.source}: has no labelled frames, so nothing can be measured")
         sums = _Sums()
         for label, frame in enumerate(clip.labelled):
-            found = _decoded(clip, text, frame, predicted)
+            found = _decoded(clip, text, frame, predicted=predicted)
             masks = clip.masks_at(expression, label)
             wanted = coco_mask.decode(coco_mask.merge(list(masks))) if masks else np.zeros(clip.size_hw, np.uint8)
             sums.add(region_similarity(found > 0, wanted > 0), boundary_f(found > 0, wanted > 0))
@@ -127,7 +127,7 @@ class VideoJF:
         self._frames += len(clip.labelled)
 
     def result(self) -> VideoMetrics:
-        """The metrics of everything added so far."""
+        """The metrics of all phrases added so far."""
         return VideoMetrics(
             whole=self._all.group(),
             presence={name: self._presence[name].group() for name in PRESENCES if name in self._presence},
@@ -140,10 +140,10 @@ class VideoJF:
 
 
 def presence_of(clip: Clip, expression: ClipExpression) -> tuple[str, ...]:
-    """When what an expression means is to be seen, by the labelled frames; one or several of `PRESENCES`.
+    """When an expression's target is visible, by the labelled frames; one or several of `PRESENCES`.
 
-    `late`: not in the first frame. `vanishes`: not in the last one. `returns`: gone in between. `always` and `never`
-    stand alone.
+    `late`: not in the first frame. `vanishes`: not in the last one. `returns`: missing in between. `always` and `never`
+    exclude all others.
     """
     seen = [any(coco_mask.area(mask) for mask in clip.masks_at(expression, i)) for i in range(len(clip.labelled))]
     if all(seen) or not any(seen):
@@ -154,31 +154,35 @@ def presence_of(clip: Clip, expression: ClipExpression) -> tuple[str, ...]:
 
 
 def region_similarity(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"]) -> float:
-    """J: intersection over union, 1 where both masks are empty."""
+    """J: intersection over union; 1 where both masks are empty.
+
+    >>> float(region_similarity(np.array([[True, True]]), np.array([[True, False]])))
+    0.5
+    """
     union = np.count_nonzero(found | wanted)
     return np.count_nonzero(found & wanted) / union if union else 1.0
 
 
 def boundary_f(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"], tolerance: float = TOLERANCE) -> float:
-    """F: harmonic mean of the shares of each boundary that lie near the other; 1 where neither mask has a boundary.
+    """F: harmonic mean of boundary precision and recall; 1 where neither mask has a boundary.
 
     A mask that covers the whole frame has no boundary, as in the benchmark.
 
     Args:
-        tolerance: of the frame's diagonal; rounded up to whole pixels.
+        tolerance: as a fraction of the frame's diagonal; rounded up to whole pixels.
     """
     radius = math.ceil(tolerance * math.hypot(*found.shape))
     ours, theirs = _boundary(found), _boundary(wanted)
     if not ours.any() or not theirs.any():
         return float(ours.any() == theirs.any())
-    disk = _disk(radius)
+    disk = _disk(radius)  # dilating with it covers all pixels within `radius` of a boundary
     precision = np.count_nonzero(ours & (cv2.dilate(theirs, disk) > 0)) / np.count_nonzero(ours)
     recall = np.count_nonzero(theirs & (cv2.dilate(ours, disk) > 0)) / np.count_nonzero(theirs)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _boundary(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Pixels that differ from their neighbour to the right, below, or both; the frame's edges are no boundary."""
+    """Pixels that differ from their neighbour to the right, below, or diagonally; the frame's edges are no boundary."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     right, below, across = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
     return np.asarray((mask ^ right) | (mask ^ below) | (mask ^ across), np.uint8)
@@ -186,12 +190,12 @@ def _boundary(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 @lru_cache
 def _disk(radius: int) -> UInt8[np.ndarray, "side side"]:
-    """All pixels within a radius of the centre."""
+    """A disk: all pixels within a radius of the centre."""
     offsets = np.arange(-radius, radius + 1)
     return np.asarray(np.add.outer(offsets**2, offsets**2) <= radius**2, np.uint8)
 
 
-def _decoded(clip: Clip, text: str, frame: int, predicted: Mapping[int, Rle]) -> UInt8[np.ndarray, "h w"]:
+def _decoded(clip: Clip, text: str, frame: int, *, predicted: Mapping[int, Rle]) -> UInt8[np.ndarray, "h w"]:
     if frame not in predicted:
         raise DataError(f"{clip.source}: {text!r} has no mask in labelled frame {frame}")
     mask = predicted[frame]

@@ -9,10 +9,10 @@ _Point = tuple[int, int]
 
 
 def outlines(bitmap: UInt8[np.ndarray, "h w"]) -> list[Int[np.ndarray, "points 2"]]:
-    """The closed outlines (x, y) of a bitmap's regions, in pixels, without the last point repeated.
+    """The closed outlines (x, y) of a bitmap's regions, in pixels; the first point is not repeated at the end.
 
-    They run along pixel edges, the region on their right: clockwise around a region, the other way around a hole.
-    Filling them gives the bitmap back exactly. Pixels that touch at a corner only belong to two regions.
+    They run along pixel edges: clockwise around a region, counter-clockwise around a hole. Filling them restores the
+    bitmap exactly. Pixels that touch only at a corner belong to two regions.
 
     >>> [outline.tolist() for outline in outlines(np.array([[0, 1, 1]], np.uint8))]
     [[[1, 0], [3, 0], [3, 1], [1, 1]]]
@@ -24,45 +24,44 @@ def outlines(bitmap: UInt8[np.ndarray, "h w"]) -> list[Int[np.ndarray, "points 2
     return found
 
 
-def is_hole(outline: Int[np.ndarray, "points 2"]) -> bool:
-    """Whether an outline goes around a hole."""
-    x, y = outline.T
-    return bool((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0)
-
-
 def joined_outline(bitmap: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, "points 2"]:
-    """All of a bitmap as one closed curve: its outlines strung together by cuts of no width, gone along both ways.
+    """All of a bitmap as one closed curve: its outlines joined by cuts of zero width, each followed there and back.
 
-    For formats that give an object a single polygon. Empty where the bitmap is.
+    For formats with a single polygon per object. An empty bitmap gives an empty curve.
     """
     rest = outlines(bitmap)
     if not rest:
         return np.zeros((0, 2), np.int64)
     curve = rest.pop(0)
     while rest:
+        # one [curve points, outline points] table of city-block distances per outline left
         gaps = [np.abs(curve[:, None] - outline[None]).sum(2) for outline in rest]
         nearest = min(range(len(rest)), key=lambda i: int(gaps[i].min()))
         here, there = np.unravel_index(gaps[nearest].argmin(), gaps[nearest].shape)
-        loop = np.roll(rest.pop(nearest), -int(there), axis=0)
+        loop = np.roll(rest.pop(nearest), -int(there), axis=0)  # starts at the point nearest to the curve
         curve = np.concatenate([curve[: here + 1], loop, loop[:1], curve[here:]])
     return curve
 
 
 def box_of_mask(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of what a mask covers, in pixels, the last two exclusive; it must not be empty."""
+    """(left, top, right, bottom) of the mask's pixels, the last two exclusive. The mask must not be empty.
+
+    >>> box_of_mask(np.array([[0, 0, 0], [0, 1, 1]], np.uint8))
+    (1, 1, 3, 2)
+    """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _edges(bitmap: np.ndarray) -> dict[_Point, list[_Point]]:
-    """From each corner the corners that a unit edge leads to, the region on the right of every edge."""
+    """For each corner the corners that its unit edges lead to, with the region to the right of every edge."""
     if not bitmap.any():
         return {}
-    left, top, right, bottom = box_of_mask(bitmap)  # masks are mostly small parts of their images
-    inside = np.pad(bitmap[top:bottom, left:right].astype(bool), 1)
+    left, top, right, bottom = box_of_mask(bitmap)  # most masks cover a small part of their image
+    inside = np.pad(bitmap[top:bottom, left:right].astype(bool), 1)  # [h, w] -> [h + 2, w + 2]
     middle = inside[1:-1, 1:-1]
     onward: dict[_Point, list[_Point]] = {}
-    sides = (  # (the neighbour across the side, the side's first corner, its second)
+    sides = (  # (the neighbouring pixel, the first corner of the edge between them, the second corner)
         (inside[:-2, 1:-1], (0, 0), (1, 0)),
         (inside[1:-1, 2:], (1, 0), (1, 1)),
         (inside[2:, 1:-1], (1, 1), (0, 1)),
@@ -76,7 +75,8 @@ def _edges(bitmap: np.ndarray) -> dict[_Point, list[_Point]]:
 
 
 def _follow(onward: dict[_Point, list[_Point]], start: _Point) -> np.ndarray:
-    """Take one closed outline out of the edges; of two ways onward the right turn, which stays with the region."""
+    """Remove one closed outline from the edges. Of two edges to choose from it takes the right turn, which stays with
+    the region."""
     corners: list[_Point] = []
     here, heading = start, (0, 0)
     while True:
@@ -92,13 +92,14 @@ def _follow(onward: dict[_Point, list[_Point]], start: _Point) -> np.ndarray:
         here, heading = there, step
         if here == start and (start not in onward or _closes(onward[start], here, heading)):
             break
+    # the start was recorded as a corner, and may lie in the middle of a straight side
     if len(corners) > 4 and _collinear(corners[-1], corners[0], corners[1]):
         corners.pop(0)
     return np.array(corners, np.int64)
 
 
 def _closes(ways: list[_Point], here: _Point, heading: _Point) -> bool:
-    """At a corner shared by two regions: whether the outline is done, rather than to turn right into another edge."""
+    """At a corner shared by two regions: whether the outline ends here, because no right turn is left."""
     return (here[0] - heading[1], here[1] + heading[0]) not in ways
 
 

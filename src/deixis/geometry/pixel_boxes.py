@@ -1,4 +1,4 @@
-"""Boxes of annotations and of predictions: NumPy, absolute pixels, between the files and the model. No torch."""
+"""Boxes between files and the model, of annotations and predictions: NumPy arrays in absolute pixels, no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """Boxes cut to the image; a box wholly outside keeps no area.
+    """Boxes clipped to an image of (height, width) pixels; a box entirely outside loses its area.
 
     >>> clip_boxes(np.array([[-5.0, 10.0, 30.0, 90.0]]), (40, 20)).tolist()
     [[0.0, 10.0, 20.0, 40.0]]
@@ -18,12 +18,12 @@ def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]
 
 
 def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """Pixel corners to centre and size over the size of the (unpadded) image: cxcywh_norm.
+    """xyxy_px to cxcywh_norm: centre and size, divided by the size of the unpadded image.
 
     >>> normalise_boxes(np.array([[10.0, 20.0, 20.0, 60.0]]), (80, 40)).tolist()
     [[0.375, 0.5, 0.25, 0.5]]
     """
-    left_top, right_bottom = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
+    left_top, right_bottom = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]  # [n, 2] each
     boxes_cxcywh_px = np.concatenate([(left_top + right_bottom) / 2, right_bottom - left_top], axis=1)
     boxes_cxcywh_norm: np.ndarray = boxes_cxcywh_px / _scale(size_hw, boxes_xyxy_px.dtype)
     return boxes_cxcywh_norm
@@ -32,7 +32,7 @@ def normalise_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int,
 def denormalise_boxes(
     boxes_cxcywh_norm: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]
 ) -> Float[np.ndarray, "n 4"]:
-    """The inverse of `normalise_boxes`: cxcywh_norm to xyxy_px of an image of the given (height, width).
+    """cxcywh_norm to xyxy_px for an image of the given (height, width): the inverse of `normalise_boxes`.
 
     >>> denormalise_boxes(np.array([[0.375, 0.5, 0.25, 0.5]]), (80, 40)).tolist()
     [[10.0, 20.0, 20.0, 60.0]]

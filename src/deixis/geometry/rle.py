@@ -1,7 +1,7 @@
-"""Outlines and run lengths from files, and bitmaps, to masks (COCO RLE); checked before compiled code sees them.
+"""Polygons, run lengths and bitmaps to masks (COCO RLE), checked before compiled code reads them.
 
-pycocotools writes outside its memory, or takes gigabytes, for points far from the image and for runs that do not add
-up to it. So every mask that a file gives passes through here.
+pycocotools writes outside its memory, or allocates gigabytes, for points far from the image and for runs that do not
+add up to its size. So every mask read from a file passes through here.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from pycocotools import mask as coco_mask
 from deixis.records import Rle, size_fault
 
 MAX_COORDINATE_PX = 1_000_000
-MAX_OUTLINE_PX = 4_000_000  # along all outlines of an object; pycocotools holds 150 bytes for each
-_MAX_CHARS_PER_RUN = 7  # of 5 bits; no image has more than 2**34 pixels
+MAX_OUTLINE_PX = 4_000_000  # length of all outlines of an object; pycocotools allocates 150 bytes per pixel of it
+_MAX_CHARS_PER_RUN = 7  # of 5 bits each; no image has more than 2**34 pixels
 _MERGED_AT_ONCE = 8
 _Points = Float[np.ndarray, "points 2"]
 _Cut = Float[np.ndarray, "corners 2"]
 
 
 def polygons_rle(polygons: Sequence[Sequence[float] | np.ndarray], size_hw: tuple[int, int]) -> Rle:
-    """The area of some polygons, each [x1, y1, x2, y2, …] of three points or more, as one RLE.
+    """The union of polygons, each [x1, y1, x2, y2, …] with three points or more, as one RLE.
 
-    Outlines that reach further outside than the image is long are cut there; the pixels stay the same.
+    Polygons that reach more than one image size outside are cut there, which changes no pixel.
 
     Raises:
         ValueError: a point beyond `MAX_COORDINATE_PX`, outlines longer than `MAX_OUTLINE_PX`, or an impossible size.
     """
     height, width = _checked(size_hw)
     cut = [_cut_far(np.asarray(polygon, np.float64).reshape(-1, 2), size_hw) for polygon in polygons]
+    # pycocotools walks along each edge, one step per pixel of its longer side
     length = sum(float(np.abs(points - np.roll(points, -1, axis=0)).max(1).sum()) for points in cut)
     if length > MAX_OUTLINE_PX:
         raise ValueError(f"has outlines of {length:.0f} pixels, at most {MAX_OUTLINE_PX} are read for one object")
@@ -40,10 +41,10 @@ def polygons_rle(polygons: Sequence[Sequence[float] | np.ndarray], size_hw: tupl
 
 
 def counts_rle(counts: Any, size_hw: tuple[int, int]) -> Rle:
-    """Run lengths of an image's columns, as a list of numbers or as COCO's text, as an RLE.
+    """An RLE from run lengths in column order, given as a list of numbers or as COCO's text.
 
     Raises:
-        ValueError: neither of the two, runs that do not add up to the image, or an impossible size.
+        ValueError: neither of the two, runs that do not add up to the image's size, or an impossible size.
     """
     height, width = _checked(size_hw)
     if isinstance(counts, bytes):
@@ -73,7 +74,7 @@ def _checked(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def _cut_far(points: _Points, size_hw: tuple[int, int]) -> _Cut:
-    """A polygon without what lies further outside the image than the image is long."""
+    """The polygon without its parts that lie more than one image size outside the image."""
     extreme = float(np.abs(points).max(initial=0.0))
     if not extreme <= MAX_COORDINATE_PX:
         height, width = size_hw
@@ -81,12 +82,12 @@ def _cut_far(points: _Points, size_hw: tuple[int, int]) -> _Cut:
     size = np.array(size_hw[::-1], np.float64)
     for axis in (0, 1):
         for sign, limit in ((1.0, -size[axis]), (-1.0, -2 * size[axis])):
-            if (sign * points[:, axis] < limit).any():
-                points = _cut(points, axis, sign, limit)
+            if (sign * points[:, axis] < limit).any():  # keeps [-size, 2 * size] along each axis
+                points = _cut(points, axis, sign, limit=limit)
     return points
 
 
-def _cut(points: _Points, axis: int, sign: float, limit: float) -> _Cut:
+def _cut(points: _Points, axis: int, sign: float, *, limit: float) -> _Cut:
     """The part of a polygon where `sign * coordinate >= limit` (Sutherland and Hodgman, 1974)."""
     depths = sign * points[:, axis] - limit  # 0 or more is inside
     kept: list[np.ndarray] = []
@@ -99,27 +100,31 @@ def _cut(points: _Points, axis: int, sign: float, limit: float) -> _Cut:
 
 
 def _merged(rles: list[Rle]) -> Rle:
-    """The union, a few at a time: one after the other would take time in the square of their number."""
+    """The union, merged in groups of eight: adding one at a time would take quadratic time."""
     while len(rles) > _MERGED_AT_ONCE:
         rles = [coco_mask.merge(rles[i : i + _MERGED_AT_ONCE]) for i in range(0, len(rles), _MERGED_AT_ONCE)]
     return dict(coco_mask.merge(rles))
 
 
 def _unpack(text: str, pixels: int) -> list[int]:
-    """The runs in COCO's RLE text: 5 bits a character above `0`, little end first, each run less the one two before."""
+    """The runs in COCO's RLE text.
+
+    A character holds 5 bits of a number, lowest first, plus a bit that says whether more follow; its code starts at
+    `0`. From the fourth run on, the number is the difference to the run two places earlier.
+    """
     runs: list[int] = []
     value = chars = total = 0
     for char in text:
         bits = ord(char) - ord("0")
         if not 0 <= bits < 64:
             raise ValueError(f"has {char!r} in its counts, which RLE text does not use")
-        value |= (bits & 0x1F) << 5 * chars
+        value |= (bits & 0x1F) << 5 * chars  # 5 bits of payload
         chars += 1
-        if bits & 0x20:
+        if bits & 0x20:  # more characters follow
             if chars == _MAX_CHARS_PER_RUN:
                 raise ValueError("has counts with a run that does not end")
             continue
-        if bits & 0x10:
+        if bits & 0x10:  # the sign bit of the last character
             value -= 1 << 5 * chars
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         total += runs[-1]

@@ -155,7 +155,7 @@ class Annotator:
     def _detected(self, pixels: UInt8[np.ndarray, "h w 3"], names: tuple[str, ...]) -> tuple[list[_Seed], int]:
         """Detections with a mask that fits, and how many have none."""
         assert self.detector is not None
-        (detections,) = self.detector.predict([pixels], names, self.threshold, self.max_objects)
+        (detections,) = self.detector.predict([pixels], names, self.threshold, max_detections=self.max_objects)
         boxes = clip_boxes(detections.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
         masks = self.prompted.in_boxes(pixels, boxes, detections.labels)
         rows = zip(detections.labels, boxes, detections.scores.tolist(), masks, strict=True)

@@ -1,7 +1,7 @@
-"""The detector's loss: selects, weights and names what the pure functions of this folder compute.
+"""The detector's loss: selects, weights and names what the pure functions in this folder compute.
 
-Every decoder layer and the encoder's proposals are supervised alike (Zhu et al. 2021; Zhang et al. 2022), all of them
-in one batched computation.
+Every decoder layer and the encoder's proposals get the same losses (Deformable DETR, arXiv 2010.04159; DINO,
+arXiv 2203.03605), computed for all of them in one batch.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from deixis.losses.packing import PackedTargets, pack_targets
 from deixis.records import Target
 
 EncoderLoss = Literal["token", "objectness"]
-NO_LOSS = -100.0  # a logit so sure of "absent" that its focal loss is 0 in float32
+NO_LOSS = -100.0  # a logit so negative that its focal loss as a negative is 0 in float32
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The weights a family of checkpoints was trained with."""
+    """The matching costs and loss weights that a family of checkpoints was trained with."""
 
     cost_class: float
     cost_l1: float
@@ -53,25 +53,41 @@ def build_criterion(
     preset: Preset | str = "grounding_dino",
     encoder_loss: EncoderLoss = "token",
     decoder_layers: int = 6,
+    *,
     denoising: bool = False,
 ) -> DetectionCriterion:
-    """The criterion of a preset, by name, or of weights of one's own.
+    """The criterion for a preset's name, or for your own `Preset`.
+
+    Args:
+        encoder_loss: "token" compares the encoder's proposals with the tokens of their classes, as the decoder's
+            queries; "objectness" only asks whether a proposal is an object.
+        decoder_layers: how many decoder layers the outputs have.
+        denoising: whether the outputs may hold denoising queries.
 
     Raises:
         OptionError: there is no preset of that name.
+
+    >>> criterion = build_criterion("grounding_dino", decoder_layers=2)
+    >>> sorted(name for name, weight in criterion.weight_dict.items() if weight == 5.0)
+    ['loss_bbox', 'loss_bbox_0', 'loss_bbox_enc']
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
             raise OptionError(f"loss preset {preset!r} is not known; choose one of {', '.join(PRESETS)}")
         preset = PRESETS[preset]
     matcher = HungarianMatcher(
-        preset.cost_class, preset.cost_l1, preset.cost_giou, preset.alpha, preset.gamma, preset.class_cost
+        preset.cost_class,
+        preset.cost_l1,
+        preset.cost_giou,
+        alpha=preset.alpha,
+        gamma=preset.gamma,
+        class_cost=preset.class_cost,
     )
     return DetectionCriterion(
         matcher,
         preset.weight_class,
         preset.weight_l1,
-        preset.weight_giou,
+        weight_giou=preset.weight_giou,
         alpha=preset.alpha,
         gamma=preset.gamma,
         encoder_loss=encoder_loss,
@@ -81,10 +97,10 @@ def build_criterion(
 
 
 def boxes_per_process(count: int, device: torch.device) -> Float[Tensor, ""]:
-    """The normaliser of a step: the boxes of all processes over the number of processes, at least 1.
+    """The divisor of a step's losses: the boxes of all processes divided by the number of processes, at least 1.
 
-    DDP averages gradients over processes; with this divisor the average equals one process on the joined batch.
-    All processes have to call it. It does not wait for the device.
+    DDP averages gradients over processes. With this divisor the average equals that of one process on the joined
+    batch. All processes must call it. It does not synchronise with the device.
     """
     total = torch.full((), float(count), device=device)
     if dist.is_available() and dist.is_initialized():
@@ -94,15 +110,26 @@ def boxes_per_process(count: int, device: torch.device) -> Float[Tensor, ""]:
 
 
 class DetectionCriterion:
-    """Losses of a detector's outputs, by name.
+    """The losses of a detector's outputs, by name.
 
-    `loss_ce`, `loss_bbox`, `loss_giou` are those of the last decoder layer; `_0`, `_1` ... mark the layers before it
-    and `_enc` the encoder's proposals: 21 for six layers. With `denoising` there are those of the denoising queries
-    too, `loss_ce_dn`, `loss_ce_dn_0` ..., of the same weights; 0 for a batch without any. `class_error` is a
-    percentage, for the log, of weight 0.
+    `loss_ce`, `loss_bbox` and `loss_giou` belong to the last decoder layer; the suffixes `_0`, `_1`, ... mark the
+    layers before it and `_enc` the encoder's proposals: 21 losses for six layers. With `denoising` come those of the
+    denoising queries, `loss_ce_dn`, `loss_ce_dn_0`, ..., with the same weights; they are 0 for a batch without such
+    queries. `class_error` is a percentage for the log, with weight 0.
 
     Raises:
         OptionError: a weight is negative.
+
+    Example, with logits sure of token 1 for the only query:
+
+        >>> target = Target(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([0]), torch.tensor([[0.0, 1.0]]),
+        ...                 (80, 80), (80, 80), image_id=7)
+        >>> outputs = {"pred_logits": torch.tensor([[[-9.0, 9.0]]]), "pred_boxes": target.boxes_cxcywh_norm[None],
+        ...            "text_token_mask": torch.ones(1, 2, dtype=torch.bool)}
+        >>> criterion = build_criterion(decoder_layers=1)
+        >>> losses = criterion(outputs, [target])
+        >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
+        {'loss_ce': 0.0, 'loss_bbox': 0.0, 'loss_giou': 0.0, 'class_error': 0.0}
     """
 
     def __init__(
@@ -110,8 +137,8 @@ class DetectionCriterion:
         matcher: HungarianMatcher,
         weight_class: float = 2.0,
         weight_l1: float = 5.0,
-        weight_giou: float = 2.0,
         *,
+        weight_giou: float = 2.0,
         alpha: float = 0.25,
         gamma: float = 2.0,
         encoder_loss: EncoderLoss = "token",
@@ -122,6 +149,7 @@ class DetectionCriterion:
             raise OptionError(f"loss weights must not be negative, got {weight_class}, {weight_l1}, {weight_giou}")
         self.matcher, self.alpha, self.gamma, self.encoder_loss = matcher, alpha, gamma, encoder_loss
         weights = {"loss_ce": weight_class, "loss_bbox": weight_l1, "loss_giou": weight_giou}
+        # DETR's names: the last layer has no suffix
         layers = ["", *(f"_{layer}" for layer in range(decoder_layers - 1))]
         self.denoising_suffixes = [f"_dn{layer}" for layer in layers] if denoising else []
         suffixes = [*layers, "_enc", *self.denoising_suffixes]
@@ -133,32 +161,33 @@ class DetectionCriterion:
         outputs: Mapping[str, Any],
         targets: Sequence[Target],
         num_boxes: float | Tensor | None = None,
+        *,
         denoising: DenoisingQueries | None = None,
     ) -> dict[str, Tensor]:
         """Every component, unweighted, as float32 scalars.
 
         Args:
-            outputs: `pred_logits [B, Q, L]` (anything, -inf too, on padded tokens), `pred_boxes [B, Q, 4]` cxcywh_norm,
-                `text_token_mask [B, L]`, `aux_outputs` (one a decoder layer but the last), `enc_outputs`; the last two
-                may be absent.
-            targets: one an image; their positive maps are as wide as the batch's `input_ids`, at most L.
-            num_boxes: the normaliser, used as it is; by default `boxes_per_process` of this call. A caller that
+            outputs: `pred_logits [B, Q, L]` (any value on padded tokens, also -inf), `pred_boxes [B, Q, 4]` in
+                cxcywh_norm, `text_token_mask [B, L]`, and optionally `aux_outputs` (one per decoder layer except the
+                last) and `enc_outputs`.
+            targets: one per image. Their positive maps are as wide as the batch's `input_ids`, at most L.
+            num_boxes: the divisor, used unchanged; by default `boxes_per_process` of this call. A caller that
                 accumulates gradients over several batches passes that of all their boxes together.
-            denoising: what gave `denoising_outputs`; those are divided by its number of groups besides.
+            denoising: the queries that gave `denoising_outputs`. Their losses are also divided by the number of groups.
 
         Raises:
-            TrainingError: targets and outputs do not fit each other.
-            NonFiniteCostError: matching met NaN or inf; it names the layer and the image.
+            TrainingError: targets and outputs do not belong together.
+            NonFiniteCostError: a matching cost is NaN or inf; it names the layer and the image.
         """
         device = outputs["pred_logits"].device
         normaliser = (
             boxes_per_process(sum(len(t.class_ids) for t in targets), device) if num_boxes is None else num_boxes
         )
-        with torch.autocast(device.type, enabled=False):
-            return self._losses(outputs, targets, normaliser, denoising)
+        with torch.autocast(device.type, enabled=False):  # costs and losses need float32, see `LOG_EPSILON`
+            return self._losses(outputs, targets, normaliser, denoising=denoising)
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """The weighted sum that is trained."""
+        """The weighted sum, which is what training minimises."""
         weighted = [self.weight_dict[name] * loss for name, loss in losses.items() if name != "class_error"]
         return torch.stack(weighted).sum()
 
@@ -167,6 +196,7 @@ class DetectionCriterion:
         outputs: Mapping[str, Any],
         targets: Sequence[Target],
         num_boxes: float | Tensor,
+        *,
         denoising: DenoisingQueries | None,
     ) -> dict[str, Tensor]:
         packed = pack_targets(targets, outputs["pred_logits"].device)
@@ -181,15 +211,22 @@ class DetectionCriterion:
         if self.encoder_loss == "token":
             layers |= encoder
             encoder = {}
-        logits, boxes = _stack(layers, token_mask)
-        losses, queries = self._supervise(logits, boxes, token_mask, packed, list(layers), num_boxes)
+        logits, boxes = _stack(layers, token_mask)  # [layers, B, Q, L] and [layers, B, Q, 4]
+        losses, queries = self._supervise(
+            logits, boxes, token_mask, targets=packed, suffixes=list(layers), num_boxes=num_boxes
+        )
         if encoder:
             logits, boxes = _stack(encoder, token_mask)
+            # [1, B, Q, L] -> [1, B, Q, 1]: the best token stands for "an object"
             logits = logits.masked_fill(~token_mask[:, None], -torch.inf).amax(-1, keepdim=True)
             one_token = token_mask.new_ones(len(token_mask), 1)
-            losses |= self._supervise(logits, boxes, one_token, packed.class_agnostic(), list(encoder), num_boxes)[0]
+            losses |= self._supervise(
+                logits, boxes, one_token, targets=packed.class_agnostic(), suffixes=list(encoder), num_boxes=num_boxes
+            )[0]
         if self.denoising_suffixes:
-            losses |= self._denoise(outputs.get("denoising_outputs", ()), token_mask, packed, num_boxes, denoising)
+            losses |= self._denoise(
+                outputs.get("denoising_outputs", ()), token_mask, packed, num_boxes=num_boxes, denoising=denoising
+            )
         last_logits = _stack({"": outputs}, token_mask)[0][0]
         losses["class_error"] = class_error(last_logits, queries[0], packed)
         return losses
@@ -199,18 +236,27 @@ class DetectionCriterion:
         layers: Sequence[Mapping[str, Tensor]],
         token_mask: Bool[Tensor, "batch tokens"],
         targets: PackedTargets,
+        *,
         num_boxes: float | Tensor,
         denoising: DenoisingQueries | None,
     ) -> dict[str, Tensor]:
-        """The losses of denoising queries by name: the same names in every batch, for processes average by name."""
+        """The losses of denoising queries by name; the same names in every batch, because processes average by name."""
         names = ("loss_ce", "loss_bbox", "loss_giou")
         if denoising is None:
             zero = targets.boxes_cxcywh_norm.new_zeros(())
             return {name + suffix: zero for name in names for suffix in self.denoising_suffixes}
+        # `layers` starts with the first decoder layer; the last one has the suffix without a number, which comes first
         by_suffix = dict(zip([*self.denoising_suffixes[1:], self.denoising_suffixes[0]], layers, strict=True))
         logits, boxes = _stack(by_suffix, token_mask)
         found = denoising_losses(
-            logits, boxes, token_mask, denoising, targets, num_boxes, alpha=self.alpha, gamma=self.gamma
+            logits,
+            boxes,
+            token_mask,
+            queries=denoising,
+            targets=targets,
+            num_boxes=num_boxes,
+            alpha=self.alpha,
+            gamma=self.gamma,
         )
         return {
             name + suffix: value
@@ -223,21 +269,27 @@ class DetectionCriterion:
         logits: Float[Tensor, "layers batch queries tokens"],
         boxes_cxcywh_norm: Float[Tensor, "layers batch queries 4"],
         token_mask: Bool[Tensor, "batch tokens"],
+        *,
         targets: PackedTargets,
         suffixes: Sequence[str],
         num_boxes: float | Tensor,
     ) -> tuple[dict[str, Tensor], Int[Tensor, "layers batch objects"]]:
-        """Match and compare all layers at once; the losses by name, and the query of each object."""
+        """Match and compare all layers at once.
+
+        Returns:
+            The losses by name, and each object's query (-1 where it has none).
+        """
         names = [_layer_name(suffix, suffixes) for suffix in suffixes]
-        queries = self.matcher(logits.detach(), boxes_cxcywh_norm.detach(), token_mask, targets, names)
+        queries = self.matcher(logits.detach(), boxes_cxcywh_norm.detach(), token_mask, targets, layer_names=names)
         positive = positive_tokens(queries, targets.token_maps, logits.shape[2])
-        if targets.unjudged_tokens is not None:
+        if targets.unjudged_tokens is not None:  # federated data only
             logits = without_unjudged(logits, positive, targets.unjudged_tokens)
-        sums = {"loss_ce": focal_loss_sums(logits, positive, token_mask, self.alpha, self.gamma)}
+        sums = {"loss_ce": focal_loss_sums(logits, positive, token_mask, alpha=self.alpha, gamma=self.gamma)}
+        # [layers, B, Q, 4] -> [layers, B, objects, 4]; unmatched objects take query 0 and are masked below
         predicted = boxes_cxcywh_norm.gather(2, queries.clamp(min=0)[..., None].expand(-1, -1, -1, 4))
-        wanted = targets.boxes_cxcywh_norm.expand_as(predicted)
+        wanted = targets.boxes_cxcywh_norm.expand_as(predicted)  # [B, objects, 4] -> [layers, B, objects, 4]
         for name, loss in (("loss_bbox", l1_loss), ("loss_giou", giou_loss)):
-            sums[name] = torch.where(queries >= 0, loss(predicted, wanted), 0.0).sum((1, 2))
+            sums[name] = torch.where(queries >= 0, loss(predicted, wanted), 0.0).sum((1, 2))  # -> [layers]
         return {
             name + suffix: value
             for name, by_layer in sums.items()
@@ -248,12 +300,14 @@ class DetectionCriterion:
 def positive_tokens(
     queries: Int[Tensor, "layers batch objects"], token_maps: Float[Tensor, "batch objects tokens"], query_count: int
 ) -> Bool[Tensor, "layers batch queries tokens"]:
-    """Focal targets: true on the class tokens of each matched query, whatever their share in the positive map."""
+    """Focal targets: true on the class tokens of each matched query, whatever their weight in the positive map."""
     layers, batch, _ = queries.shape
     positive = token_maps.new_zeros(layers, batch, query_count + 1, token_maps.shape[-1], dtype=torch.bool)
+    # [layers, B, objects] -> [layers, B, objects, L]; unmatched objects write to one row too many, cut off below
     rows = torch.where(queries < 0, query_count, queries)[..., None].expand(-1, -1, -1, token_maps.shape[-1])
+    # an object's row of `token_maps` goes to its query's row
     positive.scatter_(2, rows, (token_maps > 0).expand(layers, -1, -1, -1))
-    return positive[:, :, :query_count]  # the row after the last took the unmatched
+    return positive[:, :, :query_count]
 
 
 def without_unjudged(
@@ -261,12 +315,12 @@ def without_unjudged(
     positive: Bool[Tensor, "layers batch queries tokens"],
     unjudged_tokens: Bool[Tensor, "batch tokens"],
 ) -> Float[Tensor, "layers batch queries tokens"]:
-    """Logits without loss or gradient where a query without an object meets a class that the image may yet show.
+    """Logits without loss or gradient where an unmatched query meets a class that may be in the image unannotated.
 
-    Such a query may have found an object that nobody annotated (Gupta et al., arXiv 1908.03195). A query with an object
-    of another class is a right negative and stays one.
+    Such a query may have found an object that nobody annotated (LVIS, arXiv 1908.03195). A query matched to an object
+    of another class is a true negative and stays one.
     """
-    unmatched = ~positive.any(-1, keepdim=True)
+    unmatched = ~positive.any(-1, keepdim=True)  # [layers, B, Q, 1]
     return logits.masked_fill(unmatched & unjudged_tokens[:, None], NO_LOSS)
 
 
@@ -276,10 +330,12 @@ def class_error(
 ) -> Float[Tensor, ""]:
     """Percentage of matched queries whose best class is not their object's; 0 where nothing is matched.
 
-    The score of a class is the mean of the sigmoids of its tokens.
+    A class's score is the mean of its tokens' sigmoids.
     """
-    rows = queries.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
+    rows = queries.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])  # [B, objects] -> [B, objects, L]
+    # [B, objects, L] @ [B, L, classes] -> [B, objects, classes]
     scores = logits.gather(1, rows).sigmoid() @ targets.class_maps.transpose(1, 2)
+    # [B, objects, classes] -> [B, objects]; -1 is below every sigmoid
     best = scores.masked_fill(~targets.class_mask[:, None], -1.0).argmax(-1)
     matched = queries >= 0
     wrong = (matched & (best != targets.class_ids)).sum()
@@ -287,9 +343,9 @@ def class_error(
 
 
 def _valid_tokens(outputs: Mapping[str, Any], targets: PackedTargets) -> Bool[Tensor, "batch tokens"]:
-    """The text token mask, cut to the longest prompt of the batch.
+    """The text token mask, cut to the longest prompt in the batch.
 
-    The width comes from the targets and not from the mask, which would make the host wait for the device.
+    The width comes from the targets: reading it from the mask would be a synchronisation with the device.
     """
     mask, tokens = outputs["text_token_mask"], targets.class_maps.shape[-1]
     if len(mask) != len(targets.counts) or tokens > mask.shape[1]:
@@ -297,6 +353,7 @@ def _valid_tokens(outputs: Mapping[str, Any], targets: PackedTargets) -> Bool[Te
             f"outputs are for {len(mask)} images of at most {mask.shape[1]} tokens, "
             f"targets for {len(targets.counts)} images of {tokens} tokens"
         )
+    # checked on the device: on a GPU the assertion does not wait, and fails at a later synchronisation
     torch._assert_async(~mask[:, tokens:].any(), "text_token_mask reaches beyond the targets' positive maps")
     valid: Tensor = mask[:, :tokens]
     return valid
@@ -307,15 +364,17 @@ def _stack(
 ) -> tuple[Float[Tensor, "layers batch queries tokens"], Float[Tensor, "layers batch queries 4"]]:
     """Logits (0 on padded tokens) and boxes of all layers, in float32.
 
-    Padding leaves before any arithmetic: its gradient is exactly 0, where -inf would have made it NaN.
+    Padding is replaced before any arithmetic, so its gradient is exactly 0; -inf would make it NaN.
     """
+    # layers of [B, Q, max_text_len] -> [layers, B, Q, L]
     logits = torch.stack([layer["pred_logits"][..., : token_mask.shape[1]] for layer in layers.values()]).float()
+    # layers of [B, Q, 4] -> [layers, B, Q, 4]
     boxes = torch.stack([layer["pred_boxes"] for layer in layers.values()]).float()
     return torch.where(token_mask[:, None], logits, 0.0), boxes
 
 
 def _layer_name(suffix: str, suffixes: Sequence[str]) -> str:
-    """A layer's name in messages."""
+    """A layer's name for messages."""
     if suffix == "_enc":
         return "encoder"
     last = sum(other != "_enc" for other in suffixes) - 1

@@ -1,4 +1,4 @@
-"""Targets of a batch as padded tensors, so that matching and losses run on all images at once."""
+"""The targets of a batch as padded tensors, so that matching and losses run on all images at once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deixis.records import Target
 
 @dataclass(frozen=True)
 class PackedTargets:
-    """The targets of a batch, padded to the most objects, classes and tokens of any of its images.
+    """The targets of a batch, padded to the largest number of objects, classes and tokens in any image.
 
     Attributes:
         boxes_cxcywh_norm: zeros where padded.
         class_ids: rows of `class_maps`; 0 where padded.
-        class_maps: class to token, rows sum to 1; zeros where padded.
+        class_maps: the weight of each token in each class, rows sum to 1; zeros where padded.
         class_mask: true on an image's own classes.
-        counts: objects of each image, on the host.
+        counts: number of objects per image, on the host.
         sources: where each image was read, for messages.
-        unjudged_tokens: true on tokens of `Target.unjudged_class_ids`; None where there is none.
+        unjudged_tokens: true on the tokens of `Target.unjudged_class_ids`; None where no image has any.
     """
 
     boxes_cxcywh_norm: Float[Tensor, "batch objects 4"]
@@ -37,12 +37,12 @@ class PackedTargets:
 
     @property
     def token_maps(self) -> Float[Tensor, "batch objects tokens"]:
-        """The positive map of each object's class; of padding, that of class 0."""
-        rows = self.class_ids[..., None].expand(-1, -1, self.class_maps.shape[-1])
+        """The positive map of each object's class; for padding, that of class 0."""
+        rows = self.class_ids[..., None].expand(-1, -1, self.class_maps.shape[-1])  # [B, objects] -> [B, objects, L]
         return self.class_maps.gather(1, rows)
 
     def class_agnostic(self) -> PackedTargets:
-        """The same objects, all of one class of one token: "object"."""
+        """The same objects, all of one class with one token, "object"."""
         batch, one = len(self.class_ids), self.class_maps.new_ones
         unjudged = self.unjudged_tokens
         return replace(
@@ -55,7 +55,7 @@ class PackedTargets:
 
 
 def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTargets:
-    """Pad and join targets, on a device, in float32.
+    """Pad and join targets, in float32, and copy them to a device.
 
     Raises:
         TrainingError: there is no target, or an image has no class.
@@ -65,6 +65,7 @@ def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTarge
     objects = max(len(target.class_ids) for target in targets)
     classes = max(len(target.positive_map) for target in targets)
     tokens = max(target.positive_map.shape[1] for target in targets)
+    # Filled where the targets are, usually on the host, then copied once per tensor.
     home = targets[0].positive_map.device
     boxes = torch.zeros(len(targets), objects, 4, device=home)
     class_ids = torch.zeros(len(targets), objects, dtype=torch.long, device=home)
@@ -95,6 +96,6 @@ def _unjudged_tokens(
     unjudged = torch.zeros(len(targets), tokens, dtype=torch.bool, device=device)
     for row, target in zip(unjudged, targets, strict=True):
         if target.unjudged_class_ids:
-            owned = target.positive_map[list(target.unjudged_class_ids)].amax(0) > 0
+            owned = target.positive_map[list(target.unjudged_class_ids)].amax(0) > 0  # [classes, L] -> [L]
             row[: len(owned)] = owned
     return unjudged

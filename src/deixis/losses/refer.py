@@ -1,4 +1,4 @@
-"""The segmenter's loss: which of the three masks of an object is supervised, by what, and under which names."""
+"""The segmenter's loss: which of an object's three masks is supervised, by which losses, and their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deixis.losses.masks import mask_ce, mask_iou, naive_dice, uncertain_points,
 Behaviour = Literal["deixis", "sa2va"]
 Supervised = Literal["best", "all"]
 IouLoss = Literal["l1", "mse"]
-POINTS = 12_544  # 112², as PointRend's successors have it
+POINTS = 12_544  # 112², as in Mask2Former (arXiv 2112.01527) and Sa2VA
 
 _MASK_OUTPUTS = {"pred_masks": 4, "pred_ious": 2, "object_scores": 1}
 
@@ -29,34 +29,34 @@ class Points(NamedTuple):
     seeds: Sequence[tuple[int, int]] | None
 
     def of_three(self) -> Points:
-        """The same where each object has three masks."""
+        """The same for three masks per object."""
         seeds = self.seeds and [(3 * objects, seed) for objects, seed in self.seeds]
         return Points(self.generator, seeds)
 
 
 class ReferCriterion:
-    """Losses of a segmenter's outputs, by name.
+    """The losses of a segmenter's outputs, by name.
 
-    SAM 2's decoder gives three masks an object, each with a predicted IoU. Behaviours:
+    SAM 2's decoder returns three masks per object, each with a predicted IoU. Behaviours:
 
-    - `sa2va`, as released (arXiv 2501.04001): the mask of the highest predicted IoU gets `loss_mask` and `loss_dice`,
-      whatever the target, empty ones too. Predicted IoU and object score get no loss.
-    - `deixis`, as SAM 2 was trained (arXiv 2408.00714): the mask of the least loss is supervised; `loss_iou` pulls each
-      predicted IoU to the true one of its mask; `loss_object` is the cross-entropy of "the phrase means something
-      here". An empty target means that it does not: such an object has no other loss.
+    - `sa2va`, as released (arXiv 2501.04001): the mask with the highest predicted IoU gets `loss_mask` and
+      `loss_dice`, whatever the target, also an empty one. Predicted IoU and object score get no loss.
+    - `deixis`, as SAM 2 was trained (arXiv 2408.00714): the mask with the lowest loss is supervised; `loss_iou` pulls
+      each predicted IoU towards the true IoU of its mask; `loss_object` is the cross-entropy of "the phrase means
+      something here". An empty target says that it does not: such an object has no other loss.
 
-    `supervised="all"` gives the mask losses to all three, as their mean. Three answers are there because a click is
-    ambiguous; a phrase is not, and a model that starts from nothing answers any phrase with three things of the image.
+    `supervised="all"` gives the mask losses to all three masks, as their mean. SAM 2 has three because a click is
+    ambiguous; a phrase is not, and a model trained from scratch answers any phrase with three things in the image.
 
     Where the outputs hold `word_gaps` (`Sa2va.forward`), their mean is `loss_words`. Where they hold `point_logits`,
-    `loss_point` is the cross-entropy of their softmax over the cells to the target's share of each cell's area.
+    `loss_point` is the cross-entropy between their softmax over the cells and the target's share in each cell.
 
-    `iou`, for the log and of weight 0, is that of what inference would show: the mask of the highest predicted IoU,
-    and with `deixis` nothing where the object score is not positive. It is 1 where both are empty.
+    `iou`, for the log and with weight 0, belongs to what inference would show: the mask with the highest predicted
+    IoU, and with `deixis` an empty mask where the object score is not positive. It is 1 where both are empty.
 
     Args:
-        iou_loss: `loss_iou` is the absolute or the squared difference, the mean of the three masks.
-        points: how many points of each mask the mask losses see; None for every pixel.
+        iou_loss: `loss_iou` is the absolute or the squared difference, the mean over the three masks.
+        points: number of points per mask for the mask losses; None uses every pixel.
         oversample, importance: see `uncertain_points`.
 
     Raises:
@@ -68,12 +68,12 @@ class ReferCriterion:
         behaviour: Behaviour = "deixis",
         weight_mask: float = 2.0,
         weight_dice: float = 0.5,
+        *,
         weight_iou: float = 1.0,
         weight_object: float = 1.0,
         weight_language: float = 1.0,
         weight_words: float = 2.0,
         weight_point: float = 1.0,
-        *,
         supervised: Supervised = "best",
         iou_loss: IouLoss = "l1",
         points: int | None = POINTS,
@@ -102,26 +102,27 @@ class ReferCriterion:
         outputs: Mapping[str, Tensor],
         masks: Bool[Tensor, "objects h w"],
         num_objects: float | Tensor | None = None,
+        *,
         num_labels: float | Tensor | None = None,
         generator: torch.Generator | None = None,
         seeds: Sequence[tuple[int, int]] | None = None,
     ) -> dict[str, Tensor]:
-        """Every component, unweighted, as float32 scalars; exact zeros with a gradient where there is no object.
+        """Every component, unweighted, as float32 scalars; exact zeros, still in the graph, where there is no object.
 
         Args:
             outputs: `pred_masks [objects 3 h w]` logits, `pred_ious [objects 3]`, `object_scores [objects]` logits,
                 `label_logits [labels vocab]` at the positions that have a label, `label_ids [labels]`; possibly
                 `word_gaps [objects]` and `point_logits [objects cells cells]`.
-            masks: what each object should be, all false where the phrase means nothing.
-            num_objects: what mask losses and `iou` are divided by, used as it is; by default the objects of all
-                processes over the number of processes, at least 1 (all processes have to call). A caller that
-                accumulates gradients over several batches passes that of all of them.
+            masks: the target of each object, all false where the phrase means nothing.
+            num_objects: the divisor of the mask losses and `iou`, used unchanged; by default the objects of all
+                processes divided by the number of processes, at least 1 (all processes must call). A caller that
+                accumulates gradients over several batches passes the number for all of them.
             num_labels: the same for `loss_language`.
-            generator: draws the points; torch's global one where None.
-            seeds: (objects, seed) of each sample, which draw its points in place of `generator`.
+            generator: draws the points; None uses torch's global one.
+            seeds: (objects, seed) of each sample, which draw its points instead of `generator`.
 
         Raises:
-            TrainingError: outputs and masks do not fit each other.
+            TrainingError: outputs and masks do not belong together.
         """
         _check(outputs, masks)
         device = outputs["pred_masks"].device
@@ -140,22 +141,23 @@ class ReferCriterion:
         return {name: losses[name] for name in self.weight_dict if name in losses}
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """The weighted sum that is trained."""
+        """The weighted sum, which is what training minimises."""
         return torch.stack([self.weight_dict[name] * loss for name, loss in losses.items() if name != "iou"]).sum()
 
     def _by_object(
         self, outputs: Mapping[str, Tensor], masks: Bool[Tensor, "objects h w"], drawn: Points
     ) -> dict[str, Float[Tensor, " objects"]]:
-        logits, ious = outputs["pred_masks"], outputs["pred_ious"].float()
-        shown = ious.argmax(1)
+        logits, ious = outputs["pred_masks"], outputs["pred_ious"].float()  # [objects, 3, h, w], [objects, 3]
+        shown = ious.argmax(1)  # the mask that inference shows
         if self.behaviour == "sa2va":
             ce, dice = self._supervise(_pick(logits, shown).float(), masks, drawn)
             return {"loss_mask": ce, "loss_dice": dice, "iou": _ious(_pick(logits, shown)[:, None], masks)[:, 0]}
         scores = outputs["object_scores"].float()
-        present = masks.flatten(1).any(1)
-        true_ious = _ious(logits, masks)
+        present = masks.flatten(1).any(1)  # [objects, h, w] -> [objects]
+        true_ious = _ious(logits, masks)  # [objects, 3]
         ce, dice = self._supervise_chosen(logits, masks, drawn)
         gap = ious - true_ious
+        # [objects, 3]; the true IoU is a constant: thresholded masks have no gradient
         gap = gap.abs() if self.iou_loss == "l1" else gap.square()
         visible = torch.where(present, _pick(true_ious, shown), 0.0)
         return {
@@ -163,6 +165,7 @@ class ReferCriterion:
             "loss_dice": dice * present,
             "loss_iou": gap.mean(1) * present,
             "loss_object": F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none"),
+            # with a score of 0 or less inference shows an empty mask, which is right for an absent object
             "iou": torch.where(scores.detach() > 0, visible, (~present).float()),
         }
 
@@ -172,12 +175,12 @@ class ReferCriterion:
         masks: Bool[Tensor, "objects h w"],
         drawn: Points,
     ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
-        """Cross-entropy and Dice of the best mask of each object, or the mean of its three."""
+        """Cross-entropy and Dice of each object's best mask, or the mean over its three."""
         if self.supervised == "best":
             return self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, drawn)
-        three = masks[:, None].expand(logits.shape).flatten(0, 1)
+        three = masks[:, None].expand(logits.shape).flatten(0, 1)  # [objects, h, w] -> [objects * 3, h, w]
         ce, dice = self._supervise(logits.flatten(0, 1).float(), three, drawn.of_three())
-        return ce.view(-1, 3).mean(1), dice.view(-1, 3).mean(1)
+        return ce.view(-1, 3).mean(1), dice.view(-1, 3).mean(1)  # [objects * 3] -> [objects]
 
     def _supervise(
         self,
@@ -185,37 +188,40 @@ class ReferCriterion:
         masks: Bool[Tensor, "objects h w"],
         drawn: Points,
     ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
-        """Cross-entropy and Dice of one mask an object, at points or at all pixels."""
+        """Cross-entropy and Dice of one mask per object, at points or at all pixels."""
         targets = masks.float()
         if self.points is None:
-            flat, wanted = logits.flatten(1), targets.flatten(1)
+            flat, wanted = logits.flatten(1), targets.flatten(1)  # [objects, h, w] -> [objects, h * w]
         else:
-            points = uncertain_points(logits, self.points, self.oversample, self.importance, *drawn)
-            flat, wanted = values_at(logits, points), values_at(targets, points)
+            points = uncertain_points(
+                logits, self.points, self.oversample, importance=self.importance, **drawn._asdict()
+            )
+            flat, wanted = values_at(logits, points), values_at(targets, points)  # [objects, points]
         return mask_ce(flat, wanted), naive_dice(flat, wanted)
 
     @torch.no_grad()
     def _best(
         self, logits: Float[Tensor, "objects 3 h w"], masks: Bool[Tensor, "objects h w"]
     ) -> Int[Tensor, " objects"]:
-        """The mask of the least weighted loss over all its pixels: points would differ from mask to mask."""
-        flat = logits.float().flatten(2)
-        wanted = masks.float().flatten(1)[:, None].expand_as(flat)
+        """The mask with the lowest weighted loss over all its pixels; sampled points would differ between masks."""
+        flat = logits.float().flatten(2)  # [objects, 3, h, w] -> [objects, 3, h * w]
+        wanted = masks.float().flatten(1)[:, None].expand_as(flat)  # [objects, h * w] -> [objects, 3, h * w]
         weighted = self.weight_dict["loss_mask"] * mask_ce(flat, wanted)
         return (weighted + self.weight_dict["loss_dice"] * naive_dice(flat, wanted)).argmin(1)
 
 
 def language_ce(logits: Float[Tensor, "labels vocab"], label_ids: Int[Tensor, " labels"]) -> Float[Tensor, ""]:
-    """Cross-entropy summed over the labels; 0, with a gradient, where there is none."""
+    """Cross-entropy summed over the labels; 0, still in the graph, where there is none."""
     return F.cross_entropy(logits, label_ids, reduction="sum")
 
 
 def pointing_ce(
     logits: Float[Tensor, "objects cells cells"], masks: Bool[Tensor, "objects h w"]
 ) -> Float[Tensor, " objects"]:
-    """Cross-entropy of a map's softmax to the mask, its area in each cell over all of it; 0 where the mask is empty."""
+    """Cross-entropy between a map's softmax and the mask's share in each cell; 0 where the mask is empty."""
     rows, columns = logits.shape[-2:]
-    areas = F.adaptive_avg_pool2d(masks[:, None].float(), (rows, columns)).flatten(1)
+    areas = F.adaptive_avg_pool2d(masks[:, None].float(), (rows, columns)).flatten(1)  # [objects, cells * cells]
+    # an empty mask has shares of 0, and so a loss of 0
     shares = areas / areas.sum(1, keepdim=True).clamp(min=torch.finfo(areas.dtype).tiny)
     return -(shares * logits.flatten(1).log_softmax(1)).sum(1)
 
@@ -223,12 +229,12 @@ def pointing_ce(
 @torch.no_grad()
 def _ious(logits: Tensor, masks: Bool[Tensor, "objects h w"]) -> Float[Tensor, "objects masks"]:
     """The IoU of each of an object's masks with its target."""
-    predicted = (logits > 0).flatten(2)
+    predicted = (logits > 0).flatten(2)  # probability over 0.5; [objects, masks, h * w]
     return mask_iou(predicted, masks.flatten(1)[:, None].expand_as(predicted))
 
 
 def _pick(values: Tensor, index: Int[Tensor, " objects"]) -> Tensor:
-    """One of the three entries of each object."""
+    """One entry per object: [objects, n, ...] -> [objects, ...]."""
     return values[torch.arange(len(index), device=index.device), index]
 
 

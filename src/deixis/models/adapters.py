@@ -1,8 +1,8 @@
 """LoRA adapters (arXiv 2106.09685) on the detector, in PEFT's own files.
 
-The detector's modules are called as in transformers, so an adapter trained here is loaded there by
-`PeftModel.from_pretrained(model, folder)`, and the other way round. PEFT 0.21 asks transformers 5 models with tied
-weights for word embeddings, which Grounding DINO does not name; until that is mended upstream it needs, before,
+The detector's modules have the names of transformers, so an adapter trained here loads there with
+`PeftModel.from_pretrained(model, folder)`, and vice versa. PEFT 0.21 asks transformers 5 models with tied weights for
+word embeddings, which Grounding DINO does not define; until that is fixed upstream, first set
 `model.get_input_embeddings = model.model.text_backbone.get_input_embeddings`.
 """
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import ModelError, OptionError
-from deixis.models.folders import read_object, require_file, written_aside
+from deixis.models.folders import read_object, require_file, staged_folder
 from deixis.models.grounding_dino.weights.pretrained import ARCHITECTURES
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
@@ -30,7 +30,7 @@ TARGETS = {
     "backbone": r"model\.backbone\..*\.(query|key|value|q_proj|k_proj|v_proj|o_proj|dense|fc1|fc2)",
     "text": r"model\.text_backbone\.encoder\..*\.(query|key|value|dense)",
 }
-"""Part of the detector to the linear layers that get an adapter there, as a regular expression on module names."""
+"""For each part of the detector, its linear layers that get an adapter, as a regular expression on module names."""
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 ADAPTER = "default"
@@ -59,7 +59,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "rank_pattern": lambda value: isinstance(value, dict) and all(map(_is_rank, value.values())),
     "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
 }
-"""Fields of an adapter's configuration that are read, and what their values must be."""
+"""The fields of an adapter's configuration that are read, and a check of their values."""
 
 SPECIAL_FIELDS = (
     "modules_to_save",
@@ -73,17 +73,18 @@ SPECIAL_FIELDS = (
     "layers_to_transform",
     "megatron_config",
 )
-"""Fields that make something else of an adapter than a sum of low-rank matrices and the weights."""
+"""Fields with which an adapter is more than a low-rank matrix added to the weights."""
 
 
 def add_lora(
     model: nn.Module,
     rank: int = 16,
     alpha: float = 32,
+    *,
     dropout: float = 0.0,
     targets: Sequence[str] = ("encoder", "decoder"),
 ) -> None:
-    """Put adapters on the model's linear layers, in place; only they train from now on.
+    """Add LoRA adapters to the model's linear layers, in place; then only they are trainable.
 
     At first they change nothing: each adds `alpha / rank * B A` to a weight, and B is zero.
 
@@ -91,20 +92,20 @@ def add_lora(
         targets: parts of the detector, keys of `TARGETS`.
 
     Raises:
-        OptionError: an unknown target, or a rank below 1.
-        ModelError: the model carries adapters already.
+        OptionError: a target is unknown, or the rank is below 1.
+        ModelError: the model already has adapters.
     """
     if not targets or not set(targets) <= TARGETS.keys():
         raise OptionError(f"LoRA targets must be some of {list(TARGETS)}, got {list(targets)}")
-    inject_lora(model, "|".join(f"(?:{TARGETS[target]})" for target in targets), rank, alpha, dropout)
+    inject_lora(model, "|".join(f"(?:{TARGETS[target]})" for target in targets), rank, alpha=alpha, dropout=dropout)
 
 
-def inject_lora(model: nn.Module, pattern: str, rank: int, alpha: float, dropout: float) -> None:
-    """Adapters on the linear layers whose names match a regular expression in full; only they train from now on.
+def inject_lora(model: nn.Module, pattern: str, rank: int, *, alpha: float, dropout: float) -> None:
+    """Add adapters to the linear layers whose full names match a regular expression; then only they are trainable.
 
     Raises:
-        OptionError: a rank below 1.
-        ModelError: the model carries adapters already.
+        OptionError: the rank is below 1.
+        ModelError: the model already has adapters.
     """
     if rank < 1:
         raise OptionError(f"the LoRA rank must be at least 1, got {rank}")
@@ -112,33 +113,33 @@ def inject_lora(model: nn.Module, pattern: str, rank: int, alpha: float, dropout
 
 
 def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
-    """Write the adapters alone: `adapter_config.json` and `adapter_model.safetensors`.
+    """Write only the adapters: `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
-        base: the folder or hub id of the model that they belong on.
+        base: the folder or hub id of their base model.
 
     Raises:
-        ModelError: there are none, or the folder cannot be written.
+        ModelError: the model has none, or the folder cannot be written.
     """
     folder = Path(folder)
     config = _config_of(model)
     if config is None:
-        raise ModelError(f"{folder}: the model carries no adapters to save; save the whole model instead")
+        raise ModelError(f"{folder}: the model has no adapters to save; save the whole model instead")
     tensors = {PREFIX + _plain(name): tensor.cpu().contiguous() for name, tensor in _adapter_tensors(model).items()}
     config.base_model_name_or_path = base or None
     config.inference_mode = True
     config.auto_mapping = _auto_mapping(model)
-    with written_aside(folder) as draft:
+    with staged_folder(folder) as draft:
         config.save_pretrained(draft)
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> None:
-    """Put saved adapters on the model, in place; only they train from now on.
+    """Add saved adapters to the model, in place; then only they are trainable.
 
     Raises:
-        ModelError: no adapter there, one for another model (every missing and unexpected tensor is listed), or the
-            model carries adapters already.
+        ModelError: there is no adapter, it is for another model (every missing and unexpected tensor is listed), or
+            the model already has adapters.
     """
     folder = Path(folder)
     try:
@@ -151,13 +152,13 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
         _inject(model, config)
     except ModelError:
         raise
-    except Exception as error:  # PEFT finds no module that the adapter names, or a pattern is no regular expression
+    except Exception as error:  # PEFT finds no module with the adapter's names, or a pattern is no regular expression
         raise ModelError(f"{folder}: an adapter for another model ({str(error)[:200]})") from error
     own = {PREFIX + _plain(name): tensor for name, tensor in _adapter_tensors(model).items()}
     faults = [f"missing {name}" for name in sorted(own.keys() - saved.keys())]
     faults += [f"unexpected {name}" for name in sorted(saved.keys() - own.keys())]
     faults += [
-        f"{name} has shape {tuple(saved[name].shape)}, the model wants {tuple(own[name].shape)}"
+        f"{name} has shape {tuple(saved[name].shape)}, the model expects {tuple(own[name].shape)}"
         for name in sorted(own.keys() & saved.keys())
         if own[name].shape != saved[name].shape
     ]
@@ -169,13 +170,13 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
 
 
 def read_lora_config(path: Path) -> LoraConfig:
-    """What an `adapter_config.json` says of a plain LoRA.
+    """Read the `adapter_config.json` of a plain LoRA.
 
-    Only these fields are read: others of PEFT's lead to code (`megatron_core` imports any module), or to adapters that
-    are no low-rank sums.
+    Only the fields in `FIELDS` are read: other PEFT fields lead to code (`megatron_core` imports any module) or to
+    adapters of another kind.
 
     Raises:
-        ModelError: it cannot be read, is no plain LoRA, or a field has a value of the wrong kind.
+        ModelError: it cannot be read, is no plain LoRA, or a field has an invalid value.
     """
     values = read_object(path)
     if values.get("peft_type", "LORA") != "LORA":
@@ -191,7 +192,7 @@ def read_lora_config(path: Path) -> LoraConfig:
 
 
 def base_of(folder: Path) -> str:
-    """The model that an adapter says it belongs on.
+    """The base model named in an adapter's folder.
 
     Raises:
         ModelError: it names none.
@@ -204,9 +205,9 @@ def base_of(folder: Path) -> str:
 
 
 def merge(model: nn.Module, keep: bool = True) -> None:
-    """Take the adapters off, in place, their changes added to the weights (or, without `keep`, dropped).
+    """Remove the adapters, in place, adding their changes to the weights (or, without `keep`, discarding them).
 
-    Every weight may train again afterwards. A model without adapters is left alone.
+    Every weight is trainable afterwards. A model without adapters is not changed.
     """
     if _config_of(model) is None:
         return
@@ -222,8 +223,8 @@ def merge(model: nn.Module, keep: bool = True) -> None:
 
 def _inject(model: nn.Module, config: Any) -> None:
     if _config_of(model) is not None:
-        raise ModelError("the model carries adapters already; merge them first")
-    # PEFT takes a model whose config has a model_type for a class of transformers' own, and asks it for more.
+        raise ModelError("the model already has adapters; merge them first")
+    # PEFT treats a model whose config has a model_type as a transformers class, and calls methods that this one lacks.
     model_config = model.__dict__.pop("config", None)
     try:
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
@@ -242,7 +243,7 @@ def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _auto_mapping(model: nn.Module) -> dict[str, str] | None:
-    """For `AutoPeftModel`: the class of transformers that an adapter belongs on."""
+    """For `AutoPeftModel`: the transformers class of the base model."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
     architecture = ARCHITECTURES.get(str(kind))
     return {"base_model_class": architecture, "parent_library": "transformers"} if architecture else None

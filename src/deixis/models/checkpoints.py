@@ -1,4 +1,4 @@
-"""Any detector by one name: built in, a folder, a hub id, or an adapter on top of one of these."""
+"""Loading any detector by name: built-in, a folder, a hub id, or an adapter on one of these."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def load_any_detector(source: str | Path) -> GroundingDinoBundle:
     """A detector from `builtin`, a folder, a run's folder, a hub id, or an adapter, which is merged into its base.
 
     Raises:
-        ModelError: nothing there that can be used, or an adapter that names no base.
+        ModelError: there is no usable model, or an adapter names no base.
     """
     if Path(source).is_file():
-        raise ModelError(f"{source}: a file; turn it into a folder first: deixis model convert --model {source}")
-    adapters: list[Path] = []
+        raise ModelError(f"{source}: is a file; convert it to a folder first: deixis model convert --model {source}")
+    adapters: list[Path] = []  # from the outermost inwards; an adapter's base may be an adapter
     base = model_of_run(source)
     while (Path(base) / CONFIG).is_file():
         adapters.append(Path(base))
         base = model_of_run(base_of(adapters[-1]))
         if Path(base) in adapters:
-            raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as their base; name a whole model")
+            raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as base; name a complete model")
     try:
         bundle = load_grounding_dino(resolve_model(base))
     except ModelError as error:

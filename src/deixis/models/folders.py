@@ -1,4 +1,4 @@
-"""Model folders: found, read and written, in full or not at all."""
+"""Finding, reading and writing model folders, completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @contextmanager
 def reading_model(place: object) -> Iterator[None]:
-    """A block that reads a model's files, which anybody may have written.
+    """A block that reads a model's files, which may come from anyone.
 
-    Errors of deixis pass as they are. Any other is a fault that a file provoked in our code or in a library, Rust's
-    panics included, and becomes a `ModelError`; the cause stays attached, and `DEIXIS_DEBUG=1` lets it pass.
+    Errors of deixis pass unchanged. Any other error was caused by a file, in deixis or in a library (including panics
+    of Rust code), and becomes a `ModelError` with the original as its cause; `DEIXIS_DEBUG=1` raises the original.
 
     Raises:
         ModelError: the block failed.
@@ -46,9 +46,9 @@ def reading_model(place: object) -> Iterator[None]:
     except DeixisError as error:
         if str(error).isprintable():
             raise
-        raise type(error)(_printable(str(error))) from error  # names in a file may hold anything
+        raise type(error)(_printable(str(error))) from error  # names in a file may contain any character
     except BaseException as error:
-        panic = type(error).__name__ == "PanicException"  # of Rust code, no Exception
+        panic = type(error).__name__ == "PanicException"  # of Rust code; not an Exception
         if os.environ.get("DEIXIS_DEBUG") == "1" or not (panic or isinstance(error, Exception)):
             raise
         text = f"{place}: cannot be read as a model ({reason(error)}); download or write it again"
@@ -60,7 +60,7 @@ def _printable(text: str) -> str:
 
 
 def reads_model(loader: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """A loader whose first argument is a file or folder, inside `reading_model`."""
+    """Decorator: runs a loader, whose first argument is a file or folder, inside `reading_model`."""
 
     @wraps(loader)
     def load(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
@@ -74,11 +74,11 @@ def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path
     """The folder itself, or the hub's files in the local cache.
 
     Args:
-        files: patterns of what is fetched from the hub.
-        example: a hub id, for the message.
+        files: patterns of the files to fetch from the hub.
+        example: a hub id, for messages.
 
     Raises:
-        ModelError: neither.
+        ModelError: there is neither.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -93,7 +93,7 @@ def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path
         return Path(snapshot_download(source, allow_patterns=list(files)))
     except Exception as error:  # the client raises its own, httpx's and requests' errors
         raise ModelError(
-            f"{source}: no such folder, and the hub did not give it ({type(error).__name__}); "
+            f"{source}: no such folder, and it could not be downloaded from the hub ({type(error).__name__}); "
             "check the name and the network, or name a downloaded folder"
         ) from error
 
@@ -115,26 +115,26 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder.
 
     Raises:
-        ModelError: it cannot be read, or is no object.
+        ModelError: it cannot be read, or is not an object.
     """
     values = read_json(path)
     if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}, expected an object; download the model again")
+        raise ModelError(f"{path}: contains a {type(values).__name__}, expected an object; download the model again")
     return values
 
 
 def require_file(path: Path) -> None:
-    """Raises ModelError for a device, a pipe or a folder, which would be read for ever or not at all."""
+    """Raises ModelError for a device, a pipe or a folder, which would be read forever or not at all."""
     try:
         odd = path.exists() and not path.is_file()
     except OSError as error:  # a link to itself
         raise ModelError(f"{path}: cannot be read ({error}); download or write the model again") from error
     if odd:
-        raise ModelError(f"{path}: is no regular file; download or write the model again")
+        raise ModelError(f"{path}: is not a regular file; download or write the model again")
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """`model.safetensors`, or all files that `model.safetensors.index.json` names.
+    """The tensors in `model.safetensors`, or in all files named by `model.safetensors.index.json`.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -149,10 +149,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights, all of them inside it.
+    """The files with a folder's weights, all of them inside it.
 
     Raises:
-        ModelError: the index is damaged or names a file elsewhere, or one of them is no regular file.
+        ModelError: the index is damaged or names a file outside the folder, or one is missing or no regular file.
     """
     index = folder / INDEX
     names: list[str] = ["model.safetensors"]
@@ -186,18 +186,18 @@ def read_tokenizer(folder: Path) -> Any:
             if is_internlm2(folder, config):
                 return internlm2_tokenizer(folder, config)
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except ModelError as error:  # transformers raises many kinds for a missing or damaged tokenizer
+    except ModelError as error:  # transformers raises many kinds of errors for a missing or damaged tokenizer
         why = " ".join(str(error.__cause__ or error).split())[:200]
-        hint = "a tokenizer that needs code of its own is not run: put one with tokenizer.json into the folder"
+        hint = "tokenizers with their own code are not run: put one with tokenizer.json into the folder"
         raise ModelError(f"{folder}: no tokenizer can be read ({why}); {hint}") from error
 
 
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes the other's place when all is written; other files there stay.
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files replace those in `folder` when the block ends; other files there stay.
 
     Raises:
-        ModelError: it cannot be written.
+        ModelError: the folder cannot be written.
     """
     aside = draft_of(folder)
     try:

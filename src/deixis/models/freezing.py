@@ -1,4 +1,4 @@
-"""Which part of the detector a parameter belongs to, which parts train, and the table that says so."""
+"""The detector's parts: which one a parameter belongs to, which are trained, and a table of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS = tuple(dict.fromkeys(PART_OF_PREFIX.values()))
 
 
 class PartCount(NamedTuple):
-    """How many numbers of a part train."""
+    """Number of trainable and of all parameters in a part."""
 
     part: str
     trainable: int
@@ -48,10 +48,10 @@ def part_of(name: str) -> str:
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
-    """Exclude parts from training; a part frozen in full also runs without a graph, dropout and drop path.
+    """Exclude parts from training. A completely frozen part also runs without a graph, dropout and drop path.
 
     Raises:
-        OptionError: an unknown part.
+        OptionError: a part is unknown.
     """
     frozen = set(parts)
     if unknown := sorted(frozen - set(PARTS)):
@@ -62,12 +62,12 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
 
 
 def parameter_table(model: nn.Module) -> list[PartCount]:
-    """Trainable and total parameters of every part, in the order of the network. A shared parameter counts once."""
+    """Trainable and total parameters per part, in the order of the network. A shared parameter counts once."""
     return count_parts(model, PARTS, part_of)
 
 
 def training_lines(model: nn.Module, parts: Sequence[str], part_of_name: Callable[[str], str]) -> list[str]:
-    """What trains, in words: the parts trained whole or in part, those that are frozen, and where adapters sit."""
+    """Lines that describe what is trained: the trained parts, the frozen ones, and where the adapters are."""
     counts = count_parts(model, parts, part_of_name)
     adapters: dict[str, list[str]] = {}
     for name, _ in model.named_parameters():
@@ -89,7 +89,7 @@ def training_lines(model: nn.Module, parts: Sequence[str], part_of_name: Callabl
 
 
 def count_parts(model: nn.Module, parts: Sequence[str], part_of_name: Callable[[str], str]) -> list[PartCount]:
-    """The same of any model, by the part that each parameter's name belongs to."""
+    """Trainable and total parameters per part of any model; `part_of_name` maps a parameter's name to its part."""
     trainable, total = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0)
     for name, parameter in model.named_parameters():
         part = part_of_name(name)

@@ -1,4 +1,4 @@
-"""Between a model and what fine-tuning made of it (WiSE-FT, arXiv 2109.01903)."""
+"""Interpolating between a model and its fine-tuned version (WiSE-FT, arXiv 2109.01903)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from deixis.models.grounding_dino import GroundingDinoBundle
 
 
 def interpolate(base: GroundingDinoBundle, tuned: GroundingDinoBundle, share: float) -> GroundingDinoBundle:
-    """A new model with every weight at `share` of the way from the base's to the tuned one's.
+    """A new model with the weights `(1 - share) * base + share * tuned`.
 
-    A little of the new data's accuracy is given for much of the old data's; both ends are exact. Everything but the
-    weights is the tuned model's.
+    This trades a little accuracy on the new data for much on the old; both ends are exact. Everything except the
+    weights is taken from the tuned model.
 
     Args:
-        share: 0 is the base, 1 the tuned model.
+        share: 0 gives the base, 1 the tuned model.
 
     Raises:
-        OptionError: a share outside [0, 1].
-        ModelError: the two are not of one shape, or carry adapters that are not merged.
+        OptionError: `share` is outside [0, 1].
+        ModelError: the two have different shapes, or adapters that are not merged.
     """
     state = interpolated_state(base.model.state_dict(), tuned.model.state_dict(), share)
     model = copy.deepcopy(tuned.model)
@@ -36,7 +36,7 @@ def interpolate(base: GroundingDinoBundle, tuned: GroundingDinoBundle, share: fl
 def interpolated_state(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """`interpolate` for tensors by name."""
     if not 0 <= share <= 1:
-        raise OptionError(f"the share must be from 0 (the base) to 1 (the tuned model), got {share}")
+        raise OptionError(f"the share must be between 0 (the base) and 1 (the tuned model), got {share}")
     faults = [f"{name} is only in one" for name in sorted(base.keys() ^ tuned.keys())]
     faults += [
         f"{name} is {tuple(base[name].shape)} and {tuple(tuned[name].shape)}"

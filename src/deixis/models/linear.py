@@ -1,4 +1,4 @@
-"""The map that a linear layer computes, with its adapters: for code that joins several maps into one product."""
+"""A linear layer's weight and bias including its adapters, for code that merges several layers into one product."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def weight_and_bias(layer: Any) -> tuple[Float[Tensor, "d_out d_in"], Float[Tensor, " d_out"]] | None:
     """Weight and bias such that the layer's output is `x W^T + b`, in the graph of all its parameters.
 
-    None where there are no such two: no linear layer, no bias, or an adapter of another kind than plain LoRA
-    (arXiv 2106.09685), or one that drops inputs in training.
+    None if the layer has another form: not linear, no bias, an adapter that is not plain LoRA (arXiv 2106.09685), or
+    one with input dropout in training.
     """
     if type(layer) is nn.Linear:
         return None if layer.bias is None else (layer.weight, layer.bias)
@@ -25,5 +25,6 @@ def weight_and_bias(layer: Any) -> tuple[Float[Tensor, "d_out d_in"], Float[Tens
             if name in layer.lora_variant or (layer.training and getattr(layer.lora_dropout[name], "p", 0) > 0):
                 return None
             if name in layer.lora_A:
+                # W + alpha / rank * B A; [d_out, r] @ [r, d_in]
                 weight = weight + layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight)
     return weight, base.bias

@@ -13,13 +13,13 @@ from deixis.models.folders import HUB_ID, read_json
 from deixis.models.model_record import ModelRecord, read_record
 
 CARD_FILE = "README.md"
-MAX_NAMES = 100  # listed; deixis.json has all
+MAX_NAMES = 100  # listed in the card; deixis.json has all
 NEEDS = (
     "transformers 5.23 or newer is required: up to 5.22 it places the tokens of names differently, and scores differ."
 )
 EDGES = (
-    "transformers limits coordinates to 1e-5 from the edges of the picture, the authors of these models and deixis to "
-    "1e-3. At an edge, in thin pictures and in padded batches logits can differ by up to 0.4 and boxes by 0.002."
+    "transformers limits coordinates to 1e-5 from the edges of the image, the authors of these models and deixis to "
+    "1e-3. At an edge, in thin images and in padded batches, logits can differ by up to 0.4 and boxes by 0.002."
 )
 WORD_EMBEDDINGS = (
     "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
@@ -32,10 +32,10 @@ FLAVOURS = {
 
 
 def write_card(folder: str | Path, name: str = "") -> None:
-    """Write the card from what a folder's files say.
+    """Write the card from a folder's files.
 
     Args:
-        name: that the folder will have, where it has another while it is written.
+        name: the folder's final name, if it has another one while it is written.
 
     Raises:
         ModelError: the folder's files cannot be read, or the card cannot be written.
@@ -49,7 +49,7 @@ def write_card(folder: str | Path, name: str = "") -> None:
 
 
 def model_card(folder: Path, name: str) -> str:
-    """The text of the card: Markdown, with the fields of the hub on top."""
+    """The card's text: Markdown, with the hub's metadata at the top."""
     record = read_record(folder)
     adapter = folder / "adapter_config.json"
     if adapter.is_file():

@@ -1,9 +1,8 @@
-"""Configurations of model folders: read as values, stripped of everything that names code, checked for their size.
+"""Configurations in model folders: read as values, without entries that lead to code, and checked for plausible sizes.
 
-transformers and PEFT follow some entries of a JSON file to Python code: `auto_map` to a file of the folder,
-`custom_generate` likewise, `attn_implementation` to a kernel on the hub, PEFT's `megatron_core` to any module that can
-be imported. None of these is passed on. What remains describes shapes, and those are compared with the weights in the
-files before any memory is taken for them.
+transformers and PEFT follow some entries of a JSON file to Python code: `auto_map` and `custom_generate` to a file in
+the folder, `attn_implementation` to a kernel on the hub, PEFT's `megatron_core` to any importable module. None of these
+is passed on. The rest describes shapes, which are compared with the weights in the files before memory is allocated.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ NAMES_CODE = re.compile(
     r"auto_map|custom_\w+|trust_remote_code|\w*attn_implementation\w*|\w*experts_implementation\w*|"
     r"\w*kernel_config|use_kernels|megatron_\w+"
 )
-"""Keys whose values are followed to code."""
+"""Keys whose values lead to code."""
 
 MAX_COUNT, MAX_SIZE = 1_000, 20_000_000
 _COUNTS = re.compile(r"(^|_)(layers|depths?|blocks|heads|levels|points|groups|branches|stages?|per_stage)(_|$)")
@@ -37,10 +36,10 @@ _SIZES = re.compile(
 
 
 def config_values(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model folder, without entries that name code.
+    """The object in a JSON file of a model folder, without entries that lead to code.
 
     Raises:
-        ModelError: no JSON object there, a quantised model, or a number that no model has.
+        ModelError: there is no JSON object, the model is quantised, or a number is implausible.
     """
     values = read_object(path)
     if values.get("quantization_config"):
@@ -58,11 +57,11 @@ def without_code(value: Any) -> Any:
 
 
 def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None) -> Any:
-    """A configuration of transformers' own, by its model_type; never one whose class is in the folder.
+    """A configuration of one of transformers' own classes, by its model_type; never a class in the folder.
 
     Args:
-        path: of the config.json.
-        kinds: model_type to class, those that are expected; all of transformers' by default.
+        path: the config.json.
+        kinds: the expected classes by model_type; by default all of transformers.
 
     Raises:
         ModelError: it cannot be read, or is of another kind.
@@ -71,7 +70,7 @@ def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None)
     kind = values.get("model_type")
     known = CONFIG_MAPPING if kinds is None else kinds
     if not isinstance(kind, str) or kind not in known:
-        expected = f"one of {sorted(kinds)}" if kinds else "a model of transformers' own; code in a folder is not run"
+        expected = f"one of {sorted(kinds)}" if kinds else "a model in transformers; code in a folder is not run"
         raise ModelError(f"{path}: model_type is {str(kind)[:80]!r}, expected {expected}")
     try:
         return known[kind].from_dict(values)
@@ -80,32 +79,32 @@ def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None)
 
 
 def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and deviation of pixels in a preprocessing file.
+    """Mean and standard deviation of the pixels, from a preprocessing file.
 
     Raises:
-        ModelError: they are no three finite numbers each, the deviations above zero.
-        KeyError: one is not there.
+        ModelError: they are not three finite numbers each, with deviations above zero.
+        KeyError: one is missing.
     """
     triples = []
-    for name, least in (("image_mean", -1e3), ("image_std", 1e-6)):
+    for name, minimum in (("image_mean", -1e3), ("image_std", 1e-6)):
         given = values[name]
         fits = (
             isinstance(given, list | tuple) and len(given) == 3 and all(type(value) in (int, float) for value in given)
         )
-        if not fits or not all(least <= value <= 1e3 for value in given):
+        if not fits or not all(minimum <= value <= 1e3 for value in given):
             raise ModelError(f"{path}: {name} is {str(given)[:80]}, expected three numbers; download the model again")
         triples.append((float(given[0]), float(given[1]), float(given[2])))
     return triples[0], triples[1]
 
 
 def require_same_scale(build: Callable[[], nn.Module], folder: Path) -> None:
-    """Check a configuration against the weights in a folder before memory is taken for it.
+    """Check a configuration against the weights in a folder before memory is allocated for it.
 
     Args:
-        build: makes the model; called where tensors have shapes and no memory.
+        build: builds the model; called on the meta device, where tensors have shapes but no memory.
 
     Raises:
-        ModelError: the model cannot be built, or has over twice as many parameters as the files hold.
+        ModelError: the model cannot be built, or has more than twice as many parameters as the files.
     """
     try:
         with torch.device("meta"):
@@ -117,7 +116,7 @@ def require_same_scale(build: Callable[[], nn.Module], folder: Path) -> None:
     held = sum(map(_elements, weight_files(folder)))
     if wanted > 2 * held + 1_000_000:
         raise ModelError(
-            f"{folder / 'config.json'}: describes {wanted:,} parameters, the weights hold {held:,}; "
+            f"{folder / 'config.json'}: describes {wanted:,} parameters, the weights have {held:,}; "
             "download or write the model again"
         )
 
@@ -138,8 +137,8 @@ def _require_plausible_numbers(value: Any, path: Path, name: str) -> None:
         for item in value:
             _require_plausible_numbers(item, path, name)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        most = MAX_COUNT if _COUNTS.search(name) else MAX_SIZE if _SIZES.search(name) else None
+        maximum = MAX_COUNT if _COUNTS.search(name) else MAX_SIZE if _SIZES.search(name) else None
         finite = abs(value) < 1 << 63 if isinstance(value, int) else math.isfinite(value)
-        if not finite or (most is not None and value > most):
-            expected = "a finite number" if most is None else f"at most {most:,}"
+        if not finite or (maximum is not None and value > maximum):
+            expected = "a finite number" if maximum is None else f"at most {maximum:,}"
             raise ModelError(f"{path}: {name} is {str(value)[:40]}, expected {expected}; download the model again")

@@ -1,17 +1,17 @@
-"""`deixis.json`, beside a model's `config.json`: what the model knows, and what was chosen for it on validation data.
+"""`deixis.json`, next to a model's `config.json`: what the model was trained for, and values chosen on validation data.
 
     {
       "version": 1,
       "deixis": "0.1.0",                       the version that wrote it
       "task": "detector",                      or "segmenter"
-      "domain": "generated",                   "generated": nothing but generated scenes; "photographs"; "unknown"
+      "domain": "generated",                   "generated": only generated scenes; "photographs"; "unknown"
       "names": ["raccoon"],                    class names of the fine-tuning data
       "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
-      "metrics": {"validation": {"AP": 0.61}}  figures by the data they were measured on
+      "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
     }
 
-Folders without the file work as before: every field has an empty default. Fields that this version does not know are
-kept when the record is written back.
+The file is optional: every field has an empty default. Fields that this version does not know are kept when the record
+is written back.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ Domain = Literal["generated", "photographs", "unknown"]
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What a model folder says of itself; see the module.
+    """The content of a model folder's `deixis.json`; see the module.
 
     Attributes:
-        task: what the model does; empty where nobody said.
-        domain: the kind of pictures it has learned from.
-        names: class names it was fine-tuned on, empty for segmenters.
-        thresholds: by purpose: "presence" for absent phrases, and so on.
+        task: what the model does; empty if unknown.
+        domain: the kind of images it was trained on.
+        names: class names it was fine-tuned on; empty for segmenters.
+        thresholds: by purpose, such as "presence" for absent phrases.
         metrics: by part of the data, then by name.
-        extra: fields of the file that this version does not know.
+        extra: fields in the file that this version does not know.
     """
 
     task: Task = ""
@@ -55,7 +55,7 @@ class ModelRecord:
 
 
 def read_record(folder: str | Path) -> ModelRecord:
-    """The record of a model folder; an empty one where the folder has none.
+    """The record of a model folder; an empty one if it has none.
 
     Raises:
         ModelError: the file cannot be read, or a field has a value of the wrong type.
@@ -68,7 +68,7 @@ def read_record(folder: str | Path) -> ModelRecord:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); remove it, or write the model again") from error
     if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}, expected an object; remove it")
+        raise ModelError(f"{path}: contains a {type(values).__name__}, expected an object; remove it")
     if not isinstance(values.get("version"), int) or values["version"] > RECORD_VERSION:
         raise ModelError(
             f"{path}: version is {values.get('version')!r}, this deixis reads up to {RECORD_VERSION}; update deixis"
@@ -108,7 +108,7 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
 
 
 def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> ModelRecord:
-    """The record of a model that was trained from another: thresholds and figures are no longer its own."""
+    """The record of a model that was fine-tuned from another, without the base's thresholds and metrics."""
     return replace(base, task=task, names=tuple(names), thresholds={}, metrics={})
 
 

@@ -1,8 +1,8 @@
-"""Tokenizers of InternLM 2 (Sa2VA-8B, -26B): a sentencepiece model beside code of its own, which is never run.
+"""Tokenizers of InternLM 2 (Sa2VA-8B, -26B): a sentencepiece model with its own Python code, which is never run.
 
-`tokenizer.model` is a protobuf message. What is used of it: field 1, the pieces (1 text, 2 score, 3 kind); in field 2,
-of training, 3 the kind of model; in field 3, of normalisation, 2 a table of characters, 3 whether text gets a blank
-before it, 4 whether repeated blanks become one.
+`tokenizer.model` is a protobuf message. Used fields: 1, the pieces (1 text, 2 score, 3 kind); 2, training (3 model
+type); 3, normalisation (2 a table of characters, 3 whether a space is put before the text, 4 whether repeated spaces
+become one).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from deixis.errors import ModelError
 FILE = "tokenizer.model"
 _BLANK = "▁"
 _BPE, _CONTROL, _USER_DEFINED = 2, 3, 4
-_SPECIAL = ("<unk>", "<s>", "</s>")  # InternLM 2's first three pieces, whatever the file calls them
+_SPECIAL = ("<unk>", "<s>", "</s>")  # InternLM 2's first three pieces, whatever their names in the file
 
 
 class Piece(NamedTuple):
-    """One entry of the vocabulary; merges make the piece of the highest score first."""
+    """One entry of the vocabulary; merges that give the piece with the highest score come first."""
 
     text: str
     score: float
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
 
 class SentencePieceModel(NamedTuple):
-    """What `tokenizer.model` says."""
+    """The content of `tokenizer.model`."""
 
     pieces: list[Piece]
     model_type: int
@@ -44,24 +44,26 @@ class SentencePieceModel(NamedTuple):
 
 
 def is_internlm2(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a folder's tokenizer is InternLM 2's, as its own code would read it.
+    """Whether a folder has InternLM 2's tokenizer, not yet converted to `tokenizer.json`.
 
     Args:
-        config: its tokenizer_config.json.
+        config: the content of tokenizer_config.json.
     """
     converted = (folder / "tokenizer.json").exists()
     return not converted and str(config.get("tokenizer_class")).startswith("InternLM2Tokenizer")
 
 
 def internlm2_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder, as one that needs no code.
+    """The folder's tokenizer as a fast tokenizer, without running its code.
 
     Raises:
-        ModelError: `tokenizer.model` is missing or damaged, or no byte-pair encoding.
+        ModelError: `tokenizer.model` is missing or damaged, or is not a byte-pair encoding.
     """
     model = read_sentencepiece(folder / FILE)
     if model.model_type != _BPE:
-        raise ModelError(f"{folder / FILE}: is no byte-pair encoding, as InternLM 2's is; download the model again")
+        raise ModelError(
+            f"{folder / FILE}: is not a byte-pair encoding, which InternLM 2 uses; download the model again"
+        )
     names = [*_SPECIAL, *(piece.text for piece in model.pieces[3:])]
     added = _added_tokens(folder, config, model)
     for number, token in added.items():
@@ -77,7 +79,7 @@ def internlm2_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTo
     wrong = next((number for number, token in added.items() if placed[number] != token.content), None)
     if wrong is not None:
         raise ModelError(
-            f"{folder}: added token {added[wrong].content[:40]!r} has no place at {wrong}; download it again"
+            f"{folder}: added token {added[wrong].content[:40]!r} cannot have id {wrong}; download the model again"
         )
     if config.get("add_bos_token", True):
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -116,14 +118,16 @@ def read_sentencepiece(file: Path) -> SentencePieceModel:
                 characters = inner.get(2, b"")
                 blank_before, joins_blanks = bool(inner.get(3, True)), bool(inner.get(4, True))
     except (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, struct.error) as error:
-        raise ModelError(f"{file}: is no sentencepiece model, or a damaged one; download the model again") from error
+        raise ModelError(f"{file}: is not a sentencepiece model, or is damaged; download the model again") from error
     if len(pieces) < len(_SPECIAL):
-        raise ModelError(f"{file}: holds {len(pieces)} pieces; download the model again")
+        raise ModelError(
+            f"{file}: has {len(pieces)} pieces, expected {len(_SPECIAL)} or more; download the model again"
+        )
     return SentencePieceModel(pieces, int(model_type), characters, blank_before, joins_blanks)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of a protobuf message's fields: whole numbers, and bytes for everything else."""
+    """(number, value) of each field of a protobuf message; values are integers, or bytes for all other types."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -158,7 +162,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _added_tokens(folder: Path, config: Mapping[str, Any], model: SentencePieceModel) -> dict[int, AddedToken]:
-    """Tokens that are matched whole, by id: of the configuration, of `added_tokens.json`, and of the model itself."""
+    """Tokens that are matched as a whole, by id, from the configuration, `added_tokens.json` and the model itself."""
     found: dict[int, tuple[str, bool]] = {
         number: (piece.text, piece.kind == _CONTROL)
         for number, piece in enumerate(model.pieces)
@@ -177,7 +181,7 @@ def _added_tokens(folder: Path, config: Mapping[str, Any], model: SentencePieceM
 
 
 def _merges(model: SentencePieceModel, ids: dict[str, int]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the piece of the highest score first."""
+    """Every way to make a piece from two others, pieces with the highest score first."""
     ways: list[tuple[float, int, int, str, str]] = []
     for piece in model.pieces[len(_SPECIAL) :]:
         for cut in range(1, len(piece.text)):

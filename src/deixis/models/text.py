@@ -1,4 +1,4 @@
-"""Tokenizers: from transformers' to what prompts need."""
+"""Tokenizers: from transformers' to the one that prompts need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deixis.errors import ModelError
 from deixis.text import whole_characters
 
 EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-"""What the detector's attention mask and the batches' padding rely on: the uncased BERT vocabulary's ids."""
+"""Ids in the uncased BERT vocabulary, on which the detector's attention mask and the padding of batches rely."""
 
 
 class FastPromptTokenizer:
@@ -21,25 +21,22 @@ class FastPromptTokenizer:
         tokenizer: one of transformers' fast tokenizers.
 
     Raises:
-        ModelError: it gives no character offsets, or its special tokens have other ids than BERT's.
+        ModelError: it has no character offsets, or its special tokens have other ids than BERT's.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(
-                f"{type(tokenizer).__name__} gives no character offsets; add a tokenizer.json to the model"
-            )
+            raise ModelError(f"{type(tokenizer).__name__} has no character offsets; add a tokenizer.json to the model")
         found = {token: tokenizer.convert_tokens_to_ids(token) for token in EXPECTED_IDS}
         if found != EXPECTED_IDS:
             raise ModelError(f"the tokenizer's special tokens are {found}, Grounding DINO needs {EXPECTED_IDS}")
         self._tokenizer = tokenizer
-        self.pad_id: int = tokenizer.pad_token_id
         self.unknown_id: int = tokenizer.unk_token_id
 
     def __call__(self, text: str, /) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids, [CLS] first and [SEP] last, and each token's `[start, end)` in `text`.
+        """Token ids, from [CLS] to [SEP], and each token's `[start, end)` in `text`.
 
-        A special token written out in the text ("[SEP]") is read as its characters.
+        A special token in the text ("[SEP]") is tokenised as ordinary characters.
         """
         encoded = self._tokenizer(
             whole_characters(text),
@@ -56,17 +53,16 @@ def load_tokenizer(source: str | Path) -> Any:
     """transformers' tokenizer from a folder, a `vocab.txt`, or a hub id such as bert-base-uncased.
 
     Raises:
-        ModelError: none there that can be read.
+        ModelError: there is no readable tokenizer.
     """
-
     path = Path(source)
     vocabulary = path / "vocab.txt" if path.is_dir() else path
     try:
         if vocabulary.is_file() and not (path / "tokenizer.json").is_file():
             return BertTokenizerFast(str(vocabulary), model_max_length=512)
         return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), trust_remote_code=False)
-    except Exception as error:  # transformers and the hub's client raise many kinds
+    except Exception as error:  # transformers and the hub's client raise many kinds of errors
         raise ModelError(
             f"{source}: no tokenizer can be read ({' '.join(str(error).split())[:200]}); name a folder with "
-            "tokenizer.json or vocab.txt of bert-base-uncased, or its hub id where there is a network"
+            "tokenizer.json or vocab.txt of bert-base-uncased, or its hub id if there is a network"
         ) from error

@@ -1,7 +1,7 @@
-"""Tensors out of other projects' files, and nothing else: no code in a file ever runs.
+"""Reading only the tensors in other projects' files; no code in a file is ever run.
 
-PyTorch's restricted unpickler builds tensors and plain containers. Training tools leave more in their files (logs,
-options, numpy scalars); the kinds known to be left there are read as `Inert`, which holds nothing and does nothing.
+PyTorch's restricted unpickler builds tensors and plain containers. Training tools store more in their files (logs,
+options, NumPy scalars); classes known to occur there are read as `Inert`, which stores nothing and does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deixis.errors import ModelError
 from deixis.models.folders import reads_model
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict")
-"""Where a checkpoint keeps its weights: MMDetection, IDEA-Research, others."""
+"""The key of the weights in a checkpoint: of MMDetection, IDEA-Research, others."""
 
 LEFT_BY_TRAINING_TOOLS = (
     "addict.addict.Dict",
@@ -47,11 +47,11 @@ LEFT_BY_TRAINING_TOOLS = (
     "util.slconfig.ConfigDict",
     "util.slconfig.SLConfig",
 )
-"""Classes and functions in released checkpoints that no weight depends on."""
+"""Classes and functions in released checkpoints that are not needed for the weights."""
 
 
 class Inert:
-    """Stands for whatever a training tool left in a file; takes every argument and every state, and keeps none."""
+    """Replaces objects that a training tool stored in a file; accepts any arguments and state, and keeps none."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Inert:
         return object.__new__(cls)
@@ -74,7 +74,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The weights in a `.pth`, `.pt`, `.bin` or `.safetensors` file, by name, without the prefix `module.`.
 
     Raises:
-        ModelError: no such file, a damaged one, one that needs code to be read, or one without weights.
+        ModelError: the file is missing, damaged, needs code to be read, or has no weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,7 +86,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             raise ModelError(f"{path}: cannot be read ({error}); download it again") from error
     found = _state(_unpickle(path))
     if not found:
-        raise ModelError(f"{path}: holds no weights; wanted tensors by name, or under one of {list(STATE_KEYS)}")
+        raise ModelError(f"{path}: has no weights; expected tensors by name, possibly under one of {list(STATE_KEYS)}")
     return {name.removeprefix("module."): tensor for name, tensor in found.items()}
 
 
@@ -98,7 +98,7 @@ def _unpickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: cannot be read safely ({_reason(str(error))}); if you trust it, load it where it was written and "
-            "save its weights alone: torch.save({'model': model.state_dict()}, 'weights.pth')"
+            "save only its weights: torch.save({'model': model.state_dict()}, 'weights.pth')"
         ) from error
     except Exception as error:  # a damaged archive raises RuntimeError, EOFError, KeyError, AttributeError and others
         reason = " ".join(str(error).split())[:200]
@@ -106,13 +106,13 @@ def _unpickle(path: Path) -> Any:
 
 
 def _reason(message: str) -> str:
-    """PyTorch's own reason, without its advice to read the file unsafely."""
+    """PyTorch's reason, without its advice to read the file unsafely."""
     lines = [line.strip() for line in message.splitlines() if "WeightsUnpickler error" in line] or [message]
     return lines[0].partition("WeightsUnpickler error:")[2].partition("was not an allowed")[0].strip() or lines[0][:200]
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The weights wherever they are kept: under one of `STATE_KEYS`, or as the whole content."""
+    """The weights, under one of `STATE_KEYS` or as the whole content."""
     if not isinstance(content, Mapping):
         return {}
     for key in STATE_KEYS:

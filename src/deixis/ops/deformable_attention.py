@@ -1,7 +1,7 @@
-"""Multi-scale deformable attention: one function, the fastest implementation for the tensors' device.
+"""Multi-scale deformable attention: one function that picks the fastest implementation for the tensors' device.
 
-Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3. Every query looks at a few points of every level of a
-feature pyramid, where it interpolates bilinearly, and sums what it finds, weighted.
+Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3. Every query samples a few points on every level of a
+feature pyramid, by bilinear interpolation, and returns the weighted sum of the samples.
 
     CPU                     "numba"      compiled at the first call, then cached on disk
     CUDA with Triton        "triton"
@@ -31,22 +31,23 @@ def multi_scale_deformable_attention(
     value: Float[Tensor, "batch keys heads channels"],
     spatial_shapes_hw: tuple[tuple[int, int], ...],
     sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    *,
     attention_weights: Float[Tensor, "batch queries heads levels points"],
     implementation: str | None = None,
 ) -> Float[Tensor, "batch queries heads*channels"]:
-    """Samples a feature pyramid at given points and sums the samples, weighted.
+    """Samples a feature pyramid at given points and returns the weighted sum per query and head.
 
     Args:
         value: the levels' features, flattened row by row and concatenated; `keys` is the sum of height * width.
         spatial_shapes_hw: (height, width) of every level, in cells.
         sampling_locations: (x, y) over a level's width and height, so [0, 1] spans it. The centre of the first cell
-            is at (0.5 / width, 0.5 / height). Beyond the level there are zeros, faded into over half a cell.
-        attention_weights: a weight for each sample; usually they sum to 1 over levels and points.
-        implementation: one of `IMPLEMENTATIONS`; None chooses by device.
+            is at (0.5 / width, 0.5 / height). Outside the level values are 0, with a linear transition of half a cell.
+        attention_weights: a weight per sample; usually they sum to 1 over levels and points.
+        implementation: one of `IMPLEMENTATIONS`; None picks one by device.
 
     Returns:
-        The weighted sums in the type of `value`, heads concatenated. Kernels compute in 32 bits, or 64 if `value`
-        has 64; half-precision inputs are summed in 32 bits.
+        The weighted sums in the dtype of `value`, heads concatenated. Kernels compute in float32, or in float64 if
+        `value` is float64; half-precision inputs are summed in float32.
 
     Raises:
         ValueError: shapes disagree, a level has no cells, or the implementation is unknown or not for this device.
@@ -54,29 +55,30 @@ def multi_scale_deformable_attention(
     Example:
         >>> value = torch.arange(6.0).view(1, 6, 1, 1)  # one level of 2 rows and 3 columns
         >>> centre_of_cell_4 = torch.tensor([1.5 / 3, 1.5 / 2]).view(1, 1, 1, 1, 1, 2)
-        >>> multi_scale_deformable_attention(value, ((2, 3),), centre_of_cell_4, torch.ones(1, 1, 1, 1, 1)).item()
+        >>> weights = torch.ones(1, 1, 1, 1, 1)
+        >>> multi_scale_deformable_attention(value, ((2, 3),), centre_of_cell_4, attention_weights=weights).item()
         4.0
     """
-    _check_shapes(value, spatial_shapes_hw, sampling_locations, attention_weights)
+    _check_shapes(value, spatial_shapes_hw, sampling_locations, attention_weights=attention_weights)
     chosen = implementation or _default_implementation(value.device.type)
     compute = torch.float64 if value.dtype == torch.float64 else torch.float32
     locations, weights = sampling_locations.to(compute), attention_weights.to(compute)
     if chosen == "reference":
-        out = reference_deformable_attention(value.to(compute), spatial_shapes_hw, locations, weights)
+        out = reference_deformable_attention(value.to(compute), spatial_shapes_hw, locations, attention_weights=weights)
     else:
         _check_device(chosen, value.device.type)
-        features = value if chosen == "triton" else value.to(compute)
+        features = value if chosen == "triton" else value.to(compute)  # Triton reads half precision as it is
         shapes = [side for shape_hw in spatial_shapes_hw for side in shape_hw]
         out = torch.ops.deixis.deformable_attention(features, shapes, locations, weights, chosen)
     return out.to(value.dtype)
 
 
 def _check_shapes(
-    value: Tensor, shapes_hw: tuple[tuple[int, int], ...], sampling_locations: Tensor, attention_weights: Tensor
+    value: Tensor, shapes_hw: tuple[tuple[int, int], ...], sampling_locations: Tensor, *, attention_weights: Tensor
 ) -> None:
     if value.dim() != 4 or sampling_locations.dim() != 6 or attention_weights.dim() != 5:
         raise ValueError(
-            "deformable attention wants value [batch, keys, heads, channels], sampling_locations [batch, queries, "
+            "deformable attention expects value [batch, keys, heads, channels], sampling_locations [batch, queries, "
             "heads, levels, points, 2] and attention_weights [batch, queries, heads, levels, points], got "
             f"{list(value.shape)}, {list(sampling_locations.shape)}, {list(attention_weights.shape)}"
         )
@@ -84,7 +86,7 @@ def _check_shapes(
     wanted = (batch, sampling_locations.shape[1], heads, len(shapes_hw), sampling_locations.shape[4])
     if sampling_locations.shape != (*wanted, 2) or attention_weights.shape != wanted:
         raise ValueError(
-            f"for value {list(value.shape)} and {len(shapes_hw)} levels, deformable attention wants "
+            f"for value {list(value.shape)} and {len(shapes_hw)} levels, deformable attention expects "
             f"attention_weights {list(wanted)} and sampling_locations {[*wanted, 2]}, got "
             f"{list(attention_weights.shape)} and {list(sampling_locations.shape)}"
         )
@@ -117,11 +119,11 @@ def _check_device(implementation: str, device_type: str) -> None:
 
 @lru_cache(maxsize=2)
 def _kernels(implementation: str) -> ModuleType:
-    """The module of kernels, imported at first use: Numba and Triton take half a second each."""
+    """The module with the kernels, imported at first use: Numba and Triton take half a second each."""
     return import_module(f"deixis.ops.deformable_{implementation}")
 
 
-# As operators of PyTorch's dispatcher, the kernels are opaque to torch.compile and work under checkpointing.
+# Registered as PyTorch operators, the kernels are opaque to torch.compile and work under gradient checkpointing.
 _ARGUMENTS = "Tensor value, SymInt[] shapes_hw, Tensor sampling_locations, Tensor attention_weights, str implementation"
 
 

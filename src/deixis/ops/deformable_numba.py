@@ -1,9 +1,9 @@
 """Multi-scale deformable attention on the CPU, compiled by Numba.
 
-Each (query, head) has `levels * points` samples. A kernel first locates all samples of one query in a loop that
-vectorises over samples, then gathers (or scatters) rows of channels in loops that vectorise over channels. The
-forward pass is split over queries. The backward pass is split over images and heads, so that every thread owns its
-part of the gradient of `value` and no atomics are needed.
+Deformable DETR, arXiv 2010.04159, equation 3. Each (query, head) has `levels * points` samples. A kernel first locates
+all samples of a query in a loop that vectorises over samples, then gathers (or scatters) rows of channels in loops that
+vectorise over channels. The forward pass is split over queries. The backward pass is split over images and heads, so
+that each thread owns its part of the gradient of `value` and needs no atomics.
 
 Importing this module imports Numba (half a second); `deformable_attention` does so at the first call on a CPU.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from deixis.ops.parallel import run_tasks
 
-# Less work than this many multiply-adds stays on one thread: waking another costs more than it saves.
+# Fewer multiply-adds than this stay on one thread: waking another costs more than it saves.
 _SMALL_WORK = 200_000
 _MAX_TASKS_PER_THREAD = 4
 # Samples located in one loop: long enough to vectorise well, short enough to stay in the first-level cache.
@@ -31,35 +31,35 @@ _BLOCK_SAMPLES = 256
 
 
 def _compiled(reassociate: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's jit without the interpreter lock; cached on disk where some folder can be written.
+    """Numba's jit without the interpreter lock, cached on disk where a cache folder is writable.
 
-    Sums over channels may be reassociated (needed to vectorise them). Nothing else is relaxed: NaN and infinity
-    must pass through, so that a broken step is noticed.
+    Sums over channels may be reassociated, which vectorising them requires. Nothing else is relaxed: NaN and infinity
+    must pass through, so that a broken step is detected.
     """
     fastmath = {"contract", "reassoc", "nsz"} if reassociate else {"contract"}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        plain = inspect.unwrap(function)  # the tests' shape checks wrap every function; Numba wants the bare one
+        plain = inspect.unwrap(function)  # the tests' shape checks wrap every function; Numba needs the bare one
         options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(plain)
-        except RuntimeError:  # no folder for the cache can be written
+        except RuntimeError:  # no cache folder is writable
             return numba.njit(**options)(plain)
 
     return decorate
 
 
-# Unsigned indices spare Numba's test for negative ones, which would stop loops from vectorising.
+# With unsigned indices Numba omits its test for negative ones, which prevents vectorised loops.
 _U = np.uint64
-# Rows of the scratch table that `_locate` fills, one column a sample.
+# Rows of the scratch table that `_locate` fills; it has one column per sample.
 _X0, _X1, _Y0, _Y1, _HAS_X0, _HAS_X1, _HAS_Y0, _HAS_Y1, _ROWS = range(9)
 
 
 @_compiled()
 def _locate(locations, first, count, widths, heights, starts, table, keys):  # type: ignore[no-untyped-def]
-    """Fills, for `count` consecutive samples, bilinear weights along x and y, which corners exist, and their keys.
+    """Fills, for `count` consecutive samples, the bilinear weights along x and y, which corners exist, and their keys.
 
-    A corner outside the level has weight 0 and the key of its neighbour inside, so it may be read harmlessly.
+    A corner outside the level has weight 0 and the key of its neighbour inside, so that reading it is safe.
     """
     one = table.dtype.type(1)
     zero = table.dtype.type(0)
@@ -70,9 +70,10 @@ def _locate(locations, first, count, widths, heights, starts, table, keys):  # t
         last_y = heights[s] - np.int32(1)
         width = table.dtype.type(widths[s])
         height = table.dtype.type(heights[s])
+        # from fractions of the level to cells, cell centres at whole numbers
         x = locations[_U(2) * (first + s)] * width - half
         y = locations[_U(2) * (first + s) + _U(1)] * height - half
-        # Clamped just outside, where every weight is 0; NaN becomes -1 here and is put back below.
+        # Clamped just outside, where every weight is 0; NaN becomes -1 here and is restored below.
         inside_x = x if x > -one else -one
         inside_x = inside_x if inside_x < width else width
         inside_y = y if y > -one else -one
@@ -81,7 +82,7 @@ def _locate(locations, first, count, widths, heights, starts, table, keys):  # t
         floor_y = np.floor(inside_y)
         x0 = np.int32(floor_x)
         y0 = np.int32(floor_y)
-        # x - inside_x is NaN where x is, and finite otherwise; times zero it carries only the NaN (or 0 * inf).
+        # x - inside_x is NaN where x is; times zero it is NaN or 0 (an infinite x gives 0 * inf = NaN too).
         fraction_x = inside_x - floor_x + (x - inside_x) * zero
         fraction_y = inside_y - floor_y + (y - inside_y) * zero
         has_x0 = one if x0 >= 0 and x0 <= last_x and x > -one else zero
@@ -108,7 +109,7 @@ def _locate(locations, first, count, widths, heights, starts, table, keys):  # t
 
 @_compiled()
 def _corners(table, keys, weights, first, head_at, begin, end, stride, offsets, scales):  # type: ignore[no-untyped-def]
-    """Turns what `_locate` found about one head into positions in flat `value` and weights, four corners a sample."""
+    """Turns the table of `_locate` for one head into offsets in flat `value` and weights, four corners per sample."""
     for s in range(begin, end):
         j = _U(s)
         k = _U(4) * j
@@ -127,7 +128,7 @@ def _corners(table, keys, weights, first, head_at, begin, end, stride, offsets, 
 
 @_compiled(reassociate=True)
 def _gather(out, at, value, offsets, scales, first, last, channels):  # type: ignore[no-untyped-def]
-    """Adds the weighted rows of corners `first ... last - 1` to `out`; four at a time share its loads and stores."""
+    """Adds the weighted rows of corners `first ... last - 1` to `out`. Four at a time share a load and a store."""
     for corner in range(first, last, 4):
         j = _U(corner)
         i0, i1, i2, i3 = offsets[j], offsets[j + _U(1)], offsets[j + _U(2)], offsets[j + _U(3)]
@@ -139,7 +140,7 @@ def _gather(out, at, value, offsets, scales, first, last, channels):  # type: ig
 
 @_compiled()
 def _forward(value, locations, weights, widths, heights, starts, out, sizes, first_row, last_row):  # type: ignore[no-untyped-def]
-    """Rows are (image, query) pairs; arrays are flat; `sizes` is (queries, keys, heads, channels, samples a head)."""
+    """A row is an (image, query) pair; arrays are flat; `sizes`: (queries, keys, heads, channels, samples per head)."""
     queries, key_count, heads, channels, samples = sizes
     block = widths.shape[0] // (heads * samples)
     table = np.empty((_ROWS, widths.shape[0]), value.dtype)
@@ -164,7 +165,7 @@ def _forward(value, locations, weights, widths, heights, starts, out, sizes, fir
 
 @_compiled(reassociate=True)
 def _dots(dots, sample, grad, at, value, offsets, channels):  # type: ignore[no-untyped-def]
-    """Products of a row of the output's gradient with the rows at a sample's four corners."""
+    """Dot products of a row of the output's gradient with the rows at a sample's four corners."""
     j = _U(4) * sample
     i0, i1, i2, i3 = offsets[j], offsets[j + _U(1)], offsets[j + _U(2)], offsets[j + _U(3)]
     d0 = d1 = d2 = d3 = value.dtype.type(0)
@@ -183,7 +184,7 @@ def _dots(dots, sample, grad, at, value, offsets, channels):  # type: ignore[no-
 
 @_compiled()
 def _scatter(grad_value, sample, grad, at, offsets, scales, channels):  # type: ignore[no-untyped-def]
-    """Adds a row of the output's gradient, weighted, to the gradient of the rows at a sample's four corners."""
+    """Adds a weighted row of the output's gradient to the gradient of the rows at a sample's four corners."""
     for corner in range(4):
         j = _U(4) * sample + _U(corner)
         scale = scales[j]
@@ -195,7 +196,11 @@ def _scatter(grad_value, sample, grad, at, offsets, scales, channels):  # type: 
 
 @_compiled()
 def _differentiate(table, dots, weights, first, count, widths, heights, grad_locations, grad_weights):  # type: ignore[no-untyped-def]
-    """Gradients of consecutive samples' weights and locations, from the corners' products with the gradient."""
+    """Gradients of consecutive samples' weights and locations, from the dot products of their corners.
+
+    With d_rc the dot product at row r and column c of the four corners, the sample is S = Σ y_r x_c d_rc. So
+    dS/dx = Σ y_r (d_r1 - d_r0), in cells, times the width because locations are fractions of the level.
+    """
     for s in range(count):
         j = _U(s)
         d00, d01, d10, d11 = dots[_U(0), j], dots[_U(1), j], dots[_U(2), j], dots[_U(3), j]
@@ -211,8 +216,8 @@ def _differentiate(table, dots, weights, first, count, widths, heights, grad_loc
 
 
 @_compiled()
-def _take(packed, strided, at, stride, rows, width):  # type: ignore[no-untyped-def]
-    """Copies `rows` pieces of `width` numbers, `stride` apart from `at` on, to follow one another."""
+def _pack(packed, strided, at, stride, rows, width):  # type: ignore[no-untyped-def]
+    """Copies `rows` pieces of `width` numbers, which start at `at` and lie `stride` apart, into one block."""
     for row in range(rows):
         source = at + _U(row) * stride
         target = _U(row * width)
@@ -221,8 +226,8 @@ def _take(packed, strided, at, stride, rows, width):  # type: ignore[no-untyped-
 
 
 @_compiled()
-def _give(strided, at, stride, packed, rows, width):  # type: ignore[no-untyped-def]
-    """Undoes `_take`."""
+def _unpack(strided, at, stride, packed, rows, width):  # type: ignore[no-untyped-def]
+    """The inverse of `_pack`."""
     for row in range(rows):
         target = at + _U(row) * stride
         source = _U(row * width)
@@ -234,10 +239,10 @@ def _give(strided, at, stride, packed, rows, width):  # type: ignore[no-untyped-
 def _backward(  # type: ignore[no-untyped-def]
     grad, value, locations, weights, widths, heights, starts, grads, wants_value, sizes, image, head
 ):
-    """Gradients of one image and one head; `grads` is (value, locations, weights).
+    """Gradients for one image and one head; `grads` is (value, locations, weights).
 
-    The head's features, an eighth of every row of `value`, are copied together first: a level or two of them then fit
-    into the second-level cache, where pieces that lie a kilobyte apart would share an eighth of it.
+    The head's features, an eighth of every row of `value`, are packed first. One or two levels of them then fit into
+    the second-level cache; left a kilobyte apart, they could use only an eighth of it.
     """
     queries, key_count, heads, channels, samples = sizes
     grad_value, grad_locations, grad_weights = grads
@@ -254,13 +259,13 @@ def _backward(  # type: ignore[no-untyped-def]
     rows = np.empty(key_count * channels, value.dtype)
     grad_rows = np.zeros(key_count * channels if wants_value else 0, value.dtype)
     value_at = _U((image * key_count * heads + head) * channels)
-    _take(rows, value, value_at, _U(heads * channels), key_count, channels)
+    _pack(rows, value, value_at, _U(heads * channels), key_count, channels)
     for first_query in range(0, queries, block):
         here = min(block, queries - first_query)
         row_head = (image * queries + first_query) * heads + head
-        _take(own_locations, locations, _U(2 * row_head * samples), _U(2 * heads * samples), here, 2 * samples)
-        _take(own_weights, weights, _U(row_head * samples), _U(heads * samples), here, samples)
-        _take(own_grad, grad, _U(row_head * channels), _U(heads * channels), here, channels)
+        _pack(own_locations, locations, _U(2 * row_head * samples), _U(2 * heads * samples), here, 2 * samples)
+        _pack(own_weights, weights, _U(row_head * samples), _U(heads * samples), here, samples)
+        _pack(own_grad, grad, _U(row_head * channels), _U(heads * channels), here, channels)
         _locate(own_locations, _U(0), here * samples, widths, heights, starts, table, keys)
         _corners(table, keys, own_weights, _U(0), _U(0), 0, here * samples, _U(channels), offsets, scales)
         for query in range(here):
@@ -270,15 +275,15 @@ def _backward(  # type: ignore[no-untyped-def]
                 if wants_value:
                     _scatter(grad_rows, _U(s), own_grad, at, offsets, scales, channels)
         _differentiate(table, dots, own_weights, _U(0), here * samples, widths, heights, own_locations, own_weights)
-        _give(grad_locations, _U(2 * row_head * samples), _U(2 * heads * samples), own_locations, here, 2 * samples)
-        _give(grad_weights, _U(row_head * samples), _U(heads * samples), own_weights, here, samples)
+        _unpack(grad_locations, _U(2 * row_head * samples), _U(2 * heads * samples), own_locations, here, 2 * samples)
+        _unpack(grad_weights, _U(row_head * samples), _U(heads * samples), own_weights, here, samples)
     if wants_value:
-        _give(grad_value, value_at, _U(heads * channels), grad_rows, key_count, channels)
+        _unpack(grad_value, value_at, _U(heads * channels), grad_rows, key_count, channels)
 
 
 @lru_cache(maxsize=64)
 def _sample_geometry(shapes_hw: tuple[int, ...], heads: int, points: int) -> tuple[np.ndarray, ...]:
-    """Width, height and first key of the level of each sample of one query, repeated for a block of queries."""
+    """For each sample of a query the width, height and first key of its level, repeated for a block of queries."""
     heights_widths = np.asarray(shapes_hw, np.int64).reshape(-1, 2)
     areas = heights_widths.prod(1)
     starts = np.cumsum(areas) - areas
@@ -302,12 +307,12 @@ def forward(
     sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
     attention_weights: Float[Tensor, "batch queries heads levels points"],
 ) -> Float[Tensor, "batch queries heads*channels"]:
-    """The attention's output; `shapes_hw` is (height, width) of every level, flat; all of one type, 32 or 64 bit."""
+    """The attention's output. `shapes_hw` is (height, width) of every level, flat; tensors are float32 or float64."""
     batch, key_count, heads, channels = value.shape
     queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
     out = value.new_empty(batch, queries, heads * channels)
     rows, samples = batch * queries, levels * points
-    threads = _threads_for(4 * rows * heads * samples * channels)
+    threads = _threads_for(4 * rows * heads * samples * channels)  # four corners per sample
     tasks = 1 if threads == 1 else min(rows, threads * _MAX_TASKS_PER_THREAD)
     bounds = [rows * task // tasks for task in range(tasks + 1)] if rows else [0]
     arrays = (_flat(value), _flat(sampling_locations), _flat(attention_weights))
@@ -333,7 +338,7 @@ def backward(
     Float[Tensor, "batch queries heads levels points 2"],
     Float[Tensor, "batch queries heads levels points"],
 ]:
-    """Gradients of `value` (empty unless wanted), sampling locations and attention weights."""
+    """Gradients of `value` (empty unless `wants_value`), sampling locations and attention weights."""
     batch, key_count, heads, channels = value.shape
     queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
     grad_value = torch.empty(value.shape if wants_value else (0, 0, 0, 0), dtype=value.dtype)

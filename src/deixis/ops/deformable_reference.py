@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in plain PyTorch: the reference for the kernels, and the fall-back without them.
+"""Multi-scale deformable attention in plain PyTorch: the kernels' reference, and the fallback without them.
 
 Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3, with the bilinear sampling of `grid_sample`
 (zeros outside, pixel centres at half-integers).
@@ -16,22 +16,27 @@ def reference_deformable_attention(
     value: Float[Tensor, "batch keys heads channels"],
     spatial_shapes_hw: tuple[tuple[int, int], ...],
     sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
+    *,
     attention_weights: Float[Tensor, "batch queries heads levels points"],
 ) -> Float[Tensor, "batch queries heads*channels"]:
-    """Works on every device and under every transform of PyTorch; arguments as in `deformable_attention`."""
+    """Works on every device and under every PyTorch transform; arguments as in `multi_scale_deformable_attention`."""
     batch, _, heads, channels = value.shape
     queries, points = attention_weights.shape[1], attention_weights.shape[4]
     if not queries:
         return value.flatten(2)[:, :0]
     out = value.new_zeros(batch * heads, channels, queries)
+    # grid_sample counts from -1 to 1
     grids = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points, 2]
     weights = attention_weights.transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points]
     sizes = [height * width for height, width in spatial_shapes_hw]
     for level, (level_value, (height, width)) in enumerate(
         zip(torch.split(value, sizes, dim=1), spatial_shapes_hw, strict=True)
     ):
+        # [batch, cells, heads, channels] -> [batch*heads, channels, height, width]
         picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        if points:  # grid_sample refuses an empty grid
+        if points:  # grid_sample raises for an empty grid
+            # [batch*heads, channels, queries, points]
             sampled = F.grid_sample(picture, grids[:, :, level], align_corners=False)
-            out = out + (sampled * weights[:, None, :, level]).sum(-1)
+            out = out + (sampled * weights[:, None, :, level]).sum(-1)  # equation 3: the sum over points, then levels
+    # [batch*heads, channels, queries] -> [batch, queries, heads*channels]
     return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous()

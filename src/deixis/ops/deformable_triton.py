@@ -1,10 +1,11 @@
 """Multi-scale deformable attention on CUDA, written in Triton.
 
-One program handles one (image, query, head): it walks over the samples and keeps a row of channels in registers.
-Features may be 32-bit or half precision; locations, weights and all sums are 32-bit (64-bit features stay 64-bit). The
-gradient of `value` is summed by atomic additions, so its last bits differ from run to run.
+Deformable DETR, arXiv 2010.04159, equation 3. One program handles one (image, query, head): it loops over the samples
+and keeps a row of channels in registers. Features may be float32 or half precision; locations, weights and all sums are
+float32 (float64 features stay float64). The gradient of `value` is summed by atomic additions, so its last bits differ
+from run to run.
 
-Importing this module imports Triton. With TRITON_INTERPRET=1 set before that, the kernels run on the CPU, slowly.
+Importing this module imports Triton. With TRITON_INTERPRET=1 set before, the kernels run on the CPU, slowly.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 @_compiled
 def _corner_axis(position, size):  # type: ignore[no-untyped-def]
-    """Along one axis: index and weight of both neighbours; a neighbour outside has weight 0 and exists = 0."""
-    # Clamped just outside, where every weight is 0, so that the conversion to integers is defined; NaN stays NaN.
+    """Along one axis: the lower neighbour's index, the fraction to the upper one, and whether each is in the level."""
+    # Clamped just outside, where every weight is 0, so that the conversion to integers is defined.
     clamped = tl.where(position > -1.0, tl.where(position < size, position, size * 1.0), -1.0)
     floor = tl.floor(clamped)
     low = floor.to(tl.int32)
-    fraction = clamped - floor + (position - clamped) * 0.0
+    fraction = clamped - floor + (position - clamped) * 0.0  # the last term keeps NaN as NaN
     has_low = (position > -1.0) & (low >= 0) & (low < size)
     has_high = (position >= -1.0) & (low + 1 < size)
     return low, fraction, has_low, has_high
@@ -55,14 +56,14 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     lane = tl.arange(0, BLOCK)
     used = lane < channels
     total = tl.zeros((BLOCK,), ACCUMULATE)
-    level_base = value + (image * keys * heads + head) * channels + lane
+    level_base = value + (image * keys * heads + head) * channels + lane  # this head's row of the level's first cell
     stride = heads * channels
     for level in range(levels):
         height = tl.load(shapes + 2 * level)
         width = tl.load(shapes + 2 * level + 1)
         for point in range(points):
             sample = (program * levels + level) * points + point
-            x = tl.load(locations + 2 * sample) * width - 0.5
+            x = tl.load(locations + 2 * sample) * width - 0.5  # in cells, their centres at whole numbers
             y = tl.load(locations + 2 * sample + 1) * height - 0.5
             weight = tl.load(weights + sample)
             left, fx, has_left, has_right = _corner_axis(x, width)
@@ -75,6 +76,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
             v11 = tl.load(below + stride, mask=_present(lane, channels, has_right, has_bottom), other=0.0).to(
                 ACCUMULATE
             )
+            # bilinear interpolation, then equation 3's weighted sum
             upper = v00 * (1.0 - fx) + v01 * fx
             lower = v10 * (1.0 - fx) + v11 * fx
             total += weight * (upper * (1.0 - fy) + lower * fy)
@@ -111,6 +113,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             m01 = _present(lane, channels, has_right, has_top)
             m10 = _present(lane, channels, has_left, has_bottom)
             m11 = _present(lane, channels, has_right, has_bottom)
+            # dot products of the output's gradient with the four corners
             d00 = tl.sum(g * tl.load(value + i00, mask=m00, other=0.0).to(ACCUMULATE), 0)
             d01 = tl.sum(g * tl.load(value + i00 + stride, mask=m01, other=0.0).to(ACCUMULATE), 0)
             d10 = tl.sum(g * tl.load(value + i10, mask=m10, other=0.0).to(ACCUMULATE), 0)
@@ -119,6 +122,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             lower = d10 * (1.0 - fx) + d11 * fx
             along_x = (d01 - d00) * (1.0 - fy) + (d11 - d10) * fy
             tl.store(grad_weights + sample, upper * (1.0 - fy) + lower * fy)
+            # d/dx of the interpolation, in cells; locations are fractions of the level, hence times its size
             tl.store(grad_locations + 2 * sample, weight * along_x * width)
             tl.store(grad_locations + 2 * sample + 1, weight * (lower - upper) * height)
             if WANTS_VALUE:
@@ -150,7 +154,7 @@ def forward(
     sampling_locations: Float[Tensor, "batch queries heads levels points 2"],
     attention_weights: Float[Tensor, "batch queries heads levels points"],
 ) -> Float[Tensor, "batch queries heads*channels"]:
-    """The attention's output in the type of `value`; `shapes_hw` is (height, width) of every level, flat."""
+    """The attention's output in the dtype of `value`. `shapes_hw` is (height, width) of every level, flat."""
     batch, keys, heads, channels = value.shape
     _, queries, _, levels, points = attention_weights.shape
     out = value.new_empty(batch, queries, heads * channels)
@@ -174,11 +178,12 @@ def backward(
     Float[Tensor, "batch queries heads levels points 2"],
     Float[Tensor, "batch queries heads levels points"],
 ]:
-    """Gradients of `value` (empty unless wanted), sampling locations and attention weights."""
+    """Gradients of `value` (empty unless `wants_value`), sampling locations and attention weights."""
     batch, keys, heads, channels = value.shape
     _, queries, _, levels, points = attention_weights.shape
     accumulate = torch.float64 if value.dtype == torch.float64 else torch.float32
     shape = value.shape if wants_value else (0, 0, 0, 0)
+    # summed in float32 even for half-precision features, and rounded once at the end
     grad_value = torch.zeros(shape, dtype=accumulate, device=value.device)
     grad_locations = sampling_locations.new_zeros(sampling_locations.shape)
     grad_weights = attention_weights.new_zeros(attention_weights.shape)

@@ -1,8 +1,8 @@
 """Threads for compiled kernels that release the interpreter lock.
 
-Numba has threads of its own, but its portable layer aborts the process when two Python threads call it at once, its
+Numba has its own threads, but its portable layer aborts the process when two Python threads call it at once, its
 OpenMP layer aborts a forked child, and its parallel kernels take several times as long to compile. A small pool of
-Python threads has none of these faults and costs tens of microseconds a call.
+Python threads has none of these problems and costs tens of microseconds per call.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if hasattr(os, "register_at_fork"):  # a forked child inherits the pool's object
 
 
 def run_tasks(task: Callable[[int], None], count: int, threads: int) -> None:
-    """Calls `task(0)` ... `task(count - 1)`, in any order, on at most `threads` threads, and waits for all.
+    """Calls `task(0)` ... `task(count - 1)`, in any order, on at most `threads` threads, and waits for all of them.
 
-    The calling thread takes part, so the work is done even where the pool is busy or `threads` is one.
+    The calling thread works too, so the tasks finish even if the pool is busy or `threads` is one.
 
     Raises:
-        Exception: whatever a task raised first; the tasks that had not begun are then left out.
+        Exception: the first one that a task raised; tasks that had not started by then are skipped.
     """
     helpers = min(threads, count) - 1
     if helpers < 1:

@@ -141,8 +141,10 @@ def _write(
     output = options.output
     counts = {
         "pictures": len(good),
-        "objects": write_coco_annotations(output / COCO, good, list(dict.fromkeys(options.names)), provenance),
-        "captions": write_expressions(output / EXPRESSIONS, good, options.cycle_threshold, provenance),
+        "objects": write_coco_annotations(
+            output / COCO, good, list(dict.fromkeys(options.names)), provenance=provenance
+        ),
+        "captions": write_expressions(output / EXPRESSIONS, good, options.cycle_threshold, provenance=provenance),
         "left_out": sum(entry["left_out"] for entry in good),
         "failed": len(failed),
     }

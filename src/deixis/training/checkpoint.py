@@ -1,8 +1,8 @@
-"""Checkpoints that survive a crash: written aside, flushed to disk, renamed into place.
+"""Checkpoints that survive a crash: written to a temporary folder, flushed to disk, renamed into place.
 
 checkpoints/last/model.safetensors   every weight of the model
 checkpoints/last/training.pt         optimiser, moving average, random states (tensors and numbers only)
-checkpoints/last/state.json          position in the run, best score, resolved options, versions, digests of all this
+checkpoints/last/state.json          position in the run, best score, resolved options, versions, SHA-256 digests
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from deixis.training.checkpoint_checks import (
 from deixis.training.ema import WeightAverage
 
 MODEL, TRAINING, STATE = "model.safetensors", "training.pt", "state.json"
-_OF_STATE = {"progress", "identity", "versions"}
+_STATE_FIELDS = {"progress", "identity", "versions"}
 LENGTHS = ("epochs", "max_steps", "stop_after_epochs", "early_stopping_patience")
-"""Options that say how long a run goes on; they may be raised when it is resumed."""
+"""Options that set the length of a run; they may be raised when it resumes."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands: everything that changes while it goes on, but weights and optimiser.
+    """The position of a run: everything that changes during it, except weights and optimiser.
 
     Attributes:
         epoch, step_in_epoch: the next step's position in the data.
-        step: steps attempted so far, the skipped ones included.
+        step: steps so far, including skipped ones.
         updates: steps that changed the weights; the learning rate is a function of it.
-        skipped, skipped_in_a_row: steps left out for a non-finite loss or gradient.
+        skipped, skipped_in_a_row: steps skipped because of a non-finite loss or gradient.
         best_score, best_epoch: best validation AP so far, -1 before the first.
-        epochs_without_gain: for early stopping.
+        epochs_without_gain: evaluations since the best one, for early stopping.
         log_bytes: length of metrics.jsonl at this point.
-        finished: nothing is left to do.
+        finished: whether the run is complete.
     """
 
     epoch: int = 0
@@ -70,7 +70,7 @@ class Progress:
     finished: bool = False
 
     def count_step(self, updated: bool) -> None:
-        """Move on by one step, which changed the weights or was skipped."""
+        """Count a step that changed the weights (`updated`) or was skipped."""
         self.step += 1
         self.step_in_epoch += 1
         self.updates += updated
@@ -80,11 +80,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to go on: its options and its data.
+    """What must be unchanged for a run to resume: its options and its data.
 
     Attributes:
-        defaults: of the options, for those that a checkpoint of an older version does not know.
-        current_names: what such a checkpoint saved, by the names that options have today.
+        defaults: the options' defaults, for options that did not exist when a checkpoint was written.
+        current_names: maps the saved options to the names that options have today.
     """
 
     options: Mapping[str, Any]
@@ -93,12 +93,15 @@ class Identity:
     current_names: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
     def require_same(self, saved: Mapping[str, Any], folder: Path, progress: Progress) -> Progress:
-        """Raises TrainingError that names each difference from what a checkpoint saved.
+        """Check a checkpoint's options and data against this run's.
 
-        A longer run is no difference: it resumes with the schedule of a run of the new length, finished or not.
+        A longer run is allowed, also for a finished one: it resumes with the schedule of the new length.
 
         Returns:
-            the progress, no longer finished where there is more to do.
+            The progress, no longer finished if the run is longer.
+
+        Raises:
+            TrainingError: names each difference.
         """
         current = json.loads(json.dumps({**self.options, **self.facts}, default=str))
         saved = {**json.loads(json.dumps(self.defaults, default=str)), **self.current_names(saved)}
@@ -107,14 +110,14 @@ class Identity:
         changed = [f"{k} was {saved.get(k)!r}, now {current.get(k)!r}" for k in keys if saved.get(k) != current.get(k)]
         if changed:
             raise TrainingError(
-                f"{folder}: belongs to another run ({'; '.join(changed)}); give the same options, "
+                f"{folder}: belongs to another run ({'; '.join(changed)}); use the same options, "
                 "or another --experiment-name"
             )
         return replace(progress, finished=False) if longer else progress
 
 
 def _is_longer(name: str, now: Any, before: Any) -> bool:
-    """Whether a limit was raised or lifted; None is no limit, nor is a patience of 0."""
+    """Whether a limit was raised or removed; None is no limit, and neither is a patience of 0."""
     if name == "early_stopping_patience":
         now, before = now or None, before or None
     numbers = isinstance(before, int | float) and (now is None or isinstance(now, int | float))
@@ -123,11 +126,14 @@ def _is_longer(name: str, now: Any, before: Any) -> bool:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder anew, all or nothing.
+    """Replace a folder's content, all or nothing.
 
-    Yields an empty folder beside `folder`. After the block its files are flushed to disk and it takes the place of
-    `folder`, whose old content stays as `.<name>.previous` until then. A crash at any moment leaves the old or the new
-    content, which `recover` finds. The names are hidden ones: `last.previous` may be a copy that a user made.
+    Yields an empty folder beside `folder`. After the block its files are flushed to disk and it replaces `folder`,
+    whose old content is kept as `.<name>.previous` until then. A crash at any moment leaves the old or the new content,
+    which `recover` finds. The names are hidden because `last.previous` may be a copy that a user made.
+
+    Raises:
+        TrainingError: the folder cannot be written.
     """
     fresh, previous = (folder.with_name(f".{folder.name}.{kind}") for kind in ("writing", "previous"))
     try:
@@ -135,6 +141,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         yield fresh
+        # files first, then the folder that names them; only then may the rename become visible
         for path in [*fresh.rglob("*"), fresh]:
             give_user_mode(path)
             _flush(path)
@@ -144,16 +151,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         _flush(folder.parent)
         shutil.rmtree(previous, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{folder}: cannot be written ({error}); the content it had before is kept") from error
+        raise TrainingError(f"{folder}: cannot be written ({error}); its previous content is kept") from error
 
 
 def exists_or_interrupted(folder: Path) -> bool:
-    """Whether there is a folder, or one that `recover` brings back. Changes nothing."""
+    """Whether the folder exists, or `recover` can restore it. Changes nothing."""
     return folder.exists() or any(place.exists() for place in _previous(folder))
 
 
 def recover(folder: Path) -> bool:
-    """Finish what a crash interrupted; whether the folder exists afterwards."""
+    """Finish a replacement that a crash interrupted. Returns whether the folder exists afterwards."""
     if folder.exists():
         shutil.rmtree(_previous(folder)[0], ignore_errors=True)
         return True
@@ -165,7 +172,7 @@ def recover(folder: Path) -> bool:
 
 
 def _previous(folder: Path) -> tuple[Path, Path]:
-    """Where the old content waits while it is replaced: ours, and the name that older versions gave it."""
+    """Where the old content is kept during a replacement: the name used now, and that of older versions."""
     return folder.with_name(f".{folder.name}.previous"), folder.with_name(f"{folder.name}.previous")
 
 
@@ -173,11 +180,16 @@ def save_checkpoint(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    *,
     average: WeightAverage | None,
     progress: Progress,
     identity: Identity,
 ) -> None:
-    """Write everything that `load_checkpoint` needs to go on as if nothing had happened."""
+    """Write everything that `load_checkpoint` needs to continue bit for bit.
+
+    Raises:
+        TrainingError: the folder cannot be written.
+    """
     training = {
         "optimizer": optimizer.state_dict(),
         "average": average.state_dict() if average else {},
@@ -187,28 +199,29 @@ def save_checkpoint(
     with replacing_folder(folder) as fresh:
         save_file(model_tensors(model), fresh / MODEL, metadata={"format": "pt"})
         _save_tensors(training, fresh / TRAINING)
-        _write_state(fresh, progress, identity, {name: _digest_of(fresh / name) for name in (MODEL, TRAINING)})
+        _write_state(fresh, progress, identity, digests={name: _digest_of(fresh / name) for name in (MODEL, TRAINING)})
 
 
 def save_progress(folder: Path, progress: Progress, identity: Identity) -> None:
-    """Write the position alone, beside the weights of a checkpoint that `save_checkpoint` wrote just before.
+    """Write only the position, next to the weights that `save_checkpoint` wrote just before.
 
-    For what changes between two steps: after an evaluation the weights are still those of the checkpoint.
+    For changes without a step: after an evaluation the weights are still those of the checkpoint.
 
     Raises:
         TrainingError: there is no checkpoint, or it cannot be written.
     """
     with replacing_folder(folder) as fresh:
+        # hard links cost nothing; the weights may be gigabytes
         digests = json.loads((folder / STATE).read_text(encoding="utf-8"))["sha256"]
         for name in (MODEL, TRAINING):
             try:
                 os.link(folder / name, fresh / name)
             except OSError:  # a file system without links
                 shutil.copyfile(folder / name, fresh / name)
-        _write_state(fresh, progress, identity, {name: digests[name] for name in (MODEL, TRAINING)})
+        _write_state(fresh, progress, identity, digests={name: digests[name] for name in (MODEL, TRAINING)})
 
 
-def _write_state(folder: Path, progress: Progress, identity: Identity, digests: dict[str, str]) -> None:
+def _write_state(folder: Path, progress: Progress, identity: Identity, *, digests: dict[str, str]) -> None:
     state = {
         "progress": asdict(progress),
         "identity": {**identity.options, **identity.facts},
@@ -220,7 +233,7 @@ def _write_state(folder: Path, progress: Progress, identity: Identity, digests: 
 
 
 def _save_tensors(values: dict[str, Any], path: Path) -> None:
-    """`torch.save`, which raises a RuntimeError where the disk is full."""
+    """`torch.save`, with an OSError for a full disk, for which torch raises a RuntimeError."""
     try:
         torch.save(values, path)
     except RuntimeError as error:
@@ -233,23 +246,23 @@ def _digest_of(path: Path) -> str:
 
 
 def _digest_of_state(state: Mapping[str, Any]) -> str:
-    """Of everything in `state.json` but the digests."""
+    """The digest of everything in `state.json` except the digests."""
     rest = {key: value for key, value in state.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _require_intact(folder: Path, state: Mapping[str, Any]) -> None:
-    """Raises TrainingError where a file is not as it was written. Checkpoints of older versions have no digests."""
+    """Raises TrainingError if a file differs from what was written. Checkpoints of older versions have no digests."""
     digests = state.get("sha256")
     if digests is None:
-        if unknown := state.keys() - _OF_STATE:  # such as a damaged "sha256"
+        if unknown := state.keys() - _STATE_FIELDS:  # such as a damaged "sha256"
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
         return
     for name in (STATE, MODEL, TRAINING):
         found = _digest_of_state(state) if name == STATE else _digest_of(folder / name)
         if not isinstance(digests, Mapping) or digests.get(name) != found:
             raise TrainingError(
-                f"{folder / name}: damaged: its content is not what was saved (sha256 differs); restore it from a "
+                f"{folder / name}: damaged: its content differs from what was saved (SHA-256); restore it from a "
                 "copy, or start the run again with --overwrite"
             )
 
@@ -258,13 +271,16 @@ def load_checkpoint(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    *,
     average: WeightAverage | None,
     identity: Identity,
 ) -> Progress:
-    """Put a run back to where `save_checkpoint` left it.
+    """Restore a run to where `save_checkpoint` left it.
+
+    Everything is checked before anything is loaded, so an error leaves the run as it was.
 
     Raises:
-        TrainingError: no checkpoint, a damaged one, or one of another run.
+        TrainingError: there is no checkpoint, it is damaged, or it belongs to another run.
     """
     if not recover(folder):
         raise TrainingError(f"{folder}: no checkpoint to resume from; start the run without --resume")
@@ -297,21 +313,21 @@ def load_checkpoint(
 
 
 def _progress_of(values: Mapping[str, Any]) -> Progress:
-    """Raises ValueError or TypeError for values that no run has."""
+    """Progress from its saved values; raises ValueError or TypeError for values that no run can have."""
     progress = Progress(**values)
     for name, default in asdict(Progress()).items():
         value = getattr(progress, name)
         kinds = (int, float) if isinstance(default, float) else (type(default),)
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
             raise ValueError(f"{name} is {value!r}, expected {type(default).__name__}")
-        least = -1 if name in ("best_score", "best_epoch") else 0
-        if isinstance(default, int) and not least <= value < 1 << 62:
+        minimum = -1 if name in ("best_score", "best_epoch") else 0
+        if isinstance(default, int) and not minimum <= value < 1 << 62:
             raise ValueError(f"{name} is {value!r}, which no run reaches")
     return progress
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of a model by name, shared storage once (safetensors wants no sharing)."""
+    """Every tensor of a model by name, shared storage once: safetensors does not allow sharing."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict().items():
@@ -323,20 +339,21 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def require_same_tensors(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Raises TrainingError unless names and shapes of saved tensors are a model's, in full."""
+    """Raises TrainingError unless the saved tensors have exactly the model's names and shapes."""
     wanted = model_tensors(model)
-    strange = sorted(wanted.keys() ^ tensors.keys())
-    strange += sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
-    if strange:
+    different = sorted(wanted.keys() ^ tensors.keys())
+    different += sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
+    if different:
         raise TrainingError(
-            f"{folder}: weights of another model: {len(strange)} of {len(wanted)} tensors differ, first {strange[0]}"
+            f"{folder}: weights of another model: {len(different)} of {len(wanted)} tensors differ, "
+            f"the first is {different[0]}"
         )
 
 
 def random_states() -> dict[str, Any]:
     """The states of Python's, NumPy's, torch's and CUDA's generators, as tensors and plain numbers."""
     kind, internal, gauss = random.getstate()
-    # The legacy global generator is what third parties draw from; ours are all seeded locally.
+    # Libraries draw from NumPy's legacy global generator; deixis seeds its own generators locally.
     drawn = np.random.get_state(legacy=False)  # noqa: NPY002
     assert isinstance(drawn, dict)
     return {
@@ -353,7 +370,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put all generators back."""
+    """Restore all generators."""
     kind, internal, gauss = states["python"]
     random.setstate((kind, tuple(internal), gauss))
     np.random.set_state(numpy_state(states["numpy"]))  # noqa: NPY002
@@ -363,7 +380,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in ("deixis", "torch", "transformers", "accelerate", "peft", "numpy"):
         try:

@@ -1,6 +1,6 @@
-"""What a checkpoint holds is checked by type, shape and range before any of it is loaded.
+"""Checks of a checkpoint's content by type, shape and range, before any of it is loaded.
 
-torch checks little: a moment of the wrong shape crashes the interpreter in its fused kernels.
+torch checks little: a moment with the wrong shape crashes the interpreter in a fused kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMPY_KEYS = 624  # words in the state of a Mersenne twister
 
 
 def require_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Raises ValueError, TypeError or KeyError where a saved state is not one of this optimiser."""
+    """Raises ValueError, TypeError or KeyError if a saved state does not fit this optimiser."""
     own, groups = optimizer.param_groups, saved["param_groups"]
     found = [len(group["params"]) for group in groups]
     if found != [len(group["params"]) for group in own]:
@@ -47,7 +47,7 @@ def _is_like(value: Any, own: Any) -> bool:
 
 
 def _require_moments(values: Mapping[str, Any], parameter: Tensor) -> None:
-    """The state of AdamW for one parameter: two moments of its shape, and the number of its steps."""
+    """Check AdamW's state for one parameter: two moments with its shape, and the number of its steps."""
     for name in ("step", "exp_avg", "exp_avg_sq"):
         value, expected = values[name], torch.Size() if name == "step" else parameter.shape
         if not isinstance(value, Tensor) or value.shape != expected or not value.dtype.is_floating_point:
@@ -58,7 +58,7 @@ def _require_moments(values: Mapping[str, Any], parameter: Tensor) -> None:
 
 
 def require_average(own: Mapping[str, Tensor], saved: Mapping[str, Any], updates: Any) -> None:
-    """Raises ValueError where a saved moving average is not one of this model."""
+    """Raises ValueError if a saved moving average does not fit this model."""
     wrong = sorted(own.keys() ^ saved.keys())
     wrong += [name for name in own.keys() & saved.keys() if not _same_tensor(saved[name], own[name])]
     if wrong:
@@ -72,7 +72,7 @@ def _same_tensor(value: Any, own: Tensor) -> bool:
 
 
 def require_random_states(states: Mapping[str, Any]) -> None:
-    """Raises any kind of error where a generator cannot be put into a saved state, tried on new ones."""
+    """Raises an error of any kind if a saved state does not fit a generator; tried on new generators."""
     kind, internal, gauss = states["python"]
     random.Random().setstate((kind, tuple(internal), gauss))
     saved = states["numpy"]
@@ -85,5 +85,5 @@ def require_random_states(states: Mapping[str, Any]) -> None:
 
 
 def numpy_state(saved: Mapping[str, Any]) -> tuple[str, Any, int, int, float]:
-    """The state as NumPy takes it."""
+    """The state as NumPy's `set_state` expects it."""
     return "MT19937", saved["key"].numpy().astype(np.uint32), saved["pos"], saved["has_gauss"], saved["gauss"]

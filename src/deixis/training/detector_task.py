@@ -1,4 +1,4 @@
-"""What the loop trains when it trains a detector: batches, losses, and who is to blame for a NaN."""
+"""Training a detector: the task that gives the loop its batches and losses, and finds the samples behind a NaN."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class DetectorTask:
     """A detector's side of `training.loop.Task`.
 
     Args:
-        model: as `Accelerator.prepare` returned it.
-        normalise: pixels to the model's input.
-        evaluate, save_model: what the loop calls by these names.
-        denoise: makes the denoising queries of a batch, where there shall be any.
+        model: as returned by `Accelerator.prepare`.
+        normalise: turns pixels into the model's input.
+        evaluate, save_model: called by the loop under these names.
+        denoise: makes the denoising queries of a batch; None trains without them.
     """
 
     shown: tuple[str, ...] = ("AP", "AP50")
@@ -41,6 +41,7 @@ class DetectorTask:
         model: nn.Module,
         normalise: Normalise,
         criterion: DetectionCriterion,
+        *,
         feed: Feed[Batch],
         accelerator: Accelerator,
         evaluate: Callable[[], Mapping[str, Any]],
@@ -56,43 +57,47 @@ class DetectorTask:
         self.save_model = save_model
         self.denoise = denoise
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
-        self._looked_at = False  # whether the model gives an output for every loss
+        self._outputs_checked = False  # whether the model returns an output for every loss
 
     def groups(self, epoch: int, start: int) -> Iterator[list[Batch]]:
         """See `Feed.groups`."""
         return self.feed.groups(epoch, start, self.accelerator)
 
     def normaliser(self, group: Sequence[Batch]) -> Tensor:
-        """Boxes of the whole step over the number of processes, at least 1."""
+        """Boxes in the whole step divided by the number of processes, at least 1."""
         boxes = sum(len(target.class_ids) for batch in group for target in batch.targets)
         return boxes_per_process(boxes, self.accelerator.device)
 
     def losses(self, batch: Batch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted total and every component; all NaN where an output is not finite."""
-        total, losses = detection_losses(self.model, self.normalise, self.criterion, batch, normaliser, self.denoise)
-        if not self._looked_at:
-            warn_of_missing(self.criterion, losses)
-            self._looked_at = True
+        """The weighted total and every component; all NaN if an output is not finite."""
+        total, losses = detection_losses(
+            self.model, self.normalise, self.criterion, batch=batch, normaliser=normaliser, denoise=self.denoise
+        )
+        if not self._outputs_checked:
+            warn_about_missing_outputs(self.criterion, losses)
+            self._outputs_checked = True
         return total, losses
 
-    def untaught(self, group: Sequence[Batch]) -> Collection[str]:
-        """None: images without an object teach what is not there."""
+    def unsupervised_parts(self, group: Sequence[Batch]) -> Collection[str]:
+        """None: images without an object train all parts too, with negatives."""
         del group
         return ()
 
-    def suspects(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
+    def non_finite_samples(self, group: Sequence[Batch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
 
         def loss_alone(batch: Batch, index: int) -> Tensor:
             alone = one_sample(batch, index)
-            return detection_losses(model, self.normalise, self.criterion, alone, normaliser, self.denoise)[0]
+            return detection_losses(
+                model, self.normalise, self.criterion, batch=alone, normaliser=normaliser, denoise=self.denoise
+            )[0]
 
         return bad_samples(model, group, loss_alone)
 
 
-def warn_of_missing(criterion: DetectionCriterion, losses: Mapping[str, Tensor]) -> None:
-    """Warn where the model gives no auxiliary outputs: the losses of those layers would be missed in silence."""
+def warn_about_missing_outputs(criterion: DetectionCriterion, losses: Mapping[str, Tensor]) -> None:
+    """Warn if the model returns no auxiliary outputs: the losses of those layers would be missing silently."""
     missing = [name for name in criterion.weight_dict if name not in losses]
     if missing:
         warnings.warn(
@@ -107,23 +112,24 @@ def detection_losses(
     model: nn.Module,
     normalise: Normalise,
     criterion: DetectionCriterion,
+    *,
     batch: Batch,
     normaliser: Tensor,
     denoise: Denoise | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Forward and loss of one batch.
+    """Forward and loss of one batch: the weighted total, and every component.
 
-    Non-finite outputs cannot be matched, yet every process has to reach its backward pass with the same graph, or
-    the others wait for ever. So they are made finite for the criterion, and the total is made NaN after it.
+    Non-finite outputs cannot be matched, but every process must reach its backward pass with the same graph, or the
+    others wait forever. So outputs are made finite for the criterion, and its total is multiplied by NaN.
     """
     pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
     denoising = denoise(batch.targets) if denoise else None
-    outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask, denoising)
+    outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask, denoising=denoising)
     sound = all_finite(outputs, batch)
     if not sound:
         outputs = made_finite(outputs)
     targets = batch.targets if sound else with_finite_boxes(batch).targets
-    losses = criterion(outputs, targets, normaliser, denoising)
+    losses = criterion(outputs, targets, normaliser, denoising=denoising)
     total = criterion.total(losses)
     if not sound:
         total = total * torch.nan
@@ -131,9 +137,11 @@ def detection_losses(
     return total, losses
 
 
-def loss_sums(model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, batch: Batch) -> Sums:
-    """Every component of a batch as its sum over the boxes, for `mean_losses`; those of denoising are left out."""
-    _, losses = detection_losses(model, normalise, criterion, batch, torch.ones((), device=batch.pixels_u8.device))
+def loss_sums(model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, *, batch: Batch) -> Sums:
+    """Every component of a batch as its sum over the boxes, for `mean_losses`; without those of denoising queries."""
+    _, losses = detection_losses(
+        model, normalise, criterion, batch=batch, normaliser=torch.ones((), device=batch.pixels_u8.device)
+    )
     boxes = sum(len(target.class_ids) for target in batch.targets)
     losses["class_error"] = losses["class_error"] * boxes  # a mean over the boxes already
     return {name: (float(value), boxes) for name, value in losses.items() if "_dn" not in name}
@@ -142,9 +150,9 @@ def loss_sums(model: nn.Module, normalise: Normalise, criterion: DetectionCriter
 def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
     """Whether all boxes, predicted and true, and all logits of valid tokens are finite.
 
-    It waits for the device, where the matcher would have waited a moment later.
+    One synchronisation; the matcher needs one a moment later anyway.
     """
-    valid = outputs["text_token_mask"][:, None]
+    valid = outputs["text_token_mask"][:, None]  # [B, 1, L], for logits [B, Q, L]
     encoder = [outputs["enc_outputs"]] if "enc_outputs" in outputs else []
     sound = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
     for layer in (outputs, *outputs.get("aux_outputs", ()), *outputs.get("denoising_outputs", ()), *encoder):
@@ -153,7 +161,7 @@ def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
 
 
 def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same outputs, still part of the graph, with 0 in place of NaN and inf."""
+    """The same outputs, still in the graph, with 0 instead of NaN and inf."""
 
     def clean(layer: Mapping[str, Any]) -> dict[str, Any]:
         return {**layer, **{k: layer[k].nan_to_num(0.0, 0.0, 0.0) for k in ("pred_logits", "pred_boxes")}}
@@ -168,7 +176,7 @@ def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_finite_boxes(batch: Batch) -> Batch:
-    """The batch with 0 in place of non-finite target boxes."""
+    """The batch with 0 instead of non-finite target boxes."""
     targets = tuple(replace(t, boxes_cxcywh_norm=t.boxes_cxcywh_norm.nan_to_num(0.0, 0.0, 0.0)) for t in batch.targets)
     return replace(batch, targets=targets)
 

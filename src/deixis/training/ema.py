@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights that train."""
+"""An exponential moving average of the trainable weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class WeightAverage:
     """Keeps `average = d * average + (1 - d) * weight` with `d = min(decay, (1 + n) / (10 + n))` after n updates.
 
-    The ramp lets the average leave the starting point quickly. Frozen weights are not copied.
+    The low decay at the start lets the average leave the initial weights quickly. Frozen weights are not copied.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -30,7 +30,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model carries the averages inside the block and its own weights again after it."""
+        """The model has the averaged weights inside the block and its own weights again afterwards."""
         own = {name: weight.detach().clone() for name, weight in self._weights.items()}
         self._copy(self._averages)
         try:
@@ -43,7 +43,7 @@ class WeightAverage:
         return dict(self._averages)
 
     def load_state_dict(self, averages: dict[str, Tensor], updates: int) -> None:
-        """Take over saved averages and the number of updates behind them."""
+        """Restore saved averages and the number of updates they come from."""
         for name, average in self._averages.items():
             average.copy_(averages[name])
         self.updates = updates

@@ -1,6 +1,6 @@
-"""What frozen encoders see in an image, computed once and read from disk in later epochs and runs.
+"""Features of frozen encoders, computed once per image and read from disk in later epochs and runs.
 
-Only what comes before the first trained layer is kept: the vision encoder's output before the projector, and SAM 2's
+Only outputs before the first trained layer are kept: the vision encoder's output before the projector, and SAM 2's
 pyramid before `conv_s0` and `conv_s1`, which belong to the mask decoder.
 """
 
@@ -24,33 +24,33 @@ from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
 from deixis.refer_records import ReferBatch
 
 LEVELS = ("fine", "middle", "coarse")
-Features = dict[str, Tensor]  # "vision" [tiles tile_tokens channels] and the three levels, of one image
+Features = dict[str, Tensor]  # of one image: "vision" [tiles tile_tokens channels] and the three levels
 
 
 class FrozenFeatures:
-    """Features of the images of batches, from a folder of one file an image.
+    """The features of the images in a batch, from a folder with one file per image.
 
-    An image is encoded by itself, whatever batch it is in. So results do not depend on what the folder holds already,
-    and equal those without it up to the rounding that other batch sizes bring; with one image a batch, bit for bit.
-    Files hold what the encoders gave, not rounded further. What does not fit is encoded each time anew, and so are the
-    close views of regions, which are others in every epoch.
+    Every image is encoded by itself, whatever batch it is in. So results do not depend on what the folder already
+    holds, and equal those without a cache up to the rounding differences of other batch sizes; with one image per
+    batch, bit for bit. Files hold the encoders' outputs without further rounding. Images that do not fit within
+    `max_bytes` are encoded every time, and so are the close-ups of regions, which differ in every epoch.
 
     Args:
-        folder: of these encoders, in this precision; no other's files may be in it.
-        max_bytes: of all files in it together.
+        folder: for these encoders in this precision only.
+        max_bytes: limit for all files in it together.
 
     Raises:
-        OptionError: an encoder trains, so that its features change.
-        TrainingError: the folder cannot be made.
+        OptionError: an encoder is trained, so its features change.
+        TrainingError: the folder cannot be created.
     """
 
-    def __init__(self, bundle: Sa2vaBundle, folder: Path, max_bytes: int, accelerator: Accelerator) -> None:
+    def __init__(self, bundle: Sa2vaBundle, folder: Path, max_bytes: int, *, accelerator: Accelerator) -> None:
         self.bundle, self.folder, self.accelerator = bundle, folder, accelerator
         for name, module in encoders(bundle).items():
             if any(parameter.requires_grad for parameter in module.parameters()):
                 raise OptionError(
-                    f"--cache-features: the {name} trains, so its features change with every step; "
-                    "take it out of --train, or leave out --cache-features"
+                    f"--cache-features: the {name} is trained, so its features change with every step; "
+                    "remove it from --train, or remove --cache-features"
                 )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class FrozenFeatures:
         self.bytes_left = (max_bytes - kept) // accelerator.num_processes
 
     def of(self, batch: ReferBatch) -> tuple[Float[Tensor, "tiles tile_tokens channels"], SamLevels]:
-        """(vision, sam) of a batch, as `Sa2va.forward` takes them.
+        """(vision, sam) of a batch, as `Sa2va.forward` expects them.
 
         Raises:
             TrainingError: a file cannot be written.
@@ -69,10 +69,10 @@ class FrozenFeatures:
         shown = shown_tiles(batch.tiles_per_image, batch.regions)
         frames = torch.split(batch.sam_pixels_u8, list(batch.frames_per_image) or 1)
         images = zip(batch.keys, tiles, shown, frames, strict=True)
-        found = [self._one(key, seen[:count], sam) for key, seen, count, sam in images]
+        found = [self._features_of(key, seen[:count], sam) for key, seen, count, sam in images]
         vision = []
         for features, seen, count in zip(found, tiles, shown, strict=True):
-            vision += [features["vision"]] if len(seen) == count else [features["vision"], self._look(seen[count:])]
+            vision += [features["vision"]] if len(seen) == count else [features["vision"], self._vision(seen[count:])]
         asked = [features for features, pictures in zip(found, frames, strict=True) if len(pictures)]
         if not asked:
             return torch.cat(vision), self._levels(batch.sam_pixels_u8)
@@ -82,20 +82,20 @@ class FrozenFeatures:
     def encode(
         self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "frames 3 side side"]
     ) -> Features:
-        """Features of one image, or of the frames of a clip, in the run's precision; no levels of no frames."""
+        """Features of one image, or of a clip's frames, in the run's precision; no frames give no levels."""
         levels = dict(zip(LEVELS, self._levels(sam_u8), strict=True)) if len(sam_u8) else {}
-        return {"vision": self._look(tiles_u8), **levels}
+        return {"vision": self._vision(tiles_u8), **levels}
 
     def _levels(self, sam_u8: UInt8[Tensor, "frames 3 side side"]) -> SamLevels:
-        with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["SAM 2 encoder"]):
+        with torch.no_grad(), self.accelerator.autocast(), _in_eval_mode(encoders(self.bundle)["SAM 2 encoder"]):
             return self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
 
-    def _look(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
-        with torch.no_grad(), self.accelerator.autocast(), _as_in_use(encoders(self.bundle)["vision encoder"]):
+    def _vision(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
+        with torch.no_grad(), self.accelerator.autocast(), _in_eval_mode(encoders(self.bundle)["vision encoder"]):
             return self.bundle.model.vision_features(self.bundle.normalise_tiles(tiles_u8))
 
-    def _one(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
-        """Of an image that no mask is asked for only `vision` is read, or kept until one is."""
+    def _features_of(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
+        """The features of one image. Without SAM pixels (no mask is asked for) only `vision` is read or written."""
         path, there = self.folder / f"{key}.safetensors", 0
         wanted = {"vision", *LEVELS} if len(sam_u8) else {"vision"}
         features: Features = {}
@@ -106,7 +106,7 @@ class FrozenFeatures:
             there = path.stat().st_size
         except FileNotFoundError:
             pass
-        except SafetensorError:  # cut short by a full disk, say
+        except SafetensorError:  # for example truncated by a full disk
             path.unlink(missing_ok=True)
         if "vision" in features:
             features |= zip(LEVELS, self._levels(sam_u8), strict=True)
@@ -119,7 +119,7 @@ class FrozenFeatures:
         return features
 
     def _write(self, path: Path, features: Features) -> None:
-        """Under its name only when it is whole: another process, or run, may be reading."""
+        """Write a complete file, then rename it: another process or run may be reading."""
         try:
             with file_aside(path) as draft:
                 save_file(_packed(features), draft)
@@ -129,8 +129,8 @@ class FrozenFeatures:
 
 
 @contextmanager
-def _as_in_use(module: nn.Module) -> Iterator[None]:
-    """Without dropout; afterwards in the mode it was in."""
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode, without dropout; afterwards in its previous mode."""
     mode = module.training
     module.eval()
     try:
@@ -140,7 +140,8 @@ def _as_in_use(module: nn.Module) -> Iterator[None]:
 
 
 def _packed(features: Features) -> dict[str, Tensor]:
-    """As they lie in memory, the order of axes in the name: convolutions round by how their input lies."""
+    """Tensors in memory order, with the axes' order in the name: a convolution's rounding depends on its input's
+    memory layout."""
     packed = {}
     for name, tensor in features.items():
         order = sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True)
@@ -149,10 +150,10 @@ def _packed(features: Features) -> dict[str, Tensor]:
 
 
 def _read(path: Path, wanted: Set[str], device: str) -> Features:
-    """Those of the features that a file of `_packed` ones holds."""
+    """The wanted features that a file written from `_packed` has."""
     features = {}
     with safe_open(path, framework="pt", device=device) as file:
-        for label in file.keys():  # noqa: SIM118, which takes it for a dictionary
+        for label in file.keys():  # noqa: SIM118 (not a dictionary)
             name, order = label.split()
             if name in wanted:
                 tensor = file.get_tensor(label)
@@ -161,7 +162,7 @@ def _read(path: Path, wanted: Set[str], device: str) -> Features:
 
 
 def encoders(bundle: Sa2vaBundle) -> dict[str, nn.Module]:
-    """The modules whose features are kept, by the name a message calls them."""
+    """The modules whose features are cached, by their names in messages."""
     model = bundle.model
     return {
         "vision encoder": model.vlm.get_submodule(model.kind.vision_module),
@@ -170,7 +171,7 @@ def encoders(bundle: Sa2vaBundle) -> dict[str, nn.Module]:
 
 
 def feature_bytes(encode: Callable[[Tensor, Tensor], Features], bundle: Sa2vaBundle) -> tuple[int, int]:
-    """(bytes of an image, bytes of each of its tiles) that features take, found by encoding a black picture."""
+    """(bytes per image, bytes per tile) of the features, measured by encoding a black image."""
     device = next(bundle.model.parameters()).device
     tiles = torch.zeros((1, 3, bundle.tile_px, bundle.tile_px), dtype=torch.uint8, device=device)
     features = encode(tiles, torch.zeros((1, 3, bundle.sam_px, bundle.sam_px), dtype=torch.uint8, device=device))

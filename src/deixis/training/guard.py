@@ -1,4 +1,4 @@
-"""The guard against NaN and inf: a bad step changes nothing, is counted, and its samples are named."""
+"""The guard against NaN and inf: a non-finite step changes nothing, is counted, and its samples are reported."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from deixis.training.checkpoint import Progress
 
 
 def is_finite(figures: Mapping[str, float]) -> bool:
-    """Whether a step may change the weights: its losses and the norm of its gradient are all finite.
+    """Whether a step may change the weights: its losses and its gradient norm are all finite.
 
-    The figures are means over all processes, and a NaN or inf of one makes the mean so: every process decides alike.
+    The figures are means over all processes. A NaN or inf in one process makes the mean non-finite, so every process
+    takes the same decision.
     """
     return all(math.isfinite(value) for value in figures.values())
 
 
-def require_hope(
-    model: nn.Module, progress: Progress, max_skipped: int, figures: Mapping[str, float], suspects: Sequence[str]
+def raise_if_unrecoverable(
+    model: nn.Module, progress: Progress, max_skipped: int, *, figures: Mapping[str, float], samples: Sequence[str]
 ) -> None:
-    """Stop the run when skipping this step too cannot help: a weight is broken, or it is one skip too many in a row.
+    """Stop the run if skipping this step cannot help: a weight is not finite, or too many steps in a row were skipped.
+
+    Args:
+        samples: those that give a non-finite loss or gradient by themselves.
 
     Raises:
-        TrainingError: says which figures were not finite, in which step, and on which samples.
+        TrainingError: names the non-finite figures, the step and the samples.
     """
     broken = non_finite_weights(model)
-    where = (
-        f"step {progress.step}: non-finite {', '.join(culprits(figures))} on {', '.join(suspects) or 'no sample alone'}"
-    )
+    names = ", ".join(non_finite_names(figures))
+    where = f"step {progress.step}: non-finite {names} on {', '.join(samples) or 'no sample alone'}"
     if broken:
         raise TrainingError(
             f"{where}; {len(broken)} weights are NaN or inf themselves, the first is {broken[0]}: "
-            "start from checkpoints that are sound (the last one saved is untouched)"
+            "start from a checkpoint with finite weights (the last one saved is unchanged)"
         )
     if progress.skipped_in_a_row >= max_skipped:
         raise TrainingError(
             f"{where}; {progress.skipped_in_a_row} steps before it were skipped: lower --learning-rate, use "
-            "--precision fp32, or check these samples (the last checkpoint is untouched)"
+            "--precision fp32, or check these samples (the last checkpoint is unchanged)"
         )
 
 
@@ -50,7 +53,7 @@ def bad_samples(model: nn.Module, group: Sequence[Any], loss_alone: Callable[[An
 
     Args:
         group: batches with `targets`, each of which has `source` and `image_id`.
-        loss_alone: a batch and the place of a sample in it to that sample's loss.
+        loss_alone: the loss of one sample, given a batch and the sample's index in it.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     found = []
@@ -64,10 +67,10 @@ def bad_samples(model: nn.Module, group: Sequence[Any], loss_alone: Callable[[An
     return found
 
 
-def culprits(figures: Mapping[str, float]) -> list[str]:
+def non_finite_names(figures: Mapping[str, float]) -> list[str]:
     """Names of the figures that are not finite.
 
-    >>> culprits({"loss": math.nan, "grad_norm": 1.0})
+    >>> non_finite_names({"loss": math.nan, "grad_norm": 1.0})
     ['loss']
     """
     return [name for name, value in figures.items() if not math.isfinite(value)]
@@ -86,10 +89,10 @@ WATCHED_STEPS = 10
 
 
 class GradientWatch:
-    """Sees that every part that should train does: an alarm where one gets a gradient of exactly 0, or none at all.
+    """Checks that every trainable part is trained: an error if one only gets gradients of exactly 0, or none.
 
-    Only whole parts are looked at: while an adapter's factor B is zero, the gradient of its A is zero by right. A part
-    is done with once it has had a gradient that is not 0, usually in the first step.
+    Only whole parts are checked: while an adapter's factor B is zero, as at the start, the gradient of its A is zero
+    too. A part is no longer checked once it had a non-zero gradient, usually in the first step.
 
     Args:
         optimizer: with groups made by `optim.parameter_groups`.
@@ -101,16 +104,16 @@ class GradientWatch:
             self._weights.setdefault(group["name"].partition("/")[0], []).extend(group["params"])
         self._steps = dict.fromkeys(self._weights, 0)
 
-    def look(self, untaught: Collection[str]) -> None:
-        """After a step's backward pass.
+    def check(self, unsupervised_parts: Collection[str]) -> None:
+        """Check the gradients after a step's backward pass.
 
         Args:
-            untaught: parts that these batches teach nothing by right; the step does not count for them.
+            unsupervised_parts: parts that these batches have no targets for; the step does not count for them.
 
         Raises:
-            TrainingError: a part has had no gradient in the first steps that should have taught it.
+            TrainingError: a part had no gradient in its first `WATCHED_STEPS` steps.
         """
-        for part in [part for part in self._steps if part not in untaught]:
+        for part in [part for part in self._steps if part not in unsupervised_parts]:
             gradients = [weight.grad for weight in self._weights[part] if weight.grad is not None]
             if gradients and bool(torch.stack([gradient.any() for gradient in gradients]).any()):
                 del self._steps[part]
@@ -119,7 +122,7 @@ class GradientWatch:
         self._raise_if(lambda steps: steps >= WATCHED_STEPS)
 
     def finish(self) -> None:
-        """At the end of a run that is shorter; raises as `look`."""
+        """The same check at the end of a run with fewer steps; raises as `check`."""
         self._raise_if(lambda steps: steps > 0)
 
     def _raise_if(self, long_enough: Callable[[int], bool]) -> None:

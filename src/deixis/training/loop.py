@@ -1,6 +1,6 @@
 """The training loop: fetch, forward, loss, backward, step, log, evaluate, save.
 
-It knows nothing of detectors: a `Task` brings batches, losses and evaluation.
+It is independent of the model: a `Task` provides batches, losses and evaluation.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ from deixis.training.signals import StopSignal
 
 @runtime_checkable
 class Task(Protocol):
-    """What a run trains on: the part that differs between kinds of model."""
+    """What differs between kinds of models: data, losses, evaluation, and how the model is saved."""
 
     model: nn.Module  # as `Accelerator.prepare` returned it
     steps_per_epoch: int
-    shown: tuple[str, ...]  # metrics to print; the first is the score that decides which weights are best
+    shown: tuple[str, ...]  # metrics to print; the first one decides which weights are best
 
     def groups(self, epoch: int, start: int) -> Iterator[Sequence[Any]]:
-        """From the step at `start` to the end of the epoch: the batches of each optimiser step."""
+        """The batches of each optimiser step, from step `start` to the end of the epoch."""
         ...
 
     def normaliser(self, group: Sequence[Any]) -> Tensor:
-        """What the losses of a step are divided by, counted over its batches and all processes."""
+        """The divisor of a step's losses, counted over its batches and all processes."""
         ...
 
     def losses(self, batch: Any, normaliser: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The weighted total, and every component by name. Never raises for NaN: the total is NaN then."""
+        """The weighted total, and every component by name. For non-finite outputs the total is NaN; it never raises."""
         ...
 
-    def suspects(self, group: Sequence[Any], normaliser: Tensor) -> list[str]:
+    def non_finite_samples(self, group: Sequence[Any], normaliser: Tensor) -> list[str]:
         """Names of the samples that give a non-finite loss or gradient by themselves."""
         ...
 
-    def untaught(self, group: Sequence[Any]) -> Collection[str]:
-        """Parts of the model that the batches of a step teach nothing by right, so that no gradient is no fault."""
+    def unsupervised_parts(self, group: Sequence[Any]) -> Collection[str]:
+        """Parts of the model for which a step's batches have no targets, so that a missing gradient is no error."""
         ...
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Metrics of the model as it is, those in `shown` among them; higher is better."""
+        """Metrics of the current model, including those in `shown`; higher is better."""
         ...
 
     def save_model(self, folder: Path) -> None:
-        """Write the model as it is to a folder that loads elsewhere. The first process calls it."""
+        """Write the current model to a folder from which it can be loaded. Only the first process calls it."""
         ...
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long a run goes on, and how often it speaks and saves. Intervals of 0 are never."""
+    """How long a run lasts, and how often it logs, evaluates and saves. An interval of 0 means never."""
 
     epochs: int
     max_steps: int | None = None
@@ -81,14 +81,14 @@ class LoopSettings:
     seed: int = 0
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Steps of the whole run."""
+        """Number of steps in the whole run."""
         steps = self.epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 @dataclass
 class Run:
-    """Everything of a run but its task."""
+    """Everything a run needs besides its task."""
 
     folder: Path
     settings: LoopSettings
@@ -102,11 +102,11 @@ class Run:
     bar: ProgressBar
     stop: StopSignal
     watch: guard.GradientWatch
-    mid_update: bool = False  # weights, log and position do not belong together just now
+    mid_update: bool = False  # true while weights, log and position are not consistent
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around what changes together in a step: weights, log and position. An error inside leaves the mark."""
+        """Around what must change together in a step: weights, log and position. An error leaves `mid_update` true."""
         self.mid_update = True
         yield
         self.mid_update = False
@@ -116,9 +116,9 @@ def train(task: Task, run: Run) -> Progress:
     """Train to the end, from wherever `run.progress` stands.
 
     Raises:
-        TrainingError: see `guard.require_hope`; a trainable part gets no gradient; a checkpoint cannot be written;
-            SIGTERM ended the loading workers in the middle of an update.
-        Terminated: SIGTERM came; `checkpoints/last` has been saved.
+        TrainingError: see `guard.raise_if_unrecoverable`; or a trainable part gets no gradient, a checkpoint cannot be
+            written, or SIGTERM ended the loading workers in the middle of an update.
+        Terminated: SIGTERM was received; `checkpoints/last` has been saved.
     """
     last_step = run.settings.total_steps(task.steps_per_epoch)
     try:
@@ -126,15 +126,15 @@ def train(task: Task, run: Run) -> Progress:
             train_epoch(task, run, last_step)
             finish_epoch(task, run, last_step)
     except RuntimeError as error:
-        # SIGTERM to a whole process group also ends the loading workers, which torch reports as a RuntimeError.
+        # SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError.
         if not run.stop.requested:
             if not run.mid_update and _is_lost_worker(error):
                 raise _without_worker(task, run, error) from error
             raise
         if run.mid_update:
             raise TrainingError(
-                f"step {run.progress.step}: SIGTERM came while the weights were changing ({error}); they are not "
-                "saved, the last checkpoint is untouched: go on from it with --resume"
+                f"step {run.progress.step}: SIGTERM was received while the weights were changing ({error}); they are "
+                "not saved, the last checkpoint is unchanged: continue from it with --resume"
             ) from error
         save(task, run, wait=False)
         raise Terminated from None
@@ -146,20 +146,20 @@ def _is_lost_worker(error: RuntimeError) -> bool:
 
 
 def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
-    """What to say when a loading worker was killed between two steps; the run is saved first."""
+    """The error for a loading worker that was killed between two steps; saves the run first."""
     save(task, run, wait=False)
     reason = " ".join(str(error).split())
     return TrainingError(
         f"step {run.progress.step}: a data loading worker died, often because memory ran out ({reason}); "
-        "checkpoints/last is saved: give --resume, with fewer --workers or a smaller --batch-size"
+        "checkpoints/last is saved: use --resume with fewer --workers or a smaller --batch-size"
     )
 
 
 def train_epoch(task: Task, run: Run, last_step: int) -> None:
-    """The rest of an epoch.
+    """Train the rest of an epoch.
 
-    A step is: its batches summed into one gradient, the gradient clipped, all figures fetched from the device at once,
-    and the weights changed if all of them are finite.
+    A step sums the gradients of its batches, clips the sum, fetches all figures from the device in one
+    synchronisation, and changes the weights if every figure is finite.
     """
     progress, settings, accelerator = run.progress, run.settings, run.accelerator
     task.model.train()
@@ -170,27 +170,28 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         seed_step(settings.seed, progress.step, accelerator.process_index)
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
         normaliser = task.normaliser(group)
-        losses = accumulate_gradients(task, accelerator, group, normaliser)
-        if progress.updates == 0:
+        losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
+        if progress.updates == 0:  # once: the same parameters get gradients in every step
             require_gradients(accelerator.unwrap_model(task.model))
         norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
         assert norm is not None
+        # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
         asked = norm.new_tensor(float(run.stop.requested))
         figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
         stop = figures.pop("stop") > 0
 
         sound = guard.is_finite(figures)
         if sound:
-            run.watch.look(task.untaught(group))
+            run.watch.check(task.unsupervised_parts(group))
         with run.updating():
             if sound:
                 run.optimizer.step()
                 if run.average:
                     run.average.update()
             if not sound:
-                name_and_log_skip(task, run, group, normaliser, figures)
+                name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
             elif progress.step % settings.log_interval == 0:
-                run.trackers.log("step", progress.step, step_record(run, figures, rates, group, started))
+                run.trackers.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
             progress.count_step(updated=sound)
         run.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
@@ -206,12 +207,12 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
 
 
 def accumulate_gradients(
-    task: Task, accelerator: Accelerator, group: Sequence[Any], normaliser: Tensor
+    task: Task, accelerator: Accelerator, group: Sequence[Any], *, normaliser: Tensor
 ) -> dict[str, Tensor]:
-    """Forward, loss and backward of each batch of a step; the summed losses, detached.
+    """Forward, loss and backward for each batch of a step; returns the summed losses, detached.
 
-    Every batch is divided by the normaliser of the whole step, so that the sum of the gradients is that of one large
-    batch: no division by the number of batches. Processes exchange gradients with the last batch only.
+    Every batch's loss is divided by the normaliser of the whole step, so the summed gradient equals that of one large
+    batch, without dividing by the number of batches. Processes exchange gradients only with the last batch.
     """
     sums: dict[str, Tensor] = {}
     for index, batch in enumerate(group):
@@ -223,33 +224,32 @@ def accumulate_gradients(
             total, losses = task.losses(batch, normaliser)
             accelerator.backward(total)
         for name, value in {"loss": total, **losses}.items():
+            # losses are sums over the step's normaliser and add up; other figures, such as class_error, are means
             share = value.detach() if name.startswith("loss") else value.detach() / len(group)
             sums[name] = sums[name] + share if name in sums else share
     return sums
 
 
 def name_and_log_skip(
-    task: Task, run: Run, group: Sequence[Any], normaliser: Tensor, figures: Mapping[str, float]
+    task: Task, run: Run, group: Sequence[Any], *, normaliser: Tensor, figures: Mapping[str, float]
 ) -> None:
-    """Log a bad step with the samples to blame; stop the run where skipping cannot help. Nothing else changes."""
+    """Log a skipped step with the samples that caused it; stop the run if skipping cannot help."""
     progress = run.progress
     run.optimizer.zero_grad(set_to_none=True)
-    suspects = gather_lists(run.accelerator, task.suspects(group, normaliser))
-    culprits = guard.culprits(figures)
-    record = {"epoch": progress.epoch, "non_finite": culprits, "samples": suspects, "skipped": progress.skipped + 1}
+    samples = gather_lists(run.accelerator, task.non_finite_samples(group, normaliser))
+    names = guard.non_finite_names(figures)
+    record = {"epoch": progress.epoch, "non_finite": names, "samples": samples, "skipped": progress.skipped + 1}
     run.trackers.log("skip", progress.step, record)
     run.trackers.sync()
-    run.bar.console.print(
-        f"step {progress.step} skipped: non-finite {', '.join(culprits)}; samples: {', '.join(suspects)}"
-    )
+    run.bar.console.print(f"step {progress.step} skipped: non-finite {', '.join(names)}; samples: {', '.join(samples)}")
     model = run.accelerator.unwrap_model(task.model)
-    guard.require_hope(model, progress, run.settings.max_skipped, figures, suspects)
+    guard.raise_if_unrecoverable(model, progress, run.settings.max_skipped, figures=figures, samples=samples)
 
 
 def finish_epoch(task: Task, run: Run, last_step: int) -> None:
-    """Save, evaluate, keep the best, decide whether to go on.
+    """Save, evaluate, keep the best weights, and decide whether to continue.
 
-    The weights are saved before the evaluation: a run that dies in it has lost no epoch.
+    The weights are saved before the evaluation, so a run that crashes in it loses no epoch.
     """
     progress, settings = run.progress, run.settings
     at_end = progress.step >= last_step or progress.epoch + 1 == settings.stop_after_epochs
@@ -266,6 +266,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
             f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
             f"{shown_metrics(task, metrics)}{'  best so far' if better else ''}"
         )
+    # early stopping; a patience of 0 disables it
     patient = settings.patience == 0 or progress.epochs_without_gain < settings.patience
     progress.finished = at_end or not patient
     progress.epoch += 1
@@ -277,9 +278,10 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
 
 
 def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
-    """Metrics of the weights to be kept (the averaged ones, if there are any), and whether they are the best so far.
+    """Metrics of the weights (the averaged ones, if there are any), and whether they are the best so far.
 
-    The best go to `checkpoints/best`. SIGTERM during the evaluation raises `Terminated` with nothing changed.
+    The best are written to `checkpoints/best`. SIGTERM during the evaluation raises `Terminated`; nothing has changed
+    then.
     """
     progress = run.progress
     with run.average.applied() if run.average else nullcontext():
@@ -312,9 +314,9 @@ def measure_baseline(task: Task, run: Run) -> None:
 
 
 def step_record(
-    run: Run, figures: Mapping[str, float], rates: Mapping[str, float], group: Sequence[Any], started: float
+    run: Run, figures: Mapping[str, float], rates: Mapping[str, float], *, group: Sequence[Any], started: float
 ) -> dict[str, Any]:
-    """What is logged of a step: every loss by name, and how the step went."""
+    """The log record of a step: every loss by name, learning rates, speed and memory."""
     images = sum(len(batch) for batch in group) * run.accelerator.num_processes
     return {
         "epoch": run.progress.epoch,
@@ -327,19 +329,24 @@ def step_record(
 
 
 def save(task: Task, run: Run, wait: bool = True) -> None:
-    """Write `checkpoints/last`; the first process does, the others wait for it."""
+    """Write `checkpoints/last` in the first process; the others wait for it."""
     if run.accelerator.is_main_process:
         run.progress.log_bytes = run.trackers.sync()
         model = run.accelerator.unwrap_model(task.model)
         save_checkpoint(
-            run.folder / "checkpoints" / "last", model, run.optimizer, run.average, run.progress, run.identity
+            run.folder / "checkpoints" / "last",
+            model,
+            run.optimizer,
+            average=run.average,
+            progress=run.progress,
+            identity=run.identity,
         )
     if wait:
         run.accelerator.wait_for_everyone()
 
 
 def require_gradients(model: nn.Module) -> None:
-    """Raises TrainingError when a parameter that should train receives no gradient."""
+    """Raises TrainingError if a trainable parameter receives no gradient."""
     missed = guard.parameters_without_gradient(model)
     if missed:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""AdamW over groups: each part of a model at its own learning rate, with and without weight decay."""
+"""AdamW with parameter groups: a learning rate per part of the model, with and without weight decay."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from deixis.errors import TrainingError
 
-# Tables of position, whose zero means nothing: decaying them only forgets. Whole parts of a parameter's dotted name, as
-# transformers has them; the detector's learned queries, `query_position_embeddings`, are none.
+# Position tables: zero has no meaning for them, so decay only makes them forget. Matched against whole parts of a
+# parameter's dotted name, as in transformers; the detector's learned `query_position_embeddings` are not among them.
 NO_DECAY_NAMES = {
     "position_embeddings",  # Swin, BERT, InternVL
     "position_embedding",  # SigLIP
@@ -26,21 +26,22 @@ def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     part_of: Callable[[str], str],
     learning_rates: Mapping[str, float],
+    *,
     weight_decay: float,
 ) -> list[dict[str, Any]]:
-    """Groups for AdamW: every trainable parameter in exactly one.
+    """Groups for AdamW; every trainable parameter is in exactly one.
 
     Args:
-        named_parameters: of a model; those that need no gradient are left out, shared ones come once.
-        part_of: parameter name to part ("backbone", "text", ...).
-        learning_rates: full learning rate of each part.
-        weight_decay: for weights of two dimensions or more that are no position table; biases and norms get none.
+        named_parameters: of a model; frozen ones are left out, shared ones count once.
+        part_of: maps a parameter's name to its part ("backbone", "text", ...).
+        learning_rates: full learning rate per part.
+        weight_decay: for weights with two or more dimensions that are no position table; not for biases and norms.
 
     Returns:
-        One dict a group with `params, lr, full_lr, weight_decay, name, parameter_names`.
+        One dict per group with `params, lr, full_lr, weight_decay, name, parameter_names`.
 
     Raises:
-        TrainingError: a parameter's part has no learning rate, or nothing is trainable.
+        TrainingError: a parameter's part has no learning rate, or no parameter is trainable.
     """
     groups: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()
@@ -64,7 +65,7 @@ def parameter_groups(
 
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay acts on a parameter: not on norms and biases (one dimension), nor on position tables."""
+    """Whether a parameter gets weight decay: not norms and biases (one dimension), nor position tables."""
     return parameter.ndim > 1 and NO_DECAY_NAMES.isdisjoint(name.split("."))
 
 
@@ -75,10 +76,10 @@ def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group's rate to `factor` times its full one.
+    """Set every group's learning rate to `factor` times its full rate.
 
     Returns:
-        The rate of each part, for the log.
+        The rate per part, for the log.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["full_lr"] * factor

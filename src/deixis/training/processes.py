@@ -1,4 +1,4 @@
-"""One process or many, one device or another: what accelerate does for a run, in the words of the loop."""
+"""One or several processes, on any device: what the training loop needs from accelerate."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ T = TypeVar("T")
 
 
 def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = False) -> Accelerator:
-    """The accelerator of this run; `torchrun` has set how many processes there are.
+    """The accelerator of this run; `torchrun` sets the number of processes.
 
-    accelerate keeps one state a Python process and refuses a second precision; a run that follows another in the
-    same process starts from a clean one.
+    accelerate keeps one state per Python process and does not allow a second precision, so its state is reset first:
+    runs can follow one another in a process.
 
     Raises:
-        OptionError: several processes were started, and accelerate does not join them.
+        OptionError: several processes were started that accelerate does not connect.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
-    # Processes on CPUs are joined only when the CPU is asked for; else each would train alone, into the same folder.
+    # accelerate connects CPU processes only if the CPU is requested; otherwise each would train alone, into one folder.
     cpu = cpu or not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise OptionError(
-            f"{started} processes were started, and on {accelerator.device} each would train alone; start one, or give "
+            f"{started} processes were started, and on {accelerator.device} each would train alone; start one, or use "
             "--gpus 0 to train on CPUs"
         )
     return accelerator
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks and writes for all; known before an accelerator is made."""
+    """Whether this process prints and writes for all; known before an accelerator exists."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Batches by optimiser step: `size` of them, and what is left at the end."""
+    """Batches grouped by optimiser step: `size` each, fewer in the last group."""
     rest = iter(batches)
     while group := list(islice(rest, size)):
         yield group
 
 
 def mean_figures(accelerator: Accelerator, figures: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars as numbers, averaged over processes: the only wait for the device in a step.
+    """Scalars as Python numbers, averaged over processes. One synchronisation for all of them.
 
     A NaN or inf in one process makes the mean NaN or inf in all of them.
     """
@@ -72,8 +72,8 @@ def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
     return list(gather_object(items)) if accelerator.num_processes > 1 else items
 
 
-def from_first(accelerator: Accelerator, value: T) -> T:
-    """The first process's value, in all of them."""
+def broadcast_from_first(accelerator: Accelerator, value: T) -> T:
+    """The first process's value, in every process."""
     if accelerator.num_processes == 1:
         return value
     values: list[T] = broadcast_object_list([value])
@@ -81,7 +81,7 @@ def from_first(accelerator: Accelerator, value: T) -> T:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory this process has held: on a GPU, that of tensors; else the resident set. In MiB."""
+    """Peak memory of this process in MiB: on a GPU that of tensors, otherwise the resident set."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -95,9 +95,9 @@ def peak_memory_text(device: torch.device) -> str:
 
 
 def seed_step(seed: int, step: int, process_index: int) -> None:
-    """Seed the global generators for one step: its dropout depends on (seed, step, process) and on no history.
+    """Seed the global generators for one step, so that its dropout depends on (seed, step, process) alone.
 
-    Ours draw from torch's alone; Python's and NumPy's are for what a model's libraries may draw.
+    deixis draws from torch's generator; Python's and NumPy's are seeded for libraries that a model may use.
     """
     mixed = (seed * 1_000_003 + step) * 4_099 + process_index
     torch.manual_seed(mixed)

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the number of updates made: no state, so nothing to save but the number."""
+"""The learning rate as a function of the number of updates: it has no state, so only that number must be saved."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a step or a cosine.
+    """Linear warm-up, then one step down or a cosine to zero.
 
     Attributes:
         total_updates: updates in the whole run.
         warmup_updates: updates until the full learning rate is reached.
-        drop_at: share of the run after which "step" divides the rate by ten.
+        drop_at: fraction of the run after which "step" divides the rate by ten.
     """
 
     kind: Literal["step", "cosine"]
@@ -23,13 +23,13 @@ class Schedule:
     drop_at: float = 0.85
 
     def factor(self, updates: int) -> float:
-        """What the full learning rate is multiplied by for the update after `updates` others.
+        """The factor on the full learning rate for the update after `updates` others.
 
         >>> Schedule("step", total_updates=100, warmup_updates=4).factor(0)
         0.25
         """
         if updates < self.warmup_updates:
-            return (updates + 1) / self.warmup_updates
+            return (updates + 1) / self.warmup_updates  # never 0: the first update changes the weights
         if self.kind == "step":
             return 1.0 if updates < self.drop_at * self.total_updates else 0.1
         span = max(1, self.total_updates - self.warmup_updates)

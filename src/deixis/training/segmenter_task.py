@@ -1,4 +1,4 @@
-"""What the loop trains when it trains a segmenter: conversations, masks, and who is to blame for a NaN."""
+"""Training a segmenter: the task that gives the loop its batches and losses, and finds the samples behind a NaN."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class SegmenterTask:
     """A segmenter's side of `training.loop.Task`.
 
     Args:
-        model: as `Accelerator.prepare` returned it.
-        normalise_tiles, normalise_sam: pixels to the inputs of the two halves.
-        language: parameters of the language model that train (its adapters, say); the alarm watches them.
-        evaluate, save_model: what the loop calls by these names.
-        features: what frozen encoders see, where it is kept; without it they look anew at every batch.
+        model: as returned by `Accelerator.prepare`.
+        normalise_tiles, normalise_sam: turn pixels into the inputs of the vision-language model and of SAM 2.
+        language: the language model's trainable parameters (such as its adapters), which `require_mask_gradient`
+            checks in the first step.
+        evaluate, save_model: called by the loop under these names.
+        features: the cached features of frozen encoders; without it they encode every batch.
     """
 
     shown: tuple[str, ...] = ("gIoU", "cIoU")
@@ -44,6 +45,7 @@ class SegmenterTask:
         model: nn.Module,
         normalise_tiles: Normalise,
         normalise_sam: Normalise,
+        *,
         criterion: ReferCriterion,
         feed: Feed[ReferBatch],
         accelerator: Accelerator,
@@ -62,7 +64,7 @@ class SegmenterTask:
         self.evaluate = evaluate
         self.save_model = save_model
         self.features = features
-        self.words_share = 0.0  # of the step at hand
+        self.words_share = 0.0  # in the current step
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
@@ -74,9 +76,9 @@ class SegmenterTask:
             yield group
 
     def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
-        """(masks, labelled tokens) of the whole step over the number of processes, each at least 1."""
+        """(masks, labelled tokens) in the whole step, each divided by the number of processes and at least 1."""
         masks = sum(len(target.texts) for batch in group for target in batch.targets)
-        # Filled and added up on the device: reading the count of labels here would wait for it.
+        # Counted and added on the device: reading the number of labels here would be a synchronisation.
         labels = torch.stack([(batch.labels[:, 1:] >= 0).sum() for batch in group]).sum()
         counts = torch.stack([torch.full_like(labels, masks), labels]).float()
         summed: Tensor = self.accelerator.reduce(counts, "sum")
@@ -86,19 +88,19 @@ class SegmenterTask:
     def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component."""
         total, losses = self._losses(self.model, batch, normaliser)
-        by_state = self.words_share < 1  # else no mask has been asked for by a hidden state
-        # What is absent has no mask loss, so the alarm waits for the first batch in which something is there.
+        by_state = self.words_share < 1  # otherwise no mask was prompted by a hidden state
+        # Absent objects have no mask loss, so this checks the first batch with a mask that is not empty.
         if self.unwatched and by_state and any(bool(target.masks.any()) for target in batch.targets):
             require_mask_gradient(self.criterion, losses, self.unwatched)
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}
 
-    def untaught(self, group: Sequence[ReferBatch]) -> Collection[str]:
-        """The parts that make masks, where no mask with a pixel is asked for: absent objects, masks to describe."""
+    def unsupervised_parts(self, group: Sequence[ReferBatch]) -> Collection[str]:
+        """The parts that make masks, if no target mask has a pixel: only absent objects, or regions to describe."""
         shown = any(bool(target.masks.any()) for batch in group for target in batch.targets)
         return () if shown else MASK_PARTS
 
-    def suspects(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
+    def non_finite_samples(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
         return bad_samples(
@@ -110,11 +112,11 @@ class SegmenterTask:
             model,
             self.normalise_tiles,
             self.normalise_sam,
-            self.criterion,
-            batch,
-            normaliser,
-            self.features,
-            self.words_share,
+            criterion=self.criterion,
+            batch=batch,
+            normaliser=normaliser,
+            features=self.features,
+            words_share=self.words_share,
         )
 
 
@@ -122,6 +124,7 @@ def refer_losses(
     model: nn.Module,
     normalise_tiles: Normalise,
     normalise_sam: Normalise,
+    *,
     criterion: ReferCriterion,
     batch: ReferBatch,
     normaliser: Tensor,
@@ -144,7 +147,7 @@ def refer_losses(
         words_share=words_share,
     )
     masks = torch.cat([target.masks for target in batch.targets])
-    losses = criterion(outputs, masks, normaliser[0], normaliser[1], seeds=seeds_of(batch))
+    losses = criterion(outputs, masks, normaliser[0], num_labels=normaliser[1], seeds=seeds_of(batch))
     return criterion.total(losses), losses
 
 
@@ -152,21 +155,22 @@ def refer_loss_sums(
     model: nn.Module,
     normalise_tiles: Normalise,
     normalise_sam: Normalise,
+    *,
     criterion: ReferCriterion,
     batch: ReferBatch,
 ) -> Sums:
     """Every component of a batch as its sum over the masks, or over the labelled tokens, for `mean_losses`.
 
-    Prompts are made as inference makes them, from the hidden state at `[SEG]`.
+    Prompts come from the hidden state at `[SEG]`, as in inference.
     """
     ones = torch.ones(2, device=batch.input_ids.device)
-    _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion, batch, ones)
+    _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion=criterion, batch=batch, normaliser=ones)
     masks, labels = sum(len(target.masks) for target in batch.targets), int((batch.labels[:, 1:] >= 0).sum())
     return {name: (float(value), labels if name == "loss_language" else masks) for name, value in losses.items()}
 
 
 def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
-    """(masks, seed) of each image that has masks, for `ReferCriterion`; None where they bring no seeds."""
+    """(masks, seed) of each image with masks, for `ReferCriterion`; None if they have no seeds."""
     seeds = [(len(target.masks), target.seed) for target in batch.targets if len(target.masks)]
     known = [(count, seed) for count, seed in seeds if seed is not None]
     return known if len(known) == len(seeds) else None
@@ -175,19 +179,19 @@ def seeds_of(batch: ReferBatch) -> list[tuple[int, int]] | None:
 def require_mask_gradient(
     criterion: ReferCriterion, losses: Mapping[str, Tensor], language: Sequence[nn.Parameter]
 ) -> None:
-    """The alarm of a run's first step: the mask losses must move the language model, through `[SEG]`.
+    """Check in a run's first step that the mask losses reach the language model through `[SEG]`.
 
     Raises:
         TrainingError: none of its trainable parameters gets a gradient from them.
     """
     if not any(criterion.weight_dict[name] for name in ("loss_mask", "loss_dice")):
-        return  # nothing of them was asked for
+        return  # the mask losses have weight 0
     masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
     gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
     if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
         raise TrainingError(
             "the mask losses give the language model's trainable parameters no gradient: [SEG] does not reach the mask "
-            "decoder; do not freeze text_hidden_fcs, and see that the data has masks that are not empty"
+            "decoder; do not freeze text_hidden_fcs, and check that the data has masks that are not empty"
         )
 
 

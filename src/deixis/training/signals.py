@@ -1,4 +1,4 @@
-"""SIGTERM asks a run to save and go; the loop answers between two steps."""
+"""SIGTERM asks a run to save and exit; the loop does so between two steps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deixis.errors import Terminated
 
 
 class StopSignal:
-    """Listens for SIGTERM while it is open.
+    """Handles SIGTERM inside its `with` block.
 
-    Usually it only remembers (`requested`). Inside `interrupts` it raises `Terminated` at once, for long stretches
-    without steps, such as an evaluation.
+    By default it only sets `requested`. Inside `interrupts` it raises `Terminated` immediately, for long work between
+    steps such as an evaluation.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class StopSignal:
 
     @contextmanager
     def interrupts(self) -> Iterator[None]:
-        """Inside the block a request, one made before included, raises `Terminated`."""
+        """Inside the block a request, also one from before, raises `Terminated`."""
         self._interrupting = True
         try:
             if self.requested:

@@ -1,4 +1,4 @@
-"""Losses on validation data: the criterion of training on images that do not train, without anything random."""
+"""Losses on validation data: the training criterion on held-out images, without any randomness."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from deixis.training.processes import gather_lists
 
 B = TypeVar("B")
 Sums = Mapping[str, tuple[float, int]]
-"""For each loss of a batch: its sum over what it is divided by in training, and how many of those there were."""
+"""For each loss of a batch: its sum over boxes, masks or tokens (its divisor in training), and their number."""
 
 
-def spread_evenly(images: int, most: int) -> list[int]:
-    """At most `most` positions among the images of a data set.
+def spread_evenly(images: int, max_count: int) -> list[int]:
+    """At most `max_count` evenly spaced positions in a data set of `images` images.
 
     >>> spread_evenly(100, 3)
     [0, 50, 99]
     """
-    chosen: list[int] = np.unique(np.linspace(0, images - 1, min(most, images)).round().astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, images - 1, min(max_count, images)).round().astype(int)).tolist()
     return chosen
 
 
 def batches_of(indices: Sequence[int], batch_size: int, accelerator: Accelerator) -> list[list[Key]]:
-    """The batches of this process; together they are the same for any number of processes."""
+    """The batches of this process; all processes together have the same batches, whatever their number."""
     keys = [(0, index) for index in indices]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return batches[accelerator.process_index :: accelerator.num_processes]
 
 
 def mean_losses(batches: Iterable[B], sums_of: Callable[[B], Sums], accelerator: Accelerator) -> dict[str, float]:
-    """The mean of each loss over the batches of all processes: as one batch of them all would give it.
+    """The mean of each loss over the batches of all processes, equal to the loss of one batch with all of them.
 
-    The model has to be in evaluation mode. Nothing is drawn and no gradient is kept.
+    The model must be in evaluation mode. No random numbers are drawn and no graph is recorded.
     """
     sums: dict[str, float] = defaultdict(float)
     counts: dict[str, int] = defaultdict(int)

@@ -139,7 +139,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 def test_what_does_not_belong_together_is_an_error() -> None:
     with pytest.raises(DataError, match="0 detection records for 1 images"):
         evaluate_detections([_sample([], [])], [], CAT_DOG)
-    with pytest.raises(DataError, match="image id 3 meets detections of 4"):
+    with pytest.raises(DataError, match="detections are of image 4, expected 3"):
         evaluate_detections([_sample([], [], 3)], [_found([], [], image_id=4)], CAT_DOG)
     with pytest.raises(DataError, match="bird"):
         evaluate_detections([_sample([], [])], [_found([], [], names=("cat", "bird"))], CAT_DOG)

@@ -40,7 +40,7 @@ def scores(absent: list[float], there: list[float], iou: float = 0.5) -> Presenc
 
 
 def test_the_cut_lies_in_the_middle_of_the_gap_between_the_two_kinds() -> None:
-    assert scores([0.1, 0.2, 0.6], [0.8, 0.9, 0.99]).fitted() == pytest.approx(0.7)
+    assert scores([0.1, 0.2, 0.6], [0.8, 0.9, 0.99]).best_threshold() == pytest.approx(0.7)
 
 
 PROBABILITIES = st.lists(st.sampled_from([-1, 0, 0.2, 0.3, 0.5, 0.5, 0.7, 0.9, 1]), min_size=1, max_size=12)
@@ -51,7 +51,7 @@ PROBABILITIES = st.lists(st.sampled_from([-1, 0, 0.2, 0.3, 0.5, 0.5, 0.7, 0.9, 1
 def test_no_other_threshold_is_better(absent: list[float], there: list[float], iou: float) -> None:
     """By trying many: the best gIoU of those that tell the two kinds apart almost as well as the best does."""
     found = scores(absent, there, iou)
-    tried = [*np.linspace(0.001, 0.999, 500), found.fitted()]
+    tried = [*np.linspace(0.001, 0.999, 500), found.best_threshold()]
     rows = []
     for t in tried:
         empty, shown = [p < t for p in absent], [p >= t for p in there]
@@ -62,13 +62,13 @@ def test_no_other_threshold_is_better(absent: list[float], there: list[float], i
     allowed = [giou for lead, giou in rows if lead >= least]
     assert rows[-1][0] >= least
     assert rows[-1][1] == pytest.approx(max(allowed))
-    assert 0 < found.fitted() < 1
+    assert 0 < found.best_threshold() < 1
 
 
 def test_poor_masks_do_not_make_silence_the_best_answer() -> None:
     """With IoUs of 0.05 the gIoU is largest where everything is left empty."""
     found = scores([0.1, 0.3, 0.6, 0.85] * 3, [0.5, 0.7, 0.8, 0.9] * 6, iou=0.05)
-    curve = found.curve((found.fitted(), 1.0))
+    curve = found.curve((found.best_threshold(), 1.0))
     assert curve.giou[1] > curve.giou[0]
     assert curve.t_acc[0] >= 0.75
     assert curve.n_acc[0] >= 0.75
@@ -106,8 +106,8 @@ def test_an_empty_mask_is_empty_at_every_threshold() -> None:
 @pytest.mark.parametrize(("absent", "there"), [(0, 100), (MIN_PHRASES - 1, 100), (100, 3), (0, 0)])
 def test_too_few_of_either_kind_fit_nothing(absent: int, there: int) -> None:
     found = scores([0.5] * absent, [0.6] * there)
-    assert f"{absent} phrases without an object and {there} with" in found.missing()
-    assert not scores([0.5] * MIN_PHRASES, [0.6] * MIN_PHRASES).missing()
+    assert f"{absent} phrases without an object and {there} with" in found.why_not_fitted()
+    assert not scores([0.5] * MIN_PHRASES, [0.6] * MIN_PHRASES).why_not_fitted()
     line = threshold_line({"phrases": absent + there, "by_sizes": {"absent": {"phrases": absent}}}, 0.5)
     assert f"of {absent + there} phrases {absent} have no object" in line
 

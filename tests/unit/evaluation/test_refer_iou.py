@@ -173,7 +173,7 @@ def test_accumulated_by_hand_equals_the_whole() -> None:
     truth = sample(Expression(("it", "that"), (box(0, 0, 10, 10),)))
     sums = ReferIoU()
     for text in ("it", "that"):
-        sums.add(truth, truth.expressions[0], text, box(0, 0, 5, 10))
+        sums.add(truth, truth.expressions[0], text, predicted=box(0, 0, 5, 10))
     whole = evaluate_segmentations([truth], [[Segmentation(t, box(0, 0, 5, 10), 1.0) for t in ("it", "that")]])
     assert sums.result() == sums.result()
     assert (sums.result().ciou, sums.result().phrases) == (whole.ciou, 2)
@@ -184,8 +184,8 @@ def test_accumulated_by_hand_equals_the_whole() -> None:
     [
         ([], "segmentations of 0 images for 1"),
         ([[]], "0 segmentations for 1 sentences"),
-        ([[Segmentation("other", NOTHING, 1.0)]], "'it' in image 0 meets a segmentation of 'other' in image 0"),
-        ([[Segmentation("it", NOTHING, 1.0, image_id=3)]], "meets a segmentation of 'it' in image 3"),
+        ([[Segmentation("other", NOTHING, 1.0)]], "is of 'other' in image 0, expected 'it' in image 0"),
+        ([[Segmentation("it", NOTHING, 1.0, image_id=3)]], "is of 'it' in image 3, expected 'it' in image 0"),
         ([[Segmentation("it", box(0, 0, 1, 1, (4, 4)), 1.0)]], r"mask of 'it' is \(4, 4\), the image \(20, 30\)"),
     ],
 )

@@ -144,8 +144,10 @@ class TestPhrases:
     def test_frames_first_then_phrases(self) -> None:
         sums = VideoJF()
         short, long = clip(True, True), clip(True, True, True, True, name="v2")
-        sums.add(short, short.expressions[0], "the left one", {0: rle(LEFT), 2: rle(RIGHT)})  # 1, 0
-        sums.add(long, long.expressions[0], "the left one", {i: rle(LEFT) for i in (0, 2, 4, 6)})  # 1, 1, 1, 1
+        sums.add(short, short.expressions[0], "the left one", predicted={0: rle(LEFT), 2: rle(RIGHT)})  # 1, 0
+        sums.add(
+            long, long.expressions[0], "the left one", predicted={i: rle(LEFT) for i in (0, 2, 4, 6)}
+        )  # 1, 1, 1, 1
         metrics = sums.result()
         assert metrics.whole.j == pytest.approx((0.5 + 1) / 2), "not 5 of 6 frames"
         assert metrics.whole.f == pytest.approx((0.5 + 1) / 2)
@@ -156,7 +158,7 @@ class TestPhrases:
         both = ClipExpression(("both",), (0, 1))
         it = clip(True, False, more=(both,))
         sums = VideoJF()
-        sums.add(it, both, "both", {0: rle(LEFT | RIGHT), 1: rle(LEFT & RIGHT), 2: rle(RIGHT)})
+        sums.add(it, both, "both", predicted={0: rle(LEFT | RIGHT), 1: rle(LEFT & RIGHT), 2: rle(RIGHT)})
         assert sums.result().whole.j == 1
         assert sums.result().present_accuracy == 1
 
@@ -164,7 +166,7 @@ class TestPhrases:
         it = clip(True, False, False, False)
         sums = VideoJF()
         nothing = rle(np.zeros(SIZE_HW, bool))
-        sums.add(it, it.expressions[0], "a", {0: nothing, 2: nothing, 4: rle(LEFT), 6: nothing})
+        sums.add(it, it.expressions[0], "a", predicted={0: nothing, 2: nothing, 4: rle(LEFT), 6: nothing})
         metrics = sums.result()
         assert metrics.whole.j == pytest.approx((0 + 1 + 0 + 1) / 4)
         assert (metrics.absent_accuracy, metrics.present_accuracy) == (pytest.approx(2 / 3), 0)
@@ -189,8 +191,8 @@ class TestPhrases:
         sums = VideoJF()
         moving = ClipExpression(("the one that stays",), (1,), ("motion", "attribute"))
         it = clip(False, True, False, True, more=(moving,))
-        sums.add(it, it.expressions[0], "x", {i: rle(LEFT) for i in (0, 2, 4, 6)})
-        sums.add(it, moving, "y", {i: rle(RIGHT) for i in (0, 2, 4, 6)})
+        sums.add(it, it.expressions[0], "x", predicted={i: rle(LEFT) for i in (0, 2, 4, 6)})
+        sums.add(it, moving, "y", predicted={i: rle(RIGHT) for i in (0, 2, 4, 6)})
         metrics = sums.result()
         assert list(metrics.presence) == ["always", "late", "returns"]
         assert metrics.presence["late"] == metrics.presence["returns"]
@@ -206,8 +208,8 @@ class TestPhrases:
     def test_what_does_not_fit(self) -> None:
         it = clip(True, True)
         with pytest.raises(DataError, match="'x' has no mask in labelled frame 2"):
-            VideoJF().add(it, it.expressions[0], "x", {0: rle(LEFT)})
+            VideoJF().add(it, it.expressions[0], "x", predicted={0: rle(LEFT)})
         with pytest.raises(DataError, match=r"in frame 0 is \(9, 9\), the frame \(32, 48\)"):
-            VideoJF().add(it, it.expressions[0], "x", {0: rle(np.zeros((9, 9))), 2: rle(LEFT)})
+            VideoJF().add(it, it.expressions[0], "x", predicted={0: rle(np.zeros((9, 9))), 2: rle(LEFT)})
         with pytest.raises(DataError, match="has no labelled frames"):
-            VideoJF().add(Clip(ArrayFrames(moving_bar(1))), it.expressions[0], "x", {})
+            VideoJF().add(Clip(ArrayFrames(moving_bar(1))), it.expressions[0], "x", predicted={})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from deixis.geometry.masks import is_hole, joined_outline, outlines
+from deixis.geometry.masks import joined_outline, outlines
 
 BITMAPS = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 1))
 
@@ -43,8 +43,11 @@ def test_a_long_box_is_four_corners_clockwise() -> None:
 def test_a_hole_runs_the_other_way() -> None:
     bitmap = np.ones((5, 6), np.uint8)
     bitmap[2, 2:4] = 0
-    found = outlines(bitmap)
-    assert [is_hole(outline) for outline in found] == [False, True]
+    signed_areas = []
+    for outline in outlines(bitmap):
+        x, y = outline.T
+        signed_areas.append(int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) // 2)
+    assert signed_areas == [30, -2]
 
 
 def test_pixels_that_touch_at_a_corner_are_two_regions() -> None:

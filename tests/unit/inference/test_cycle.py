@@ -204,7 +204,7 @@ def test_lines_of_something_else_are_not_mixed(tmp_path) -> None:
         CycleLines(tmp_path, {"model": "m", "seed": 1})
     (tmp_path / "other").mkdir()
     (tmp_path / "other/cycle.jsonl").write_text("[1]\n")
-    with pytest.raises(DataError, match="no file of this command"):
+    with pytest.raises(DataError, match="was not written by this command"):
         CycleLines(tmp_path / "other", {})
     (tmp_path / "cycle.jsonl").write_text('{"made_by": {}}\nnonsense\n{}\n')
     with pytest.raises(DataError, match="line 2 is damaged"):

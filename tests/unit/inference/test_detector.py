@@ -129,7 +129,9 @@ def test_perfect_detections_evaluate_to_one(detector: Detector, monkeypatch: pyt
     data = _dataset([(40, 120), (200, 400)])
     by_id = {sample.image_id: sample.instances for sample in data.samples}
 
-    def perfect(outputs: object, prompts: object, sizes: object, most: int, image_ids: list[int]) -> list[Detections]:
+    def perfect(
+        outputs: object, prompts: object, sizes: object, *, max_detections: int, image_ids: list[int]
+    ) -> list[Detections]:
         return [Detections(by_id[i].boxes_xyxy_px, np.ones(1), by_id[i].class_ids, tuple(NAMES), i) for i in image_ids]
 
     monkeypatch.setattr(grounding, "postprocess", perfect)

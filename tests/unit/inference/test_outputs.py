@@ -40,7 +40,11 @@ def _none() -> Detections:
 def test_writes_json_coco_results_and_pictures(tmp_path: Path) -> None:
     images = [_picture(tmp_path / "in" / "a.jpg"), _picture(tmp_path / "in" / "b.png")]
     write_predictions(
-        tmp_path / "out", [_found(), _none()], images, draw_detections, Vocabulary(("dog", "cat"), (50, 60))
+        tmp_path / "out",
+        [_found(), _none()],
+        images,
+        draw=draw_detections,
+        vocabulary=Vocabulary(("dog", "cat"), (50, 60)),
     )
     first, second = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert first["file"] == str(images[0])

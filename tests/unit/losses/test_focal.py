@@ -44,8 +44,10 @@ def test_extreme_logits_are_finite_and_linear_where_wrong(logit, positive):
 def test_fused_sums_equal_the_plain_formula(chunk, alpha, gamma, scale, monkeypatch):
     monkeypatch.setattr(focal, "CPU_CHUNK", chunk)
     logits, positive, token_mask = random_case(scale=scale)
-    fused = focal_loss_sums(logits, positive, token_mask, alpha, gamma)
-    plain = torch.where(token_mask[:, None], sigmoid_focal_loss(logits, positive, alpha, gamma), 0.0).sum((1, 2, 3))
+    fused = focal_loss_sums(logits, positive, token_mask, alpha=alpha, gamma=gamma)
+    plain = torch.where(token_mask[:, None], sigmoid_focal_loss(logits, positive, alpha, gamma=gamma), 0.0).sum(
+        (1, 2, 3)
+    )
     assert torch.allclose(fused, plain, rtol=1e-5)
     upstream = torch.tensor([1.0, -2.0, 0.5])
     ours, theirs = torch.autograd.grad(fused, logits, upstream), torch.autograd.grad(plain, logits, upstream)
@@ -55,7 +57,9 @@ def test_fused_sums_equal_the_plain_formula(chunk, alpha, gamma, scale, monkeypa
 
 def test_fused_gradient_equals_differences():
     logits, positive, token_mask = random_case(torch.float64)
-    assert torch.autograd.gradcheck(lambda x: focal_loss_sums(x, positive, token_mask, 0.25, 2.0), (logits,))
+    assert torch.autograd.gradcheck(
+        lambda x: focal_loss_sums(x, positive, token_mask, alpha=0.25, gamma=2.0), (logits,)
+    )
 
 
 def test_padding_may_hold_any_finite_number():

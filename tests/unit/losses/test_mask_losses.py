@@ -81,20 +81,20 @@ def test_values_between_pixels_equal_plain_loops(generator: torch.Generator) -> 
 def test_points_gather_where_the_mask_is_in_doubt() -> None:
     logits = torch.full((3, 40, 40), 9.0)
     logits[:, :, 20:] = -9.0  # in doubt along the middle only
-    points = uncertain_points(logits, 400, 3.0, 0.75, torch.Generator().manual_seed(0))
+    points = uncertain_points(logits, 400, 3.0, importance=0.75, generator=torch.Generator().manual_seed(0))
     assert points.shape == (3, 400, 2)
     assert points.min() >= 0
     assert points.max() < 1
     middle = ((points[..., 0] - 0.5).abs() < 0.0126).float().mean(1)
     # of 1,200 candidates some 30 lie in the column of change: all of them, and few by chance among the others
     assert (middle > 0.05).all()
-    evenly = uncertain_points(logits, 400, 3.0, 0.0, torch.Generator().manual_seed(0))
+    evenly = uncertain_points(logits, 400, 3.0, importance=0.0, generator=torch.Generator().manual_seed(0))
     assert (((evenly[..., 0] - 0.5).abs() < 0.0126).float().mean(1) < 0.05).all()
 
 
 def test_three_quarters_of_the_points_are_the_least_certain_candidates() -> None:
     logits = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1))
-    points = uncertain_points(logits, 40, 3.0, 0.75, torch.Generator().manual_seed(5))
+    points = uncertain_points(logits, 40, 3.0, importance=0.75, generator=torch.Generator().manual_seed(5))
     drawn = torch.rand(1, 120 + 10, 2, generator=torch.Generator().manual_seed(5))
     doubt = values_at(logits, drawn[:, :120]).abs()[0]
     chosen = drawn[0, :120][doubt.argsort()[:30]]

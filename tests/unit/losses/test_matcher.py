@@ -33,11 +33,11 @@ def names(count):
 
 def test_no_boxes_in_any_image():
     call = inputs(*random_batch(0, counts=(0, 0)))
-    assert HungarianMatcher()(*call, names(1)).shape == (1, 2, 0)
+    assert HungarianMatcher()(*call, layer_names=names(1)).shape == (1, 2, 0)
 
 
 def test_an_image_without_boxes_among_others():
-    queries = HungarianMatcher()(*inputs(*random_batch(1, counts=(2, 0))), names(1))
+    queries = HungarianMatcher()(*inputs(*random_batch(1, counts=(2, 0))), layer_names=names(1))
     assert (queries[0, 0] >= 0).all()
     assert (queries[0, 1] == -1).all()
 
@@ -49,14 +49,14 @@ def test_one_query_takes_the_cheapest_of_more_boxes():
     outputs = outputs_for(np.random.default_rng(0), targets, queries=1, decoder_layers=1)
     with torch.no_grad():
         outputs["pred_boxes"].copy_(torch.tensor(boxes[1]))
-    assert HungarianMatcher()(*inputs(outputs, targets), names(1)).tolist() == [[[-1, 0, -1]]]
+    assert HungarianMatcher()(*inputs(outputs, targets), layer_names=names(1)).tolist() == [[[-1, 0, -1]]]
 
 
 def test_repeated_boxes_get_different_queries():
     rows = torch.tensor([[0.0, 1.0, 0.0]])
     targets = [target([[0.5, 0.5, 0.1, 0.4]] * 3, [0, 0, 0], rows)]
     outputs = outputs_for(np.random.default_rng(0), targets, queries=5, decoder_layers=1)
-    assert len(set(HungarianMatcher()(*inputs(outputs, targets), names(1))[0, 0].tolist()) - {-1}) == 3
+    assert len(set(HungarianMatcher()(*inputs(outputs, targets), layer_names=names(1))[0, 0].tolist()) - {-1}) == 3
 
 
 def test_width_is_not_height():
@@ -65,7 +65,7 @@ def test_width_is_not_height():
     outputs = outputs_for(np.random.default_rng(0), targets, queries=2, decoder_layers=1, scale=0.0)
     with torch.no_grad():
         outputs["pred_boxes"].copy_(targets[0].boxes_cxcywh_norm.flip(0))
-    assert HungarianMatcher()(*inputs(outputs, targets), names(1)).tolist() == [[[1, 0]]]
+    assert HungarianMatcher()(*inputs(outputs, targets), layer_names=names(1)).tolist() == [[[1, 0]]]
 
 
 @pytest.mark.parametrize("preset", WEIGHTS)
@@ -89,7 +89,7 @@ def test_assignment_is_the_best_of_all_permutations(seed):
     call = inputs(*random_batch(seed, counts=(3,), queries=5))
     hungarian = HungarianMatcher()
     cost = hungarian.costs(*call)[0, 0].double()
-    chosen = hungarian(*call, names(1))[0, 0]
+    chosen = hungarian(*call, layer_names=names(1))[0, 0]
     best = min(sum(cost[i, q].item() for i, q in enumerate(order)) for order in permutations(range(5), 3))
     assert cost[torch.arange(3), chosen].sum().item() == pytest.approx(best)
 
@@ -98,7 +98,7 @@ def test_batched_equals_one_by_one():
     outputs, targets = random_batch(3, counts=(3, 0, 5))
     logits, boxes, mask, packed = inputs(outputs, targets, layers=6)
     hungarian = HungarianMatcher()
-    together = hungarian(logits, boxes, mask, packed, names(6))
+    together = hungarian(logits, boxes, mask, packed, layer_names=names(6))
     for image, one in enumerate(targets):
         alone = pack_targets([one], torch.device("cpu"))
         width = alone.class_maps.shape[-1]
@@ -107,7 +107,7 @@ def test_batched_equals_one_by_one():
                 logits[layer : layer + 1, image : image + 1, :, :width],
                 boxes[layer : layer + 1, image : image + 1],
             )
-            single = hungarian(*only, mask[image : image + 1, :width], alone, names(1))
+            single = hungarian(*only, mask[image : image + 1, :width], alone, layer_names=names(1))
             assert torch.equal(together[layer, image, : len(one.class_ids)], single[0, 0])
 
 
@@ -139,7 +139,7 @@ def test_any_token_that_is_not_finite_is_a_fault(preset, bad):
     unused = int((packed.token_maps[0, 0] == 0).nonzero()[0])
     logits[0, 0, 3, unused] = bad
     with pytest.raises(NonFiniteCostError):
-        build_criterion(preset).matcher(logits, boxes, mask, packed, names(1))
+        build_criterion(preset).matcher(logits, boxes, mask, packed, layer_names=names(1))
 
 
 def test_only_class_tokens_leaves_the_costs_as_they_are(monkeypatch):
@@ -152,10 +152,10 @@ def test_only_class_tokens_leaves_the_costs_as_they_are(monkeypatch):
 def test_nan_is_a_fault_and_only_in_an_image_with_boxes():
     logits, boxes, mask, packed = inputs(*random_batch(6, counts=(2, 0)))
     boxes[0, 1, 0, 0] = torch.nan
-    HungarianMatcher()(logits, boxes, mask, packed, names(1))  # nothing is matched there; the loss shows it
+    HungarianMatcher()(logits, boxes, mask, packed, layer_names=names(1))  # nothing is matched there; the loss shows it
     logits[0, 0, 3, 0] = torch.nan
     with pytest.raises(NonFiniteCostError, match=r"labels.json: image 0 \(image 0 of the batch\).*decoder layer 0"):
-        HungarianMatcher()(logits, boxes, mask, packed, names(1))
+        HungarianMatcher()(logits, boxes, mask, packed, layer_names=names(1))
 
 
 @pytest.mark.parametrize("costs", [(-1.0, 5.0, 2.0), (0.0, 0.0, 0.0)])

@@ -90,7 +90,7 @@ def test_adapters_twice() -> None:
 
 
 def test_nothing_to_save(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="carries no adapters"):
+    with pytest.raises(ModelError, match="has no adapters"):
         save_adapter(small_detector(), tmp_path / "adapter")
 
 

@@ -94,5 +94,5 @@ def test_files_without_weights(tmp_path: Path) -> None:
         read_tensors(tmp_path / "absent.pth")
     for content in ([1, 2], {"epoch": 3}, {"model": {}}):
         torch.save(content, tmp_path / "w.pth")
-        with pytest.raises(ModelError, match="holds no weights"):
+        with pytest.raises(ModelError, match="has no weights"):
             read_tensors(tmp_path / "w.pth")

@@ -64,7 +64,7 @@ def test_every_missing_and_unexpected_tensor_is_named(folder: Path) -> None:
         "missing model.enc_output.weight",
         "missing model.text_projection.bias",
         "unexpected model.stranger",
-        "model.level_embed has shape (4, 64), config.json wants (3, 64)",
+        "model.level_embed has shape (4, 64), config.json gives (3, 64)",
     ):
         assert fault in message
 

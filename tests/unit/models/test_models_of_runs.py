@@ -63,7 +63,7 @@ def test_a_run_with_an_adapter(base: Path, tmp_path: Path) -> None:
 def test_a_run_without_a_teacher_has_its_best_checkpoint(base: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs/x"
     (run / "checkpoints/last").mkdir(parents=True)
-    with pytest.raises(ModelError, match=r"runs/x: the run has no trained model yet; go on with it by --resume"):
+    with pytest.raises(ModelError, match=r"runs/x: the run has no trained model yet; continue it with --resume"):
         load_any_detector(run)
     shutil.copytree(base, run / "checkpoints/best")
     for place in (run, run / "checkpoints"):
@@ -74,9 +74,11 @@ def test_several_models_are_named(base: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs/x"
     for name in ("grounding_dino", "grounding_dino_0.25"):
         shutil.copytree(base, run / "teachers" / name)
-    with pytest.raises(ModelError, match=r"holds several models; name one of .*grounding_dino, .*grounding_dino_0.25"):
+    with pytest.raises(
+        ModelError, match=r"contains several models; name one of .*grounding_dino, .*grounding_dino_0.25"
+    ):
         load_any_detector(run)
-    with pytest.raises(ModelError, match=r"runs: holds runs and is no model; name one of them, as in .*runs/x"):
+    with pytest.raises(ModelError, match=r"runs: contains runs and is no model; name one of them, such as .*runs/x"):
         load_any_detector(run.parent)
 
 
@@ -110,7 +112,7 @@ def test_adapters_in_a_circle(base: Path, tmp_path: Path) -> None:
     values = json.loads((first / "adapter_config.json").read_text())
     for name in (first, second):
         (first / "adapter_config.json").write_text(json.dumps(values | {"base_model_name_or_path": str(name)}))
-        with pytest.raises(ModelError, match="name each other as their base"):
+        with pytest.raises(ModelError, match="name each other as base"):
             load_any_detector(second)
 
 

@@ -76,10 +76,19 @@ def outputs_and_gradients(function, value: Tensor, locations: Tensor, weights: T
     return [out.detach(), *torch.autograd.grad(out, leaves, direction, materialize_grads=True)]
 
 
+def attention_by(implementation: str, shapes_hw=SHAPES_HW):
+    """A function of (value, locations, weights)."""
+
+    def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        return multi_scale_deformable_attention(
+            value, shapes_hw, locations, attention_weights=weights, implementation=implementation
+        )
+
+    return attend
+
+
 def assert_like_naive(implementation: str, value: Tensor, locations: Tensor, weights: Tensor, shapes_hw=SHAPES_HW):
-    ours = outputs_and_gradients(
-        lambda v, x, w: multi_scale_deformable_attention(v, shapes_hw, x, w, implementation), value, locations, weights
-    )
+    ours = outputs_and_gradients(attention_by(implementation, shapes_hw), value, locations, weights)
     theirs = outputs_and_gradients(lambda v, x, w: naive(v, shapes_hw, x, w), value, locations, weights)
     for name, ours_one, theirs_one in zip(("output", "value", "locations", "weights"), ours, theirs, strict=True):
         torch.testing.assert_close(ours_one, theirs_one, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: name + text)
@@ -112,8 +121,7 @@ class TestEqualsTheEquation:
 
     def test_gradients_agree_with_finite_differences(self, implementation: str) -> None:
         leaves = [tensor.requires_grad_() for tensor in problem(batch=1, queries=2, heads=2, channels=3)]
-        function = lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, implementation)  # noqa: E731
-        assert torch.autograd.gradcheck(function, leaves)
+        assert torch.autograd.gradcheck(attention_by(implementation), leaves)
 
     def test_inputs_that_are_not_contiguous(self, implementation: str) -> None:
         value, locations, weights = problem()
@@ -127,17 +135,16 @@ class TestEqualsTheEquation:
     @pytest.mark.parametrize(("batch", "queries"), [(2, 0), (0, 3)])
     def test_nothing_to_do(self, implementation: str, batch: int, queries: int) -> None:
         value, locations, weights = problem(batch=batch, queries=queries)
-        results = outputs_and_gradients(
-            lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, implementation),
-            value, locations, weights,
-        )  # fmt: skip
+        results = outputs_and_gradients(attention_by(implementation), value, locations, weights)
         assert results[0].shape == (batch, queries, 15)
         assert results[1].shape == value.shape
         assert not results[1].any()
 
     def test_half_precision_is_summed_in_single(self, implementation: str) -> None:
         value, locations, weights = (tensor.bfloat16() for tensor in problem(queries=20))
-        out = multi_scale_deformable_attention(value, SHAPES_HW, locations, weights, implementation)
+        out = multi_scale_deformable_attention(
+            value, SHAPES_HW, locations, attention_weights=weights, implementation=implementation
+        )
         exact = naive(value.double(), SHAPES_HW, locations.double(), weights.double())
         assert out.dtype == torch.bfloat16
         torch.testing.assert_close(out, exact.bfloat16(), rtol=2**-7, atol=1e-6)
@@ -145,23 +152,26 @@ class TestEqualsTheEquation:
     def test_gradients_come_in_the_types_of_the_inputs(self, implementation: str) -> None:
         value, locations, weights = problem()
         results = outputs_and_gradients(
-            lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, implementation),
-            value.bfloat16(), locations.float(), weights.float(),
-        )  # fmt: skip
+            attention_by(implementation), value.bfloat16(), locations.float(), weights.float()
+        )
         assert [result.dtype for result in results[1:]] == [torch.bfloat16, torch.float32, torch.float32]
 
     @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
     def test_broken_locations_are_not_hidden(self, implementation: str, broken: float) -> None:
         value, locations, weights = problem()
         locations[0, 1, 2, 0, 1, 0] = broken
-        out = multi_scale_deformable_attention(value, SHAPES_HW, locations, weights, implementation)
+        out = multi_scale_deformable_attention(
+            value, SHAPES_HW, locations, attention_weights=weights, implementation=implementation
+        )
         assert out[0, 1, 10:].isnan().all()
         assert not out[0, 1, :10].isnan().any()
         assert not out[1].isnan().any()
 
     def test_gradient_checkpointing(self, implementation: str) -> None:
         def attend(v: Tensor, x: Tensor, w: Tensor) -> Tensor:
-            return multi_scale_deformable_attention(v * 2, SHAPES_HW, x, w, implementation)
+            return multi_scale_deformable_attention(
+                v * 2, SHAPES_HW, x, attention_weights=w, implementation=implementation
+            )
 
         plain = outputs_and_gradients(attend, *problem())
         again = outputs_and_gradients(lambda *tensors: checkpoint(attend, *tensors, use_reentrant=False), *problem())
@@ -171,14 +181,18 @@ class TestEqualsTheEquation:
     def test_frozen_features_still_give_the_other_gradients(self, implementation: str) -> None:
         value, locations, weights = problem()
         full = outputs_and_gradients(
-            lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, implementation),
+            lambda v, x, w: multi_scale_deformable_attention(
+                v, SHAPES_HW, x, attention_weights=w, implementation=implementation
+            ),
             value,
             locations,
             weights,
         )
         locations.requires_grad_()
         weights.requires_grad_()
-        out = multi_scale_deformable_attention(value, SHAPES_HW, locations, weights, implementation)
+        out = multi_scale_deformable_attention(
+            value, SHAPES_HW, locations, attention_weights=weights, implementation=implementation
+        )
         out.backward(torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out))
         assert value.grad is None
         torch.testing.assert_close(locations.grad, full[2])
@@ -186,12 +200,16 @@ class TestEqualsTheEquation:
 
     def test_several_threads_at_once(self, implementation: str) -> None:
         value, locations, weights = problem(batch=4, queries=200, heads=8, channels=16, points=4, dtype=torch.float32)
-        expected = reference_deformable_attention(value, SHAPES_HW, locations, weights)
+        expected = reference_deformable_attention(value, SHAPES_HW, locations, attention_weights=weights)
         found: list[Tensor] = []
 
         def attend() -> None:
             for _ in range(5):
-                found.append(multi_scale_deformable_attention(value, SHAPES_HW, locations, weights, implementation))
+                found.append(
+                    multi_scale_deformable_attention(
+                        value, SHAPES_HW, locations, attention_weights=weights, implementation=implementation
+                    )
+                )
 
         threads = [threading.Thread(target=attend) for _ in range(4)]
         for thread in threads:
@@ -207,10 +225,13 @@ def test_numba_equals_the_reference_on_a_real_size_in_single_precision() -> None
     value, locations, weights = problem(2, 300, 8, 32, 4, ((24, 32), (12, 16), (6, 8), (3, 4)), torch.float32)
     shapes_hw = ((24, 32), (12, 16), (6, 8), (3, 4))
     ours = outputs_and_gradients(
-        lambda v, x, w: multi_scale_deformable_attention(v, shapes_hw, x, w, "numba"), value, locations, weights
+        lambda v, x, w: multi_scale_deformable_attention(v, shapes_hw, x, attention_weights=w, implementation="numba"),
+        value,
+        locations,
+        weights,
     )
     theirs = outputs_and_gradients(
-        lambda v, x, w: reference_deformable_attention(v, shapes_hw, x, w), value, locations, weights
+        lambda v, x, w: reference_deformable_attention(v, shapes_hw, x, attention_weights=w), value, locations, weights
     )
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
@@ -223,7 +244,7 @@ import torch
 from deixis.ops.deformable_attention import multi_scale_deformable_attention
 
 def attend(value, locations, weights):
-    return multi_scale_deformable_attention(value * 2, ((2, 3),), locations, weights).relu()
+    return multi_scale_deformable_attention(value * 2, ((2, 3),), locations, attention_weights=weights).relu()
 
 def gradients(function):
     torch.manual_seed(0)
@@ -260,7 +281,13 @@ def test_impossible_arguments_are_named(change: dict, message: str) -> None:
     value, locations, weights = problem()
     arguments = {"shapes_hw": SHAPES_HW, "implementation": None} | change
     with pytest.raises(ValueError, match=message):
-        multi_scale_deformable_attention(value, arguments["shapes_hw"], locations, weights, arguments["implementation"])
+        multi_scale_deformable_attention(
+            value,
+            arguments["shapes_hw"],
+            locations,
+            attention_weights=weights,
+            implementation=arguments["implementation"],
+        )
 
 
 def test_importing_it_imports_neither_numba_nor_triton() -> None:
@@ -339,10 +366,18 @@ def test_triton_on_cuda_equals_the_reference(dtype: torch.dtype, tolerance: floa
     value, locations, weights = (t.to("cuda", torch.float32) for t in problem(2, 100, 8, 32, 4))
     value = value.to(dtype)
     ours = outputs_and_gradients(
-        lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, "triton"), value, locations, weights
+        lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, attention_weights=w, implementation="triton"),
+        value,
+        locations,
+        weights,
     )
     theirs = outputs_and_gradients(
-        lambda v, x, w: multi_scale_deformable_attention(v, SHAPES_HW, x, w, "reference"), value, locations, weights
+        lambda v, x, w: multi_scale_deformable_attention(
+            v, SHAPES_HW, x, attention_weights=w, implementation="reference"
+        ),
+        value,
+        locations,
+        weights,
     )
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * other.abs().max().item())

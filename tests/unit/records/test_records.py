@@ -38,9 +38,9 @@ def test_with_a_word_only_those_named_are() -> None:
 @pytest.mark.parametrize(
     ("absent", "partly", "message"),
     [
-        (frozenset({3}), frozenset(), r"x.json: judged class ids \[3\] reach outside 3 names"),
-        (frozenset(), frozenset({-1}), r"x.json: judged class ids \[-1\] reach outside 3 names"),
-        (frozenset({0, 1}), frozenset(), r"x.json: classes \['dog'\] are annotated but also said to be absent"),
+        (frozenset({3}), frozenset(), r"x.json: judged class ids \[3\] are outside the 3 names"),
+        (frozenset(), frozenset({-1}), r"x.json: judged class ids \[-1\] are outside the 3 names"),
+        (frozenset({0, 1}), frozenset(), r"x.json: classes \['dog'\] are annotated but also listed as absent"),
     ],
 )
 def test_impossible_words_are_errors(absent: frozenset[int], partly: frozenset[int], message: str) -> None:

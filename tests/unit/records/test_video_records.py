@@ -66,7 +66,7 @@ def test_a_frame_as_an_image_of_its_own() -> None:
             {"masklets": (Masklet((None, rle(0, 1, (30, 48)), None), 3),), "expressions": ()},
             r"video v1: masklet 3: its mask of frame 4 is \(30, 48\), the frames are \(32, 48\)",
         ),
-        ({"expressions": (ClipExpression(("a",), (2,)),)}, r"\['a'\] means masklets \[2\], there are 2"),
+        ({"expressions": (ClipExpression(("a",), (2,)),)}, r"\['a'\] refers to masklets \[2\], there are 2"),
     ],
 )
 def test_what_does_not_fit(changes: dict[str, Any], message: str) -> None:

@@ -39,6 +39,16 @@ def trained(seed=0, width=3):
     return model, optimizer, average
 
 
+def save_parts(folder, parts, progress, identity):
+    model, optimizer, average = parts
+    save_checkpoint(folder, model, optimizer, average=average, progress=progress, identity=identity)
+
+
+def load_parts(folder, parts, identity):
+    model, optimizer, average = parts
+    return load_checkpoint(folder, model, optimizer, average=average, identity=identity)
+
+
 def write(path: Path, text: str) -> None:
     with replacing_folder(path) as fresh:
         (fresh / "a.txt").write_text(text)
@@ -47,11 +57,11 @@ def write(path: Path, text: str) -> None:
 def test_round_trip_restores_everything(tmp_path):
     model, optimizer, average = trained()
     progress = Progress(epoch=2, step_in_epoch=3, step=11, updates=10, skipped=1, best_score=0.25, log_bytes=7)
-    save_checkpoint(tmp_path / "last", model, optimizer, average, progress, IDENTITY)
+    save_checkpoint(tmp_path / "last", model, optimizer, average=average, progress=progress, identity=IDENTITY)
     drawn = (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
 
     other, other_optimizer, other_average = trained(seed=1)
-    loaded = load_checkpoint(tmp_path / "last", other, other_optimizer, other_average, IDENTITY)
+    loaded = load_checkpoint(tmp_path / "last", other, other_optimizer, average=other_average, identity=IDENTITY)
     assert loaded == progress
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn  # noqa: NPY002
     for name, tensor in model.state_dict().items():
@@ -141,20 +151,20 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_content(tmp_path):
 
 def test_no_checkpoint_is_an_error(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint"):
-        load_checkpoint(tmp_path / "last", *trained(), IDENTITY)
+        load_parts(tmp_path / "last", trained(), IDENTITY)
 
 
 def test_another_run_s_checkpoint_names_every_difference(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
     other = Identity({"learning_rate": 1e-5, "freeze": ["text"]}, {"model": "xyz"})
     with pytest.raises(TrainingError, match=r"learning_rate was 0.0001, now 1e-05; model was 'abc', now 'xyz'"):
-        load_checkpoint(tmp_path / "last", *trained(), other)
+        load_parts(tmp_path / "last", trained(), other)
 
 
 def test_another_model_s_weights_are_refused(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(), IDENTITY)
-    with pytest.raises(TrainingError, match=r"1 of 4 tensors differ, first 0\.weight"):
-        load_checkpoint(tmp_path / "last", *trained(width=5), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
+    with pytest.raises(TrainingError, match=r"1 of 4 tensors differ, the first is 0\.weight"):
+        load_parts(tmp_path / "last", trained(width=5), IDENTITY)
 
 
 def flip_bit(path: Path, position: int) -> None:
@@ -165,16 +175,16 @@ def flip_bit(path: Path, position: int) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "training.pt", "state.json"])
 def test_any_flipped_bit_is_noticed(tmp_path, name):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
     path = tmp_path / "last" / name
     draw = random.Random(name)
     for position in [0, 8 * path.stat().st_size - 1, *(draw.randrange(8 * path.stat().st_size) for _ in range(40))]:
         flip_bit(path, position)
         with pytest.raises(TrainingError) as caught:
-            load_checkpoint(tmp_path / "last", *trained(), IDENTITY)
+            load_parts(tmp_path / "last", trained(), IDENTITY)
         assert "\n" not in str(caught.value)
         flip_bit(path, position)
-    assert load_checkpoint(tmp_path / "last", *trained(), IDENTITY).step == 3
+    assert load_parts(tmp_path / "last", trained(), IDENTITY).step == 3
 
 
 def without_digests(folder: Path) -> None:
@@ -185,17 +195,17 @@ def without_digests(folder: Path) -> None:
 
 
 def test_checkpoints_of_older_versions_without_digests_load(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
     without_digests(tmp_path / "last")
-    assert load_checkpoint(tmp_path / "last", *trained(), IDENTITY).step == 3
+    assert load_parts(tmp_path / "last", trained(), IDENTITY).step == 3
 
 
 def test_the_position_alone_is_written_beside_the_same_weights(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
     weights = (tmp_path / "last" / "model.safetensors").read_bytes()
     save_progress(tmp_path / "last", Progress(step=3, epoch=1, finished=True), IDENTITY)
     assert (tmp_path / "last" / "model.safetensors").read_bytes() == weights
-    assert load_checkpoint(tmp_path / "last", *trained(), IDENTITY) == Progress(step=3, epoch=1, finished=True)
+    assert load_parts(tmp_path / "last", trained(), IDENTITY) == Progress(step=3, epoch=1, finished=True)
 
 
 def first_state(saved):
@@ -235,7 +245,7 @@ TRAINING = {
 @pytest.mark.parametrize("fault", TRAINING)
 def test_tampered_training_states_are_one_line_and_change_nothing(tmp_path, fault):
     folder = tmp_path / "last"
-    save_checkpoint(folder, *trained(), Progress(step=3), IDENTITY)
+    save_parts(folder, trained(), Progress(step=3), IDENTITY)
     without_digests(folder)
     saved = torch.load(folder / "training.pt", weights_only=True)
     TRAINING[fault](saved)
@@ -244,7 +254,7 @@ def test_tampered_training_states_are_one_line_and_change_nothing(tmp_path, faul
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), average.state_dict()))
     drawn = random.getstate(), torch.get_rng_state()
     with pytest.raises(TrainingError, match="damaged") as caught:
-        load_checkpoint(folder, model, optimizer, average, IDENTITY)
+        load_checkpoint(folder, model, optimizer, average=average, identity=IDENTITY)
     assert "\n" not in str(caught.value)
     assert str((model.state_dict(), optimizer.state_dict(), average.state_dict())) == str(before)
     assert random.getstate() == drawn[0]
@@ -265,7 +275,7 @@ STATE = {
 
 @pytest.mark.parametrize("fault", STATE)
 def test_tampered_positions_are_one_line(tmp_path, fault):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
     without_digests(tmp_path / "last")
     path = tmp_path / "last" / "state.json"
     state = json.loads(path.read_text())
@@ -273,16 +283,16 @@ def test_tampered_positions_are_one_line(tmp_path, fault):
     state[part].update(values)
     path.write_text(json.dumps(state))
     with pytest.raises(TrainingError) as caught:
-        load_checkpoint(tmp_path / "last", *trained(), IDENTITY)
+        load_parts(tmp_path / "last", trained(), IDENTITY)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '{"progress": 3, "identity": {}}', "[" * 100_000, "\x00", "{}"])
 def test_states_that_are_something_else_are_one_line(tmp_path, text):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
     (tmp_path / "last" / "state.json").write_text(text)
     with pytest.raises(TrainingError, match="not a checkpoint of deixis"):
-        load_checkpoint(tmp_path / "last", *trained(), IDENTITY)
+        load_parts(tmp_path / "last", trained(), IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -296,51 +306,51 @@ def test_states_that_are_something_else_are_one_line(tmp_path, text):
     ],
 )
 def test_a_finished_run_is_continued_where_it_may_go_on_longer(tmp_path, before, now, finished):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3, finished=True), Identity(before))
-    assert load_checkpoint(tmp_path / "last", *trained(), Identity(now)).finished == finished
+    save_parts(tmp_path / "last", trained(), Progress(step=3, finished=True), Identity(before))
+    assert load_parts(tmp_path / "last", trained(), Identity(now)).finished == finished
 
 
 def test_a_shorter_run_is_another_run(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), Identity({"epochs": 5}))
+    save_parts(tmp_path / "last", trained(), Progress(step=3), Identity({"epochs": 5}))
     with pytest.raises(TrainingError, match="epochs was 5, now 3"):
-        load_checkpoint(tmp_path / "last", *trained(), Identity({"epochs": 3}))
+        load_parts(tmp_path / "last", trained(), Identity({"epochs": 3}))
 
 
 def test_files_get_the_users_mode(tmp_path):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
     (tmp_path / "plain").touch()
     wanted = (tmp_path / "plain").stat().st_mode
     assert {path.stat().st_mode for path in (tmp_path / "last").iterdir()} == {wanted}
 
 
 def test_a_full_disk_while_torch_saves_is_one_line_and_keeps_the_old_content(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(step=3), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
 
     def full(*_):
         raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 128 vs 22")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match=r"cannot be written \(.*training\.pt") as caught:
-        save_checkpoint(tmp_path / "last", *trained(), Progress(step=4), IDENTITY)
+        save_parts(tmp_path / "last", trained(), Progress(step=4), IDENTITY)
     assert "\n" not in str(caught.value)
-    assert load_checkpoint(tmp_path / "last", *trained(), IDENTITY).step == 3
+    assert load_parts(tmp_path / "last", trained(), IDENTITY).step == 3
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "training.pt", "state.json"])
 def test_a_damaged_checkpoint_is_one_line(tmp_path, name):
-    save_checkpoint(tmp_path / "last", *trained(), Progress(), IDENTITY)
+    save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
     path = tmp_path / "last" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(TrainingError, match=r"damaged|not a checkpoint"):
-        load_checkpoint(tmp_path / "last", *trained(), IDENTITY)
+        load_parts(tmp_path / "last", trained(), IDENTITY)
 
 
 def test_shared_weights_are_written_once_and_loaded(tmp_path):
     first = nn.Linear(2, 2)
     model = nn.ModuleList([first, first])
     optimizer = torch.optim.AdamW(model.parameters())
-    save_checkpoint(tmp_path / "last", model, optimizer, None, Progress(), IDENTITY)
+    save_checkpoint(tmp_path / "last", model, optimizer, average=None, progress=Progress(), identity=IDENTITY)
     kept = first.weight.detach().clone()
     nn.init.zeros_(first.weight)
-    load_checkpoint(tmp_path / "last", model, optimizer, None, IDENTITY)
+    load_checkpoint(tmp_path / "last", model, optimizer, average=None, identity=IDENTITY)
     assert torch.equal(first.weight, kept)

@@ -43,7 +43,7 @@ def test_features_are_those_of_each_question(tmp_path, names) -> None:
     bundle.model.requires_grad_(False)
     tokens = ConversationTokens.of(bundle)
     views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px, 4)
-    cache = FrozenFeatures(bundle, tmp_path / "seen", 1 << 30, make_accelerator(cpu=True))
+    cache = FrozenFeatures(bundle, tmp_path / "seen", 1 << 30, accelerator=make_accelerator(cpu=True))
     shapes = set()
     for name in [*names, *names]:
         batch = collate_questions([QUESTIONS[name]], tokens, views, tokens.pad_token_id, 4096)
@@ -65,7 +65,7 @@ def test_of_an_image_asked_for_no_mask_only_what_is_seen_is_kept(tmp_path) -> No
     bundle.model.requires_grad_(False)
     tokens = ConversationTokens.of(bundle)
     views = Views(bundle.tile_px, 1, bundle.sam_px, bundle.mask_px, 4)
-    cache = FrozenFeatures(bundle, tmp_path / "seen", 1 << 30, make_accelerator(cpu=True))
+    cache = FrozenFeatures(bundle, tmp_path / "seen", 1 << 30, accelerator=make_accelerator(cpu=True))
     silent = replace(QUESTIONS["image"], asked=(), turns=(Turn("What is it?", "A square.", ()),))
     sizes = []
     asked, clip = QUESTIONS["image"], QUESTIONS["clip"]

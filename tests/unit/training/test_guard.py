@@ -13,11 +13,11 @@ from deixis.training.guard import (
     WATCHED_STEPS,
     GradientWatch,
     bad_samples,
-    culprits,
     is_finite,
+    non_finite_names,
     non_finite_weights,
     parameters_without_gradient,
-    require_hope,
+    raise_if_unrecoverable,
 )
 
 BAD = {"loss": math.nan, "grad_norm": math.inf, "loss_ce": 1.0}
@@ -30,21 +30,21 @@ def test_any_non_finite_figure_stops_a_step(value):
     assert is_finite({})
 
 
-def test_culprits_are_named():
-    assert culprits(BAD) == ["loss", "grad_norm"]
+def test_non_finite_figures_are_named():
+    assert non_finite_names(BAD) == ["loss", "grad_norm"]
 
 
 def test_one_bad_step_is_no_reason_to_stop():
-    require_hope(nn.Linear(1, 1), Progress(), 5, BAD, ["a.json: image 3"])
+    raise_if_unrecoverable(nn.Linear(1, 1), Progress(), 5, figures=BAD, samples=["a.json: image 3"])
 
 
 def test_too_many_in_a_row_stop_the_run_and_name_the_samples():
     progress = Progress(step=9)
     for _ in range(2):
-        require_hope(nn.Linear(1, 1), progress, 2, BAD, [])
+        raise_if_unrecoverable(nn.Linear(1, 1), progress, 2, figures=BAD, samples=[])
         progress.count_step(updated=False)
     with pytest.raises(TrainingError, match=r"step 11: non-finite loss, grad_norm on a.json: image 3"):
-        require_hope(nn.Linear(1, 1), progress, 2, BAD, ["a.json: image 3"])
+        raise_if_unrecoverable(nn.Linear(1, 1), progress, 2, figures=BAD, samples=["a.json: image 3"])
 
 
 def test_a_good_step_resets_the_row_but_not_the_count():
@@ -60,7 +60,7 @@ def test_a_broken_weight_stops_the_run_at_once():
         model.weight[0, 0] = math.nan
     assert non_finite_weights(model) == ["weight"]
     with pytest.raises(TrainingError, match="1 weights are NaN or inf themselves, the first is weight"):
-        require_hope(model, Progress(), 5, BAD, [])
+        raise_if_unrecoverable(model, Progress(), 5, figures=BAD, samples=[])
 
 
 def test_samples_that_are_bad_alone_are_named():
@@ -107,13 +107,13 @@ class TestGradientWatch:
     def test_a_part_of_zeros_is_named_after_the_first_steps(self):
         watch, _ = self.watched(heads=[torch.ones(2)], decoder=[torch.zeros(2), None])
         for _ in range(WATCHED_STEPS - 1):
-            watch.look(())
+            watch.check(())
         with pytest.raises(TrainingError, match=r"decoder received no gradient in 10 steps .*exactly 0"):
-            watch.look(())
+            watch.check(())
 
     def test_zeros_everywhere_are_the_weights_of_the_losses(self):
         watch, _ = self.watched(heads=[torch.zeros(2)], decoder=[None])
-        watch.look(())
+        watch.check(())
         with pytest.raises(
             TrainingError, match=r"no part received a gradient.*every loss has weight 0 \(the --weight-"
         ):
@@ -122,22 +122,22 @@ class TestGradientWatch:
     def test_one_gradient_in_a_part_is_enough(self):
         """An adapter's A has none in the first step, as its B is zero."""
         watch, _ = self.watched(encoder=[torch.zeros(2), torch.tensor([0.0, 1e-30])])
-        watch.look(())
+        watch.check(())
         watch.finish()
 
     def test_a_part_that_learns_later_is_no_alarm(self):
         watch, weights = self.watched(decoder=[torch.zeros(2)])
         for _ in range(WATCHED_STEPS - 1):
-            watch.look(())
+            watch.check(())
         weights["decoder"][0].grad = torch.ones(2)
-        watch.look(())
+        watch.check(())
         weights["decoder"][0].grad = torch.zeros(2)
         for _ in range(2 * WATCHED_STEPS):
-            watch.look(())
+            watch.check(())
         watch.finish()
 
     def test_steps_that_teach_a_part_nothing_by_right_do_not_count(self):
         watch, _ = self.watched(mask_decoder=[torch.zeros(2)], language=[torch.ones(2)])
         for _ in range(3 * WATCHED_STEPS):
-            watch.look(("mask_decoder",))
+            watch.check(("mask_decoder",))
         watch.finish()

@@ -20,7 +20,7 @@ def detector(request):
 
 
 def groups_of(model):
-    return parameter_groups(model.named_parameters(), part_of, RATES, 1e-4)
+    return parameter_groups(model.named_parameters(), part_of, RATES, weight_decay=1e-4)
 
 
 def test_rates_cover_the_detector_s_parts():
@@ -94,19 +94,19 @@ def test_frozen_parameters_are_left_out():
 def test_a_shared_parameter_comes_once():
     shared = nn.Linear(2, 2)
     pairs = [("heads.0", shared.weight), ("heads.1", shared.weight)]
-    groups = parameter_groups(pairs, lambda name: "heads", RATES, 0.0)
+    groups = parameter_groups(pairs, lambda name: "heads", RATES, weight_decay=0.0)
     assert [group["parameter_names"] for group in groups] == [["heads.0"]]
 
 
 def test_nothing_trainable_is_an_error():
     weight = nn.Parameter(torch.zeros(2), requires_grad=False)
     with pytest.raises(TrainingError, match="nothing is trainable"):
-        parameter_groups([("a", weight)], lambda name: "heads", RATES, 0.0)
+        parameter_groups([("a", weight)], lambda name: "heads", RATES, weight_decay=0.0)
 
 
 def test_a_part_without_a_rate_is_an_error():
     with pytest.raises(TrainingError, match="'wings'"):
-        parameter_groups([("a", nn.Parameter(torch.zeros(2)))], lambda name: "wings", RATES, 0.0)
+        parameter_groups([("a", nn.Parameter(torch.zeros(2)))], lambda name: "wings", RATES, weight_decay=0.0)
 
 
 def test_factor_scales_every_part(detector):

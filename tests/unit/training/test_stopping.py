@@ -23,7 +23,9 @@ def run_that_loses_its_workers(requested: bool, mid_update: bool) -> Any:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
         yield
 
-    unused = dict.fromkeys(("normaliser", "losses", "untaught", "suspects", "evaluate", "save_model"), pytest.fail)
+    unused = dict.fromkeys(
+        ("normaliser", "losses", "unsupervised_parts", "non_finite_samples", "evaluate", "save_model"), pytest.fail
+    )
     return SimpleNamespace(model=torch.nn.Identity(), steps_per_epoch=10, shown=(), groups=groups, **unused), run
 
 

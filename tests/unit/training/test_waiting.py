@@ -95,8 +95,8 @@ def a_task(folder: Path, accumulation: int) -> tuple[DetectorTask, GroundingDino
         accelerator.prepare_model(bundle.model.train()),
         normalise,
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset=dataset, collate=collate_pairs, batch_size=2, accumulation=accumulation),
-        accelerator,
+        feed=Feed(dataset=dataset, collate=collate_pairs, batch_size=2, accumulation=accumulation),
+        accelerator=accelerator,
         evaluate=dict,
         save_model=print,
     ), bundle.model
@@ -106,12 +106,12 @@ def a_task(folder: Path, accumulation: int) -> tuple[DetectorTask, GroundingDino
 def test_a_step_waits_four_times(tmp_path: Path, as_on_a_device: Waits, accumulation: int) -> None:
     task, model = a_task(tmp_path, accumulation)
     optimizer = build_adamw(parameter_groups(model.named_parameters(), part_of, dict.fromkeys(
-        ("encoder", "decoder", "heads"), 1e-4), 1e-4))  # fmt: skip
+        ("encoder", "decoder", "heads"), 1e-4), weight_decay=1e-4))  # fmt: skip
     groups = list(task.groups(0, 0))
     for number, group in enumerate(groups[:2]):  # the first step also encodes prompts and makes optimiser states
         as_on_a_device.found.clear()
         with as_on_a_device:
-            losses = accumulate_gradients(task, task.accelerator, group, task.normaliser(group))
+            losses = accumulate_gradients(task, task.accelerator, group, normaliser=task.normaliser(group))
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             mean_figures(task.accelerator, {**losses, "grad_norm": norm})
             optimizer.step()

@@ -116,8 +116,8 @@ def _merged(first: Sample, second: Sample) -> Sample:
         np.concatenate([one.boxes_xyxy_px, added.boxes_xyxy_px]),
         np.concatenate([one.class_ids, added.class_ids]),
         np.concatenate([one.is_crowd, added.is_crowd]),
-        np.concatenate([one.areas_px, added.areas_px]),
-        masks,
+        areas_px=np.concatenate([one.areas_px, added.areas_px]),
+        masks_rle=masks,
     )
     present = frozenset(joined.class_ids.tolist())
     absent = None if first.absent_class_ids is None else first.absent_class_ids - present

@@ -39,24 +39,29 @@ from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
 
 Progress = Callable[[int, int], None]
-"""Called after every batch with the number of images done and the number of all."""
+"""Called after every batch with the number of images done and the total."""
 
-NOWHERE = Path()  # stands in for the pixels of a sample whose annotations alone are kept
+NO_PIXELS = Path()  # replaces the image of a sample when only its annotations are needed
 
 
 def load_detector(
     folder_or_hub_id: str | Path, device: str | torch.device | None = None, prompt_names: int | None = None
 ) -> Detector:
-    """A detector ready to predict.
+    """Load a detector that is ready to predict.
 
     Args:
-        folder_or_hub_id: a folder written by deixis or transformers (an adapter's too), a hub id such as
+        folder_or_hub_id: a folder written by deixis or transformers (also an adapter's), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
-        device: where it runs; by default the first GPU, else the CPU.
+        device: by default the first GPU, or the CPU if there is none.
         prompt_names: see `Detector`.
 
     Raises:
-        ModelError: the checkpoint is missing, foreign or incomplete.
+        ModelError: the checkpoint is missing, incomplete or of another kind.
+
+    >>> detector = load_detector("builtin", device="cpu")
+    >>> image = np.zeros((64, 64, 3), np.uint8)
+    >>> len(detector.predict([image], ["red circle"], threshold=1.0)[0])  # nothing in a black image
+    0
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Detector(load_any_detector(folder_or_hub_id), chosen, prompt_names)
@@ -65,15 +70,18 @@ def load_detector(
 class Detector:
     """A Grounding DINO model with its tokenizer and image settings, on one device.
 
-    It borrows the bundle's model: weights trained after construction are the weights that predict, and every module is
-    left in the mode (training or evaluation) it was found in.
+    It uses the bundle's model without a copy: predictions come from its current weights, also after further training,
+    and every module keeps its mode (training or evaluation).
 
-    Names that do not fit into one prompt are asked for in several, and the results merged; the image backbone still
-    runs once an image.
+    Names that do not fit into one prompt are split over several, and the results merged; the image backbone still runs
+    once per image.
 
     Args:
-        prompt_names: the most names of one prompt; as many as fit when not given. Names share a prompt's attention, so
-            scores depend a little on it.
+        prompt_names: maximum number of names per prompt; by default as many as fit. Names share a prompt's attention,
+            so scores depend a little on this number.
+
+    Raises:
+        OptionError: `prompt_names` is below 1.
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class Detector:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The class names that the model was fine-tuned on, by the record in its folder; often none."""
+        """The class names that the model was fine-tuned on, from its folder's `deixis.json`; may be empty."""
         return self.bundle.record.names
 
     def predict(
@@ -98,25 +106,28 @@ class Detector:
         images: Iterable[ImageInput],
         names: Sequence[str] | None = None,
         threshold: float = 0.3,
+        *,
         max_detections: int = 100,
         batch_size: int = 4,
         progress: Progress | None = None,
     ) -> list[Detections]:
-        """Find the named things in pictures.
+        """Detect the named objects in images.
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            names: what to look for, any number; the order is that of `class_ids`. The names that the model was
-                fine-tuned on, where none are given.
-            threshold: detections that score less are left out.
-            max_detections: at most so many an image.
+            names: class names to detect, any number; `class_ids` index them. By default the names that the model was
+                fine-tuned on.
+            threshold: minimum score of a detection, in [0, 1].
+            max_detections: maximum number per image.
+            batch_size: images per batch.
 
         Returns:
-            One record an image, best first, boxes in pixels of the image. `image_id` is the position in `images`.
+            One record per image, best first, with boxes in pixels of the image. `image_id` is the position in `images`.
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the names are no list, one of them is longer than a prompt, or none are given or stored.
+            OptionError: the threshold is outside [0, 1], or `batch_size` or `max_detections` is below 1.
+            PromptError: the names are not a list, one of them is longer than a prompt, or there are none.
         """
         names = self.names if names is None else names
         if not names:
@@ -136,28 +147,38 @@ class Detector:
         dataset: Dataset,
         batch_size: int = 4,
         max_detections: int = 100,
+        *,
         indices: Sequence[int] | None = None,
         workers: int = 2,
         progress: Progress | None = None,
     ) -> list[Detections]:
-        """Detections for a data set's images, each asked for its own vocabulary, or for the phrases of its sentence.
+        """Detections for a data set's images, each with its own vocabulary or the phrases of its sentence as prompt.
 
-        Nothing is left out by score.
+        No score threshold is applied.
 
         Args:
-            indices: which images, in order; all by default. (Several processes can share a data set by it.)
-            workers: threads that read and resize images ahead of the model.
+            indices: which images, in order; all by default. Several processes can share a data set with it.
+            workers: threads that read and resize images in advance.
+
+        Returns:
+            One record per image, best first, with boxes in pixels of the original image.
 
         Raises:
             DataError: an image cannot be read.
         """
-        return [found for _, found in self._run(dataset, batch_size, max_detections, indices, workers, progress)]
+        return [
+            found
+            for _, found in self._run(
+                dataset, batch_size, max_detections, indices=indices, workers=workers, progress=progress
+            )
+        ]
 
     def evaluate(
         self,
         dataset: Dataset,
         batch_size: int = 4,
         limit: int | None = None,
+        *,
         workers: int = 2,
         progress: Progress | None = None,
         max_detections: int | None = None,
@@ -165,19 +186,19 @@ class Detector:
         """COCO metrics on a data set, and the detections they were computed from.
 
         Args:
-            limit: only the first so many images.
-            max_detections: detections of an image that count; see `evaluate_detections`.
+            limit: only the first N images.
+            max_detections: number of detections per image that count; see `evaluate_detections`.
 
         Raises:
-            DataError: an image cannot be read, or no object is annotated, so that nothing can be measured.
+            DataError: an image cannot be read, or no object is annotated, so AP cannot be measured.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
         asked = max_detections or MAX_DETECTIONS_FEDERATED
-        pairs = list(self._run(dataset, batch_size, asked, indices, workers, progress))
+        pairs = list(self._run(dataset, batch_size, asked, indices=indices, workers=workers, progress=progress))
         truth = [sample for sample, _ in pairs]
-        most = max_detections or detections_per_image(truth)
-        found = [detections.best(most) for _, detections in pairs]
-        metrics = evaluate_detections(truth, found, dataset.vocabulary, max_detections)
+        count = max_detections or detections_per_image(truth)
+        found = [detections.best(count) for _, detections in pairs]
+        metrics = evaluate_detections(truth, found, dataset.vocabulary, max_detections=max_detections)
         if metrics.boxes == 0:
             raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
         return metrics, found
@@ -187,6 +208,7 @@ class Detector:
         dataset: Dataset,
         batch_size: int,
         max_detections: int,
+        *,
         indices: Sequence[int] | None,
         workers: int,
         progress: Progress | None,
@@ -199,7 +221,7 @@ class Detector:
         chosen = range(len(dataset)) if indices is None else indices
         done = 0
         with evaluating(self.bundle.model):
-            for prepared in self._prepare(dataset, chosen, batch_size, workers):
+            for prepared in self._prepare(dataset, chosen, batch_size, workers=workers):
                 truth, samples = zip(*prepared, strict=True)
                 yield from zip(truth, self._detect(samples, max_detections), strict=True)
                 done += len(samples)
@@ -207,25 +229,25 @@ class Detector:
                     progress(done, len(chosen))
 
     def _prepare(
-        self, dataset: Dataset, indices: Sequence[int], batch_size: int, workers: int
+        self, dataset: Dataset, indices: Sequence[int], batch_size: int, *, workers: int
     ) -> Iterator[list[tuple[Sample, Sample]]]:
-        """Batches of (annotations, resized image); the next batch is read while the model works on this one."""
+        """Batches of (annotations, resized image); the next batch is read while the model runs on the current one."""
 
         def prepare(index: int) -> tuple[Sample, Sample]:
             sample = load(dataset[index])
-            return sample.evolve(image=NOWHERE), self._transform(sample, np.random.default_rng(0))
+            return sample.evolve(image=NO_PIXELS), self._transform(sample, np.random.default_rng(0))
 
         batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
         with ThreadPoolExecutor(max(workers, 1)) as pool:
-            ahead = [pool.submit(prepare, index) for index in batches[0]] if batches else []
+            pending = [pool.submit(prepare, index) for index in batches[0]] if batches else []
             for following in [*batches[1:], []] if batches else []:
-                current, ahead = ahead, [pool.submit(prepare, index) for index in following]
+                current, pending = pending, [pool.submit(prepare, index) for index in following]
                 yield [future.result() for future in current]
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
         prompts = [self._prompts_for(sample) for sample in samples]
-        found = detect_batch(self.bundle, self.device, samples, prompts, max_detections)
-        # The very names asked for: a thousand names an image are then held, and compared, once.
+        found = detect_batch(self.bundle, self.device, samples, prompts=prompts, max_detections=max_detections)
+        # The vocabulary's own tuple: a thousand names are then stored once, not once per image, and compare fast.
         return [replace(one, names=sample.vocabulary.names) for one, sample in zip(found, samples, strict=True)]
 
     def _prompts_for(self, sample: Sample) -> tuple[Prompt, ...]:

@@ -18,11 +18,11 @@ from deixis.records import Detections, Prompt
 def class_scores(
     pred_logits: Float[Tensor, "batch queries length"], positive_maps: Float[Tensor, "batch classes length"]
 ) -> Float[Tensor, "batch queries classes"]:
-    """The score of each query for each class: the mean of the sigmoids over the class's tokens.
+    """The score of each query for each class: the mean of the sigmoids of the class's tokens.
 
-    Rows of `positive_maps` sum to 1 over the class's tokens and are 0 elsewhere, so that one product with them is the
-    mean. Logits of padded tokens are -inf: their sigmoid is 0, and so is their weight. (The maximum over the tokens
-    would let a query that shows only "dog" score fully as "hot dog".)
+    Rows of `positive_maps` sum to 1 over the class's tokens and are 0 elsewhere, so one matrix product gives the mean.
+    Logits of padded tokens are -inf: their sigmoid is 0, and so is their weight. (With the maximum over tokens, a query
+    that only shows a "dog" would get the full score for "hot dog".)
 
     >>> logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
     >>> class_scores(logits, torch.tensor([[[0.5, 0.5, 0.0]]]))
@@ -35,20 +35,21 @@ def postprocess(
     outputs: Mapping[str, Any],
     prompts: Sequence[Prompt],
     sizes_hw: Sequence[tuple[int, int]],
+    *,
     max_detections: int = 100,
     image_ids: Sequence[int] | None = None,
 ) -> list[Detections]:
-    """The best detections of each image, over all pairs of query and class; a query may answer for several classes.
+    """The best detections of each image, over all pairs of query and class; a query may give several classes.
 
     Args:
         outputs: `pred_logits` [batch, queries, length] and `pred_boxes` [batch, queries, 4] (cxcywh_norm).
-        prompts: what was asked of each image.
-        sizes_hw: each image's original (height, width) in pixels; boxes are scaled to it and cut at its edges.
-        max_detections: at most so many an image.
-        image_ids: written into the records; 0 by default.
+        prompts: the prompt of each image.
+        sizes_hw: each image's original (height, width) in pixels; boxes are scaled to it and clipped.
+        max_detections: maximum number per image.
+        image_ids: for the records; 0 by default.
 
     Returns:
-        One record an image, best first.
+        One record per image, best first.
 
     Raises:
         ModelError: an output is not finite, so the weights are damaged.
@@ -61,14 +62,16 @@ def postprocess(
         )
     classes = scores.shape[-1]
     asked = torch.tensor([len(prompt.names) for prompt in prompts], device=scores.device)
-    padded = torch.arange(classes, device=scores.device) >= asked[:, None]
+    padded = torch.arange(classes, device=scores.device) >= asked[:, None]  # [batch, classes]
     ranked = scores.masked_fill(padded[:, None], -1).flatten(1)  # [batch, queries * classes]
-    best, position = ranked.topk(min(max_detections, ranked.shape[1]))
+    best, position = ranked.topk(min(max_detections, ranked.shape[1]))  # position = query * classes + class
+    # [batch, queries, 4] -> [batch, detections, 4]
     chosen = boxes_cxcywh_norm.gather(1, (position // classes)[..., None].expand(-1, -1, 4))
+    # three copies to the host per batch; float64, so that boxes are scaled without further rounding
     best_np, class_np, boxes_np = (t.cpu().double().numpy() for t in (best, position % classes, chosen))
     detections = []
     for i, (prompt, size_hw) in enumerate(zip(prompts, sizes_hw, strict=True)):
-        real = best_np[i] >= 0  # classes that only another image of the batch was asked for
+        real = best_np[i] >= 0  # without classes that only other images in the batch have
         boxes_xyxy_px = clip_boxes(denormalise_boxes(boxes_np[i, real], size_hw), size_hw)
         image_id = 0 if image_ids is None else image_ids[i]
         class_ids = class_np[i, real].astype("int64")
@@ -77,12 +80,12 @@ def postprocess(
 
 
 def merge_detections(parts: Sequence[Detections], max_detections: int) -> Detections:
-    """One image's detections of several prompts as those of one: the best of all, class ids counted through.
+    """Merge one image's detections from several prompts: the best of all, with class ids into all names.
 
     Args:
-        parts: of one image, each with its own names, at least one.
-        max_detections: at most so many are kept. Where each part holds its own best so many, these are the best there
-            are.
+        parts: at least one, each with its own names.
+        max_detections: maximum number to keep. If each part has its own best `max_detections`, the result has the best
+            overall.
     """
     if len(parts) == 1:
         return parts[0]
@@ -102,7 +105,7 @@ def merge_detections(parts: Sequence[Detections], max_detections: int) -> Detect
 def _stack_positive_maps(
     prompts: Sequence[Prompt], length: int, device: torch.device
 ) -> Float[Tensor, "batch classes length"]:
-    """The prompts' positive maps, padded with zeros to the most classes and to the length of the logits."""
+    """The prompts' positive maps, padded with zeros to the largest number of classes and the length of the logits."""
     stacked = torch.zeros(len(prompts), max(len(prompt.names) for prompt in prompts), length)
     for i, prompt in enumerate(prompts):
         classes, tokens = prompt.positive_map.shape

@@ -1,8 +1,8 @@
-"""Annotated pictures on disk.
+"""Writing annotated images.
 
-annotations.jsonl   first what the lines were made by, then a picture a line, with everything known of it
+annotations.jsonl   first a line with the model and settings, then one line per image with all its objects and scores
 coco.json           COCO instances: boxes, masks (RLE), categories, all scores, captions
-expressions.json    plain JSON (docs/formats.md) of the captions that find their masks again
+expressions.json    plain JSON (docs/formats.md) with the captions from which the model finds their masks again
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SCORES = ("detector_score", "predicted_iou", "box_fit", "caption_log_prob", "cyc
 
 
 def image_key(image: Path, folder: Path) -> str:
-    """A picture's file as the outputs in `folder` name it."""
+    """An image's path as written in the outputs: relative to `folder`."""
     return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()
 
 
 def annotation_entry(image: str, number: int, annotated: AnnotatedImage) -> dict[str, Any]:
-    """A picture's line; scores that there are none of are null."""
+    """The line of an image; scores that were not computed are null."""
     objects = [
         {
             "name": found.name,
@@ -51,20 +51,23 @@ def annotation_entry(image: str, number: int, annotated: AnnotatedImage) -> dict
 
 
 def failed_entry(image: str, number: int, error: str) -> dict[str, Any]:
-    """The line of a picture that could not be read."""
+    """The line of an image that could not be read."""
     return {"image": image, "id": number, "error": error}
 
 
 def write_coco_annotations(
-    path: Path, entries: Iterable[Mapping[str, Any]], names: Sequence[str], provenance: Mapping[str, Any]
+    path: Path, entries: Iterable[Mapping[str, Any]], names: Sequence[str], *, provenance: Mapping[str, Any]
 ) -> int:
-    """Write COCO instances, each annotation with `score`, every other score and its caption; how many there are.
+    """Write COCO instances, each annotation with `score`, every other score and its caption.
 
-    `score` is the detector's, or where there is none the predicted IoU. Categories are the names asked for, in order;
-    without any, those that captions gave, sorted.
+    `score` is the detector's, or the predicted IoU if there is none. Categories are the given names, in order; without
+    any, those from the captions, sorted.
+
+    Returns:
+        The number of annotations.
 
     Raises:
-        DataError: the place cannot be written.
+        DataError: the file cannot be written.
     """
     listed = list(entries)
     categories = list(names) or sorted({found["name"] for entry in listed for found in entry["objects"]})
@@ -100,12 +103,15 @@ def write_coco_annotations(
 
 
 def write_expressions(
-    path: Path, entries: Iterable[Mapping[str, Any]], threshold: float, provenance: Mapping[str, Any]
+    path: Path, entries: Iterable[Mapping[str, Any]], threshold: float, *, provenance: Mapping[str, Any]
 ) -> int:
-    """Write the captions whose cycle IoU is at least `threshold` as a data set of phrases; how many there are.
+    """Write the captions whose cycle IoU is at least `threshold` as a data set of phrases.
+
+    Returns:
+        The number of captions.
 
     Raises:
-        DataError: the place cannot be written.
+        DataError: the file cannot be written.
     """
     kept = []
     for entry in entries:
@@ -124,7 +130,7 @@ def write_expressions(
         if expressions:
             size = {"height": entry["height"], "width": entry["width"]}
             kept.append({"image": entry["image"], "id": entry["id"], **size, "expressions": expressions})
-    told = {**provenance, "cycle_threshold": threshold}
-    content = ",\n".join(json.dumps({**entry, "provenance": told}, ensure_ascii=False) for entry in kept)
+    made_by = {**provenance, "cycle_threshold": threshold}
+    content = ",\n".join(json.dumps({**entry, "provenance": made_by}, ensure_ascii=False) for entry in kept)
     write_atomic(path, f"[\n{content}\n]\n" if kept else "[]\n")
     return sum(len(entry["expressions"]) for entry in kept)

@@ -1,4 +1,4 @@
-"""Captions on disk: entries of the plain JSON, which training reads, and drawn pictures."""
+"""Writing captions: entries of the plain JSON that training reads, and drawn images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deixis.refer_records import Caption, ReferSample
 
 
 def image_name(sample: ReferSample, folder: Path, index: int) -> str:
-    """The image as a file in `folder` names it; pixels that are in no file are written to `folder/images` first."""
+    """The image's path relative to `folder`; an image without a file is written to `folder/images` first."""
     if isinstance(sample.image, Path):
         return Path(os.path.relpath(sample.image.resolve(), folder.resolve())).as_posix()
     name = f"images/{index:06d}.png"
@@ -31,7 +31,7 @@ def image_name(sample: ReferSample, folder: Path, index: int) -> str:
 
 
 def plain_entry(sample: ReferSample, image: str, expressions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """An image of the plain JSON (docs/formats.md)."""
+    """An image's entry in the plain JSON (docs/formats.md)."""
     height, width = sample.size_hw
     return {
         "image": image,
@@ -43,13 +43,13 @@ def plain_entry(sample: ReferSample, image: str, expressions: Sequence[dict[str,
 
 
 def plain_expression(caption: Caption, number: int, **more: Any) -> dict[str, Any]:
-    """A caption and its mask; one without a word has no text, and awaits one."""
+    """A caption with its mask; an empty caption is written without `text`, as a mask to be captioned."""
     text = {"text": [caption.text]} if caption.text.strip() else {}
     return {**text, "masks": [plain_mask(caption.mask_rle)], "id": number, "score": round(caption.score, 5), **more}
 
 
 def plain_mask(mask: Rle) -> dict[str, Any]:
-    """COCO RLE as JSON holds it."""
+    """COCO RLE with its counts as a string, for JSON."""
     counts = mask["counts"]
     return {
         "size": [int(side) for side in mask["size"]],
@@ -57,11 +57,11 @@ def plain_mask(mask: Rle) -> dict[str, Any]:
     }
 
 
-def write_picture(path: Path, sample: ReferSample, captions: Sequence[Caption], draw: DrawMasks) -> None:
-    """The image with its regions and what is said of them.
+def write_picture(path: Path, sample: ReferSample, captions: Sequence[Caption], *, draw: DrawMasks) -> None:
+    """Write the image with its regions and captions drawn in.
 
     Raises:
-        DataError: the image cannot be read, or the place cannot be written.
+        DataError: the image cannot be read, or the file cannot be written.
     """
     masks = [np.asarray(coco_mask.decode(caption.mask_rle), dtype=bool) for caption in captions]
     drawn = draw(as_pixels(sample.image), masks, [caption.text for caption in captions])

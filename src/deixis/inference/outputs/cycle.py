@@ -1,7 +1,7 @@
-"""The loop on disk: everything in a file that grows line by line, and what is kept as a data set.
+"""Writing the caption loop: a file that grows by one line per image, and the kept captions as a data set.
 
-cycle.jsonl     first what the lines were made by, then an image a line
-captions.json   the regions found again, as plain JSON (docs/formats.md) that training reads
+cycle.jsonl     first a line with the model and settings, then one line per image
+captions.json   the captions that find their regions again, as plain JSON (docs/formats.md) that training reads
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ LINES, KEPT = "cycle.jsonl", "captions.json"
 
 
 class CycleLines:
-    """The lines of a run, one appended when an image is done. What an interrupted run left is gone on with.
+    """The lines of a run, one appended per finished image. An interrupted run resumes after its last line.
 
     Args:
-        folder: of the output.
-        made_by: what decides the lines: model, data, settings. Lines made otherwise are never mixed with these.
-        name: of the file.
+        folder: the output folder.
+        made_by: what determines the lines: model, data, settings. Lines from different values are never mixed.
+        name: the file's name.
 
     Raises:
-        DataError: the folder has lines made by something else, or cannot be written.
+        DataError: the folder has lines from another model, data or settings, or cannot be written.
     """
 
     def __init__(self, folder: Path, made_by: Mapping[str, Any], name: str = LINES) -> None:
@@ -37,25 +37,27 @@ class CycleLines:
         self.made_by = json.loads(json.dumps(made_by))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._mend()
+            self._repair()
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
 
     def done(self) -> int:
-        """How many images are done; they are the first ones."""
+        """The number of finished images, which are the first ones."""
         return sum(1 for _ in self.entries())
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Write an image's line; it is on its way to the disk when this returns.
+        """Append an image's line; it has been passed to the operating system when this returns.
 
         Raises:
-            DataError: the disk is full, or gone.
+            DataError: the line cannot be written, for example because the disk is full.
         """
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}); make room and go on") from error
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space and run the command again"
+            ) from error
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """The images' lines, in order.
@@ -71,8 +73,8 @@ class CycleLines:
                 except ValueError as error:
                     raise DataError(f"{self.path}: line {number} is damaged; remove it and those after it") from error
 
-    def _mend(self) -> None:
-        """Cut off half a line, check the first one, or write it."""
+    def _repair(self) -> None:
+        """Remove an incomplete last line; check the first line, or write it."""
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
@@ -81,7 +83,7 @@ class CycleLines:
         try:
             theirs = json.loads(whole[: whole.index(b"\n")])["made_by"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: is no file of this command; choose another --output") from error
+            raise DataError(f"{self.path}: was not written by this command; choose another --output") from error
         changed = sorted(key for key in {*theirs, *self.made_by} if theirs.get(key) != self.made_by.get(key))
         if changed:
             key = changed[0]
@@ -95,7 +97,7 @@ class CycleLines:
 
 
 def cycle_entry(sample: ReferSample, image: str, cycled: Sequence[Cycled]) -> dict[str, Any]:
-    """An image's line: an entry of the plain JSON, each caption with its IoU."""
+    """An image's line: an entry of the plain JSON, with the cycle IoU of each caption."""
     expressions = []
     for number, found in enumerate(cycled, start=1):
         more: dict[str, Any] = {"cycle_iou": round(found.iou, 5)}
@@ -108,9 +110,12 @@ def cycle_entry(sample: ReferSample, image: str, cycled: Sequence[Cycled]) -> di
 
 
 def write_kept(folder: Path, lines: CycleLines, threshold: float) -> tuple[int, int]:
-    """Write what is found again as a data set, whole or not at all; (captions kept, images that have any).
+    """Write the captions with a cycle IoU of at least `threshold` as a data set, completely or not at all.
 
-    Each entry tells what made its captions, each caption how well its region was found.
+    Each entry has the model and settings that made its captions, each caption its cycle IoU.
+
+    Returns:
+        (captions kept, images with at least one).
 
     Raises:
         DataError: a line is damaged, or the folder cannot be written.

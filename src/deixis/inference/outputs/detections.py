@@ -1,4 +1,4 @@
-"""Predictions on disk: drawn pictures, one JSON for people and programs, COCO results for evaluators."""
+"""Writing predictions: drawn images, a JSON file with all detections, and COCO results for evaluators."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ def write_predictions(
     folder: Path,
     detections: Sequence[Detections],
     images: Sequence[ImageInput],
+    *,
     draw: Draw | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> None:
-    """Write `predictions.json`, `coco_results.json` and, given a way to draw, `pictures/*.jpg`.
+    """Write `predictions.json`, `coco_results.json` and, with `draw`, `pictures/*.jpg`.
 
     Args:
-        detections: one record an image, in order.
+        detections: one record per image, in order.
         images: the files that were predicted on, or their pixels.
-        draw: paints detections onto pixels (`deixis.reporting.draw.draw_detections`); None for no pictures.
-        vocabulary: gives the COCO category ids; without it a category's id is its place among the names, from 1.
+        draw: draws detections onto pixels (`deixis.reporting.draw.draw_detections`); None writes no images.
+        vocabulary: has the COCO category ids; without it a category's id is its position among the names, from 1.
 
     Raises:
         DataError: counts differ, an image cannot be read, or the folder cannot be written.
     """
     if len(detections) != len(images):
-        raise DataError(f"{len(detections)} detection records for {len(images)} images; there must be one an image")
+        raise DataError(f"{len(detections)} detection records for {len(images)} images; expected one per image")
     write_atomic(folder / "predictions.json", _json(prediction_records(detections, images)))
     write_atomic(folder / "coco_results.json", _json(coco_results(detections, vocabulary)))
     if draw is None:
@@ -51,7 +52,7 @@ def write_predictions(
 
 
 def prediction_records(detections: Sequence[Detections], images: Sequence[ImageInput]) -> list[dict[str, Any]]:
-    """One entry an image: its file (or null), id, size as [width, height] in pixels, and objects, best first."""
+    """One entry per image: file (or null), id, width and height in pixels, and objects, best first."""
     return [
         {
             "file": str(image) if isinstance(image, str | Path) else None,
@@ -68,7 +69,7 @@ def prediction_records(detections: Sequence[Detections], images: Sequence[ImageI
 
 
 def coco_results(detections: Sequence[Detections], vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]:
-    """COCO's result list: image_id, category_id, bbox as [left, top, width, height] in pixels, score.
+    """COCO results: image_id, category_id, bbox as [left, top, width, height] in pixels, score.
 
     Raises:
         DataError: a detected name is not in the vocabulary.
@@ -90,13 +91,13 @@ def coco_results(detections: Sequence[Detections], vocabulary: Vocabulary | None
 
 
 def picture_names(images: Sequence[ImageInput]) -> list[str]:
-    """A JPEG name for each image's drawing: the file's own stem, numbered where two share one."""
+    """A JPEG name per drawn image: the file's stem, with a number if two share it."""
     taken: set[str] = set()
     names = []
     for i, image in enumerate(images):
         stem = Path(image).stem if isinstance(image, str | Path) else f"image_{i:05d}"
         name, number = stem, 1
-        while name.lower() in taken:  # some file systems do not tell cases apart
+        while name.lower() in taken:  # some file systems ignore case
             number += 1
             name = f"{stem}_{number}"
         taken.add(name.lower())

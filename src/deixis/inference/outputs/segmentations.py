@@ -1,4 +1,4 @@
-"""Segmentations on disk: drawn pictures, mask files, and one JSON for people and programs."""
+"""Writing segmentations: drawn images, mask files, and a JSON file with all answers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ def write_segmentations(
     folder: Path,
     answers: Sequence[Sequence[Segmentation]],
     images: Sequence[ImageInput],
+    *,
     draw: DrawMasks | None = None,
 ) -> None:
-    """Write `segmentations.json`, `masks/<image>_<n>.png` (255 inside) and, given a way to draw, `pictures/*.jpg`.
+    """Write `segmentations.json`, `masks/<image>_<n>.png` (255 inside) and, with `draw`, `pictures/*.jpg`.
 
     Raises:
         DataError: counts differ, an image cannot be read, or the folder cannot be written.
     """
     if len(answers) != len(images):
-        raise DataError(f"segmentations of {len(answers)} images for {len(images)}; there must be one list an image")
+        raise DataError(f"segmentations of {len(answers)} images for {len(images)}; expected one list per image")
     records: list[dict[str, Any]] = []
     for found, image, name in zip(answers, images, picture_names(images), strict=True):
         bitmaps = [np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool) for answer in found]

@@ -1,6 +1,6 @@
-"""Followed phrases on disk: the masks of every frame as one JSON, and the video with the masks drawn in.
+"""Writing tracked phrases: the masks of every frame as one JSON file, and the video with the masks drawn in.
 
-Both are written as the frames come; nothing of the video is kept in memory.
+Both are written frame by frame; the video is never kept in memory.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ AddFrame = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Segmentation]], None]
 
 @contextmanager
 def track_writer(
-    folder: Path, video: str, phrases: Sequence[str], rate: Fraction | int = 24, draw: DrawMasks | None = None
+    folder: Path, video: str, phrases: Sequence[str], *, rate: Fraction | int = 24, draw: DrawMasks | None = None
 ) -> Iterator[AddFrame]:
-    """A function that takes each frame with its records, in order. The files take their names when the block ends well.
+    """Yields a function that takes each frame with its records, in order. The files appear when the block succeeds.
 
     `masks.json`: {"video", "frames", "size": [height, width], "phrases": [{"text", "masks": [RLE or null, ...],
-    "scores": [...], "present": [...]}]}, every list one entry a frame; null where the object is not to be seen.
+    "scores": [...], "present": [...]}]}, with one entry per frame in every list; null where the object is not visible.
 
     Args:
-        video: what the file is to call the video.
-        rate: frames a second of the drawn `video.mp4`.
-        draw: paints masks onto a frame; None for no video.
+        video: the video's name in the file.
+        rate: frames per second of the drawn `video.mp4`.
+        draw: draws masks onto a frame; None writes no video.
 
     Raises:
         DataError: the folder cannot be written.
@@ -66,7 +66,7 @@ def track_writer(
 
             yield add
             with masks_draft.open("w", encoding="utf-8", errors="backslashreplace") as whole:
-                _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases)
+                _by_phrase(lines, whole, {"video": video, "size": size_hw[0] if size_hw else None}, phrases=phrases)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
 
@@ -76,8 +76,8 @@ def _entry(record: Segmentation) -> list[Any]:
     return [values["segmentation"] if values["area"] else None, values["score"], values["present"]]
 
 
-def _by_phrase(lines: IO[str], whole: IO[str], head: dict[str, Any], phrases: Sequence[str]) -> None:
-    """Turn lines of frames into lists of phrases, one pass over the lines a list."""
+def _by_phrase(lines: IO[str], whole: IO[str], head: dict[str, Any], *, phrases: Sequence[str]) -> None:
+    """Turn one line per frame into lists per phrase, with one pass over the lines per list, so little is in memory."""
     lines.seek(0)
     frames = sum(1 for _ in lines)
     whole.write(json.dumps({**head, "frames": frames}, ensure_ascii=False)[:-1] + ', "phrases": [')

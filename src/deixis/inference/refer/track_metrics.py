@@ -81,4 +81,4 @@ def _add_clip(
             break
     for way, added in sums.items():
         for expression, text in asked:
-            added.add(clip, expression, text, masks[way][text])
+            added.add(clip, expression, text, predicted=masks[way][text])

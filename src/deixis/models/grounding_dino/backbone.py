@@ -1,4 +1,4 @@
-"""The image backbone: transformers' Swin (or another of its backbones without batch norm), under its own names."""
+"""The image backbone: transformers' Swin, or another of its backbones without batch norm, under its own names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deixis.errors import ModelError
 
 
 class UnusedNorm(nn.Module):
-    """Weights that a file carries and no output depends on: kept for the file, never trained, never applied."""
+    """Weights that a checkpoint has but no output depends on: kept for saving, never trained or applied."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class UnusedNorm(nn.Module):
 class Backbone(nn.Module):
     """Feature maps of several resolutions.
 
-    Padding is part of the picture here: windows that reach across an image's border see it, and so do the group norms
-    behind, as in every implementation that released weights were trained with.
+    Padding is not masked here: windows across an image's border and the group norms after the backbone include it, as
+    in every implementation that released weights were trained with.
     """
 
     def __init__(self, backbone_config: Any) -> None:
@@ -48,21 +48,21 @@ class Backbone(nn.Module):
         self.conv_encoder = nn.ModuleDict({"model": model})
 
     def forward(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        """One map (batch, channels, height, width) a level, finest first."""
+        """One map (batch, channels, height, width) per level, finest first."""
         features = self.conv_encoder["model"](pixel_values).feature_maps
         return list(features)
 
     def checkpoint_gradients(self, enabled: bool) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
+        """Recompute activations in the backward pass instead of storing them."""
         layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
         for layer in layers:
             inner = any(other is not layer and other in layers for other in layer.modules())
-            layer.gradient_checkpointing = enabled and not inner  # a stage and its blocks: only the blocks
+            layer.gradient_checkpointing = enabled and not inner  # of a stage and its blocks only the blocks
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
 
 def input_projections(channels: list[int], levels: int, d_model: int) -> nn.ModuleList:
-    """To `d_model` channels: 1x1 on each map of the backbone, then stride-2 3x3 for each further, coarser level.
+    """Projections to `d_model` channels: 1x1 for each backbone map, then 3x3 with stride 2 per extra, coarser level.
 
     Raises:
         ModelError: the backbone gives more maps than there are levels.
@@ -77,7 +77,8 @@ def input_projections(channels: list[int], levels: int, d_model: int) -> nn.Modu
 
 
 def project_levels(projections: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
-    """The maps at `d_model` channels; extra levels start from the backbone's last map, then from one another."""
+    """The maps with `d_model` channels. The first extra level is made from the backbone's last map, the next ones from
+    the level before."""
     levels = [project(feature) for project, feature in zip(projections, maps, strict=False)]
     source = maps[-1]
     for project in list(projections)[len(maps) :]:
@@ -86,11 +87,11 @@ def project_levels(projections: nn.ModuleList, maps: list[Tensor]) -> list[Tenso
     return levels
 
 
-def run_frozen(module: nn.Module, training: bool) -> bool:
-    """Whether a part has nothing to train; put it in evaluation mode then (no dropout, no drop path).
+def eval_if_frozen(module: nn.Module, training: bool) -> bool:
+    """Whether a part has no trainable parameter; it is then put in evaluation mode (no dropout, no drop path).
 
     Args:
-        training: whether the whole model is in training mode, which a part that does train follows.
+        training: the whole model's mode, which a trainable part follows.
     """
     frozen = not any(parameter.requires_grad for parameter in module.parameters())
     mode = training and not frozen
@@ -100,5 +101,5 @@ def run_frozen(module: nn.Module, training: bool) -> bool:
 
 
 def no_grad_if(frozen: bool) -> torch.set_grad_enabled:
-    """A context that records no graph for a frozen part, and changes nothing for any other."""
+    """A context that disables gradients for a frozen part and changes nothing for others."""
     return torch.set_grad_enabled(torch.is_grad_enabled() and not frozen)

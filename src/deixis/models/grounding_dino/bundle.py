@@ -1,4 +1,4 @@
-"""A detector with everything that turns a user's pixels and names into its inputs."""
+"""A detector with what turns a user's pixels and names into its inputs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from deixis.models.text import FastPromptTokenizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-CACHED_ROWS = 64  # 1 MiB of floats at 1333 pixels a row
+CACHED_ROWS = 64  # 1 MiB of floats (3 channels) at 1333 pixels per row
 
 
 @dataclass(frozen=True)
 class GroundingDinoBundle:
-    """The network, its tokenizer, and how it wants its images.
+    """The network, its tokenizer, and its image preprocessing.
 
     Attributes:
-        tokenizer: transformers' own, with which the bundle is saved.
+        tokenizer: transformers' tokenizer, saved with the bundle.
         image_size: (shortest side, longest side) in pixels to which images are resized.
         mean, std: of RGB values in [0, 1].
-        source: the folder or hub id it was read from.
-        record: what its folder says of it.
+        source: the folder or hub id it was loaded from.
+        record: the content of the folder's `deixis.json`.
     """
 
     model: GroundingDino
@@ -53,18 +53,19 @@ class GroundingDinoBundle:
 
     @cached_property
     def prompt_tokenizer(self) -> FastPromptTokenizer:
-        """What `deixis.data.detect.prompts.build_prompt` wants."""
+        """The tokenizer for `deixis.data.detect.prompts.build_prompt`."""
         return FastPromptTokenizer(self.tokenizer)
 
     def normalise(
         self, pixels_u8: UInt8[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pixels as the model was trained on them: zero mean, unit deviation, zeros where padded."""
-        mean = torch.tensor(self.mean, device=pixels_u8.device)[:, None, None]
+        """Pixels as in the model's training: zero mean, unit standard deviation, zeros where padded."""
+        mean = torch.tensor(self.mean, device=pixels_u8.device)[:, None, None]  # [3, 1, 1]
         std = torch.tensor(self.std, device=pixels_u8.device)[:, None, None]
-        scale, shift = 1 / (255 * std), mean / std
+        scale, shift = 1 / (255 * std), mean / std  # (pixels / 255 - mean) / std in one pass
         if pixels_u8.device.type == "cpu":
-            return _normalise_on_cpu(pixels_u8, pixel_mask, scale, shift)
+            return _normalise_on_cpu(pixels_u8, pixel_mask, scale, shift=shift)
+        # in place after the cast, so that only one batch of floats is allocated
         return pixels_u8.to(torch.float32).mul_(scale).sub_(shift).masked_fill_(~pixel_mask[:, None], 0)
 
 
@@ -72,14 +73,16 @@ def _normalise_on_cpu(
     pixels_u8: UInt8[Tensor, "batch 3 height width"],
     pixel_mask: Bool[Tensor, "batch height width"],
     scale: Float[Tensor, "3 1 1"],
+    *,
     shift: Float[Tensor, "3 1 1"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """`pixels * scale - shift` where there is an image, zeros elsewhere.
+    """`pixels * scale - shift` inside each image, zeros in the padding.
 
-    A batch of floats outgrows every cache, and first touching fresh memory page by page costs several times the
-    arithmetic. NumPy asks the kernel for huge pages; and rows are taken a few at a time, so that they stay in cache.
+    A batch of floats exceeds every cache, and touching new memory page by page takes several times as long as the
+    arithmetic. NumPy requests huge pages from the kernel, and rows are processed a few at a time to stay in cache.
     """
     pixel_values = torch.from_numpy(np.zeros(tuple(pixels_u8.shape), np.float32))
+    # each image fills its top left corner, so the first column and row of the mask give its size
     heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
     for source, out, height, width in zip(pixels_u8, pixel_values, heights, widths, strict=True):
         for top in range(0, height, CACHED_ROWS):
@@ -92,10 +95,11 @@ def init_bundle(
     config: Any,
     tokenizer: Any,
     image_size: tuple[int, int] = (800, 1333),
+    *,
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> GroundingDinoBundle:
-    """A detector with random weights, to be trained from scratch.
+    """A detector with random weights, for training from scratch.
 
     Args:
         config: transformers' `GroundingDinoConfig` or `MMGroundingDinoConfig`.
@@ -106,5 +110,5 @@ def init_bundle(
         ModelError: a configuration or a tokenizer that Grounding DINO cannot use.
     """
     bundle = GroundingDinoBundle(GroundingDino(config), tokenizer, image_size, mean, std, source="random weights")
-    _ = bundle.prompt_tokenizer  # raises here rather than at the first prompt
+    _ = bundle.prompt_tokenizer  # raises here and not at the first prompt
     return bundle

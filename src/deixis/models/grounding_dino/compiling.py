@@ -1,4 +1,4 @@
-"""Compiling a detector's layers with torch.compile: fewer kernels and passes over memory, for GPUs above all."""
+"""Compiling a detector's layers with torch.compile: fewer kernels and memory passes, mainly for GPUs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from deixis.errors import OptionError
 from deixis.models.grounding_dino.detector import GroundingDino
 
 BUCKET_PX = 64
-"""Padded sides of a compiled model's batches are multiples of it: few sizes, all of which the strides divide."""
+"""Padded sides of a compiled model's batches are multiples of this: few sizes, all divisible by the strides."""
 
 
 def compile_layers(model: GroundingDino, device: torch.device) -> None:
-    """Compile each layer of encoder and decoder in place, at its first call; names in checkpoints stay.
+    """Compile each encoder and decoder layer in place, at its first call; names in checkpoints do not change.
 
-    Layers of a kind share their graphs, and sizes are variables in them, so that a new size of image or prompt costs
-    nothing. The backbones stay as they are: frozen ones run without a graph, and windows depend on the size.
+    Layers of the same kind share their graphs, in which sizes are variables, so a new image or prompt size costs
+    nothing. The backbones are not compiled: frozen ones run without a graph, and Swin's windows depend on the size.
 
     Raises:
-        OptionError: nothing can be compiled here, which is tried first.
+        OptionError: torch.compile does not work on this machine.
     """
     require_compiler(device)
     for layer in (*model.model.encoder.layers, *model.model.decoder.layers):
@@ -26,7 +26,7 @@ def compile_layers(model: GroundingDino, device: torch.device) -> None:
 
 
 def require_compiler(device: torch.device) -> None:
-    """Compile the smallest thing there is.
+    """Try torch.compile on a one-line function.
 
     Raises:
         OptionError: it does not work.
@@ -38,5 +38,5 @@ def require_compiler(device: torch.device) -> None:
         reason = str(error).strip().splitlines()[0]
         raise OptionError(
             f"--compile: torch.compile does not work on this machine's {device.type} ({reason}); install {needed}, or "
-            "leave --compile out"
+            "remove --compile"
         ) from error

@@ -1,6 +1,11 @@
-"""The cross-modality decoder: queries look at each other, at the text and at the image, and move their boxes."""
+"""The cross-modality decoder (Grounding DINO, arXiv 2303.05499, section 3.3).
+
+Queries attend to each other, to the text and to the image, and refine their boxes.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +29,7 @@ class DecoderLayer(nn.Module):
         d_model: int,
         d_feedforward: int,
         heads: int,
+        *,
         levels: int,
         points: int,
         attention_dropout: float,
@@ -37,7 +43,7 @@ class DecoderLayer(nn.Module):
         self.self_attn_layer_norm = nn.LayerNorm(d_model, norm_eps)
         self.encoder_attn_text = MultiheadAttention(d_model, heads, attention_dropout)
         self.encoder_attn_text_layer_norm = nn.LayerNorm(d_model, norm_eps)
-        self.encoder_attn = DeformableAttention(d_model, heads, levels, points)
+        self.encoder_attn = DeformableAttention(d_model, heads, levels, points=points)
         self.encoder_attn_layer_norm = nn.LayerNorm(d_model, norm_eps)
         self.fc1 = nn.Linear(d_model, d_feedforward)
         self.fc2 = nn.Linear(d_feedforward, d_model)
@@ -51,6 +57,7 @@ class DecoderLayer(nn.Module):
         hidden: Float[Tensor, "batch queries channels"],
         positions: Float[Tensor, "batch queries channels"],
         reference: Float[Tensor, "batch queries levels 4"],
+        *,
         memory: Float[Tensor, "batch keys channels"],
         pyramid: Pyramid,
         text: Float[Tensor, "batch tokens channels"],
@@ -58,30 +65,33 @@ class DecoderLayer(nn.Module):
         query_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
     ) -> Float[Tensor, "batch queries channels"]:
         """The refined queries."""
+        # positions are added to queries and keys, not to values (DETR, arXiv 2005.12872, appendix A.3)
         placed = hidden + positions
-        attended = self.self_attn(placed, placed, hidden, query_mask)
-        hidden = self.self_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
+        attended = self.self_attn(placed, placed, hidden, mask=query_mask)
+        hidden = self.self_attn_layer_norm(add_dropped(hidden, attended, self.dropout, training=self.training))
 
-        attended = self.encoder_attn_text(hidden + positions, text, text, text_mask[:, None, None])
-        hidden = self.encoder_attn_text_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
+        attended = self.encoder_attn_text(hidden + positions, text, text, mask=text_mask[:, None, None])  # [B, 1, 1, L]
+        hidden = self.encoder_attn_text_layer_norm(add_dropped(hidden, attended, self.dropout, training=self.training))
 
-        attended = self.encoder_attn(hidden + positions, reference, memory, pyramid.needed_mask, pyramid.shapes_hw)
-        hidden = self.encoder_attn_layer_norm(add_dropped(hidden, attended, self.dropout, self.training))
+        attended = self.encoder_attn(
+            hidden + positions, reference, memory, memory_mask=pyramid.needed_mask, shapes_hw=pyramid.shapes_hw
+        )
+        hidden = self.encoder_attn_layer_norm(add_dropped(hidden, attended, self.dropout, training=self.training))
 
         inner_dropout = self.activation_dropout if self.training else 0.0
-        inner = feed_forward(hidden, self.fc1, self.fc2, self.activation, inner_dropout)
-        out: Tensor = self.final_layer_norm(add_dropped(hidden, inner, self.dropout, self.training))
+        inner = feed_forward(hidden, self.fc1, self.fc2, activation=self.activation, activation_dropout=inner_dropout)
+        out: Tensor = self.final_layer_norm(add_dropped(hidden, inner, self.dropout, training=self.training))
         return out
 
 
 class Decoder(nn.Module):
     """Decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5)."""
 
-    def __init__(self, layers: list[DecoderLayer], d_model: int, query_dim: int, norm_eps: float) -> None:
+    def __init__(self, layers: list[DecoderLayer], d_model: int, query_dim: int, *, norm_eps: float) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(d_model, norm_eps)
         self.layers = nn.ModuleList(layers)
-        self.reference_points_head = Perceptron(query_dim // 2 * d_model, d_model, d_model, 2)
+        self.reference_points_head = Perceptron(query_dim // 2 * d_model, d_model, d_model, depth=2)
         self.d_model = d_model
         self.gradient_checkpointing = False
 
@@ -90,6 +100,7 @@ class Decoder(nn.Module):
         queries: Float[Tensor, "batch queries channels"],
         reference: Float[Tensor, "batch queries 4"],
         memory: Float[Tensor, "batch keys channels"],
+        *,
         pyramid: Pyramid,
         text: Float[Tensor, "batch tokens channels"],
         text_mask: Bool[Tensor, "batch tokens"],
@@ -99,27 +110,38 @@ class Decoder(nn.Module):
         """Decode.
 
         Args:
-            reference: where the queries start, cxcywh_norm, detached.
-            box_heads: one a layer; all but the last also move the reference for the next layer.
-            query_mask: true where a query may attend to another; all to all without one.
+            reference: the queries' initial boxes, cxcywh_norm, detached.
+            box_heads: one per layer; all but the last also move the reference for the next layer.
+            query_mask: true where a query may attend to another; None lets all attend to all.
 
         Returns:
-            For each layer the normalised queries, and the boxes that its own box head refines. These keep their graph
-            to the layer before, while the layer itself was given them detached: so the loss of a layer's boxes also
-            trains the layer before it, and no further.
+            For each layer the normalised queries, and the boxes that its own box head refines. These boxes keep their
+            graph to the layer before, while the layer itself gets them detached. So the box loss of a layer also trains
+            the layer before it, and no further (look forward twice).
         """
         ratios = valid_ratios(pyramid.shapes_hw, pyramid.valid_wh)
-        ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]
-        # One layout for the input of all layers, or a compiler would compile the first one by itself.
+        ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]  # [B, levels, 2] -> [B, 1, levels, 4]
+        # All layers get the same memory layout; otherwise torch.compile would compile the first one separately.
         hidden, outputs, references = queries.contiguous(), [], [reference]
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for index, layer in enumerate(self.layers):
             start = references[-1].detach()
-            by_level = start[:, :, None] * ratios_whwh
+            by_level = start[:, :, None] * ratios_whwh  # [B, Q, 4] -> [B, Q, levels, 4], over the padded levels
+            # the position query of DAB-DETR: an MLP of the sine embedding of the box on the first level
             positions = self.reference_points_head(box_embedding(by_level[:, :, 0], self.d_model // 2).to(hidden.dtype))
-            inputs = (hidden, positions, by_level, memory, pyramid, text, text_mask, query_mask)
-            hidden = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
+            run = partial(checkpoint, layer, use_reentrant=False) if recompute else layer
+            hidden = run(
+                hidden,
+                positions,
+                by_level,
+                memory=memory,
+                pyramid=pyramid,
+                text=text,
+                text_mask=text_mask,
+                query_mask=query_mask,
+            )
             outputs.append(self.layer_norm(hidden))
             if index + 1 < len(self.layers):
+                # DINO, arXiv 2203.03605, section 3.5: not detached here, but in the next layer's `start`
                 references.append(refine_boxes(box_heads[index](hidden), start, UPDATE_EPSILON))
         return outputs, references

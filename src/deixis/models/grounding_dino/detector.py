@@ -1,9 +1,9 @@
 """Grounding DINO and MM-Grounding-DINO: names in, boxes out (arXiv 2303.05499, arXiv 2401.02361).
 
-The parameters carry the names of transformers' `GroundingDinoForObjectDetection` and
-`MMGroundingDinoForObjectDetection`, and in evaluation mode the outputs are theirs, but for boxes at the very edge of
-a picture, where they are the authors' (see `heads.inverse_sigmoid`). What differs besides is what training needs:
-every layer's outputs are returned, the encoder's outputs can be trained, boxes look forward twice.
+The parameters have the names of transformers' `GroundingDinoForObjectDetection` and
+`MMGroundingDinoForObjectDetection`. In evaluation mode the outputs equal theirs, except for boxes at the very edge of
+an image, where they equal the authors' (see `heads.inverse_sigmoid`). The other differences are for training: every
+layer's outputs are returned, the encoder's outputs can be trained, and boxes look forward twice.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from deixis.models.grounding_dino.trunk import Trunk
 
 CLASS_HEADS: dict[str, type[nn.Module]] = {"grounding-dino": RawSimilarity, "mm-grounding-dino": ScaledSimilarity}
 LEARNED_SCALE = "learned_logit_scale"
-"""Our key in config.json: class scores have a learned scale for each layer; transformers passes over it."""
+"""A key of deixis in config.json: class scores have a learned scale per layer. transformers ignores it."""
 FIXED = {"two_stage": True, "embedding_init_target": True, "position_embedding_type": "sine", "query_dim": 4}
 
 
@@ -50,8 +50,8 @@ class GroundingDino(nn.Module):
     """The detector.
 
     Args:
-        config: transformers' `GroundingDinoConfig` or `MMGroundingDinoConfig`; which one decides the class score.
-        prompt_cache: how many prompts to remember while the text encoder is frozen; 0 for none.
+        config: transformers' `GroundingDinoConfig` or `MMGroundingDinoConfig`, which determines the class score.
+        prompt_cache: number of prompts whose features are cached while the text encoder is frozen; 0 disables.
 
     Raises:
         ModelError: another kind of configuration, or a variant that no released weights use.
@@ -68,13 +68,13 @@ class GroundingDino(nn.Module):
             Backbone(config.backbone_config),
             config.text_config,
             Encoder([_encoder_layer(config) for _ in range(config.encoder_layers)]),
-            Decoder(
+            decoder=Decoder(
                 [_decoder_layer(config) for _ in range(config.decoder_layers)],
                 config.d_model,
                 config.query_dim,
-                config.layer_norm_eps,
+                norm_eps=config.layer_norm_eps,
             ),
-            class_head(),
+            class_head=class_head(),
             d_model=config.d_model,
             levels=config.num_feature_levels,
             queries=config.num_queries,
@@ -85,12 +85,12 @@ class GroundingDino(nn.Module):
         count, width = config.decoder_layers, config.d_model
         shared_class = getattr(config, "decoder_cls_embed_share", True)
         self.class_embed = _repeat(class_head, count, shared_class)
-        self.bbox_embed = _repeat(lambda: Perceptron(width, width, 4, 3), count, config.decoder_bbox_embed_share)
+        self.bbox_embed = _repeat(lambda: Perceptron(width, width, 4, depth=3), count, config.decoder_bbox_embed_share)
         initialise(self)
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether activations are recomputed in the backward pass: slower, and far less memory."""
+        """Whether activations are recomputed in the backward pass: slower, with much less memory."""
         return self.model.encoder.gradient_checkpointing
 
     @gradient_checkpointing.setter
@@ -105,26 +105,27 @@ class GroundingDino(nn.Module):
         pixel_mask: Bool[Tensor, "batch height width"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Bool[Tensor, "batch tokens"],
+        *,
         denoising: DenoisingQueries | None = None,
     ) -> dict[str, Any]:
-        """Find what the prompts name.
+        """Detect what the prompts name.
 
         Args:
             pixel_values: normalised RGB, zeros where padded.
             pixel_mask: true on real pixels, which fill each image's top left corner.
-            input_ids: prompts from [CLS] to [SEP], padded behind.
+            input_ids: prompts from [CLS] to [SEP], padded on the right.
             attention_mask: true on real tokens.
-            denoising: further queries, in training only; what the others return does not depend on them.
+            denoising: additional queries, in training only; the outputs of the others do not depend on them.
 
         Returns:
             `pred_logits` (batch, queries, max_text_len), minus infinity on every position that is not a real token;
             `pred_boxes` (batch, queries, 4), cxcywh over the unpadded image; `text_token_mask` (batch, max_text_len);
-            `aux_outputs`, logits and boxes of each decoder layer but the last; `enc_outputs`, those of the encoder's
-            proposals; with `denoising`, `denoising_outputs`, those of its queries, one a decoder layer, the last
-            included. An image with fewer cells than `num_queries` has as many queries as cells.
+            `aux_outputs`, logits and boxes of each decoder layer except the last; `enc_outputs`, those of the encoder's
+            proposals; with `denoising`, `denoising_outputs`, those of its queries, one per decoder layer including the
+            last. An image with fewer cells than `num_queries` has as many queries as cells.
 
         Raises:
-            ModelError: a prompt of more than `max_text_len` tokens.
+            ModelError: a prompt has more than `max_text_len` tokens.
         """
         context = self.encode_text(input_ids, attention_mask)
         return self.ground(self.encode_image(pixel_values, pixel_mask), context, denoising)
@@ -132,16 +133,16 @@ class GroundingDino(nn.Module):
     def encode_image(
         self, pixel_values: Float[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
     ) -> Pyramid:
-        """The images, to be asked any number of prompts with `ground`."""
+        """Encode images once, for any number of prompts with `ground`."""
         return self.model.encode_image(pixel_values, pixel_mask)
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Bool[Tensor, "batch tokens"]
     ) -> TextContext:
-        """The prompts, to be asked of any number of images with `ground`.
+        """Encode prompts once, for any number of images with `ground`.
 
         Raises:
-            ModelError: a prompt of more than `max_text_len` tokens.
+            ModelError: a prompt has more than `max_text_len` tokens.
         """
         if input_ids.shape[1] > self.max_text_len:
             raise ModelError(
@@ -152,20 +153,32 @@ class GroundingDino(nn.Module):
     def ground(
         self, pyramid: Pyramid, context: TextContext, denoising: DenoisingQueries | None = None
     ) -> dict[str, Any]:
-        """What `forward` returns, for images and prompts that are encoded already, one prompt an image."""
+        """The outputs of `forward` for encoded images and prompts, one prompt per image."""
         model, attention_mask = self.model, context.mask
         reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)
+        # [B, K, C] and [B, L, C], each with features of the other
         memory, text = model.encoder(pyramid, context, reference)
-        proposals = model.propose(memory, pyramid, text, attention_mask)
+        proposals = model.propose(memory, pyramid, text, text_mask=attention_mask)
+        # The decoder starts from the proposals, which their own loss trains; its content starts from learned queries
+        # ("mixed query selection", DINO, arXiv 2203.03605, section 3.4).
         start = proposals.boxes_cxcywh_norm.detach()
+        # [queries, C] -> [B, queries, C]; fewer if the image has fewer cells
         queries = model.query_position_embeddings.weight[: start.shape[1]].expand(len(start), -1, -1)
         noised, query_mask = 0, None
         if denoising is not None:
             noised = denoising.real.shape[1]
-            queries, start, query_mask = add_denoising(denoising, queries, start, context.tokens)
+            queries, start, query_mask = add_denoising(denoising, queries, start, text=context.tokens)
         hidden, references = model.decoder(
-            queries, start, memory, pyramid, text, attention_mask, self.bbox_embed, query_mask
+            queries,
+            start,
+            memory,
+            pyramid=pyramid,
+            text=text,
+            text_mask=attention_mask,
+            box_heads=self.bbox_embed,
+            query_mask=query_mask,
         )
+        # every layer's own heads on its own queries; the boxes refine the reference that the layer was given
         layers = [
             self._layer_outputs(
                 class_head(state, text), refine_boxes(box_head(state), place, self.head_epsilon), attention_mask
@@ -174,6 +187,7 @@ class GroundingDino(nn.Module):
                 self.class_embed, self.bbox_embed, hidden, references, strict=True
             )
         ]
+        # [B, noised + Q, ...] -> the first `noised` rows and the others
         extra = {"denoising_outputs": [_rows(layer, slice(noised)) for layer in layers]} if noised else {}
         layers = [_rows(layer, slice(noised, None)) for layer in layers]
         return {
@@ -198,10 +212,10 @@ def _rows(layer: dict[str, Tensor], queries: slice) -> dict[str, Tensor]:
 
 
 def check_config(config: Any) -> None:
-    """Raise ModelError unless this detector can be built from the configuration."""
+    """Raises ModelError unless this detector can be built from the configuration."""
     kind = getattr(config, "model_type", None)
     if kind not in CLASS_HEADS:
-        raise ModelError(f"config.json: model_type is '{kind}', wanted one of {sorted(CLASS_HEADS)}")
+        raise ModelError(f"config.json: model_type is '{kind}', expected one of {sorted(CLASS_HEADS)}")
     for name, wanted in FIXED.items():
         if getattr(config, name, wanted) != wanted:
             raise ModelError(f"config.json: {name} is {getattr(config, name)!r}, only {wanted!r} is supported")
@@ -209,11 +223,11 @@ def check_config(config: Any) -> None:
     if reach < config.max_text_len:
         raise ModelError(f"config.json: max_text_len is {config.max_text_len}, the text encoder reaches only {reach}")
     if config.d_model % 32:
-        raise ModelError(f"config.json: d_model is {config.d_model}, wanted a multiple of 32 (group norm)")
+        raise ModelError(f"config.json: d_model is {config.d_model}, expected a multiple of 32 (group norm)")
 
 
 def has_learned_scale(config: Any) -> bool:
-    """Whether each layer's class scores have a learned scale."""
+    """Whether class scores have a learned scale per layer."""
     return getattr(config, LEARNED_SCALE, False) is True
 
 
@@ -225,26 +239,33 @@ def _repeat(make: Any, count: int, shared: bool) -> nn.ModuleList:
 def _encoder_layer(config: Any) -> EncoderLayer:
     width, heads, eps = config.d_model, config.encoder_attention_heads, config.layer_norm_eps
     return EncoderLayer(
-        FusionLayer(width, config.encoder_ffn_dim, heads, config.fusion_dropout, config.fusion_droppath, eps),
+        FusionLayer(
+            width,
+            config.encoder_ffn_dim,
+            heads,
+            dropout=config.fusion_dropout,
+            drop_path=config.fusion_droppath,
+            norm_eps=eps,
+        ),
         TextEnhancerLayer(
             width,
             config.encoder_ffn_dim,
             heads,
-            config.attention_dropout,
-            config.text_enhancer_dropout,
-            config.activation_function,
-            eps,
+            attention_dropout=config.attention_dropout,
+            dropout=config.text_enhancer_dropout,
+            activation=config.activation_function,
+            norm_eps=eps,
         ),
         DeformableLayer(
             width,
             config.encoder_ffn_dim,
             heads,
-            config.num_feature_levels,
-            config.encoder_n_points,
-            config.dropout,
-            config.activation_dropout,
-            config.activation_function,
-            eps,
+            levels=config.num_feature_levels,
+            points=config.encoder_n_points,
+            dropout=config.dropout,
+            activation_dropout=config.activation_dropout,
+            activation=config.activation_function,
+            norm_eps=eps,
         ),
     )
 
@@ -254,11 +275,11 @@ def _decoder_layer(config: Any) -> DecoderLayer:
         config.d_model,
         config.decoder_ffn_dim,
         config.decoder_attention_heads,
-        config.num_feature_levels,
-        config.decoder_n_points,
-        config.attention_dropout,
-        config.dropout,
-        config.activation_dropout,
-        config.activation_function,
-        config.layer_norm_eps,
+        levels=config.num_feature_levels,
+        points=config.decoder_n_points,
+        attention_dropout=config.attention_dropout,
+        dropout=config.dropout,
+        activation_dropout=config.activation_dropout,
+        activation=config.activation_function,
+        norm_eps=config.layer_norm_eps,
     )

@@ -1,4 +1,4 @@
-"""Weights before any training, for a detector trained from scratch."""
+"""Initial weights of a detector that is trained from scratch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from deixis.models.grounding_dino.layers.attention import DeformableAttention, s
 
 
 def initialise(detector: nn.Module) -> None:
-    """Give every parameter outside the two backbones (which transformers initialises) its starting value.
+    """Initialise every parameter outside the two backbones, which transformers initialises.
 
-    As in Deformable DETR and DINO: Xavier for projections with zero biases; deformable attention that looks in a
-    different direction with each head, all places weighted alike; normal query and level embeddings; box heads that
-    at first move nothing, so that training starts from the proposals themselves. Class biases start at a probability
-    of 0.01 and fusion at a scale of 1e-4, both where they are defined.
+    As in Deformable DETR (appendix A.4) and DINO: Xavier for projections, with zero biases; each head of deformable
+    attention samples in another direction, with equal weights; normal query and level embeddings; box heads whose last
+    layer is zero, so that training starts from the proposals themselves. Class biases (a probability of 0.01) and the
+    fusion's scale (1e-4) are initialised where they are defined.
     """
     model = detector.get_submodule("model")
     backbones = {*model.get_submodule("backbone").modules(), *model.get_submodule("text_backbone").modules()}

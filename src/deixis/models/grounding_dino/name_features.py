@@ -1,4 +1,4 @@
-"""What a detector's text encoder makes of class names."""
+"""Text features of class names, for comparing them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from deixis.models.grounding_dino.text import encode_tokens
 
 @torch.no_grad()
 def name_features(bundle: GroundingDinoBundle, names: Sequence[str]) -> Float[np.ndarray, "names channels"]:
-    """A unit vector for each name: the mean of its tokens' last hidden states, less the mean over all names.
+    """A unit vector per name: the mean of its tokens' last hidden states, minus the mean over all names.
 
-    Without that mean, which all texts share, any two names look alike to BERT. Tokens attend within their own name
-    alone, so a name's vector, but for that mean, does not depend on the other names.
+    BERT's features of all texts share a large common part; without subtracting it any two names are similar. Tokens
+    attend only within their own name, so apart from that mean a name's vector does not depend on the other names.
 
     Raises:
         PromptError: as `chunk_prompts`.
@@ -30,6 +30,7 @@ def name_features(bundle: GroundingDinoBundle, names: Sequence[str]) -> Float[np
     means = []
     for prompt in chunk_prompts(names, bundle.prompt_tokenizer, bundle.model.max_text_len):
         hidden = encode_tokens(encoder, *(tensor.to(device) for tensor in pad_prompts([prompt])))[0]
+        # [names, L] @ [L, C] -> [names, C]
         means.append(prompt.positive_map @ hidden.float().cpu().numpy())
     encoder.train(training)
     vectors = np.concatenate(means)

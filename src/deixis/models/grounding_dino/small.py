@@ -1,7 +1,8 @@
-"""A detector small enough to train from nothing on two CPU cores: its tokenizer and its shape.
+"""A detector small enough to train from scratch on two CPU cores: its tokenizer and its configuration.
 
-The tokenizer is a WordPiece one with BERT's special-token ids (101 [CLS], 102 [SEP], 1012 '.', 1029 '?'), which
-Grounding DINO's attention mask is built from. It knows a few words whole and spells all others letter by letter.
+The tokenizer is a WordPiece tokenizer with BERT's ids for special tokens (101 [CLS], 102 [SEP], 1012 '.', 1029 '?'),
+from which Grounding DINO's attention mask is built. It has tokens for a few words and
+spells all others letter by letter.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import BertConfig, MMGroundingDinoConfig, PreTrainedTokenizerFast, SwinConfig
 
 SPECIAL_TOKEN_IDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
-FIRST_ASCII_ID = 999  # of '!'; BERT's uncased vocabulary lists printable ASCII less A-Z from here
-IMAGE_SIZE = (128, 213)  # shortest and longest side, in pixels, that the small detector sees by default
+FIRST_ASCII_ID = 999  # of '!'; from here BERT's uncased vocabulary lists printable ASCII without A-Z
+IMAGE_SIZE = (128, 213)  # default shortest and longest side of the small detector's images, in pixels
 
 
 def small_vocabulary(words: Sequence[str]) -> dict[str, int]:
@@ -30,7 +31,7 @@ def small_vocabulary(words: Sequence[str]) -> dict[str, int]:
 
 
 def small_tokenizer(words: Sequence[str]) -> Any:
-    """A lower-casing WordPiece tokenizer that knows the given words whole."""
+    """A lower-casing WordPiece tokenizer with a token for each of the given words."""
     vocabulary = small_vocabulary(words)
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

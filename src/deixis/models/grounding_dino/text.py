@@ -1,4 +1,7 @@
-"""The prompt's way through the text encoder: each phrase attends only to itself, and frozen prompts are remembered."""
+"""Encoding prompts: each phrase attends only to itself, and features of a frozen encoder are cached.
+
+Grounding DINO's sub-sentence level text features, arXiv 2303.05499, section 3.4.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,31 @@ DELIMITER_IDS = (101, 102, 1012, 1029)  # [CLS] [SEP] . ? of the uncased BERT vo
 def phrase_attention(
     input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]
 ) -> tuple[Bool[Tensor, "batch 1 tokens tokens"], Int[Tensor, "batch tokens"]]:
-    """Which tokens attend to which, and each token's position, restarting at each phrase.
+    """Which tokens attend to which, and each token's position, which restarts at each phrase.
 
-    A phrase is what stands between two delimiters, its closing delimiter included. [CLS], [SEP], padding and, where
-    the prompt does not end with a delimiter, its last phrase attend token by token to themselves (as the released
-    weights were trained). Nothing depends on how far a prompt is padded.
+    A phrase is the text between two delimiters, including the closing one. [CLS], [SEP], padding and, if the prompt
+    does not end with a delimiter, its last phrase: each of these tokens attends only to itself, as in the training of
+    the released weights. Nothing depends on how far a prompt is padded.
 
     Args:
         token_mask: true on real tokens.
     """
+    # [B, L]: each token's index in its prompt
     place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     beyond = input_ids.shape[1]
     delimiter = torch.isin(input_ids, input_ids.new_tensor(DELIMITER_IDS)) & token_mask
+    # for each token, [B, L], the index of the next delimiter (itself included) and of the one before it
     closing = place.where(delimiter, beyond).flip(1).cummin(1).values.flip(1)
     opening = place.where(delimiter, -1).cummax(1).values
+    # shifted by one, so that a delimiter belongs to the phrase that it closes
     opening = torch.cat((torch.full_like(opening[:, :1], -1), opening[:, :-1]), dim=1)
-    last = token_mask.sum(1, keepdim=True) - 1
-    in_phrase = (closing > 0) & (closing < last)
+    last = token_mask.sum(1, keepdim=True) - 1  # [B, 1]: the index of [SEP]
+    in_phrase = (closing > 0) & (closing < last)  # not [CLS], whose closing delimiter is itself at 0, nor [SEP]
+    # two tokens are in one phrase if the same delimiter closes it; [B, L, 1] == [B, 1, L] -> [B, L, L]
     together = (closing[:, :, None] == closing[:, None, :]) & in_phrase[:, None, :]
     itself = torch.eye(beyond, dtype=torch.bool, device=input_ids.device)
     positions = (place - opening - 1).where(in_phrase, 0)
-    return (together | itself)[:, None], positions
+    return (together | itself)[:, None], positions  # [B, 1, L, L]: one mask for all heads
 
 
 def encode_tokens(
@@ -43,6 +50,7 @@ def encode_tokens(
 ) -> Float[Tensor, "batch tokens channels"]:
     """BERT's last hidden state under `phrase_attention`."""
     mask, positions = phrase_attention(input_ids, token_mask)
+    # a 4-dimensional mask is used by BERT as it is; type and position ids are those of the released weights
     hidden: Tensor = encoder(
         input_ids=input_ids,
         attention_mask=mask,
@@ -53,10 +61,10 @@ def encode_tokens(
 
 
 class PromptCache:
-    """The last `capacity` prompts' features, kept while nothing in the encoder changes.
+    """The features of the last `capacity` prompts, kept while the encoder does not change.
 
-    Each prompt is encoded alone and unpadded, so that its features are a function of the prompt and the weights, not
-    of the batch in which it first came.
+    Each prompt is encoded alone and unpadded, so its features depend on the prompt and the weights, not on the batch
+    in which it first occurred.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -68,9 +76,9 @@ class PromptCache:
         return len(self._features)
 
     def make_room(self, prompts: int) -> None:
-        """Remember at least so many prompts from now on; one that remembers nothing stays so.
+        """Raise the capacity to at least this number of prompts; a cache of capacity 0 stays disabled.
 
-        A vocabulary of more prompts than are remembered, asked in turn, would never find one of them.
+        A vocabulary with more prompts than the capacity, used in order, would never find a cached one.
         """
         if self.capacity:
             self.capacity = max(self.capacity, prompts)
@@ -81,12 +89,12 @@ class PromptCache:
     def encode(
         self, encoder: nn.Module, input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens channels"]:
-        """What `encode_tokens` gives on real tokens, zeros on padded ones; without a graph."""
+        """The result of `encode_tokens` on real tokens and zeros on padded ones, without a graph."""
         state = _state_of(encoder, input_ids.device.type)
         if state != self._state:
             self._state = state
             self._features.clear()
-        ids = input_ids.masked_fill(~token_mask, -1).tolist()  # one copy to the host
+        ids = input_ids.masked_fill(~token_mask, -1).tolist()  # one synchronisation
         prompts = [tuple(token for token in row if token >= 0) for row in ids]
         rows = [self._one(encoder, prompt, input_ids.device) for prompt in prompts]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -97,7 +105,7 @@ class PromptCache:
     ) -> Float[Tensor, "tokens channels"]:
         known = self._features.get(prompt)
         if known is None:
-            # Out of inference mode: a tensor made there could never be used in training.
+            # Not in inference mode: a tensor created there could never be used in training.
             with torch.inference_mode(False), torch.no_grad():
                 ids = torch.tensor([prompt], device=device)
                 known = encode_tokens(encoder, ids, torch.ones_like(ids, dtype=torch.bool))[0]
@@ -109,7 +117,7 @@ class PromptCache:
 
 
 def _state_of(encoder: nn.Module, device_type: str) -> tuple[Any, ...]:
-    """Changes when a weight is written to, moved or cast, or when the precision changes."""
+    """A value that changes when a weight is modified, moved or cast, or when the autocast precision changes."""
     weights = tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in encoder.parameters())
     precision = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type)
     return precision, weights

@@ -1,4 +1,4 @@
-"""Writing the detector as ONNX, and measuring how far onnxruntime's answers are from PyTorch's."""
+"""Exporting the detector to ONNX, and comparing onnxruntime's outputs with PyTorch's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-3
 
 
 class Difference(NamedTuple):
-    """How far onnxruntime is from PyTorch on an image of noise.
+    """The difference between onnxruntime and PyTorch on a noise image.
 
     Attributes:
         size_hw: of the image.
@@ -40,32 +40,32 @@ class Difference(NamedTuple):
 
 
 def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | Path) -> Prompt:
-    """Write the detector, asked for these names, as one ONNX file. The file is complete before it takes its name.
+    """Write the detector for a fixed list of names as one ONNX file. The file is written completely, then renamed.
 
     Input `pixel_values` (1, 3, height, width): one image, resized, RGB, normalised; any size with at least as many
     cells as the model has queries. Outputs `logits` (1, queries, tokens), `boxes` (1, queries, 4), cxcywh over the
     image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens. The file's metadata
-    say the names, the caption, the image size, mean and std.
+    holds the names, the caption, the image size, mean and std.
 
     Returns:
         The prompt that is built into the file.
 
     Raises:
-        PromptError: names that cannot be made into a prompt.
-        ModelError: the onnx extra is missing, the model has adapters that are not merged or another backbone than
-            Swin, or the file cannot be written.
+        PromptError: the names cannot be made into a prompt.
+        ModelError: the onnx extra is missing, the model has unmerged adapters or another backbone than Swin, or the
+            file cannot be written.
     """
     path, onnx = Path(path), _require("onnx")
     _require("onnxscript")
     compose = _require("onnx.compose")
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
-        raise ModelError(f"{path}: the model carries adapters; merge them before exporting it")
+        raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
     prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
     image, text = graphs(bundle, prompt)
     levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
     with _quiet(), torch.no_grad():
-        first = _to_onnx(image, (_example_image(bundle),), ["pixel_values"], levels)
-        second = _to_onnx(text, (_example_levels(bundle),), levels, OUTPUTS)
+        first = _to_onnx(image, (_example_image(bundle),), ["pixel_values"], outputs=levels)
+        second = _to_onnx(text, (_example_levels(bundle),), levels, outputs=OUTPUTS)
     second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
     whole = compose.merge_models(first, second, [(level, level) for level in levels])
     _name_sizes(whole)
@@ -75,25 +75,25 @@ def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | P
     try:
         with file_aside(path) as draft:
             onnx.save(whole, draft)
-    except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the most that one file can hold
+    except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the limit of one file
         raise ModelError(f"{path}: cannot be written ({error}); choose another place or a smaller model") from error
     return prompt
 
 
 def graphs(bundle: GroundingDinoBundle, prompt: Prompt) -> tuple[ImageGraph, PromptGraph]:
-    """What is exported, still in PyTorch: an image to its levels, and those to logits, boxes and scores."""
+    """The exported modules: from an image to its levels, and from those to logits, boxes and scores."""
     input_ids = torch.tensor([prompt.input_ids])
     class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
     return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens)
 
 
 def compare_onnx(
-    path: str | Path, bundle: GroundingDinoBundle, prompt: Prompt, sizes_hw: Sequence[tuple[int, int]], seed: int = 0
+    path: str | Path, bundle: GroundingDinoBundle, prompt: Prompt, *, sizes_hw: Sequence[tuple[int, int]], seed: int = 0
 ) -> list[Difference]:
-    """The file in onnxruntime against the detector itself, on images of noise.
+    """Compare the file in onnxruntime with the detector itself, on noise images.
 
     Raises:
-        ModelError: onnxruntime is missing or refuses the file.
+        ModelError: onnxruntime is missing or cannot load the file.
     """
     runtime = _require("onnxruntime")
     try:
@@ -101,7 +101,7 @@ def compare_onnx(
         options.log_severity_level = 3  # errors
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ModelError(f"{path}: onnxruntime refuses it ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{path}: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})") from error
     generator = torch.Generator().manual_seed(seed)
     found = []
     for height, width in sizes_hw:
@@ -114,7 +114,7 @@ def compare_onnx(
 
 
 def _reference(bundle: GroundingDinoBundle, prompt: Prompt, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the detector itself says, by the code that users run."""
+    """The detector's own outputs, from the code that users run."""
     model = bundle.model.eval()
     input_ids = torch.tensor([prompt.input_ids])
     tokens = input_ids.shape[1]
@@ -126,12 +126,13 @@ def _reference(bundle: GroundingDinoBundle, prompt: Prompt, pixels: Tensor) -> t
     return logits, out["pred_boxes"], logits.sigmoid() @ class_tokens.T
 
 
-def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str], outputs: Sequence[str]) -> Any:
+def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str], *, outputs: Sequence[str]) -> Any:
+    # axes 2 and 3 are height and width, which stay variable
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     dynamic = tuple([sides] * len(each) if isinstance(each, list) else sides for each in inputs)
     try:
         program = torch.export.export(graph, inputs, dynamic_shapes=dynamic, strict=False)
-        # Not optimised here, which takes longer than all the rest: runtimes do it for their own device.
+        # Not optimised here, which takes longer than everything else: runtimes optimise for their own device.
         written = torch.onnx.export(
             program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False, optimize=False
         )
@@ -142,14 +143,14 @@ def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[st
 
 
 def _example_image(bundle: GroundingDinoBundle) -> Tensor:
-    """Large and odd enough that every stage has several windows and something to pad."""
+    """An image so large and odd that every stage has several windows and needs padding."""
     backbone = bundle.model.config.backbone_config
     side = backbone.window_size * backbone.patch_size * 2 ** (len(backbone.depths) - 1)
     return torch.zeros(1, 3, side + side // 2 + 5, side + side // 4 + 3)
 
 
 def _example_levels(bundle: GroundingDinoBundle) -> list[Tensor]:
-    """Levels of sizes that have nothing to do with one another, with enough cells for all queries."""
+    """Levels of unrelated sizes, so that the exporter infers no relation, with enough cells for all queries."""
     config = bundle.model.config
     count = config.num_feature_levels
     first = max(20, config.num_queries // 20 + 1)
@@ -157,7 +158,7 @@ def _example_levels(bundle: GroundingDinoBundle) -> list[Tensor]:
 
 
 def _name_sizes(model: Any) -> None:
-    """Readable names for the two sides that vary."""
+    """Readable names for the two variable sides."""
     sides = model.graph.input[0].type.tensor_type.shape.dim
     renamed = {sides[2].dim_param: "height", sides[3].dim_param: "width"}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
@@ -180,7 +181,7 @@ def _facts(bundle: GroundingDinoBundle, prompt: Prompt) -> dict[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about itself."""
+    """A block without the exporter's log messages and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """The detector with a fixed prompt as two graphs, joined after export: pixels to levels, levels to boxes and scores.
 
-One image at a time, unpadded, of any size. In two, because the sizes of the levels then enter the second as plain
-numbers, not as long formulas of the image's size that the exporter would have to prove equal again and again.
+One unpadded image of any size. There are two graphs because the levels' sizes then enter the second one as plain
+variables, not as long formulas of the image's size that the exporter would have to prove equal again and again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class ImageGraph(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, pixel_values: Float[Tensor, "1 3 height width"]) -> list[Tensor]:
-        """One map (1, channels, height, width) a level, finest first."""
+        """One map (1, channels, height, width) per level, finest first."""
         return project_levels(self.input_proj_vision, self.backbone(pixel_values))
 
 
 class PromptGraph(nn.Module):
-    """Levels to boxes and scores, for one prompt, which is encoded once, here.
+    """Levels to boxes and scores for one prompt, which is encoded once, in the constructor.
 
     Args:
-        model: the detector, which is left as it is.
+        model: the detector; it is not changed.
         input_ids: the prompt, from [CLS] to [SEP].
-        class_tokens: which tokens belong to which name; rows sum to 1.
+        class_tokens: the weight of each token in each name; rows sum to 1.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PromptGraph(nn.Module):
     def forward(
         self, levels: list[Tensor]
     ) -> tuple[Float[Tensor, "1 queries tokens"], Float[Tensor, "1 queries 4"], Float[Tensor, "1 queries names"]]:
-        """Logits of each token, boxes cxcywh_norm, and the score of each name: the mean of its tokens' sigmoids."""
+        """Logits per token, boxes in cxcywh_norm, and scores per name: the mean of its tokens' sigmoids."""
         context = TextContext(*(self.get_buffer(f"text_{name}") for name in TextContext._fields))
         out = self.detector.ground(self.pyramid(levels), context)
         logits = out["pred_logits"][..., : context.tokens.shape[1]]
@@ -69,10 +69,12 @@ class PromptGraph(nn.Module):
         model = self.detector.model
         masks = [torch.ones_like(level[:, 0], dtype=torch.bool) for level in levels]
         positions = [
-            image_positions(mask, model.d_model, model.position_temperature, torch.float32) + model.level_embed[index]
+            image_positions(mask, model.d_model, model.position_temperature, dtype=torch.float32)
+            + model.level_embed[index]
             for index, mask in enumerate(masks)
         ]
         return Pyramid(
+            # levels of [1, C, h, w] -> [1, K, C]
             tokens=torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1),
             mask=torch.cat([mask.flatten(1) for mask in masks], dim=1),
             positions=torch.cat(positions, dim=1),
@@ -83,7 +85,8 @@ class PromptGraph(nn.Module):
 
 
 def _without_backbones(model: GroundingDino) -> GroundingDino:
-    """A copy that has what follows the backbones, with deformable attention in operators that ONNX has."""
+    """A copy without the backbones, with deformable attention in operators that ONNX has."""
+    # deepcopy takes these instead of copying the backbones
     left_out = {id(model.model.backbone): nn.Identity(), id(model.model.text_backbone): nn.Identity()}
     out: GroundingDino = copy.deepcopy(model, left_out)
     for module in out.modules():

@@ -1,7 +1,7 @@
-"""Swin Transformer (arXiv 2103.14030) without decisions that depend on the image's size.
+"""Swin Transformer (arXiv 2103.14030) without branches that depend on the image's size.
 
-transformers' own asks at many places whether something must be padded, and an exported graph keeps the answer of the
-image it was made with. Here everything is padded by as much as it takes, which may be nothing.
+transformers' implementation checks in many places whether padding is needed, and an exported graph keeps the answer for
+the image it was exported with. Here everything is padded by the amount it needs, which may be zero.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from transformers.activations import ACT2FN
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE, Ties, file_name
 
-OTHER_REGION = -100.0  # added to the attention between windows' parts that are no neighbours in the image
+OTHER_REGION = -100.0  # added to attention between parts of a shifted window that are not neighbours in the image
 
 
 class SwinGraph(nn.Module):
-    """The backbone's maps from pixels, with the weights of a detector."""
+    """The backbone's maps from pixels, with a detector's weights."""
 
     def __init__(self, config: Any, state: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -41,7 +41,8 @@ class SwinGraph(nn.Module):
         self.norms = nn.ModuleList(_norm(weights, f"hidden_states_norms.stage{stage + 1}", 1e-5) for stage in self.out)
 
     def forward(self, pixels: Float[Tensor, "1 3 height width"]) -> list[Tensor]:
-        """One map (1, channels, height, width) a level, finest first."""
+        """One map (1, channels, height, width) per level, finest first."""
+        # [1, 3, H, W] -> [1, H / patch, W / patch, C]
         grid = self.projection(padded(pixels, self.patch, self.patch)).permute(0, 2, 3, 1)
         grid = self.norm(grid)
         maps = []
@@ -50,14 +51,15 @@ class SwinGraph(nn.Module):
                 grid = self.merges[stage - 1](grid)
             grid = blocks(grid)
             if stage in self.out:
+                # [1, h, w, C] -> [1, C, h, w]
                 maps.append(self.norms[self.out.index(stage)](grid).permute(0, 3, 1, 2))
         return maps
 
 
 class Block(nn.Module):
-    """Attention inside windows, every other time inside windows shifted by half, then a feed-forward."""
+    """Attention inside windows, in every second block shifted by half a window, then a feed-forward (section 3.2)."""
 
-    def __init__(self, weights: Mapping[str, Tensor], start: str, heads: int, index: int, config: Any) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], start: str, heads: int, *, index: int, config: Any) -> None:
         super().__init__()
         self.heads, self.window = heads, int(config.window_size)
         self.shift = self.window // 2 if index % 2 else 0
@@ -84,43 +86,48 @@ class Block(nn.Module):
         """Attention inside windows."""
         _, height, width, channels = grid.shape
         side = self.window
-        rows, columns = (height + side - 1) // side, (width + side - 1) // side
+        rows, columns = (height + side - 1) // side, (width + side - 1) // side  # windows, rounded up
         grid = pad(grid, (0, 0, 0, columns * side - width, 0, rows * side - height))
         mask = self.get_buffer("bias")
         if self.shift:
             grid = torch.roll(grid, (-self.shift, -self.shift), (1, 2))
+            # [1, heads, cells, cells] + [windows, 1, cells, cells]
             mask = mask + self.regions(rows, columns, grid)
+        # [1, rows * side, columns * side, C] -> [rows * columns, side * side, C]
         windows = grid.reshape(rows, side, columns, side, channels).transpose(1, 2)
         windows = windows.reshape(rows * columns, side * side, channels)
         shape = (rows * columns, side * side, self.heads, channels // self.heads)
         query, key, value = (
             part(windows).reshape(shape).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
+        # eq. 4: softmax(q k^T / sqrt(d) + bias) v, in each of [windows, heads, cells, dim]
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        # [windows, heads, cells, dim] -> [windows, cells, C] -> [1, rows * side, columns * side, C]
         windows = self.out(attended.transpose(1, 2).reshape(rows * columns, side * side, channels))
         grid = windows.reshape(rows, columns, side, side, channels).transpose(1, 2)
         grid = grid.reshape(1, rows * side, columns * side, channels)
         if self.shift:
             grid = torch.roll(grid, (self.shift, self.shift), (1, 2))
-        return grid[:, :height, :width]
+        return grid[:, :height, :width]  # without the padding
 
     def regions(self, rows: int, columns: int, like: Tensor) -> Float[Tensor, "windows 1 cells cells"]:
-        """What keeps cells apart that only the shift has brought into one window."""
+        """The mask between cells that only the cyclic shift has brought into one window (section 3.2, figure 4)."""
         side = self.window
         y, x = (self._region(count, like.device) for count in (rows, columns))
+        # 9 regions, numbered 3 * (row's) + (column's); [windows, cells]
         region = (y.reshape(rows, 1, side, 1) * 3 + x.reshape(1, columns, 1, side)).reshape(rows * columns, side * side)
         apart = region[:, None, :, None] != region[:, None, None, :]
         return torch.where(apart, OTHER_REGION, 0.0).to(like.dtype)
 
     def _region(self, windows: int, device: torch.device) -> Tensor:
-        """0 before the last window, 1 in its first part, 2 in the part that was shifted in."""
+        """Per row or column: 0 before the last window, 1 in its first part, 2 in the part that was shifted in."""
         place = torch.arange(windows * self.window, device=device)
         last, shifted = windows * self.window - self.window, windows * self.window - self.shift
         return (place >= last).to(torch.int64) + (place >= shifted).to(torch.int64)
 
 
 class Merge(nn.Module):
-    """2 x 2 cells become one, column by column."""
+    """Patch merging: 2 x 2 cells become one, read column by column."""
 
     def __init__(self, weights: Mapping[str, Tensor], start: str) -> None:
         super().__init__()
@@ -132,6 +139,7 @@ class Merge(nn.Module):
         _, height, width, channels = grid.shape
         rows, columns = (height + 1) // 2, (width + 1) // 2
         grid = pad(grid, (0, 0, 0, columns * 2 - width, 0, rows * 2 - height))
+        # [1, 2 rows, 2 columns, C] -> [1, rows, columns, 4 C], the four cells in the order (y, x) 00, 10, 01, 11
         grid = grid.reshape(1, rows, 2, columns, 2, channels).permute(0, 1, 3, 4, 2, 5)
         out: Tensor = self.reduction(self.norm(grid.reshape(1, rows, columns, 4 * channels)))
         return out
@@ -139,21 +147,24 @@ class Merge(nn.Module):
 
 def _blocks(weights: Mapping[str, Tensor], stage: int, config: Any) -> list[Block]:
     starts = [f"encoder.layers.{stage}.blocks.{index}." for index in range(config.depths[stage])]
-    return [Block(weights, start, config.num_heads[stage], index, config) for index, start in enumerate(starts)]
+    return [
+        Block(weights, start, config.num_heads[stage], index=index, config=config) for index, start in enumerate(starts)
+    ]
 
 
 def padded(pixels: Float[Tensor, "1 3 height width"], rows: int, columns: int) -> Float[Tensor, "1 3 taller wider"]:
-    """Zeros behind, up to a multiple of so many rows and columns."""
+    """The pixels, padded at the bottom and right with zeros to multiples of `rows` and `columns`."""
     height, width = pixels.shape[-2:]
     below, right = (height + rows - 1) // rows * rows - height, (width + columns - 1) // columns * columns - width
     return pad(pixels, (0, right, 0, below))
 
 
 def relative_bias(table: Float[Tensor, "offsets heads"], window: int) -> Float[Tensor, "1 heads cells cells"]:
-    """A learned number for each pair of cells of a window, by how far they are apart."""
+    """Swin's relative position bias (eq. 4): a learned number per head and pair of cells, by relative position."""
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij"))
+    # offsets from -(window - 1) to window - 1 along each axis, numbered row by row; [cells, cells]
     index = (y[:, None] - y[None] + window - 1) * (2 * window - 1) + x[:, None] - x[None] + window - 1
-    return table.detach()[index].permute(2, 0, 1)[None]
+    return table.detach()[index].permute(2, 0, 1)[None]  # [cells, cells, heads] -> [1, heads, cells, cells]
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:

@@ -93,7 +93,7 @@ def freeze(
     if lora and "language" in chosen:
         raise OptionError("the language model trains either in full or through adapters; choose one")
     if lora:
-        inject_lora(model, LORA_PATTERN, rank, alpha, dropout)
+        inject_lora(model, LORA_PATTERN, rank, alpha=alpha, dropout=dropout)
     for name, parameter in model.named_parameters():
         if ".lora_" not in name:
             parameter.requires_grad_(part_of(name) in chosen and (part_of(name) != "embeddings" or rows == "all"))

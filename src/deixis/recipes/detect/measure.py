@@ -55,10 +55,10 @@ class DetectorMeasure:
         accelerator = self.accelerator
         mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
         asked = self.max_detections or MAX_DETECTIONS_FEDERATED
-        predicted = detector.predict_dataset(dataset, self.batch_size, asked, mine, self.workers)
+        predicted = detector.predict_dataset(dataset, self.batch_size, asked, indices=mine, workers=self.workers)
         found = list(zip(mine, predicted, strict=True))
         everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
         truth = [dataset[index] for index in range(len(dataset))]
         most = self.max_detections or detections_per_image(truth)
         best = [one.best(most) for one in everything]
-        return evaluate_detections(truth, best, dataset.vocabulary, self.max_detections)
+        return evaluate_detections(truth, best, dataset.vocabulary, max_detections=self.max_detections)

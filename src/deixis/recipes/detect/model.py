@@ -40,7 +40,7 @@ def prepare_model(
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
     if lora.lora:
-        add_lora(bundle.model, lora.lora_r, lora.lora_alpha, lora.lora_dropout, lora.lora_targets)
+        add_lora(bundle.model, lora.lora_r, lora.lora_alpha, dropout=lora.lora_dropout, targets=lora.lora_targets)
     else:
         freeze(bundle.model, [part for part, rate in rates.items() if rate == 0])
     bundle.model.gradient_checkpointing = gradient_checkpointing

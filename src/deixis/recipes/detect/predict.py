@@ -39,7 +39,12 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
     with ProgressBar("images") as progress:
         found = detector.predict(
-            images, names, options.threshold, options.max_detections, options.batch_size, progress=progress
+            images,
+            names,
+            options.threshold,
+            max_detections=options.max_detections,
+            batch_size=options.batch_size,
+            progress=progress,
         )
     write_predictions(options.output, found, images, draw=draw_detections)
     objects = sum(len(detections) for detections in found)

@@ -95,7 +95,7 @@ def export_model(options: ModelExportOptions) -> None:
         return
     prompt = export_onnx(bundle, names, options.output)
     print_text(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
-    differences = compare_onnx(options.output, bundle, prompt, options.check_sizes or check_sizes(bundle))
+    differences = compare_onnx(options.output, bundle, prompt, sizes_hw=options.check_sizes or check_sizes(bundle))
     for found in differences:
         height, width = found.size_hw
         gaps = f"logits {found.logits:.1e}, boxes {found.boxes:.1e}, scores {found.scores:.1e}"

@@ -59,7 +59,7 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     write_atomic(options.output / "captions.json", json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
     if options.pictures:
         for sample, found, name in zip(samples, captions, picture_names([Path(name) for name in names]), strict=True):
-            write_picture(options.output / "pictures" / name, sample, found, draw_masks)
+            write_picture(options.output / "pictures" / name, sample, found, draw=draw_masks)
     console = Console(highlight=False)
     if metrics is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")

@@ -29,7 +29,7 @@ from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import owned_output, writes_output
 from deixis.refer_records import ReferDataset
-from deixis.training.processes import from_first, gather_lists
+from deixis.training.processes import broadcast_from_first, gather_lists
 
 WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png")
 _ROUND = 4  # images of each process between two exchanges, so that none waits long for another
@@ -65,7 +65,7 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     writes = accelerator is None or accelerator.is_main_process
     lines = CycleLines(options.output, made_by(options, bundle, dataset)) if writes else None
     done = 0 if lines is None else lines.done()
-    done = done if accelerator is None else from_first(accelerator, done)
+    done = done if accelerator is None else broadcast_from_first(accelerator, done)
     console = Console(highlight=False, quiet=not writes)
     if done:
         console.print(f"going on at image {done + 1} of {len(dataset)}", markup=False)

@@ -39,7 +39,7 @@ def frozen_features(
         return None
     most = int(hardware.cache_gib * GIB)
     folder = hardware.cache_features / encoders_digest(bundle, accelerator)
-    cache = FrozenFeatures(bundle, folder, most, accelerator)
+    cache = FrozenFeatures(bundle, folder, most, accelerator=accelerator)
     of_image, of_tile = feature_bytes(cache.encode, bundle)
     tiles = tile_counter(bundle.tile_px, max_tiles)
     wanted = sum(of_image + of_tile * tiles(training[index].size_hw) for index in range(len(training)))

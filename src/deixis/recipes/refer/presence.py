@@ -36,9 +36,9 @@ def fit_threshold(segmenter: Segmenter, truth: Sequence[ReferSample], shown: Ans
     if segmenter.bundle.behaviour != "deixis":
         return {}
     scores = presence_scores(truth, shown)
-    if scores.missing():
+    if scores.why_not_fitted():
         return {}
-    segmenter.threshold = scores.fitted()
+    segmenter.threshold = scores.best_threshold()
     return {"presence_threshold": segmenter.threshold, "presence_curve": scores.curve().as_dict()}
 
 

@@ -52,7 +52,7 @@ def track_video(options: ReferTrackOptions) -> Path:
     drawing = draw_masks if options.draw else None
     with (
         ProgressBar("frames") as progress,
-        track_writer(options.output, options.video.name, options.phrases, rate, drawing) as add,
+        track_writer(options.output, options.video.name, options.phrases, rate=rate, draw=drawing) as add,
     ):
         for number, (pixels, records) in enumerate(tracker.follow(frames, options.phrases), 1):
             add(pixels, records)

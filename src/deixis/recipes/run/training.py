@@ -31,7 +31,7 @@ from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
 from deixis.training.metric_logs import Trackers
 from deixis.training.optim import build_adamw, parameter_groups
-from deixis.training.processes import from_first, peak_memory_text
+from deixis.training.processes import broadcast_from_first, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 
@@ -161,12 +161,14 @@ def train_run(
     """
     folder, accelerator, console = opened.folder, opened.accelerator, opened.console
     total_steps = opened.settings.total_steps(task.steps_per_epoch)
-    optimizer = build_adamw(parameter_groups(model.named_parameters(), part_of, learning_rates, optimiser.weight_decay))
+    optimizer = build_adamw(
+        parameter_groups(model.named_parameters(), part_of, learning_rates, weight_decay=optimiser.weight_decay)
+    )
     average = WeightAverage(model, optimiser.ema_decay) if optimiser.ema_decay else None
     progress = Progress()
     if opened.resuming:
         last = folder / "checkpoints" / "last"
-        progress = load_checkpoint(last, model, optimizer, average, opened.identity)
+        progress = load_checkpoint(last, model, optimizer, average=average, identity=opened.identity)
         if accelerator.is_main_process:  # a longer run, or one with other workers, is resumed as it is now
             keep_config(opened.config, folder)
         console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
@@ -223,7 +225,9 @@ def finish_run(
     """
     accelerator, console = opened.accelerator, opened.console
     first = accelerator.is_main_process
-    outcome = from_first(accelerator, read_outcome(opened.folder / "metrics.jsonl", shown[0]) if first else None)
+    outcome = broadcast_from_first(
+        accelerator, read_outcome(opened.folder / "metrics.jsonl", shown[0]) if first else None
+    )
     assert outcome is not None
     if first:
         write(outcome, time.perf_counter() - opened.started)

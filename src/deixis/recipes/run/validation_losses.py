@@ -58,7 +58,7 @@ def detector_validation_losses(
     def measure() -> dict[str, dict[str, float]]:
         loaded = (batch.to(accelerator.device) for batch in load_batches(dataset, batches, collate_pairs))
         found = mean_losses(
-            loaded, lambda batch: loss_sums(bundle.model, bundle.normalise, criterion, batch), accelerator
+            loaded, lambda batch: loss_sums(bundle.model, bundle.normalise, criterion, batch=batch), accelerator
         )
         return {"losses": with_total(found, criterion)}
 
@@ -107,7 +107,9 @@ def refer_validation_losses(
         loader = load_batches(dataset, batches, collate)
         found = mean_losses(
             (batch.to(accelerator.device) for batch in loader),
-            lambda batch: refer_loss_sums(bundle.model, bundle.normalise_tiles, bundle.normalise_sam, criterion, batch),
+            lambda batch: refer_loss_sums(
+                bundle.model, bundle.normalise_tiles, bundle.normalise_sam, criterion=criterion, batch=batch
+            ),
             accelerator,
         )
         return {"losses": with_total(found, criterion)}

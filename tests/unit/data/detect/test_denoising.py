@@ -145,7 +145,7 @@ def told_of_a_cat(model, tell):
 
 def by_name(queries, text, one):
     matching = torch.zeros(1, 3, text.shape[-1])
-    return add_denoising(queries, matching, torch.zeros(1, 3, 4), text)[0][:, :2]
+    return add_denoising(queries, matching, torch.zeros(1, 3, 4), text=text)[0][:, :2]
 
 
 def test_what_a_query_is_told_depends_on_the_class_and_not_on_its_place_in_the_prompt(model):

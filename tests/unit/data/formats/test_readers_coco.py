@@ -267,7 +267,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "double category": (edit(lambda x: x["categories"].append({"id": 4, "name": "fox"})), "category id 4 stands more"),
     "double name": (
         edit(lambda x: x["categories"].append({"id": 8, "name": "zebra"})),
-        "class names must differ, .'zebra'. stand more than once",
+        "class names must differ, .'zebra'. occur more than once",
     ),
     "blank name": (edit(lambda x: x["categories"][0].update(name=" ")), "must not be blank"),
     "no name": (edit(lambda x: x["categories"][0].pop("name")), "category 90 has no name"),

@@ -92,7 +92,7 @@ FAULTS = {
     "no list": ({"neg_category_ids": None}, "image 391: neg_category_ids must be a list"),
     "unknown": ({"neg_category_ids": [7, 8]}, r"image 391: neg_category_ids has \[8\], not in categories"),
     "text": ({"not_exhaustive_category_ids": ["3"]}, r"not_exhaustive_category_ids has \['3'\]"),
-    "both": ({"neg_category_ids": [3]}, r"image 391: classes \['air conditioner'\] are annotated but also said"),
+    "both": ({"neg_category_ids": [3]}, r"image 391: classes \['air conditioner'\] are annotated but also listed"),
     "no name": ({"coco_url": 5}, "image 391 has no file_name"),
 }
 

@@ -103,7 +103,7 @@ FAULTS = {
     "short": ({"boxes": BOXES + "abc,xclick\n"}, "line 5: has not 13 values"),
     "long": ({"boxes": BOXES.replace("1,0,0,0\n", "1,0,0,0,7\n")}, "line 2: has not 13 values"),
     "classes": ({"classes": CLASSES + "/m/04bcr3,Desk\n"}, "line 4: wanted a label of its own"),
-    "names": ({"classes": CLASSES + "/m/9,Table\n"}, r"\['Table'\] stand more than once"),
+    "names": ({"classes": CLASSES + "/m/9,Table\n"}, r"\['Table'\] occur more than once"),
 }
 
 

@@ -148,7 +148,7 @@ YAML_FAULTS = {
     "no names": ("train: images/train\nnames:\n", "names must be a list"),
     "gap": ("train: images/train\nnames: {0: a, 2: b}\n", "numbered from 0"),
     "count": ("train: images/train\nnc: 3\n" + NAMES, "nc is 3 but names has 2"),
-    "double": ("train: images/train\nnames: [a, a]\n", r"\['a'\] stand more than once"),
+    "double": ("train: images/train\nnames: [a, a]\n", r"\['a'\] occur more than once"),
     "no split": (NAMES, "has no train, val or test"),
     "absent": ("train: images/absent\n" + NAMES, "no file or folder 'images/absent'"),
     "number": ("train: [[5]]\n" + NAMES, "train must be a path"),

@@ -26,7 +26,9 @@ def main() -> None:
     criterion = build_criterion("mm_grounding_dino", decoder_layers=2)
     totals = []
     for bundle in (plain, compiled):
-        total, _ = detection_losses(bundle.model.train(), bundle.normalise, criterion, batch, torch.tensor(4.0))
+        total, _ = detection_losses(
+            bundle.model.train(), bundle.normalise, criterion, batch=batch, normaliser=torch.tensor(4.0)
+        )
         total.backward()
         totals.append(total.item())
     worst = 0.0

@@ -143,7 +143,7 @@ def switch_off(patch: pytest.MonkeyPatch) -> None:
 
 def several_stretches(patch: pytest.MonkeyPatch) -> None:
     """All fast paths, on so small a model too: its feed-forward layers would be done in one stretch."""
-    patch.setattr(feed_forward, "STRETCH", 256 * 20)
+    patch.setattr(feed_forward, "CHUNK_NUMBERS", 256 * 20)
 
 
 def count_calls(patch: pytest.MonkeyPatch, owner: Any, name: str) -> list[int]:
@@ -175,17 +175,17 @@ def train(folder: Path, out: Path) -> tuple[np.ndarray, GroundingDinoBundle, tor
         accelerator.prepare_model(model),
         lambda pixels, mask: loaded.normalise(pixels, mask).double(),
         build_criterion("mm_grounding_dino", decoder_layers=2),
-        Feed(dataset=dataset, collate=collate_pairs, batch_size=2),
-        accelerator,
+        feed=Feed(dataset=dataset, collate=collate_pairs, batch_size=2),
+        accelerator=accelerator,
         evaluate=dict,
         save_model=lambda path: save_grounding_dino(loaded, path),
     )
     rates = dict.fromkeys(("encoder", "decoder", "heads"), 1e-3)
-    optimizer = build_adamw(parameter_groups(model.named_parameters(), part_of, rates, 1e-4))
+    optimizer = build_adamw(parameter_groups(model.named_parameters(), part_of, rates, weight_decay=1e-4))
     curve: list[list[float]] = []
     for epoch in range(STEPS):
         for group in task.groups(epoch, 0):
-            losses = accumulate_gradients(task, accelerator, group, task.normaliser(group))
+            losses = accumulate_gradients(task, accelerator, group, normaliser=task.normaliser(group))
             norm = nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             figures = mean_figures(accelerator, {"loss": losses["loss"], "norm": norm})
             optimizer.step()
@@ -193,7 +193,7 @@ def train(folder: Path, out: Path) -> tuple[np.ndarray, GroundingDinoBundle, tor
             curve.append(list(figures.values()))
         if len(curve) >= STEPS:
             break
-    save_checkpoint(out / "last", model, optimizer, None, Progress(), Identity({}))
+    save_checkpoint(out / "last", model, optimizer, average=None, progress=Progress(), identity=Identity({}))
     task.save_model(out / "best")
     return np.array(curve[:STEPS]), loaded, optimizer
 
@@ -249,6 +249,6 @@ def test_checkpoints_hold_the_same(runs: dict[str, Trained]) -> None:
 def test_each_goes_on_from_the_others_checkpoint(runs: dict[str, Trained], written: str, read: str) -> None:
     _, _, _, folder = runs[written]
     _, loaded, optimizer, _ = runs[read]
-    load_checkpoint(folder / "last", loaded.model, optimizer, None, Identity({}))
+    load_checkpoint(folder / "last", loaded.model, optimizer, average=None, identity=Identity({}))
     for name, tensor in load_file(folder / "last/model.safetensors").items():
         assert torch.equal(loaded.model.state_dict()[name], tensor), name

@@ -25,7 +25,7 @@ from deixis.models.grounding_dino.weights.convert import (
     wanted_tensors,
 )
 from deixis.models.grounding_dino.weights.key_tables import Place, idea_table, mmdetection_table
-from deixis.models.grounding_dino.weights.layouts import taken
+from deixis.models.grounding_dino.weights.layouts import from_stored_form
 from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.grounding_dino.weights.transformers_layout import Ties, file_name
 
@@ -206,8 +206,8 @@ def test_extra_and_misshapen_keys_are_named(kind: str, extra: str, tmp_path: Pat
         read_checkpoint(write(tmp_path / "w.pth", layout, tensors))
     message = str(caught.value)
     assert f"unexpected {extra}" in message
-    assert f"{norm.removeprefix('module.')} has shape (7,), wanted (64,)" in message
-    assert f"{qkv.removeprefix('module.')} has shape (10,), wanted (64,) for a third" in message
+    assert f"{norm.removeprefix('module.')} has shape (7,), expected (64,)" in message
+    assert f"{qkv.removeprefix('module.')} has shape (10,), expected (64,) for a third" in message
     assert "(3 faults)" in message
 
 
@@ -390,9 +390,9 @@ def test_patch_merging_by_unfolding() -> None:
     place = Place("", "unfolded", 0, "")
     merging.load_state_dict(
         {
-            "norm.weight": taken(norm.weight.detach(), place),
-            "norm.bias": taken(norm.bias.detach(), place),
-            "reduction.weight": taken(reduction.weight.detach(), place),
+            "norm.weight": from_stored_form(norm.weight.detach(), place),
+            "norm.bias": from_stored_form(norm.bias.detach(), place),
+            "reduction.weight": from_stored_form(reduction.weight.detach(), place),
         }
     )
     ours = merging(picture.flatten(2).transpose(1, 2), (height, width))
@@ -402,7 +402,7 @@ def test_patch_merging_by_unfolding() -> None:
 def test_other_models_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "resnet.pth", "idea", {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)})
     with pytest.raises(
-        ModelError, match=r"resnet.pth: the names \(conv1.weight, fc.bias, \.\.\.\) are those of no known"
+        ModelError, match=r"resnet.pth: the tensor names \(conv1.weight, fc.bias, \.\.\.\) fit no known"
     ):
         read_checkpoint(path)
     names = {"model.backbone.conv_encoder.model.embeddings.norm.weight": torch.zeros(1)}

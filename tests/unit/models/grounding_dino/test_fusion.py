@@ -18,7 +18,7 @@ KEYS, TOKENS, WIDTH, HEADS = 23, 6, 12, 2
 
 def attention(dropout: float = 0.0) -> FusionAttention:
     torch.manual_seed(0)
-    out = FusionAttention(WIDTH, 16, HEADS, dropout).double()
+    out = FusionAttention(WIDTH, 16, HEADS, dropout=dropout).double()
     for parameter in out.parameters():
         nn.init.normal_(parameter, std=0.5)
     return out
@@ -39,7 +39,7 @@ def inputs(padded: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]
 def run(attend: nn.Module, padded: bool) -> dict[str, Tensor]:
     """Both outputs, and the gradients of the inputs and of everything that trains."""
     vision, text, vision_mask, text_mask, scale = inputs(padded)
-    to_image, to_text = attend(vision, text, vision_mask, text_mask, scale)
+    to_image, to_text = attend(vision, text, vision_mask, text_mask=text_mask, scale=scale)
     loss = (
         to_image * torch.linspace(-1, 1, to_image.numel(), dtype=torch.float64).view_as(to_image)
     ).sum() + to_text.square().sum()
@@ -82,10 +82,10 @@ def test_longer_prompts_than_a_heads_width_are_projected(unfolded: pytest.Monkey
     generator = torch.Generator().manual_seed(1)
     vision, text = (torch.randn(1, count, WIDTH, generator=generator, dtype=torch.float64) for count in (KEYS, 9))
     mask = torch.ones(1, 1, 1, 9, dtype=torch.bool)
-    given = (vision, text, None, mask, torch.ones(1, 1, WIDTH, dtype=torch.float64))
-    wanted = attend(*given)
+    given = {"text_mask": mask, "scale": torch.ones(1, 1, WIDTH, dtype=torch.float64)}
+    wanted = attend(vision, text, None, **given)
     unfolded.undo()
-    for got, tensor in zip(attend(*given), wanted, strict=True):
+    for got, tensor in zip(attend(vision, text, None, **given), wanted, strict=True):
         assert torch.equal(got, tensor)
 
 
@@ -95,8 +95,9 @@ def test_dropout_reaches_the_values_bias() -> None:
     nn.init.zeros_(attend.values_vision_proj.weight)
     nn.init.ones_(attend.values_vision_proj.bias)
     with torch.no_grad():
-        _, plain = copy.deepcopy(attend).eval()(*inputs(False))
-        _, thinned = attend(*inputs(False))
+        vision, text, _, text_mask, scale = inputs(False)
+        _, plain = copy.deepcopy(attend).eval()(vision, text, None, text_mask=text_mask, scale=scale)
+        _, thinned = attend(vision, text, None, text_mask=text_mask, scale=scale)
     assert (thinned - plain).abs().amax((0, 2)).min() > 0.01
 
 
@@ -104,11 +105,11 @@ def test_dropout_and_mixed_precision_leave_the_image_itself_alone() -> None:
     """What is dropped, or rounded to 16 bits, is what the image gathers."""
     vision, text, _, text_mask, scale = inputs(False)
     with torch.no_grad():
-        dropped, _ = attention(dropout=0.5).train()(vision, text, None, text_mask, scale * 0)
+        dropped, _ = attention(dropout=0.5).train()(vision, text, None, text_mask=text_mask, scale=scale * 0)
         assert torch.equal(dropped, vision)
         single = [tensor.float() for tensor in (vision, text, scale)]
         with torch.autocast("cpu", torch.bfloat16):
-            mixed, _ = attention().float()(*single[:2], None, text_mask, single[2] * 0)
+            mixed, _ = attention().float()(*single[:2], None, text_mask=text_mask, scale=single[2] * 0)
     assert torch.equal(mixed, single[0])
 
 

@@ -50,7 +50,7 @@ class _Objects:
     def instances(self) -> Instances:
         whole = bool(self.masks) and all(mask is not None for mask in self.masks)
         masks = [mask for mask in self.masks if mask is not None] if whole else None
-        return Instances.build(self.boxes, self.class_ids, self.crowd, self.areas, masks)
+        return Instances.build(self.boxes, self.class_ids, self.crowd, areas_px=self.areas, masks_rle=masks)
 
 
 def find_coco(path: Path) -> list[Path]:

@@ -203,6 +203,6 @@ def _instances(things: Sequence[Thing], rows: dict[str, int]) -> Instances:
         [thing.box_xyxy_px for thing in things],
         [rows[thing.label] for thing in things],
         [thing.crowd for thing in things],
-        [thing.area_px for thing in things],
-        masks if masks and len(masks) == len(things) else None,
+        areas_px=[thing.area_px for thing in things],
+        masks_rle=masks if masks and len(masks) == len(things) else None,
     )

@@ -189,7 +189,9 @@ def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
 
 def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int]) -> Instances:
     areas, crowd = (_numbers(row, key, len(class_ids)) for key in ("area", "iscrowd"))
-    return Instances.build(boxes_xyxy_px, class_ids, None if crowd is None else [value > 0 for value in crowd], areas)
+    return Instances.build(
+        boxes_xyxy_px, class_ids, None if crowd is None else [value > 0 for value in crowd], areas_px=areas
+    )
 
 
 def _numbers(row: Row, key: str, count: int) -> list[float] | None:

@@ -98,7 +98,11 @@ def _instances(rows: Sequence[LabelRow], size_hw: tuple[int, int], masks: bool) 
         found.append(mask)
     whole = [mask for mask in found if mask is not None]
     return Instances.build(
-        boxes, [label for label, _ in rows], None, areas, whole if whole and len(whole) == len(rows) else None
+        boxes,
+        [label for label, _ in rows],
+        None,
+        areas_px=areas,
+        masks_rle=whole if whole and len(whole) == len(rows) else None,
     )
 
 

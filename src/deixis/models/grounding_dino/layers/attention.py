@@ -16,17 +16,17 @@ from deixis.ops.deformable_attention import multi_scale_deformable_attention
 def split_heads(
     tokens: Float[Tensor, "batch tokens channels"], heads: int
 ) -> Float[Tensor, "batch {heads} tokens dim"]:
-    """Give each head its own slice of the channels."""
+    """Give each head its slice of the channels: [B, T, C] -> [B, heads, T, C / heads]."""
     return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(tokens: Float[Tensor, "batch heads tokens dim"]) -> Float[Tensor, "batch tokens heads*dim"]:
-    """Undo `split_heads`."""
+    """The inverse of `split_heads`: [B, heads, T, dim] -> [B, T, heads * dim]."""
     return tokens.transpose(1, 2).flatten(2)
 
 
 class MultiheadAttention(nn.Module):
-    """Dense attention; `query`, `key`, `value` and `out_proj` are named as in transformers."""
+    """Multi-head attention; `query`, `key`, `value` and `out_proj` are named as in transformers."""
 
     def __init__(self, d_model: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -42,9 +42,10 @@ class MultiheadAttention(nn.Module):
         queries: Float[Tensor, "batch queries channels"],
         keys: Float[Tensor, "batch keys channels"],
         values: Float[Tensor, "batch keys channels"],
+        *,
         mask: Bool[Tensor, "batch 1 #queries keys"] | None = None,
     ) -> Float[Tensor, "batch queries channels"]:
-        """Attend where `mask` is true, everywhere without one."""
+        """Attend where `mask` is true; None lets all queries attend to all keys."""
         attended = scaled_dot_product_attention(
             split_heads(self.query(queries), self.heads),
             split_heads(self.key(keys), self.heads),
@@ -57,15 +58,15 @@ class MultiheadAttention(nn.Module):
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few learned places around its reference point on each level (arXiv 2010.04159, eq. 3).
+    """Each query samples a few learned locations around its reference point on each level (arXiv 2010.04159, eq. 3).
 
     Attributes:
-        implementation: of `multi_scale_deformable_attention`; None chooses by device.
+        implementation: of `multi_scale_deformable_attention`; None picks one by device.
     """
 
     implementation: str | None = None
 
-    def __init__(self, d_model: int, heads: int, levels: int, points: int) -> None:
+    def __init__(self, d_model: int, heads: int, levels: int, *, points: int) -> None:
         super().__init__()
         self.heads, self.levels, self.points = heads, levels, points
         self.sampling_offsets = nn.Linear(d_model, heads * levels * points * 2)
@@ -78,39 +79,47 @@ class DeformableAttention(nn.Module):
         queries: Float[Tensor, "batch queries channels"],
         reference: Float[Tensor, "batch queries levels coordinates"],
         memory: Float[Tensor, "batch keys channels"],
+        *,
         memory_mask: Bool[Tensor, "batch keys"] | None,
         shapes_hw: ShapesHw,
     ) -> Float[Tensor, "batch queries channels"]:
-        """Sample `memory`.
+        """Sample `memory`, the levels' features.
 
         Args:
             queries: with their position embeddings added.
             reference: (x, y) or (x, y, width, height) as fractions of each padded level.
-            memory_mask: true on real positions; the others count as zero. None where all are real.
+            memory_mask: true on real positions; the others count as zero. None if all are real.
         """
         batch, count = queries.shape[:2]
         grid = (batch, count, self.heads, self.levels, self.points)
+        # [B, Q, heads, levels * points * 2], and weights that sum to 1 over levels and points
         offsets: Tensor = self.sampling_offsets(queries).view(batch, count, self.heads, -1)
         weights: Tensor = self.attention_weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(grid)
         values: Tensor = self.value_proj(memory)
         if memory_mask is not None:
             values = values.masked_fill(~memory_mask[..., None], 0.0)
-        values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)
+        values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)  # [B, K, C] -> [B, K, heads, dim]
+        # eq. 3: p + offset, both as fractions of the level
         start, step = self._start_and_step(reference, shapes_hw)
+        # start + offsets * step, with [B, Q, 1, xy] broadcast over the heads -> [B, Q, heads, levels, points, 2]
         locations = torch.addcmul(start, offsets.to(start.dtype), step).view(*grid, 2)
-        sampled = multi_scale_deformable_attention(values, shapes_hw, locations, weights, self.implementation)
+        sampled = multi_scale_deformable_attention(
+            values, shapes_hw, locations, attention_weights=weights, implementation=self.implementation
+        )
         out: Tensor = self.output_proj(sampled)
         return out
 
     def _start_and_step(
         self, reference: Float[Tensor, "batch queries levels coordinates"], shapes_hw: ShapesHw
     ) -> tuple[Float[Tensor, "batch queries 1 xy"], Float[Tensor, "... 1 xy"]]:
-        """Where a query's samples lie before any offset, and how far an offset of one moves them.
+        """A query's sampling locations without offsets, and how far an offset of 1 moves them.
 
-        For each sample of a head, level by level: the same for all heads, and in rows as long as the offsets' own.
+        For points an offset is in cells of its level. For boxes it is relative to the box: `0.5 / points` of its width
+        and height (Deformable DETR, arXiv 2010.04159, appendix A.4). `xy` is levels * points * 2, as in the offsets.
         """
 
         def each_point(by_level: Tensor) -> Tensor:
+            # [..., levels, 2] -> [..., 1, levels * points * 2]
             return by_level[..., None, :].expand(*by_level.shape[:-1], self.points, 2).flatten(-3)[..., None, :]
 
         if reference.shape[-1] == 2:
@@ -119,13 +128,14 @@ class DeformableAttention(nn.Module):
 
 
 def starting_offsets(heads: int, levels: int, points: int) -> Float[Tensor, " offsets"]:
-    """Bias of `sampling_offsets` before training: head h looks in direction h, point p at p + 1 cells.
+    """Initial bias of `sampling_offsets`: head h samples in direction h, point p at a distance of p + 1 cells.
 
     Deformable DETR, arXiv 2010.04159, appendix A.4.
     """
     angles = torch.arange(heads) * (2 * math.pi / heads)
+    # [heads, 2]: unit vectors, evenly spaced
     directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
-    directions = directions / directions.abs().amax(-1, keepdim=True)
+    directions = directions / directions.abs().amax(-1, keepdim=True)  # onto the unit square: the larger side is 1
     distances = torch.arange(1, points + 1)
-    grid = directions[:, None, None, :] * distances[None, None, :, None]
+    grid = directions[:, None, None, :] * distances[None, None, :, None]  # [heads, 1, points, 2]
     return grid.expand(heads, levels, points, 2).flatten()

@@ -1,4 +1,4 @@
-"""The two linear layers at the end of every transformer layer, a stretch of tokens at a time."""
+"""The two linear layers at the end of every transformer layer, computed for a chunk of tokens at a time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear, relu_
 
-STRETCH = 2**20
-"""Inner numbers of one stretch on a CPU. 4 MB of them stay in the cache; those of all tokens of a picture do not, and
-come from fresh pages, which the system clears one by one: a third of the layer's time."""
+CHUNK_NUMBERS = 2**20
+"""Hidden activations per chunk on a CPU. 4 MB of them stay in the cache. Those of all tokens of an image would not, and
+would need new memory pages, which the system clears one by one: a third of the layer's time."""
 
 
 def feed_forward(
     tokens: Float[Tensor, "batch tokens channels"],
     fc1: nn.Module,
     fc2: nn.Module,
+    *,
     activation: Callable[[Tensor], Tensor],
     activation_dropout: float = 0.0,
 ) -> Float[Tensor, "batch tokens d_out"]:
     """`fc2(dropout(activation(fc1(tokens))))`.
 
     Args:
-        activation_dropout: the probability, 0 outside training.
+        activation_dropout: dropout probability; 0 outside training.
     """
     relu = isinstance(activation, nn.ReLU)
     activate = relu_ if relu else activation
@@ -33,49 +34,54 @@ def feed_forward(
         hidden = activate(fc1(tokens))
         flat = fc2(dropout(hidden, activation_dropout) if activation_dropout else hidden)
     elif not _differentiated(tokens, fc1, fc2):
-        stretches = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))
-        flat = torch.cat([fc2(activate(fc1(some))) for some in stretches])
+        chunks = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))  # [B, T, C] -> [B * T, C] in chunks
+        flat = torch.cat([fc2(activate(fc1(chunk))) for chunk in chunks])
     elif relu and type(fc1) is nn.Linear and type(fc2) is nn.Linear:
         weights = (fc1.weight, fc1.bias, fc2.weight, fc2.bias)
         flat = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
     else:
         flat = fc2(activate(fc1(tokens)))
+    # [B * T, D] -> [B, T, D]
     out: Tensor = flat.view(*tokens.shape[:-1], flat.shape[-1])
     return out
 
 
 def _differentiated(tokens: Tensor, *layers: nn.Module) -> bool:
-    """Whether a gradient may be wanted of anything here."""
+    """Whether a gradient may be needed for the tokens or the layers."""
     needed = (tokens, *(parameter for layer in layers for parameter in layer.parameters()))
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in needed)
 
 
 def _computed_elsewhere(tokens: Tensor) -> bool:
-    """On an accelerator, in mixed precision, or by a compiler, which do better without stretches."""
+    """Whether this runs on an accelerator, in mixed precision or compiled, where chunks do not help."""
     return tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 
 
 def _rows(inner: Any) -> int:
-    return max(1, STRETCH // int(inner))
+    return max(1, CHUNK_NUMBERS // int(inner))
 
 
 class ReluFeedForward(torch.autograd.Function):
-    """`relu(x W1^T + b1) W2^T + b2` with the inner channels of some tokens at a time."""
+    """`relu(x W1^T + b1) W2^T + b2`, for a chunk of tokens at a time.
+
+    Shapes: x [N, C], W1 [H, C], W2 [D, H]; the result is [N, D].
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
-        """Keeps the inner activations for the backward pass."""
+        """Keeps the hidden activations for the backward pass."""
         out, kept, rows = x.new_empty(x.shape[0], w2.shape[0]), [], _rows(w1.shape[0])
         for start in range(0, x.shape[0], rows):
             kept.append(linear(x[start : start + rows], w1, b1).relu_())
             torch.addmm(b2, kept[-1], w2.t(), out=out[start : start + rows])
+        # x and the activations, as plain layers would save them; nothing before the ReLU is needed
         ctx.save_for_backward(x, w1, w2, *kept)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
-        """Gradients of all five, those that are wanted."""
+        """Gradients of all five inputs, or None where not needed."""
         x, w1, w2, *kept = ctx.saved_tensors
         wants_x, wants_w1, wants_b1, wants_w2, wants_b2 = ctx.needs_input_grad
         grad_x = torch.empty_like(x) if wants_x else None
@@ -85,10 +91,10 @@ class ReluFeedForward(torch.autograd.Function):
         for start, hidden in zip(range(0, x.shape[0], _rows(w1.shape[0])), kept, strict=True):
             rows = slice(start, start + len(hidden))
             if grad_w2 is not None:
-                grad_w2.addmm_(grad[rows].t(), hidden)
+                grad_w2.addmm_(grad[rows].t(), hidden)  # [D, n] @ [n, H]
             if not (wants_x or wants_w1 or wants_b1):
                 continue
-            inner = grad[rows] @ w2
+            inner = grad[rows] @ w2  # [n, D] @ [D, H], then 0 where ReLU was 0
             torch.ops.aten.threshold_backward.grad_input(inner, hidden, 0, grad_input=inner)
             if grad_w1 is not None:
                 grad_w1.addmm_(inner.t(), x[rows])

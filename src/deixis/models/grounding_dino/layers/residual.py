@@ -1,4 +1,4 @@
-"""Dropout on a residual branch, and the addition that follows it."""
+"""Dropout on a residual branch, with the addition that follows it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.nn.functional import dropout
 
 
 def add_dropped(
-    residual: Float[Tensor, "*axes"], branch: Float[Tensor, "*axes"], probability: float, training: bool
+    residual: Float[Tensor, "*axes"], branch: Float[Tensor, "*axes"], probability: float, *, training: bool
 ) -> Float[Tensor, "*axes"]:
-    """`residual + dropout(branch)`, from PyTorch's own generator of random numbers.
+    """`residual + dropout(branch)`, with PyTorch's random generator.
 
-    On a CPU, PyTorch draws a mask of 0 and 1 at 4 to 7 ns a number, longer than the layer norm that follows takes.
-    16 random bits are enough for each: the probability is met to within 2^-17, and what is kept is scaled by exactly
-    what is dropped.
+    On a CPU, PyTorch takes 4 to 7 ns per number to draw a mask, longer than the layer norm that follows. Here 16 random
+    bits per number are enough: the probability is exact to within 2^-17, and kept numbers are scaled by exactly the
+    probability used.
     """
     if not training or not probability:
         return residual + branch
@@ -25,8 +25,10 @@ def add_dropped(
 
 
 def keep_mask(like: Float[Tensor, "*axes"], probability: float) -> Float[Tensor, "*axes"]:
-    """0 with the probability, else what keeps the mean at 1."""
+    """0 with the given probability, else the factor that keeps the mean at 1."""
     count = like.numel()
+    # one 64-bit draw gives four 16-bit numbers, uniform in [-2^15, 2^15)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
+    # of the 2^16 equally likely values, `dropped` many mean 0
     dropped = round(probability * 2**16)
     return (bits >= dropped - 2**15).view(like.shape).to(like.dtype).mul_(2**16 / (2**16 - dropped))

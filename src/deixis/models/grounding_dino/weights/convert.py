@@ -1,4 +1,4 @@
-"""Detectors out of and into the files of IDEA-Research and MMDetection."""
+"""Import detectors from, and export them to, the files of IDEA-Research and MMDetection."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
 
 class Checkpoint(NamedTuple):
-    """A foreign checkpoint, recognised and placed.
+    """Another project's checkpoint, recognised, with its tensors renamed.
 
     Attributes:
         layout: "idea" or "mmdetection".
-        config: what it was recognised as, a configuration of transformers.
-        tensors: under the names in transformers' files.
-        left_out: tensors of the file that the detector has no use for, and what they are.
+        config: the recognised model, as a transformers configuration.
+        tensors: by their names in transformers' files.
+        left_out: tensors in the file that the detector does not use, and what they are.
     """
 
     layout: str
@@ -50,26 +50,26 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a Grounding DINO, MM-Grounding-DINO or LLMDet checkpoint as its own project wrote it.
+    """Read a Grounding DINO, MM-Grounding-DINO or LLMDet checkpoint in its own project's layout.
 
     Raises:
-        ModelError: no such file, unreadable, of no known layout, or with tensors missing, left over or misshapen; all
-            of these are listed by their names in the file.
+        ModelError: the file is missing, unreadable or of no known layout, or tensors are missing, unexpected or of a
+            wrong shape; all of these are listed by their names in the file.
     """
     source = str(path)
     state = read_tensors(path)
     layout = recognise_layout(state, source)
     table = table_of(layout, state, source)
     config = config_of(Names(state, table, source))
-    gathered = gather(state, wanted_tensors(config, source), layout, table, source)
+    gathered = gather(state, wanted_tensors(config, source), layout, table=table, source=source)
     return Checkpoint(layout.name, config, gathered.tensors, gathered.left_out)
 
 
 def wanted_tensors(config: Any, source: str) -> dict[str, Tensor]:
-    """The detector's tensors by name, without their content.
+    """The detector's tensors by name, with shapes but without values.
 
     Raises:
-        ModelError: there can be no such detector.
+        ModelError: no detector can be built from the configuration.
     """
     try:
         with torch.device("meta"):
@@ -84,16 +84,16 @@ def build_bundle(checkpoint: Checkpoint, tokenizer: str | Path, source: str) -> 
     """The detector, in evaluation mode, on the CPU, in single precision.
 
     Args:
-        tokenizer: a folder or hub id: these checkpoints carry none. All released ones use bert-base-uncased.
+        tokenizer: a folder or hub id, since these checkpoints have none. All released ones use bert-base-uncased.
 
     Raises:
-        ModelError: the tokenizer cannot be read or is not the model's.
+        ModelError: the tokenizer cannot be read or does not fit the model.
     """
     model = GroundingDino(checkpoint.config)
-    tensors = tensors_to_load(checkpoint.tensors, model.state_dict(), ties_of(checkpoint.config), source)
+    tensors = tensors_to_load(checkpoint.tensors, model.state_dict(), ties_of(checkpoint.config), source=source)
     model.load_state_dict(tensors)
     bundle = GroundingDinoBundle(model.eval(), load_tokenizer(tokenizer), source=source)
-    _ = bundle.prompt_tokenizer  # raises here rather than at the first prompt
+    _ = bundle.prompt_tokenizer  # raises here and not at the first prompt
     return bundle
 
 
@@ -103,7 +103,7 @@ def load_checkpoint(path: str | Path, tokenizer: str | Path) -> GroundingDinoBun
 
 
 def foreign_tensors(model: GroundingDino, layout: str) -> dict[str, Tensor]:
-    """A detector's tensors under the names, and in the order, of another project.
+    """A detector's tensors by the names, and in the order, of another project.
 
     Raises:
         OptionError: an unknown layout.
@@ -118,7 +118,7 @@ def foreign_tensors(model: GroundingDino, layout: str) -> dict[str, Tensor]:
 
 
 def save_checkpoint(bundle: GroundingDinoBundle, path: str | Path, layout: str) -> None:
-    """Write a detector as another project's `.pth`. The file is complete before it takes its name.
+    """Write a detector as another project's `.pth`. The file is written completely, then renamed.
 
     Args:
         layout: "idea" or "mmdetection".

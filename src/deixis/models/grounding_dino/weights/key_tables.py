@@ -1,7 +1,7 @@
-"""Where each tensor of the detector stands in the files of IDEA-Research and of MMDetection.
+"""The name of each detector tensor in the files of IDEA-Research and of MMDetection.
 
-A rule names the start of a tensor's name here (as in transformers' files) and there; what follows the start, usually
-`weight` or `bias`, is the same on both sides, and `{}` stands for the same numbers. The tables are read both ways.
+A rule gives the start of a tensor's name here (as in transformers' files) and there. What follows the start, usually
+`weight` or `bias`, is the same on both sides, and `{}` stands for the same number. The tables are used both ways.
 
     IDEA-Research   https://github.com/IDEA-Research/GroundingDINO, also Open-GroundingDino
     MMDetection     https://github.com/open-mmlab/mmdetection, configs/mm_grounding_dino and grounding_dino; LLMDet
@@ -16,20 +16,20 @@ from typing import Literal, NamedTuple
 from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE
 
 Form = Literal["same", "third", "unfolded", "one", "grouped", "rows"]
-"""How a tensor is kept there.
+"""How a tensor is stored there.
 
-same      as it is
+same      unchanged
 third     one of three stacked along the first axis: query, key, value
-unfolded  the last axis counts channels, then the four pixels merged, row by row; here it counts the pixels, column by
-          column, then channels (Swin's patch merging with and without `nn.Unfold`)
-one       a scalar here, a vector of one number there
+unfolded  there the last axis runs over channels, then over the four merged pixels, row by row; here over the pixels,
+          column by column, then over channels (Swin's patch merging with and without `nn.Unfold`)
+one       a scalar here, a vector of length 1 there
 grouped   one of query, key, value, interleaved there by key-value head
-rows      one after another here, each in a tensor of its own there; `*` stands for its number
+rows      rows of one tensor here, a tensor per row there; `*` stands for its number
 """
 
 
 class Rule(NamedTuple):
-    """The start of a name here and there; `copy` is a second place there with the same content."""
+    """The start of a name here and there; `copy` is a second name there with the same content."""
 
     ours: str
     theirs: str
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a tensor stands there: under `key`, and perhaps again under `copy`."""
+    """A tensor's name there, `key`, and a second name with the same content, `copy`, or an empty string."""
 
     key: str
     form: Form
@@ -48,14 +48,14 @@ class Place(NamedTuple):
 
 
 class KeyTable:
-    """A layout's rules, looked up by the name here."""
+    """A layout's rules, looked up by a tensor's name here."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = [(_pattern(rule.ours), rule) for rule in rules]
         self._places: dict[str, Place | None] = {}
 
     def place(self, name: str) -> Place | None:
-        """Where the tensor stands; None if the layout has no place for it.
+        """The tensor's name and form there; None if the layout does not have it.
 
         >>> KeyTable([Rule("model.layers.{}.key.", "layers.{}.in_proj_", "third", 1)]).place("model.layers.3.key.bias")
         Place(key='layers.3.in_proj_bias', form='third', part=1, copy='')
@@ -78,7 +78,7 @@ def _pattern(start: str) -> re.Pattern[str]:
 
 
 def _rules(ours: str, theirs: str, pairs: dict[str, str]) -> list[Rule]:
-    """Modules below a common start, their names ending where `weight` and `bias` begin."""
+    """Rules for modules below a common start; their names end before `weight` or `bias`."""
     return [Rule(f"{ours}{a}.", f"{theirs}{b}.") for a, b in pairs.items()]
 
 
@@ -109,7 +109,7 @@ MAX_STAGES = MAX_EXTRA_LEVELS = 8
 
 
 def idea_table() -> KeyTable:
-    """The layout of IDEA-Research's `.pth` files, less the prefix `module.`."""
+    """The layout of IDEA-Research's `.pth` files, without the prefix `module.`."""
     block, encoder, decoder = "backbone.0.layers.{}.blocks.{}.", "transformer.encoder.", "transformer.decoder."
     rules = _rules(
         BACKBONE + "embeddings.",
@@ -182,8 +182,8 @@ def mmdetection_table(maps: int, decoder_layers: int) -> KeyTable:
     """The layout of MMDetection's `.pth` files.
 
     Args:
-        maps: feature maps that the backbone gives; further levels are counted anew.
-        decoder_layers: the heads after those of the decoder are the encoder's.
+        maps: number of feature maps from the backbone; extra levels are counted from 0 again.
+        decoder_layers: the head with this number, after those of the decoder, is the encoder's.
     """
     block = "backbone.stages.{}.blocks.{}."
     rules = _rules(

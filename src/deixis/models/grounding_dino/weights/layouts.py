@@ -1,4 +1,4 @@
-"""Checkpoints in other projects' layouts, placed in full or not at all."""
+"""Checkpoints in other projects' layouts, converted completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deixis.models.grounding_dino.weights.transformers_layout import OPTIONAL, T
 
 UNTIED = Ties(boxes=False, classes=False)
 PIXEL_ORDER = (0, 2, 1, 3)
-"""Of the four pixels that Swin merges: the place of each in the other order, in both directions."""
+"""The permutation between the two orders of the four pixels that Swin merges; it is its own inverse."""
 
 
 class Layout(NamedTuple):
@@ -24,9 +24,9 @@ class Layout(NamedTuple):
 
     Attributes:
         name: of the project.
-        signs: starts of names that only its files have.
-        top_key: what the weights stand under in the file.
-        left_out: patterns of names that the detector has no use for, and what they are.
+        signs: prefixes of names that only its files have.
+        top_key: the key of the weights in the file.
+        left_out: patterns of names that the detector does not use, and what they are.
     """
 
     name: str
@@ -65,25 +65,25 @@ LAYOUTS = {layout.name: layout for layout in (IDEA, MMDETECTION)}
 
 
 def recognise_layout(names: Mapping[str, Any], source: str) -> Layout:
-    """Whose layout these names are.
+    """The project whose layout has these names.
 
     Raises:
-        ModelError: nobody's that is known.
+        ModelError: it is none of the known layouts.
     """
     for layout in LAYOUTS.values():
         if all(any(name.startswith(sign) for name in names) for sign in layout.signs):
             return layout
     if any(name.startswith("model.backbone.conv_encoder.") for name in names):
-        raise ModelError(f"{source}: weights of transformers without their config.json; name the folder they belong in")
+        raise ModelError(f"{source}: weights of transformers without their config.json; name their folder")
     some = ", ".join(list(names)[:3])
     raise ModelError(
-        f"{source}: the names ({some}, ...) are those of no known layout; wanted Grounding DINO's as "
-        "IDEA-Research or MMDetection write it"
+        f"{source}: the tensor names ({some}, ...) fit no known layout; expected a Grounding DINO checkpoint of "
+        "IDEA-Research or MMDetection"
     )
 
 
 def table_of(layout: Layout, state: Mapping[str, Tensor], source: str) -> KeyTable:
-    """The layout's rules for this very checkpoint."""
+    """The layout's rules for one checkpoint."""
     if layout is IDEA:
         return idea_table()
     convs = [int(match[1]) for name in state if (match := re.match(r"neck\.convs\.(\d+)\.", name))]
@@ -92,11 +92,11 @@ def table_of(layout: Layout, state: Mapping[str, Tensor], source: str) -> KeyTab
 
 
 class Gathered(NamedTuple):
-    """A checkpoint under transformers' file names.
+    """A checkpoint with the names of transformers' files.
 
     Attributes:
-        tensors: every one that is wanted.
-        left_out: the file's tensors without a use, and what they are.
+        tensors: all that the detector needs.
+        left_out: the file's unused tensors, and what they are.
     """
 
     tensors: dict[str, Tensor]
@@ -104,21 +104,21 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, table: KeyTable, source: str
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, *, table: KeyTable, source: str
 ) -> Gathered:
-    """Every tensor of a checkpoint to its place.
+    """Rename and reshape every tensor of a checkpoint.
 
     Args:
         state: the checkpoint.
-        wanted: the detector's own tensors, which say what is wanted; only their shapes are looked at.
-        source: where the checkpoint was read, for messages.
+        wanted: the detector's own tensors; only their names and shapes are used.
+        source: the checkpoint's file, for messages.
 
     Raises:
-        ModelError: tensors are missing, left over, of another shape, or kept twice and different; all are listed,
-            by their names in the checkpoint.
+        ModelError: tensors are missing, unexpected, of another shape, or stored twice with different values; all are
+            listed by their names in the checkpoint.
     """
     tensors: dict[str, Tensor] = {}
-    faults: dict[str, None] = {}  # an ordered set: three parts of one tensor fail together
+    faults: dict[str, None] = {}  # an ordered set: the three parts of one tensor give the same fault
     used: set[str] = set()
     for own, like in wanted.items():
         name = file_name(own, UNTIED)
@@ -134,12 +134,12 @@ def gather(
             continue
         if len(found) == 2 and not torch.equal(state[found[0]], state[found[1]]):
             faults[f"{found[1]} differs from {found[0]}"] = None
-        tensor = taken(state[found[0]], place)
+        tensor = from_stored_form(state[found[0]], place)
         if tensor.shape == like.shape:
             tensors[name] = tensor
         else:
             shape, parts = tuple(state[found[0]].shape), " for a third" if place.form == "third" else ""
-            faults[f"{found[0]} has shape {shape}, wanted {tuple(like.shape)}{parts}"] = None
+            faults[f"{found[0]} has shape {shape}, expected {tuple(like.shape)}{parts}"] = None
     left_out = {name: use for name in state if name not in used and (use := _use(name, layout))}
     faults |= dict.fromkeys(f"unexpected {name}" for name in sorted(state.keys() - used - left_out.keys()))
     if faults:
@@ -151,47 +151,47 @@ def _use(name: str, layout: Layout) -> str | None:
     return next((use for pattern, use in layout.left_out.items() if re.fullmatch(pattern, name)), None)
 
 
-def taken(tensor: Tensor, place: Place) -> Tensor:
-    """A tensor as it is here, from what is kept in its place there."""
+def from_stored_form(tensor: Tensor, place: Place) -> Tensor:
+    """A tensor in the form used here, from its form in the file."""
     if place.form == "third":
         return tensor.tensor_split(3)[place.part]
     if place.form == "one" and tensor.shape == (1,):
         return tensor[0]
     if place.form == "unfolded":
-        by_channel = tensor.reshape(*tensor.shape[:-1], -1, 4)[..., PIXEL_ORDER]
+        by_channel = tensor.reshape(*tensor.shape[:-1], -1, 4)[..., PIXEL_ORDER]  # [..., channels, pixels]
         return by_channel.transpose(-1, -2).flatten(-2)
     return tensor
 
 
-def _put_back(tensor: Tensor, place: Place) -> Tensor:
+def to_stored_form(tensor: Tensor, place: Place) -> Tensor:
     if place.form == "one":
         return tensor.reshape(1)
     if place.form == "unfolded":
-        by_pixel = tensor.reshape(*tensor.shape[:-1], 4, -1).transpose(-1, -2)
+        by_pixel = tensor.reshape(*tensor.shape[:-1], 4, -1).transpose(-1, -2)  # [..., channels, pixels]
         return by_pixel[..., PIXEL_ORDER].flatten(-2)
     return tensor
 
 
 def scatter(tensors: Mapping[str, Tensor], table: KeyTable, source: str) -> dict[str, Tensor]:
-    """A detector's tensors in another layout: what `gather` undoes.
+    """A detector's tensors in another layout: the inverse of `gather`.
 
     Raises:
-        ModelError: the layout has no place for some of them, which are listed.
+        ModelError: the layout has no name for some of them, which are listed.
     """
     out: dict[str, Tensor] = {}
     thirds: dict[str, dict[int, Tensor]] = {}
-    homeless = []
+    unnamed = []
     for own, tensor in tensors.items():
         name = file_name(own, UNTIED)
         place = table.place(name)
         if place is None:
-            homeless += [] if name.startswith(OPTIONAL) else [name]
+            unnamed += [] if name.startswith(OPTIONAL) else [name]
         elif place.form == "third":
             thirds.setdefault(place.key, {})[place.part] = tensor
         else:
-            out |= {key: _put_back(tensor, place) for key in (place.key, place.copy) if key}
-    if homeless:
-        raise ModelError(f"{source}: the layout has no place for {', '.join(homeless)}; choose another")
+            out |= {key: to_stored_form(tensor, place) for key in (place.key, place.copy) if key}
+    if unnamed:
+        raise ModelError(f"{source}: the layout has no place for {', '.join(unnamed)}; choose another")
     return out | {key: torch.cat([parts[i] for i in range(3)]) for key, parts in thirds.items()}
 
 
@@ -199,4 +199,4 @@ TABLES: dict[str, Callable[[Any], KeyTable]] = {
     "idea": lambda config: idea_table(),
     "mmdetection": lambda config: mmdetection_table(len(config.backbone_config.out_features), config.decoder_layers),
 }
-"""Each layout's rules for a detector of ours, by its configuration."""
+"""Each layout's rules for a detector, from its configuration."""

@@ -1,11 +1,11 @@
-"""Learned scales of the class scores, folded into weights that have them nowhere.
+"""Learned scales of the class scores, folded into other weights for layouts without them.
 
 MMDetection can multiply the dot product of queries and tokens by `exp(log_scale)`, a parameter of each decoder layer
-and of the encoder. transformers and IDEA-Research multiply by a constant. The text that the scores are made with leaves
-the encoder through a layer norm, whose weight and bias can take the scale of the last decoder layer, if the decoder's
-attention to that text divides by it. The encoder's queries come out of a layer norm of their own, before the box head.
-So the scores that detect, and those that choose the proposals, are exact; only the other decoder layers keep a scale,
-which nothing but their auxiliary losses sees.
+and of the encoder. transformers and IDEA-Research multiply by a constant. The scores' text features come from the
+encoder's last layer norm, whose weight and bias can absorb the scale of the last decoder layer if the decoder's
+attention to that text divides by it. The encoder's queries come from their own layer norm, before the box head.
+So the scores of the detections, and those that choose the proposals, are exact. Only the other decoder layers keep a
+scale, which affects nothing but their auxiliary losses.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LOG_SCALE = ".log_scale"
 
 
 def fold_scales(tensors: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The same detector, its last layer's and its encoder's scores with the constant of plain models.
+    """The same detector, with the constant of plain models in its last layer's and its encoder's scores.
 
-    The `log_scale` tensors stay and hold what is left: for those two the logarithm of the constant, 0 for raw dot
-    products. A detector that is folded already comes back as it is.
+    The `log_scale` tensors stay and hold the remaining scale: for those two the logarithm of the constant, which is 0
+    for raw dot products. A detector that is already folded is returned unchanged.
 
     Args:
-        tensors: under transformers' file names.
+        tensors: by their names in transformers' files.
     """
     if not has_learned_scale(config):
         return dict(tensors)
@@ -57,7 +57,7 @@ def fold_scales(tensors: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]
 
 
 def without_scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Folded tensors for a layout that has no place for what is left of the scales."""
+    """Folded tensors without the remaining scales, for a layout that has none."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(LOG_SCALE)}
 
 

@@ -1,6 +1,6 @@
-"""Folders in transformers' layout, read and written in full or not at all.
+"""Folders in transformers' layout, read and written completely or not at all.
 
-config.json                the network's shape; its model_type says which flavour
+config.json                the network's configuration; model_type is grounding-dino or mm-grounding-dino
 model.safetensors          weights, or several files named in model.safetensors.index.json
 preprocessor_config.json   image size, mean and std (newer transformers: processor_config.json)
 tokenizer.json ...         the tokenizer
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from transformers import GroundingDinoConfig, MMGroundingDinoConfig
 
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_object, read_tokenizer, read_weights, reads_model, written_aside
+from deixis.models.folders import model_folder, read_object, read_tokenizer, read_weights, reads_model, staged_folder
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.weights.logit_scale import fold_scales
@@ -31,46 +31,46 @@ ARCHITECTURES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
-MAX_IMAGE_PX = 20_000  # longest side; a 20,000 px square is 1.2 GB of bytes already
+MAX_IMAGE_PX = 20_000  # longest side; a 20,000 px square already has 1.2 GB
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
 
 
 @reads_model
 def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
-    """Read a detector, in evaluation mode, on the CPU.
+    """Load a detector, in evaluation mode, on the CPU.
 
     Args:
         source: a folder written by deixis or by transformers, or a hub id.
 
     Raises:
-        ModelError: nothing there, another kind of model, or a tensor missing, left over or misshapen.
+        ModelError: there is no model, it is of another kind, or a tensor is missing, unexpected or of a wrong shape.
     """
     folder = model_folder(source, HUB_FILES, "IDEA-Research/grounding-dino-tiny")
     config = read_transformers_config(folder / "config.json", CONFIGS)
     require_same_scale(lambda: GroundingDino(config), folder)
     model = GroundingDino(config)
-    tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), str(source))
+    tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), source=str(source))
     model.load_state_dict(tensors)
     size, mean, std = _read_preprocessing(folder)
     record = read_record(folder)
     bundle = GroundingDinoBundle(model.eval(), _read_tokenizer(folder), size, mean, std, str(source), record)
-    _ = bundle.prompt_tokenizer  # raises here rather than at the first prompt
+    _ = bundle.prompt_tokenizer  # raises here and not at the first prompt
     return bundle
 
 
 def save_grounding_dino(bundle: GroundingDinoBundle, folder: str | Path) -> None:
     """Write a detector so that deixis and transformers can read it.
 
-    Every file is complete before it takes its name; other files in the folder stay.
+    Files are written completely, then renamed; other files in the folder stay.
 
     Raises:
-        ModelError: the folder cannot be written, or the model carries adapters that are not merged.
+        ModelError: the folder cannot be written, or the model has adapters that are not merged.
     """
     folder = Path(folder)
     adapted = [name for name, _ in bundle.model.named_parameters() if ".lora_" in name]
     if adapted:
-        raise ModelError(f"{folder}: the model carries adapters ({adapted[0]}, ...); merge them before saving it")
-    with written_aside(folder) as aside:
+        raise ModelError(f"{folder}: the model has adapters ({adapted[0]}, ...); merge them before saving it")
+    with staged_folder(folder) as aside:
         _write(bundle, aside)
 
 
@@ -104,7 +104,7 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
 
 def _read_tokenizer(folder: Path) -> Any:
     if not (folder / "tokenizer.json").exists() and not (folder / "vocab.txt").exists():
-        raise ModelError(f"{folder}: neither tokenizer.json nor vocab.txt; copy the model's tokenizer into it")
+        raise ModelError(f"{folder}: has neither tokenizer.json nor vocab.txt; copy the model's tokenizer into it")
     return read_tokenizer(folder)
 
 
@@ -121,7 +121,9 @@ def _read_preprocessing(
         short_px, long_px = int(values["size"]["shortest_edge"]), int(values["size"]["longest_edge"])
         mean, std = statistics(values, path)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{path}: wanted size with shortest_edge and longest_edge, image_mean, image_std") from error
+        raise ModelError(
+            f"{path}: expected size with shortest_edge and longest_edge, image_mean and image_std"
+        ) from error
     if not 0 < short_px <= long_px <= MAX_IMAGE_PX:
         raise ModelError(f"{path}: the image size is {short_px} to {long_px} px, expected 1 to {MAX_IMAGE_PX:,}")
     return (short_px, long_px), mean, std

@@ -1,9 +1,9 @@
-"""What a checkpoint holds, read off the names and shapes of its tensors: a configuration of transformers.
+"""Recognising a checkpoint: a transformers configuration from the names and shapes of its tensors.
 
-Three things leave no trace in a checkpoint and are taken as in every released one: deformable attention looks at four
-points a level, the text encoder's heads have 64 channels, and class scores with a bias are scaled (MM-Grounding-DINO),
-those without are raw dot products (Grounding DINO); a learned scale does leave a trace. A wrong guess of another kind
-is caught when shapes are compared.
+Three things cannot be seen in a checkpoint and are assumed to be as in every released one: deformable attention samples
+four points per level, the text encoder's heads have 64 channels, and class scores with a bias are scaled
+(MM-Grounding-DINO), those without are raw dot products (Grounding DINO). A learned scale can be seen. Any other wrong
+assumption is detected when shapes are compared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE
 POINTS = 4
 TEXT_HEAD_CHANNELS = 64
 PRETRAINED_PIXELS = {7: 224, 12: 384}
-"""Image size that Swin was pretrained on, by its window; nothing but its description depends on it."""
+"""Image size of Swin's pretraining, by window size; it only appears in the configuration."""
 
 SWIN_SIZES = {
     (96, (2, 2, 6, 2), (3, 6, 12, 24)): "T",
@@ -36,7 +36,7 @@ SWIN_SIZES = {
 
 
 def swin_size(backbone_config: Any) -> str:
-    """T, S, B or L of Swin Transformer (arXiv 2103.14030), or the numbers themselves.
+    """The name of a Swin Transformer's size (arXiv 2103.14030): T, S, B or L, otherwise its width and depths.
 
     >>> swin_size(SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32], window_size=12))
     'Swin-B, window 12'
@@ -48,7 +48,7 @@ def swin_size(backbone_config: Any) -> str:
 
 
 class Names:
-    """A checkpoint under the names used here."""
+    """A checkpoint's tensors, looked up by the names used here."""
 
     def __init__(self, state: Mapping[str, Tensor], table: KeyTable, source: str) -> None:
         self._state = state
@@ -56,17 +56,17 @@ class Names:
         self._source = source
 
     def tensor(self, name: str) -> Tensor | None:
-        """The tensor kept for a name: for one of three stacked, all three."""
+        """The stored tensor for a name; for one of three stacked tensors, the whole stack."""
         place = self._table.place(name)
         if place is None:
             return None
         return self._state.get(place.key, self._state.get(place.copy))
 
     def length(self, axis: int, *names: str) -> int:
-        """The length of the first of these tensors that is there.
+        """The length of an axis of the first of these tensors that exists.
 
         Raises:
-            ModelError: none of them is.
+            ModelError: none of them exists.
         """
         for name in names:
             tensor = self.tensor(name)
@@ -76,7 +76,7 @@ class Names:
         raise ModelError(f"{self._source}: not a Grounding DINO checkpoint, or an incomplete one: missing {places[0]}")
 
     def count(self, *names: str) -> int:
-        """How many numbers from 0 on, put into any of these names, give a tensor that is there; gaps are counted."""
+        """One more than the largest number that, put into one of these names, gives a tensor; gaps of up to 2 count."""
         present = 0
         for number in count():
             if any(self.tensor(name.replace("{}", str(number), 1)) is not None for name in names):
@@ -90,7 +90,7 @@ def config_of(names: Names) -> Any:
     """The configuration, a `GroundingDinoConfig` or an `MMGroundingDinoConfig`.
 
     Raises:
-        ModelError: too little is there to tell.
+        ModelError: tensors that determine the configuration are missing.
     """
     scaled = names.count("class_embed.{}.bias") or names.tensor("model.encoder_output_class_embed.bias") is not None
     levels = names.count("model.input_proj_vision.{}.0.weight", "model.input_proj_vision.{}.1.weight")
@@ -130,12 +130,12 @@ def config_of(names: Names) -> Any:
 
 
 def decoder_layer_count(names: Names) -> int:
-    """How many decoder layers there are."""
+    """The number of decoder layers."""
     return names.count(*_ends(DECODER, "fc1.bias", "final_layer_norm.weight"))
 
 
 def _same_box_heads(names: Names, layers: int) -> bool:
-    """Whether all decoder layers have the same box head, as released Grounding DINO weights do."""
+    """Whether all decoder layers have equal box heads, as in the released Grounding DINO weights."""
     for end in (f"layers.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")):
         heads = [head for n in range(layers) if (head := names.tensor(f"bbox_embed.{n}.{end}")) is not None]
         if any(not torch.equal(heads[0], head) for head in heads[1:]):
@@ -153,6 +153,7 @@ def _backbone_config(names: Names) -> SwinConfig:
         0, *(BACKBONE + f"embeddings.{end}" for end in ("patch_embeddings.projection.weight", "norm.weight"))
     )
     hidden = names.length(0, _block(0, 0, "intermediate.dense.bias"), _block(0, 0, "intermediate.dense.weight"))
+    # the relative position table has (2 * window - 1)² rows
     window = (math.isqrt(names.length(0, *tables[0])) + 1) // 2
     maps = [f"stage{i}" for i in range(1, stages + 1) if _has_norm(names, i)]
     return SwinConfig(
@@ -199,5 +200,5 @@ def _ends(start: str, *ends: str) -> tuple[str, ...]:
 
 
 def _first(start: str, *ends: str) -> tuple[str, ...]:
-    """The names in the first layer."""
+    """Names in the first layer."""
     return tuple(start.format(0) + end for end in ends)

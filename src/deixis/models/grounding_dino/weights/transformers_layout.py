@@ -1,8 +1,8 @@
 """Names of tensors in transformers' files.
 
-Files keep the names of transformers 4: on disk Swin's parts are called otherwise than in the modules of transformers
-5, and tied tensors stand under one of their names. Both sides are brought to the file's names and compared there, so
-the same table serves reading and writing and holds for every release in between.
+Files keep the names of transformers 4: on disk Swin's parts have other names than in the modules of transformers 5, and
+tied tensors are stored under one of their names. Both sides are converted to the file's names and compared there, so
+one table serves reading and writing, for every release in between.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ SWIN_MODULE_TO_FILE = (
 )
 
 DERIVED = ("relative_position_index", "text_backbone.embeddings.position_ids")
-"""Endings of tensors in older files that follow from the configuration."""
+"""Suffixes of tensors in older files that are determined by the configuration."""
 
 OPTIONAL = (BACKBONE + "swin.layernorm.", BACKBONE + "layernorm.")
-"""Starts of tensors that files may lack because nothing depends on them."""
+"""Prefixes of tensors that files may lack, because no output depends on them."""
 
 
 class Ties(NamedTuple):
-    """Which heads all decoder layers share."""
+    """Which heads are shared by all decoder layers."""
 
     boxes: bool
     classes: bool
 
 
 def ties_of(config: Any) -> Ties:
-    """As the configuration says; Grounding DINO's class head has no parameters to share."""
+    """The configuration's ties; Grounding DINO's class head has no parameters to share."""
     return Ties(config.decoder_bbox_embed_share, getattr(config, "decoder_cls_embed_share", True))
 
 
 def file_name(name: str, ties: Ties) -> str:
-    """The name under which transformers writes a tensor, from its name in a module or in any file.
+    """The name in transformers' files, from a tensor's name in a module or in any file.
 
     >>> file_name("model.decoder.bbox_embed.3.layers.0.weight", Ties(boxes=True, classes=True))
     'bbox_embed.0.layers.0.weight'
@@ -69,22 +69,22 @@ _DECODER_HEADS = ("model.decoder.bbox_embed.", "model.decoder.class_embed.")
 
 
 def tensors_to_write(state: Mapping[str, Tensor], ties: Ties) -> dict[str, Tensor]:
-    """A module's tensors under their names in the file, tied ones once, on the CPU."""
+    """A module's tensors by their names in the file, tied ones once, on the CPU."""
     return {file_name(name, ties): tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def tensors_to_load(
-    read: Mapping[str, Tensor], state: Mapping[str, Tensor], ties: Ties, source: str
+    read: Mapping[str, Tensor], state: Mapping[str, Tensor], ties: Ties, *, source: str
 ) -> dict[str, Tensor]:
-    """A file's tensors under their names in the module.
+    """A file's tensors by their names in the module.
 
     Args:
         read: the file's tensors.
-        state: the module's own, which say what is wanted.
-        source: where the tensors were read, for messages.
+        state: the module's own tensors, which give the expected names and shapes.
+        source: the file, for messages.
 
     Raises:
-        ModelError: tensors are missing, left over, of another shape, or tied and yet different; all are listed.
+        ModelError: tensors are missing, unexpected, of another shape, or tied but different; all are listed.
     """
     given: dict[str, Tensor] = {}
     faults: list[str] = []
@@ -101,7 +101,7 @@ def tensors_to_load(
     faults += [f"unexpected {name}" for name in sorted(given.keys() - set(wanted.values()))]
     loadable = {name: given.get(file, state[name]) for name, file in wanted.items()}
     faults += [
-        f"{wanted[name]} has shape {tuple(tensor.shape)}, config.json wants {tuple(state[name].shape)}"
+        f"{wanted[name]} has shape {tuple(tensor.shape)}, config.json gives {tuple(state[name].shape)}"
         for name, tensor in loadable.items()
         if tensor.shape != state[name].shape
     ]

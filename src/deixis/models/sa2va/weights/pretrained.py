@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
-from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model, written_aside
+from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model, staged_folder
 from deixis.models.model_configs import read_transformers_config, require_same_scale
 from deixis.models.model_record import read_record, write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
@@ -119,7 +119,7 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
         "tile_std": list(bundle.tile_std),
         "spatial_token": model.spatial_token is not None,
     }
-    with written_aside(folder) as aside, _quiet():
+    with staged_folder(folder) as aside, _quiet():
         write_record(aside, dataclasses.replace(bundle.record, task="segmenter"))
         model.vlm.save_pretrained(aside / VLM)
         bundle.tokenizer.save_pretrained(aside / VLM)

@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_tokenizer, read_weights, reads_model, written_aside
+from deixis.models.folders import model_folder, read_tokenizer, read_weights, reads_model, staged_folder
 from deixis.models.model_configs import config_values, require_same_scale
 from deixis.models.model_record import write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle
@@ -93,7 +93,7 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
     tensors = scatter(state, released_table(language), heads_of(vlm.text_config), str(folder))
     template = next((theirs for theirs, ours in TEMPLATE_NAMES.items() if ours == bundle.template.name), "qwen_chat")
     values = released_values(vlm, sam, language, "internlm2_chat" if language == INTERNLM2 else template)
-    with written_aside(folder) as aside:
+    with staged_folder(folder) as aside:
         save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)
         bundle.tokenizer.save_pretrained(aside)
         write_record(aside, replace(bundle.record, task="segmenter"))
