@@ -17,7 +17,8 @@ from deixis.data.refer_formats import read_refer
 from deixis.data.sets.mask_regions import mask_key
 from deixis.evaluation.caption_scores import words_of_caption
 from deixis.options.annotate import AnnotateOptions
-from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_caption import ReferCaptionOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_track import ReferTrackOptions
 from deixis.recipes.annotate import annotate
 from deixis.recipes.refer.caption import caption_masks

@@ -147,9 +147,9 @@ def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tm
 
 def test_options_that_cannot_be_meant(deixis) -> None:
     for more, told in (
-        ((), "--images: expected pictures or folders"),
+        ((), "--images is required, as in --images photos/"),
         (("--images", "a.jpg", "--names", " "), "--names"),
-        (("--images", "a.jpg", "--least-fit", "2"), "--least-fit: expected a number from 0 to 1, got 2.0"),
+        (("--images", "a.jpg", "--least-fit", "2"), "--min-fit: expected a number from 0 to 1, got 2.0"),
         (("--images", "a.jpg", "--points", "0"), "--points: expected 1 or more, got 0"),
     ):
         code, _, err = deixis(["annotate", *more])

@@ -130,7 +130,7 @@ def test_both_processes_describe_and_the_captions_are_those_of_one(model, tmp_pa
     script.write_text(
         "import sys\n"
         "from deixis.inference.refer.cycle import Cycle\n"
-        "from deixis.options.refer_caption import ReferCycleOptions\n"
+        "from deixis.options.refer_cycle import ReferCycleOptions\n"
         "from deixis.recipes.refer.cycle import cycle_masks_together\n"
         "from deixis.training.processes import make_accelerator\n"
         "from pathlib import Path\n"

@@ -22,12 +22,12 @@ def command_help(kind: type, command: str, examples: str = "", everything: bool 
     """
     width = min(shutil.get_terminal_size((WIDEST, 40)).columns, WIDEST)
     options = options_of(kind).values()
-    shown = [option for option in options if everything or not option.is_rare]
+    shown = sorted((one for one in options if everything or not one.is_rare), key=lambda one: not one.is_required)
     lines = [f"usage: deixis {command} [OPTIONS]", "", *textwrap.wrap(" ".join((kind.__doc__ or "").split()), width)]
     lines += ["", examples.strip()] if examples.strip() else []
-    for title in dict.fromkeys(["", *(option.title for option in shown)]):
+    for title in dict.fromkeys(option.title for option in shown):
         group = [option for option in shown if option.title == title]
-        lines += ["", title or "Options"] if group else []
+        lines += ["", title or "Options"]
         lines += [line for option in group for line in _entry(_invocation(option), _meaning(option), width)]
     config = "YAML file with values for any of these options, or a preset ('deixis config list'); flags override it."
     lines += ["", "For every command", *_entry("--config FILE", config, width)]

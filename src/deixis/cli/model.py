@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from deixis.cli.command import Command
-from deixis.options.model import ModelConvertOptions, ModelExportOptions, ModelInfoOptions, ModelMergeOptions
+from deixis.options.model_convert import ModelConvertOptions
+from deixis.options.model_export import ModelExportOptions
+from deixis.options.model_info import ModelInfoOptions
+from deixis.options.model_merge import ModelMergeOptions
 
 CONVERT = """
 Examples:

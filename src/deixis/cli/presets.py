@@ -28,7 +28,9 @@ def list_presets(options: ConfigListOptions) -> None:
     """Print the name and the first line of each preset."""
     for name, path in _presets().items():
         print(f"{name:<22} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('#').strip()}")
-    print("\nUse one: deixis detect train --config NAME. Change one: deixis config show NAME > mine.yaml")
+    print(
+        "\nUse one: deixis detect train --config NAME, or refer train. Change one: deixis config show NAME > mine.yaml"
+    )
 
 
 def show_preset(options: ConfigShowOptions) -> None:

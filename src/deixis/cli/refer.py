@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from deixis.cli.command import Command, Repeats
-from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_caption import ReferCaptionOptions
 from deixis.options.refer_check import ReferCheckOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_eval import ReferEvalOptions
 from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, choose_model, require_model
 from deixis.options.marks import AtLeast1, Required
-from deixis.options.types import Options
+from deixis.options.used_models import UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectEvalOptions(Options):
+class DetectEvalOptions(UsedDetector):
     """Measure a detector: COCO mAP overall, by size and by class."""
 
     data: Annotated[str, Required("labels.json")] = ""
@@ -21,21 +21,13 @@ class DetectEvalOptions(Options):
     """Folder of the images, if the annotations do not name it."""
     format: str | None = None
     """Format of the annotations; recognised if not given."""
-    model: str = ""
-    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and coco_results.json; nothing is written if not given."""
-    batch_size: AtLeast1 = 4
-    """Images per batch."""
-    prompt_names: AtLeast1 | None = None
-    """Maximum number of names per prompt; as many as fit if not given."""
     max_images: AtLeast1 | None = None
     """Measure only the first N images."""
     max_detections: AtLeast1 | None = None
     """Detections per image that count, the best ones; COCO's 100 (LVIS's 300) if not given. Images with more objects
     need more."""
-    device: str | None = None
-    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

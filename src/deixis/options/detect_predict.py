@@ -8,11 +8,11 @@ from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, require_model
 from deixis.options.marks import AtLeast1, Required, Share
-from deixis.options.types import Options
+from deixis.options.used_models import UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectPredictOptions(Options):
+class DetectPredictOptions(UsedDetector):
     """Find named things in images; write drawn images, JSON and COCO results."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
@@ -24,20 +24,12 @@ class DetectPredictOptions(Options):
     """Text file with more names to look for, one per line."""
     names_data: str = ""
     """Annotations, in any format, whose class names are looked for too."""
-    model: str = ""
-    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
     output: Path = Path("predictions")
     """Folder for pictures/, predictions.json and coco_results.json."""
     threshold: Share = 0.3
     """Minimum score of a detection."""
     max_detections: AtLeast1 = 100
     """Maximum number of detections per image."""
-    batch_size: AtLeast1 = 4
-    """Images per batch."""
-    prompt_names: AtLeast1 | None = None
-    """Maximum number of names per prompt; as many as fit if not given."""
-    device: str | None = None
-    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""

@@ -52,16 +52,16 @@ class Option:
 
 @cache
 def options_of(kind: type) -> dict[str, Option]:
-    """The options of a command by their names, group by group: a group is a class that the kind derives from."""
+    """The options of a command by their names: its own, then those of each class that it derives from, a group."""
     helps, own = _helps(kind), {field.name: field for field in fields(kind)}
+    groups = {field.name: group for group in groups_of(kind) for field in fields(group)}  # type: ignore[arg-type]
     found = {}
-    for group in groups_of(kind):
+    for name in (*(name for name in own if name not in groups), *groups):
+        field, group = own[name], groups.get(name, kind)  # a kind may have another default than its group
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        marks = (*marks_of(hints_of(kind)[name]), *marks_of(hints_of(group)[name]))
         title = "" if group is kind else (group.__doc__ or "").strip()
-        for name in (field.name for field in fields(group)):  # type: ignore[arg-type]  # a dataclass
-            field = own[name]  # a kind may have another default than its group
-            default = field.default if field.default_factory is MISSING else field.default_factory()
-            marks = (*marks_of(hints_of(kind)[name]), *marks_of(hints_of(group)[name]))
-            found[name] = Option(name, hints_of(kind)[name], marks, default, helps.get(name, ""), title)
+        found[name] = Option(name, hints_of(kind)[name], marks, default, helps.get(name, ""), title)
     return found
 
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
 from deixis.options.marks import AtLeast1, Required, Share
-from deixis.options.types import Options
+from deixis.options.used_models import UsedSegmenter
 
 
 @dataclass(frozen=True)
-class ReferEvalOptions(Options):
+class ReferEvalOptions(UsedSegmenter):
     """Measure a segmenter: cIoU and gIoU, overall and by phrase length, object size and number of objects."""
 
     data: Annotated[tuple[str, ...], Required("labels.json")] = ()
@@ -21,16 +21,10 @@ class ReferEvalOptions(Options):
     """Folder of the images, if the data does not name it."""
     format: str | None = None
     """Format of the data; recognised if not given."""
-    model: str = ""
-    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path | None = None
     """Folder for metrics.json and segmentations.json; nothing is written if not given."""
-    batch_size: AtLeast1 = 8
-    """Phrases per batch."""
     max_images: AtLeast1 | None = None
     """Measure only the first N images."""
-    max_tiles: AtLeast1 = 12
-    """Maximum number of tiles in which the vision-language model sees an image."""
     generate: bool = False
     """Let the model write its answer, which may lack [SEG]; by default it is given the standard answer."""
     threshold: Share | None = None
@@ -38,8 +32,6 @@ class ReferEvalOptions(Options):
     on validation data, or 0.5 (deixis's behaviour only)."""
     fit_threshold: bool = False
     """Fit this threshold on the data and store it in the model's folder: use validation data, not test data."""
-    device: str | None = None
-    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.checks import A_SEGMENTER, require_model
-from deixis.options.marks import AtLeast1, NotBlank, Required, Share
-from deixis.options.types import Options
+from deixis.options.marks import NotBlank, Required, Share
+from deixis.options.used_models import UsedSegmenter
 
 
 @dataclass(frozen=True)
-class ReferPredictOptions(Options):
+class ReferPredictOptions(UsedSegmenter):
     """Find what phrases mean in images; write drawn images, mask PNGs and JSON."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
     """Images, or folders of them."""
     phrases: Annotated[tuple[str, ...], Required('"the red car"'), NotBlank()] = ()
     """What to look for, as in --phrases "the dog on the left" "the red car"."""
-    model: str = ""
-    """"builtin", a folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("segmentations")
     """Folder for pictures/, masks/ and segmentations.json."""
     generate: bool = True
@@ -28,12 +26,6 @@ class ReferPredictOptions(Options):
     threshold: Share | None = None
     """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
     on validation data, or 0.5 (deixis's behaviour only)."""
-    batch_size: AtLeast1 = 8
-    """Phrases per batch."""
-    max_tiles: AtLeast1 = 12
-    """Maximum number of tiles in which the vision-language model sees an image."""
-    device: str | None = None
-    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""

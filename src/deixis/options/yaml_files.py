@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ import yaml
 from deixis.data.reading import require_regular
 from deixis.data.yaml_text import parse_yaml
 from deixis.errors import DataError, OptionError
-from deixis.options.groups import groups_of
+from deixis.options.fields import options_of
 from deixis.options.old_names import current_values, require_present
 from deixis.options.types import converted, hints_of
 
@@ -70,7 +69,7 @@ def write_values(values: Mapping[str, Any], path: Path) -> None:
 
 def option_names(kind: type) -> list[str]:
     """The YAML keys of a kind of options, group by group."""
-    return [field.name for group in groups_of(kind) for field in fields(group)]  # type: ignore[arg-type]
+    return list(options_of(kind))
 
 
 def _plain(value: Any) -> Any:

@@ -37,8 +37,14 @@ from deixis.recipes.run.outputs import warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.reporting.gallery import GALLERY, write_gallery
 
-WITH_NAMES = ("threshold", "least_fit")
-WITHOUT_NAMES = ("points", "least_predicted_iou", "most_overlap")
+# Options by their names in annotations.jsonl, which earlier versions wrote too.
+SETTINGS = {name: name for name in ("max_objects", "max_new_tokens", "max_tiles")}
+WITH_NAMES = SETTINGS | {"threshold": "threshold", "least_fit": "min_fit"}
+WITHOUT_NAMES = SETTINGS | {
+    "points": "points",
+    "least_predicted_iou": "min_predicted_iou",
+    "most_overlap": "max_overlap",
+}
 
 
 @writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY)
@@ -60,10 +66,10 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         load_detector(options.detector, device) if options.names else None,
         load_segmenter(options.segmenter, device, options.max_tiles),
         options.threshold,
-        options.least_fit,
+        options.min_fit,
         options.points,
-        options.least_predicted_iou,
-        options.most_overlap,
+        options.min_predicted_iou,
+        options.max_overlap,
         options.max_objects,
         options.max_new_tokens,
         options.batch_size,
@@ -88,7 +94,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
 
 def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
     """What decides annotations: models, prompts, thresholds. Those that only choose among them do not."""
-    settings = ("max_objects", "max_new_tokens", "max_tiles", *(WITH_NAMES if options.names else WITHOUT_NAMES))
+    settings = WITH_NAMES if options.names else WITHOUT_NAMES
     found: dict[str, Any] = {}
     if annotator.detector is not None:
         digest = weights_digest(annotator.detector.bundle.model)
@@ -100,7 +106,7 @@ def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
         "segmenter_weights": weights_digest(bundle.model),
         "behaviour": bundle.behaviour,
         "prompts": [caption_turn().question, question_for("…")],
-        **{name: getattr(options, name) for name in settings},
+        **{stored: getattr(options, name) for stored, name in settings.items()},
     }
 
 

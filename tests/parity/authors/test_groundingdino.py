@@ -21,7 +21,7 @@ from deixis.models.grounding_dino.weights.convert import save_checkpoint
 from deixis.models.grounding_dino.weights.key_tables import idea_table
 from deixis.models.grounding_dino.weights.layouts import UNTIED, scatter
 from deixis.models.grounding_dino.weights.transformers_layout import file_name
-from deixis.options.model import ModelConvertOptions
+from deixis.options.model_convert import ModelConvertOptions
 from deixis.recipes.model.tools import convert_model
 from deixis.records import Instances, Sample, Target, Vocabulary
 

@@ -159,4 +159,4 @@ def test_presets_are_listed_and_printed(capsys):
 def test_a_preset_that_does_not_exist_lists_them(words, capsys):
     code, _, err = ending(words, capsys)
     assert code == 2
-    assert "detector_finetune, detector_lora" in err
+    assert "detector_finetune, detector_lora, segmenter_finetune" in err

@@ -22,7 +22,7 @@ from deixis.models.grounding_dino.layers.positions import encoder_reference_poin
 from deixis.models.onnx import export
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx, graphs
 from deixis.models.onnx.swin import SwinGraph
-from deixis.options.model import ModelExportOptions
+from deixis.options.model_export import ModelExportOptions
 from deixis.recipes.model.tools import export_model
 
 NAMES = ("red square", "blue circle", "cat")

@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 from deixis.cli.arguments import parse
+from deixis.cli.commands import COMMANDS
 from deixis.cli.main import main
 from deixis.errors import OptionError
 from deixis.options.detect_eval import DetectEvalOptions
@@ -36,15 +37,20 @@ def yaml_file(tmp_path, text):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_config_builds_and_opens_with_its_launch_line(config):
-    options = read_options(DetectTrainOptions, Path(str(config)))
-    DetectTrainOptions(**{**vars(options), "data": options.data or ("labels.json",)}).check()
     head = [line for line in config.read_text().splitlines() if line.startswith("#")]
-    assert any("deixis detect train --config" in line and config.name in line for line in head)
+    (launch,) = [line.removeprefix("#   deixis ").split() for line in head if "deixis" in line]
+    kind = COMMANDS[" ".join(launch[:2])].options
+    assert launch[2:4] == ["--config", config.name.removesuffix(".yaml")]
+    parse(kind, launch[2:], " ".join(launch[:2])).check()
     assert any("Hardware:" in line for line in head)
 
 
 def test_configs_are_there():
-    assert {config.name for config in CONFIGS} >= {"detector_finetune.yaml", "detector_lora.yaml"}
+    assert {config.name for config in CONFIGS} >= {
+        "detector_finetune.yaml",
+        "detector_lora.yaml",
+        "segmenter_finetune.yaml",
+    }
 
 
 def test_an_unknown_key_names_the_nearest(tmp_path):

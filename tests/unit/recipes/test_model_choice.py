@@ -17,7 +17,8 @@ from deixis.options.checks import are_generated
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.options.refer_caption import ReferCaptionOptions, ReferCycleOptions
+from deixis.options.refer_caption import ReferCaptionOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_eval import ReferEvalOptions
 from deixis.options.refer_predict import ReferPredictOptions
 from deixis.options.refer_track import ReferTrackOptions

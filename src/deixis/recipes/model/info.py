@@ -19,7 +19,7 @@ from deixis.models.grounding_dino.weights.convert import SUFFIXES, Checkpoint, r
 from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va import load_sa2va
-from deixis.options.model import ModelInfoOptions
+from deixis.options.model_info import ModelInfoOptions
 from deixis.recipes.model.segmenter import layout_of, segmenter_lines
 
 FLAVOURS = {

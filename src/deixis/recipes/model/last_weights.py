@@ -12,7 +12,7 @@ from deixis.errors import OptionError, TrainingError
 from deixis.models.model_record import read_record
 from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
 from deixis.options.groups import Lora
-from deixis.options.model import ModelConvertOptions
+from deixis.options.model_convert import ModelConvertOptions
 from deixis.options.refer_train import ReferParts, ReferTrainOptions
 from deixis.options.yaml_files import read_options
 from deixis.recipes.detect.model import prepare_model, save_trained

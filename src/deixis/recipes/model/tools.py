@@ -15,7 +15,9 @@ from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_din
 from deixis.models.grounding_dino.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
 from deixis.models.interpolation import interpolate
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
-from deixis.options.model import TOKENIZER, ModelConvertOptions, ModelExportOptions, ModelMergeOptions
+from deixis.options.model_convert import TOKENIZER, ModelConvertOptions
+from deixis.options.model_export import ModelExportOptions
+from deixis.options.model_merge import ModelMergeOptions
 from deixis.recipes.detect.names import names_or_stored
 from deixis.recipes.model.info import checkpoint_lines
 from deixis.recipes.model.last_weights import is_last_checkpoint, write_last_weights

@@ -23,7 +23,7 @@ from deixis.inference.outputs.captions import image_name
 from deixis.inference.outputs.cycle import KEPT, LINES, CycleLines, cycle_entry, write_kept
 from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
-from deixis.options.refer_caption import ReferCycleOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest

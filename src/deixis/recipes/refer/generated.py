@@ -13,7 +13,7 @@ from deixis.data.refer_formats import read_refer
 from deixis.data.sets.clip_stills import CaptionedClips
 from deixis.errors import DataError, OptionError
 from deixis.inference.outputs.cycle import KEPT
-from deixis.options.refer_caption import ReferCycleOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_train import PublicData, ReferParts
 from deixis.recipes.refer.cycle import cycle_masks_together
 from deixis.refer_records import ReferDataset

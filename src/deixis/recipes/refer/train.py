@@ -19,7 +19,7 @@ from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
 from deixis.models.sa2va.parts import PARTS
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.groups import Loop, Lora, Optimiser
-from deixis.options.refer_caption import ReferCycleOptions
+from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_train import (
     Conversations,
     PublicData,

@@ -19,7 +19,7 @@ from deixis.models.grounding_dino import GroundingDino, load_grounding_dino, sav
 from deixis.models.grounding_dino.weights.convert import build_bundle, foreign_tensors, read_checkpoint, save_checkpoint
 from deixis.models.grounding_dino.weights.logit_scale import fold_scales
 from deixis.models.grounding_dino.weights.transformers_layout import Ties, file_name
-from deixis.options.model import ModelConvertOptions
+from deixis.options.model_convert import ModelConvertOptions
 from deixis.recipes.model.tools import convert_model
 
 TEXT = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, vocab_size=30522)
