@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
@@ -87,10 +88,18 @@ def check_refer(
         sample: ReferSample | Clip | None = None
         with collecting(findings, "record_malformed", dataset.name, f"sample {index}", ""):
             sample = dataset[index]
-        if isinstance(sample, Clip):
-            _check_clip(sample, facts, findings, limits, tiny_px, decode)
-        elif sample is not None:
-            _check_image(sample, facts, findings, limits, tiny_px, decode)
+        if sample is not None:
+            file, place = _where(sample)
+            add = partial(_add, findings, file, place)
+            if decode:
+                with collecting(findings, "image_unreadable", file, place, ""):
+                    _decode(sample, add)
+            if isinstance(sample, Clip) and not sample.labelled:
+                add("image_unasked", "a clip without labels: it trains nothing")
+            shown = _as_image(sample) if isinstance(sample, Clip) else sample
+            _check_expressions(shown, facts, tiny_px, add)
+            if limits is not None:
+                _check_conversation(shown, facts, limits, add, clip=sample if isinstance(sample, Clip) else None)
         advance()
     if len(dataset) and not facts.phrases:
         text = f"none of its {len(dataset)} images or clips has a sentence"
@@ -98,58 +107,39 @@ def check_refer(
     return facts
 
 
-def _check_image(
-    sample: ReferSample,
-    facts: ReferFacts,
-    findings: Findings,
-    limits: ConversationLimits | None,
-    tiny_px: int,
-    decode: bool,
-) -> None:
+def _where(sample: ReferSample | Clip) -> tuple[str, str]:
+    """The file of an image or clip, and its place in the annotations."""
+    if isinstance(sample, Clip):
+        return sample.source, ""
     place = sample.source or f"image {sample.image_id}"
-    file = sample.image if isinstance(sample.image, Path) else place
-
-    def add(kind: str, message: str) -> None:
-        findings.add(kind, file, place, message)
-
-    if decode and isinstance(sample.image, Path):
-        with collecting(findings, "image_unreadable", file, place, ""):
-            height, width = load_image(sample.image).shape[:2]
-            if (height, width) != sample.size_hw:
-                annotated = f"{sample.size_hw[1]}x{sample.size_hw[0]}"
-                add("size_mismatch", f"is {width}x{height} pixels (width x height) but annotated as {annotated}")
-    _check_expressions(sample, facts, tiny_px, add)
-    if limits is not None:
-        _check_conversation(sample, facts, limits, add, tiles=limits.tiles(sample.size_hw), clip=False)
+    return (str(sample.image) if isinstance(sample.image, Path) else place), place
 
 
-def _check_clip(
-    clip: Clip,
-    facts: ReferFacts,
-    findings: Findings,
-    limits: ConversationLimits | None,
-    tiny_px: int,
-    decode: bool,
-) -> None:
-    """A clip as an image in which every expression has its masks of the frame that shows most of it."""
+def _add(findings: Findings, file: str, place: str, kind: str, message: str) -> None:
+    findings.add(kind, file, place, message)
 
-    def add(kind: str, message: str) -> None:
-        findings.add(kind, clip.source, "", message)
 
-    if not clip.labelled:
-        add("image_unasked", "a clip without labels: it trains nothing")
-    if decode:
-        with collecting(findings, "image_unreadable", clip.source, "", ""):
-            for _ in clip.frames.read(clip.labelled):  # training shows these frames and no others
-                pass
+def _decode(sample: ReferSample | Clip, add: Add) -> None:
+    """Decode what training shows: an image, or the labelled frames of a clip.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    if isinstance(sample, Clip):
+        for _ in sample.frames.read(sample.labelled):
+            pass
+    elif isinstance(sample.image, Path):
+        height, width = load_image(sample.image).shape[:2]
+        if (height, width) != sample.size_hw:
+            annotated = f"{sample.size_hw[1]}x{sample.size_hw[0]}"
+            add("size_mismatch", f"is {width}x{height} pixels (width x height) but annotated as {annotated}")
+
+
+def _as_image(clip: Clip) -> ReferSample:
+    """An image in which every expression has its masks of the frame that shows most of it."""
     shown = [(expression, _fullest(clip, expression)) for expression in clip.expressions]
     expressions = tuple(Expression(e.texts, masks, e.tags, e.expression_id) for e, masks in shown if e.texts or masks)
-    sample = ReferSample(Path(), clip.size_hw, expressions, source=clip.source)
-    _check_expressions(sample, facts, tiny_px, add)
-    if limits is not None:
-        frames = min(len(clip.labelled), limits.clip_frames)
-        tiles = limits.tiles(clip.size_hw) if frames == 1 else frames
-        _check_conversation(sample, facts, limits, add, tiles=tiles, clip=True)
+    return ReferSample(Path(), clip.size_hw, expressions, source=clip.source)
 
 
 def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
@@ -201,18 +191,21 @@ def _check_repetitions(sample: ReferSample, add: Add) -> None:
 
 
 def _check_conversation(
-    sample: ReferSample, facts: ReferFacts, limits: ConversationLimits, add: Add, *, tiles: int, clip: bool
+    sample: ReferSample, facts: ReferFacts, limits: ConversationLimits, add: Add, *, clip: Clip | None
 ) -> None:
     """The longest conversation: of each expression the longest sentence, and of these the longest."""
+    frames = 1 if clip is None else min(len(clip.labelled), limits.clip_frames)
+    tiles = limits.tiles(sample.size_hw) if frames == 1 else frames
+    turn = partial(_turn, behaviour=limits.behaviour, clip=clip is not None)
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
         if expression.texts:
-            alone = [(_turn(text, 0, limits.behaviour, clip=clip), text) for text in expression.texts]
-            longest.append(max((len(limits.encode([turn], 1)[0]), text) for turn, text in alone))
+            alone = [(turn(text, 0), text) for text in expression.texts]
+            longest.append(max((len(limits.encode([asked], 1)[0]), text) for asked, text in alone))
     longest = sorted(longest, reverse=True)[: limits.max_masks]
     if not longest:
         return
-    turns = [_turn(text, position, limits.behaviour, clip=clip) for position, (_, text) in enumerate(longest)]
+    turns = [turn(text, position) for position, (_, text) in enumerate(longest)]
     input_ids, _ = limits.encode(turns, tiles)
     facts.longest_tokens = max(facts.longest_tokens, len(input_ids))
     if len(input_ids) > limits.max_tokens:
@@ -224,7 +217,7 @@ def _check_conversation(
         add("seg_mismatch", f"{count} [SEG] for {len(longest)} masks: {[text for _, text in longest]}")
 
 
-def _turn(text: str, position: int, behaviour: str, *, clip: bool) -> Turn:
+def _turn(text: str, position: int, *, behaviour: str, clip: bool) -> Turn:
     """The longest way to ask and answer."""
     question = training_question(max(QUESTIONS, key=len), text, behaviour, clip=clip)
     answer = max(ANSWERS[behaviour], key=len).format(phrase=plain_phrase(text))
