@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from deixis.errors import OptionError
+from deixis.options.marks import AtLeast0, AtLeast1
 from deixis.options.types import Options
 
 
@@ -17,14 +18,14 @@ class ReferCheckOptions(Options):
     data: tuple[str, ...] = ()
     """Data in any format (docs/formats.md), clips too (docs/clips.md); several are checked one after another."""
     images: Path | None = None
-    """Folder of the images or videos, where the data does not say."""
+    """Folder of the images or videos, if the data does not name it."""
     format: str | None = None
-    """Format of --data; recognised when not given."""
+    """Format of --data; recognised if not given."""
     refcoco_dir: Path | None = None
     """Folder of RefCOCO, RefCOCO+ or RefCOCOg, as in deixis refer train: each split that it uses."""
     sa1b_dir: Path | None = None
     """Folder of SA-1B, as in deixis refer train."""
-    sa1b_max_samples: int = 10_000
+    sa1b_max_samples: AtLeast1 = 10_000
     """Maximum number of images read from --sa1b-dir."""
     openimages_dir: Path | None = None
     """Folder of Open Images with segmentation CSV, masks/ and class descriptions."""
@@ -34,25 +35,25 @@ class ReferCheckOptions(Options):
     """Check the data as deixis refer train reads it with this switch: masks without a phrase have a placeholder."""
     objects: Literal["all", "single"] = "all"
     """Of class names: phrases mean all objects of a class, or only classes with one object are asked for."""
-    max_images: int | None = None
+    max_images: AtLeast1 | None = None
     """Check only the first N images or clips of each."""
-    tiny: int = 16
+    tiny: AtLeast0 = 16
     """Report masks with fewer pixels than this."""
     decode: bool = True
     """Decode every picture; with --no-decode pictures are not opened."""
     model: str = ""
     """A segmenter whose conversations are written, to find those that are too long; a folder or hub id."""
-    max_tokens: int = 8192
+    max_tokens: AtLeast1 = 8192
     """With --model: maximum number of tokens of a conversation in training."""
-    max_tiles: int = 12
+    max_tiles: AtLeast1 = 12
     """With --model: maximum number of tiles in which it sees an image."""
-    clip_frames: int = 5
+    clip_frames: AtLeast1 = 5
     """With --model: maximum number of frames of a clip in a step."""
-    max_masks: int = 5
+    max_masks: AtLeast1 = 5
     """With --model: maximum number of phrases asked of one image in a step."""
     behaviour: Literal["deixis", "sa2va"] = "deixis"
     """With --model: whose answers it is to learn; see deixis refer train."""
-    show: int = 5
+    show: AtLeast0 = 5
     """Findings of a kind that are listed; 0 lists all."""
     json: bool = False
     """Print everything as JSON."""
@@ -60,15 +61,7 @@ class ReferCheckOptions(Options):
     """JSON file for all findings."""
 
     def check(self) -> None:
-        """Raises OptionError for the first value that cannot be meant."""
+        """Raises OptionError for the first invalid value."""
         if not (self.data or self.refcoco_dir or self.sa1b_dir or self.openimages_dir or self.sav_dir):
-            raise OptionError(f"--data: got {self.data!r}, wanted the data, as in --data phrases.json")
-        if self.max_images is not None and self.max_images < 1:
-            raise OptionError(f"--max-images: got {self.max_images!r}, wanted 1 or more")
-        for name in ("max_tokens", "max_tiles", "max_masks", "clip_frames", "sa1b_max_samples"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise OptionError(f"--{flag}: got {getattr(self, name)!r}, wanted 1 or more")
-        for name in ("tiny", "show"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"--{name}: got {getattr(self, name)!r}, expected 0 or more")
+            raise OptionError("--data is required, as in --data phrases.json")
+        super().check()

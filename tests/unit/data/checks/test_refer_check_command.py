@@ -143,11 +143,11 @@ def test_tiles_are_counted_as_they_are_cut(size_hw: tuple[int, int]) -> None:
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--data"):
         ReferCheckOptions().check()
-    with pytest.raises(OptionError, match="--max-images: got 0"):
+    with pytest.raises(OptionError, match="--max-images: expected 1 or more, got 0"):
         ReferCheckOptions(data=("a",), max_images=0).check()
-    with pytest.raises(OptionError, match="--tiny: got -1"):
+    with pytest.raises(OptionError, match="--tiny: expected 0 or more, got -1"):
         ReferCheckOptions(data=("a",), tiny=-1).check()
-    with pytest.raises(OptionError, match="--max-tokens: got 0"):
+    with pytest.raises(OptionError, match="--max-tokens: expected 1 or more, got 0"):
         ReferCheckOptions(data=("a",), max_tokens=0).check()
     with pytest.raises(DataError, match="no such file"):
         check_refer_data(ReferCheckOptions(data=(str(tmp_path / "nothing"),)))

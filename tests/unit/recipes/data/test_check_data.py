@@ -172,11 +172,11 @@ def test_what_is_no_data_set_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--data: got ''"),
+        ([], "--data is required, as in --data labels.json"),
         (["--data", "absent.json"], "absent.json: no such file"),
         (["--data", "scenes:split=demo_train,count=2", "--fix", "x"], "--fix: expected data from files, got generated"),
         (["--data", "scenes:split=demo_train,count=2", "--model", "absent_model"], "absent_model"),
-        (["--data", "scenes:split=demo_train,count=2", "--show", "-1"], "--show: got -1"),
+        (["--data", "scenes:split=demo_train,count=2", "--show", "-1"], "--show: expected 0 or more, got -1"),
     ],
 )
 def test_refusals_are_one_line(

@@ -51,8 +51,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "x"], "--data: got '', wanted the annotations"),
-        (["--data", SCENES], "--output: got nothing, wanted the folder to write"),
+        (["--output", "x"], "--data is required, as in --data labels.json"),
+        (["--data", SCENES], "--output is required, as in --output converted/"),
         (["--data", "absent.json", "--output", "x"], "absent.json: no such file or folder"),
         (["--data", SCENES, "--output", "."], "exists and is not empty"),
         (["--data", SCENES, "--output", "x", "--to", "nonsense"], "--to: unknown format 'nonsense'; choose one of voc"),

@@ -129,10 +129,13 @@ def test_a_split_is_reproduced_by_its_seed_whole_folders_alike(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--output", "x"], "--data: got ''"),
-        (["--data", SCENES], "--output: got nothing"),
-        (["--data", SCENES, "--output", "x", "--val", "1.5"], "--val: got 1.5"),
-        (["--data", SCENES, "--output", "x", "--val", "0.5", "--fractions", "1", "1"], "one of the two"),
+        (["--output", "x"], "--data is required, as in --data labels.json"),
+        (["--data", SCENES], "--output is required, as in --output parts/"),
+        (["--data", SCENES, "--output", "x", "--val", "1.5"], "--val: expected a share between 0 and 1, got 1.5"),
+        (
+            ["--data", SCENES, "--output", "x", "--val", "0.5", "--fractions", "1", "1"],
+            "expected either --val or --fractions, got both",
+        ),
         (["--data", SCENES, "--output", "x", "--fractions", "0.5"], "two or three numbers"),
         (["--data", SCENES, "--output", "."], "exists and is not empty"),
         (["--data", "scenes:split=demo_train,count=1", "--output", "x"], "cannot be split"),
