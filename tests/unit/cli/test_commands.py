@@ -10,12 +10,16 @@ from typing import Annotated
 
 import pytest
 
+from deixis.cli.arguments import parse
 from deixis.cli.command import Command, imported
 from deixis.cli.commands import COMMANDS
 from deixis.cli.main import main
+from deixis.errors import OptionError
 from deixis.options.fields import options_of
-from deixis.options.marks import RARE, Required
+from deixis.options.marks import RARE, Also, Required, Share
+from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
+from deixis.options.yaml_files import write_options
 
 PRESETS = Path(str(files("deixis.recipes"))) / "configs"
 
@@ -120,6 +124,33 @@ class TestARecordIsACommand:
         assert (code, out) == (2, "")
         assert err.startswith(f"deixis: error: {message}")
         assert err.count("\n") == 1
+
+
+@knows_old_names
+@dataclass(frozen=True)
+class PausingOptions(GreetOptions):
+    """Greet somebody, slowly."""
+
+    pause: Annotated[Share, Also("wait")] = 0.5
+    """Share of the time between two greetings."""
+
+
+def test_a_field_is_an_option(tmp_path, capsys):
+    """One field is a flag, a YAML key, a line of config.yaml and of the help, an old name, and a range."""
+    file = tmp_path / "greet.yaml"
+    write_options(PausingOptions(name="Ada", pause=0.25), file)
+    assert "pause: 0.25" in file.read_text()
+    assert parse(PausingOptions, ["--config", str(file)], "greet").pause == 0.25
+    assert parse(PausingOptions, ["--config", str(file), "--pause", "1"], "greet").pause == 1.0
+    assert parse(PausingOptions, ["--wait=0"], "greet").pause == PausingOptions(wait=0).pause == 0.0
+    file.write_text("name: Ada\nwait: 0.75\n")
+    assert parse(PausingOptions, ["--config", str(file)], "greet").pause == 0.75
+    with pytest.raises(OptionError, match=r"^--pause: expected a number from 0 to 1, got 2.0$"):
+        parse(PausingOptions, ["--name", "Ada", "--pause", "2"], "greet").check()
+    with pytest.raises(SystemExit):
+        parse(PausingOptions, ["--help"], "greet")
+    out = capsys.readouterr().out
+    assert "--pause X                     Share of the time between two greetings. (default: 0.5)" in out
 
 
 @pytest.mark.parametrize(
