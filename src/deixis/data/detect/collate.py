@@ -56,7 +56,7 @@ def pad_images(
 ) -> tuple[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
     """(pixels, mask) of decoded samples: see `Batch.pixels_u8` and `Batch.pixel_mask`."""
     height, width = (-(-max(sample.size_hw[axis] for sample in samples) // divisor) * divisor for axis in (0, 1))
-    pixels = _black((len(samples), 3, height, width), shared)
+    pixels = _black((len(samples), 3, height, width), shared)  # [batch, 3, h, w]
     pixel_mask = torch.zeros((len(samples), height, width), dtype=torch.bool)
     for row, sample in enumerate(samples):
         h, w = sample.size_hw
@@ -93,6 +93,7 @@ def _write_channels(sample: Sample, out: UInt8[Tensor, "3 h w"]) -> None:
 def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
     instances = sample.instances.select(~sample.instances.is_crowd)
     positive_map = torch.zeros((len(prompt.names), length), dtype=torch.float32)
+    # [classes, tokens of this prompt] into [classes, tokens of the batch's longest]
     positive_map[:, : prompt.positive_map.shape[1]] = torch.from_numpy(np.asarray(prompt.positive_map, np.float32))
     boxes = normalise_boxes(instances.boxes_xyxy_px, sample.size_hw)
     class_ids = torch.tensor(_prompt_rows(sample, prompt, instances.class_ids.tolist()), dtype=torch.int64)

@@ -51,7 +51,7 @@ def make_denoising_queries(
 
     Args:
         targets: one per image, on one device.
-        count: copies an image, and as many decoys; as many whole groups as fit in it, one at least.
+        count: copies per image, and as many decoys; as many whole groups as fit into it, at least one.
         label_noise: share of the queries that are given another class of their prompt.
         box_noise: see above.
 
@@ -67,7 +67,9 @@ def make_denoising_queries(
         return None
     groups = max(count // most, 1)
     noised = [_noised(target, most, groups, label_noise, box_noise) for target in targets]
+    # [batch, queries, 4], [batch, queries, tokens], [batch, queries]; queries = groups * 2 * most
     boxes, label_maps, real = (torch.stack(parts) for parts in zip(*noised, strict=True))
+    # Inside a group the first `most` queries are copies, the next `most` decoys.
     decoy = (torch.arange(real.shape[1], device=real.device) // most % 2).bool()
     return DenoisingQueries(
         boxes_cxcywh_norm=boxes,
@@ -88,11 +90,13 @@ def _noised(
     """
     device, objects = target.boxes_cxcywh_norm.device, len(target.class_ids)
     generator = None if target.seed is None else torch.Generator(device).manual_seed(target.seed)
-    copies = 2 * groups
+    copies = 2 * groups  # of each object: a copy and a decoy per group
     decoy = torch.arange(copies, device=device).repeat_interleave(objects) % 2
     boxes = _moved(target.boxes_cxcywh_norm.repeat(copies, 1), decoy, box_noise, generator)
     labels = _swapped(target.class_ids.repeat(copies), len(target.positive_map), label_noise, generator)
+    # [copies * objects, 4], [copies * objects, tokens], [copies * objects]
     rows = (boxes, target.positive_map[labels], torch.ones(copies * objects, dtype=torch.bool, device=device))
+    # Padded per copy, not at the end: queries of one kind are in the same places in all images of the batch.
     boxes, maps, real = (_padded(row.reshape(copies, objects, *row.shape[1:]), most).flatten(0, 1) for row in rows)
     return boxes, maps, real
 
@@ -109,6 +113,7 @@ def _swapped(
     if classes < 2:
         return class_ids
     shape, device = class_ids.shape, class_ids.device
+    # Adding 1 to classes - 1 never gives the class itself.
     others = (class_ids + torch.randint(1, classes, shape, generator=generator, device=device)) % classes
     return torch.where(torch.rand(shape, generator=generator, device=device) < share, others, class_ids)
 
@@ -120,7 +125,7 @@ def _moved(
     generator: torch.Generator | None,
 ) -> Float[Tensor, "queries 4"]:
     """Boxes with every corner moved, inside the image; sides that would turn inside out become zero."""
-    half = boxes_cxcywh_norm[..., 2:].repeat(1, 2) / 2
+    half = boxes_cxcywh_norm[..., 2:].repeat(1, 2) / 2  # [queries, 4]: half of (width, height, width, height)
     shares, signs = (torch.rand(half.shape, generator=generator, device=half.device) for _ in range(2))
     sign = torch.where(signs < 0.5, -1.0, 1.0)
     corners = (cxcywh_to_xyxy(boxes_cxcywh_norm) + box_noise * sign * (shares + decoy[:, None]) * half).clamp(0, 1)

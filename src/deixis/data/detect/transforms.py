@@ -97,9 +97,9 @@ def crop(sample: Sample, box_xyxy_px: Sequence[int]) -> Sample:
 def random_crop(sample: Sample, generator: np.random.Generator) -> Sample:
     """Cut out a random window whose sides are half of the image's or more.
 
-    Drawn again, up to ten times, is a window that would lose every object of an image that has some, or show remains
-    of objects that it does not keep (`classes_cut_away`). Where all do, the first that keeps an object is taken; where
-    none does, the image is left whole.
+    A window that would lose every object of an image that has some, or show remains of objects that it does not keep
+    (`classes_cut_away`), is drawn again, up to ten times. If all of them do, the first that keeps an object is taken;
+    if none does, the image stays whole.
     """
     height, width = sample.size_hw
     second_best = None
@@ -119,7 +119,7 @@ def random_crop(sample: Sample, generator: np.random.Generator) -> Sample:
 class TrainTransform:
     """Random flip, random crop, resize to a random one of several sizes; see `train_transform`.
 
-    An image whose caption speaks of left or right is not flipped: the sentence would be wrong.
+    An image whose caption mentions left or right is not flipped: the sentence would be wrong.
     """
 
     short_px: tuple[int, ...]

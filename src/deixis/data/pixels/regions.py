@@ -29,7 +29,7 @@ class RegionViews:
     """The regions of one image.
 
     Attributes:
-        cells: one tuple a region, not empty: numbers of tokens among those of all the image's tiles, focal views last;
+        cells: one tuple per region, not empty: numbers among the tokens of all tiles of the image, focal views last;
             where outlines are used, each region's is its last token, numbered on after those of the tiles.
         focal: the focal views, in the order of their regions; perhaps none.
         outlines: see `region_outline`; none where they are not used.
@@ -49,7 +49,7 @@ def region_views(
     released: bool = False,
     outlined: bool = False,
 ) -> RegionViews:
-    """Where the masks are in what the model sees.
+    """Where the masks are among the tokens of the model's input.
 
     Args:
         tiles: of the image without focal views; the last of them shows it whole.
@@ -64,6 +64,7 @@ def region_views(
     cells: list[tuple[int, ...]] = []
     focal: list[np.ndarray] = []
     for mask in masks:
+        # Tokens are numbered tile by tile; the thumbnail, which shows the image whole, is the last of the tiles.
         numbers = np.flatnonzero(region_cells(mask, side, released)) + (tiles - 1) * side**2
         if not released and len(numbers) < FOCAL_CELLS:
             left, top, right, bottom = focal_box_px(mask)
@@ -97,7 +98,7 @@ def region_outline(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " values"
     edges, pixels = np.linspace(0, side, OUTLINE_SIDE + 1)[:, None], np.arange(side)
     overlap = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0, None)
     shares = (overlap * (OUTLINE_SIDE / side)).astype(np.float32)
-    drawn = shares @ square @ shares.T
+    drawn = shares @ square @ shares.T  # [outline side, outline side], area averages
     box = ((left + right) / width / 2, (top + bottom) / height / 2, (right - left) / width, (bottom - top) / height)
     return np.concatenate([drawn.ravel(), np.array(box, np.float32)]) * np.float32(2) - np.float32(1)
 

@@ -33,6 +33,7 @@ def tiles_of(image: UInt8[np.ndarray, "h w 3"], tile_px: int, max_tiles: int) ->
     """The tiles of an image, row by row, and after them, if there are several, the whole image as one more."""
     columns, rows = grid_for(image.shape[:2], tile_px, max_tiles)
     whole = squashed(image, (rows * tile_px, columns * tile_px))
+    # [rows * tile, columns * tile, 3] to [rows, columns, 3, tile, tile] to [tiles, 3, tile, tile]
     tiles = whole.reshape(rows, tile_px, columns, tile_px, 3).transpose(0, 2, 4, 1, 3)
     tiles = tiles.reshape(-1, 3, tile_px, tile_px)
     if len(tiles) > 1:
@@ -41,7 +42,7 @@ def tiles_of(image: UInt8[np.ndarray, "h w 3"], tile_px: int, max_tiles: int) ->
 
 
 def squashed(image: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image resized to a size, its shape not kept; bicubic with antialiasing, as the released models see it."""
+    """The image resized to a size, its shape not kept; bicubic with antialiasing, as the released models take it."""
     if image.shape[:2] == size_hw:
         return image
     return np.array(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC))

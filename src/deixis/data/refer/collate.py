@@ -81,15 +81,17 @@ def collate_questions(
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
     """
-    shown, tiles, conversations, seen, squares = [], [], [], [], []
+    shown, tiles, conversations, regions_of, squares = [], [], [], [], []
     for question in questions:
         pictures = [_pixels(frame) for frame in question.frames]
         max_tiles = 1 if question.later else views.max_tiles
+        # [tiles, 3, tile, tile]: of all frames, one after another; then close views of small regions
         shown.append(np.concatenate([tiles_of(picture, views.tile_px, max_tiles) for picture in pictures]))
-        seen.append(_regions(question, len(shown[-1]), views))
-        tiles.append(np.concatenate([shown[-1], seen[-1].focal]))
+        regions_of.append(_regions(question, len(shown[-1]), views))
+        tiles.append(np.concatenate([shown[-1], regions_of[-1].focal]))
+        # [frames, 3, side, side]
         squares.append(np.stack([squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1) for p in pictures]))
-        regions = [len(cells) for cells in seen[-1].cells]
+        regions = [len(cells) for cells in regions_of[-1].cells]
         input_ids, labels = encode(question.turns, len(shown[-1]) // len(pictures), regions, len(pictures))
         if len(input_ids) > max_tokens:
             raise DataError(
@@ -109,6 +111,7 @@ def collate_questions(
     return ReferBatch(
         tiles_u8=torch.from_numpy(np.concatenate(tiles)),
         tiles_per_image=tuple(len(of_image) for of_image in tiles),
+        # A row that asks for no mask costs SAM 2 nothing: none of its frames is passed on.
         sam_pixels_u8=torch.from_numpy(
             np.concatenate([square[:count] for square, count in zip(squares, frames, strict=True)])
         ),
@@ -116,7 +119,7 @@ def collate_questions(
         attention_mask=attention,
         labels=labels_padded,
         targets=tuple(_target(question, views.mask_px) for question in questions),
-        regions=_joined(seen, views.outlined),
+        regions=_joined(regions_of, views.outlined),
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
         frames_per_image=() if all(count == 1 for count in frames) else frames,
     )
@@ -147,18 +150,18 @@ def _regions(question: Question, tiles: int, views: Views) -> RegionViews:
         raise DataError(f"{sample.source}: {error}") from error
 
 
-def _joined(seen: Sequence[RegionViews], outlined: bool) -> Regions | None:
+def _joined(of_images: Sequence[RegionViews], outlined: bool) -> Regions | None:
     """None where no question names a region."""
-    if not any(views.cells for views in seen):
+    if not any(views.cells for views in of_images):
         return None
-    cells = tuple(tuple(cell for region in views.cells for cell in region) for views in seen)
-    outlines = tuple(torch.from_numpy(views.outlines) for views in seen) if outlined else ()
-    return Regions(tuple(len(views.focal) for views in seen), cells, outlines)
+    cells = tuple(tuple(cell for region in views.cells for cell in region) for views in of_images)
+    outlines = tuple(torch.from_numpy(views.outlines) for views in of_images) if outlined else ()
+    return Regions(tuple(len(views.focal) for views in of_images), cells, outlines)
 
 
 def _target(question: Question, mask_px: int) -> ReferTarget:
     sample = question.sample
-    masks = [
+    masks = [  # masks * frames of [side, side]: all frames of the first mask, then those of the next
         squashed_mask(union_mask(frame.expressions[position].masks_rle, frame.size_hw), mask_px)
         for position, _ in question.asked
         for frame in question.frames
