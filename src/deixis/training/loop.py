@@ -21,7 +21,7 @@ from deixis.progress_bar import ProgressBar
 from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
-from deixis.training.metric_logs import Trackers
+from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import set_learning_rate
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
@@ -98,7 +98,7 @@ class Run:
     average: WeightAverage | None
     progress: Progress
     identity: Identity
-    trackers: Trackers
+    logs: MetricLogs
     bar: ProgressBar
     stop: StopSignal
     watch: guard.GradientWatch
@@ -191,7 +191,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
             if not sound:
                 name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
             elif progress.step % settings.log_interval == 0:
-                run.trackers.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
+                run.logs.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
             progress.count_step(updated=sound)
         run.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
@@ -239,8 +239,8 @@ def name_and_log_skip(
     samples = gather_lists(run.accelerator, task.non_finite_samples(group, normaliser))
     names = guard.non_finite_names(figures)
     record = {"epoch": progress.epoch, "non_finite": names, "samples": samples, "skipped": progress.skipped + 1}
-    run.trackers.log("skip", progress.step, record)
-    run.trackers.sync()
+    run.logs.log("skip", progress.step, record)
+    run.logs.sync()
     run.bar.console.print(f"step {progress.step} skipped: non-finite {', '.join(names)}; samples: {', '.join(samples)}")
     model = run.accelerator.unwrap_model(task.model)
     guard.raise_if_unrecoverable(model, progress, run.settings.max_skipped, figures=figures, samples=samples)
@@ -261,7 +261,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
         metrics, better = evaluate_and_keep(task, run)
         seconds = time.perf_counter() - started
         record = {"epoch": progress.epoch, "best": better, **metrics, "seconds": seconds}
-        run.trackers.log("evaluation", progress.step, record)
+        run.logs.log("evaluation", progress.step, record)
         run.bar.console.print(
             f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
             f"{shown_metrics(task, metrics)}{'  best so far' if better else ''}"
@@ -272,7 +272,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
     progress.epoch += 1
     progress.step_in_epoch = 0
     if run.accelerator.is_main_process:
-        progress.log_bytes = run.trackers.sync()
+        progress.log_bytes = run.logs.sync()
         save_progress(run.folder / "checkpoints" / "last", progress, run.identity)
     run.accelerator.wait_for_everyone()
 
@@ -308,8 +308,8 @@ def measure_baseline(task: Task, run: Run) -> None:
     task.model.eval()
     with run.stop.interrupts(), run.bar.labelled("measuring before training"):
         metrics = task.evaluate()
-    run.trackers.log("baseline", 0, {"epoch": 0, **metrics})
-    run.trackers.sync()
+    run.logs.log("baseline", 0, {"epoch": 0, **metrics})
+    run.logs.sync()
     run.bar.console.print(f"before training  {shown_metrics(task, metrics)}")
 
 
@@ -331,7 +331,7 @@ def step_record(
 def save(task: Task, run: Run, wait: bool = True) -> None:
     """Write `checkpoints/last` in the first process; the others wait for it."""
     if run.accelerator.is_main_process:
-        run.progress.log_bytes = run.trackers.sync()
+        run.progress.log_bytes = run.logs.sync()
         model = run.accelerator.unwrap_model(task.model)
         save_checkpoint(
             run.folder / "checkpoints" / "last",

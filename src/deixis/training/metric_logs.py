@@ -1,83 +1,94 @@
-"""Where a run writes what it measures: metrics.jsonl and TensorBoard."""
+"""Where a run writes what it measures: metrics.jsonl, and the services of `metric_services`."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from torch.utils.tensorboard import SummaryWriter
-
 from deixis.errors import TrainingError
+from deixis.training.metric_services import MetricServices, ResumedLog
 
 TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
 
 
-class Trackers:
-    """Writes one line a record to metrics.jsonl and its numbers to TensorBoard.
+class MetricLogs:
+    """Writes one line per record to metrics.jsonl, and the record's numbers to TensorBoard, wandb or mlflow.
 
-    Every record has `kind` ("baseline", "step", "skip", "evaluation") and `step`. Non-finite numbers are written as the
-    strings "nan", "inf" and "-inf", so that every line is strict JSON.
+    Every record has `kind` ("baseline", "step", "skip", "evaluation", "test") and `step`. Non-finite numbers are
+    written as the strings "nan", "inf" and "-inf", so that every line is strict JSON.
 
     Args:
         folder: of the run; None writes nothing (processes other than the first).
-        keep_bytes: length of metrics.jsonl at the checkpoint resumed from; what stands after it is done again.
-        step: first step to be written, which TensorBoard's older events are cut at.
+        resume_at: (length of metrics.jsonl in bytes, the first step to be written) at the checkpoint that the run is
+            resumed from, what stands after it is measured again; None for a new run.
+        services: see `metric_services.HINTS`; empty for metrics.jsonl alone.
+        options: of the run, as plain values, which wandb and mlflow store beside the metrics.
+
+    Raises:
+        TrainingError: the folder cannot be written, or a service cannot be started.
     """
 
-    def __init__(self, folder: Path | None, keep_bytes: int = 0, step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        resume_at: tuple[int, int] | None = None,
+        services: Sequence[str] = ("tensorboard",),
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._file: TextIO | None = None
-        self._board: Any = None
+        self._services: MetricServices | None = None
         if folder is None:
             return
+        keep_bytes, step = resume_at or (0, 0)
+        self._path = folder / "metrics.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._path = path = folder / "metrics.jsonl"
-            path.touch()
-            os.truncate(path, min(keep_bytes, path.stat().st_size))
-            self._file = path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            self._path.touch()
+            content = self._path.read_bytes() if resume_at else b""
+            os.truncate(self._path, min(keep_bytes, self._path.stat().st_size))
+            self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
+        earlier = ResumedLog(step, _records(content[:keep_bytes]), _records(content[keep_bytes:]))
+        self._services = MetricServices(folder, services, options or {}, earlier if resume_at else None)
 
-    def __enter__(self) -> Trackers:
+    def __enter__(self) -> MetricLogs:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file:
             with suppress(OSError):  # what did not fit was reported when it was written
                 self._file.close()
-        with self._on_board() as board:
-            board and board.close()
+        if self._services:
+            self._services.finish()
 
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Write one record; nested dictionaries stay nested in the file and are joined by `/` in TensorBoard."""
-        if self._file is None:
+        """Write one record; nested dictionaries stay nested in the file and are joined by `/` elsewhere."""
+        if self._file is None or self._services is None:
             return
-        with self._in_log():
-            self._file.write(json.dumps(_strict({"kind": kind, "step": step, **values}), allow_nan=False) + "\n")
-        with self._on_board() as board:
-            for name, value in _numbers(values) if board else ():
-                board.add_scalar(f"{kind}/{name}", value, step)
+        record = {"kind": kind, "step": step, **values}
+        with self._in_file():
+            self._file.write(json.dumps(_strict(record), allow_nan=False) + "\n")
+            self._file.flush()  # before the services: a resumed run reads here what they have been sent
+        self._services.log(record)
 
     def sync(self) -> int:
         """Flush to disk; the length of metrics.jsonl, in bytes."""
         if self._file is None:
             return 0
-        with self._in_log():
+        with self._in_file():
             self._file.flush()
             os.fsync(self._file.fileno())
-        with self._on_board() as board:
-            board and board.flush()
         return self._file.tell()
 
     @contextmanager
-    def _in_log(self) -> Iterator[None]:
+    def _in_file(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -85,17 +96,16 @@ class Trackers:
                 f"{self._path}: cannot be written ({error.strerror}); free some space, then give --resume"
             ) from error
 
-    @contextmanager
-    def _on_board(self) -> Iterator[Any]:
-        """TensorBoard's writer, or None. It only repeats the log: where it fails, the run goes on without it."""
-        try:
-            yield self._board
-        except OSError as error:
-            self._board = None
-            print(
-                f"deixis: warning: TensorBoard's file cannot be written ({error}); the run goes on without it",
-                file=sys.stderr,
-            )
+
+def _records(content: bytes) -> list[dict[str, Any]]:
+    """The records in a part of a log; a line that a crash cut short is left out."""
+    records = []
+    for line in content.splitlines():
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and {"kind", "step"} <= record.keys():
+                records.append(record)
+    return records
 
 
 def _strict(value: Any) -> Any:
@@ -105,13 +115,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found += _numbers(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((prefix + name, float(value)))
-    return found

@@ -5,6 +5,7 @@
     config.yaml          the resolved options
     metrics.jsonl        one line per step, skipped step and evaluation
     tensorboard/
+    metric_services.json what wandb and mlflow call the run, where they are used
     checkpoints/last     everything needed to resume
     checkpoints/best     the weights with the best validation score
     teachers/            those weights under the name other tools look for
@@ -31,7 +32,7 @@ from deixis.training.checkpoint import exists_or_interrupted
 
 MARK = ".deixis-run.json"
 CONTENT = (
-    *("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "teachers"),
+    *("config.yaml", "metrics.jsonl", "tensorboard", "metric_services.json", "checkpoints", "teachers"),
     *("forgetting.json", "report.html", "result.json", "seeds.json", "seeds.html"),
 )
 _MODELS = ("best", "last", "grounding_dino", "grounding_dino_lora", "sa2va", "sa2va_lora")
@@ -123,7 +124,7 @@ def _has_begun_only(folder: Path, found: list[str]) -> bool:
     """Whether a marked run was stopped before its first checkpoint: a log and options that a new start replaces."""
     checkpoints = folder / "checkpoints"
     saved = [path for path in checkpoints.iterdir() if path.name[0] != "."] if checkpoints.is_dir() else []
-    first = {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"}
+    first = {"config.yaml", "metrics.jsonl", "tensorboard", "metric_services.json", "checkpoints"}
     return (folder / MARK).is_file() and set(found) <= first and not saved
 
 

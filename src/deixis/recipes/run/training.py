@@ -29,7 +29,7 @@ from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
-from deixis.training.metric_logs import Trackers
+from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import broadcast_from_first, peak_memory_text
 from deixis.training.schedule import Schedule
@@ -177,9 +177,10 @@ def train_run(
                 f"this run is finished after {_epochs(progress.epoch)}; --resume with more --epochs continues it"
             )
     first = accelerator.is_main_process
+    resume_at = (progress.log_bytes if progress.step else 0, progress.step) if resuming else None
     with (
         StopSignal() as stop,
-        Trackers(folder if first else None, progress.log_bytes if progress.step else 0, progress.step) as trackers,
+        MetricLogs(folder if first else None, resume_at, options=opened.config) as logs,
         ProgressBar("training", total_steps, console) as bar,
     ):
         run = Run(
@@ -191,7 +192,7 @@ def train_run(
             average,
             progress,
             opened.identity,
-            trackers,
+            logs,
             bar,
             stop,
             GradientWatch(optimizer),
@@ -265,8 +266,8 @@ def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, fold
     """Measure on test data and log it; see `MeasureTest` for `folder`."""
     with run.stop.interrupts(), run.bar.labelled("measuring on test data"):
         metrics = measure_test(folder)
-    run.trackers.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
-    run.trackers.sync()
+    run.logs.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
+    run.logs.sync()
 
 
 def print_length(console: Console, settings: LoopSettings, steps_per_epoch: int, optimiser: groups.Optimiser) -> None:
