@@ -137,7 +137,7 @@ def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tm
     (line,) = [line for line in err.splitlines() if "broken.jpg" in line]
     assert line.startswith("deixis: warning: left out:")
     read_both(tmp_path / "out")
-    assert "2 pictures more" in (tmp_path / "out/gallery.html").read_text()
+    assert "2 more images are not shown" in (tmp_path / "out/gallery.html").read_text()
     for photo in photos.glob("*.png"):
         photo.unlink()
     code, _, err = deixis(grid(photos, segmenter, tmp_path / "other"))

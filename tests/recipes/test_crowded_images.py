@@ -101,7 +101,7 @@ def test_train_tells_of_every_part_of_its_data(told, tiny_model, crowded, tmp_pa
     assert "--max-detections" not in warned
     result = json.loads((tmp_path / "detector/result.json").read_text())
     assert result["best"]["validation"]["max_detections"] == 130
-    assert "at most 130 detections of an image count" in (tmp_path / "detector/report.html").read_text()
+    assert "at most 130 detections per image count" in (tmp_path / "detector/report.html").read_text()
 
 
 def test_generated_scenes_are_not_drawn_for_it(deixis, tiny_model, tmp_path, monkeypatch) -> None:

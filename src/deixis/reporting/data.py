@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, DetectionMetrics
+from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Dataset, Detections, Sample
-from deixis.reporting.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,19 @@ class DatasetFacts:
     empty_images: int
     max_boxes: int
 
+    def rows(self) -> dict[str, Sequence[int | str]]:
+        """What a table shows of the data set: one or more values by name."""
+        return {
+            "images": [self.images],
+            "images without an object": [self.empty_images],
+            "objects": [self.boxes],
+            "crowd regions (no targets, ignored)": [self.crowds],
+            "most objects per image": [self.max_boxes],
+            "objects: small / medium / large": list(self.boxes_per_size.values()),
+            "object side in px: smallest / median / largest": [f"{side:.0f}" for side in self.box_side_px],
+            "image size in px: smallest / median / largest": [f"{w}×{h}" for h, w in self.image_sizes_hw],
+        }
+
 
 @dataclass(frozen=True)
 class PictureComparison:
@@ -53,7 +65,7 @@ class PictureComparison:
 
 @dataclass(frozen=True)
 class Curves:
-    """What was measured while a run went on; see `deixis.reporting.log.read_curves`.
+    """What was measured while a run went on; see `deixis.reporting.metrics_file.read_curves`.
 
     Attributes:
         steps: the optimiser step of each entry of `losses` and `learning_rates`.
@@ -92,46 +104,6 @@ class ForgettingFacts:
     old_images: int
     points: Sequence[TradeOff]
     command: str
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """Everything a report of a fine-tuning run shows.
-
-    Attributes:
-        title: the experiment's name.
-        model: the checkpoint that training started from.
-        training, validation, test: the data; `test` is None where there is none.
-        before, after: metrics on test data, or on validation data without it; `before` is None where it was not
-            measured.
-        outcome: what was measured of the best and of the last epoch; None leaves the table out.
-        policy: the recipe and its settings, as text by name.
-        parameters: (part of the model, trainable, all) parameter counts.
-        forgetting: AP on old data against AP on new data; None where it was not measured.
-        curves: losses, learning rates and metrics over the run.
-        pictures: some validation pictures.
-        run: time, memory, versions, command, seed and the like, as text by name.
-    """
-
-    title: str
-    model: str
-    training: DatasetFacts
-    validation: DatasetFacts
-    before: DetectionMetrics | None
-    after: DetectionMetrics
-    policy: Mapping[str, str] = field(default_factory=dict)
-    parameters: Sequence[tuple[str, int, int]] = ()
-    forgetting: ForgettingFacts | None = None
-    curves: Curves = field(default_factory=Curves)
-    pictures: Sequence[PictureComparison] = ()
-    run: Mapping[str, str] = field(default_factory=dict)
-    test: DatasetFacts | None = None
-    outcome: Outcome | None = None
-
-    @property
-    def measured(self) -> DatasetFacts:
-        """The data that `before` and `after` were measured on."""
-        return self.validation if self.test is None else self.test
 
 
 def dataset_facts(dataset: Dataset) -> DatasetFacts:

@@ -1,4 +1,4 @@
-"""Annotated pictures on one HTML page that needs nothing else."""
+"""Annotated images on one HTML page."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.atomic_files import write_atomic
 from deixis.data.pixels.images import load_image
 from deixis.reporting.draw import class_colour
 from deixis.reporting.draw_masks import draw_masks
-from deixis.reporting.html import percent, render_page
-from deixis.reporting.markup import columns, escape, key_values, number, table
-from deixis.reporting.pictures import data_uri
+from deixis.reporting.page import Table, percent, write_page
+from deixis.reporting.pictures import shrunk
 
 GALLERY = "gallery.html"
 LONG_SIDE_PX = 800
 TILES = {
-    "pictures": "Pictures",
+    "pictures": "Images",
     "objects": "Objects",
     "captions": "Captions that find their mask",
     "left_out": "Detections without a mask that fits",
-    "failed": "Pictures not read",
+    "failed": "Images that could not be read",
 }
 HEADS = ("", "Name", "Caption", "Detector", "Mask", "Box fit", "Log-prob.", "Cycle IoU")
 NOTE = (
-    "In percent: the detector's score; the IoU that SAM 2 expects of the mask; box fit, the IoU of the mask's own box "
-    "with the detector's; cycle IoU, of the mask with the one that its caption finds. Log-prob.: mean log-probability "
-    "of the caption's words. Boxes are thin lines, masks are tinted."
+    "In percent: the detector's score; SAM 2's own estimate of the mask's IoU; box fit, the IoU of the mask's "
+    "bounding box with the detector's box; cycle IoU, of the mask with the one that its caption finds. Log-prob.: "
+    "mean log-probability of the caption's words. Boxes are thin lines, masks are tinted."
 )
 
 
@@ -53,37 +50,31 @@ def write_gallery(
     Raises:
         DataError: a picture cannot be read, or the place cannot be written.
     """
-    tiles = "".join(
-        f'<div class="tile"><div class="name">{title}</div><div class="value">{number(counts[key])}</div></div>'
-        for key, title in TILES.items()
-    )
     cards = [_card(file, entry) for file, entry in pictures]
-    more = counts["pictures"] - len(cards)
-    rest = f'<p class="faint small">And {number(more)} pictures more, which are not shown.</p>' if more else ""
-    sections = {
-        "Summary": f'<div class="tiles">{tiles}</div><p class="faint small">{escape(NOTE)}</p>',
-        "Pictures": "".join(cards) + rest,
-        "Made by": key_values({key: _told(value) for key, value in provenance.items()}),
-    }
-    write_atomic(path, render_page("Annotated pictures", f"{number(counts['objects'])} objects", sections))
+    write_page(
+        path,
+        "gallery",
+        counts={title: counts[key] for key, title in TILES.items()},
+        note=NOTE,
+        cards=cards,
+        more=counts["pictures"] - len(cards),
+        provenance={key: _as_text(value) for key, value in provenance.items()},
+    )
 
 
-def _card(file: Path, entry: Mapping[str, Any]) -> str:
-    """The picture with its objects, and beside it what is known of them."""
+def _card(file: Path, entry: Mapping[str, Any]) -> tuple[str, UInt8[np.ndarray, "_h _w 3"], Table]:
+    """The caption, the image with its objects drawn, and the table of what is known of them."""
     found = entry["objects"]
-    title = f"{entry['image']}: {len(found)} objects"
-    image = f'<img alt="{escape(title)}" src="{data_uri(_drawn(load_image(file), found))}">'
-    figure = f"<figure>{image}<figcaption>{escape(title)}</figcaption></figure>"
+    caption = f"{entry['image']}: {len(found)} objects"
     rows = [[str(place), *_row(each)] for place, each in enumerate(found, start=1)]
-    shown = f'<div class="pictures" style="--count:1">{figure}</div>'
-    return columns(shown, f'<div class="scroll">{table(HEADS, rows, 5)}</div>' if rows else "<p>Nothing found.</p>")
+    return caption, _drawn(load_image(file), found), Table(HEADS, rows, numbers=5, scroll=True)
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:
     score = found["detector_score"]
     return [
-        escape(found["name"]),
-        escape(found["caption"]),
+        found["name"],
+        found["caption"],
         "–" if score is None else percent(score),
         percent(found["predicted_iou"]),
         "–" if score is None else percent(found["box_fit"]),
@@ -93,11 +84,9 @@ def _row(found: Mapping[str, Any]) -> list[str]:
 
 
 def _drawn(pixels: UInt8[np.ndarray, "h w 3"], objects: Any) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """At most so large that the page stays light."""
-    height, width = pixels.shape[:2]
-    scale = min(1.0, LONG_SIDE_PX / max(height, width))
-    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.array(Image.fromarray(pixels).resize(size_wh, Image.Resampling.LANCZOS))
+    """The image, at most so large that the page stays light, with boxes, masks and names."""
+    small = shrunk(pixels, LONG_SIDE_PX).copy()
+    size_wh, scale = small.shape[1::-1], min(1.0, LONG_SIDE_PX / max(pixels.shape[:2]))
     masks = []
     for place, found in enumerate(objects):
         mask = cv2.resize(np.ascontiguousarray(coco_mask.decode(found["mask"])), size_wh, interpolation=cv2.INTER_AREA)
@@ -107,5 +96,5 @@ def _drawn(pixels: UInt8[np.ndarray, "h w 3"], objects: Any) -> UInt8[np.ndarray
     return draw_masks(small, masks, [f"{place} {found['name']}" for place, found in enumerate(objects, start=1)])
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

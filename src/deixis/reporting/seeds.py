@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.atomic_files import write_atomic
-from deixis.reporting.html import render_page
-from deixis.reporting.markup import escape, table
 from deixis.reporting.outcome import OPTIMISTIC, Measured, Outcome
+from deixis.reporting.page import Table, write_page
 
 SUMMARY = {"mean": "mean", "std": "standard deviation", "min": "lowest", "max": "highest"}
 
@@ -68,20 +66,14 @@ def seed_table(outcomes: Mapping[int, Outcome], names: Sequence[str]) -> SeedTab
 
 
 def write_seeds_page(path: Path, title: str, seeds: SeedTable) -> None:
-    """Write the table as one self-contained file.
+    """Write the table as one HTML file.
 
     Raises:
         DataError: the place cannot be written.
     """
-    heads = [escape(head) for head in seeds.heads]
-    rows = [[escape(cell) for cell in row] for row in (*seeds.rows, *seeds.summary)]
-    notes = "".join(f"<p><b>{escape(line)}</b></p>" for line in seeds.warnings)
-    note = (
-        '<p class="faint small">One row per seed, on the same split of the data: weights that start at random, the '
-        "order of the images and their augmentation differ. The standard deviation is that of a sample (n - 1).</p>"
-    )
-    body = f"{notes}{table(heads, rows, len(heads) - 1)}{note}"
-    write_atomic(path, render_page(title, f"{len(seeds.rows)} seeds, {seeds.title}", {"Seeds": body}))
+    figures = Table(seeds.heads, [*seeds.rows, *seeds.summary], numbers=len(seeds.heads) - 1)
+    subtitle = f"{len(seeds.rows)} seeds, {seeds.title}"
+    write_page(path, "seeds", title=title, subtitle=subtitle, figures=figures, warnings=seeds.warnings)
 
 
 def _figure(outcome: Outcome, state: Measured | None, name: str) -> float:

@@ -16,7 +16,7 @@ from deixis.cli.main import main
 from deixis.console import Console
 from deixis.data.formats import read_dataset
 from deixis.data.formats.table import FORMATS
-from deixis.reporting.markup import escape
+from deixis.reporting import page as pages
 from deixis.text import clean_name, printable, whole_characters
 
 NAMES = ["[red]x[/red]", "[/]", "\x1b]0;owned\x07bell", "\u202eevil", "a\ud800b", ":smile: <b>&\"'", "../../up", "=1+1"]
@@ -75,7 +75,13 @@ def test_a_console_prints_text_and_nothing_else() -> None:
 
 
 def test_pages_have_escapes_for_what_no_page_holds() -> None:
-    assert escape("<a>\x1b\udce9") == "&lt;a&gt;\\u001b\\udce9"
+    page = pages.render_page(
+        "seeds", title="<a>\x1b\udce9", warnings=["<b>"], figures=pages.Table(["\x1b"], [["<a>\udce9"]], 0)
+    )
+    assert "<h1>&lt;a&gt;\\u001b\\udce9</h1>" in page
+    assert "<b>&lt;b&gt;</b>" in page
+    assert "<th>\\u001b</th>" in page
+    assert "<td>&lt;a&gt;\\udce9</td>" in page
 
 
 def test_bytes_of_file_names_come_back_from_json(tmp_path: Path) -> None:

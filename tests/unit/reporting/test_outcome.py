@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deixis.reporting.html import outcome_notes
-from deixis.reporting.log import read_outcome
+from deixis.reporting.metrics_file import read_outcome
 from deixis.reporting.outcome import Measured, Outcome
+from deixis.reporting.run_report import outcome_table, outcome_warnings
 from deixis.reporting.seeds import seed_table, write_seeds_page
 
 
@@ -29,7 +29,22 @@ def test_test_figures_are_those_reported() -> None:
         "last epoch 5: AP validation 0.6000, test 0.4500",
     ]
     assert not found.as_dict()["optimistic"]
-    assert "optimistic" not in outcome_notes(found)
+    assert "optimistic" not in " ".join(outcome_warnings(found))
+
+
+def test_every_epoch_that_was_measured_has_a_row() -> None:
+    table = outcome_table(outcome(state(0, 0.4, 0.3), state(2, 0.7, 0.5), state(5, 0.6, 0.45)))
+    assert table is not None
+    assert table.heads == ["Weights", "Epoch", "AP, validation", "AP, test"]
+    assert table.rows == [
+        ["Before training", 0, "40.0", "30.0"],
+        ["Best", 2, "70.0", "50.0"],
+        ["Last", 5, "60.0", "45.0"],
+    ]
+    alone = outcome_table(outcome(None, state(2, 0.7), state(5, 0.6)))
+    assert alone is not None
+    assert alone.heads[-1] == "AP, validation"
+    assert alone.rows == [["Best", 2, "70.0"], ["Last", 5, "60.0"]]
 
 
 def test_validation_figures_alone_are_called_optimistic() -> None:
@@ -39,7 +54,7 @@ def test_validation_figures_alone_are_called_optimistic() -> None:
     assert "optimistic" in first
     assert "--test-data" in first
     assert found.as_dict()["optimistic"]
-    assert "optimistic" in outcome_notes(found)
+    assert "optimistic" in " ".join(outcome_warnings(found))
 
 
 def test_a_best_epoch_under_the_baseline_is_no_gain() -> None:
@@ -48,7 +63,7 @@ def test_a_best_epoch_under_the_baseline_is_no_gain() -> None:
     (line,) = found.warnings()
     assert line.startswith("no gain: no epoch was better on validation data than the model before training (AP 0.6200)")
     assert "epoch 3" in line
-    assert "no epoch was better" in outcome_notes(found)
+    assert "no epoch was better" in " ".join(outcome_warnings(found))
 
 
 def test_an_equal_epoch_is_no_gain_either() -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from deixis.errors import DataError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
-from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, PictureComparison, ReportData, dataset_facts
-from deixis.reporting.html import render_report, write_report
-from deixis.reporting.log import read_curves
+from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, PictureComparison, dataset_facts
+from deixis.reporting.detect_report import detector_facts
+from deixis.reporting.metrics_file import read_curves
+from deixis.reporting.page import is_our_page
+from deixis.reporting.run_report import RunFacts, TaskFacts, render_run_report, write_run_report
 
 AWKWARD = '<b>cat</b> & "co" $x_{'
 VOCABULARY = Vocabulary((AWKWARD, "dog"))
@@ -69,18 +72,15 @@ def _dataset() -> SampleList:
     )
 
 
-def _report(before: DetectionMetrics | None, **changes: object) -> ReportData:
+def _report(before: DetectionMetrics | None, **changes: Any) -> tuple[RunFacts, TaskFacts]:
+    """The parts of a detector's report. Changes: arguments of `RunFacts` and `detector_facts`."""
     facts = dataset_facts(_dataset())
     found = Detections(np.array([[0.0, 0, 20, 20]]), np.array([0.8]), np.array([0]), VOCABULARY.names)
     sample = _sample(1, [[0, 0, 20, 20]])
     assert isinstance(sample.image, np.ndarray)
-    values: dict[str, object] = {
+    run: dict[str, Any] = {
         "title": "<script>alert(1)</script>",
         "model": "a&b",
-        "training": facts,
-        "validation": facts,
-        "before": before,
-        "after": _metrics(0.75, small=0.5),
         "policy": {"Recipe": "<u>small</u>"},
         "parameters": [("<em>backbone</em>", 0, 1000), ("heads", 500, 500)],
         "curves": Curves(
@@ -91,15 +91,26 @@ def _report(before: DetectionMetrics | None, **changes: object) -> ReportData:
             epoch_metrics={"AP": [0.4, 0.75]},
             skipped=["step 2: <loss> not finite"],
         ),
-        "pictures": [PictureComparison("<a>.jpg", sample.image, sample, None if before is None else found, found)],
-        "run": {"Command": "deixis detect train\n--data <x>"},
+        "facts": {"Command": "deixis detect train\n--data <x>"},
     }
-    return ReportData(**{**values, **changes})  # type: ignore[arg-type]
+    task: dict[str, Any] = {
+        "training": facts,
+        "validation": facts,
+        "test": None,
+        "before": before,
+        "after": _metrics(0.75, small=0.5),
+        "pictures": [PictureComparison("<a>.jpg", sample.image, sample, None if before is None else found, found)],
+        "forgetting": None,
+    }
+    run |= {name: value for name, value in changes.items() if name in run or name == "outcome"}
+    task |= {name: value for name, value in changes.items() if name in task}
+    assert changes.keys() <= run.keys() | task.keys()
+    return RunFacts(**run), detector_facts(**task)
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render_report(_report(_metrics(0.4)))
+    return render_run_report(*_report(_metrics(0.4)))
 
 
 def test_needs_nothing_from_outside(page: str) -> None:
@@ -118,14 +129,15 @@ def test_needs_nothing_from_outside(page: str) -> None:
 def test_every_text_is_escaped(page: str) -> None:
     for raw in ("<script>", "<b>cat", "<i>pets", "<u>small", "<em>", "<loss>", "<x>", "<a>.jpg", "<gg>", "<h>"):
         assert raw not in page
-    assert "&lt;b&gt;cat&lt;/b&gt; &amp; &quot;co&quot; $x_{" in page
+    assert "&lt;b&gt;cat&lt;/b&gt; &amp; &#34;co&#34; $x_{" in page
 
 
 def test_tells_before_after_and_change(page: str) -> None:
     text = re.sub(r"<[^>]*>", " ", page)
+    assert re.search(r"heads\s+500\s+500\s+All\s+500\s+1\u202f500", text)
     assert re.search(r"AP\s+40\.0 →\s+75\.0\s+\+35\.0", text)
     assert re.search(r"small\s+1\s+–\s+50\.0\s+–", text), "unmeasured stays a dash"
-    assert "1 optimiser steps were skipped" in text
+    assert "Optimiser steps that were skipped: 1" in text
 
 
 def test_has_pictures_and_every_section(page: str) -> None:
@@ -134,26 +146,36 @@ def test_has_pictures_and_every_section(page: str) -> None:
         assert f"<h2>{title}</h2>" in page
     assert page.count("<svg") == 3
     assert "prefers-color-scheme: dark" in page
+    links = re.findall(r'<a href="#([^"]*)">', page)
+    assert links == re.findall(r'<section id="([^"]*)">', page)
+    assert len(links) == 7
+
+
+def test_pages_are_recognised_as_ours(page: str) -> None:
+    assert is_our_page(page)
+    assert not is_our_page(page[1:])
 
 
 def test_forgetting_has_its_curve_its_knee_and_its_command() -> None:
     points = [TradeOff(0, 0.1, 0.8), TradeOff(0.5, 0.6, 0.7), TradeOff(1, 0.65, 0.4)]
-    page = render_report(_report(_metrics(0.4), forgetting=ForgettingFacts("<old>", 60, 40, points, "merge <knee>")))
+    page = render_run_report(
+        *_report(_metrics(0.4), forgetting=ForgettingFacts("<old>", 60, 40, points, "merge <knee>"))
+    )
     assert page.count("<svg") == 4
     assert "<h2>Forgetting</h2>" in page
     assert "<td>0.5 <b>knee</b></td>" in page
     assert "<td>0 (before)</td>" in page
     assert "40 of &lt;old&gt; (old)" in page
     assert "<pre>merge &lt;knee&gt;</pre>" in page
-    assert "<h2>Forgetting</h2>" not in render_report(_report(_metrics(0.4)))
+    assert "<h2>Forgetting</h2>" not in render_run_report(*_report(_metrics(0.4)))
 
 
 def test_a_fall_is_shown_as_one() -> None:
-    assert '<span class="down">-15.0</span>' in render_report(_report(_metrics(0.9)))
+    assert '<span class="down">-15.0</span>' in render_run_report(*_report(_metrics(0.9)))
 
 
 def test_without_a_baseline_and_without_curves() -> None:
-    page = render_report(_report(None, curves=Curves(), pictures=[], policy={}, parameters=[]))
+    page = render_run_report(*_report(None, curves=Curves(), pictures=[], policy={}, parameters=[]))
     assert "not measured before" in page
     assert "<svg" not in page
     assert "<h2>Pictures</h2>" not in page
@@ -163,17 +185,17 @@ def test_without_a_baseline_and_without_curves() -> None:
 
 def test_every_loss_component_has_a_panel() -> None:
     losses = {f"loss_{kind}{layer}": [1.0] for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
-    page = render_report(_report(None, curves=Curves(steps=[1], losses=losses)))
+    page = render_run_report(*_report(None, curves=Curves(steps=[1], losses=losses)))
     for name in losses:
         assert f">{name}<" in page
 
 
 def test_writes_one_file(tmp_path: Path) -> None:
-    write_report(tmp_path / "new" / "report.html", _report(None))
+    write_run_report(tmp_path / "new" / "report.html", *_report(None))
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["report.html"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        write_report(tmp_path / "file" / "report.html", _report(None))
+        write_run_report(tmp_path / "file" / "report.html", *_report(None))
 
 
 def test_facts_of_a_data_set() -> None:
@@ -189,7 +211,7 @@ def test_facts_of_an_empty_data_set() -> None:
     facts = dataset_facts(SampleList((), VOCABULARY))
     assert isinstance(facts, DatasetFacts)
     assert (facts.images, facts.boxes, facts.box_side_px, facts.image_sizes_hw) == (0, 0, (0, 0, 0), ())
-    assert "0 / 0 / 0" in render_report(_report(None, training=facts))
+    assert "0 / 0 / 0" in render_run_report(*_report(None, training=facts))
 
 
 def test_reads_the_curves_of_a_run(tmp_path: Path) -> None:

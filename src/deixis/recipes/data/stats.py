@@ -15,7 +15,8 @@ from deixis.options.data import DataStatsOptions
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample, SampleList
 from deixis.reporting.data import DatasetFacts, dataset_facts
-from deixis.reporting.dataset_page import Spreads, is_our_page, write_dataset_page
+from deixis.reporting.dataset_page import Spreads, write_dataset_page
+from deixis.reporting.page import is_our_page
 
 
 def describe_data(options: DataStatsOptions) -> DatasetFacts:
@@ -79,20 +80,9 @@ def _names(sample: Sample) -> set[str]:
 def _print(console: Console, facts: DatasetFacts, show: int) -> None:
     table = Table(facts.name, "", show_header=True)
     table.columns[1].justify = "right"
-    sizes = " / ".join(f"{width}x{height}" for height, width in facts.image_sizes_hw)
-    rows = {
-        "images": facts.images,
-        "images without an object": facts.empty_images,
-        "objects": facts.boxes,
-        "crowd regions": facts.crowds,
-        "most objects in an image": facts.max_boxes,
-        "small / medium / large": " / ".join(map(str, facts.boxes_per_size.values())),
-        "object side px, least / median / most": " / ".join(f"{side:.0f}" for side in facts.box_side_px),
-        "image size px, least / median / most": sizes,
-        "class names": len(facts.boxes_per_class),
-    }
-    for name, value in rows.items():
-        table.add_row(name, str(value))
+    for name, values in facts.rows().items():
+        table.add_row(name, " / ".join(map(str, values)))
+    table.add_row("class names", str(len(facts.boxes_per_class)))
     console.print(table)
     classes = Table("class", "objects")
     classes.columns[1].justify = "right"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -20,13 +19,13 @@ from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.folder import as_text
+from deixis.recipes.run.report import run_facts, spread_indices
 from deixis.records import Dataset, Detections, Sample
-from deixis.reporting.data import ForgettingFacts, PictureComparison, ReportData, dataset_facts
-from deixis.reporting.html import write_report
-from deixis.reporting.log import read_curves
+from deixis.reporting.data import ForgettingFacts, PictureComparison, dataset_facts
+from deixis.reporting.detect_report import detector_facts
 from deixis.reporting.outcome import Outcome
-from deixis.training.checkpoint import replacing_folder, versions
+from deixis.reporting.run_report import write_run_report
+from deixis.training.checkpoint import replacing_folder
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
@@ -45,8 +44,7 @@ def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOp
     """Pictures spread evenly over the data that is reported on, detected by the model as it is."""
     if not options.report or not options.report_images:
         return []
-    count = min(options.report_images, len(dataset))
-    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    chosen = spread_indices(options.report_images, len(dataset))
     found = detector.predict_dataset(dataset, options.eval_batch_size or 1, indices=chosen)
     samples = (load(dataset[i]) for i in chosen)
     return [BeforePicture(*item) for item in zip(chosen, samples, found, strict=True)]
@@ -60,7 +58,7 @@ def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
     return DetectionMetrics(**{name: values.get(name, math.nan) for name in names})
 
 
-def write_run_report(
+def write_detector_report(
     options: DetectTrainOptions,
     bundle: GroundingDinoBundle,
     data: RunData[Dataset],
@@ -87,24 +85,17 @@ def write_run_report(
     detector = load_detector(teacher, bundle.model.model.level_embed.device)
     indices = [picture.index for picture in pictures]
     found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    report = ReportData(
-        title=options.folder.name,
-        model=options.model,
-        training=dataset_facts(shown(data.training)),
-        validation=dataset_facts(data.validation),
-        test=None if data.test is None else dataset_facts(data.test),
-        before=metrics_of(outcome.reported(outcome.before)),
-        after=after,
-        outcome=outcome,
-        policy=as_text({name: getattr(options, name) for name in POLICY}),
-        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
+    task = detector_facts(
+        dataset_facts(shown(data.training)),
+        dataset_facts(data.validation),
+        None if data.test is None else dataset_facts(data.test),
+        metrics_of(outcome.reported(outcome.before)),
+        after,
         forgetting=forgetting,
-        curves=read_curves(folder / "metrics.jsonl"),
         pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
-        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
     )
-    write_report(folder / "report.html", report)
+    run = run_facts(options, options.model, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
+    write_run_report(folder / "report.html", run, task)
 
 
 def shown(dataset: Dataset) -> Dataset:

@@ -53,7 +53,7 @@ from deixis.recipes.detect.forgetting import (
 from deixis.recipes.detect.measure import DetectorMeasure
 from deixis.recipes.detect.model import make_criterion, make_denoise, prepare_model, save_trained
 from deixis.recipes.detect.policy import learning_rates, resolve
-from deixis.recipes.detect.report import before_pictures, metrics_of, write_run_report
+from deixis.recipes.detect.report import before_pictures, metrics_of, write_detector_report
 from deixis.recipes.model.choice import knowing
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.folder import will_resume
@@ -212,7 +212,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
             write_forgetting(folder / "forgetting.json", forgetting)
 
     def write(outcome: Outcome, seconds: float) -> None:
-        write_run_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took, forgetting)
+        write_detector_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took, forgetting)
 
     outcome = finish_run(opened, teacher, ("AP",), write=write)
     if forgetting:

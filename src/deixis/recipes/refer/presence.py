@@ -10,7 +10,7 @@ from typing import Any
 from deixis.evaluation.presence import MIN_PHRASES, emptied_below, presence_scores
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.refer_records import ReferSample, Segmentation
-from deixis.reporting.log import read_records
+from deixis.reporting.metrics_file import read_records
 
 Answers = Sequence[Sequence[Segmentation]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,11 @@ from deixis.recipes.refer.data import facts
 from deixis.recipes.refer.model import write_teacher
 from deixis.recipes.refer.presence import threshold_line
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.folder import as_text
+from deixis.recipes.run.report import run_facts, spread_indices
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
-from deixis.reporting.log import read_curves
 from deixis.reporting.outcome import Outcome
-from deixis.reporting.refer_html import ReferPicture, ReferReport, write_refer_report
-from deixis.training.checkpoint import versions
+from deixis.reporting.refer_report import Presence, ReferPicture, segmenter_facts
+from deixis.reporting.run_report import write_run_report
 
 HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
 GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
@@ -46,15 +44,14 @@ def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, options: ReferTr
     """Images spread evenly over the data that is reported on, answered by the model as it is."""
     if not options.report or not options.report_images:
         return []
-    count = min(options.report_images, len(dataset))
-    chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, count).round()]
+    chosen = spread_indices(options.report_images, len(dataset))
     answered = segmenter.run(dataset, options.eval_batch_size or 4, chosen)
     return [
         BeforeAnswers(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)
     ]
 
 
-def write_refer_run_report(
+def write_segmenter_report(
     options: ReferTrainOptions,
     bundle: Sa2vaBundle,
     data: RunData[ReferDataset],
@@ -80,28 +77,19 @@ def write_refer_run_report(
     segmenter = load_segmenter(best, device, options.max_tiles)
     shown = Subset(data.reported, tuple(picture.index for picture in pictures), "pictures")
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    report = ReferReport(
-        title=options.folder.name,
-        model=options.model,
-        before=None if before is None else {name: before[name] for name in HEADLINE if name in before},
-        after={name: after[name] for name in HEADLINE if name in after},
-        groups={title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
-        facts={"training": facts(data.training), "validation": facts(data.validation)}
-        | ({} if data.test is None else {"test": facts(data.test)}),
-        outcome=outcome,
-        presence=outcome.best.validation.get("presence_curve", {}),
-        presence_threshold=segmenter.threshold,
-        presence_line=threshold_line(outcome.best.validation, segmenter.threshold)
-        if options.behaviour == "deixis"
-        else "",
-        policy=as_text({name: getattr(options, name) for name in POLICY}),
-        parameters=[(part, trainable, total) for part, trainable, total in parameter_table(bundle.model)],
-        curves=read_curves(folder / "metrics.jsonl"),
+    sets = {"training": data.training, "validation": data.validation, "test": data.test}
+    best_validation = outcome.best.validation
+    line = threshold_line(best_validation, segmenter.threshold) if options.behaviour == "deixis" else ""
+    task = segmenter_facts(
+        {role: facts(dataset) for role, dataset in sets.items() if dataset is not None},
+        None if before is None else {name: before[name] for name in HEADLINE if name in before},
+        {name: after[name] for name in HEADLINE if name in after},
+        {title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
+        presence=Presence(best_validation.get("presence_curve", {}), segmenter.threshold, line),
         pictures=[_comparison(picture, answers) for picture, answers in zip(pictures, found, strict=True)],
-        run=as_text({"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}),
     )
-    write_refer_report(folder / "report.html", report)
+    run = run_facts(options, options.model, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
+    write_run_report(folder / "report.html", run, task)
 
 
 def _groups(

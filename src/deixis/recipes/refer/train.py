@@ -40,7 +40,7 @@ from deixis.recipes.refer.generated import caption_folders, captions_wanted
 from deixis.recipes.refer.measure import SegmenterMeasure
 from deixis.recipes.refer.model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer.presence import last_threshold, threshold_line
-from deixis.recipes.refer.report import refer_pictures, write_refer_run_report
+from deixis.recipes.refer.report import refer_pictures, write_segmenter_report
 from deixis.recipes.refer.sources import read_refer_data
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.folder import will_resume
@@ -195,7 +195,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     )
 
     def write(outcome: Outcome, seconds: float) -> None:
-        write_refer_run_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took)
+        write_segmenter_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took)
 
     def threshold_lines(outcome: Outcome) -> list[str]:
         best = outcome.best.validation

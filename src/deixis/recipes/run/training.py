@@ -23,7 +23,7 @@ from deixis.recipes.run.data import RunData
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.folder import keep_config, prepare_folder
 from deixis.recipes.run.result import keep_result
-from deixis.reporting.log import read_outcome
+from deixis.reporting.metrics_file import read_outcome
 from deixis.reporting.outcome import Outcome
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
@@ -177,7 +177,7 @@ def train_run(
                 f"this run is finished after {_epochs(progress.epoch)}; --resume with more --epochs continues it"
             )
     first = accelerator.is_main_process
-    resume_at = (progress.log_bytes if progress.step else 0, progress.step) if resuming else None
+    resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
     with (
         StopSignal() as stop,
         MetricLogs(folder if first else None, resume_at, options=opened.config) as logs,
