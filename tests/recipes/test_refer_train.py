@@ -227,11 +227,12 @@ def test_bad_input_is_one_line_and_exit_2(model, tmp_path, deixis, more, said) -
 
 
 def test_a_quick_run_ends_after_twenty_steps(model, tmp_path, deixis) -> None:
-    more = ("--quick", "--epochs", "8", "--no-report", "--no-baseline")
+    more = ("--quick", "--epochs", "8", "--no-report", "--no-baseline", "--log-with", "none")
     code, _, err = deixis(refer_arguments(model, tmp_path, *more))
     assert code == 0, err
     lines = [json.loads(line) for line in (tmp_path / "segmenter/metrics.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "step" for line in lines) == 20
+    assert not (tmp_path / "segmenter/tensorboard").exists()
     assert (tmp_path / "segmenter/teachers/sa2va").is_dir()
 
 

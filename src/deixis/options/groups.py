@@ -8,9 +8,11 @@ The docstring of a group is its title in `--help`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
+from deixis.errors import OptionError
 from deixis.options.checks import RUNS, check_name, require
 from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotNegative, Positive, Share, ShareBelow1
 from deixis.options.types import Options
@@ -43,6 +45,8 @@ class Run(Options):
     """Write report.html at the end."""
     report_images: Annotated[AtLeast0, RARE] = 8
     """Images drawn in the report, before and after training."""
+    log_with: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...], RARE] = ("tensorboard",)
+    """Where metrics go besides metrics.jsonl; wandb and mlflow also get the options."""
 
     default_name = "run"
 
@@ -53,11 +57,21 @@ class Run(Options):
             return self.output / self.experiment_name
         return self.output if self.output != RUNS else RUNS / self.default_name
 
+    @property
+    def log_services(self) -> tuple[str, ...]:
+        """The services of --log-with, each once."""
+        return tuple(dict.fromkeys(name for name in self.log_with if name != "none"))
+
     def check_run(self) -> None:
-        """Raises OptionError for an invalid name, or for ways to start that exclude each other."""
+        """Raises OptionError for an invalid name, ways to start that exclude each other, or a missing package."""
         check_name(self.experiment_name)
         chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
         require(len(chosen) < 2, "".join(chosen[:1]), chosen, "only one of resume, auto_resume, overwrite")
+        alone = bool(self.log_with) and ("none" not in self.log_with or not self.log_services)
+        require(alone, "log_with", self.log_with, "'none' alone, or one or more of tensorboard, wandb, mlflow")
+        for name in self.log_services:
+            if find_spec(name) is None:
+                raise OptionError(f"--log-with {name}: the package is not installed; pip install {name}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Loop(Options):
     save_interval: AtLeast0 = 0
     """Also save checkpoints/last every N steps; 0 saves after each epoch only."""
     log_interval: AtLeast1 = 1
-    """Steps between two lines of losses in metrics.jsonl and TensorBoard."""
+    """Steps between two logged losses, in metrics.jsonl and --log-with."""
     max_skipped: Annotated[AtLeast1, RARE] = 5
     """Steps in a row that may be skipped for a non-finite loss or gradient before the run stops."""
 

@@ -7,7 +7,6 @@ they were sent before the interruption.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from typing import Any
 from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
 from deixis.atomic_files import write_atomic
-from deixis.errors import OptionError, TrainingError
+from deixis.errors import TrainingError
 from deixis.text import printable
 
 HINTS = {
@@ -50,13 +49,6 @@ class ResumedLog:
     step: int
     kept: Sequence[Mapping[str, Any]]
     redone: Sequence[Mapping[str, Any]]
-
-
-def check_installed(names: Sequence[str]) -> None:
-    """Raises OptionError for a service whose package is missing."""
-    for name in names:
-        if name in HINTS and importlib.util.find_spec(name) is None:
-            raise OptionError(f"--log-with {name}: the package is not installed; pip install {name}")
 
 
 class MetricServices:

@@ -84,6 +84,23 @@ def test_written_options_read_back_the_same(tmp_path):
     assert read_options(DetectTrainOptions, tmp_path / "config.yaml") == options
 
 
+@pytest.mark.parametrize("kind", [DetectTrainOptions, ReferTrainOptions])
+def test_services_of_metrics(kind, monkeypatch):
+    """A missing package is one line with the command that installs it, before any data is read."""
+    installed = {"tensorboard", "mlflow"}
+    monkeypatch.setattr("deixis.options.groups.find_spec", lambda name: name if name in installed else None)
+    given = {"data": ("x",), "model": "a/b"}
+    assert kind(**given).log_services == ("tensorboard",)
+    both = kind(**given, log_with=("mlflow", "tensorboard", "mlflow"))
+    both.check()
+    assert both.log_services == ("mlflow", "tensorboard")
+    none = kind(**given, log_with=("none",))
+    none.check()
+    assert none.log_services == ()
+    with pytest.raises(OptionError, match=r"^--log-with wandb: the package is not installed; pip install wandb$"):
+        kind(**given, log_with=("tensorboard", "wandb")).check()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_defaults_survive_the_round_trip(kind):
     assert options_from(kind, plain_values(kind()), "test") == kind()
@@ -149,6 +166,9 @@ def test_a_missing_file_is_one_line(tmp_path):
         {"resume": True, "overwrite": True},
         {"gpus": -1},
         {"seed": -1},
+        {"log_with": ()},
+        {"log_with": ("none", "wandb")},
+        {"log_with": ("comet",)},
     ],
     ids=lambda changes: str(changes),
 )

@@ -10,9 +10,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from deixis.errors import OptionError, TrainingError
+from deixis.errors import TrainingError
 from deixis.training.metric_logs import MetricLogs
-from deixis.training.metric_services import check_installed
 from deixis.training.processes import make_accelerator
 
 
@@ -299,10 +298,3 @@ def test_a_damaged_state_is_one_line(tmp_path, service):
     (tmp_path / "metric_services.json").write_text("[]")
     with pytest.raises(TrainingError, match=r"metric_services\.json: cannot be read .*remove it"):
         MetricLogs(tmp_path, resume_at, services=(service.__name__,))
-
-
-def test_a_missing_package_is_one_line_with_the_command(service, monkeypatch):
-    check_installed([service.__name__, "tensorboard", "none"])
-    monkeypatch.delitem(sys.modules, service.__name__)
-    with pytest.raises(OptionError, match=f"--log-with {service.__name__}: .*; pip install {service.__name__}$"):
-        check_installed(["tensorboard", service.__name__])

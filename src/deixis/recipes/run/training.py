@@ -47,7 +47,7 @@ MAY_CHANGE = {
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
     *("refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
-    *("cache_features", "cache_gib", "teacher_layout"),
+    *("cache_features", "cache_gib", "teacher_layout", "log_with"),
 }
 
 
@@ -57,6 +57,7 @@ class OpenRun:
 
     Attributes:
         config: the resolved options as plain values.
+        log_services: where metrics go besides metrics.jsonl.
         settings: of the loop.
         identity: what a resumed run is compared by.
         resuming: from `checkpoints/last`.
@@ -65,6 +66,7 @@ class OpenRun:
 
     folder: Path
     config: Mapping[str, Any]
+    log_services: Sequence[str]
     settings: LoopSettings
     identity: Identity
     accelerator: Accelerator
@@ -130,7 +132,9 @@ def open_run(
         for values in (config, plain_values(type(options)()))
     )
     identity = Identity(given, facts, defaults, partial(current_values, type(options)))
-    return OpenRun(options.folder, config, settings, identity, accelerator, console, resuming, started)
+    return OpenRun(
+        options.folder, config, options.log_services, settings, identity, accelerator, console, resuming, started
+    )
 
 
 def train_run(
@@ -180,7 +184,7 @@ def train_run(
     resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
     with (
         StopSignal() as stop,
-        MetricLogs(folder if first else None, resume_at, options=opened.config) as logs,
+        MetricLogs(folder if first else None, resume_at, opened.log_services, options=opened.config) as logs,
         ProgressBar("training", total_steps, console) as bar,
     ):
         run = Run(
