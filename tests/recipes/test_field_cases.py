@@ -79,7 +79,7 @@ REFUSED = [
     Refused("02b-labelimg-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format(".")),
     Refused("03-cvat-images-xml", "annotations.xml: is CVAT for images XML; export it from CVAT as COCO 1.0"),
     Refused("03-cvat-images-xml/annotations.xml", "is CVAT for images XML"),
-    Refused("06-same-basenames/labels.json", "8 of 8 images are not where their names say: 'cam_b/000.jpg'", "cam_a"),
+    Refused("06-same-basenames/labels.json", "8 of 8 images are not where their names point: 'cam_b/000.jpg'", "cam_a"),
     Refused("08b-yolo-test-split-missing/data.yaml#test", r"no file or folder '../test/images'"),
     Refused("10-pose-labels-no-kpt-shape", r"no polygon; a box and kpt_shape: \[4, 3\]"),
     Refused("37-hf-imagefolder", "metadata of a Hugging Face ImageFolder"),

@@ -124,7 +124,7 @@ def test_depth_without_end(opening: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": [], "b": [1]}]', '{"a": {"c": 1}, "b": 0, "a": {}}'])
 def test_a_key_with_two_values_is_an_error(text: str) -> None:
-    with pytest.raises(DataError, match=r"x\.json: malformed JSON: the key '.' stands more than once"):
+    with pytest.raises(DataError, match=r"x\.json: malformed JSON: the key '.' occurs more than once"):
         parse_json(text, "x.json")
     assert parse_json('{"a": [1], "a": [1]}', "x.json") == {"a": [1]}
 

@@ -195,7 +195,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     read_phrases(phrases.plain(tmp_path / "a", entry), "refer_json", None, False)
     place = clips.sav_val(tmp_path / "b")
     (tmp_path / "b" / "Annotations_6fps" / "sav_000262" / "000" / "\udcff\udce9.png").write_bytes(b"")
-    with pytest.raises(DataError, match="wanted a whole number"):
+    with pytest.raises(DataError, match="expected a whole number"):
         read_whole(place, "sav_val")
 
 

@@ -73,7 +73,7 @@ def _texts(path: Path) -> _TextsOf:
                 continue
             match = _TEXT_LINE.fullmatch(line.strip())
             if match is None or not match[3].strip():
-                raise DataError(f'{file}: line {number}: wanted `video object "sentence"`, got {line[:60]!r}')
+                raise DataError(f'{file}: line {number}: expected `video object "sentence"`, got {line[:60]!r}')
             texts = found.setdefault((match[1], whole(match[2], f"{file}: line {number}")), [])
             if match[3].strip() not in texts:
                 texts.append(match[3].strip())

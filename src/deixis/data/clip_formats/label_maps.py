@@ -31,7 +31,7 @@ def read_label_map(path: Path, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h
                 raise DataError(f"{path}: is {(image.height, image.width)}, the frames are {size_hw} (height, width)")
             if image.mode not in ("P", "L", "1"):
                 raise DataError(
-                    f"{path}: has mode {image.mode}, wanted a palette image whose pixels are object numbers; "
+                    f"{path}: has mode {image.mode}, expected a palette image whose pixels are object numbers; "
                     "take the original annotation, or save it with a palette"
                 )
             return np.array(image, dtype=np.uint8)

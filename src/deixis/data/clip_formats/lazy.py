@@ -24,7 +24,7 @@ class LazyClips:
     """Clips that are opened when they are asked for.
 
     Attributes:
-        keys: what tells each clip from the others, such as its video's name.
+        keys: what identifies each clip, such as its video's name.
         open_clip: gives the clip of a key; a function of a module, so that workers of a loader can be handed it.
         name: what reports call the data set.
         source: the file or folder that it was read from, for messages.
@@ -69,7 +69,7 @@ def field(content: Any, key: str, kind: type, where: str) -> Any:
     """
     value = content.get(key) if isinstance(content, dict) else None
     if not isinstance(value, kind):
-        raise DataError(f"{where}: wanted {key!r} as {kind.__name__}, got {shown(value)}")
+        raise DataError(f"{where}: expected {key!r} as {kind.__name__}, got {shown(value)}")
     return value
 
 
@@ -81,7 +81,7 @@ def whole(value: Any, where: str) -> int:
     """
     number = whole_number(value)
     if number is None:
-        raise DataError(f"{where}: wanted a whole number, got {shown(value)}; get the file again")
+        raise DataError(f"{where}: expected a whole number, got {shown(value)}; get the file again")
     return number
 
 

@@ -1,6 +1,6 @@
 """MeViS (Ding et al., arXiv 2308.08544) and ReVOS (Yan et al., arXiv 2407.11325): masks in `mask_dict.json`.
 
-{"7": [RLE or null, one a frame]}        by annotation id; several ids of an expression are one target
+{"7": [RLE or null, one per frame]}      by annotation id; several ids of an expression are one target
 """
 
 from __future__ import annotations

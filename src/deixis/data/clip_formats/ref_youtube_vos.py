@@ -60,7 +60,7 @@ def _open(file: Path, root: Path | None, item: tuple[str, Any]) -> Clip:
     for one in said:
         absent = [i for i in one.ids or () if i not in position]
         if absent or one.ids is None:
-            what = f"object {absent[0]} is in no PNG of {folder}" if absent else "says no obj_id"
+            what = f"object {absent[0]} is in no PNG of {folder}" if absent else "has no obj_id"
             raise DataError(f"{where}, expression {one.number}: {what}; get the annotation again")
         meant = tuple(position[i] for i in one.ids)
         expressions.append(ClipExpression((one.text,), meant, expression_id=one.number))

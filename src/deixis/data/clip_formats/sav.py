@@ -1,7 +1,7 @@
 """SA-V (Ravi et al., arXiv 2408.00714): masklets without text, at 6 frames a second of videos with 24.
 
 Training set: `sav_000001.mp4` beside `sav_000001_manual.json` and `sav_000001_auto.json`. Validation and test set:
-`JPEGImages_24fps/<video>/00000.jpg` and `Annotations_6fps/<video>/<object>/00000.png`, a PNG an object and frame.
+`JPEGImages_24fps/<video>/00000.jpg` and `Annotations_6fps/<video>/<object>/00000.png`, one PNG per object and frame.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def open_annotated(file: Path, videos: Path | None = None) -> Clip:
 
 def sav_masklets(file: Path, size_hw: tuple[int, int]) -> tuple[tuple[int, ...], tuple[Masklet, ...]]:
     """Labelled frames and masklets of an annotation file. Label i is frame 4i; null and masks without a pixel are
-    objects that are not to be seen.
+    objects that are not visible.
 
     Args:
         size_hw: (height, width) of the video.
@@ -100,7 +100,7 @@ def sav_masklets(file: Path, size_hw: tuple[int, int]) -> tuple[tuple[int, ...],
     for label, row in enumerate(rows):
         where = f"{file}: frame {STRIDE * label}"
         if row is not None and (not isinstance(row, list) or len(row) != count):
-            raise DataError(f"{where}: wanted null or a list of {count} masks, got {shown(row)}")
+            raise DataError(f"{where}: expected null or a list of {count} masks, got {shown(row)}")
         for column, number, value in zip(columns, ids, row or [None] * count, strict=True):
             column.append(mask_or_none(value, size_hw, f"{where}, masklet {number}"))
     masklets = tuple(Masklet(tuple(column), number) for column, number in zip(columns, ids, strict=True))

@@ -82,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         for key, value in pairs:
             if content[key] is not value and content[key] != value:
-                raise ValueError(f"the key {key[:60]!r} stands more than once, with different values")
+                raise ValueError(f"the key {key[:60]!r} occurs more than once, with different values")
     return content
 
 
@@ -102,7 +102,7 @@ def vocabulary_of(names: Sequence[str], where: str) -> Vocabulary:
     """A vocabulary with ids from 1.
 
     Raises:
-        DataError: no name, a blank one or one twice; the message says where.
+        DataError: no name, a blank one or one twice.
     """
     try:
         return Vocabulary(tuple(map(clean_name, names)))
@@ -137,7 +137,7 @@ def _key(name: str) -> str:
 
 
 def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:
-    """The one file of a folder that can be meant.
+    """The only file among those found in a folder.
 
     Raises:
         DataError: there are several, which are named, or none.
@@ -168,7 +168,7 @@ def require_no_missing(source: str, missing: Sequence[str], total: int, searched
 def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: bool = False) -> tuple[Instances, int]:
     """Boxes cut to the image; the objects without area that this leaves are dropped and counted.
 
-    With `keep_all` nothing is cut or dropped: for `data check`, which looks at boxes as they stand in the file.
+    With `keep_all` nothing is cut or dropped: for `data check`, which looks at boxes as they are in the file.
     """
     if keep_all:
         return instances, 0

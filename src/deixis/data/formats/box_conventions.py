@@ -1,4 +1,4 @@
-"""Whether boxes are what their format says: corners for sizes, or shares of the image for pixels."""
+"""Whether boxes are written as their format defines them: corners for sizes, or shares of the image for pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deixis.errors import DataError
 Frame = Literal["xywh", "corners", "share xywh", "share corners"]
 _ROUNDING_PX = 1.0
 _ROUNDING_SHARE = 1e-3
-_MIN_SIDE_PX = 32  # in smaller images, boxes of a pixel may be meant
+_MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 
 
 def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"], where: str) -> Frame:
@@ -48,7 +48,7 @@ def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"]
 
 
 def warn_frame(frame: Frame, where: str) -> None:
-    """Say how boxes were read that are not what their format says."""
+    """Warn how boxes were read that are not written as their format defines them."""
     meant = "corners [x1, y1, x2, y2]" if frame.endswith("corners") else "[x, y, width, height]"
     if frame == "corners":
         reason = "as [x, y, width, height] they leave their images"

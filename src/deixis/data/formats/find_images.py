@@ -73,7 +73,7 @@ def locate_all(folder: Path, names: Sequence[str]) -> Located:
     """The file of each name in a folder.
 
     A name may lose leading folders, as exporters add their own. It must not thereby become the file of another name,
-    nor stand in for a file that is there under its whole name beside the folder.
+    nor replace a file that is there under its whole name beside the folder.
     """
     found = [_find(folder, name) for name in names]
     files: list[Path | None] = [None if one is None else one[0] for one in found]

@@ -53,7 +53,7 @@ class FileNames:
 def placed(
     dataset: Dataset, folder: Path, mode: ImageMode, own_vocabularies: bool = False
 ) -> Iterator[tuple[Sample, str]]:
-    """Each sample, and the name of its image file once that stands in the folder.
+    """Each sample, and the name of its image file once that is in the folder.
 
     Files are copied as they are, or linked to where they are. Pictures that are no files become files: embedded
     ones as they are, pixels as PNG, and those that were annotated in another orientation than viewers show as PNG in
@@ -63,13 +63,13 @@ def placed(
         own_vocabularies: leave samples with vocabularies of their own as they are; otherwise see `conformed`.
 
     Raises:
-        DataError: an image that cannot be read, is not as large as annotated, or an image id that stands twice.
+        DataError: an image that cannot be read, is not as large as annotated, or an image id that occurs twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names, seen = FileNames(), set()
     for sample, picture in _pictures(dataset):
         if sample.image_id in seen:
-            raise DataError(f"{sample.source}: image id {sample.image_id} stands more than once; ids must differ")
+            raise DataError(f"{sample.source}: image id {sample.image_id} occurs more than once; ids must differ")
         seen.add(sample.image_id)
         name = names.take(picture.name)
         place_file(picture.content, folder / name, mode)

@@ -35,7 +35,7 @@ def opened(
         path: a file or folder, perhaps with a split after a `#`, as in `data.yaml#val`.
         name: the format, a key of `formats`, where the user names it.
         split: the part, where the user names it apart.
-        formats: those that may be meant, in the order of recognition.
+        formats: the candidates, in the order of recognition.
         what: what they hold, in the plural, for messages.
 
     Raises:
@@ -72,7 +72,7 @@ def recognise(path: Path, formats: Mapping[str, Format], what: str) -> Format:
     """The format of a file or folder.
 
     Args:
-        formats: those that may be meant, in the order of recognition.
+        formats: the candidates, in the order of recognition.
         what: what they hold, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Open Images' segmentations (Benenson et al., arXiv 1903.10830): a CSV row and a PNG an object, a class name each."""
+"""Open Images' segmentations (Benenson et al., arXiv 1903.10830): one CSV row, PNG and class name per object."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class OpenImagesMasks:
         return len(self.pictures)
 
     def __getitem__(self, index: int, /) -> ReferSample:
-        """One image, an expression a class.
+        """One image, one expression per class.
 
         Raises:
             DataError: the image or a mask cannot be read.

@@ -45,7 +45,7 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
     """A JSON list of images with phrases and masks.
 
     An image is either `image, mask, text`, one mask (a list of polygons, or an RLE) for each text, or `image,
-    expressions`, where an expression has `text` (a sentence or several that mean the same), `masks` (one an object;
+    expressions`, where an expression has `text` (a sentence or several that mean the same), `masks` (one per object;
     none: the phrase means nothing in the image), and if you like `tags` and `id`. `height`, `width` and `id` of the
     image may be given. Masks may be polygons or RLE in either.
 
@@ -97,7 +97,7 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
 def _entries(file: Path) -> list[Any]:
     content = parse_json(read_text(file), str(file))
     if not isinstance(content, list):
-        raise DataError(f"{file}: wanted a list of images with 'expressions', or with 'mask' and 'text'")
+        raise DataError(f"{file}: expected a list of images with 'expressions', or with 'mask' and 'text'")
     return content
 
 
@@ -133,7 +133,7 @@ def _expressions(entry: Mapping[str, Any], size_hw: tuple[int, int], where: str,
 
 def _expression(item: Any, number: int, size_hw: tuple[int, int]) -> Expression:
     if not isinstance(item, dict) or not isinstance(item.get("masks"), list):
-        raise ValueError("wanted an object with 'text' and 'masks', a list with one mask an object")
+        raise ValueError("expected an object with 'text' and 'masks', a list of one mask per object")
     masks = []
     for position, mask in enumerate(item["masks"], start=1):
         try:

@@ -71,7 +71,7 @@ def read_refcoco(
     if file.is_dir():
         found = find_refs_file(file)
         if found is None:
-            raise DataError(f"{file}: wanted refs(unc).p or refs(umd).p in it; give the .p file itself")
+            raise DataError(f"{file}: expected refs(unc).p or refs(umd).p in it; give the .p file itself")
         file = found
     with reading(file, "RefCOCO references"):
         refs = _of_split(file, _references(file), split)
@@ -99,7 +99,7 @@ def splits_of(path: str | Path) -> dict[str, int]:
     """
     file = find_refs_file(Path(path)) if Path(path).is_dir() else Path(path)
     if file is None:
-        raise DataError(f"{path}: wanted refs(unc).p or refs(umd).p in it; give the .p file itself")
+        raise DataError(f"{path}: expected refs(unc).p or refs(umd).p in it; give the .p file itself")
     return dict(Counter(ref["split"] for ref in _references(file)))
 
 
@@ -125,7 +125,7 @@ def _reference(ref: dict[Any, Any], where: str) -> dict[str, Any]:
 
 
 def _instances(file: Path, wanted: set[int]) -> tuple[dict[int, _Row], dict[int, _Row]]:
-    """The rows of the wanted images by id, and their annotations by id."""
+    """The rows of the images that are asked for, by id, and their annotations by id."""
     content = parse_coco(file)
     rows = {number: row for row in content["images"] if (number := whole_number(row.get("id"))) in wanted}
     annotations = {}

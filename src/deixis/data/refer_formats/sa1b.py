@@ -57,7 +57,7 @@ def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | N
     Args:
         path: the folder.
         images: where the pictures are, if not beside the JSON files.
-        max_samples: read so many images at most. The listing of the folder ends there, and no file is opened, so
+        max_samples: read the first N images only. The listing of the folder ends there, and no file is opened, so
             start-up time and memory do not grow with SA-1B. Which images they are is up to the file system.
 
     Raises:
@@ -65,7 +65,7 @@ def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | N
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"{folder}: wanted the folder of SA-1B's images and JSON files")
+        raise DataError(f"{folder}: expected the folder of SA-1B's images and JSON files")
     files = sorted(islice(_json_files(folder), max_samples), key=lambda file: (_number(file), str(file)))
     if not files:
         raise DataError(f"{folder}: no sa_1.json, sa_2.json … in it or in its folders; give the folder of SA-1B")
@@ -109,7 +109,7 @@ def _number(file: Path) -> int:
 def _expression(row: Any, number: int, size_hw: tuple[int, int], file: Path) -> Expression:
     where = f"{file}: annotation {number}"
     if not isinstance(row, dict):
-        raise DataError(f"{where}: wanted an object with a segmentation, got {shown(row)}; get the file again")
+        raise DataError(f"{where}: expected an object with a segmentation, got {shown(row)}; get the file again")
     try:
         mask = mask_rle(row.get("segmentation"), size_hw)
     except ValueError as error:

@@ -23,7 +23,7 @@ DEFAULT_TEMPLATES = ("the {name}",)
 
 
 def phrases(name: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """A sentence a template.
+    """One sentence per template.
 
     Raises:
         OptionError: a template without `{name}`.
@@ -85,16 +85,16 @@ def templated(
 
     Args:
         dataset: with masks. Images with objects but without masks are left out, with a warning that counts them, and
-            so are images that no phrase comes of.
+            so are images without any phrase.
         templates: sentences with `{name}` in them, all of them the expression's.
         objects: `all`: an expression means all objects of its class, crowds too; classes that an image does not show
             exhaustively are left out. `single`: only classes with one object, which the phrase then means alone.
         source: the file or folder that the data set was read from, for messages.
-        absent_per_image: ask also for so many classes that are known to be absent, drawn once an image.
+        absent_per_image: ask also for this many classes that are known to be absent, drawn once per image.
 
     Raises:
         OptionError: a template without `{name}`.
-        DataError: no phrase comes of any image.
+        DataError: no image gives a phrase.
     """
     phrases("", templates)
     kept, maskless = [], []
@@ -107,14 +107,14 @@ def templated(
     warn_left_out(source or name, "images whose objects have no masks", maskless)
     if not kept:
         raise DataError(
-            f"{source or name}: no phrase comes of its {len(dataset)} images: no object has a mask; give data with "
+            f"{source or name}: none of its {len(dataset)} images gives a phrase: no object has a mask; give data with "
             "masks, or draw them"
         )
     return Templated(dataset, tuple(kept), tuple(templates), objects, absent_per_image, name)
 
 
 def class_expressions(sample: Sample, templates: Sequence[str], objects: Objects) -> list[Expression]:
-    """An expression a class, in the order of the vocabulary; `expression_id` is the class id."""
+    """One expression per class, in the order of the vocabulary; `expression_id` is the class id."""
     instances = sample.instances
     masks: dict[int, list[Rle]] = {}
     for class_id, mask in zip(instances.class_ids.tolist(), instances.masks_rle or (), strict=False):

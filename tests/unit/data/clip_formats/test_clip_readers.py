@@ -78,13 +78,13 @@ class TestSav:
         [
             ({"video_height": 64.0}, r"made on a video of \(64.0, 48.0\), the video is \(32, 48\)"),
             ({"rows": [[rle(box(0))] * 3] * 4}, "labels are given for frames 0 to 12, the video has 9"),
-            ({"rows": [[rle(box(0))] * 3, [rle(box(0))]]}, "frame 4: wanted null or a list of 3 masks"),
+            ({"rows": [[rle(box(0))] * 3, [rle(box(0))]]}, "frame 4: expected null or a list of 3 masks"),
             (
                 {"rows": [[rle(box(0)), None, rle(box(0, (30, 40)))]]},
                 r"frame 0, masklet 2: segmentation has size \[30, 40\]",
             ),
             ({"rows": [[{"size": list(mini.SIZE_HW), "counts": "~~"}, None, None]]}, "frame 0, masklet 0: .*RLE text"),
-            ({"masklet": "none"}, "wanted 'masklet' as list"),
+            ({"masklet": "none"}, "expected 'masklet' as list"),
         ],
     )
     def test_what_does_not_fit_is_named(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -178,7 +178,7 @@ class TestMevis:
             ),
             ({"expressions": {"0": {"exp": " ", "anno_id": [11]}}}, "expression 0: its sentence is blank"),
             ({"expressions": {"0": {"exp": "a", "anno_id": ["x"]}}}, "expression 0: ids must be whole numbers"),
-            ({"expressions": []}, "video 2da2: wanted 'expressions' as dict"),
+            ({"expressions": []}, "video 2da2: expected 'expressions' as dict"),
         ],
     )
     def test_what_does_not_fit_is_named(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -214,7 +214,7 @@ class TestRefYoutubeVos:
     def test_a_png_in_colours(self, tmp_path: Path) -> None:
         file = mini.ref_youtube_vos(tmp_path)
         Image.new("RGB", (48, 32)).save(tmp_path / "train" / "Annotations" / "0a" / "00005.png")
-        with pytest.raises(DataError, match=r"00005\.png: has mode RGB, wanted a palette image"):
+        with pytest.raises(DataError, match=r"00005\.png: has mode RGB, expected a palette image"):
             read_clips(file)[0]
 
 
@@ -254,7 +254,7 @@ class TestDavis:
         with pytest.raises(DataError, match="bear: sentences are given for object 3, which is in no PNG"):
             read_clips(tmp_path)[0]
         text.write_text("bear one\n")
-        with pytest.raises(DataError, match=r"annot1\.txt: line 1: wanted `video object"):
+        with pytest.raises(DataError, match=r"annot1\.txt: line 1: expected `video object"):
             read_clips(tmp_path)
         text.unlink()
         mini.palette_png(tmp_path / "Annotations" / "480p" / "bear" / "00002.png", box(0, (16, 24)))

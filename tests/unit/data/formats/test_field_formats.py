@@ -89,7 +89,7 @@ def test_an_exporters_folders_are_dropped_with_a_warning(tmp_path: Path) -> None
 def test_two_entries_are_never_one_file(tmp_path: Path) -> None:
     picture(tmp_path / "flat" / "0.png")
     path = coco(tmp_path, ["a/0.png", "b/0.png"])
-    with pytest.raises(DataError, match=r"2 of 2 images are not where their names say: 'a/0\.png' and 'b"):
+    with pytest.raises(DataError, match=r"2 of 2 images are not where their names point: 'a/0\.png' and 'b"):
         read_dataset(path, tmp_path / "flat")
     picture(tmp_path / "flat" / "a" / "0.png")
     with pytest.warns(UserWarning, match="1 images found without"):  # now they are two

@@ -263,8 +263,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
     ),
     "polygon": (annotation(segmentation=[[1, 2, "x", 4, 5, 6]]), "no finite numbers"),
     "deep polygon": (annotation(segmentation=[[[[[1, 2, 3, 4, 5, 6]]]]]), "not a list"),
-    "double image": (edit(lambda x: x["images"].append(x["images"][0])), "image id 7 stands more than once"),
-    "double category": (edit(lambda x: x["categories"].append({"id": 4, "name": "fox"})), "category id 4 stands more"),
+    "double image": (edit(lambda x: x["images"].append(x["images"][0])), "image id 7 occurs more than once"),
+    "double category": (edit(lambda x: x["categories"].append({"id": 4, "name": "fox"})), "category id 4 occurs more"),
     "double name": (
         edit(lambda x: x["categories"].append({"id": 8, "name": "zebra"})),
         "class names must differ, .'zebra'. occur more than once",
@@ -331,12 +331,12 @@ def test_formats_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")  # stands beside many exports
     assert len(read_dataset(tmp_path)) == 2
     (tmp_path / "more.json").write_text('{"images": []}')
-    with pytest.raises(DataError, match=r"several JSON files \(labels.json, more.json\)"):
+    with pytest.raises(DataError, match=r"expected one COCO JSON file in it, found labels.json, more.json"):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         read_dataset(tmp_path / "absent")
     (tmp_path / "labels.txt").touch()
-    with pytest.raises(DataError, match="not a COCO JSON file"):
+    with pytest.raises(DataError, match="labels.txt: no annotations of a known format"):
         read_dataset(tmp_path / "labels.txt")
 
 

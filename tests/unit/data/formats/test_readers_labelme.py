@@ -172,7 +172,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "circle": (content(shape([[1, 2]], "circle")), "shape 1: a circle needs its centre and a point"),
     "mask": (content(shape([[1, 2], [3, 4]], "mask", mask="!")), "shape 1: mask is no PNG"),
     "mask place": (content(shape([[39, 2], [40, 4]], "mask", mask=png())), "shape 1: a mask of .* reaches outside"),
-    "size": (content(BOX, imageWidth=HEIGHT, imageHeight=WIDTH), "says 10x40 pixels .* but a.jpg has 40x10"),
+    "size": (content(BOX, imageWidth=HEIGHT, imageHeight=WIDTH), "states 10x40 pixels .* but a.jpg has 40x10"),
     "path": (content(BOX, imagePath=5), "imagePath must be a file name, got 5"),
     "empty": (content(), "none of its 1 files has an object"),
 }
@@ -197,7 +197,7 @@ def test_faults_of_embedded_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.json: imageData: cannot decode image \(cannot identify image file\)"):
         read_labelme(tmp_path)
     write(tmp_path, content(BOX, imageData=png(size=(HEIGHT, WIDTH))), image=None)
-    with pytest.raises(DataError, match=r"says 40x10 pixels .* but imageData has 10x40"):
+    with pytest.raises(DataError, match=r"states 40x10 pixels .* but imageData has 10x40"):
         read_labelme(tmp_path)
     (tmp_path / "a.json").write_text('{"shapes": [}')
     with pytest.raises(DataError, match=r"a.json: malformed JSON"):

@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "instances": ({**detection(), "detection": {"instances": 5}}, "line 2: instances must be a list of objects"),
     "label": (detection({**CAT, "label": "0"}), "line 2: instance 1: label must be a whole number, got '0'"),
     "unknown": (detection(CAT, {**CAT, "label": 5}), "line 2: instance 2: label 5 is not among the 1"),
-    "other": (detection({**CAT, "category": "dog"}), "label 0 is 'cat' in the label map but category says 'dog'"),
+    "other": (detection({**CAT, "category": "dog"}), "label 0 is 'cat' in the label map, its category 'dog'"),
     "bbox": (detection({**CAT, "bbox": [1, 2, 3]}), r"instance 1: bbox must be four finite numbers .* got \[1, 2, 3\]"),
     "no bbox": (detection({"label": 0}), "instance 1: bbox must be four finite numbers .* got None"),
     "phrase": (grounding({"bbox": [1, 1, 2, 2], "phrase": ""}), "line 2: region 1: phrase must be text"),
@@ -147,7 +147,7 @@ def test_faults_of_whole_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no UTF-8 text"):
         read_odvg(path)
     write(tmp_path, detection(CAT), label_map={"zero": "cat"})
-    with pytest.raises(DataError, match=r"wanted numbers to names"):
+    with pytest.raises(DataError, match=r"expected numbers to names"):
         read_odvg(path)
     write(tmp_path, detection(CAT), label_map={"0": "cat"})
     (tmp_path / "images" / "a.jpg").unlink()

@@ -102,7 +102,7 @@ FAULTS = {
     "label": ({"boxes": BOXES.replace("/m/04bcr3", "/m/x")}, "line 3: label '/m/x' is not among the 3"),
     "short": ({"boxes": BOXES + "abc,xclick\n"}, "line 5: has not 13 values"),
     "long": ({"boxes": BOXES.replace("1,0,0,0\n", "1,0,0,0,7\n")}, "line 2: has not 13 values"),
-    "classes": ({"classes": CLASSES + "/m/04bcr3,Desk\n"}, "line 4: wanted a label of its own"),
+    "classes": ({"classes": CLASSES + "/m/04bcr3,Desk\n"}, "line 4: expected a label of its own"),
     "names": ({"classes": CLASSES + "/m/9,Table\n"}, r"\['Table'\] occur more than once"),
 }
 

@@ -143,7 +143,7 @@ FAULTS = {
         "2 numbers of iscrowd",
     ),
     "image": ([{**row(BOXES, [0, 1]), "image": {"bytes": b"x"}}], "row 1: cannot decode image"),
-    "columns": ([{"picture": b"x"}], "wanted the columns image and objects, found picture"),
+    "columns": ([{"picture": b"x"}], "expected the columns image and objects, found picture"),
 }
 
 

@@ -135,7 +135,7 @@ FAULTS = {
     ),
     "text": (xml_file(xml_object(box=(1, "left", 3, 4))), "object 1: <ymin> must be a number, got 'left'"),
     "nan": (xml_file(xml_object(box=(1, 2, 3, "nan"))), "object 1: <ymax> must be a number, got 'nan'"),
-    "size": (xml_file(xml_object(), size=SWAPPED), "says 40x60 pixels .* but a.jpg has 60x40"),
+    "size": (xml_file(xml_object(), size=SWAPPED), "states 40x60 pixels .* but a.jpg has 60x40"),
     "size text": (xml_file(xml_object(), size="<size><width>x</width></size>"), "size: <height> must be a number"),
 }
 

@@ -123,9 +123,9 @@ def test_images_in_a_folder_given(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "words": ("0 0.5 0.5 x 0.5", r"a.txt: line 1: wanted numbers, got '0 0.5 0.5 x 0.5'"),
-    "three": ("0 0.5 0.5 0.5", "a.txt: line 1: wanted a class and 4 numbers .* got 3"),
-    "confidence": ("\n0 0.5 0.5 0.5 0.5 0.9", "a.txt: line 2: wanted a class and 4 numbers .* got 5"),
+    "words": ("0 0.5 0.5 x 0.5", r"a.txt: line 1: expected numbers, got '0 0.5 0.5 x 0.5'"),
+    "three": ("0 0.5 0.5 0.5", "a.txt: line 1: expected a class and 4 numbers .* got 3"),
+    "confidence": ("\n0 0.5 0.5 0.5 0.5 0.9", "a.txt: line 2: expected a class and 4 numbers .* got 5"),
     "class": ("2 0.5 0.5 0.5 0.5", "a.txt: line 1: class 2 is not one of the 2 names of data.yaml"),
     "negative": ("-1 0.5 0.5 0.5 0.5", "class -1 is not one of"),
     "half": ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not one of"),

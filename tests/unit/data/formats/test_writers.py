@@ -201,7 +201,7 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"rename it"):
             write_dataset(odd, tmp_path / "out", "voc")
     twice = SampleList((sample(objects), sample(objects)), CAT_DOG)
-    with pytest.raises(DataError, match=r"image id 1 stands more than once"):
+    with pytest.raises(DataError, match=r"image id 1 occurs more than once"):
         write_dataset(twice, tmp_path / "out", "coco")
     alike = Vocabulary(("hot dog", "hot_dog"))
     with pytest.raises(DataError, match=r"differ only in blanks and '_'"):

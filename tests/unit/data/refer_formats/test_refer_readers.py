@@ -198,7 +198,7 @@ class TestJson:
             ({**SA2VA, "text": ["one", " "]}, "text 2: a sentence is blank"),
             ({"image": "a.jpg"}, "has neither 'expressions' nor 'mask' and 'text'"),
             ({"mask": []}, "has no 'image'"),
-            ({"image": "a.jpg", "expressions": [{"text": "x"}]}, "wanted an object with 'text' and 'masks'"),
+            ({"image": "a.jpg", "expressions": [{"text": "x"}]}, "expected an object with 'text' and 'masks'"),
             ({"image": "a.jpg", "expressions": [{"masks": []}]}, "text must be a sentence"),
             ({**SA2VA, "height": -3, "width": 4}, r"image size \(height, width\) must be positive"),
         ],
@@ -266,7 +266,7 @@ class TestTemplates:
             assert len(templated(SampleList((labels[0], boxes), labels.vocabulary))) == 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pytest.raises(DataError, match="no phrase comes of its 1 images"):
+            with pytest.raises(DataError, match="none of its 1 images gives a phrase"):
                 templated(SampleList((boxes,), labels.vocabulary))
 
     @pytest.mark.parametrize(("format", "masks"), [("coco", False), ("yolo", False), ("lvis", True)])
@@ -278,7 +278,7 @@ class TestTemplates:
         for place in (written, tmp_path / "out"):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                with pytest.raises(DataError, match=rf"^{re.escape(str(place))}: no phrase comes of its 1 images"):
+                with pytest.raises(DataError, match=rf"^{re.escape(str(place))}: none of its 1 images gives a phrase"):
                     read_refer(place)
             found = [str(one.message) for one in caught if "have no masks" in str(one.message)]
             assert [text.startswith(f"{place}: left out 1 images") for text in found] == ([] if masks else [True])

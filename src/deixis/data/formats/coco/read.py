@@ -179,7 +179,7 @@ def _ids(rows: Sequence[Mapping[str, Any]], what: str, path: Path) -> dict[Any, 
     if len(set(ids)) < len(ids):
         seen: set[Any] = set()
         double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise DataError(f"{path}: {what} id {double!r} stands more than once; ids must differ")
+        raise DataError(f"{path}: {what} id {double!r} occurs more than once; ids must differ")
     numbered, as_given = integer_ids(ids)
     if not as_given:
         warnings.warn(f"{path}: {what} ids are not whole numbers; numbered from 1 instead", stacklevel=3)
@@ -215,7 +215,7 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
     if located.faults:
         count, first = len(located.faults), next(iter(located.faults.values()))
         raise DataError(
-            f"{path}: {count} of {len(rows)} images are not where their names say: {first}; give the folder that their "
+            f"{path}: {count} of {len(rows)} images are not where their names point: {first}; give the folder that the "
             "names begin in with --images"
         )
     missing = [row["file_name"] for row, image in zip(rows, located.files, strict=True) if image is None]
@@ -327,5 +327,5 @@ def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[An
 
 
 def _short(values: Collection[Any]) -> str:
-    first = list(islice(values, 10))  # asked for once a fault
+    first = list(islice(values, 10))  # asked for once per fault
     return str(first) if len(values) <= 10 else f"[{', '.join(map(repr, first))}, … {len(values)} in all]"

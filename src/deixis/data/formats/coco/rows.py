@@ -119,7 +119,7 @@ def in_pixels(
     """Annotations whose boxes are [x, y, width, height] in pixels, and how they were written; see `frame_of`.
 
     Raises:
-        DataError: they are shares of the image, and it cannot be told of what.
+        DataError: they are shares of the image, and it is not clear of what.
     """
     rows = [row for row in annotations if _has_box(row, sizes_hw)]
     boxes = np.array([[finite_number(value) for value in row["bbox"]] for row in rows], np.float64).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""COCO's content without the rows that the reader would refuse, each of them told as a finding."""
+"""COCO's content without the rows that the reader would refuse, each reported as a finding."""
 
 from __future__ import annotations
 
@@ -130,11 +130,11 @@ def _identified(
     for key, group in by_id.items():
         names = list(dict.fromkeys(row["file_name"] for row in group))
         if len(names) > 1:
-            text = f"is the id of {', '.join(names)}; whose its objects are cannot be told"
+            text = f"is the id of {', '.join(names)}; it is not clear whose its objects are"
             findings.add("id_repeated", path, f"image {key}", text, f"images and {objects[key]} objects removed")
             lost.add(key)
         elif len(group) > 1:
-            text = f"stands {len(group)} times, each for {names[0]}"
+            text = f"occurs {len(group)} times, each for {names[0]}"
             findings.add("id_repeated", path, f"image {key}", text, "repetition removed")
     return [group[0] for key, group in by_id.items() if key not in lost], lost
 

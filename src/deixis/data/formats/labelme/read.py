@@ -1,4 +1,4 @@
-"""labelme: one JSON file an image, with `shapes` (polygon, rectangle, circle, mask) and perhaps the image itself."""
+"""labelme: one JSON file per image, with `shapes` (polygon, rectangle, circle, mask) and perhaps the image itself."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def read_labelme(
 
     Args:
         path: the file or folder.
-        images: the folder of images, where they stand elsewhere.
+        images: the folder of images, where they are elsewhere.
         masks: keep masks.
         findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
@@ -147,7 +147,7 @@ def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool, findings
 
 
 def _parse(path: Path, index: ImageIndex, masks: bool, skipped: list[str], check_size: bool) -> _File | str:
-    """What a file says, or the name of its image where that is not there."""
+    """The content of a file, or the name of its image where that is missing."""
     content = parse_object(read_text(path), str(path))
     if not isinstance(content.get("shapes"), list):
         raise DataError(f"{path}: has no list 'shapes', so it is no labelme file; move it away, or give another folder")
@@ -176,7 +176,7 @@ def _size(content: dict[str, Any], path: Path, image: Path | None, check: bool) 
     if (int(height), int(width)) not in (sizes if image is not None else sizes[:1]):
         named = "imageData" if image is None else image.name
         raise DataError(
-            f"{path}: says {int(width)}x{int(height)} pixels (width x height) but {named} has "
+            f"{path}: states {int(width)}x{int(height)} pixels (width x height) but {named} has "
             f"{sizes[0][1]}x{sizes[0][0]}; correct the file or restore the image it was made on"
         )
     return int(height), int(width)

@@ -29,7 +29,7 @@ _Points = Float[np.ndarray, "points 2"]
 
 @dataclass(frozen=True)
 class Thing:
-    """One object; `mask_rle` is None for a rectangle, or where masks are not wanted."""
+    """One object; `mask_rle` is None for a rectangle, or where masks are not asked for."""
 
     label: str
     box_xyxy_px: tuple[float, float, float, float]

@@ -118,6 +118,6 @@ class LineReader:
 
 
 def _first(entries: Iterator[tuple[Line, tuple[int, int]]], count: int) -> Iterator[tuple[Line, tuple[int, int]]]:
-    """The next entries, so many at most."""
+    """The next `count` entries at most."""
     for _, entry in zip(range(count), entries, strict=False):
         yield entry

@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class OdvgLine:
-    """What one line says of its image.
+    """The content of one line.
 
     Attributes:
         where: file and line, for messages.
@@ -72,7 +72,7 @@ def parse_line(text: str, where: str, labels: Mapping[int, str] | None) -> OdvgL
 
 
 def lists_phrases(names: tuple[str, ...]) -> str:
-    """The caption that says no more than its phrases: each one, then ` . `.
+    """The caption that only lists its phrases: each one, then ` . `.
 
     >>> lists_phrases(("a dog", "a cat"))
     'a dog . a cat .'
@@ -119,7 +119,7 @@ def _category(item: Mapping[str, Any], where: str, labels: Mapping[int, str] | N
     if label not in labels:
         raise DataError(f"{where}: label {label} is not among the {len(labels)} of the label map")
     if category is not None and clean_name(category).lower() != labels[label].lower():
-        raise DataError(f"{where}: label {label} is {labels[label]!r} in the label map but category says {category!r}")
+        raise DataError(f"{where}: label {label} is {labels[label]!r} in the label map, its category {category!r}")
     return label, labels[label]
 
 

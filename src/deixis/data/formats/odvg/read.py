@@ -9,7 +9,7 @@ The form that Open-GroundingDino and MM-Grounding-DINO train from:
                    "regions": [{"bbox": [[…], […]], "phrase": "a red car", "tokens_positive": [[9, 18]]}]}}
 
 A file is read once to check it and to note where its lines begin; a sample is parsed when it is asked for. So a file of
-any length takes 20 bytes a line, on disk.
+any length takes 20 bytes per line, on disk.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def read_odvg(path: str | Path, images: Path | None = None, findings: Findings |
 
     Detection lines share one vocabulary: the label map (a JSON file `…label_map….json` beside the lines, label to
     name) or else the categories that the lines name. A grounding line has a vocabulary of its own, its phrases; a
-    region may have several boxes or several phrases, and a box with several phrases stands once for each. A caption
-    that only lists the phrases is none. Where a phrase's place in the caption cannot be told, the line keeps
+    region may have several boxes or several phrases, and a box with several phrases is repeated for each. A caption
+    that only lists the phrases is none. Where a phrase is not found in the caption, the line keeps
     its caption and is prompted by the list of its phrases; a warning counts these lines.
 
     Args:
@@ -147,7 +147,7 @@ def _label_map(file: Path) -> dict[int, str] | None:
     labels = {}
     for key, name in parse_object(read_text(path), str(path)).items():
         if not key.isdecimal() or not isinstance(name, str):
-            raise DataError(f'{path}: wanted numbers to names, as in {{"0": "dog"}}, got {key!r}: {name!r}')
+            raise DataError(f'{path}: expected numbers to names, as in {{"0": "dog"}}, got {key!r}: {name!r}')
         labels[int(key)] = clean_name(name)
     return dict(sorted(labels.items()))
 

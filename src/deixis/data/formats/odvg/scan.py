@@ -113,12 +113,12 @@ class Scan:
 
 
 def parsed(file: Path, line: Line, labels: dict[int, str] | None) -> OdvgLine:
-    """What a line says; see `parse_line`."""
+    """The content of a line; see `parse_line`."""
     return parse_line(line.text, f"{file}: line {line.number}", labels)
 
 
 def spans_of(line: OdvgLine) -> tuple[tuple[Spans, ...], str]:
-    """Where the phrases of a line stand in its caption; or nothing, and why not."""
+    """Where the phrases of a line are in its caption; or nothing, and why not."""
     if not line.caption or not line.names:
         return (), ""
     try:

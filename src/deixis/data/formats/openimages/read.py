@@ -1,4 +1,4 @@
-"""Open Images boxes: one CSV row a box, corners over the image's size."""
+"""Open Images boxes: one CSV row per box, corners over the image's size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BOX_COLUMNS = {"ImageID", "LabelName", *_CORNERS}
 
 @dataclass
 class _Image:
-    """What the files say of one image; boxes are over its size, class ids rows of the vocabulary."""
+    """What the files hold about one image; boxes are over its size, class ids rows of the vocabulary."""
 
     boxes: list[list[float]] = field(default_factory=list)
     class_ids: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ def header(file: Path) -> list[str]:
 def read_openimages(path: str | Path, images: Path | None = None, findings: Findings | None = None) -> SampleList:
     """A CSV file of Open Images boxes, or the folder that holds one.
 
-    Beside it stand `…class-descriptions….csv` (label to name, in the order of the vocabulary; without it labels are
+    Beside it are `…class-descriptions….csv` (label to name, in the order of the vocabulary; without it labels are
     names) and, if any, the verified image labels (columns `ImageID, LabelName, Confidence`) and the list of images
     (`ImageID, Subset`). Boxes with `IsGroupOf` are crowds. Where there are image labels, those with confidence 0 are
     the classes known to be absent, and nothing is known of the classes not mentioned.
@@ -71,7 +71,7 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
 
     Args:
         path: the file or its folder.
-        images: the folder of images, where they stand elsewhere.
+        images: the folder of images, where they are elsewhere.
         findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
@@ -132,7 +132,7 @@ def class_descriptions(file: Path) -> dict[str, str] | None:
         if row == ["LabelName", "DisplayName"] or not row:
             continue
         if len(row) != 2 or row[0] in names:
-            raise DataError(f"{found[0]}: line {number}: wanted a label of its own and its name, got {row}")
+            raise DataError(f"{found[0]}: line {number}: expected a label of its own and its name, got {row}")
         names[row[0]] = row[1]
     return names
 

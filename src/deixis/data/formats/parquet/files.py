@@ -41,7 +41,7 @@ class ImageBytes:
     Args:
         files: the parquet files.
         places: (file, row) of each position.
-        images: the folder of pictures that stand outside, for rows that have a path only.
+        images: the folder of pictures that are outside, for rows that have a path only.
     """
 
     def __init__(self, files: tuple[Path, ...], places: tuple[tuple[int, int], ...], images: Path | None) -> None:
@@ -103,7 +103,7 @@ def open_files(files: Sequence[Path]) -> list[ParquetFile]:
             raise DataError(f"{file}: cannot read as parquet ({reason}); download or write it again") from error
         columns = table.schema_arrow.names
         if "image" not in columns or "objects" not in columns:
-            raise DataError(f"{file}: wanted the columns image and objects, found {', '.join(columns)}")
+            raise DataError(f"{file}: expected the columns image and objects, found {', '.join(columns)}")
         tables.append(table)
     return tables
 

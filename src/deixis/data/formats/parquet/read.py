@@ -55,11 +55,11 @@ def read_parquet(
         path: the file or folder.
         images: the folder that image paths are relative to, for rows without bytes; beside the file if not given.
         split: train, validation or test, as file names begin; may be left out where there is one.
-        box_format: `xywh` or `xyxy`, to say instead.
+        box_format: `xywh` or `xyxy`; recognised from the boxes when not given.
         findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
-        DataError: pyarrow is not installed, no such columns, no class names, or a row that is not as they say.
+        DataError: pyarrow is not installed, no such columns, no class names, or a row that does not fit them.
     """
     files = _files_of(Path(path), split)
     tables = open_files(files)
@@ -107,9 +107,7 @@ def _usable(
             _size(row, pictures, index)
             kept.append(row)
     if not kept:
-        raise DataError(
-            f"{files[0]}: none of its {len(rows)} rows can be used; see that they are as docs/formats.md says"
-        )
+        raise DataError(f"{files[0]}: none of its {len(rows)} rows can be used; compare them with docs/formats.md")
     return kept
 
 
@@ -157,7 +155,7 @@ def _boxes(row: Row, count: int) -> list[list[float]]:
 
 
 def _frame(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> Frame:
-    """How the boxes are written, told by all of them; a warning says so where it is not COCO's way."""
+    """How the boxes are written, recognised from all of them; warns where it is not COCO's way."""
     flat = np.array([box for found in boxes for box in found], np.float64).reshape(-1, 4)
     counts = [len(found) for found in boxes]
     sizes = np.repeat(np.array(sizes_hw, np.float64).reshape(-1, 2), counts, axis=0)
@@ -195,14 +193,14 @@ def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int])
 
 
 def _numbers(row: Row, key: str, count: int) -> list[float] | None:
-    """The values of an optional key, one an object; None where the key or a value is absent."""
+    """The values of an optional key, one per object; None where the key or a value is absent."""
     values = row.objects.get(key)
     if values is None or None in values:
         return None
     numbers = [finite_number(int(value) if isinstance(value, bool) else value) for value in values]
     found = [number for number in numbers if number is not None]
     if len(values) != count or len(found) != count:
-        raise DataError(f"{row.where}: wanted {count} numbers of {key}, one an object, got {str(values)[:80]}")
+        raise DataError(f"{row.where}: expected {count} numbers of {key}, one per object, got {str(values)[:80]}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image (everingham et al., IJCV 2010; also what LabelImg writes)."""
+"""Pascal VOC: one XML file per image (Everingham et al., IJCV 2010; also what LabelImg writes)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
 
 @dataclass(frozen=True)
 class _File:
-    """What one XML file says, before names become class ids. `size_hw` is None where it gives no size."""
+    """The content of one XML file, before names become class ids. `size_hw` is None where it gives no size."""
 
     path: Path
     file_name: str
@@ -64,7 +64,7 @@ def read_voc(
 ) -> SampleList:
     """A folder of Pascal VOC XML files.
 
-    The XML files stand in the folder itself or in its `annotations`; the images beside them, in `images` or
+    The XML files are in the folder itself or in its `annotations`; the images beside them, in `images` or
     `JPEGImages`, found by the file name in the XML or else by the XML's own stem, whatever their suffix and case.
 
     VOC counts pixels from 1 and includes the last one, so a box's left top is `(xmin - 1, ymin - 1)` and its right
@@ -73,7 +73,7 @@ def read_voc(
 
     Args:
         path: the folder.
-        images: the folder of images, where they stand elsewhere.
+        images: the folder of images, where they are elsewhere.
         split: a list of `ImageSets/Main`, such as train or val, to read only the images it names; all if not given.
         findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
@@ -175,7 +175,7 @@ def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
         return upright_hw
     if file.size_hw not in (upright_hw, stored_hw):
         raise DataError(
-            f"{file.path}: says {file.size_hw[1]}x{file.size_hw[0]} pixels (width x height) but {image.name} has "
+            f"{file.path}: states {file.size_hw[1]}x{file.size_hw[0]} pixels (width x height) but {image.name} has "
             f"{upright_hw[1]}x{upright_hw[0]}; correct the XML or restore the image it was made on"
         )
     return file.size_hw

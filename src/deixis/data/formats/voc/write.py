@@ -1,4 +1,4 @@
-"""Data sets to Pascal VOC: one XML file an image."""
+"""Data sets to Pascal VOC: one XML file per image."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from deixis.errors import DataError
 LabelRow = tuple[int, list[float]]
 _NO_LABELS = {"classes", "labels", "obj", "predefined_classes", "names", "train", "val", "valid", "test", "readme"}
 _NAMED = 3
-_OUTSIDE = 0.01  # drawn polygons may stand out of their image by a rounding, not by more
+_OUTSIDE = 0.01  # drawn polygons may leave their image by a rounding, not by more
 
 
 class LabelFiles:
@@ -111,7 +111,7 @@ def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> LabelRow:
     try:
         label, values = float(fields[0]), [float(field) for field in fields[1:]]
     except ValueError as error:
-        raise DataError(f"{where}: wanted numbers, got {' '.join(fields)[:80]!r}; correct the line") from error
+        raise DataError(f"{where}: expected numbers, got {' '.join(fields)[:80]!r}; correct the line") from error
     if label not in range(len(layout.names)):
         raise DataError(f"{where}: class {fields[0]} is not one of the {len(layout.names)} names of {layout.file.name}")
     if not all(map(math.isfinite, values)):
@@ -120,14 +120,14 @@ def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> LabelRow:
         values = values[:4]
     elif len(values) == 5:
         raise DataError(
-            f"{where}: wanted a class and 4 numbers of a box, got 5: predictions with a confidence? Save them "
+            f"{where}: expected a class and 4 numbers of a box, got 5: predictions with a confidence? Save them "
             "without it (save_conf=False), or remove the last column"
         )
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         keypoints = _keypoints(values)
         hint = f"; a box and {keypoints}? add that to {layout.file.name}" if keypoints else ""
         raise DataError(
-            f"{where}: wanted a class and 4 numbers of a box or 6 and more of a polygon, got {len(values)}{hint}"
+            f"{where}: expected a class and 4 numbers of a box or 6 and more of a polygon, got {len(values)}{hint}"
         )
     if len(values) > 4:
         _require_polygon(values, where, layout)

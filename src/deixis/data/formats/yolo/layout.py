@@ -15,13 +15,13 @@ from deixis.data.yaml_text import parse_yaml
 from deixis.errors import DataError
 
 SPLITS = ("train", "val", "test")
-_NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's ways to say nothing
+_NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's ways to write nothing
 _SAME_SPLIT = {"valid": "val", "validation": "val"}
 
 
 @dataclass(frozen=True)
 class YoloLayout:
-    """What a `data.yaml` says.
+    """The content of a `data.yaml`.
 
     Attributes:
         splits: by name, their folders and lists; not looked for before one is asked for.
@@ -100,7 +100,7 @@ def read_layout(file: Path) -> YoloLayout:
         if value:
             splits.setdefault(_SAME_SPLIT.get(key, key), tuple(map(str, places)))
     if not splits:
-        raise DataError(f"{file}: has no train, val or test; say where the images are, as in 'train: images/train'")
+        raise DataError(f"{file}: has no train, val or test; add where the images are, as in 'train: images/train'")
     return YoloLayout(file, names, splits, content.get("kpt_shape") not in (None, *_NOTHING), root)
 
 

@@ -1,4 +1,4 @@
-"""YOLO text files, one an image: lines `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 …` for a polygon.
+"""YOLO text files, one per image: lines `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 …` for a polygon.
 
 Numbers are shares of the image's size.
 """
