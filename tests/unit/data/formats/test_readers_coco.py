@@ -336,7 +336,7 @@ def test_formats_are_recognised(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read_dataset(tmp_path / "absent")
     (tmp_path / "labels.txt").touch()
-    with pytest.raises(DataError, match="labels.txt: no annotations of a known format"):
+    with pytest.raises(DataError, match=r"labels.txt: no annotations of a known format"):
         read_dataset(tmp_path / "labels.txt")
 
 
