@@ -36,7 +36,7 @@ from real_steps import (
     truth_of,
 )
 
-from deixis.options.data import DataSplitOptions
+from deixis.options.data_split import DataSplitOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.data.split import split_data
 from deixis.recipes.refer.train import finetune_segmenter

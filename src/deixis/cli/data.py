@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from deixis.cli.command import Command
-from deixis.options.data import DataCheckOptions, DataConvertOptions, DataSplitOptions, DataStatsOptions
+from deixis.options.data_check import DataCheckOptions
+from deixis.options.data_convert import DataConvertOptions
+from deixis.options.data_split import DataSplitOptions
+from deixis.options.data_stats import DataStatsOptions
 
 CHECK = """
 Examples:

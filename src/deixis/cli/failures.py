@@ -7,7 +7,7 @@ import errno
 MEMORY_HELP = {
     "train": (
         "in this order: a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, "
-        "{size}--precision bf16, --lora, fewer --{workers}"
+        "{size}--precision bf16, --lora, fewer --num-workers"
     ),
     "other": "a smaller --batch-size, smaller images, or --device cpu where the GPU is full",
 }
@@ -24,7 +24,7 @@ _MEMORY_SIGNS = (
 
 
 def system_failure(error: BaseException, command: list[str]) -> str | None:
-    """What a failure of the machine says to the user; None where the error is none of these."""
+    """The message for a failure of the machine; None for any other error."""
     for cause in _chain(error):
         if _is_out_of_memory(cause):
             return f"out of memory ({_first_line(cause)}); {_memory_help(command)}"
@@ -35,7 +35,7 @@ def system_failure(error: BaseException, command: list[str]) -> str | None:
         if "DataLoader worker" in str(cause) and isinstance(cause, RuntimeError):
             return (
                 f"a data loading worker died, often because memory ran out ({_first_line(cause)}); "
-                "use fewer --workers or a smaller --batch-size"
+                "use fewer --num-workers or a smaller --batch-size"
             )
     return None
 
@@ -61,9 +61,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _memory_help(command: list[str]) -> str:
     if command[1:2] != ["train"]:
         return f"use {MEMORY_HELP['other']}"
-    detector = command[0] == "detect"
-    size, workers = ("a smaller --image-size, ", "workers") if detector else ("fewer --max-tiles, ", "num-workers")
-    return f"use, {MEMORY_HELP['train'].format(size=size, workers=workers)}"
+    size = "a smaller --image-size, " if command[0] == "detect" else "fewer --max-tiles, "
+    return f"use, {MEMORY_HELP['train'].format(size=size)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -29,12 +29,12 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("name", "run_name", "exp"), ("experiment_name",)),
     **dict.fromkeys(("project", "out", "output_dir", "out_dir", "work_dir", "save_dir", "logdir"), ("output",)),
     **dict.fromkeys(("device", "devices", "gpu", "num_gpus"), ("gpus", "device")),
-    **dict.fromkeys(("num_workers", "threads"), ("workers",)),
+    **dict.fromkeys(("workers", "threads"), ("num_workers",)),
     **dict.fromkeys(("patience",), ("early_stopping_patience",)),
     **dict.fromkeys(("amp", "half", "fp16", "bf16", "dtype"), ("precision",)),
     **dict.fromkeys(("warmup", "warmup_epochs"), ("warmup_steps",)),
     **dict.fromkeys(("num_epochs", "max_epochs"), ("epochs",)),
-    **dict.fromkeys(("lora_r", "rank"), ("lora_rank", "lora_r")),
+    **dict.fromkeys(("lora_rank", "rank"), ("lora_r",)),
 }
 
 

@@ -10,7 +10,7 @@ from deixis.errors import OptionError
 from deixis.models.builtin import BUILTIN
 
 RUNS = Path("runs")
-"""Where runs go when nobody says."""
+"""Where runs go by default."""
 
 
 def require(fine: bool, name: str, got: Any, expected: str) -> None:
@@ -29,19 +29,8 @@ def _shown(value: Any) -> str:
     return " ".join(repr(str(one) if isinstance(one, Path) else one) for one in values) or "nothing"
 
 
-def check_threshold(value: float | None) -> None:
-    """Raises OptionError for a `--threshold` that is given and no probability."""
-    require(value is None or 0 <= value <= 1, "threshold", value, "a number from 0 to 1")
-
-
-def at_least(options: Any, name: str, least: float) -> None:
-    """Raises OptionError when the option of that name is given and smaller."""
-    value = getattr(options, name)
-    require(value is None or value >= least, name, value, f"{least} or more")
-
-
 def check_name(name: str) -> None:
-    """Raises OptionError when a run's name cannot be that of one folder; an empty one is none."""
+    """Raises OptionError when a run's name is not the name of one folder; an empty name is none."""
     fine = not name or (bool(name.strip("./ ")) and not any(sign in name for sign in ("/", "\\", "\0")))
     require(fine, "experiment_name", name, "the name of one folder, without '/'")
 

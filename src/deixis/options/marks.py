@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from deixis.errors import OptionError
@@ -39,6 +38,8 @@ class Range(Mark):
     def __str__(self) -> str:
         if self.high is None:
             return f"a number above {self.low}" if self.open_low else f"{self.low} or more"
+        if self.open_low:
+            return f"a number above {self.low}, {'below' if self.open_high else 'at most'} {self.high}"
         return f"a number from {self.low} to {'below ' if self.open_high else ''}{self.high}"
 
 
@@ -65,7 +66,7 @@ class Required(Mark):
 
     def require(self, name: str, value: Any) -> None:
         """Raises OptionError for an option that was not given."""
-        if value in (None, "", (), ("",), Path()):
+        if value in (None, "", (), ("",)):
             flag = f"--{name.replace('_', '-')}"
             raise OptionError(f"{flag} is required, as in {flag} {self.example}")
 

@@ -35,7 +35,7 @@ def read_options(kind: type[T], path: Path) -> T:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise OptionError(f"{path}: got a {type(values).__name__}, wanted lines of 'key: value'")
+        raise OptionError(f"{path}: expected lines of 'key: value', got a {type(values).__name__}")
     return options_from(kind, values, str(path))
 
 

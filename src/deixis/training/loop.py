@@ -151,7 +151,7 @@ def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
     reason = " ".join(str(error).split())
     return TrainingError(
         f"step {run.progress.step}: a data loading worker died, often because memory ran out ({reason}); "
-        "checkpoints/last is saved: use --resume with fewer --workers or a smaller --batch-size"
+        "checkpoints/last is saved: use --resume with fewer --num-workers or a smaller --batch-size"
     )
 
 

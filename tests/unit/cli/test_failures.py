@@ -53,7 +53,7 @@ def test_out_of_memory_names_what_helps_in_order(name: str) -> None:
     [
         (["refer", "train"], "--max-tiles"),
         (["refer", "train"], "--num-workers"),
-        (["detect", "train"], "--workers"),
+        (["detect", "train"], "--num-workers"),
         (["detect", "predict"], "--batch-size"),
         (["annotate"], "smaller images"),
         ([], "smaller images"),
@@ -76,7 +76,7 @@ def test_a_full_disk(code: int) -> None:
 def test_a_lost_worker() -> None:
     text = system_failure(RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"), TRAIN)
     assert text is not None
-    assert "--workers" in text
+    assert "--num-workers" in text
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), KeyError("x"), OSError(errno.EACCES, "no")])

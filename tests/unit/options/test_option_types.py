@@ -16,7 +16,7 @@ from jaxtyping import config
 
 import deixis.options
 from deixis.errors import OptionError
-from deixis.options.data import DataSplitOptions
+from deixis.options.data_split import DataSplitOptions
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.detect_train import DetectTrainOptions

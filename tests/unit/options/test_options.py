@@ -117,7 +117,7 @@ def test_defaults_survive_the_round_trip(kind):
         ("image_size: [800]", "image_size: expected 2 integers, got 800"),
         ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
         ("data: 3", "data: expected text, got 3"),
-        ("- data", "wanted lines of 'key: value'"),
+        ("- data", "expected lines of 'key: value', got a list"),
         ("data: [", "cannot be read as YAML"),
     ],
 )

@@ -17,7 +17,7 @@ from deixis.data.formats.writing import write_dataset
 from deixis.errors import DataError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
-from deixis.options.data import DataCheckOptions
+from deixis.options.data_check import DataCheckOptions
 from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
 from deixis.recipes.data.survey import compare, survey
 from deixis.recipes.detect.limits import model_limits
@@ -40,12 +40,12 @@ def check_data(options: DataCheckOptions) -> int:
     limits = model_limits(options.model)
     findings = Findings()
     own = (options.data, options.images, options.format, options.split)
-    checked = survey(*own, findings, options.workers, limits)
+    checked = survey(*own, findings, options.num_workers, limits)
     annotated = has_annotations(checked, findings)
     if options.val_data:
         other = Findings()
         places = (options.val_data, options.val_images, options.format, options.val_split)
-        validation = survey(*places, other, options.workers, limits)
+        validation = survey(*places, other, options.num_workers, limits)
         findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
         compare(checked, validation, findings)
     facts = _try_names(checked, tokenizer, findings, of_a_model=bool(options.model))

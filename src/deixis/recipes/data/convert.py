@@ -9,7 +9,7 @@ from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.data.sets.embedded import records
-from deixis.options.data import DataConvertOptions
+from deixis.options.data_convert import DataConvertOptions
 from deixis.records import Dataset
 
 

@@ -11,7 +11,7 @@ from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_parts
 from deixis.data.sets.embedded import part_of, records
 from deixis.data.sets.split import duplicate_groups, split_stratified
-from deixis.options.data import DataSplitOptions
+from deixis.options.data_split import DataSplitOptions
 from deixis.progress_bar import ProgressBar
 from deixis.records import Dataset
 
@@ -30,7 +30,7 @@ def split_data(options: DataSplitOptions) -> dict[str, str]:
     found = format_of(options.data, options.format)
     format = options.to or ("coco" if found == "scenes" else found)
     with ProgressBar("looking for copies", len(dataset)) as progress:
-        groups = duplicate_groups(dataset, options.workers, progress.one_more)
+        groups = duplicate_groups(dataset, options.num_workers, progress.one_more)
     val = 0.2 if options.val is None else options.val
     positions = split_stratified(dataset, options.fractions or (1 - val, val), options.seed, groups)
     name = str(getattr(dataset, "name", "data"))

@@ -11,7 +11,7 @@ from deixis.console import Console
 from deixis.data.formats import read_dataset
 from deixis.data.pixels.images import load
 from deixis.data.sets.embedded import EmbeddedDataset, part_of, records
-from deixis.options.data import DataStatsOptions
+from deixis.options.data_stats import DataStatsOptions
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample, SampleList
 from deixis.reporting.data import DatasetFacts, dataset_facts

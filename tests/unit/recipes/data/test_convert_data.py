@@ -8,7 +8,7 @@ import pytest
 
 from deixis.cli.main import main, run
 from deixis.data.formats import read_dataset
-from deixis.options.data import DataConvertOptions
+from deixis.options.data_convert import DataConvertOptions
 from deixis.options.yaml_files import options_from, plain_values
 
 SCENES = "scenes:split=demo_train,count=2,seed=1"

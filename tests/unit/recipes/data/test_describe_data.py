@@ -13,7 +13,7 @@ import pytest
 from deixis.cli.main import run
 from deixis.data.formats import read_dataset
 from deixis.data.formats.writing import write_dataset
-from deixis.options.data import DataStatsOptions
+from deixis.options.data_stats import DataStatsOptions
 from deixis.recipes.data.stats import describe_data
 from deixis.reporting.plots import histogram
 

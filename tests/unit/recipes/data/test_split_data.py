@@ -131,10 +131,10 @@ def test_a_split_is_reproduced_by_its_seed_whole_folders_alike(tmp_path: Path) -
     [
         (["--output", "x"], "--data is required, as in --data labels.json"),
         (["--data", SCENES], "--output is required, as in --output parts/"),
-        (["--data", SCENES, "--output", "x", "--val", "1.5"], "--val: expected a share between 0 and 1, got 1.5"),
+        (["--data", SCENES, "--output", "x", "--val", "1.5"], "--val: expected a number above 0, below 1, got 1.5"),
         (
             ["--data", SCENES, "--output", "x", "--val", "0.5", "--fractions", "1", "1"],
-            "expected either --val or --fractions, got both",
+            "--val and --fractions exclude each other; give one of them",
         ),
         (["--data", SCENES, "--output", "x", "--fractions", "0.5"], "two or three numbers"),
         (["--data", SCENES, "--output", "."], "exists and is not empty"),

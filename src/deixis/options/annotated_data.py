@@ -1,0 +1,36 @@
+"""Options that the commands on annotations share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from deixis.errors import OptionError
+from deixis.options.marks import Required
+from deixis.options.types import Mark, Options
+
+
+@dataclass(frozen=True)
+class AnnotatedData(Options):
+    """Data: annotations and images"""
+
+    data: Annotated[str, Required("labels.json")] = ""
+    """Annotations in any format (docs/formats.md), or "scenes:split=demo_train,count=160,seed=1"."""
+    images: Path | None = None
+    """Folder of the images, if the annotations do not name it."""
+    format: str | None = None
+    """Format of the annotations; recognised if not given."""
+    split: str | None = None
+    """Part to read of a data set that has several, as in --split val (VOC, YOLO, parquet)."""
+
+
+class WrittenFormat(Mark):
+    """A format of annotations that can be written."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises OptionError for another word."""
+        from deixis.data.formats.table import FORMATS  # here, so that --help does not import every reader
+
+        if value is not None and value not in FORMATS:
+            raise OptionError(f"--{name}: unknown format {value!r}; choose one of {', '.join(FORMATS)}")
