@@ -22,7 +22,7 @@ from deixis.inference.refer.track_metrics import FRAME_BY_FRAME, MEMORY, evaluat
 from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import load_sa2va
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.refer.measure_tracks import groups_of
+from deixis.recipes.refer.track import groups_of
 
 PROMPT_FRAMES, PROMPT_EVERY = 5, 4
 

@@ -43,7 +43,15 @@ def train_memory(bundle: Sa2vaBundle, data: str, steps: int) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, 20 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
-    finder = PhraseFinder(bundle, torch.device("cpu"), False, PRESENCE_THRESHOLD, False, 16, 1)
+    finder = PhraseFinder(
+        bundle,
+        torch.device("cpu"),
+        together=False,
+        threshold=PRESENCE_THRESHOLD,
+        generate=False,
+        batch_size=16,
+        max_tiles=1,
+    )
     looks = Looks(bundle, sam, finder, "uniform", PRESENCE_THRESHOLD, True)
     criterion, clips = ReferCriterion(points=None, weight_dice=2.0), read_clips(data)
     for step in range(steps):

@@ -119,7 +119,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(segmenter, photos, tmp_pa
     seen.clear()
     code, out, _ = deixis(grid(photos, segmenter, cut))
     assert code == 0
-    assert "2 of 3 pictures are done" in out
+    assert "resuming: 2 of 3 images are done" in out
     assert [image.name for image in seen] == ["2 é.png"]
     for name in ("annotations.jsonl", "coco.json", "expressions.json", "gallery.html"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
@@ -133,7 +133,7 @@ def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tm
     code, out, err = deixis(grid(photos, segmenter, tmp_path / "out", "--gallery-images", "1"))
     assert code == 0, err
     assert "3 pictures" in out
-    assert "1 pictures not read" in out
+    assert "1 unreadable images" in out
     (line,) = [line for line in err.splitlines() if "broken.jpg" in line]
     assert line.startswith("deixis: warning: left out:")
     read_both(tmp_path / "out")
@@ -142,7 +142,7 @@ def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tm
         photo.unlink()
     code, _, err = deixis(grid(photos, segmenter, tmp_path / "other"))
     assert code == 2
-    assert "none of 1 pictures can be read" in err
+    assert "none of 1 images can be read" in err
 
 
 def test_options_that_cannot_be_meant(deixis) -> None:

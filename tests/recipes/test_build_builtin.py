@@ -38,7 +38,15 @@ def pointing_tracker(score_shift=4.0):
     looks = Looks(
         bundle,
         bundle.model.sam,
-        PhraseFinder(bundle, torch.device("cpu"), False, 0.5, False, 8, 1),
+        PhraseFinder(
+            bundle,
+            torch.device("cpu"),
+            together=False,
+            threshold=0.5,
+            generate=False,
+            batch_size=8,
+            max_tiles=1,
+        ),
         "uniform",
         0.5,
         True,

@@ -156,7 +156,7 @@ def test_an_interrupted_cycle_goes_on_and_ends_the_same(model, tmp_path, deixis)
     assert not (tmp_path / "parts/captions.json").exists()
     code, out, err = deixis(cycle_arguments(model, data, tmp_path / "parts", *more))
     assert code == 0, err
-    assert "going on at image 3 of 3" in out
+    assert "resuming at image 3 of 3" in out
     for name in ("cycle.jsonl", "captions.json", "metrics.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     again = json.loads((tmp_path / "whole/captions.json").read_text())

@@ -262,7 +262,7 @@ def test_one_broken_picture_does_not_stop_a_prediction(model, tmp_path, deixis) 
     (tmp_path / "photos/1.jpg").write_bytes(b"nor this")
     code, _, err = deixis(predict_arguments(model, tmp_path / "photos", tmp_path / "found", "a star"))
     assert code == 2
-    assert "none of 2 pictures can be read" in err
+    assert "none of 2 images can be read" in err
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "<img>"])

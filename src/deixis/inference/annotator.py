@@ -1,4 +1,4 @@
-"""Both models together: detect, segment, describe, and look for what was said.
+"""Detector and segmenter together: boxes, masks, captions, and a check of each caption by segmenting it again.
 
 >>> from deixis.inference.annotator import load_annotator
 >>> annotator = load_annotator("builtin", "builtin")  # doctest: +SKIP
@@ -29,7 +29,7 @@ from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.refer_records import Caption, Expression, ReferList, ReferSample
 
 NAMELESS = "object"
-"""What a thing is called of which nothing is said."""
+"""The name of an object with an empty caption."""
 _ARTICLES = {"a", "an", "the", "this", "that", "one"}
 _AFTER_NOUN = {
     *("in", "on", "at", "of", "with", "that", "which", "who", "from", "by", "near", "under", "over", "above", "below"),
@@ -39,15 +39,15 @@ _AFTER_NOUN = {
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """A thing in a picture.
+    """An object in an image.
 
     Attributes:
-        name: as asked for; without names, the noun phrase that its caption begins with.
+        name: as given; without names, the noun phrase that its caption begins with.
         box_xyxy_px: the detector's box; without names, the mask's.
-        detector_score: in [0, 1]; None where no detector was asked.
-        mask: how it was asked for, the IoU that the model expects, and how well it fits the box.
-        caption: what is said of it; its score is the mean log-probability of the words.
-        cycle_iou: of the mask that the caption finds with the mask.
+        detector_score: in [0, 1]; None without a detector.
+        mask: with the prompt that gave it, its predicted IoU, and how well it fits the box.
+        caption: its score is the mean log-probability of its tokens.
+        cycle_iou: IoU of the mask with the mask that the caption gives.
     """
 
     name: str
@@ -60,12 +60,12 @@ class AnnotatedObject:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """A picture and what is in it.
+    """An image and its objects.
 
     Attributes:
-        size_hw: of the picture, in pixels.
-        objects: best first: by the detector's score, or else by predicted IoU.
-        left_out: detections for which no mask was found that fits.
+        size_hw: of the image, in pixels.
+        objects: best first, by the detector's score or, without names, by predicted IoU.
+        left_out: the number of detections without a mask that fits.
     """
 
     size_hw: tuple[int, int]
@@ -74,19 +74,19 @@ class AnnotatedImage:
 
 
 class Annotator:
-    """A detector and a segmenter that work on the same pictures.
+    """A detector and a segmenter that work on the same images.
 
     Args:
-        detector: finds the names; None where nothing is ever asked by name.
-        segmenter: finds masks, describes them and looks for what it said.
-        threshold: detections that score less are left out.
-        least_fit: a detection whose mask's tight box has a smaller IoU with its own box is left out.
-        points: without names, points on a side of the grid that SAM 2 is asked with.
-        least_predicted_iou: without names, masks that are expected to be worse are left out.
-        most_overlap: without names, masks with this IoU or more are copies of each other.
-        max_objects: at most so many a picture.
-        max_new_tokens: of a caption.
-        batch_size: regions, or captions to look for, in one pass.
+        detector: detects the names; None if names are never given.
+        segmenter: gives masks and captions, and segments the captions again.
+        threshold: detections with a lower score are dropped.
+        min_fit: a detection is dropped if its mask's tight box has a lower IoU with its own box.
+        points: without names, SAM 2 is prompted with a grid of this many points per side.
+        min_predicted_iou: without names, masks of a lower predicted IoU are dropped.
+        max_overlap: without names, masks with this IoU or more are duplicates.
+        max_objects: per image.
+        max_new_tokens: per caption.
+        batch_size: regions, or captions to segment, per forward pass.
     """
 
     def __init__(
@@ -94,10 +94,11 @@ class Annotator:
         detector: Detector | None,
         segmenter: Segmenter,
         threshold: float = 0.3,
-        least_fit: float = 0.3,
+        *,
+        min_fit: float = 0.3,
         points: int = 16,
-        least_predicted_iou: float = 0.8,
-        most_overlap: float = 0.7,
+        min_predicted_iou: float = 0.8,
+        max_overlap: float = 0.7,
         max_objects: int = 50,
         max_new_tokens: int = 40,
         batch_size: int = 8,
@@ -107,27 +108,27 @@ class Annotator:
                 f"points, max_objects and batch_size must be at least 1, got {points}, {max_objects} and {batch_size}"
             )
         self.detector, self.segmenter = detector, segmenter
-        self.threshold, self.least_fit = threshold, least_fit
-        self.points, self.least_predicted_iou, self.most_overlap = points, least_predicted_iou, most_overlap
+        self.threshold, self.min_fit = threshold, min_fit
+        self.points, self.min_predicted_iou, self.max_overlap = points, min_predicted_iou, max_overlap
         self.max_objects, self.batch_size = max_objects, batch_size
         self.prompted = PromptedMasks(segmenter)
-        self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.max_tiles, max_new_tokens)
+        self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.max_tiles, max_new_tokens=max_new_tokens)
 
     def annotate(
         self, images: Iterable[ImageInput], names: Sequence[str] | None = None, progress: Progress | None = None
     ) -> list[AnnotatedImage]:
-        """Boxes, masks and captions of pictures.
+        """Boxes, masks and captions of images.
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            names: what to look for; without any, whatever SAM 2 takes for a thing.
+            names: what to look for; without names, whatever SAM 2 segments.
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the names are no list, one is blank or too long, or there is no detector to look for them.
+            PromptError: `names` is not a list, a name is blank or too long, or there is no detector.
         """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise DataError("images must be a list; write [image] for a single one")
+            raise DataError("images must be a list; write [image] for a single image")
         pictures = list(images)
         found = []
         for done, image in enumerate(pictures, start=1):
@@ -137,10 +138,10 @@ class Annotator:
         return found
 
     def annotate_one(self, image: ImageInput, names: Sequence[str] | None = None) -> AnnotatedImage:
-        """The same of a single picture."""
+        """The same for a single image."""
         asked = _checked(names)
         if asked and self.detector is None:
-            raise PromptError(f"names {list(asked)} need a detector; give one, or no names")
+            raise PromptError(f"names {list(asked)} need a detector; load one, or leave out names")
         pixels = as_pixels(image)
         seeds, left_out = self._detected(pixels, asked) if asked else (self._on_grid(pixels), 0)
         size_hw = (pixels.shape[0], pixels.shape[1])
@@ -159,12 +160,16 @@ class Annotator:
         boxes = clip_boxes(detections.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
         masks = self.prompted.in_boxes(pixels, boxes, detections.labels)
         rows = zip(detections.labels, boxes, detections.scores.tolist(), masks, strict=True)
-        seeds: list[_Seed] = [row for row in rows if row[3].fit >= self.least_fit and coco_mask.area(row[3].mask_rle)]
+        seeds: list[_Seed] = [row for row in rows if row[3].fit >= self.min_fit and coco_mask.area(row[3].mask_rle)]
         return seeds, len(masks) - len(seeds)
 
     def _on_grid(self, pixels: UInt8[np.ndarray, "h w 3"]) -> list[_Seed]:
         masks = self.prompted.on_grid(
-            pixels, self.points, self.least_predicted_iou, self.most_overlap, self.max_objects
+            pixels,
+            self.points,
+            min_iou=self.min_predicted_iou,
+            max_overlap=self.max_overlap,
+            max_masks=self.max_objects,
         )
         seeds: list[_Seed] = []
         for mask in masks:
@@ -178,9 +183,9 @@ _Seed = tuple[str | None, np.ndarray, float | None, PromptedMask]
 
 
 def load_annotator(
-    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", max_tiles: int = 12
+    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", *, max_tiles: int = 12
 ) -> Annotator:
-    """An annotator of two models, each `builtin`, a folder or a hub id; no detector where nothing is asked by name.
+    """An annotator of two models, each `builtin`, a folder or a hub id; without names no detector is needed.
 
     Raises:
         ModelError: one of them cannot be read.
@@ -190,7 +195,7 @@ def load_annotator(
 
 
 def noun_phrase(caption: str) -> str:
-    """The words that a caption begins with, up to a preposition or verb, without its article; "object" for none.
+    """The first words of a caption, up to a preposition or verb, without the article; "object" if there are none.
 
     >>> noun_phrase("The red car in front of a house.")
     'red car'

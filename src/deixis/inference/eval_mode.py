@@ -1,4 +1,4 @@
-"""The mode of a model's modules while it answers."""
+"""Evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards every module in its own mode (frozen parts may differ)."""
-    modes = {module: module.training for module in model.modules()}
+    """Puts the model into evaluation mode, and afterwards restores each module's own mode (frozen parts may differ)."""
+    was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        for module, training in modes.items():
+        for module, training in was_training.items():
             module.training = training

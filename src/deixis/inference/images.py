@@ -1,4 +1,4 @@
-"""Pictures to predict on: files, PIL images and arrays, read one at a time."""
+"""Images to predict on: files, PIL images and arrays, read one at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
 
 ImageInput = str | Path | Image.Image | np.ndarray
-_LOOK_SHORT_PX = 64  # a large JPEG is decoded at an eighth of its size, to see whether it can be
+_PROBE_SHORT_PX = 64  # decoding a large JPEG at an eighth of its size is enough to find damage, and fast
 
 
 class Pictures:
-    """Images without annotations as a data set, each read when it is asked for."""
+    """Images without annotations as a data set; each is read on access."""
 
     def __init__(self, images: Sequence[ImageInput], vocabulary: Vocabulary) -> None:
         self.images = images
@@ -39,16 +39,18 @@ class Pictures:
 def as_pixels(image: ImageInput) -> UInt8[np.ndarray, "h w 3"]:
     """RGB pixels of a file, a PIL image or an array of shape (height, width, 3).
 
-    A file's EXIF rotation is applied; a PIL image is taken as it stands, so that boxes fit its own `size`.
+    A file's EXIF rotation is applied; a PIL image is used as it is, so that boxes fit its own `size`.
 
     Raises:
-        DataError: an unreadable file, or an array of another shape or type.
+        DataError: a file that cannot be read, or an array of another shape or type.
     """
     if isinstance(image, str | Path):
         return load_image(Path(image))
     if isinstance(image, Image.Image):
         if image.mode[0] in "IF":
-            raise DataError(f"a PIL image of mode {image.mode} has no agreed brightness; convert it to RGB first")
+            raise DataError(
+                f"a PIL image of mode {image.mode} has no defined range of brightness; convert it to RGB first"
+            )
         opaque = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
         if opaque.mode == "RGBA":
             opaque = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
@@ -61,7 +63,7 @@ def as_pixels(image: ImageInput) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Image files from files, folders (searched to any depth) and glob patterns, each once, in order.
+    """Image files from files, folders (searched recursively) and glob patterns, each once, in order.
 
     Raises:
         DataError: a path does not exist, a pattern matches nothing, or there is no image at all.
@@ -78,8 +80,8 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
-def readable_images(images: Sequence[Path], told: Callable[[str], None]) -> list[Path]:
-    """Those that can be decoded; of each other `told` gets a line. One broken file does not stop a long run.
+def readable_images(images: Sequence[Path], warn: Callable[[str], None]) -> list[Path]:
+    """Those that can be decoded; `warn` is called with a line for each of the others, so that a long run goes on.
 
     Raises:
         DataError: none can be decoded.
@@ -87,22 +89,22 @@ def readable_images(images: Sequence[Path], told: Callable[[str], None]) -> list
     found, first = [], ""
     for path in images:
         try:
-            load_image(path, _LOOK_SHORT_PX)
+            load_image(path, _PROBE_SHORT_PX)
         except DataError as error:
             line = " ".join(str(error).split())
             first = first or line
-            told(f"left out: {line}")
+            warn(f"left out: {line}")
         else:
             found.append(path)
     if images and not found:
-        raise DataError(f"none of {len(images)} pictures can be read; the first: {first}")
+        raise DataError(f"none of {len(images)} images can be read; the first: {first}")
     return found
 
 
 def _expand(path: Path) -> list[Path]:
     """The image files that one argument stands for."""
     if path.is_file():
-        return [path]  # named by the user: whether it is an image is for the decoder to say
+        return [path]  # named by the user: whether it is an image is left to the decoder
     if path.is_dir():
         everything = sorted(p for p in path.rglob("*") if p.is_file())
         files = [file for file in everything if is_image_file(file)]
@@ -117,6 +119,6 @@ def _expand(path: Path) -> list[Path]:
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
         files = sorted(match for match in matches if is_image_file(match))
         if not files:
-            raise DataError(f"{path}: the pattern matches no image; quote it if the shell has not seen it")
+            raise DataError(f"{path}: the pattern matches no image")
         return files
     raise DataError(f"{path}: no such file or folder; --images takes files, folders and patterns")

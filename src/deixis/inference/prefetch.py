@@ -1,4 +1,4 @@
-"""Reading the next image while the model works on this one."""
+"""Read the next images in a thread while the model works on this one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _AHEAD = 2
 
 
 def read_ahead(read: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
-    """What `read` gives for each index, in order; a thread is up to two items ahead. Its errors come in their turn."""
+    """`read(index)` for each index, in order; a thread reads up to two items ahead. Errors are raised in order, too."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(read, index) for index in indices[:_AHEAD]]
         for place in range(len(indices)):

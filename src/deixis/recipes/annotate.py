@@ -1,4 +1,4 @@
-"""Photographs to boxes, masks and captions: detect, segment, describe, and look for what was said."""
+"""Images to boxes, masks and captions: detect, segment, describe, and segment each caption again."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ WITHOUT_NAMES = SETTINGS | {
 
 @writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY)
 def annotate(options: AnnotateOptions) -> dict[str, int]:
-    """Write coco.json, expressions.json and gallery.html; counts of what is in them. Goes on where a run stopped.
+    """Write coco.json, expressions.json and gallery.html; returns counts of their content. Resumes a stopped run.
 
-    A picture that cannot be read is told on stderr and counted; the others go on.
+    An image that cannot be read is reported on stderr and counted; the run continues.
 
     Raises:
-        DeixisError: options, models or output cannot be used, no picture is found, or none can be read.
+        DeixisError: options, models or output cannot be used, no image is found, or none can be read.
     """
     options.check()
     options = replace(options, names=tuple(separate_names(options.names)))
@@ -66,13 +66,13 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         load_detector(options.detector, device) if options.names else None,
         load_segmenter(options.segmenter, device, options.max_tiles),
         options.threshold,
-        options.min_fit,
-        options.points,
-        options.min_predicted_iou,
-        options.max_overlap,
-        options.max_objects,
-        options.max_new_tokens,
-        options.batch_size,
+        min_fit=options.min_fit,
+        points=options.points,
+        min_predicted_iou=options.min_predicted_iou,
+        max_overlap=options.max_overlap,
+        max_objects=options.max_objects,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
     )
     warn_of_shapes(annotator.segmenter.bundle.record, options.segmenter, f"--segmenter {A_SEGMENTER}", options.images)
     if annotator.detector is not None:
@@ -82,18 +82,18 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     console = Console(highlight=False)
     done = {entry["image"] for entry in lines.entries()}
     if done & set(images):
-        console.print(f"{len(done & set(images))} of {len(images)} pictures are done; going on", markup=False)
+        console.print(f"resuming: {len(done & set(images))} of {len(images)} images are done", markup=False)
     try:
         with ProgressBar("images") as progress:
-            _go_on(options, annotator, lines, images, done, progress)
+            _add_lines(options, annotator, lines, images=images, done=done, progress=progress)
     except KeyboardInterrupt:
-        console.print(f"the same command goes on from {lines.path}", markup=False)
+        console.print(f"run the same command again to resume from {lines.path}", markup=False)
         raise
-    return _write(options, lines, images, provenance, console)
+    return _write(options, lines, images, provenance=provenance, console=console)
 
 
 def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
-    """What decides annotations: models, prompts, thresholds. Those that only choose among them do not."""
+    """What determines annotations: models, prompts, thresholds. Options that only select from them are not among it."""
     settings = WITH_NAMES if options.names else WITHOUT_NAMES
     found: dict[str, Any] = {}
     if annotator.detector is not None:
@@ -110,10 +110,11 @@ def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
     }
 
 
-def _go_on(
+def _add_lines(
     options: AnnotateOptions,
     annotator: Annotator,
     lines: CycleLines,
+    *,
     images: dict[str, Path],
     done: set[str],
     progress: Callable[[int, int], None],
@@ -124,7 +125,7 @@ def _go_on(
             number += 1
             try:
                 entry = annotation_entry(key, number, annotator.annotate_one(path, options.names))
-            except DataError as error:  # of this picture alone
+            except DataError as error:  # of this image only
                 entry = failed_entry(key, number, " ".join(str(error).split()))
             lines.append(entry)
         progress(place, len(images))
@@ -134,6 +135,7 @@ def _write(
     options: AnnotateOptions,
     lines: CycleLines,
     images: dict[str, Path],
+    *,
     provenance: dict[str, Any],
     console: Console,
 ) -> dict[str, int]:
@@ -143,7 +145,7 @@ def _write(
     for entry in failed:
         warn(f"left out: {entry['error']}")
     if not good:
-        raise DataError(f"none of {len(failed)} pictures can be read; the first: {failed[0]['error']}")
+        raise DataError(f"none of {len(failed)} images can be read; the first: {failed[0]['error']}")
     output = options.output
     counts = {
         "pictures": len(good),
@@ -160,9 +162,9 @@ def _write(
         )
         write_gallery(output / GALLERY, shown, counts, {**provenance, "cycle_threshold": options.cycle_threshold})
     console.print(
-        f"{counts['objects']} objects in {counts['pictures']} pictures, {counts['captions']} captions that find their "
+        f"{counts['objects']} objects in {counts['pictures']} images, {counts['captions']} captions that find their "
         f"masks again (cycle IoU {options.cycle_threshold:g}); {counts['left_out']} detections without a mask that "
-        f"fits, {counts['failed']} pictures not read; see {output}",
+        f"fits, {counts['failed']} unreadable images; see {output}",
         markup=False,
         soft_wrap=True,
     )

@@ -96,7 +96,7 @@ def test_copies_of_better_masks_are_left_out() -> None:
 
 
 def test_without_names_masks_come_from_the_grid(segmenter) -> None:
-    annotator = Annotator(None, segmenter, points=3, least_predicted_iou=0.0, max_objects=3, max_new_tokens=4)
+    annotator = Annotator(None, segmenter, points=3, min_predicted_iou=0.0, max_objects=3, max_new_tokens=4)
     (first,), (second,) = (annotator.annotate([IMAGE], names) for names in (None, []))
     assert 1 <= len(first.objects) <= 3
     ious = [found.mask.predicted_iou for found in first.objects]
@@ -109,12 +109,12 @@ def test_without_names_masks_come_from_the_grid(segmenter) -> None:
         assert found.box_xyxy_px.tolist() == [left, top, left + width, top + height]
         assert 0 <= found.cycle_iou <= 1
         assert found.caption.score < 0
-    assert not Annotator(None, segmenter, points=2, least_predicted_iou=1.0).annotate([IMAGE])[0].objects
+    assert not Annotator(None, segmenter, points=2, min_predicted_iou=1.0).annotate([IMAGE])[0].objects
 
 
 def test_with_names_objects_are_the_detections(segmenter) -> None:
     detector = Detects([[5, 5, 90, 30], [10, 10, 30, 40]], [1, 0])
-    annotator = Annotator(None, segmenter, least_fit=0, threshold=0.2, max_objects=7, max_new_tokens=4)
+    annotator = Annotator(None, segmenter, min_fit=0, threshold=0.2, max_objects=7, max_new_tokens=4)
     annotator.detector = detector
     (found,) = annotator.annotate([IMAGE], ["dog", "red car", "dog"])
     assert detector.asked == [(("dog", "red car"), 0.2, 7)]
@@ -123,7 +123,7 @@ def test_with_names_objects_are_the_detections(segmenter) -> None:
         assert thing.name == ("red car" if thing.detector_score == pytest.approx(0.9) else "dog")
         assert thing.box_xyxy_px[2] <= 80  # cut to the picture
         assert coco_mask.area(thing.mask.mask_rle) > 0
-    annotator.least_fit = 1.0
+    annotator.min_fit = 1.0
     (strict,) = annotator.annotate([IMAGE], ["dog", "red car"])
     assert (strict.objects, strict.left_out) == ((), 2)
     annotator.detector = Detects([], [])

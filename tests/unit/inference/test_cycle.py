@@ -69,11 +69,11 @@ def test_swapped_masks_swap_captions(bundle) -> None:
 
 def test_masks_that_cannot_be_described_are_one_clear_error(bundle) -> None:
     captioner = Captioner(bundle)
-    with pytest.raises(DataError, match="mask 2 has no pixel"):
+    with pytest.raises(DataError, match="mask 2 is empty"):
         captioner.caption([IMAGE], [[MASKS[0], np.zeros((60, 80), bool)]])
     with pytest.raises(DataError, match=r"\(80, 60\), the image \(60, 80\)"):
         captioner.caption([IMAGE], [[np.ones((80, 60), bool)]])
-    with pytest.raises(DataError, match="masks of 2 images for 1"):
+    with pytest.raises(DataError, match="got masks for 2 images, expected 1"):
         captioner.caption([IMAGE], [[], []])
     for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
         with pytest.raises(OptionError):

@@ -161,7 +161,7 @@ def test_only_behaviour_sa2va_enlarges_in_two_steps_whoever_asks(behaviour: str,
     monkeypatch.setattr(prompted, "_ask", lambda *_: answers)
     monkeypatch.setattr(prompted, "_parts_of_phrases", lambda *_: {"disc": []})
     (boxed,) = prompted.in_boxes(picture, np.array([[0, 0, 130, 90]], np.float32), ["disc"])
-    (pointed,) = prompted.on_grid(picture, points_a_side=1)
+    (pointed,) = prompted.on_grid(picture, points_per_side=1)
     for found in (*phrases, boxed, pointed):
         assert np.array_equal(coco_mask.decode(found.mask_rle).astype(bool), wanted)
 

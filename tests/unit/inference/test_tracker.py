@@ -181,7 +181,7 @@ def by_hand(tracker: Tracker, clip: np.ndarray, prompted: list[int], empty: tupl
     bank = MemoryBank(sam)
     for frame, (meant,) in enumerate(finder.meant(PHRASES[:1], list(clip[:last]))):
         if frame in prompted:
-            levels = tracker.looks.levels(sam, clip[frame])
+            levels = tracker.prompter.levels(sam, clip[frame])
             if tracker.prompts == "first":
                 seen = see_prompts(sam, levels, tracker.bundle.model.text_hidden_fcs(meant.hidden), suppress=False)
             else:
@@ -191,7 +191,7 @@ def by_hand(tracker: Tracker, clip: np.ndarray, prompted: list[int], empty: tupl
             bank.prompt(frame, seen, 0)
     for frame in range(last + 1):
         if frame not in prompted:
-            seen = see_next(sam, tracker.looks.levels(sam, clip[frame]), [bank], frame, suppress=False)
+            seen = see_next(sam, tracker.prompter.levels(sam, clip[frame]), [bank], frame, suppress=False)
             bank.add(frame, seen, 0)
     return seen.logits[0]
 

@@ -1,7 +1,7 @@
-"""Questions and answers about the masks of one image, in both directions.
+"""Questions and answers about the masks of one image: phrases to masks, and masks to captions.
 
-A phrase is asked for in a turn of its own, or several in one turn; every `[SEG]` of an answer is one mask, in order.
-Masks are asked about as `region1`, `region2` and so on, in the order in which the conversation begins with them.
+A question names one phrase or several; each `[SEG]` of the answer is one mask, in the order of the phrases. Masks to be
+described are called `region1`, `region2` and so on, in the order in which they are listed before the first question.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ ANSWERS = {
     "sa2va": (f"Sure, {SEG}.", f"It is {SEG}.", f"{SEG}."),
     "deixis": (f"Sure, {{phrase}} {SEG}.", f"{{phrase}} {SEG}."),
 }
-"""By behaviour, the first one standard. Where `[SEG]` follows the words it stands for, its hidden state has them at
-hand; in the released answers the model has to find them in the question."""
+"""By behaviour; the first is the standard answer of evaluation. With `deixis`, a `[SEG]` stands right after its
+phrase; with `sa2va` the model has to find the phrase in the question."""
 CAPTION_QUESTIONS = (
     "Please describe {region} in this image.",
     "What is {region}?",
     "Describe {region}.",
     "Please give a short description of {region}.",
 )
-"""The first one standard. The answer is the caption alone, as in the released models' data."""
+"""The first is the standard question. The answer is the caption alone, as in the data of released models."""
 EVERY_REGION = "Please describe every region."
 TOGETHER = 0.2  # share of training conversations that ask for all phrases in one question
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer. `expressions` are the masks of the answer's `[SEG]`s, by position."""
+    """One question and its answer. `expressions` are the expressions of the answer's `[SEG]`s, by position."""
 
     question: str
     answer: str
@@ -51,19 +51,18 @@ class Turn:
 
 @runtime_checkable
 class ConversationEncoder(Protocol):
-    """A model's own way to write a conversation about one image as tokens."""
+    """Writes a conversation about one image as the tokens of a model."""
 
     def __call__(
         self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
     ) -> tuple[list[int], list[int]]:
-        """(input_ids, labels): placeholders for so many tiles, of each frame where it is a clip, before the first
-        question, and after them, for each region, as many as it has tokens; labels are the token itself in answers,
-        -100 elsewhere."""
+        """(input_ids, labels): before the first question come placeholders for `tiles` tiles of each frame, and then
+        for the tokens of each region. Labels are the token itself in answers, -100 elsewhere."""
         ...
 
 
 def plain_phrase(text: str) -> str:
-    """A phrase as it stands inside a question: lower case, no full stop at its end.
+    """A phrase as part of a question: lower case, without a full stop at its end.
 
     >>> plain_phrase(" The left Man. ")
     'the left man'
@@ -74,9 +73,9 @@ def plain_phrase(text: str) -> str:
 def question_for(text: str, behaviour: str = "deixis", clip: bool = False) -> str:
     """The question that evaluation and prediction ask.
 
-    Behaviour `sa2va` asks as Sa2VA's own evaluation of videos does (`SEG_PROMPT` and `SEG_PROMPT_QUESTION` in its
-    `refVOS.py`): a phrase with a question mark is the question, and neither it nor what is followed in a clip is
-    rewritten. The space at the beginning is part of the original's sentence; it changes the first token.
+    Behaviour `sa2va` asks as Sa2VA's evaluation of videos does (`SEG_PROMPT` and `SEG_PROMPT_QUESTION` in its
+    `refVOS.py`): a phrase with a question mark is itself the question, and neither questions nor phrases of clips are
+    rewritten. The leading space is part of the original's sentence; it changes the first token.
 
     Args:
         clip: the language model sees frames of a clip in one conversation.
@@ -96,12 +95,12 @@ def question_for(text: str, behaviour: str = "deixis", clip: bool = False) -> st
 
 
 def is_question(text: str, behaviour: str) -> bool:
-    """Whether a phrase is itself what is asked: with a question mark anywhere, for behaviour `sa2va`."""
+    """Whether behaviour `sa2va` asks the phrase itself: it contains a question mark, anywhere."""
     return behaviour == "sa2va" and "?" in text
 
 
 def single_turn(text: str, behaviour: str, clip: bool = False) -> Turn:
-    """The conversation of evaluation: one phrase, the behaviour's standard answer. See `question_for`."""
+    """The conversation of evaluation: one phrase, and the behaviour's standard answer. See `question_for`."""
     answer = ANSWERS[behaviour][0].format(phrase=plain_phrase(text))
     return Turn(question_for(text, behaviour, clip), answer, (0,))
 
@@ -132,12 +131,12 @@ def training_turns(
     *,
     clip: bool = False,
 ) -> tuple[list[Turn], list[tuple[int, str]]]:
-    """A conversation about some of an image's expressions, and what was asked: (position, sentence) by mask.
+    """A conversation about some of an image's expressions, and for each `[SEG]` (position of expression, sentence).
 
-    Of each expression one sentence is drawn. Expressions without sentences are left out.
+    One sentence is drawn per expression. Expressions without sentences are left out.
 
     Args:
-        most: masks in the conversation at most.
+        most: the maximum number of expressions.
         behaviour: which of `ANSWERS` are given, and how phrases are asked for; see `training_question`.
         clip: the expressions are of a clip.
     """
@@ -159,25 +158,25 @@ def training_turns(
 
 
 def caption_turn(region: int = 1, text: str = "") -> Turn:
-    """What evaluation and prediction ask about a region, and the caption where it is known."""
+    """The question that evaluation and prediction ask about a region, and the caption where it is known."""
     return Turn(CAPTION_QUESTIONS[0].format(region=region_name(region)), text, ())
 
 
 def region_name(number: int) -> str:
-    """How a conversation calls its regions, counted from 1."""
+    """The name of a region in a conversation, counted from 1."""
     return f"region{number}"
 
 
 def caption_turns(
     expressions: Sequence[Expression], most: int, rng: np.random.Generator
 ) -> tuple[list[Turn], tuple[int, ...]]:
-    """A conversation that describes some of an image's masks, and the expressions that its regions are, in order.
+    """A conversation that describes some of an image's masks, and the positions of its regions' expressions, in order.
 
-    The masks of an expression are one region together; its caption is one of its sentences, drawn. Expressions without
-    a sentence, or without a pixel, are left out; there may be none.
+    All masks of an expression form one region; its caption is one of its sentences, drawn at random. Expressions
+    without a sentence, or without a visible mask, are left out; the conversation may be empty.
 
     Args:
-        most: regions at most.
+        most: the maximum number of regions.
     """
     known = [i for i, expression in enumerate(expressions) if expression.texts and has_pixels(expression)]
     chosen = tuple(known[i] for i in rng.permutation(len(known))[:most])
@@ -194,12 +193,12 @@ def caption_turns(
 
 
 def has_pixels(expression: Expression) -> bool:
-    """Whether any of its masks has a pixel, so that there is something to describe."""
+    """Whether any of its masks is not empty, so that there is something to describe."""
     return any(int(coco_mask.area(mask)) > 0 for mask in expression.masks_rle)
 
 
 def conversation_words() -> tuple[str, ...]:
-    """Every word of the questions and answers, in lower case: for tokenizers made from words."""
+    """Every word of the questions and answers, in lower case, for word-level tokenizers."""
     regions = [region_name(number) for number in range(1, 10)]
     said = (*QUESTIONS, *ANSWERS["sa2va"], *ANSWERS["deixis"], "and", *CAPTION_QUESTIONS, EVERY_REGION, *regions)
     text = " ".join((*said, "There are part regions in the picture:"))

@@ -1,4 +1,4 @@
-"""A segmenter asked the other way round: pictures and masks in, words out."""
+"""Captions of masks: images and masks in, text out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MaskInput = Bool[np.ndarray, "h w"] | Rle
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One image and its regions, each by itself, in the sizes that the model sees."""
+    """One image and its regions, resized for the model."""
 
     sample: ReferSample
     index: int
@@ -44,15 +44,15 @@ class _Prepared:
 
 
 class Captioner:
-    """A model on a device, ready to describe. Every region is asked about by itself, so its words do not depend on
-    which others there are.
+    """A segmenter on a device, ready to describe masks. Each region is asked about separately, so that its caption
+    does not depend on the other regions.
 
     Args:
-        max_tiles: in which the vision-language model sees an image.
-        max_new_tokens: of a caption.
-        temperature: 0 takes the likeliest word each time; above, words are drawn.
+        max_tiles: the vision-language model sees an image in at most this many tiles.
+        max_new_tokens: maximum length of a caption.
+        temperature: 0 always takes the most probable token; above 0, tokens are sampled.
         top_p: see `sampler`.
-        seed: of what is drawn, together with the region's place in the data.
+        seed: of sampling, together with the region's position in the data.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Captioner:
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
         max_tiles: int = 12,
+        *,
         max_new_tokens: int = 40,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -67,7 +68,7 @@ class Captioner:
     ) -> None:
         if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1 or seed < 0:
             raise OptionError(
-                f"wanted temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1 and seed >= 0; "
+                f"expected temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1 and seed >= 0; "
                 f"got {temperature}, {top_p}, {max_new_tokens} and {seed}"
             )
         self.bundle = bundle
@@ -83,24 +84,27 @@ class Captioner:
         images: Iterable[ImageInput],
         masks: Iterable[Sequence[MaskInput]],
         batch_size: int = 8,
+        *,
         progress: Progress | None = None,
     ) -> list[list[Caption]]:
-        """Words for masks.
+        """Captions of masks.
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
             masks: for each image any number of them, as boolean arrays of the image's size or as COCO RLE.
-            batch_size: regions in one pass.
+            batch_size: regions per forward pass.
 
         Returns:
-            For each image one caption a mask, in order.
+            For each image one caption per mask, in order.
 
         Raises:
-            DataError: an image cannot be read; a mask without a pixel or of another size; other counts of the two.
+            DataError: an image cannot be read, a mask is empty or of another size, or the two lists differ in length.
         """
         pictures, regions = list(images), [[_rle(mask) for mask in of_image] for of_image in masks]
         if len(pictures) != len(regions):
-            raise DataError(f"masks of {len(regions)} images for {len(pictures)}; give one list of masks an image")
+            raise DataError(
+                f"got masks for {len(regions)} images, expected {len(pictures)}; give one list of masks per image"
+            )
         return [found for _, found in self.run(_Masked(pictures, regions), batch_size, progress=progress)]
 
     def run(
@@ -108,9 +112,10 @@ class Captioner:
         dataset: ReferDataset,
         batch_size: int = 8,
         indices: Sequence[int] | None = None,
+        *,
         progress: Progress | None = None,
     ) -> Iterator[tuple[ReferSample, list[Caption]]]:
-        """Each image's annotations (without its pixels) and one caption an expression that has a pixel, in order.
+        """Each image's annotations (without its pixels) and one caption per expression with a visible mask, in order.
 
         Raises:
             DataError: an image cannot be read.
@@ -127,20 +132,20 @@ class Captioner:
                     progress(done, len(chosen))
 
     def evaluate(
-        self, dataset: ReferDataset, batch_size: int = 8, limit: int | None = None, progress: Progress | None = None
+        self, dataset: ReferDataset, batch_size: int = 8, *, limit: int | None = None, progress: Progress | None = None
     ) -> tuple[CaptionMetrics, list[tuple[ReferSample, list[Caption]]]]:
-        """Metrics on a data set, and the captions. A region is what an expression means; its sentences are references.
-        In generated scenes the things are the regions, and their attributes are measured too.
+        """Metrics on a data set, and the captions. The masks of an expression are a region, its sentences the
+        references. In generated scenes each object is a region, and its attributes are measured too.
 
         Args:
-            limit: only the first so many images.
+            limit: only the first `limit` images.
 
         Raises:
-            DataError: an image cannot be read, or no mask has a sentence, so that nothing can be measured.
+            DataError: an image cannot be read, or no mask has a sentence.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
         scenes = dataset if isinstance(dataset, ReferScenes) else None
-        answers = list(self.run(SceneThings(scenes) if scenes else dataset, batch_size, indices, progress))
+        answers = list(self.run(SceneThings(scenes) if scenes else dataset, batch_size, indices, progress=progress))
         truth, captions = [sample for sample, _ in answers], [found for _, found in answers]
         things = None if scenes is None else [scenes.scene(index)[0].things for index in indices]
         return evaluate_captions(truth, captions, things), answers
@@ -161,7 +166,7 @@ class Captioner:
 
     @torch.no_grad()
     def _describe(self, item: _Prepared, batch_size: int) -> list[Caption]:
-        """The image is encoded once and read once a batch of its regions."""
+        """The vision encoder runs once per image, the language model once per batch of regions."""
         if not item.views:
             return []
         bundle = self.bundle
@@ -170,6 +175,7 @@ class Captioner:
         for start in range(0, len(item.views), batch_size):
             part = item.views[start : start + batch_size]
             focal = torch.from_numpy(np.concatenate([views.focal for views in part])).to(self.device)
+            # [all close views of the batch, tile_tokens, channels]
             close = bundle.model.vision_features(bundle.normalise_tiles(focal)) if len(focal) else whole[:0]
             seen = torch.split(close, [len(views.focal) for views in part])
             asked = [
@@ -192,13 +198,13 @@ class Captioner:
         ]
 
     def _regions(self, part: Sequence[RegionViews]) -> Regions:
-        """One region a row."""
+        """One region per row of the batch."""
         outlined = self.bundle.model.spatial_token is not None
         outlines = tuple(torch.from_numpy(views.outlines).to(self.device) for views in part) if outlined else ()
         return Regions(tuple(len(views.focal) for views in part), tuple(views.cells[0] for views in part), outlines)
 
     def _choose(self, index: int, regions: Iterable[int]) -> Any:
-        """How words are chosen: what is drawn for a region is the same in whatever batch it is."""
+        """A sampler that draws the same tokens for a region in every batch; None takes the most probable tokens."""
         if not self.temperature:
             return None
         seeds = [int(np.random.SeedSequence([self.seed, index, region]).generate_state(1)[0]) for region in regions]
@@ -206,7 +212,7 @@ class Captioner:
 
 
 class _Masked:
-    """Images with masks as a data set, each read when it is asked for."""
+    """Images with masks as a data set; each image is read on access."""
 
     name = "pictures"
 
@@ -223,7 +229,7 @@ class _Masked:
         source = f"image {index}"
         for number, expression in enumerate(expressions, start=1):
             if not has_pixels(expression):
-                raise DataError(f"{source}: mask {number} has no pixel; there is nothing to describe")
+                raise DataError(f"{source}: mask {number} is empty, so there is nothing to describe")
         return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), expressions, image_id=index, source=source)
 
 

@@ -1,7 +1,7 @@
-"""The loop: a mask is described, and what is said of it is looked for again.
+"""Cycle consistency: a mask is captioned, and the caption is segmented again.
 
-The IoU of the mask that is found with the first one tells how well a caption says which region it is about, without
-anyone's annotation: the metric of the loop, and the filter by which captions are kept.
+The IoU of the two masks measures how well the caption identifies its region, without any annotation. It is a metric,
+and it decides which captions are kept.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ DRAWN_TEMPERATURE, DRAWN_TOP_P = 0.7, 0.9
 
 @dataclass(frozen=True)
 class Cycled:
-    """A region's caption and how well the region is found again.
+    """A region's caption and how well the caption finds the region.
 
     Attributes:
-        iou: of the mask that the caption gives with the region.
-        direct_iou: the same of the region's own first sentence; None where it has none, or was not asked.
-        texts: the region's own sentences.
+        iou: of the region with the mask that its caption gives.
+        direct_iou: of the region with the mask that its first annotated sentence gives; None without one, or where it
+            was not requested.
+        texts: the region's annotated sentences.
     """
 
     caption: Caption
@@ -40,13 +41,12 @@ class Cycled:
 
 
 class Cycle:
-    """A model that describes, and the same model that finds again.
+    """A captioner and a segmenter of the same model.
 
     Args:
-        candidates: captions for a region, the likeliest one and others that are drawn; the one by which the region is
-            found best is taken.
-        seed: of what is drawn.
-        direct: also look for the regions' own sentences.
+        candidates: captions per region: the most probable one, and sampled ones; the one of highest IoU is kept.
+        seed: of sampling.
+        direct: also segment the regions' annotated sentences.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Cycle:
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
         max_tiles: int = 12,
+        *,
         max_new_tokens: int = 40,
         candidates: int = 1,
         seed: int = 0,
@@ -61,9 +62,17 @@ class Cycle:
     ) -> None:
         if candidates < 1:
             raise OptionError(f"candidates must be at least 1, got {candidates}")
-        self.captioners = [Captioner(bundle, device, max_tiles, max_new_tokens)]
+        self.captioners = [Captioner(bundle, device, max_tiles, max_new_tokens=max_new_tokens)]
         self.captioners += [
-            Captioner(bundle, device, max_tiles, max_new_tokens, DRAWN_TEMPERATURE, DRAWN_TOP_P, seed + number)
+            Captioner(
+                bundle,
+                device,
+                max_tiles,
+                max_new_tokens=max_new_tokens,
+                temperature=DRAWN_TEMPERATURE,
+                top_p=DRAWN_TOP_P,
+                seed=seed + number,
+            )
             for number in range(candidates - 1)
         ]
         self.segmenter = Segmenter(bundle, device, max_tiles)
@@ -72,23 +81,25 @@ class Cycle:
     def run(
         self, dataset: ReferDataset, batch_size: int = 8, indices: Sequence[int] | None = None
     ) -> Iterator[tuple[ReferSample, list[Cycled]]]:
-        """Each image's annotations, and for each expression that has a pixel its caption and IoU, in order.
+        """Each image's annotations, and for each expression with a visible mask its caption and IoU, in order.
 
         Raises:
             DataError: an image cannot be read.
         """
         chosen = range(len(dataset)) if indices is None else indices
-        with evaluating(self.segmenter.bundle.model):  # around all others, so that it is the last to be undone
+        with evaluating(self.segmenter.bundle.model):  # outermost, so that training mode is restored last
             passes = [captioner.run(dataset, batch_size, chosen) for captioner in self.captioners]
             for index, described in zip(chosen, zip(*passes, strict=True), strict=True):
                 candidates = [captions for _, captions in described]
-                yield described[0][0], self._found_again(dataset, index, described[0][0], candidates, batch_size)
+                sample = described[0][0]
+                yield sample, self._found_again(dataset, index, sample, candidates=candidates, batch_size=batch_size)
 
     def _found_again(
         self,
         dataset: ReferDataset,
         index: int,
         sample: ReferSample,
+        *,
         candidates: Sequence[Sequence[Caption]],
         batch_size: int,
     ) -> list[Cycled]:
@@ -96,7 +107,7 @@ class Cycle:
         texts = [caption.text for captions in candidates for caption in captions]
         if self.direct:
             texts += [expression.texts[0] for expression in regions if expression.texts]
-        asked = {text: Expression((text,), ()) for text in texts if text.strip()}  # each of them once
+        asked = {text: Expression((text,), ()) for text in texts if text.strip()}  # equal captions are segmented once
         found: dict[str, Segmentation] = {}
         if asked:
             again = ReferList((dataset[index].evolve(expressions=tuple(asked.values())),))

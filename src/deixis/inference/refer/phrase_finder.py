@@ -1,4 +1,4 @@
-"""Phrases looked for in frames of a video: what the language model means by them, and their masks in a frame."""
+"""Phrases in frames of a video: the language model's `[SEG]` states of each phrase, and their masks in a frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deixis.models.sa2va.language.states import Meant, seg_states
 
 
 class Found(NamedTuple):
-    """One object in one frame, before its mask is enlarged."""
+    """One phrase in one frame, before its mask is resized to the frame."""
 
     logits: Float[Tensor, "side side"] | None
     iou: float
@@ -35,6 +35,7 @@ class PhraseFinder:
         self,
         bundle: Sa2vaBundle,
         device: torch.device,
+        *,
         together: bool,
         threshold: float,
         generate: bool,
@@ -47,12 +48,14 @@ class PhraseFinder:
         self.tokens = ConversationTokens.of(bundle)
 
     def meant(self, texts: Sequence[str], pictures: Sequence[np.ndarray]) -> list[list[Meant]]:
-        """What each text means, in each picture."""
+        """The `[SEG]` states of each text, for each picture; the same for all of them if they are seen together."""
         model, bundle, together = self.bundle.model, self.bundle, self.together
-        most = 1 if together else self.max_tiles
-        tiles = [torch.from_numpy(tiles_of(picture, bundle.tile_px, most)) for picture in pictures]
+        max_tiles = 1 if together else self.max_tiles  # as in training: one tile per frame of a clip
+        tiles = [torch.from_numpy(tiles_of(picture, bundle.tile_px, max_tiles)) for picture in pictures]
+        # Of each picture [tiles, tile_tokens, channels].
         vision = [model.vision_features(bundle.normalise_tiles(one.to(self.device))) for one in tiles]
         every = range(len(pictures))
+        # One conversation per text where frames are seen together, else one per text and frame.
         rows = [(text, every if together else range(i, i + 1)) for i in ([0] if together else every) for text in texts]
         meant: list[Meant] = []
         for start in range(0, len(rows), self.batch_size):
@@ -71,9 +74,9 @@ class PhraseFinder:
         return self.tokens([single_turn(text, self.bundle.behaviour, self.together)], tiles, frames=frames)[0]
 
     def found(self, meant: Sequence[Meant], levels: SamLevels) -> tuple[list[Found], list[Tensor]]:
-        """Each object in one frame, and the hidden state of its clearest `[SEG]`; of several the union is meant."""
+        """Each phrase in one frame, and the state of its most probable `[SEG]`; several `[SEG]`s give one mask."""
         model = self.bundle.model
-        hidden = torch.cat([one.hidden for one in meant])
+        hidden = torch.cat([one.hidden for one in meant])  # [SEGs of all phrases, hidden]
         frame = torch.zeros(len(hidden), dtype=torch.long, device=self.device)
         masks = model.masks(hidden, levels, frame)
         outputs = {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
@@ -88,7 +91,7 @@ class PhraseFinder:
                 continue
             present = chosen.present[own]
             there = present >= self.threshold
-            there = there if bool(there.any()) else torch.ones_like(there)
+            there = there if bool(there.any()) else torch.ones_like(there)  # below the threshold as a whole
             logits = chosen.logits[own][there].amax(0)
             iou = float(chosen.ious[own][there].mean())
             found.append(Found(logits, iou, float(present.max()), one.answer))

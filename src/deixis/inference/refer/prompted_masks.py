@@ -1,8 +1,8 @@
-"""Masks of one picture from boxes, or from a grid of points where nobody says what to look for.
+"""Masks of one image from boxes, or from a grid of points where there are no names to look for.
 
-A box is asked for in two ways: as SAM 2's box prompt (three masks), and by its name as a phrase (each connected part
-of the mask by itself). The mask is taken whose own tight box fits the given one best. So a model that knows only one of
-the two prompts, such as one that was trained on phrases from nothing, still gives masks, and the fit tells how good.
+A box is segmented in two ways: by SAM 2's box prompt (three masks), and by its name as a phrase (each connected part of
+the mask is a candidate). The candidate whose tight box fits the given box best is kept. So a model that knows only one
+of the two prompts, such as one trained on phrases alone, still gives masks, and the fit measures their quality.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from deixis.models.sa2va.sam import Masks
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferList, ReferSample
 
-PROMPTS_A_BATCH = 32
+PROMPTS_PER_BATCH = 32
 _Ask = Callable[[Any, Tensor, SamLevels, Tensor], Masks]
 
 
 @dataclass(frozen=True)
 class PromptedMask:
-    """A mask and what it was asked by.
+    """A mask and the prompt that gave it.
 
     Attributes:
         mask_rle: in the size of the image; empty where nothing was found.
         prompt: `box`, `phrase` or `point`.
-        predicted_iou: what the model expects of the mask, in [0, 1].
-        fit: IoU of the mask's tight box with the box asked for, in [0, 1]; 1 where none was.
+        predicted_iou: the IoU that the model predicts for the mask, in [0, 1].
+        fit: IoU of the mask's tight box with the given box, in [0, 1]; 1 without a box.
     """
 
     mask_rle: Rle
@@ -50,7 +50,7 @@ class PromptedMask:
 
 
 class PromptedMasks:
-    """A segmenter asked by boxes and points. It borrows the segmenter's model, device and sizes."""
+    """A segmenter prompted by boxes and points; shares the segmenter's model, device and sizes."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
@@ -63,7 +63,7 @@ class PromptedMasks:
         """The mask of each box.
 
         Args:
-            names: what is in each box, as a phrase.
+            names: of the object in each box, as a phrase.
         """
         if not len(boxes_xyxy_px):
             return []
@@ -85,29 +85,30 @@ class PromptedMasks:
     def on_grid(
         self,
         pixels: UInt8[np.ndarray, "h w 3"],
-        points_a_side: int = 16,
+        points_per_side: int = 16,
+        *,
         min_iou: float = 0.8,
-        most_overlap: float = 0.7,
-        most: int = 50,
+        max_overlap: float = 0.7,
+        max_masks: int = 50,
     ) -> list[PromptedMask]:
         """Masks of whatever is under a grid of points, by predicted IoU, best first.
 
-        Of the three masks of each point all are kept that are expected to be good and are no copy of a better one.
+        Each point gives three masks; those of high predicted IoU that do not duplicate a better one are kept.
 
         Args:
-            min_iou: predicted IoU of a mask that is kept.
-            most_overlap: IoU from which on two masks are copies.
-            most: masks that are kept.
+            min_iou: masks of a lower predicted IoU are dropped.
+            max_overlap: two masks with this IoU or more are duplicates.
+            max_masks: the maximum number of masks.
         """
         size_hw = (pixels.shape[0], pixels.shape[1])
-        places = (torch.arange(points_a_side) + 0.5) / points_a_side
-        grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1).reshape(-1, 2)
+        places = (torch.arange(points_per_side) + 0.5) / points_per_side  # centres of equal cells, in [0, 1]
+        grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1).reshape(-1, 2)  # [points, (x, y)]
         asked = self._ask(pixels, grid * torch.tensor([size_hw[1], size_hw[0]]), masks_of_points)
-        logits = torch.cat([each for each, _ in asked])
+        logits = torch.cat([each for each, _ in asked])  # [3 per point, side, side]
         ious = torch.cat([each for _, each in asked])
         kept = (ious >= min_iou) & (logits > 0).flatten(1).any(1)
         logits, ious = logits[kept], ious[kept]
-        order = distinct_masks(logits > 0, ious, most_overlap)[:most]
+        order = distinct_masks(logits > 0, ious, max_overlap)[:max_masks]
         found = [(enlarged(logits[place], size_hw, self.via_px), float(ious[place])) for place in order]
         return [PromptedMask(bitmap_rle(mask), "point", iou) for mask, iou in found if mask.any()]
 
@@ -115,7 +116,7 @@ class PromptedMasks:
     def _ask(
         self, pixels: np.ndarray, prompts_px: Float[Tensor, "objects columns"], ask: _Ask
     ) -> list[tuple[Float[Tensor, "3 side side"], Float[Tensor, " 3"]]]:
-        """Logits and predicted IoUs of each prompt, which is x, y, ... in pixels of the image."""
+        """Logits and predicted IoUs of each prompt (x, y, ... in pixels of the image)."""
         model, side = self.bundle.model, self.bundle.sam_px
         seen = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())[None].to(self.device)
         height, width = pixels.shape[:2]
@@ -124,7 +125,7 @@ class PromptedMasks:
         answers = []
         with evaluating(model):
             levels = model.sam_features(self.bundle.normalise_sam(seen))
-            for part in torch.split(prompts, PROMPTS_A_BATCH):
+            for part in torch.split(prompts, PROMPTS_PER_BATCH):
                 first = torch.zeros(len(part), dtype=torch.long, device=self.device)
                 masks = ask(model.sam, part, levels, first)
                 answers += list(zip(masks.logits.float().cpu(), masks.ious.float().cpu(), strict=True))
@@ -133,7 +134,7 @@ class PromptedMasks:
     def _parts_of_phrases(
         self, pixels: np.ndarray, names: Sequence[str]
     ) -> dict[str, list[tuple[Bool[np.ndarray, "h w"], float]]]:
-        """For each name the connected parts of its mask, with the mask's predicted IoU."""
+        """For each name the connected parts of its mask, each with the predicted IoU of the whole mask."""
         asked = tuple(Expression((name,), ()) for name in names)
         sample = ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), asked)
         ((_, answers),) = self.segmenter.run(ReferList((sample,)))
@@ -145,14 +146,14 @@ class PromptedMasks:
         return parts
 
 
-def distinct_masks(masks: Bool[Tensor, "masks h w"], scores: Float[Tensor, " masks"], most_overlap: float) -> list[int]:
-    """Places of the masks, best first, that overlap no better one by an IoU of `most_overlap` or more."""
-    flat = masks.flatten(1).float()
+def distinct_masks(masks: Bool[Tensor, "masks h w"], scores: Float[Tensor, " masks"], max_overlap: float) -> list[int]:
+    """Non-maximum suppression by mask IoU: indices of the masks to keep, best first."""
+    flat = masks.flatten(1).float()  # [masks, pixels]
     areas = flat.sum(1)
     kept: list[int] = []
     for place in scores.argsort(descending=True, stable=True).tolist():
-        common = flat[kept] @ flat[place]
-        if not (common >= most_overlap * (areas[kept] + areas[place] - common)).any():
+        common = flat[kept] @ flat[place]  # [kept]: pixels in both
+        if not (common >= max_overlap * (areas[kept] + areas[place] - common)).any():
             kept.append(place)
     return kept
 
@@ -160,13 +161,13 @@ def distinct_masks(masks: Bool[Tensor, "masks h w"], scores: Float[Tensor, " mas
 def _best_fitting(
     masks: Bool[Tensor, "masks side side"], ious: Float[Tensor, " masks"], box_xyxy: Float[Tensor, " 4"]
 ) -> int:
-    """The mask whose tight box fits best; of equals the one that is expected to be better."""
+    """The mask whose tight box fits best; ties go to the higher predicted IoU."""
     fits = [_fit(_tight_box(mask), box_xyxy) for mask in masks]
     return max(range(len(fits)), key=lambda place: (fits[place], float(ious[place])))
 
 
 def _tight_box(mask: Bool[Tensor, "h w"]) -> Float[Tensor, " 4"]:
-    """Corners x, y, x, y of a mask, along the edges of its pixels; zeros where it is empty."""
+    """The tight box (x, y, x, y) around a mask's pixels; zeros for an empty mask."""
     if not mask.any():
         return torch.zeros(4)
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]

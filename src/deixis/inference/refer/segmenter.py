@@ -1,4 +1,4 @@
-"""A segmenter at work: phrases and pictures in, masks out."""
+"""Segmentation by phrases: images and phrases in, masks out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One image with what is asked of it, in the sizes that the model sees."""
+    """One image and its phrases, resized for both encoders."""
 
     sample: ReferSample
     texts: tuple[str, ...]
@@ -39,14 +39,14 @@ class _Prepared:
 
 
 class Segmenter:
-    """A model on a device, ready to answer.
+    """A segmenter on a device, ready to predict.
 
     Args:
-        max_tiles: in which the vision-language model sees an image.
-        threshold: least probability that the object is there, for its mask not to be left empty; by default the model's
-            own. Only a model that was trained the `deixis` way has learnt to say so.
-        generate: let the model write its answer. Otherwise it is given the standard one: one forward pass, no chance to
-            forget the `[SEG]`.
+        max_tiles: the vision-language model sees an image in at most this many tiles.
+        threshold: a mask is left empty where the probability that the object is visible is below this; by default the
+            model's own. Only models of behaviour `deixis` predict that probability.
+        generate: let the model write its answer. By default it is given the standard answer, which takes one forward
+            pass and always contains the `[SEG]`.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Segmenter:
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
         max_tiles: int = 12,
+        *,
         threshold: float | None = None,
         generate: bool = False,
     ) -> None:
@@ -73,27 +74,28 @@ class Segmenter:
         images: Iterable[ImageInput],
         phrases: Sequence[str],
         batch_size: int = 8,
+        *,
         progress: Progress | None = None,
     ) -> list[list[Segmentation]]:
-        """What each phrase means in each picture.
+        """The mask of each phrase in each image.
 
         Args:
             images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            batch_size: phrases in one pass.
+            batch_size: phrases per forward pass.
 
         Returns:
-            For each image one record a phrase, in order; masks in the size of the image.
+            For each image one record per phrase, in order; masks in the size of the image.
 
         Raises:
             DataError: an image cannot be read.
-            PromptError: the phrases are no list, or one is blank or holds a mark of the conversation itself.
+            PromptError: `phrases` is not a list, or a phrase is blank or contains a special token.
         """
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
         if not phrases or any(not phrase.strip() for phrase in phrases):
-            raise PromptError(f"phrases must be given and not blank, got {list(phrases)}")
+            raise PromptError(f"phrases are required and must not be blank, got {list(phrases)}")
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise DataError("images must be a list; write [image] for a single one")
+            raise DataError("images must be a list; write [image] for a single image")
         asked = tuple(Expression((phrase,), ()) for phrase in phrases)
         pictures = _Pictures(list(images), asked)
         return [found for _, found in self.run(pictures, batch_size, progress=progress)]
@@ -102,21 +104,22 @@ class Segmenter:
         self,
         dataset: ReferDataset,
         batch_size: int = 8,
+        *,
         limit: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[ReferMetrics, list[tuple[ReferSample, list[Segmentation]]]]:
-        """Metrics on a data set, every sentence of every expression by itself, and the answers.
+        """Metrics on a data set, in which every sentence of every expression counts separately, and the predictions.
 
         Args:
-            limit: only the first so many images.
+            limit: only the first `limit` images.
 
         Raises:
-            DataError: an image cannot be read, or nothing is asked, so that nothing can be measured.
+            DataError: an image cannot be read, or no image has a phrase.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
-        answers = list(self.run(dataset, batch_size, indices, progress))
+        answers = list(self.run(dataset, batch_size, indices, progress=progress))
         if not any(segmentations for _, segmentations in answers):
-            raise DataError(f"{len(indices)} images without a phrase: nothing can be measured; use other data")
+            raise DataError(f"{len(indices)} images without a phrase, so there is nothing to measure; use other data")
         truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
         return evaluate_segmentations(truth, found), answers
 
@@ -125,9 +128,10 @@ class Segmenter:
         dataset: ReferDataset,
         batch_size: int = 8,
         indices: Sequence[int] | None = None,
+        *,
         progress: Progress | None = None,
     ) -> Iterator[tuple[ReferSample, list[Segmentation]]]:
-        """Each image's annotations (without its pixels) and one answer a sentence, in order of expressions."""
+        """Each image's annotations (without its pixels) and one record per sentence, in order of expressions."""
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, got {batch_size}")
         chosen = range(len(dataset)) if indices is None else indices
@@ -140,7 +144,7 @@ class Segmenter:
                     progress(done, len(chosen))
 
     def _prepared(self, dataset: ReferDataset, indices: Sequence[int]) -> Iterator[_Prepared]:
-        """Images in the model's sizes; the next one is read while the model works on this one."""
+        """Images resized for the model; the next ones are read while the model works on this one."""
 
         def prepare(index: int) -> _Prepared:
             sample = decoded(dataset[index])
@@ -157,10 +161,10 @@ class Segmenter:
 
     @torch.no_grad()
     def _answer(self, group: Sequence[_Prepared], batch_size: int) -> list[list[Segmentation]]:
-        """Both encoders once an image, then all phrases in batches."""
+        """Both encoders run once per image; then all phrases in batches."""
         model, bundle = self.bundle.model, self.bundle
         counts = [len(item.tiles) for item in group]
-        tiles = torch.cat([item.tiles for item in group]).to(self.device)
+        tiles = torch.cat([item.tiles for item in group]).to(self.device)  # [all tiles of the group, 3, tile, tile]
         vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles)), counts)
         levels = model.sam_features(
             bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
@@ -170,18 +174,19 @@ class Segmenter:
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             images = sorted({image for image, _ in part})
-            pyramid = (levels[0][images], levels[1][images], levels[2][images])
+            pyramid = (levels[0][images], levels[1][images], levels[2][images])  # [images of this batch, c, h, w] each
             asked = [(images.index(image), text) for image, text in part]
             find = self._generated if self.generate else self._given
             masks = find(asked, [vision[image] for image in images], pyramid)
-            for (image, text), found in zip(part, masks, strict=True):
-                answers[image].append(self._record(group[image].sample, text, *found))
+            for (image, text), (logits, iou, present, said) in zip(part, masks, strict=True):
+                record = self._record(group[image].sample, text, logits, iou=iou, present=present, answer=said)
+                answers[image].append(record)
         return answers
 
     def _given(
         self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
-        """Of each (place in `vision`, phrase): mask logits, predicted IoU, probability of presence, standard answer."""
+        """For each (index into `vision`, phrase): logits, predicted IoU, probability of presence, standard answer."""
         counts = tuple(len(tiles) for tiles in vision)
         turns = [single_turn(text, self.bundle.behaviour) for _, text in asked]
         given = [self.tokens([turn], counts[image])[0] for (image, _), turn in zip(asked, turns, strict=True)]
@@ -197,7 +202,7 @@ class Segmenter:
     def _generated(
         self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
-        """The same, with the answer that the model writes. The image is read anew for each phrase."""
+        """As `_given`, with the answer that the model writes. The language model reads the image once per phrase."""
         bundle = self.bundle
         images = [image for image, _ in asked]
         counts = tuple(len(vision[image]) for image in images)
@@ -212,7 +217,7 @@ class Segmenter:
         return [self._joined(answered) for answered in answers]
 
     def _joined(self, answered: Answer) -> tuple[Float[Tensor, "side side"] | None, float, float, str]:
-        """One mask of a generated answer: none without a `[SEG]`; of several the union of those that are there."""
+        """One mask per generated answer: None without a `[SEG]`; of several the union of those that are present."""
         if not len(answered.masks.logits):
             return None, 0.0, 0.0, answered.text
         outputs = {
@@ -224,19 +229,27 @@ class Segmenter:
         there = chosen.present >= self.threshold
         if not there.any():
             return None, float(chosen.ious.max()), float(chosen.present.max()), answered.text
-        logits = chosen.logits[there].amax(0)
+        logits = chosen.logits[there].amax(0)  # [side, side]: the union of masks is the maximum of their logits
         return logits, float(chosen.ious[there].mean()), float(chosen.present.max()), answered.text
 
     def _record(
-        self, sample: ReferSample, text: str, logits: Tensor | None, iou: float, present: float, answer: str
+        self, sample: ReferSample, text: str, logits: Tensor | None, *, iou: float, present: float, answer: str
     ) -> Segmentation:
         shown = None if present < self.threshold else logits
-        via = middle_px(self.bundle)
-        return segmentation_of(shown, sample.size_hw, text, iou, present, answer, sample.image_id, via)
+        return segmentation_of(
+            shown,
+            sample.size_hw,
+            text,
+            iou=iou,
+            present=present,
+            answer=answer,
+            image_id=sample.image_id,
+            via_px=middle_px(self.bundle),
+        )
 
 
 class _Pictures:
-    """Images without annotations as a data set, each read when it is asked for."""
+    """Images without annotations as a data set; each is read on access."""
 
     def __init__(self, images: Sequence[ImageInput], asked: tuple[Expression, ...]) -> None:
         self.images = images
@@ -255,6 +268,7 @@ def load_segmenter(
     source: str | Path,
     device: str | torch.device = "cpu",
     max_tiles: int = 12,
+    *,
     generate: bool = False,
     threshold: float | None = None,
 ) -> Segmenter:
@@ -263,20 +277,26 @@ def load_segmenter(
     Raises:
         ModelError: it cannot be read.
     """
-    return Segmenter(load_sa2va(source), device, max_tiles, threshold, generate)
+    return Segmenter(load_sa2va(source), device, max_tiles, threshold=threshold, generate=generate)
 
 
 def segmentation_of(
     logits: Float[Tensor, "side side"] | None,
     size_hw: tuple[int, int],
     text: str,
+    *,
     iou: float,
     present: float,
     answer: str,
     image_id: int,
-    via_px: int | None = None,
+    via_px: int | None,
 ) -> Segmentation:
-    """The record of an answer, its mask in the size of the image; empty without logits. `via_px`: see `enlarged`."""
+    """The record of a prediction, its mask in the size of the image; empty if `logits` is None.
+
+    Args:
+        iou, present: predicted IoU and probability of presence, in [0, 1].
+        via_px: see `enlarged`.
+    """
     mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw, via_px)
     return Segmentation(text, bitmap_rle(mask), iou, present, answer, image_id)
 
@@ -289,10 +309,10 @@ def middle_px(bundle: Sa2vaBundle) -> int | None:
 def enlarged(
     logits: Float[Tensor, "side side"], size_hw: tuple[int, int], via_px: int | None = None
 ) -> Bool[np.ndarray, "h w"]:
-    """The mask in the size of the image: logits enlarged bilinearly, then cut at 0.
+    """The mask in the size of the image: logits resized bilinearly, positive where the object is.
 
     Args:
-        via_px: enlarge them to a square of this side first. Pixels along the edge of the mask come out otherwise.
+        via_px: resize to a square of this side first; changes pixels along the edge of the mask.
     """
     full = logits[None, None].float()  # [1, 1, side, side]
     for size in (size_hw,) if via_px is None else ((via_px, via_px), size_hw):
@@ -302,7 +322,7 @@ def enlarged(
 
 
 def _grouped(prepared: Iterable[_Prepared], phrases: int) -> Iterator[list[_Prepared]]:
-    """Images together until they ask for so many phrases, and no more images than phrases."""
+    """Groups of images with at least `phrases` phrases together; a group has at most `phrases` images."""
     group: list[_Prepared] = []
     for item in prepared:
         group.append(item)

@@ -1,4 +1,4 @@
-"""Phrases looked for in some frames of a video, and what the memory is given of them."""
+"""Prompted frames of a video: phrases are segmented in them, and the masks or embeddings prompt the memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from deixis.models.sa2va.sam import encode_image
 
 
 @dataclass
-class Followed:
-    """One phrase and what is known of it.
+class TrackedPhrase:
+    """One phrase that is tracked.
 
     Attributes:
-        given: by frame, what is shown there instead of what memory finds.
+        given: by frame, the result of the language model, which replaces the memory's.
         answers: by frame, what the language model wrote.
-        lost: not to be seen in the frame before.
+        lost: not visible in the previous frame.
     """
 
     text: str
@@ -38,40 +38,40 @@ class Followed:
     lost: bool = True
 
 
-class Looks:
-    """Asks for phrases in single frames, and lets their memories know. For its arguments see `Tracker`."""
+class FramePrompter:
+    """Segments phrases in single frames and prompts their memories. For its arguments see `Tracker`."""
 
     def __init__(
-        self, bundle: Sa2vaBundle, sam: Any, finder: PhraseFinder, prompts: str, threshold: float, scored: bool
+        self, bundle: Sa2vaBundle, sam: Any, finder: PhraseFinder, *, prompts: str, threshold: float, scored: bool
     ) -> None:
         self.bundle, self.sam, self.finder = bundle, sam, finder
         self.prompts, self.threshold, self.scored = prompts, threshold, scored
         self.device = finder.device
 
     @torch.no_grad()
-    def look(self, objects: Sequence[Followed], frames: Sequence[tuple[int, np.ndarray]]) -> None:
-        """Ask for the objects in some frames."""
+    def prompt(self, objects: Sequence[TrackedPhrase], frames: Sequence[tuple[int, np.ndarray]]) -> None:
+        """Segment the phrases in some frames, by number, and prompt their memories."""
         if not objects or not frames:
             return
-        meant = self.finder.meant([followed.text for followed in objects], [pixels for _, pixels in frames])
+        meant = self.finder.meant([phrase.text for phrase in objects], [pixels for _, pixels in frames])
         if keeps_phrases(self.sam):
-            self._weigh(objects, frames, meant)
+            self._prompt_with_evidence(objects, frames, meant)
         else:
-            self._give(objects, frames, meant)
+            self._prompt_with_truth(objects, frames, meant)
 
     def levels(self, sam: Any, pixels: UInt8[np.ndarray, "h w 3"]) -> SamLevels:
-        """A frame as a SAM 2 sees it."""
+        """The features of a frame of the given SAM 2."""
         side = int(sam.prompt_encoder.input_image_size)
         square = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())
         return encode_image(sam, self.bundle.normalise_sam(square[None].to(self.device)))
 
-    def _give(
-        self, objects: Sequence[Followed], frames: Sequence[tuple[int, np.ndarray]], meant: list[list[Meant]]
+    def _prompt_with_truth(
+        self, objects: Sequence[TrackedPhrase], frames: Sequence[tuple[int, np.ndarray]], meant: list[list[Meant]]
     ) -> None:
-        """SAM 2's way: what is found is the truth of its frame.
+        """SAM 2's way: masks of prompted frames are final, and the memory takes them as true.
 
-        Frames without the object tell the memory nothing, except for behaviour `sa2va`: Sa2VA's own code prompts the
-        memory in every frame that it asks about, even if the mask is empty; only an answer without `[SEG]` cannot.
+        Frames in which nothing is found do not prompt the memory, except for behaviour `sa2va`: Sa2VA's own code
+        prompts it in every frame of the conversation, also with an empty mask. An answer without `[SEG]` never does.
         """
         for (index, pixels), of_objects in zip(frames, meant, strict=True):
             levels = self.levels(self.bundle.model.sam, pixels)
@@ -90,37 +90,38 @@ class Looks:
                 objects[place].bank.prompt(index, seen, row)
                 objects[place].given[index] = found[place]
 
-    def _weigh(
-        self, objects: Sequence[Followed], frames: Sequence[tuple[int, np.ndarray]], meant: list[list[Meant]]
+    def _prompt_with_evidence(
+        self, objects: Sequence[TrackedPhrase], frames: Sequence[tuple[int, np.ndarray]], meant: list[list[Meant]]
     ) -> None:
-        """For a memory that keeps phrases, what is found is evidence, like what is not; it judges these frames, too.
+        """For a memory that keeps phrases: masks, also empty ones, are evidence, and the memory decides these frames.
 
-        A phrase that is found in none of them is not followed.
+        A phrase that is found in none of the frames is not tracked.
         """
-        looks: list[tuple[int, Seen, Tensor]] = []
-        ever: set[int] = set()
+        prompted: list[tuple[int, Seen, Tensor]] = []
+        ever_found: set[int] = set()
         for (index, pixels), of_objects in zip(frames, meant, strict=True):
             levels = self.levels(self.sam, pixels)
             found, hidden = self.finder.found(of_objects, levels)
             meanings = self.bundle.model.text_hidden_fcs(torch.stack(hidden))
-            looks.append((index, see_masks(self.sam, levels, self._masks(found), meanings), meanings))
-            ever.update(row for row, one in enumerate(found) if self._there(one))
-            for followed, one in zip(objects, found, strict=True):
-                followed.answers[index] = one.answer
-        for index, seen, meanings in looks:
-            for row in ever:
+            prompted.append((index, see_masks(self.sam, levels, self._masks(found), meanings), meanings))
+            ever_found.update(row for row, one in enumerate(found) if self._there(one))
+            for phrase, one in zip(objects, found, strict=True):
+                phrase.answers[index] = one.answer
+        for index, seen, meanings in prompted:
+            for row in ever_found:
                 objects[row].bank.prompt(index, seen, row, meanings[row])
 
     def _there(self, found: Found) -> bool:
         return found.logits is not None and found.present >= self.threshold and bool((found.logits > 0).any())
 
     def _masks(self, found: Sequence[Found]) -> Bool[Tensor, "objects image image"]:
-        """Masks in the size that SAM 2's memory takes them; empty where the object is not there."""
+        """Masks in the size of SAM 2's image, as its memory takes them; empty where the object is not visible."""
         side = int(self.sam.prompt_encoder.input_image_size)
         masks = torch.zeros(len(found), side, side, dtype=torch.bool, device=self.device)
         there = [row for row, one in enumerate(found) if self._there(one)]
         if there:
             logits = torch.stack([logits for row in there if (logits := found[row].logits) is not None])
+            # [found, 1, side, side]
             large = F.interpolate(logits[:, None].float(), (side, side), mode="bilinear", align_corners=False)
             masks[there] = large[:, 0] > 0
         return masks

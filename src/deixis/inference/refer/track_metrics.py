@@ -1,4 +1,4 @@
-"""J and F of followed phrases over annotated clips, beside those of the same phrases asked of each frame by itself."""
+"""J and F of tracked phrases on annotated clips, beside those of the same phrases segmented frame by frame."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def evaluate_tracks(
     tracker: Tracker,
     dataset: ClipDataset,
     frame_by_frame: bool = False,
+    *,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, VideoMetrics]:
-    """Metrics under `memory` and, where wanted, under `frame_by_frame`; every sentence counts by itself.
+    """Metrics under `memory` and, on request, under `frame_by_frame`; every sentence counts separately.
 
-    Clips without a sentence are passed over. Memory holds one clip's masks in labelled frames; frames come one by one,
-    up to the last labelled one.
+    Clips without a sentence are skipped. Frames are read one by one up to the last labelled one, and only the masks of
+    labelled frames of one clip are kept.
 
     Args:
-        frame_by_frame: also ask the same segmenter for every phrase in every labelled frame, with no knowledge of the
-            others.
-        limit: only the first so many clips.
-        progress: called with the clips done and all of them.
+        frame_by_frame: also segment every phrase in every labelled frame with the same segmenter, without memory.
+        limit: only the first `limit` clips.
+        progress: called with the number of clips done and the total.
 
     Raises:
         DataError: a clip cannot be read or has no labels, or no clip has a sentence.
@@ -42,30 +42,35 @@ def evaluate_tracks(
         asked = [(expression, text) for expression in clip.expressions for text in expression.texts]
         if asked:
             asked_anything = True
-            _add_clip(sums, clip, asked, tracker, segmenter)
+            _add_clip(sums, clip, asked, tracker=tracker, segmenter=segmenter)
         if progress is not None:
             progress(index + 1, count)
     if not asked_anything:
-        raise DataError(f"{dataset.name}: {count} clips without a phrase: nothing can be measured; use other data")
+        raise DataError(
+            f"{dataset.name}: {count} clips without a phrase, so there is nothing to measure; use other data"
+        )
     return {way: added.result() for way, added in sums.items()}
 
 
 def _segmenter_of(tracker: Tracker) -> Segmenter:
     """The tracker's segmenter with the tracker's settings."""
     finder = tracker.finder
-    return Segmenter(tracker.bundle, tracker.device, finder.max_tiles, tracker.threshold, finder.generate)
+    return Segmenter(
+        tracker.bundle, tracker.device, finder.max_tiles, threshold=tracker.threshold, generate=finder.generate
+    )
 
 
 def _add_clip(
     sums: dict[str, VideoJF],
     clip: Clip,
     asked: list[tuple[ClipExpression, str]],
+    *,
     tracker: Tracker,
     segmenter: Segmenter | None,
 ) -> None:
-    """One pass over the clip, for all phrases and both ways."""
+    """One pass over the clip for all phrases, with and without memory."""
     if not clip.labelled:
-        raise DataError(f"{clip.source}: has no labelled frames to measure by")
+        raise DataError(f"{clip.source}: has no labelled frames to measure on")
     texts = list(dict.fromkeys(text for _, text in asked))
     labelled = set(clip.labelled)
     masks: dict[str, dict[str, dict[int, Rle]]] = {way: {text: {} for text in texts} for way in sums}

@@ -1,4 +1,4 @@
-"""A segmenter at work on videos: phrases and frames in, masks of every frame out, in memory that does not grow."""
+"""Tracking by phrases: phrases and the frames of a video in, masks of every frame out, in constant memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.phrase_finder import NOTHING, Found, PhraseFinder
 from deixis.inference.refer.segmenter import middle_px, segmentation_of
-from deixis.inference.refer.track_frames import Followed, Looks
+from deixis.inference.refer.track_frames import FramePrompter, TrackedPhrase
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
 from deixis.models.sa2va.memory.attention import see_next
@@ -26,32 +26,33 @@ from deixis.video_records import Frames
 
 VideoInput = str | Path | np.ndarray | Frames | Iterable[np.ndarray]
 PROMPT_FRAMES = ("uniform", "first")
-"""uniform: frames from all over the video, whose masks are given to the memory as masks (Sa2VA-i, arXiv 2509.19082).
-first: the first frames, whose embeddings prompt the memory (Sa2VA as released); one pass, also over endless streams."""
+"""uniform: frames spread over the video, whose masks prompt the memory (Sa2VA-i, arXiv 2509.19082).
+first: the first frames, whose `[SEG]` embeddings prompt the memory (Sa2VA as released); one pass, also over endless
+streams."""
 
 
 class Tracker:
-    """A segmenter whose SAM 2 has a memory, on a device, ready to follow what phrases mean.
+    """A segmenter whose SAM 2 has a memory, on a device, ready to track phrases.
 
     Args:
-        prompts: which frames the phrases are looked for in, one of `PROMPT_FRAMES`; in all others they are found by
-            memory.
-        prompt_frames: how many of them.
-        together: the language model sees these frames in one conversation, one tile each, and means one thing in all
-            of them, as released models were trained to; otherwise each is an image of its own. By default as the
-            behaviour was trained: together for `sa2va`, apart for `deixis`.
-        prompt_every: look again in every so many frames for phrases that were not to be seen in the frame before; 0
-            for never. Finds objects that appear late or come back changed.
-        threshold: least probability that the object is there, for its mask not to be left empty; only a model that
-            was trained the `deixis` way has learnt to say so.
+        prompts: in which frames the language model is asked for the phrases, one of `PROMPT_FRAMES`; all other frames
+            are segmented by memory.
+        prompt_frames: the number of such frames.
+        together: the language model sees these frames in one conversation, one tile each, and gives one `[SEG]` for all
+            of them, as released models were trained; otherwise each frame is an image of its own. By default as the
+            behaviour was trained: together for `sa2va`, separate for `deixis`.
+        prompt_every: every N frames, ask again for phrases that were not visible in the previous frame; 0 disables.
+            Finds objects that appear late or come back changed.
+        threshold: a mask is left empty where the probability that the object is visible is below this. Only models of
+            behaviour `deixis` predict that probability.
         generate: let the model write its answer instead of giving it the standard one.
-        batch_size: conversations in one pass.
-        max_tiles: in which the language model sees a frame that is an image of its own.
-        sam: another `Sam2VideoModel` that follows what the segmenter finds: one with original weights where the
-            segmenter's was fine-tuned on images (the Sa2VA-i way), or where it has no memory.
+        batch_size: conversations per forward pass.
+        max_tiles: the language model sees a separate frame in at most this many tiles.
+        sam: another `Sam2VideoModel` that does the tracking: one with original weights where the segmenter's was
+            fine-tuned on images (the Sa2VA-i way), or where the segmenter's has no memory.
 
     Raises:
-        OptionError: a value that cannot be meant.
+        OptionError: an invalid value.
         ModelError: there is no memory.
     """
 
@@ -60,6 +61,7 @@ class Tracker:
         bundle: Sa2vaBundle,
         device: str | torch.device = "cpu",
         prompts: str = "uniform",
+        *,
         prompt_frames: int = 5,
         together: bool | None = None,
         prompt_every: int = 0,
@@ -80,33 +82,43 @@ class Tracker:
         self.prompts, self.prompt_frames, self.prompt_every = prompts, prompt_frames, prompt_every
         self.threshold = threshold
         together = bundle.behaviour == "sa2va" if together is None else together
-        self.finder = PhraseFinder(bundle, self.device, together, threshold, generate, batch_size, max_tiles)
+        self.finder = PhraseFinder(
+            bundle,
+            self.device,
+            together=together,
+            threshold=threshold,
+            generate=generate,
+            batch_size=batch_size,
+            max_tiles=max_tiles,
+        )
         self.sam = bundle.model.sam if sam is None else sam.eval()
         require_memory(self.sam)
-        # Released models have not trained their object scores; an original SAM 2 and deixis's own have.
+        # Object scores of released models are not trained; those of an original SAM 2 and of behaviour deixis are.
         self.scored = sam is not None or bundle.behaviour == "deixis"
         bundle.model.to(self.device)
         self.sam.to(self.device)
-        self.looks = Looks(self.bundle, self.sam, self.finder, prompts, threshold, self.scored)
+        self.prompter = FramePrompter(
+            bundle, self.sam, self.finder, prompts=prompts, threshold=threshold, scored=self.scored
+        )
 
     def track(self, video: VideoInput, phrases: Sequence[str]) -> Iterator[list[Segmentation]]:
-        """What each phrase means in each frame, frame by frame, as soon as a frame has been seen.
+        """The mask of each phrase, frame by frame, as soon as a frame has been processed.
 
-        Memory does not grow with the video. With `prompts="uniform"` the video is read twice, `prompt_frames` of it
-        the first time; with "first" once.
+        Memory does not grow with the video. With `prompts="uniform"` the `prompt_frames` sampled frames are read first,
+        and then the whole video; with "first" the video is read once.
 
         Args:
             video: a video file, a folder of images, frames as an array of shape (frames, height, width, 3), or any
                 iterable of uint8 RGB arrays of one size (endless ones, too, with `prompts="first"`).
 
         Returns:
-            For each frame one record a phrase, in order; `image_id` is the frame's number. A mask is empty where the
-            object is not to be seen.
+            For each frame one record per phrase, in order; `image_id` is the frame's number. A mask is empty where the
+            object is not visible.
 
         Raises:
-            DataError: a frame that is missing, cannot be decoded or is of another size.
-            PromptError: the phrases are no list, or one is blank.
-            OptionError: uniform prompts for a video of unknown length.
+            DataError: a frame is missing, cannot be decoded or differs in size.
+            PromptError: `phrases` is not a list, or a phrase is blank.
+            OptionError: `prompts="uniform"` for a video of unknown length.
         """
         return (records for _, records in self.follow(video, phrases))
 
@@ -117,7 +129,7 @@ class Tracker:
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
         if not phrases or any(not phrase.strip() for phrase in phrases):
-            raise PromptError(f"phrases must be given and not blank, got {list(phrases)}")
+            raise PromptError(f"phrases are required and must not be blank, got {list(phrases)}")
         frames = _opened(video)
         if self.prompts == "uniform" and not isinstance(frames, Frames):
             raise OptionError("the video's length is not known, so its frames cannot be sampled; use prompts='first'")
@@ -127,25 +139,25 @@ class Tracker:
         self, frames: Frames | Iterable[np.ndarray], phrases: Sequence[str]
     ) -> Iterator[tuple[np.ndarray, list[Segmentation]]]:
         most = max(self.prompt_frames, 2)
-        objects = [Followed(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
+        objects = [TrackedPhrase(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
         asked, stream = self._sampled(frames)
         size_hw: tuple[int, int] | None = None
         with evaluating(self.bundle.model):
-            self.looks.look(objects, asked)
+            self.prompter.prompt(objects, asked)
             del asked
             for index, pixels in enumerate(stream):
                 size_hw = pixels.shape[:2] if size_hw is None else size_hw
                 if pixels.shape[:2] != size_hw:
                     raise DataError(
                         f"frame {index} is {pixels.shape[:2]}, the first one {size_hw} (height, width); "
-                        "a video's frames must be of one size"
+                        "all frames of a video must have the same size"
                     )
                 yield pixels, self._step(objects, index, pixels)
 
     def _sampled(
         self, frames: Frames | Iterable[np.ndarray]
     ) -> tuple[list[tuple[int, np.ndarray]], Iterator[np.ndarray]]:
-        """The frames to look in, by number, and all frames in order."""
+        """The prompted frames, by number, and all frames in order."""
         if self.prompts == "uniform" and isinstance(frames, Frames):
             spread = np.linspace(0, len(frames) - 1, min(self.prompt_frames, len(frames))).round()
             numbers = sorted({int(number) for number in spread})
@@ -155,27 +167,36 @@ class Tracker:
         return list(enumerate(first)), chain(first, stream)
 
     @torch.no_grad()
-    def _step(self, objects: Sequence[Followed], index: int, pixels: np.ndarray) -> list[Segmentation]:
-        """One frame: look again for what is lost, follow what is known."""
+    def _step(self, objects: Sequence[TrackedPhrase], index: int, pixels: np.ndarray) -> list[Segmentation]:
+        """One frame: prompt again for lost phrases, track the others by memory."""
         if self.prompt_every and index and index % self.prompt_every == 0:
-            self.looks.look([followed for followed in objects if followed.lost], [(index, pixels)])
-        known = [followed for followed in objects if followed.bank.prompted and index not in followed.given]
+            self.prompter.prompt([phrase for phrase in objects if phrase.lost], [(index, pixels)])
+        known = [phrase for phrase in objects if phrase.bank.prompted and index not in phrase.given]
         if known:
-            levels = self.looks.levels(self.sam, pixels)
-            seen = see_next(self.sam, levels, [followed.bank for followed in known], index, suppress=self.scored)
+            levels = self.prompter.levels(self.sam, pixels)
+            seen = see_next(self.sam, levels, [phrase.bank for phrase in known], index, suppress=self.scored)
             present = seen.object_scores.sigmoid() if self.scored else torch.ones_like(seen.object_scores)
             scores = zip(seen.ious.tolist(), present.tolist(), strict=True)
-            for row, (followed, (iou, there)) in enumerate(zip(known, scores, strict=True)):
-                followed.bank.add(index, seen, row)
-                followed.given[index] = Found(seen.logits[row], iou, there)
+            for row, (phrase, (iou, there)) in enumerate(zip(known, scores, strict=True)):
+                phrase.bank.add(index, seen, row)
+                phrase.given[index] = Found(seen.logits[row], iou, there)
         records = []
-        for followed in objects:
-            found = followed.given.pop(index, NOTHING)
-            answer = followed.answers.pop(index, found.answer)
+        for phrase in objects:
+            found = phrase.given.pop(index, NOTHING)
+            answer = phrase.answers.pop(index, found.answer)
             shown = None if found.present < self.threshold else found.logits
-            followed.lost = shown is None or not bool((shown > 0).any())
-            size_hw, via = pixels.shape[:2], middle_px(self.bundle)
-            records.append(segmentation_of(shown, size_hw, followed.text, found.iou, found.present, answer, index, via))
+            phrase.lost = shown is None or not bool((shown > 0).any())
+            record = segmentation_of(
+                shown,
+                pixels.shape[:2],
+                phrase.text,
+                iou=found.iou,
+                present=found.present,
+                answer=answer,
+                image_id=index,
+                via_px=middle_px(self.bundle),
+            )
+            records.append(record)
         return records
 
 

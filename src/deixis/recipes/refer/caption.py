@@ -1,4 +1,4 @@
-"""Describe masks and write it down."""
+"""Describe masks and write the captions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deixis.reporting.draw_masks import draw_masks
 
 @writes_output("captions.json", "metrics.json", "pictures", "images/000000.png")
 def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
-    """Write captions.json, drawn pictures and, where asked, metrics.json.
+    """Write captions.json, drawn images and, with --measure, metrics.json.
 
     Raises:
         DeixisError: options, data or model cannot be used.
@@ -65,12 +65,12 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
         print_caption_metrics(metrics)
     count = sum(map(len, captions))
-    console.print(f"{count} regions described in {len(samples)} pictures; see {options.output}", markup=False)
+    console.print(f"{count} regions described in {len(samples)} images; see {options.output}", markup=False)
     return captions
 
 
 def print_caption_metrics(metrics: CaptionMetrics) -> None:
-    """One line per group, one per attribute."""
+    """One line per group and one per attribute."""
     console = Console(highlight=False)
     for name, group in {"all": metrics.all, **metrics.sizes}.items():
         meteor = f"{metrics.meteor_name} {group.meteor:.3f}  " if metrics.meteor_name else ""

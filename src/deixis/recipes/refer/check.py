@@ -26,10 +26,10 @@ from deixis.video_records import ClipDataset
 
 
 def check_refer_data(options: ReferCheckOptions, limits: ConversationLimits | None = None) -> int:
-    """Check, print, and write the findings where asked. Returns the exit code: 1 where there are errors, else 0.
+    """Check, print, and with --output write the findings. Returns the exit code: 1 if there are errors, else 0.
 
     Args:
-        limits: a model's way to write conversations, to check their tokens too; that of `options.model` if not given.
+        limits: how a model writes conversations, to check their tokens too; by default those of `options.model`.
 
     Raises:
         DeixisError: a data set, or the model, cannot be read at all.
@@ -46,7 +46,7 @@ def check_refer_data(options: ReferCheckOptions, limits: ConversationLimits | No
         facts = _checked(name, read, findings, options, limits)
         console.print(
             f"{name}: {facts.images} images read, {facts.phrases} sentences, {facts.masks} masks, "
-            f"{facts.absent} expressions about nothing there",
+            f"{facts.absent} expressions without an object",
             markup=False,
         )
         print_findings(console, findings.found, options.show)
@@ -71,7 +71,7 @@ def _are_findings(text: str) -> bool:
 
 
 def model_limits(options: ReferCheckOptions) -> ConversationLimits:
-    """What the model's conversations in training are tried with.
+    """The token limits and template of the model's conversations in training.
 
     Raises:
         ModelError: the model cannot be read.
@@ -92,7 +92,7 @@ def model_limits(options: ReferCheckOptions) -> ConversationLimits:
 
 
 def sources(options: ReferCheckOptions) -> dict[str, Callable[[list[str]], ReferDataset | ClipDataset]]:
-    """What `deixis refer train` would read, by name; each a function that is handed a list for faults."""
+    """The data sets that `deixis refer train` would read, by name; each function appends its faults to a list."""
 
     def images(path: str | Path, form: str | None, split: str | None = None, max_images: int | None = None) -> Any:
         return lambda faults: read_refer(
@@ -120,7 +120,7 @@ def sources(options: ReferCheckOptions) -> dict[str, Callable[[list[str]], Refer
 
 
 def tile_counter(tile_px: int, max_tiles: int) -> Callable[[tuple[int, int]], int]:
-    """How many tiles an image becomes, its thumbnail counted."""
+    """A function that counts the tiles of an image, including its thumbnail."""
 
     def count(size_hw: tuple[int, int]) -> int:
         columns, rows = grid_for(size_hw, tile_px, max_tiles)

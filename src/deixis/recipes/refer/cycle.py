@@ -1,4 +1,4 @@
-"""Mask → caption → mask over a data set of masks: captions that can be found again, as data to train on."""
+"""Mask → caption → mask over a data set of masks; captions that find their mask again become training data."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from deixis.refer_records import ReferDataset
 from deixis.training.processes import broadcast_from_first, gather_lists
 
 WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png")
-_ROUND = 4  # images of each process between two exchanges, so that none waits long for another
+_ROUND = 4  # images per process between two exchanges; few, so that no process waits long for another
 
 
 @writes_output(*WRITTEN)
 def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
-    """Write cycle.jsonl, captions.json and metrics.json; the metrics. Resumes where an interrupted run stopped.
+    """Write cycle.jsonl, captions.json and metrics.json; returns the metrics. Resumes an interrupted run.
 
     Raises:
         DeixisError: options, data, model or output cannot be used.
@@ -48,7 +48,7 @@ def cycle_masks(options: ReferCycleOptions) -> dict[str, Any]:
 
 
 def cycle_masks_together(options: ReferCycleOptions, accelerator: Accelerator) -> None:
-    """The same by all processes of a run, each taking its share of the images; the first one writes.
+    """As `cycle_masks` in all processes of a run, each with its share of the images; the main process writes.
 
     Raises:
         DeixisError: options, data, model or output cannot be used.
@@ -68,12 +68,12 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     done = done if accelerator is None else broadcast_from_first(accelerator, done)
     console = Console(highlight=False, quiet=not writes)
     if done:
-        console.print(f"going on at image {done + 1} of {len(dataset)}", markup=False)
+        console.print(f"resuming at image {done + 1} of {len(dataset)}", markup=False)
     try:
         with ProgressBar("images") if writes else nullcontext(lambda done, total: None) as progress:
-            _go_on(options, bundle, dataset, lines, done, progress, accelerator)
+            _add_lines(options, bundle, dataset, lines=lines, done=done, progress=progress, accelerator=accelerator)
     except KeyboardInterrupt:
-        console.print(f"the same command goes on from {options.output / LINES}", markup=False)
+        console.print(f"run the same command again to resume from {options.output / LINES}", markup=False)
         raise
     if lines is None:
         return None
@@ -82,14 +82,14 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     write_atomic(options.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     console.print(
         f"{metrics['regions']} regions, cycle IoU {metrics.get('cycle_IoU', 0):.3f}; {captions} captions of {images} "
-        f"pictures kept at {options.threshold:g}; see {options.output}",
+        f"images kept at {options.threshold:g}; see {options.output}",
         markup=False,
     )
     return metrics
 
 
 def read_masks(options: ReferCycleOptions) -> ReferDataset:
-    """Images whose expressions are their masks, each by itself; of clips the frame that shows most objects.
+    """Images in which each mask is an expression of its own; of clips the frame that shows most objects.
 
     Raises:
         DataError: they cannot be read.
@@ -100,7 +100,7 @@ def read_masks(options: ReferCycleOptions) -> ReferDataset:
 
 
 def made_by(options: ReferCycleOptions, bundle: Sa2vaBundle, dataset: ReferDataset) -> dict[str, Any]:
-    """What decides captions and IoUs; the threshold, which only chooses among them, does not."""
+    """What determines captions and IoUs. The threshold is not among it: it only selects from them."""
     settings = ("candidates", "seed", "max_new_tokens", "max_tiles")
     return {
         "model": options.model,
@@ -113,10 +113,11 @@ def made_by(options: ReferCycleOptions, bundle: Sa2vaBundle, dataset: ReferDatas
     }
 
 
-def _go_on(
+def _add_lines(
     options: ReferCycleOptions,
     bundle: Sa2vaBundle,
     dataset: ReferDataset,
+    *,
     lines: CycleLines | None,
     done: int,
     progress: Callable[[int, int], None],
@@ -127,14 +128,20 @@ def _go_on(
         last = deque(lines.entries(), maxlen=1)
         if (last[0]["id"], last[0]["width"]) != (before.image_id, before.size_hw[1]):
             raise DataError(
-                f"{lines.path}: line {done + 1} is of another image than the data has; choose another --output"
+                f"{lines.path}: line {done + 1} belongs to another image than the data's; choose another --output"
             )
     device = choose_device(options.device) if accelerator is None else accelerator.device
     cycle = Cycle(
-        bundle, device, options.max_tiles, options.max_new_tokens, options.candidates, options.seed, direct=True
+        bundle,
+        device,
+        options.max_tiles,
+        max_new_tokens=options.max_new_tokens,
+        candidates=options.candidates,
+        seed=options.seed,
+        direct=True,
     )
     if accelerator is None or accelerator.num_processes == 1:
-        for index, entry in _entries(options, dataset, cycle, range(done, len(dataset))):
+        for index, entry in _entries(options, dataset, cycle, indices=range(done, len(dataset))):
             assert lines is not None
             lines.append(entry)
             progress(index + 1, len(dataset))
@@ -142,7 +149,8 @@ def _go_on(
     count = accelerator.num_processes
     for start in range(done, len(dataset), count * _ROUND):
         end = min(start + count * _ROUND, len(dataset))
-        mine = list(_entries(options, dataset, cycle, range(start + accelerator.process_index, end, count)))
+        indices = range(start + accelerator.process_index, end, count)
+        mine = list(_entries(options, dataset, cycle, indices=indices))
         for _, entry in sorted(gather_lists(accelerator, mine), key=lambda found: found[0]):
             if lines is not None:
                 lines.append(entry)
@@ -150,9 +158,9 @@ def _go_on(
 
 
 def _entries(
-    options: ReferCycleOptions, dataset: ReferDataset, cycle: Cycle, indices: range
+    options: ReferCycleOptions, dataset: ReferDataset, cycle: Cycle, *, indices: range
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(position, line) of some images."""
+    """(index, line) of some images."""
     for index, (sample, cycled) in zip(indices, cycle.run(dataset, options.batch_size, indices), strict=True):
         whole = sample.evolve(image=dataset[index].image)
         yield index, cycle_entry(whole, image_name(whole, options.output, index), cycled)

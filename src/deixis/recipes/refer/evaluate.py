@@ -32,7 +32,7 @@ from deixis.recipes.run.owned_output import writes_output
 
 @writes_output("metrics.json", "segmentations.json")
 def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
-    """Print cIoU and gIoU overall and by group; write them and the masks where asked.
+    """Print cIoU and gIoU overall and by group; with --output, write them and the masks.
 
     Raises:
         DeixisError: options, data or model cannot be used.
@@ -40,12 +40,17 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     options.check()
     dataset = read_refer_sources(options.data, options.images, options.format)
     device = choose_device(options.device)
-    segmenter = load_segmenter(options.model, device, options.max_tiles, options.generate, options.threshold)
+    segmenter = load_segmenter(
+        options.model, device, options.max_tiles, generate=options.generate, threshold=options.threshold
+    )
     warn_of_shapes(segmenter.bundle.record, options.model, f"--model {A_SEGMENTER}", options.data)
     if options.fit_threshold and segmenter.bundle.behaviour != "deixis":
-        raise OptionError(f"--fit-threshold: {options.model} answers whatever the probability that an object is there")
+        raise OptionError(
+            f"--fit-threshold: {options.model} has behaviour sa2va, which does not predict whether an object is "
+            "visible; remove the option"
+        )
     with ProgressBar("images") as progress, every_mask_shown(segmenter) if options.fit_threshold else nullcontext():
-        metrics, answers = segmenter.evaluate(dataset, options.batch_size, options.max_images, progress)
+        metrics, answers = segmenter.evaluate(dataset, options.batch_size, limit=options.max_images, progress=progress)
     truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
     fitted = {}
     if options.fit_threshold:
@@ -65,7 +70,7 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
 
 
 def print_refer_metrics(metrics: ReferMetrics) -> None:
-    """A table of the headline metrics and one line a group."""
+    """A table of the headline metrics, one line per group."""
     values = metrics.as_dict()
     table = Table(title=f"{metrics.phrases} phrases in {metrics.images} images")
     for heading in ("", "phrases", "gIoU %", "cIoU %"):
@@ -78,13 +83,16 @@ def print_refer_metrics(metrics: ReferMetrics) -> None:
             table.add_row(label, str(found["phrases"]), _percent(found, "gIoU"), _percent(found, "cIoU"))
     console = Console(highlight=False)
     console.print(table)
-    for name, meaning in (("N_acc", "left empty where nothing is meant"), ("T_acc", "not left empty otherwise")):
+    for name, meaning in (
+        ("N_acc", "of the phrases without an object, left empty"),
+        ("T_acc", "of the others, not left empty"),
+    ):
         if name in values:
             console.print(f"{name} {_percent(values, name)} %: {meaning}")
 
 
 def print_threshold(options: ReferEvalOptions, threshold: float, values: Mapping[str, Any]) -> None:
-    """The presence threshold that the metrics belong to; where it was fitted, what others would give."""
+    """The presence threshold of the metrics; where it was fitted, also the metrics at other thresholds."""
     console = Console(highlight=False)
     if not options.fit_threshold:
         origin = "the model's own" if options.threshold is None else "--threshold"

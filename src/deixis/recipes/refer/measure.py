@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from deixis.data.refer.conversation import has_pixels
+from deixis.evaluation.captions import evaluate_captions
 from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.inference.refer.captioner import Captioner
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
-from deixis.recipes.refer.captions import caption_values
 from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold
+from deixis.recipes.run.outputs import warn_once
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import gather_lists
+
+CAPTION_METRICS = ("CIDEr", "METEOR", "NLTK METEOR", "exact")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class SegmenterMeasure:
         metrics = evaluate_segmentations(truth, emptied(segmenter, shown)).as_dict() | fitted
         if self.captions:
             captioner = Captioner(segmenter.bundle, accelerator.device, self.max_tiles)
-            metrics |= caption_values(captioner, dataset, mine, self.batch_size, accelerator)
+            metrics |= self._caption_metrics(captioner, dataset, mine)
         return metrics
 
     def of_folder(self, folder: Path | None, segmenter: Segmenter, dataset: ReferDataset) -> dict[str, Any]:
@@ -60,3 +65,26 @@ class SegmenterMeasure:
         if folder is not None:
             segmenter = load_segmenter(folder, self.accelerator.device, self.max_tiles)
         return self(segmenter, dataset)
+
+    def _caption_metrics(self, captioner: Captioner, dataset: ReferDataset, mine: Sequence[int]) -> dict[str, Any]:
+        """CIDEr-D, METEOR and the share of exact captions; empty if no image has a mask with a phrase.
+
+        METEOR is measured by the main process alone, as each would start a Java of its own, and only where there is one.
+
+        Args:
+            mine: indices of the images that this process describes.
+        """
+        accelerator = self.accelerator
+        with accelerator.autocast():
+            found = list(zip(mine, captioner.run(dataset, self.batch_size, mine), strict=True))
+        if accelerator.num_processes > 1:
+            found = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
+        truth = [sample for _, (sample, _) in found]
+        if not any(e.texts and has_pixels(e) for sample in truth for e in sample.expressions):
+            return {}
+        captions = [captions for _, (_, captions) in found]
+        metrics = evaluate_captions(truth, captions, with_meteor=accelerator.is_main_process)
+        if metrics.meteor_missing:
+            warn_once(metrics.meteor_missing)
+        values = metrics.as_dict()
+        return {name: values[name] for name in CAPTION_METRICS if name in values}

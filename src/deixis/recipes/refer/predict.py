@@ -1,4 +1,4 @@
-"""Find what phrases mean in pictures and write it down."""
+"""Segment phrases in images and write the masks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from deixis.reporting.draw_masks import draw_masks
 
 @writes_output("segmentations.json", "masks", "pictures")
 def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
-    """Write drawn pictures, mask files and JSON of every picture; those that cannot be read are told and left out.
+    """Write drawn images, mask files and one JSON; images that cannot be read are reported and left out.
 
     Raises:
-        DeixisError: options, pictures or model cannot be used.
+        DeixisError: options, images or model cannot be used.
     """
     options.check()
     device = choose_device(options.device)
@@ -33,12 +33,12 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     images = readable_images(find_images(options.images), warn)
     bundle = load_sa2va(options.model)
     warn_of_shapes(bundle.record, options.model, f"--model {A_SEGMENTER}", options.images)
-    segmenter = Segmenter(bundle, device, options.max_tiles, options.threshold, options.generate)
+    segmenter = Segmenter(bundle, device, options.max_tiles, threshold=options.threshold, generate=options.generate)
     with ProgressBar("images") as progress:
-        answers = segmenter.segment(images, options.phrases, options.batch_size, progress)
+        answers = segmenter.segment(images, options.phrases, options.batch_size, progress=progress)
     write_segmentations(options.output, answers, images, draw=draw_masks)
     found = sum(int(coco_mask.area(answer.mask_rle)) > 0 for of_image in answers for answer in of_image)
     console = Console(highlight=False)
     total = len(images) * len(options.phrases)
-    console.print(f"{found} of {total} phrases found in {len(images)} pictures; see {options.output}", markup=False)
+    console.print(f"{found} of {total} phrases found in {len(images)} images; see {options.output}", markup=False)
     return answers

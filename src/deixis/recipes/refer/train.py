@@ -31,13 +31,12 @@ from deixis.options.refer_train import (
     ReferTrainOptions,
 )
 from deixis.recipes.model.choice import knowing
-from deixis.recipes.refer.captions import NAMES as CAPTION_METRICS
 from deixis.recipes.refer.cycle import read_masks
 from deixis.recipes.refer.data import QUICK_IMAGES, QUICK_STEPS, facts, fingerprint, training_feed
 from deixis.recipes.refer.dry_run import read_everything
 from deixis.recipes.refer.features import frozen_features
 from deixis.recipes.refer.generated import caption_folders, captions_wanted
-from deixis.recipes.refer.measure import SegmenterMeasure
+from deixis.recipes.refer.measure import CAPTION_METRICS, SegmenterMeasure
 from deixis.recipes.refer.model import language_parameters, make_refer_criterion, prepare_segmenter, save_segmenter
 from deixis.recipes.refer.presence import last_threshold, threshold_line
 from deixis.recipes.refer.report import refer_pictures, write_segmenter_report

@@ -29,7 +29,7 @@ BAD = {"image": "b.jpg", "mask": [[mini.LEFT]], "text": ["one", "two"]}
 def test_good_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["refer", "check", "--data", str(mini.plain(tmp_path, [GOOD]))]) == 0
     said = capsys.readouterr().out
-    assert "1 images read, 1 sentences, 1 masks, 0 expressions about nothing there" in said
+    assert "1 images read, 1 sentences, 1 masks, 0 expressions without an object" in said
     assert "0 errors, 0 warnings, 0 notes" in said
 
 
