@@ -67,7 +67,7 @@ def read_both(output: Path) -> None:
 def test_without_names_everything_is_written_and_read_back(segmenter, photos, tmp_path, deixis) -> None:
     code, out, err = deixis(grid(photos, segmenter, tmp_path / "out"))
     assert code == 0, err
-    assert "objects in 3 pictures" in out
+    assert "objects in 3 images" in out
     read_both(tmp_path / "out")
     written = json.loads((tmp_path / "out/coco.json").read_text())
     provenance = written["info"]["provenance"]
@@ -115,7 +115,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(segmenter, photos, tmp_pa
     monkeypatch.setattr(Annotator, "annotate_one", interrupted)
     code, out, _ = deixis(grid(photos, segmenter, cut))
     assert code == 130
-    assert "the same command goes on" in out
+    assert "run the same command again to resume" in out
     seen.clear()
     code, out, _ = deixis(grid(photos, segmenter, cut))
     assert code == 0
@@ -132,7 +132,7 @@ def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tm
     (photos / "0 broken.jpg").write_bytes(b"no picture")
     code, out, err = deixis(grid(photos, segmenter, tmp_path / "out", "--gallery-images", "1"))
     assert code == 0, err
-    assert "3 pictures" in out
+    assert "3 images" in out
     assert "1 unreadable images" in out
     (line,) = [line for line in err.splitlines() if "broken.jpg" in line]
     assert line.startswith("deixis: warning: left out:")

@@ -258,7 +258,7 @@ def test_one_broken_picture_does_not_stop_a_prediction(model, tmp_path, deixis) 
     assert line.startswith("deixis: warning: left out: ")
     (record,) = json.loads((tmp_path / "found/segmentations.json").read_text())
     assert record["file"].endswith("1.jpg")
-    assert "in 1 pictures" in out
+    assert "in 1 images" in out
     (tmp_path / "photos/1.jpg").write_bytes(b"nor this")
     code, _, err = deixis(predict_arguments(model, tmp_path / "photos", tmp_path / "found", "a star"))
     assert code == 2
