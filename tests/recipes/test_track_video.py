@@ -57,7 +57,7 @@ def test_masks_and_a_drawn_video_are_written(model: Path, tmp_path: Path, capsys
     assert len(drawn) == 5
     assert drawn.rate == 12  # type: ignore[attr-defined]
     assert {file.name for file in out.iterdir()} == {"masks.json", "video.mp4", ".deixis-output.json"}
-    assert "red circle: seen in" in capsys.readouterr().out
+    assert "red circle: visible in" in capsys.readouterr().out
 
 
 def test_a_folder_of_frames_without_a_drawing(model: Path, tmp_path: Path) -> None:

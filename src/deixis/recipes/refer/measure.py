@@ -69,7 +69,7 @@ class SegmenterMeasure:
     def _caption_metrics(self, captioner: Captioner, dataset: ReferDataset, mine: Sequence[int]) -> dict[str, Any]:
         """CIDEr-D, METEOR and the share of exact captions; empty if no image has a mask with a phrase.
 
-        METEOR is measured by the main process alone, as each would start a Java of its own, and only where there is one.
+        METEOR is measured by the main process alone, as each would start a Java of its own; left out without Java.
 
         Args:
             mine: indices of the images that this process describes.
