@@ -1,4 +1,7 @@
-"""Curves of a run as inline SVG: no pixels, no outside resources, and colours that follow the page."""
+"""Curves as inline SVG: no pixels, no outside resources, and colours that follow the page.
+
+Each function returns an `<svg>` element, or an empty text where there is nothing to draw.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from deixis.evaluation.trade_off import TradeOff
 
 BLUE, ORANGE, GREEN, PURPLE = "#2f81f7", "#f0883e", "#2da44e", "#a371f7"
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#db61a2", "#768390")
-MOST_BARS = 40  # of a histogram
-MOST_POINTS = 160  # of a curve; a longer one is averaged in equal spans
+MAX_BARS = 40  # of a histogram
+MAX_POINTS = 160  # of a curve; a longer one is averaged in equal spans
 _PAGE_COLOUR = "#010203"  # drawn by matplotlib, then replaced by the page's own text colour
+_GREY = "#8b949e"
 
 
 def loss_curves(
@@ -31,9 +35,6 @@ def loss_curves(
         steps: the optimiser step of each value.
         losses: values by component; NaN where a step was skipped.
         validation_steps, validation_losses: the same on validation data; drawn dashed, with a dot for each value.
-
-    Returns:
-        An `<svg>` element; empty without curves.
     """
     names = sorted((name for name in losses if len(losses[name])), key=_component_order)
     if not names:
@@ -56,23 +57,26 @@ def loss_curves(
 
 
 def metric_curves(epochs: Sequence[int], metrics: Mapping[str, Sequence[float]]) -> str:
-    """Validation metrics over epochs in one panel, in percent; epoch 0 is before training.
-
-    Returns:
-        An `<svg>` element; empty without curves.
-    """
-    curves = {name: 100 * np.asarray(values, float) for name, values in metrics.items() if len(values)}
-    return _one_panel(epochs, curves, "Epoch", "Validation metrics over epochs", marker="o") if curves else ""
+    """Validation metrics over epochs, in percent; epoch 0 is before training."""
+    curves = {name: 100 * np.asarray(values, float) for name, values in metrics.items()}
+    return _one_panel(epochs, curves, "Epoch", "Validation metrics over epochs", marker="o")
 
 
 def learning_rate_curves(steps: Sequence[int], rates: Mapping[str, Sequence[float]]) -> str:
-    """The learning rate of each parameter group over optimiser steps.
+    """The learning rate of each parameter group over optimiser steps."""
+    return _one_panel(steps, rates, "Optimiser step", "Learning rate over optimiser steps")
 
-    Returns:
-        An `<svg>` element; empty without curves.
+
+def threshold_curves(curve: Mapping[str, Sequence[float]], chosen: float) -> str:
+    """Metrics over a threshold, both in percent; a dashed line marks the chosen one.
+
+    Args:
+        curve: thresholds under "threshold", metrics by name, all in [0, 1].
     """
-    curves = {name: np.asarray(values, float) for name, values in rates.items() if len(values)}
-    return _one_panel(steps, curves, "Optimiser step", "Learning rate over optimiser steps") if curves else ""
+    percent = {name: 100 * np.asarray(values, float) for name, values in curve.items()}
+    thresholds = percent.pop("threshold")
+    description = "N_acc, T_acc and gIoU over the presence threshold"
+    return _one_panel(thresholds, percent, "Presence threshold, %", description, marked=100 * chosen)
 
 
 def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False, log: bool = False) -> str:
@@ -82,31 +86,26 @@ def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False
         values: finite numbers; above 0 with `log`.
         whole: they are whole numbers, counted one by one where they are few.
         log: spans of equal ratio in place of equal width.
-
-    Returns:
-        An `<svg>` element; empty without values.
     """
     if not len(values):
         return ""
     low, high = float(values.min()), float(values.max())
     if whole:
-        edges = np.arange(low - 0.5, high + 1, max(1, -(-int(high - low + 1) // MOST_BARS)))
+        edges = np.arange(low - 0.5, high + 1, max(1, -(-int(high - low + 1) // MAX_BARS)))
         edges = edges if edges[-1] > high else np.append(edges, 2 * edges[-1] - edges[-2])
     elif log:
         low = max(low, 1e-3)
-        edges = np.geomspace(low * 0.98, max(high, low) * 1.02, MOST_BARS + 1)
+        edges = np.geomspace(low * 0.98, max(high, low) * 1.02, MAX_BARS + 1)
     else:
-        edges = np.linspace(low, high if high > low else low + 1, MOST_BARS + 1)
+        edges = np.linspace(low, high if high > low else low + 1, MAX_BARS + 1)
     counts, edges = np.histogram(values, edges)
-    figure = _figure(5.6, 2.6)
-    axes = figure.add_subplot()
+    figure, axes = _panel(2.6, x_label)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="none")
     if log:
         axes.set_xscale("log")
         ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if edges[0] <= t <= edges[-1]]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks], minor=False)
         axes.minorticks_off()
-    axes.set_xlabel(x_label, fontsize=9, color=_PAGE_COLOUR)
     _plain(axes)
     if not log:
         axes.locator_params(axis="x", nbins=5, integer=whole)
@@ -114,13 +113,8 @@ def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False
 
 
 def trade_off_curve(points: Sequence[TradeOff], best: TradeOff) -> str:
-    """AP on old data over AP on new data, in percent, each point with its weight; the best one is marked.
-
-    Returns:
-        An `<svg>` element.
-    """
-    figure = _figure(5.6, 3.4)
-    axes = figure.add_subplot()
+    """AP on old data over AP on new data, in percent, each point with its weight; the best one is marked."""
+    figure, axes = _panel(3.4, "AP on new data", "AP on old data")
     new, old = (100 * np.array([getattr(point, name) for point in points]) for name in ("AP_new", "AP_old"))
     axes.plot(new, old, color=BLUE, linewidth=1.6, marker="o", markersize=4)
     axes.plot(100 * best.AP_new, 100 * best.AP_old, "o", color=ORANGE, markersize=8)
@@ -128,45 +122,32 @@ def trade_off_curve(points: Sequence[TradeOff], best: TradeOff) -> str:
         text = f"{point.weight:g}, knee" if point == best else f"{point.weight:g}"
         axes.annotate(text, (x, y), (5, 5), textcoords="offset points", fontsize=8, color=_PAGE_COLOUR)
     axes.margins(0.12)
-    axes.set_xlabel("AP on new data", fontsize=9, color=_PAGE_COLOUR)
-    axes.set_ylabel("AP on old data", fontsize=9, color=_PAGE_COLOUR)
     _plain(axes)
     return _svg(figure, "AP on old data over AP on new data, from the base to the tuned model")
 
 
-def threshold_curves(curve: Mapping[str, Sequence[float]], chosen: float) -> str:
-    """Metrics against a threshold, both in percent; the chosen one is marked.
-
-    Args:
-        curve: thresholds under "threshold", metrics by name, all in [0, 1].
-
-    Returns:
-        An `<svg>` element.
-    """
-    figure = _figure(5.6, 2.9)
-    axes = figure.add_subplot()
-    at = 100 * np.asarray(curve["threshold"], float)
-    for i, name in enumerate(name for name in curve if name != "threshold"):
-        axes.plot(at, 100 * np.asarray(curve[name], float), color=LINE_COLOURS[i], linewidth=1.6, label=name)
-    axes.axvline(100 * chosen, color="#8b949e", linewidth=1, linestyle="--")
-    axes.legend(frameon=False, fontsize=8, labelcolor=_PAGE_COLOUR, loc="best")
-    axes.set_xlabel("Presence threshold, %", fontsize=9, color=_PAGE_COLOUR)
-    _plain(axes)
-    return _svg(figure, "N_acc, T_acc and gIoU over the presence threshold")
-
-
 def _one_panel(
-    x: Sequence[int], curves: Mapping[str, np.ndarray], x_label: str, description: str, marker: str | None = None
+    x: Sequence[float] | np.ndarray,
+    curves: Mapping[str, Sequence[float] | np.ndarray],
+    x_label: str,
+    description: str,
+    *,
+    marker: str | None = None,
+    marked: float | None = None,
 ) -> str:
-    figure = _figure(5.6, 2.9)
-    axes = figure.add_subplot()
+    """Curves in one panel, with a dashed vertical line at `marked`."""
+    curves = {name: values for name, values in curves.items() if len(values)}
+    if not curves:
+        return ""
+    figure, axes = _panel(2.9, x_label)
     for i, (name, values) in enumerate(curves.items()):
         at, mean, _, _ = _averaged(x, values)
         axes.plot(at, mean, color=LINE_COLOURS[i % len(LINE_COLOURS)], linewidth=1.6, marker=marker, markersize=3.5)
         axes.lines[-1].set_label(name.replace("$", r"\$"))
+    if marked is not None:
+        axes.axvline(marked, color=_GREY, linewidth=1, linestyle="--")
     legend = axes.legend(frameon=False, fontsize=8, labelcolor=_PAGE_COLOUR, loc="best", ncols=1 + len(curves) // 5)
     legend.set_in_layout(False)
-    axes.set_xlabel(x_label, fontsize=9, color=_PAGE_COLOUR)
     _plain(axes)
     return _svg(figure, description)
 
@@ -185,12 +166,12 @@ def _kind(name: str) -> int:
     return 0 if name == "loss" else 4 if name.startswith("loss") else 5
 
 
-def _averaged(steps: Sequence[int], values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(x, mean, least, most) in at most so many equal spans; values that are not finite are left out."""
+def _averaged(steps: Any, values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(x, mean, smallest, largest) in at most `MAX_POINTS` equal spans; values that are not finite are left out."""
     x, y = np.asarray(steps, float)[: len(values)], np.asarray(values, float)
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
-    spans = np.array_split(np.arange(len(y)), min(len(y), MOST_POINTS)) if len(y) else []
+    spans = np.array_split(np.arange(len(y)), min(len(y), MAX_POINTS)) if len(y) else []
     rows = [(x[span].mean(), y[span].mean(), y[span].min(), y[span].max()) for span in spans]
     table = np.array(rows).reshape(-1, 4)
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
@@ -203,13 +184,22 @@ def _figure(width_in: float, height_in: float) -> Any:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
+def _panel(height_in: float, x_label: str, y_label: str = "") -> tuple[Any, Any]:
+    """A figure and its only axes."""
+    figure = _figure(5.6, height_in)
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label, fontsize=9, color=_PAGE_COLOUR)
+    axes.set_ylabel(y_label, fontsize=9, color=_PAGE_COLOUR)
+    return figure, axes
+
+
 def _plain(axes: Any) -> None:
     """No box, faint horizontal lines, small grey numbers."""
     axes.set_facecolor("none")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#8b949e")
-    axes.grid(axis="y", color="#8b949e", alpha=0.25, linewidth=0.6)
+    axes.spines["bottom"].set_color(_GREY)
+    axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.6)
     axes.tick_params(colors=_PAGE_COLOUR, labelsize=7.5, length=0)
     if axes.get_xscale() == "linear":
         axes.locator_params(axis="x", nbins=5, integer=True)
@@ -227,10 +217,9 @@ def _svg(figure: Any, description: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = written.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
-    return svg.replace(_PAGE_COLOUR, "currentColor").replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    start, end, rest = svg.partition(">")
+    start = re.sub(r' (width|height)="[^"]*"', "", start).replace("<svg", f'<svg role="img" aria-label="{description}"')
+    rest = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", rest)
+    return start + end + rest.replace(_PAGE_COLOUR, "currentColor")
