@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt8
 
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.evaluation.trade_off import TradeOff
-from deixis.records import Dataset, Detections, Sample
+from deixis.records import Dataset
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,6 @@ class DatasetFacts:
             "object side in px: smallest / median / largest": [f"{side:.0f}" for side in self.box_side_px],
             "image size in px: smallest / median / largest": [f"{w}×{h}" for h, w in self.image_sizes_hw],
         }
-
-
-@dataclass(frozen=True)
-class PictureComparison:
-    """One validation picture: its annotations, and what was found before and after training."""
-
-    title: str
-    pixels: UInt8[np.ndarray, "h w 3"]
-    truth: Sample
-    before: Detections | None
-    after: Detections
 
 
 @dataclass(frozen=True)

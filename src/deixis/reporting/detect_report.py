@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from jaxtyping import UInt8
 from markupsafe import Markup
 
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import knee
+from deixis.records import Detections, Sample
 from deixis.reporting import plots
-from deixis.reporting.data import DatasetFacts, ForgettingFacts, PictureComparison
+from deixis.reporting.data import DatasetFacts, ForgettingFacts
 from deixis.reporting.page import Bars, Cell, Legend, Table, number, numbers, percent
-from deixis.reporting.pictures import drawn
+from deixis.reporting.pictures import Picture, drawn, titled
 from deixis.reporting.run_report import Forgetting, TaskFacts, figures_table
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
@@ -38,7 +37,7 @@ def detector_facts(
     after: DetectionMetrics,
     *,
     forgetting: ForgettingFacts | None = None,
-    pictures: Sequence[PictureComparison] = (),
+    pictures: Sequence[Sequence[Picture]] = (),
 ) -> TaskFacts:
     """The parts of the report.
 
@@ -47,6 +46,7 @@ def detector_facts(
         before, after: metrics on test data, or on validation data without it; `before` is None where it was not
             measured.
         forgetting: AP on old data against AP on new data; None where it was not measured.
+        pictures: of `detections_row`.
     """
     measured, what = (validation, "Validation") if test is None else (test, "Test")
     sets = {"Training": training, "Validation": validation} | ({} if test is None else {"Test": test})
@@ -60,7 +60,7 @@ def detector_facts(
         data_tables=[_facts_table(sets), _classes_table(sets)],
         forgetting=None if forgetting is None else forgetting_part(forgetting, what.lower()),
         losses_note=LOSSES_NOTE,
-        pictures=[_row(picture) for picture in pictures],
+        pictures=pictures,
         pictures_note=f"Drawn: detections that score {PICTURE_THRESHOLD} or more.",
     )
 
@@ -124,9 +124,9 @@ def _classes_table(sets: Mapping[str, DatasetFacts]) -> Table:
     return Table(["Class", legend, *sets], rows, numbers=len(sets), title="Objects by class", scroll=True)
 
 
-def _row(picture: PictureComparison) -> list[tuple[str, UInt8[np.ndarray, "_h _w 3"]]]:
-    """A picture as annotated, before and after training."""
-    row = [drawn(f"Annotated: {picture.title}", picture.pixels, picture.truth)]
-    if picture.before is not None:
-        row.append(drawn("Before training", picture.pixels, picture.before.above(PICTURE_THRESHOLD)))
-    return [*row, drawn("After training", picture.pixels, picture.after.above(PICTURE_THRESHOLD))]
+def detections_row(sample: Sample, before: Detections | None, after: Detections) -> list[Picture]:
+    """An image as annotated, before and after training."""
+    title, pixels = titled(sample)
+    shown = {"Before training": before, "After training": after}
+    found = {caption: one.above(PICTURE_THRESHOLD) for caption, one in shown.items() if one is not None}
+    return [drawn(f"Annotated: {title}", pixels, sample), *(drawn(name, pixels, one) for name, one in found.items())]

@@ -11,13 +11,22 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from deixis.records import Detections, Instances, Sample
+from deixis.refer_records import ReferSample
 from deixis.reporting.draw import draw_detections
 
 LONG_SIDE_PX = 560
+Picture = tuple[str, UInt8[np.ndarray, "_h _w 3"]]
+"""(caption, RGB pixels), as a page shows it."""
 
 
-def annotated_pictures(samples: Iterable[Sample]) -> list[tuple[str, UInt8[np.ndarray, "_h _w 3"]]]:
-    """(caption, pixels) of samples with decoded images, their annotations drawn."""
+def titled(sample: Sample | ReferSample) -> tuple[str, UInt8[np.ndarray, "_h _w 3"]]:
+    """(title, pixels) of a sample whose image is decoded."""
+    assert isinstance(sample.image, np.ndarray)
+    return sample.source or f"image {sample.image_id}", sample.image
+
+
+def annotated_pictures(samples: Iterable[Sample]) -> list[Picture]:
+    """Samples with decoded images, their annotations drawn."""
     figures = []
     for sample in samples:
         assert isinstance(sample.image, np.ndarray)
@@ -26,10 +35,8 @@ def annotated_pictures(samples: Iterable[Sample]) -> list[tuple[str, UInt8[np.nd
     return figures
 
 
-def drawn(
-    caption: str, pixels: UInt8[np.ndarray, "h w 3"], objects: Detections | Sample
-) -> tuple[str, UInt8[np.ndarray, "_h _w 3"]]:
-    """(caption, pixels) of a picture with its objects drawn."""
+def drawn(caption: str, pixels: UInt8[np.ndarray, "h w 3"], objects: Detections | Sample) -> Picture:
+    """A picture with its objects drawn."""
     scale = min(1.0, LONG_SIDE_PX / max(pixels.shape[:2]))
     return caption, draw_detections(shrunk(pixels, LONG_SIDE_PX), _scaled(objects, scale))
 

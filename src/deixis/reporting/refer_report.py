@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
+from pycocotools import mask as coco_mask
 
+from deixis.data.pixels.tiles import union_mask
+from deixis.refer_records import ReferSample, Segmentation
 from deixis.reporting.draw_masks import draw_masks
+from deixis.reporting.pictures import Picture, titled
 from deixis.reporting.plots import threshold_curves
 from deixis.reporting.run_report import TaskFacts, figures_table
 
@@ -18,18 +22,6 @@ METRICS_NOTE = (
     "without an object whose mask is empty; T_acc: the share of the other phrases whose mask is not. METEOR and "
     "exact, where masks are also described: how close captions are to the phrases, and how many equal one of them."
 )
-
-
-@dataclass(frozen=True)
-class ReferPicture:
-    """One validation image: phrases, and their masks as annotated, before and after training."""
-
-    title: str
-    pixels: UInt8[np.ndarray, "h w 3"]
-    texts: tuple[str, ...]
-    truth: tuple[Bool[np.ndarray, "h w"], ...]
-    before: tuple[Bool[np.ndarray, "h w"], ...] | None
-    after: tuple[Bool[np.ndarray, "h w"], ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ def segmenter_facts(
     groups: Mapping[str, Sequence[tuple[str, int, float | None, float]]],
     *,
     presence: Presence | None = None,
-    pictures: Sequence[ReferPicture] = (),
+    pictures: Sequence[Sequence[Picture]] = (),
 ) -> TaskFacts:
     """The parts of the report.
 
@@ -61,6 +53,7 @@ def segmenter_facts(
         data: of each data set, by its role, in words.
         before, after: metrics by name, in [0, 1], on test data, or on validation data without it.
         groups: by title: (group, phrases, gIoU before, gIoU after).
+        pictures: of `masks_row`.
     """
     return TaskFacts(
         tiles=[(name, None if before is None else before.get(name), value) for name, value in after.items()],
@@ -74,16 +67,20 @@ def segmenter_facts(
         data_texts=data,
         presence_curve=threshold_curves(presence.curve, presence.threshold) if presence and presence.curve else "",
         presence_note=presence.line if presence else "",
-        pictures=[_row(picture) for picture in pictures],
+        pictures=pictures,
     )
 
 
-def _row(picture: ReferPicture) -> list[tuple[str, UInt8[np.ndarray, "_h _w 3"]]]:
+def masks_row(sample: ReferSample, before: Sequence[Segmentation], after: Sequence[Segmentation]) -> list[Picture]:
     """An image as annotated, before and after training."""
-    shown = {f"Annotated: {picture.title}": picture.truth, "Before training": picture.before}
-    shown["After training"] = picture.after
-    return [
-        (caption, draw_masks(picture.pixels, masks, picture.texts))
-        for caption, masks in shown.items()
-        if masks is not None
+    title, pixels = titled(sample)
+    truth = [
+        union_mask(expression.masks_rle, sample.size_hw) for expression in sample.expressions for _ in expression.texts
     ]
+    shown = {f"Annotated: {title}": truth, "Before training": _bitmaps(before), "After training": _bitmaps(after)}
+    texts = [answer.text for answer in after]
+    return [(caption, draw_masks(pixels, masks, texts)) for caption, masks in shown.items()]
+
+
+def _bitmaps(answers: Sequence[Segmentation]) -> list[Bool[np.ndarray, "h w"]]:
+    return [np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool) for answer in answers]

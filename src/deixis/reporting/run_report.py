@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-
 from deixis.atomic_files import write_atomic
 from deixis.reporting import plots
 from deixis.reporting.data import Curves
 from deixis.reporting.outcome import OPTIMISTIC, Outcome
 from deixis.reporting.page import Bars, Cell, Change, Legend, Table, percent, render_page
+from deixis.reporting.pictures import Picture
 
 BEFORE_AFTER = Legend((("before", "before"), ("after", "after")))
 VALIDATION_NOTE = (
@@ -74,7 +72,7 @@ class TaskFacts:
         losses_note: what the names of the losses mean.
         presence_curve: an `<svg>` of metrics over the presence threshold.
         presence_note: the threshold in use, in words.
-        pictures: each a row of (caption, RGB pixels).
+        pictures: a row for each image: as annotated, before and after training.
     """
 
     tiles: Sequence[tuple[str, float | None, float]]
@@ -87,7 +85,7 @@ class TaskFacts:
     losses_note: str = ""
     presence_curve: str = ""
     presence_note: str = ""
-    pictures: Sequence[Sequence[tuple[str, UInt8[np.ndarray, "_h _w 3"]]]] = ()
+    pictures: Sequence[Sequence[Picture]] = ()
     pictures_note: str = ""
 
 

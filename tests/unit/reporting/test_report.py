@@ -15,8 +15,8 @@ from deixis.errors import DataError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
-from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, PictureComparison, dataset_facts
-from deixis.reporting.detect_report import detector_facts
+from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, dataset_facts
+from deixis.reporting.detect_report import detections_row, detector_facts
 from deixis.reporting.metrics_file import read_curves
 from deixis.reporting.page import is_our_page
 from deixis.reporting.run_report import RunFacts, TaskFacts, render_run_report, write_run_report
@@ -77,7 +77,6 @@ def _report(before: DetectionMetrics | None, **changes: Any) -> tuple[RunFacts, 
     facts = dataset_facts(_dataset())
     found = Detections(np.array([[0.0, 0, 20, 20]]), np.array([0.8]), np.array([0]), VOCABULARY.names)
     sample = _sample(1, [[0, 0, 20, 20]])
-    assert isinstance(sample.image, np.ndarray)
     run: dict[str, Any] = {
         "title": "<script>alert(1)</script>",
         "model": "a&b",
@@ -99,7 +98,7 @@ def _report(before: DetectionMetrics | None, **changes: Any) -> tuple[RunFacts, 
         "test": None,
         "before": before,
         "after": _metrics(0.75, small=0.5),
-        "pictures": [PictureComparison("<a>.jpg", sample.image, sample, None if before is None else found, found)],
+        "pictures": [detections_row(sample.evolve(source="<a>.jpg"), None if before is None else found, found)],
         "forgetting": None,
     }
     run |= {name: value for name, value in changes.items() if name in run or name == "outcome"}

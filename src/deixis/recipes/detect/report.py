@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.report import run_facts, spread_indices
 from deixis.records import Dataset, Detections, Sample
-from deixis.reporting.data import ForgettingFacts, PictureComparison, dataset_facts
-from deixis.reporting.detect_report import detector_facts
+from deixis.reporting.data import ForgettingFacts, dataset_facts
+from deixis.reporting.detect_report import detections_row, detector_facts
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import write_run_report
 from deixis.training.checkpoint import replacing_folder
@@ -31,13 +31,8 @@ MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
 
 
-@dataclass(frozen=True)
-class BeforePicture:
-    """A picture of the report and what the untrained model finds in it."""
-
-    index: int
-    sample: Sample
-    found: Detections
+BeforePicture = tuple[int, Sample, Detections]
+"""Of an image of the report: its position, its annotations, and what the untrained model finds in it."""
 
 
 def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
@@ -46,8 +41,7 @@ def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOp
         return []
     chosen = spread_indices(options.report_images, len(dataset))
     found = detector.predict_dataset(dataset, options.eval_batch_size or 1, indices=chosen)
-    samples = (load(dataset[i]) for i in chosen)
-    return [BeforePicture(*item) for item in zip(chosen, samples, found, strict=True)]
+    return list(zip(chosen, (load(dataset[i]) for i in chosen), found, strict=True))
 
 
 def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
@@ -83,7 +77,7 @@ def write_detector_report(
     if not options.report or after is None:
         return
     detector = load_detector(teacher, bundle.model.model.level_embed.device)
-    indices = [picture.index for picture in pictures]
+    indices = [index for index, *_ in pictures]
     found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
     task = detector_facts(
         dataset_facts(shown(data.training)),
@@ -92,7 +86,9 @@ def write_detector_report(
         metrics_of(outcome.reported(outcome.before)),
         after,
         forgetting=forgetting,
-        pictures=[_comparison(picture, after_it) for picture, after_it in zip(pictures, found, strict=True)],
+        pictures=[
+            detections_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)
+        ],
     )
     run = run_facts(options, options.model, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
     write_run_report(folder / "report.html", run, task)
@@ -105,10 +101,3 @@ def shown(dataset: Dataset) -> Dataset:
     chosen = np.linspace(0, len(dataset) - 1, MOST_COUNTED).round().astype(int).tolist()
     name = f"{getattr(dataset, 'name', 'data')}, {MOST_COUNTED:,} of {len(dataset):,} images"
     return Subset(dataset, tuple(chosen), name)
-
-
-def _comparison(picture: BeforePicture, found: Detections) -> PictureComparison:
-    sample = picture.sample
-    title = sample.source or f"image {sample.image_id}"
-    assert isinstance(sample.image, np.ndarray)
-    return PictureComparison(title, sample.image, sample, picture.found, found)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
-from deixis.data.pixels.tiles import union_mask
 from deixis.data.refer.loading import decoded
 from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
@@ -23,7 +18,7 @@ from deixis.recipes.run.data import RunData
 from deixis.recipes.run.report import run_facts, spread_indices
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.outcome import Outcome
-from deixis.reporting.refer_report import Presence, ReferPicture, segmenter_facts
+from deixis.reporting.refer_report import Presence, masks_row, segmenter_facts
 from deixis.reporting.run_report import write_run_report
 
 HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
@@ -31,13 +26,8 @@ GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "b
 POLICY = ("behaviour", "epochs", "batch_size", "learning_rate", "lora", "lora_r", "lora_alpha", "train")
 
 
-@dataclass(frozen=True)
-class BeforeAnswers:
-    """An image of the report and what the untrained model finds in it."""
-
-    index: int
-    sample: ReferSample
-    found: list[Segmentation]
+BeforeAnswers = tuple[int, ReferSample, list[Segmentation]]
+"""Of an image of the report: its position, its annotations, and what the untrained model finds in it."""
 
 
 def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, options: ReferTrainOptions) -> list[BeforeAnswers]:
@@ -46,9 +36,7 @@ def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, options: ReferTr
         return []
     chosen = spread_indices(options.report_images, len(dataset))
     answered = segmenter.run(dataset, options.eval_batch_size or 4, chosen)
-    return [
-        BeforeAnswers(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)
-    ]
+    return [(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)]
 
 
 def write_segmenter_report(
@@ -75,7 +63,7 @@ def write_segmenter_report(
         return
     device = next(bundle.model.parameters()).device
     segmenter = load_segmenter(best, device, options.max_tiles)
-    shown = Subset(data.reported, tuple(picture.index for picture in pictures), "pictures")
+    shown = Subset(data.reported, tuple(index for index, *_ in pictures), "pictures")
     found = [answers for _, answers in segmenter.run(shown, options.eval_batch_size or 4)]
     sets = {"training": data.training, "validation": data.validation, "test": data.test}
     best_validation = outcome.best.validation
@@ -86,7 +74,7 @@ def write_segmenter_report(
         {name: after[name] for name in HEADLINE if name in after},
         {title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
         presence=Presence(best_validation.get("presence_curve", {}), segmenter.threshold, line),
-        pictures=[_comparison(picture, answers) for picture, answers in zip(pictures, found, strict=True)],
+        pictures=[masks_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)],
     )
     run = run_facts(options, options.model, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
     write_run_report(folder / "report.html", run, task)
@@ -101,23 +89,3 @@ def _groups(
         (group, values["phrases"], earlier.get(group, {}).get("gIoU"), values["gIoU"])
         for group, values in after[name].items()
     ]
-
-
-def _comparison(picture: BeforeAnswers, found: Sequence[Segmentation]) -> ReferPicture:
-    sample = picture.sample
-    assert isinstance(sample.image, np.ndarray)
-    truth = tuple(
-        union_mask(expression.masks_rle, sample.size_hw) for expression in sample.expressions for _ in expression.texts
-    )
-    return ReferPicture(
-        sample.source or f"image {sample.image_id}",
-        sample.image,
-        tuple(answer.text for answer in found),
-        truth,
-        tuple(_bitmap(answer) for answer in picture.found),
-        tuple(_bitmap(answer) for answer in found),
-    )
-
-
-def _bitmap(answer: Segmentation) -> np.ndarray:
-    return np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool)
