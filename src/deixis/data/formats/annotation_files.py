@@ -148,7 +148,16 @@ def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:
     return found[0]
 
 
-def tell_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:
+def same_split(name: str) -> str:
+    """One name for what tools call `val`, `valid` or `validation`.
+
+    >>> same_split("valid"), same_split("train")
+    ('val', 'train')
+    """
+    return "val" if name in ("valid", "validation") else name
+
+
+def report_missing(findings: Findings, missing: Sequence[tuple[str, str]]) -> None:
     """A finding for each (image file name, where it is asked for) that is not there."""
     for name, where in missing:
         findings.add("image_missing", name, where, "is not there", "image removed")

@@ -126,3 +126,28 @@ def test_help_reads_no_data_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_docs_say_what_the_records_hold() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "formats.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    kept = {row[0]: row[1:] for row in table if len(row) == 1 + len(FORMATS)}
+    names = kept.pop("kept besides boxes and names")
+    assert set(names) == set(FORMATS)
+    fields = {
+        "masks": "masks",
+        "areas": "areas",
+        "crowds": "crowds",
+        "image ids": "image_ids",
+        "category ids": "category_ids",
+        "negative classes per image": "absent",
+        "names without objects, their order": "all_names",
+        "captions and names per image": "captions",
+    }
+    assert kept.keys() == fields.keys()
+    for row, field in fields.items():
+        assert {name for name, cell in zip(names, kept[row], strict=True) if cell == "✓"} == {
+            name for name, format in FORMATS.items() if getattr(format.holds, field)
+        }, row
+    rows = {row[0].strip("`") for row in table}
+    assert set(FORMATS) <= rows, "and every format has a row of its own"

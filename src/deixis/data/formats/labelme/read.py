@@ -17,8 +17,8 @@ from deixis.data.formats.annotation_files import (
     holds_text,
     parse_object,
     read_text,
+    report_missing,
     require_no_missing,
-    tell_missing,
     vocabulary_of,
     warn_dropped,
 )
@@ -135,7 +135,7 @@ def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool, findings
             else:
                 missing.append((file, path.name))
     if findings is not None and files:
-        tell_missing(findings, missing)
+        report_missing(findings, missing)
     else:
         searched = [place for place in places if place.is_dir()] or places
         require_no_missing(str(home), [name for name, _ in missing], len(paths), searched)

@@ -10,8 +10,8 @@ from deixis.data.detect.grounding import locate_phrases
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     clip_instances,
+    report_missing,
     require_no_missing,
-    tell_missing,
     vocabulary_of,
     warn_dropped,
 )
@@ -90,7 +90,7 @@ class Scan:
         if not self._count:
             raise DataError(f"{self.file}: has no line; there is nothing to train on or evaluate")
         if self.findings is not None and len(self._missing) < self._count:
-            tell_missing(self.findings, self._missing)
+            report_missing(self.findings, self._missing)
         else:
             require_no_missing(str(self.file), [name for name, _ in self._missing], self._count, self.places)
         warn_dropped(str(self.file), self._dropped)

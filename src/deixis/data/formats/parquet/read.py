@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import clip_instances, vocabulary_of, warn_dropped
+from deixis.data.formats.annotation_files import clip_instances, same_split, vocabulary_of, warn_dropped
 from deixis.data.formats.box_conventions import Frame, frame_of, warn_frame
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.parquet.files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
@@ -18,8 +18,6 @@ from deixis.data.reading import reads
 from deixis.data.sets.embedded import EmbeddedDataset
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary, size_fault
-
-_SAME_SPLIT = {"val": "validation", "valid": "validation"}
 
 
 def find_parquet(path: Path) -> list[Path]:
@@ -118,7 +116,9 @@ def _files_of(path: Path, split: str | None) -> list[Path]:
     if not files:
         raise DataError(f"{path}: no parquet files in it or in its 'data'")
     splits = list(dict.fromkeys(file.name.split("-")[0].split(".")[0] for file in files))
-    wanted = split if split in splits else _SAME_SPLIT.get(split or "", split)
+    wanted = split
+    if split is not None and split not in splits:
+        wanted = next((name for name in splits if same_split(name) == same_split(split)), split)
     if wanted is None and len(splits) > 1:
         raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as in {path}#{splits[0]}")
     if wanted is not None and wanted not in splits:

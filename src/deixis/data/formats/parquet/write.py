@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pyarrow import Schema
 
 _ROWS_A_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
-_SPLIT_NAMES = {"val": "validation"}
 
 
 def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
@@ -42,7 +41,8 @@ def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
         (draft / "data").mkdir()
         for split, dataset in parts.items():
             schema = _schema(dataset.vocabulary.names)
-            file = draft / "data" / f"{_SPLIT_NAMES.get(split, split)}-00000-of-00001.parquet"
+            prefix = "validation" if split == "val" else split
+            file = draft / "data" / f"{prefix}-00000-of-00001.parquet"
             with ParquetWriter(file, schema) as writer:
                 rows: list[dict[str, Any]] = []
                 for sample, name, content in file_contents(dataset):

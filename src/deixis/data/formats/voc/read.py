@@ -15,8 +15,8 @@ from deixis.data.formats.annotation_files import (
     ImageIndex,
     clip_instances,
     read_text,
+    report_missing,
     require_no_missing,
-    tell_missing,
     warn_dropped,
 )
 from deixis.data.formats.foreign import foreign_file
@@ -161,7 +161,7 @@ def _find_images(folder: Path, files: list[_File], images: Path | None, findings
         if image is None
     ]
     if findings is not None and len(missing) < len(files):
-        tell_missing(findings, missing)
+        report_missing(findings, missing)
     else:
         require_no_missing(str(folder), [name for name, _ in missing], len(files), searched or places)
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.formats.annotation_files import read_text
+from deixis.data.formats.annotation_files import read_text, same_split
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.pixels.image_files import is_image_file, unread_pictures
 from deixis.data.yaml_text import parse_yaml
@@ -16,7 +16,6 @@ from deixis.errors import DataError
 
 SPLITS = ("train", "val", "test")
 _NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's ways to write nothing
-_SAME_SPLIT = {"valid": "val", "validation": "val"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class YoloLayout:
         Raises:
             DataError: a split that is not there, several and none named, or no picture.
         """
-        split = _SAME_SPLIT.get(split or "", split)
+        split = None if split is None else same_split(split)
         there = [name for name in self.splits if all(self._find(text) for text in self.splits[name])]
         seen = ", ".join(there or self.splits)
         if split is None and len(there) > 1:
@@ -90,7 +89,7 @@ def read_layout(file: Path) -> YoloLayout:
     names = _names(content, file)
     root = _root(content.get("path"), file)
     splits: dict[str, tuple[str, ...]] = {}
-    for key in (*SPLITS, *_SAME_SPLIT):
+    for key in (*SPLITS, "valid", "validation"):
         value = content.get(key)
         places = value if isinstance(value, list) else [value]
         if value is None or value in _NOTHING:
@@ -98,7 +97,7 @@ def read_layout(file: Path) -> YoloLayout:
         if not all(isinstance(place, str) and place for place in places):
             raise DataError(f"{file}: {key} must be a path or a list of paths, got {value!r}")
         if value:
-            splits.setdefault(_SAME_SPLIT.get(key, key), tuple(map(str, places)))
+            splits.setdefault(same_split(key), tuple(map(str, places)))
     if not splits:
         raise DataError(f"{file}: has no train, val or test; add where the images are, as in 'train: images/train'")
     return YoloLayout(file, names, splits, content.get("kpt_shape") not in (None, *_NOTHING), root)
