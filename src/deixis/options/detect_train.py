@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
-from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
-from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Required, Share, Sides
+from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
+from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Positive, Removed, Required, Share, Sides
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
@@ -21,21 +22,31 @@ LoraTarget = Literal["encoder", "decoder", "backbone", "text"]
 
 
 @dataclass(frozen=True)
-class DetectData(Data):
+class DetectData(Options):
     """Data: training, validation and test"""
 
     data: Annotated[tuple[str, ...], Required("labels.json")] = ()
+    """Training annotations in any format (docs/formats.md), or generated scenes, as in
+    "scenes:split=demo_train,count=160,seed=1". Several data sets are mixed."""
     images: tuple[Path, ...] = ()
     """Folder of the training images, if the annotations do not name it: one for all data sets, or one for each."""
+    val_data: str = ""
+    """Validation annotations, on which the best epoch is chosen. Default: a part of the training data is held out,
+    duplicates kept together."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
+    test_data: str = ""
+    """Test annotations, on which results before and after training are reported."""
+    test_images: Path | None = None
+    """Folder of the test images."""
+    format: str | None = None
+    """Format of the annotations (docs/formats.md); recognised if not given."""
+    data_weights: tuple[Positive, ...] = ()
+    """How often each data set is shown, as in --data-weights 2 1; in proportion to its size if not given."""
     epoch_length: Annotated[AtLeast1 | None, RARE] = None
     """Images per epoch; as many as all data sets have together, if not given."""
-    val_data: str = ""
-    """Validation annotations, on which the best epoch is chosen. Without them a part of the training data is held out,
-    duplicates kept together: 15 % for validation and 15 % for test of 100 images or more, 20 % for validation of
-    fewer or beside --test-data."""
-    test_data: str = ""
-    """Test annotations, on which results before and after training are reported. Without them, and with --val-data,
-    results are those of the validation data, and optimistic."""
+    max_unreadable_images: Annotated[AtLeast0, RARE] = 10
+    """Damaged training images that are left out, each named; one more stops the run."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class DetectRun(Run):
 class DetectLora(Lora):
     """Low-rank adapters (LoRA), saved in PEFT's format"""
 
-    lora_targets: tuple[LoraTarget, ...] = ("encoder", "decoder")
+    lora_targets: Annotated[tuple[LoraTarget, ...], RARE] = ("encoder", "decoder")
     """Parts that get adapters: encoder, decoder, backbone, text."""
 
 
@@ -73,7 +84,7 @@ class DetectLora(Lora):
 class DetectLoss(Options):
     """Loss: matching costs, weights, denoising queries"""
 
-    loss_preset: Literal["auto", "grounding_dino", "mm_grounding_dino"] = "auto"
+    loss_preset: Annotated[Literal["auto", "grounding_dino", "mm_grounding_dino"], RARE] = "auto"
     """Matching costs and loss weights; "auto" takes those of the model's own family."""
     weight_class: Annotated[NotNegative | None, RARE] = None
     """Weight of the classification loss, in place of the preset's."""
@@ -93,12 +104,8 @@ class DetectLoss(Options):
     """Gamma of the focal loss."""
     encoder_loss: Annotated[Literal["token", "objectness"], RARE] = "token"
     """What the encoder's proposals learn to score: the tokens of their class, or object against background."""
-    denoising_queries: AtLeast0 = 0
+    denoising_queries: Annotated[AtLeast0, RARE] = 0
     """Noised copies of an image's objects that the decoder also learns to correct, with as many decoys; 0 disables."""
-    denoising_label_noise: Annotated[Share, RARE] = 0.25
-    """Share of the denoising queries that get another class of their prompt."""
-    denoising_box_noise: Annotated[Share, RARE] = 1.0
-    """How far the corners of copies are moved, relative to half the box's width and height."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +120,9 @@ class DetectImages(Options):
     """Share of training images mirrored left to right; 0 for data where left and right matter."""
     crop_probability: Share = 0.5
     """Share of training images cropped at random."""
-    shuffle_names: Annotated[bool, RARE] = True
-    """Shuffle the class names of the prompt for every training image."""
     prompt_names: Annotated[AtLeast1 | None, RARE] = None
     """Maximum number of names per training prompt: the image's own and some others; as many as fit if not given."""
-    hard_negatives: Annotated[Share, RARE] = 0.0
-    """Share of the sampled names that are close in meaning to the image's own; only where not all names fit."""
-    max_detections: Annotated[AtLeast1 | None, RARE] = None
+    max_detections: AtLeast1 | None = None
     """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
     more objects need more."""
 
@@ -162,6 +165,15 @@ class DetectTrainOptions(
     Forgetting,
 ):
     """Fine-tune a Grounding DINO detector on your own images and boxes."""
+
+    REMOVED = MappingProxyType(
+        {
+            "hard_negatives": Removed(0.0, "the other names of a prompt are drawn at random"),
+            "shuffle_names": Removed(True, "the names of a prompt are always shuffled"),
+            "denoising_label_noise": Removed(0.25, "it is 0.25"),
+            "denoising_box_noise": Removed(1.0, "it is 1"),
+        }
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,10 +26,10 @@ class Run(Options):
     """Folder that holds the runs; on several machines, one that all of them share. Without --experiment-name, the
     folder of this run."""
     experiment_name: str = ""
-    """Name of this run: its folder inside --output. Default: runs/detector or runs/segmenter."""
+    """Name of this run: its folder inside --output. Without either: runs/detector or runs/segmenter."""
     resume: bool = False
     """Resume from checkpoints/last of this run; an error if there is none."""
-    auto_resume: bool = False
+    auto_resume: Annotated[bool, RARE] = False
     """Resume from checkpoints/last if there is one, start a new run otherwise."""
     overwrite: bool = False
     """Move an earlier run of the same name aside and start a new one."""
@@ -39,9 +39,9 @@ class Run(Options):
     """Random seed; which images are held out does not depend on it."""
     seeds: AtLeast1 = 1
     """Repeat the run with this many seeds, starting at --seed, each in its own folder; report mean and spread."""
-    baseline: bool = True
+    baseline: Annotated[bool, RARE] = True
     """Measure the model before training, with the same evaluation."""
-    report: Annotated[bool, RARE] = True
+    report: bool = True
     """Write report.html at the end."""
     report_images: Annotated[AtLeast0, RARE] = 8
     """Images drawn in the report, before and after training."""
@@ -109,20 +109,20 @@ class Optimiser(Options):
     """The optimiser: AdamW, its learning rate and schedule"""
 
     learning_rate: Positive | None = None
-    """Highest learning rate; the recipe's own if not given. --*-lr-factor scale it for single parts."""
-    weight_decay: Annotated[NotNegative, RARE] = 1e-4
+    """Highest learning rate, after the warm-up; the recipe's own if not given."""
+    weight_decay: NotNegative = 1e-4
     """Weight decay; norms, biases and absolute position tables have none."""
     schedule: Literal["step", "cosine"] = "step"
     """How the learning rate falls after the warm-up."""
     lr_drop_at: Annotated[Share, RARE] = 0.85
     """Share of the run after which the step schedule divides the learning rate by ten."""
     warmup_steps: AtLeast0 | None = None
-    """Steps of linear warm-up, in place of --warmup-share."""
-    warmup_share: Annotated[ShareBelow1 | None, RARE] = None
+    """Steps of linear warm-up; overrides --warmup-share."""
+    warmup_share: ShareBelow1 | None = None
     """Share of the run that is linear warm-up. Without either: a twentieth, for detectors 500 steps at most."""
     clip_norm: Annotated[Positive, RARE] = 0.1
     """Maximum norm of the whole gradient; larger ones are scaled down to it."""
-    ema_decay: Annotated[ShareBelow1 | None, RARE] = None
+    ema_decay: ShareBelow1 | None = None
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 disables."""
 
     def warmup(self, total_steps: int) -> int:
@@ -163,25 +163,6 @@ class Hardware(Options):
     """Number of GPUs on this machine; 0 trains on the CPU. One, if there is one, when not given."""
     num_workers: Annotated[AtLeast0, Also("workers")] = 2
     """Processes that load images; 0 loads in the training process. Results do not depend on it."""
-
-
-@dataclass(frozen=True)
-class Data(Options):
-    """Data: training, validation and test"""
-
-    data: tuple[str, ...] = ()
-    """Training data in any format (docs/formats.md, docs/clips.md), or generated scenes, as in
-    "scenes:split=demo_train,count=160,seed=1". Several data sets are mixed."""
-    data_weights: tuple[Positive, ...] = ()
-    """How often each data set is shown, as in --data-weights 2 1; in proportion to its size if not given."""
-    format: str | None = None
-    """Format of the annotations (docs/formats.md); recognised if not given."""
-    val_images: Path | None = None
-    """Folder of the validation images."""
-    test_images: Path | None = None
-    """Folder of the test images."""
-    max_unreadable_images: Annotated[AtLeast0, RARE] = 10
-    """Damaged training images that are left out, each named; one more stops the run."""
 
 
 def groups_of(kind: type[Options]) -> tuple[type[Options], ...]:

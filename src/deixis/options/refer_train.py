@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
+from deixis.errors import OptionError
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
-from deixis.options.groups import Data, Hardware, Loop, Lora, Optimiser, Run
+from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import (
     RARE,
     Also,
@@ -15,6 +17,7 @@ from deixis.options.marks import (
     AtLeast1,
     NotNegative,
     Positive,
+    Removed,
     Share,
     ShareBelow1,
 )
@@ -26,19 +29,31 @@ Behaviour = Literal["deixis", "sa2va"]
 
 
 @dataclass(frozen=True)
-class ReferData(Data):
+class ReferData(Options):
     """Data: training, validation and test"""
 
+    data: tuple[str, ...] = ()
+    """Training data in any format (docs/formats.md), clips too (docs/clips.md), or generated scenes, as in
+    "scenes:split=refer_train,count=400,seed=1". Several data sets are mixed."""
     images: Path | None = None
     """Folder of the training images or videos, if the data does not name it."""
     val_data: tuple[str, ...] = ()
-    """Validation data, on which the best epoch is chosen. Without it a part of the training images is held out: a
-    tenth, at least one, and of 100 images or more, where there is no --test-data, another tenth for test."""
+    """Validation data, on which the best epoch is chosen. Default: a part of the training images is held out."""
+    val_images: Path | None = None
+    """Folder of the validation images."""
     test_data: tuple[str, ...] = ()
-    """Test data, on which results before and after training are reported. Without it, and with --val-data, results are
-    those of the validation data, and optimistic."""
-    max_val_images: Annotated[AtLeast1 | None, RARE] = None
+    """Test data, on which results before and after training are reported."""
+    test_images: Path | None = None
+    """Folder of the test images."""
+    format: str | None = None
+    """Format of --data; recognised if not given."""
+    data_weights: Annotated[tuple[Positive, ...], RARE] = ()
+    """How often each data set is drawn from, in order of --data and then of the public data sets; by size if not
+    given."""
+    max_val_images: AtLeast1 | None = None
     """Measure on at most N validation images, and as many test images."""
+    max_unreadable_images: Annotated[AtLeast0, RARE] = 10
+    """Damaged training images that are left out, each named; one more stops the run."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +94,6 @@ class ReferParts(Options):
     """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
     train_embeddings: Annotated[bool, RARE] = False
     """Train all token embeddings; by default only the rows of the new tokens train."""
-    encoder_lr_factor: Annotated[Positive, RARE] = 1.0
-    """Learning rate of `vision` and `sam_encoder`, if --train names them, relative to --learning-rate."""
     points_first: Annotated[bool, RARE] = False
     """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
     model that starts from nothing; saved with it, so that it always does."""
@@ -106,7 +119,7 @@ class ReferRun(Run):
 class ReferLoss(Options):
     """Loss: which masks learn, weights"""
 
-    behaviour: Behaviour = "deixis"
+    behaviour: Annotated[Behaviour, RARE] = "deixis"
     """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
     do the predicted IoU and the score that says whether the object is there at all."""
     supervised_masks: Annotated[Literal["best", "all"], RARE] = "best"
@@ -137,13 +150,13 @@ class Conversations(Options):
     caption_share: Share = 0.0
     """Share of the images that a step asks to describe: a mask in, a phrase out, learnt from the same data. 0.3 teaches
     both directions; 0 disables."""
-    max_masks: Annotated[AtLeast1, RARE] = 5
+    max_masks: AtLeast1 = 5
     """Maximum number of phrases, or masks to describe, per image and step."""
     max_tiles: AtLeast1 = 12
     """Maximum number of tiles in which the vision-language model sees an image."""
     max_tokens: Annotated[AtLeast1, RARE] = 8192
     """Maximum number of tokens per conversation; longer ones are an error, never cut."""
-    clip_frames: AtLeast1 = 5
+    clip_frames: Annotated[AtLeast1, RARE] = 5
     """Maximum number of frames per clip and step, drawn anew in every epoch."""
 
 
@@ -174,18 +187,20 @@ class ReferTrainOptions(
 ):
     """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
 
+    REMOVED = MappingProxyType({"encoder_lr_factor": Removed(1.0, "all trained parts share --learning-rate")})
+
     epochs: AtLeast1 = 1
     batch_size: AtLeast1 = 2
     learning_rate: Positive = 4e-5
     weight_decay: NotNegative = 0.05
     schedule: Literal["step", "cosine"] = "cosine"
-    warmup_share: ShareBelow1 | None = 0.05
-    clip_norm: Positive = 1.0
+    warmup_share: Annotated[ShareBelow1 | None, RARE] = 0.05
+    clip_norm: Annotated[Positive, RARE] = 1.0
     ema_decay: ShareBelow1 | None = 0.0
     lora: bool = True
     lora_r: Annotated[AtLeast1, Also("lora_rank")] = 128
     lora_alpha: Positive = 256.0
-    lora_dropout: ShareBelow1 = 0.05
+    lora_dropout: Annotated[ShareBelow1, RARE] = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,7 +209,8 @@ class ReferTrainOptions(
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         folders = (self.refcoco_dir, self.sa1b_dir, self.openimages_dir, self.sav_dir)
-        require(bool(self.data) or any(folders), "data", self.data, "training data, as in --data labels.json")
+        if not ((all(self.data) and self.data) or any(folders)):
+            raise OptionError("--data is required, as in --data labels.json")
         super().check()
         self.check_run()
         self._check_joined()

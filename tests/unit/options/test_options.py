@@ -140,14 +140,12 @@ def test_a_missing_file_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data": ()},
-        {"data": ("",)},
         {"data_weights": (1.0, 2.0)},
         {"data_weights": (0.0,)},
         {"images": (Path("a"), Path("b"))},
         {"epoch_length": 0},
         {"denoising_queries": -1},
-        {"denoising_label_noise": 1.5},
+        {"ema_decay": -0.1},
         {"epochs": 0},
         {"max_steps": 0},
         {"batch_size": 0},
@@ -176,6 +174,23 @@ def test_impossible_values_are_named(changes):
     flag = f"--{next(iter(changes)).replace('_', '-')}"
     with pytest.raises(OptionError, match=f"^{flag}(: expected .*, got| is required, as in {flag} )"):
         DetectTrainOptions(**{"data": ("x",), **changes}).check()
+
+
+@pytest.mark.parametrize("data", [(), ("",)])
+@pytest.mark.parametrize("kind", [DetectTrainOptions, ReferTrainOptions])
+def test_data_is_required(kind, data):
+    with pytest.raises(OptionError, match=r"^--data is required, as in --data labels\.json"):
+        kind(data=data, model="builtin").check()
+
+
+def test_options_that_are_gone_are_named_and_old_files_are_read(tmp_path):
+    gone = "hard_negatives: 0.0\nshuffle_names: true\ndenoising_label_noise: 0.25\ndenoising_box_noise: 1.0\n"
+    assert read_options(DetectTrainOptions, yaml_file(tmp_path, gone)) == DetectTrainOptions()
+    assert read_options(ReferTrainOptions, yaml_file(tmp_path, "encoder_lr_factor: 1.0")) == ReferTrainOptions()
+    with pytest.raises(OptionError, match="--hard-negatives was removed; the other names of a prompt are drawn"):
+        parse(DetectTrainOptions, ["--hard-negatives", "0.5"], "x", "")
+    with pytest.raises(OptionError, match="--shuffle-names was removed"):
+        parse(DetectTrainOptions, ["--no-shuffle-names"], "x", "")
 
 
 def test_good_values_pass():

@@ -8,42 +8,13 @@ them would teach the model to overlook what is there.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from deixis.data.detect.chunking import SPECIAL_TOKENS, name_tokens, require_fit
 from deixis.data.detect.prompts import PromptTokenizer
 from deixis.records import Sample
-
-HARD_POOL_SHARE, HARD_POOL_LEAST = (
-    0.1,
-    10,
-)  # of the possible negatives: the most similar, among which hard ones are drawn
-
-
-@dataclass(frozen=True)
-class NameFeatures:
-    """What names mean, for finding similar ones.
-
-    Attributes:
-        rows: each name's row of `vectors`.
-        vectors: of unit length; their product is the similarity.
-    """
-
-    rows: dict[str, int]
-    vectors: Float[np.ndarray, "names channels"]
-
-    def nearness(self, names: Sequence[str], others: Sequence[str]) -> Float[np.ndarray, " names"]:
-        """Each name's similarity to the most similar of the others; -1 where one of the two is not known."""
-        known = [self.rows[name] for name in others if name in self.rows]
-        if not known:
-            return np.full(len(names), -1, np.float32)
-        at = np.array([self.rows.get(name, -1) for name in names], dtype=np.int64)
-        return np.where(at < 0, np.float32(-1), (self.vectors[at] @ self.vectors[known].T).max(1))
 
 
 def choose_names(
@@ -52,8 +23,6 @@ def choose_names(
     tokenizer: PromptTokenizer,
     max_text_len: int,
     max_names: int | None = None,
-    hard_share: float = 0.0,
-    features: NameFeatures | None = None,
 ) -> tuple[str, ...]:
     """The names to ask a training image for, in the vocabulary's order.
 
@@ -66,8 +35,6 @@ def choose_names(
             its own nor absent: they are not asked for.
         max_text_len: maximum number of tokens of a prompt, special ones included.
         max_names: maximum number of names of a prompt; exceeded only where the image itself shows more.
-        hard_share: the share of negatives that are drawn from the tenth most similar to the image's own classes.
-        features: of the data set's names; needed for `hard_share` alone.
 
     Raises:
         PromptError: an own class is longer than a whole prompt.
@@ -81,7 +48,8 @@ def choose_names(
     for i in chosen:
         require_fit(names[i], int(costs[i]), max_text_len)
     room = budget - int(costs[chosen].sum())
-    for i in _negatives(sample, chosen, generator, hard_share, features):
+    absent = np.array(sorted(sample.known_absent_class_ids), np.int64)
+    for i in generator.permutation(absent).tolist():
         if len(chosen) >= most:
             break
         if costs[i] <= room:
@@ -131,20 +99,3 @@ def name_cost(name: str, tokenizer: PromptTokenizer) -> int:
 
 def _own_classes(sample: Sample) -> list[int]:
     return sorted(set(sample.instances.class_ids[~sample.instances.is_crowd].tolist()))
-
-
-def _negatives(
-    sample: Sample, own: Sequence[int], generator: np.random.Generator, hard_share: float, features: NameFeatures | None
-) -> list[int]:
-    """Every class known to be absent, in the order in which they are taken."""
-    order: Int[np.ndarray, " absent"] = generator.permutation(np.array(sorted(sample.known_absent_class_ids), np.int64))
-    if not hard_share or features is None or not own or not len(order):
-        return list(order.tolist())
-    names = sample.vocabulary.names
-    nearness = features.nearness([names[i] for i in order], [names[i] for i in own])
-    pool = max(int(len(order) * HARD_POOL_SHARE), HARD_POOL_LEAST)
-    hard = iter(generator.permutation(order[np.argsort(-nearness, kind="stable")[:pool]]).tolist())
-    easy = iter(order.tolist())
-    turns = generator.random(len(order)) < hard_share
-    mixed = [next(hard, None) if turn else next(easy, None) for turn in turns]
-    return list(dict.fromkeys([*(i for i in mixed if i is not None), *order.tolist()]))

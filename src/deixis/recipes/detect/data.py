@@ -17,7 +17,7 @@ from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.loading import SampleDataset
-from deixis.data.detect.negatives import NameFeatures, choose_names, fit_objects, fits
+from deixis.data.detect.negatives import choose_names, fit_objects, fits
 from deixis.data.detect.prompts import PromptTokenizer, build_prompt
 from deixis.data.detect.transforms import Transform, train_transform
 from deixis.data.formats import read_dataset
@@ -29,7 +29,6 @@ from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.compiling import BUCKET_PX
-from deixis.models.grounding_dino.name_features import name_features
 from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
 from deixis.options.groups import Loop
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
@@ -140,8 +139,6 @@ class TrainingPrompts:
     max_text_len: int
     shuffle: bool
     max_names: int | None = None
-    hard_negatives: float = 0.0
-    features: NameFeatures | None = None
 
     def sentence(self, sample: Sample) -> Prompt | None:
         """The sample's sentence as its prompt, where that can be."""
@@ -157,8 +154,6 @@ class TrainingPrompts:
             self.tokenizer,
             self.max_text_len,
             self.max_names,
-            self.hard_negatives,
-            self.features,
         )
         if self.shuffle:
             names = tuple(names[i] for i in generator.permutation(len(names)))
@@ -179,8 +174,10 @@ class FittedTransform:
         return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
 
 
-def training_prompts(images: DetectImages, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
-    """The prompts of a run. Names that no prompt can hold are found here, and images that show too many are counted.
+def training_prompts(prompt_names: int | None, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
+    """The prompts of a run, of at most `prompt_names` names.
+
+    Names that no prompt can hold are found here, and images that show too many are counted.
 
     Raises:
         PromptError: names that cannot be told apart, or one longer than a prompt.
@@ -188,10 +185,6 @@ def training_prompts(images: DetectImages, bundle: GroundingDinoBundle, training
     tokenizer, longest = bundle.prompt_tokenizer, bundle.model.max_text_len
     for part in parts_of(training):
         chunk_prompts(part[0].vocabulary.names, tokenizer, longest)
-    features = None
-    if images.hard_negatives:
-        names = training.vocabulary.names
-        features = NameFeatures({name: row for row, name in enumerate(names)}, name_features(bundle, names))
     if lies_in_files(training):
         looked_at = range(0, len(training), -(-len(training) // MOST_LOOKED_AT))
         overfull = sum(not fits(training[index], tokenizer, longest) for index in looked_at)
@@ -201,9 +194,7 @@ def training_prompts(images: DetectImages, bundle: GroundingDinoBundle, training
                 "holds; each time they are seen, some of their classes are drawn and asked for",
                 stacklevel=2,
             )
-    return TrainingPrompts(
-        tokenizer, longest, images.shuffle_names, images.prompt_names, images.hard_negatives, features
-    )
+    return TrainingPrompts(tokenizer, longest, shuffle=True, max_names=prompt_names)
 
 
 def training_feed(

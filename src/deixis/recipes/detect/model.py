@@ -71,12 +71,7 @@ def make_denoise(loss: DetectLoss) -> Denoise | None:
     """What makes the denoising queries of a batch, if there shall be any."""
     if not loss.denoising_queries:
         return None
-    return partial(
-        make_denoising_queries,
-        count=loss.denoising_queries,
-        label_noise=loss.denoising_label_noise,
-        box_noise=loss.denoising_box_noise,
-    )
+    return partial(make_denoising_queries, count=loss.denoising_queries)
 
 
 def save_trained(

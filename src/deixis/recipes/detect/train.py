@@ -124,7 +124,7 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
         gradient_checkpointing=options.gradient_checkpointing,
     )
     bundle = knowing(bundle, options.model, A_DETECTOR, options.data)
-    prompts = training_prompts(images, bundle, data.training)
+    prompts = training_prompts(options.prompt_names, bundle, data.training)
     feed = training_feed(
         data.training,
         prompts,

@@ -181,7 +181,6 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     )
     task.words_steps = round(options.words_first * settings.total_steps(steps_per_epoch))
     rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
-    rates |= dict.fromkeys(("vision", "sam_encoder"), options.encoder_lr_factor * options.learning_rate)
     took = train_run(
         opened,
         task,

@@ -50,7 +50,7 @@ def detector_validation_losses(
     Args:
         images: how many are measured, spread evenly; 0 disables.
     """
-    plain = replace(prompts, shuffle=False, hard_negatives=0.0, features=None)
+    plain = replace(prompts, shuffle=False)
     transform = FittedTransform(eval_transform(*bundle.image_size), plain)
     dataset = SampleDataset(validation, transform, plain, DRAWS_SEED)
     batches = batches_of(spread_evenly(len(validation), images), batch_size, accelerator)

@@ -6,17 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from bert_tokenizer import BertPromptTokenizer
-from small_detectors import bert_tokenizer, small_config
 
 from deixis.data.detect.collate import collate
 from deixis.data.detect.loading import SampleDataset
-from deixis.data.detect.negatives import NameFeatures, choose_names, fit_objects
+from deixis.data.detect.negatives import choose_names, fit_objects
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import PromptError
-from deixis.models.grounding_dino import init_bundle
-from deixis.models.grounding_dino.name_features import name_features
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
@@ -173,54 +169,9 @@ def test_an_own_class_longer_than_a_prompt_is_named(tokenizer: BertPromptTokeniz
         fit_objects(shows([676, 1], vocabulary=vocabulary), draw(), tokenizer, 256)
 
 
-def features() -> NameFeatures:
-    """Names that begin with the same letter are alike."""
-    vectors = np.eye(26, dtype=np.float32)[[LETTERS.index(name[0]) for name in MANY.names]]
-    return NameFeatures({name: row for row, name in enumerate(MANY.names)}, vectors)
-
-
-@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 6), (0.5, 9, 22), (1.0, 25, 25)])
-def test_hard_negatives_are_similar_to_the_images_own(
-    tokenizer: BertPromptTokenizer, share: float, least: int, most: int
-) -> None:
-    """Of 676 names 26 begin with "c"; the pool of a tenth holds 25 of them and 42 others, all of them equally far."""
-    counts = []
-    for seed in range(10):
-        names = choose_names(shows([60]), draw(seed), tokenizer, 256, 68, share, features())  # "c i"
-        counts.append(sum(name.startswith("c") for name in names if name != "c i"))
-    assert least <= np.mean(counts) <= most
-    assert share == 1.0 or len(set(counts)) > 1
-
-
-def test_hard_negatives_of_federated_data_are_known_to_be_absent(tokenizer: BertPromptTokenizer) -> None:
-    sample = shows([60], absent={1, 2, 61, 62})
-    names = choose_names(sample, draw(), tokenizer, 256, None, 1.0, features())
-    assert set(ids_of(names)) == {60, 1, 2, 61, 62}
-
-
-def test_names_without_features_are_not_near() -> None:
-    few = NameFeatures({"cat": 0, "kitten": 1}, np.array([[1, 0], [0.8, 0.6]], np.float32))
-    np.testing.assert_allclose(few.nearness(["kitten", "house"], ["cat", "moon"]), [0.8, -1])
-    np.testing.assert_allclose(few.nearness(["kitten"], ["moon"]), [-1])
-
-
-def test_features_of_names_do_not_depend_on_how_they_are_cut_into_prompts() -> None:
-    torch.manual_seed(0)
-    bundle = init_bundle(small_config(), bert_tokenizer(), image_size=(64, 96))
-    names = MANY.names[:100]
-    vectors = name_features(bundle, names)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    turned = name_features(bundle, names[::-1])
-    np.testing.assert_allclose(vectors, turned[::-1], atol=1e-4)
-    nearest = (vectors @ vectors.T - 2 * np.eye(100)).argmax(1)
-    alike = [bool(set(names[i].split()) & set(names[j].split())) for i, j in enumerate(nearest)]
-    assert np.mean(alike) > 0.8, "names that share a word are near"
-    assert bundle.model.model.text_backbone.training
-
-
 def test_a_training_sample_is_a_function_of_seed_epoch_and_index(tokenizer: BertPromptTokenizer) -> None:
     data = SampleList((shows([5], absent=set(range(6, 300))), shows([8])), MANY)
-    prompts = TrainingPrompts(tokenizer, 256, True, 20, 0.5, features())
+    prompts = TrainingPrompts(tokenizer, 256, True, 20)
     one, other = (
         SampleDataset(data, FittedTransform(lambda sample, _: sample, prompts), prompts, seed) for seed in (3, 3)
     )

@@ -56,7 +56,7 @@ def test_batches_of_a_compiled_run_come_in_few_sizes(compiled: bool, tmp_path: P
     bundle = load_grounding_dino(write_tiny_model(tmp_path))
     options = DetectTrainOptions(data=("unused",), compile=compiled, workers=0, batch_size=2)
     training = scenes("demo_train", 2, 1)
-    prompts = training_prompts(options.group(DetectImages), bundle, training)
+    prompts = training_prompts(None, bundle, training)
     feed = training_feed(
         training,
         prompts,
