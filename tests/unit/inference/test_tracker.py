@@ -293,7 +293,7 @@ def test_folders_keep_the_memory(bundle: Sa2vaBundle, tmp_path: Path) -> None:
 def test_bad_input_is_told_in_one_line(bundle: Sa2vaBundle, tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="must be a list"):
         Tracker(bundle).track(noise(), "a cat")
-    with pytest.raises(PromptError, match="not blank"):
+    with pytest.raises(PromptError, match="must not be blank"):
         Tracker(bundle).track(noise(), [" "])
     with pytest.raises(OptionError, match="'uniform' or 'first'"):
         Tracker(bundle, prompts="last")
