@@ -23,7 +23,8 @@ from deixis.data.pixels.image_files import is_image_file
 from deixis.data.pixels.image_hash import ImageHash
 from deixis.data.pixels.images import wide_grey_range
 from deixis.data.pixels.parallel import in_order
-from deixis.data.sets.embedded import EmbeddedDataset, part_of, record_of
+from deixis.data.sets.embedded import EmbeddedDataset, record_of
+from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
 
@@ -86,9 +87,8 @@ class Checked:
             raise DataError(f"{self.file}: generated pictures have nothing to clean")
         name = str(getattr(self.dataset, "name", "data"))
         if isinstance(self.dataset, EmbeddedDataset):
-            part = part_of(self.dataset, kept, name)
-            assert isinstance(part, EmbeddedDataset)
-            return replace(part, records=samples, vocabulary=self.vocabulary)
+            records = tuple(self.samples.get(index, record) for index, record in enumerate(self.dataset.records))
+            return Subset(replace(self.dataset, records=records, vocabulary=self.vocabulary), kept, name)
         return SampleList(samples, self.vocabulary, name)
 
 

@@ -12,7 +12,7 @@ from deixis.data.findings import Findings
 from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, hash_image
 from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
 from deixis.data.pixels.instances import scale_instances
-from deixis.data.sets.embedded import EmbeddedDataset, record_of
+from deixis.data.sets.embedded import picture_bytes, record_of
 from deixis.errors import DataError
 from deixis.records import Dataset, Instances, Sample
 
@@ -48,7 +48,7 @@ def decode_once(dataset: Dataset, index: int) -> DecodedImage:
     if isinstance(sample.image, np.ndarray):
         return DecodedImage(sample, hash_image(sample.image, None), sample.size_hw, sample.size_hw)
     try:
-        content = dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None
+        content = picture_bytes(dataset, index)
         embedded = content is not None
         content = _read(sample.image) if content is None else content
         hashed = hash_image(decode_image(content, str(sample.image), DECODE_SHORT_PX), content)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from deixis.data.pixels.image_files import IMAGE_SUFFIXES
 from deixis.data.pixels.images import decode_image, image_sizes_hw, load
-from deixis.data.sets.embedded import EmbeddedDataset, records
+from deixis.data.sets.embedded import picture_bytes, records
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, Vocabulary
 from deixis.text import clean_name
@@ -121,7 +121,7 @@ def check_names(vocabulary: Vocabulary) -> None:
 
 def _pictures(dataset: Dataset) -> Iterator[tuple[Sample, Picture]]:
     for index, sample in enumerate(records(dataset)):
-        data = dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None
+        data = picture_bytes(dataset, index)
         yield sample, _picture(sample, data)
 
 

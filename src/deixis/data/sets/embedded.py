@@ -42,25 +42,15 @@ def records(dataset: Dataset) -> Iterator[Sample]:
         yield record_of(dataset, index)
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """Reads some of another's pictures; picklable, as loading workers require."""
-
-    read_bytes: Callable[[int], bytes | None]
-    indices: tuple[int, ...]
-
-    def __call__(self, index: int) -> bytes | None:
-        return self.read_bytes(self.indices[index])
-
-
-def part_of(dataset: Dataset, indices: tuple[int, ...], name: str) -> Dataset:
-    """The samples at some positions as a data set of their own; embedded pictures stay as they are in their files."""
-    if isinstance(dataset, EmbeddedDataset):
-        chosen = tuple(dataset.records[index] for index in indices)
-        return EmbeddedDataset(chosen, dataset.vocabulary, name, _Chosen(dataset.read_bytes, indices))
-    return Subset(dataset, indices, name)
-
-
 def record_of(dataset: Dataset, index: int) -> Sample:
     """A sample; of a data set with embedded pictures without decoding it."""
+    if isinstance(dataset, Subset):
+        return record_of(dataset.dataset, dataset.indices[index])
     return dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
+
+
+def picture_bytes(dataset: Dataset, index: int) -> bytes | None:
+    """The embedded image file of a sample; None where its picture is a file of its own."""
+    if isinstance(dataset, Subset):
+        return picture_bytes(dataset.dataset, dataset.indices[index])
+    return dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None

@@ -9,8 +9,9 @@ from deixis.data.checks.classes import count_objects
 from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_parts
-from deixis.data.sets.embedded import part_of, records
+from deixis.data.sets.embedded import records
 from deixis.data.sets.split import duplicate_groups, split_stratified
+from deixis.data.sets.subset import Subset
 from deixis.options.data_split import DataSplitOptions
 from deixis.progress_bar import ProgressBar
 from deixis.records import Dataset
@@ -34,8 +35,8 @@ def split_data(options: DataSplitOptions) -> dict[str, str]:
     val = 0.2 if options.val is None else options.val
     positions = split_stratified(dataset, options.fractions or (1 - val, val), options.seed, groups)
     name = str(getattr(dataset, "name", "data"))
-    parts = {
-        part: part_of(dataset, indices, f"{name} ({part})") for part, indices in zip(PARTS, positions, strict=False)
+    parts: dict[str, Dataset] = {
+        part: Subset(dataset, indices, f"{name} ({part})") for part, indices in zip(PARTS, positions, strict=False)
     }
     copies = sum(len(group) for group in groups if len(group) > 1)
     console.print(f"{len(dataset)} images in {len(groups)} groups; {copies} have a copy or near copy", markup=False)

@@ -10,7 +10,8 @@ from rich.table import Table
 from deixis.console import Console
 from deixis.data.formats import read_dataset
 from deixis.data.pixels.images import load
-from deixis.data.sets.embedded import EmbeddedDataset, part_of, records
+from deixis.data.sets.embedded import EmbeddedDataset, records
+from deixis.data.sets.subset import Subset
 from deixis.options.data_stats import DataStatsOptions
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample, SampleList
@@ -35,7 +36,7 @@ def describe_data(options: DataStatsOptions) -> DatasetFacts:
     console = Console(highlight=False, soft_wrap=True)
     _print(console, facts, options.show)
     if options.output is not None:
-        chosen = part_of(dataset, _chosen(dataset, options.pictures), "pictures")
+        chosen = Subset(dataset, _chosen(dataset, options.pictures), "pictures")
         pictures = (load(chosen[index]) for index in range(len(chosen)))
         write_dataset_page(options.output, facts, spreads, pictures)
         console.print(f"page: {options.output}", markup=False)
