@@ -18,7 +18,7 @@ LEGIBLE_LONG_SIDE_PX = 480  # smaller pictures are enlarged by a whole factor, s
 Rgb = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
-# Told apart on most photographs and by most colour-blind readers; later classes go round the colour circle.
+# Distinct on most photographs and for most colour-blind readers; later classes go round the colour circle.
 PALETTE_RGB: tuple[Rgb, ...] = (
     (0, 150, 255),
     (255, 105, 30),
@@ -64,20 +64,21 @@ def draw_detections(image: UInt8[np.ndarray, "h w 3"], objects: Detections | Sam
     Returns:
         A new picture; one whose long side is under 480 pixels comes back enlarged by a whole factor.
     """
-    height, width = image.shape[:2]
-    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
-    canvas = Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    canvas, factor = enlarged(image)
     painter = ImageDraw.Draw(canvas)
-    long_side = max(canvas.size)
-    line = max(3, round(long_side / 200))
-    font = font_of(max(14, round(long_side / 38)))
+    line = max(3, round(max(canvas.size) / 200))
     marks = _marks(objects, factor)
     for mark in reversed(marks):  # the best on top
         _frame(painter, mark, line)
-    taken: list[Rectangle] = []
-    for mark in marks:
-        paint_name(painter, mark, font, line, canvas.size, taken)
+    paint_names(canvas, marks, line)
     return np.asarray(canvas)
+
+
+def enlarged(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Image.Image, int]:
+    """The picture, enlarged by a whole factor where its long side is under 480 pixels, and the factor."""
+    height, width = image.shape[:2]
+    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
+    return Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC), factor
 
 
 def _marks(objects: Detections | Sample, factor: int) -> list[Mark]:
@@ -109,15 +110,19 @@ def _frame(painter: ImageDraw.ImageDraw, mark: Mark, line: int) -> None:
     painter.rectangle(mark.box, outline=mark.colour, width=line)
 
 
-def paint_name(
-    painter: ImageDraw.ImageDraw,
-    mark: Mark,
-    font: ImageFont.FreeTypeFont,
-    line: int,
-    size_wh: tuple[int, int],
-    taken: list[Rectangle],
-) -> None:
-    """The name on a patch of the class's colour, where it covers other names least."""
+def paint_names(canvas: Image.Image, marks: Sequence[Mark], line: int) -> None:
+    """Each name on a patch of its mark's colour, where it covers earlier names least."""
+    font = _font(max(14, round(max(canvas.size) / 38)))
+    taken: list[Rectangle] = []
+    for mark in marks:
+        taken.append(_paint_name(canvas, mark, font, line, taken=taken))
+
+
+def _paint_name(
+    canvas: Image.Image, mark: Mark, font: ImageFont.FreeTypeFont, line: int, *, taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Paint one name beside its box; where it stands."""
+    painter, size_wh = ImageDraw.Draw(canvas), canvas.size
     text = _shorten(mark.text, font, 0.9 * size_wh[0])
     left, top, right, bottom = font.getbbox(text)
     width, height = right - left + 2 * line + 2, bottom - top + 2 * line + 2
@@ -128,11 +133,11 @@ def paint_name(
         x, y = min(max(x, 0.0), max(size_wh[0] - width, 0)), min(max(y, 0.0), max(size_wh[1] - height, 0))
         places.append((x, y, x + width, y + height))
     place = min(places, key=lambda candidate: sum(_overlap(candidate, other) for other in taken))  # the first of equals
-    taken.append(place)
     painter.rectangle(place, fill=mark.colour)
     dark = 0.299 * mark.colour[0] + 0.587 * mark.colour[1] + 0.114 * mark.colour[2] < 140
     origin = (place[0] + line + 1 - left, place[1] + line + 1 - top)
     painter.text(origin, text, font=font, fill="white" if dark else "black")
+    return place
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, max_px: float) -> str:
@@ -151,20 +156,8 @@ def _overlap(a: Rectangle, b: Rectangle) -> float:
 
 
 @lru_cache(maxsize=16)
-def font_of(size_px: int) -> ImageFont.FreeTypeFont:
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size_px)
-
-
-def side_by_side(images: Sequence[UInt8[np.ndarray, "_h _w 3"]], gap_px: int = 8) -> UInt8[np.ndarray, "h w 3"]:
-    """Pictures in a row on white, tops aligned."""
-    height = max(image.shape[0] for image in images)
-    width = sum(image.shape[1] for image in images) + gap_px * (len(images) - 1)
-    row = np.full((height, width, 3), 255, np.uint8)
-    left = 0
-    for image in images:
-        row[: image.shape[0], left : left + image.shape[1]] = image
-        left += image.shape[1] + gap_px
-    return row

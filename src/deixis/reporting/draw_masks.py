@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from deixis.geometry.masks import box_of_mask
-from deixis.reporting.draw import LEGIBLE_LONG_SIDE_PX, Mark, Rectangle, class_colour, font_of, paint_name
+from deixis.reporting.draw import Mark, Rectangle, class_colour, enlarged, paint_names
 
 OPACITY = 0.5
 
@@ -25,10 +25,8 @@ def draw_masks(
     Returns:
         A new picture; one whose long side is under 480 pixels comes back enlarged by a whole factor.
     """
-    height, width = image.shape[:2]
-    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
-    size_wh = (width * factor, height * factor)
-    pixels = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BICUBIC))
+    canvas, _ = enlarged(image)
+    size_wh, pixels = canvas.size, np.array(canvas)
     line = max(2, round(max(size_wh) / 240))
     marks = []
     for position, (mask, text) in enumerate(zip(masks, texts, strict=True)):
@@ -40,11 +38,7 @@ def draw_masks(
         cv2.drawContours(pixels, contours, -1, colour, line)
         marks.append(Mark(_box(inside, size_wh), text if inside.any() else f"{text}: not here", colour))
     canvas = Image.fromarray(pixels)
-    painter = ImageDraw.Draw(canvas)
-    font = font_of(max(14, round(max(size_wh) / 38)))
-    taken: list[Rectangle] = []
-    for mark in marks:
-        paint_name(painter, mark, font, line, size_wh, taken)
+    paint_names(canvas, marks, line)
     return np.asarray(canvas)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deixis.records import Detections, Instances, Sample, Vocabulary
-from deixis.reporting.draw import PALETTE_RGB, class_colour, draw_detections, side_by_side
+from deixis.reporting.draw import PALETTE_RGB, class_colour, draw_detections
 
 
 def _found(
@@ -84,10 +84,3 @@ def test_class_colours_differ_well_beyond_the_palette() -> None:
     colours = [class_colour(i) for i in range(40)]
     assert len(set(colours)) == 40
     assert colours[: len(PALETTE_RGB)] == list(PALETTE_RGB)
-
-
-def test_side_by_side_aligns_tops() -> None:
-    row = side_by_side([_grey(10, 20), _grey(30, 5)], gap_px=4)
-    assert row.shape == (30, 29, 3)
-    assert (row[10:, :20] == 255).all()
-    assert (row[:, 24:] == 128).all()
