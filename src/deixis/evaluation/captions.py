@@ -14,6 +14,7 @@ from deixis.data.scenes.phrases import size_of
 from deixis.data.scenes.shapes import COLOURS_RGB, KNOWN_SHAPES, NEW_SHAPES, TEXTURES
 from deixis.errors import DataError
 from deixis.evaluation.caption_scores import cider_d, words_of_caption
+from deixis.evaluation.coco_map import without_nan
 from deixis.evaluation.meteor import Meteor, corpus_meteor
 from deixis.evaluation.refer_iou import size_group
 from deixis.refer_records import Caption, Expression, ReferSample
@@ -76,7 +77,7 @@ class CaptionMetrics:
         by_sizes = {name: _plain(group, self.meteor_name) for name, group in self.sizes.items()}
         plain = _plain(self.all, self.meteor_name) | {"by_sizes": by_sizes}
         for name, found in self.attributes.items():
-            plain |= _without_nan({f"{name}_named": found.named, f"{name}_right": found.right})
+            plain |= without_nan({f"{name}_named": found.named, f"{name}_right": found.right})
         return plain | {"described": self.captions, "images": self.images}
 
 
@@ -105,15 +106,15 @@ def evaluate_captions(
     known = [(caption, expression.texts) for caption, expression in pairs if expression.texts]
     if not known and things is None:
         raise DataError(f"{len(pairs)} regions, none with a sentence: nothing can be measured; use other data")
-    said, texts = [caption.text for caption, _ in known], [texts for _, texts in known]
+    candidates, texts = [caption.text for caption, _ in known], [texts for _, texts in known]
     areas = [size_group(int(coco_mask.area(caption.mask_rle))) for caption, _ in known]
     groups = {"": range(len(known))} | {size: [i for i, of in enumerate(areas) if of == size] for size in SIZES}
     groups = {name: places for name, places in groups.items() if places}
-    meteor = corpus_meteor(said, texts, list(groups.values())) if with_meteor and known else Meteor("", ())
+    meteor = corpus_meteor(candidates, texts, list(groups.values())) if with_meteor and known else Meteor("", ())
     figures = dict(zip(groups, meteor.values, strict=False))
     rows = [
         (cider, float(is_exact(text, wanted)), caption.score)
-        for cider, text, wanted, (caption, _) in zip(cider_d(said, texts), said, texts, known, strict=True)
+        for cider, text, wanted, (caption, _) in zip(cider_d(candidates, texts), candidates, texts, known, strict=True)
     ]
     means = {name: _mean([rows[i] for i in places], figures.get(name, math.nan)) for name, places in groups.items()}
     attributes = {}
@@ -152,8 +153,8 @@ def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict
         ("shape", (*KNOWN_SHAPES, *NEW_SHAPES), thing.shape),
         ("texture", TEXTURES, thing.texture),
     ):
-        said = {word for word in words if f" {word} " in head}
-        found[name] = said == {right} if said else None
+        named = {word for word in words if f" {word} " in head}
+        found[name] = named == {right} if named else None
     sizes = {word for word in ("small", "large") if f" {word} " in head}
     if any(f" {word} " in head for word in _SUPERLATIVES):
         found["size"] = is_exact(text, references)
@@ -175,8 +176,8 @@ def _mean(rows: Sequence[tuple[float, float, float]], meteor: float) -> GroupCap
     return GroupCaptions(cider, meteor, exact, score, len(rows))
 
 
-def _attributes(said: Sequence[tuple[str, Sequence[str]]], things: Sequence[Thing]) -> dict[str, Attribute]:
-    found = [named_attributes(text, texts, thing) for (text, texts), thing in zip(said, things, strict=True)]
+def _attributes(captions: Sequence[tuple[str, Sequence[str]]], things: Sequence[Thing]) -> dict[str, Attribute]:
+    found = [named_attributes(text, texts, thing) for (text, texts), thing in zip(captions, things, strict=True)]
     attributes = {}
     for name in ("colour", "shape", "texture", "size"):
         named = [right for right in (each[name] for each in found) if right is not None]
@@ -188,8 +189,4 @@ def _attributes(said: Sequence[tuple[str, Sequence[str]]], things: Sequence[Thin
 
 def _plain(group: GroupCaptions, meteor: str) -> dict[str, Any]:
     values = {"CIDEr": group.cider, meteor: group.meteor, "exact": group.exact, "score": group.score}
-    return _without_nan(values | {"captions": group.captions})
-
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
+    return without_nan(values | {"captions": group.captions})

@@ -8,7 +8,7 @@ the matching.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class DetectionMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without metrics that are NaN."""
-        return {k: v for k, v in vars(self).items() if not (isinstance(v, float) and math.isnan(v))}
+        return without_nan(vars(self))
 
 
 def evaluate_detections(
@@ -98,7 +98,7 @@ def evaluate_detections(
             f"{len(detections)} detection records for {len(truth)} images; expected one per image, in order"
         )
     annotations, results = [], []
-    most = max_detections or detections_per_image(truth)
+    limit = max_detections or detections_per_image(truth)
     for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
         if sample.image_id != found.image_id:
             raise DataError(
@@ -107,10 +107,10 @@ def evaluate_detections(
         annotations += _annotations(sample, position, vocabulary) + _ignore_regions(sample, position, vocabulary)
         judged = _judged_categories(sample, vocabulary)
         # COCO limits detections per class, LVIS per image.
-        by_class = max_detections is None and most == MAX_DETECTIONS
-        kept = _results(found if by_class else found.best(most), position, vocabulary)
+        by_class = max_detections is None and limit == MAX_DETECTIONS
+        kept = _results(found if by_class else found.best(limit), position, vocabulary)
         results += [result for result in kept if judged is None or result["category_id"] in judged]
-    precision, recall = _accumulate(len(truth), annotations, results, classes=len(vocabulary), most=most)
+    precision, recall = _accumulate(len(truth), annotations, results, classes=len(vocabulary), limit=limit)
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     return DetectionMetrics(
@@ -126,8 +126,17 @@ def evaluate_detections(
         },
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
-        max_detections=most,
+        max_detections=limit,
     )
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of plain values for JSON that are not NaN.
+
+    >>> without_nan({"AP": 0.5, "AP_small": math.nan, "images": 3})
+    {'AP': 0.5, 'images': 3}
+    """
+    return {name: value for name, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
 
 
 def detections_per_image(truth: Sequence[Sample]) -> int:
@@ -203,7 +212,7 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
 
 
 def _accumulate(
-    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, classes: int, most: int
+    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, classes: int, limit: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
     """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium and large."""
     if not images or not annotations:
@@ -222,7 +231,7 @@ def _accumulate(
     evaluator = COCOeval_faster(
         truth, truth.loadRes(results), "bbox", ranges=AREA_RANGES_PX, print_function=_silent, separate_eval=True
     )
-    evaluator.params.maxDets = [most]
+    evaluator.params.maxDets = [limit]
     evaluator.evaluate()
     evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"])[..., 0], np.asarray(evaluator.eval["recall"])[..., 0]

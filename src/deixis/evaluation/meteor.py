@@ -72,7 +72,7 @@ def corpus_meteor(
     scorer = _nltk_scorer()
     if scorer is None:
         return Meteor("", (), reason)
-    scores = [float(scorer(wanted, said)) if said else 0.0 for said, wanted in pairs]
+    scores = [float(scorer(wanted, candidate)) if candidate else 0.0 for candidate, wanted in pairs]
     return Meteor("NLTK METEOR", tuple(sum(scores[i] for i in group) / len(group) for group in groups))
 
 
@@ -92,8 +92,8 @@ def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) 
     """
     with _Java(jar) as java:
         statistics = [
-            java.ask("SCORE ||| " + " ||| ".join(" ".join(words) for words in (*wanted, said)))[0]
-            for said, wanted in pairs
+            java.ask("SCORE ||| " + " ||| ".join(" ".join(words) for words in (*wanted, candidate)))[0]
+            for candidate, wanted in pairs
         ]
         values = []
         for group in groups:

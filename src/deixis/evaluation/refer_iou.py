@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.sets.mask_regions import mask_key
 from deixis.errors import DataError
-from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
+from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, without_nan
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferSample, Segmentation
 
@@ -72,10 +72,10 @@ class ReferMetrics:
         for name in ("words", "sizes", "objects", "tags"):
             groups: dict[str, GroupIoU] = getattr(self, name)
             plain[f"by_{name}"] = {
-                key: _without_nan({"gIoU": group.giou, "cIoU": group.ciou, "phrases": group.phrases})
+                key: without_nan({"gIoU": group.giou, "cIoU": group.ciou, "phrases": group.phrases})
                 for key, group in groups.items()
             }
-        return _without_nan(plain | {"phrases": self.phrases, "images": self.images})
+        return without_nan(plain | {"phrases": self.phrases, "images": self.images})
 
 
 @dataclass
@@ -142,8 +142,8 @@ class ReferIoU:
         return ReferMetrics(
             ciou=whole.ciou,
             giou=whole.giou,
-            absent_accuracy=_share(self._absent),
-            present_accuracy=_share(self._present),
+            absent_accuracy=share(self._absent),
+            present_accuracy=share(self._present),
             **groups,
             phrases=whole.phrases,
             images=len(self._images),
@@ -225,9 +225,6 @@ def _ordered(grouping: str, found: dict[str, _Sums]) -> list[str]:
     return [key for key in _GROUPINGS[grouping] if key in found] or sorted(found)
 
 
-def _share(tally: list[int]) -> float:
+def share(tally: Sequence[int]) -> float:
+    """The share of (right, all); NaN for none."""
     return tally[0] / tally[1] if tally[1] else math.nan
-
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if not (isinstance(value, float) and math.isnan(value))}

@@ -19,6 +19,8 @@ from jaxtyping import Bool, UInt8
 from pycocotools import mask as coco_mask
 
 from deixis.errors import DataError
+from deixis.evaluation.coco_map import without_nan
+from deixis.evaluation.refer_iou import share
 from deixis.records import Rle
 from deixis.video_records import Clip, ClipExpression
 
@@ -69,7 +71,7 @@ class VideoMetrics:
         plain["by_presence"] = {name: _plain(group) for name, group in self.presence.items()}
         plain["by_tags"] = {name: _plain(group) for name, group in self.tags.items()}
         plain |= {"clips": self.clips, "frames": self.frames}
-        return {key: value for key, value in plain.items() if not (isinstance(value, float) and math.isnan(value))}
+        return without_nan(plain)
 
 
 @dataclass
@@ -132,8 +134,8 @@ class VideoJF:
             whole=self._all.group(),
             presence={name: self._presence[name].group() for name in PRESENCES if name in self._presence},
             tags={name: self._tags[name].group() for name in sorted(self._tags)},
-            absent_accuracy=_share(self._absent),
-            present_accuracy=_share(self._present),
+            absent_accuracy=share(self._absent),
+            present_accuracy=share(self._present),
             clips=len(self._clips),
             frames=self._frames,
         )
@@ -206,10 +208,6 @@ def _decoded(clip: Clip, text: str, frame: int, *, predicted: Mapping[int, Rle])
     return np.asarray(coco_mask.decode(mask), np.uint8)
 
 
-def _share(tally: list[int]) -> float:
-    return tally[0] / tally[1] if tally[1] else math.nan
-
-
 def _plain(group: GroupJF) -> dict[str, Any]:
     values = {"J&F": group.jf, "J": group.j, "F": group.f, "phrases": group.phrases}
-    return {key: value for key, value in values.items() if not math.isnan(value)}
+    return without_nan(values)

@@ -66,6 +66,17 @@ def bitmap_rle(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> Rle:
     return dict(coco_mask.encode(np.asfortranarray(mask, np.uint8)))
 
 
+def plain_rle(rle: Rle) -> dict[str, Any]:
+    """An RLE as plain values for JSON, its counts as a string.
+
+    >>> plain_rle(bitmap_rle(np.array([[0, 1]], np.uint8)))
+    {'size': [1, 2], 'counts': '11'}
+    """
+    counts = rle["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [int(side) for side in rle["size"]], "counts": text}
+
+
 def _checked(size_hw: tuple[int, int]) -> tuple[int, int]:
     fault = size_fault(size_hw)
     if fault is not None:

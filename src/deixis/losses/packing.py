@@ -66,11 +66,11 @@ def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTarge
     classes = max(len(target.positive_map) for target in targets)
     tokens = max(target.positive_map.shape[1] for target in targets)
     # Filled where the targets are, usually on the host, then copied once per tensor.
-    home = targets[0].positive_map.device
-    boxes = torch.zeros(len(targets), objects, 4, device=home)
-    class_ids = torch.zeros(len(targets), objects, dtype=torch.long, device=home)
-    class_maps = torch.zeros(len(targets), classes, tokens, device=home)
-    class_mask = torch.zeros(len(targets), classes, dtype=torch.bool, device=home)
+    own_device = targets[0].positive_map.device
+    boxes = torch.zeros(len(targets), objects, 4, device=own_device)
+    class_ids = torch.zeros(len(targets), objects, dtype=torch.long, device=own_device)
+    class_maps = torch.zeros(len(targets), classes, tokens, device=own_device)
+    class_mask = torch.zeros(len(targets), classes, dtype=torch.bool, device=own_device)
     for image, target in enumerate(targets):
         count = len(target.class_ids)
         boxes[image, :count] = target.boxes_cxcywh_norm

@@ -125,13 +125,13 @@ def detection_losses(
     pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
     denoising = denoise(batch.targets) if denoise else None
     outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask, denoising=denoising)
-    sound = all_finite(outputs, batch)
-    if not sound:
+    finite = all_finite(outputs, batch)
+    if not finite:
         outputs = made_finite(outputs)
-    targets = batch.targets if sound else with_finite_boxes(batch).targets
+    targets = batch.targets if finite else with_finite_boxes(batch).targets
     losses = criterion(outputs, targets, normaliser, denoising=denoising)
     total = criterion.total(losses)
-    if not sound:
+    if not finite:
         total = total * torch.nan
         losses = {name: value.detach() * torch.nan for name, value in losses.items()}
     return total, losses
@@ -154,10 +154,10 @@ def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
     """
     valid = outputs["text_token_mask"][:, None]  # [B, 1, L], for logits [B, Q, L]
     encoder = [outputs["enc_outputs"]] if "enc_outputs" in outputs else []
-    sound = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
+    finite = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
     for layer in (outputs, *outputs.get("aux_outputs", ()), *outputs.get("denoising_outputs", ()), *encoder):
-        sound += [layer["pred_boxes"].isfinite().all(), (layer["pred_logits"].isfinite() | ~valid).all()]
-    return bool(torch.stack(sound).all())
+        finite += [layer["pred_boxes"].isfinite().all(), (layer["pred_logits"].isfinite() | ~valid).all()]
+    return bool(torch.stack(finite).all())
 
 
 def made_finite(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,19 +180,19 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
         stop = figures.pop("stop") > 0
 
-        sound = guard.is_finite(figures)
-        if sound:
+        finite = guard.is_finite(figures)
+        if finite:
             run.watch.check(task.unsupervised_parts(group))
         with run.updating():
-            if sound:
+            if finite:
                 run.optimizer.step()
                 if run.average:
                     run.average.update()
-            if not sound:
+            if not finite:
                 name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
             elif progress.step % settings.log_interval == 0:
                 run.logs.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
-            progress.count_step(updated=sound)
+            progress.count_step(updated=finite)
         run.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
 

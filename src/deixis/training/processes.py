@@ -84,8 +84,8 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of this process in MiB: on a GPU that of tensors, otherwise the resident set."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 2**20 if sys.platform == "darwin" else most / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def peak_memory_text(device: torch.device) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import write_atomic
+from deixis.geometry.rle import plain_rle
 from deixis.inference.annotator import AnnotatedImage
-from deixis.inference.outputs.captions import plain_mask
 
 ANNOTATIONS, COCO, EXPRESSIONS = "annotations.jsonl", "coco.json", "expressions.json"
 SCORES = ("detector_score", "predicted_iou", "box_fit", "caption_log_prob", "cycle_iou")
@@ -34,7 +34,7 @@ def annotation_entry(image: str, number: int, annotated: AnnotatedImage) -> dict
         {
             "name": found.name,
             "box_xyxy_px": [round(float(value), 2) for value in found.box_xyxy_px],
-            "mask": plain_mask(found.mask.mask_rle),
+            "mask": plain_rle(found.mask.mask_rle),
             "mask_prompt": found.mask.prompt,
             "caption": found.caption.text,
             "detector_score": None if found.detector_score is None else round(found.detector_score, 5),

@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import write_atomic
+from deixis.geometry.rle import plain_rle
 from deixis.inference.images import as_pixels
 from deixis.inference.outputs.segmentations import DrawMasks
-from deixis.records import Rle
 from deixis.refer_records import Caption, ReferSample
 
 
@@ -45,16 +45,7 @@ def plain_entry(sample: ReferSample, image: str, expressions: Sequence[dict[str,
 def plain_expression(caption: Caption, number: int, **more: Any) -> dict[str, Any]:
     """A caption with its mask; an empty caption is written without `text`, as a mask to be captioned."""
     text = {"text": [caption.text]} if caption.text.strip() else {}
-    return {**text, "masks": [plain_mask(caption.mask_rle)], "id": number, "score": round(caption.score, 5), **more}
-
-
-def plain_mask(mask: Rle) -> dict[str, Any]:
-    """COCO RLE with its counts as a string, for JSON."""
-    counts = mask["counts"]
-    return {
-        "size": [int(side) for side in mask["size"]],
-        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-    }
+    return {**text, "masks": [plain_rle(caption.mask_rle)], "id": number, "score": round(caption.score, 5), **more}
 
 
 def write_picture(path: Path, sample: ReferSample, captions: Sequence[Caption], *, draw: DrawMasks) -> None:

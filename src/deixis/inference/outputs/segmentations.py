@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import write_atomic
 from deixis.errors import DataError
+from deixis.geometry.rle import plain_rle
 from deixis.inference.images import ImageInput, as_pixels
 from deixis.inference.outputs.detections import picture_names
 from deixis.refer_records import Segmentation
@@ -55,7 +56,6 @@ def write_segmentations(
 
 def segmentation_record(answer: Segmentation) -> dict[str, Any]:
     """An answer as plain values: text, answer, scores, box [left, top, width, height], area in pixels, COCO RLE."""
-    counts = answer.mask_rle["counts"]
     return {
         "image_id": answer.image_id,
         "text": answer.text,
@@ -64,10 +64,7 @@ def segmentation_record(answer: Segmentation) -> dict[str, Any]:
         "present": round(answer.present, 5),
         "bbox": [float(v) for v in coco_mask.toBbox(answer.mask_rle)],
         "area": int(coco_mask.area(answer.mask_rle)),
-        "segmentation": {
-            "size": [int(side) for side in answer.mask_rle["size"]],
-            "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-        },
+        "segmentation": plain_rle(answer.mask_rle),
     }
 
 

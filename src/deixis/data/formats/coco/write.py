@@ -8,7 +8,8 @@ from typing import Any
 
 from deixis.atomic_files import new_folder
 from deixis.data.formats.placing import ImageMode, placed
-from deixis.records import Dataset, Rle, Sample, Vocabulary
+from deixis.geometry.rle import plain_rle
+from deixis.records import Dataset, Sample, Vocabulary
 
 
 def write_coco(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
@@ -52,11 +53,6 @@ def annotation_rows(sample: Sample, first_id: int, masks: bool) -> list[dict[str
             "iscrowd": int(found.is_crowd[i]),
         }
         if masks and found.masks_rle is not None:
-            row["segmentation"] = _json_rle(found.masks_rle[i])
+            row["segmentation"] = plain_rle(found.masks_rle[i])
         rows.append(row)
     return rows
-
-
-def _json_rle(rle: Rle) -> dict[str, Any]:
-    counts = rle["counts"]
-    return {"size": list(rle["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
