@@ -196,7 +196,7 @@ class Sample:
             object.__setattr__(self, "original_size_hw", self.size_hw)
         check_size(self.size_hw, self.source)
         if isinstance(self.image, np.ndarray) and self.image.shape[:2] != self.size_hw:
-            raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
+            raise DataError(f"{self.source}: pixels have size {self.image.shape[:2]}, size_hw is {self.size_hw}")
         ids = self.instances.class_ids
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
             raise DataError(

@@ -70,7 +70,7 @@ class ReferSample:
     def __post_init__(self) -> None:
         check_size(self.size_hw, self.source)
         if isinstance(self.image, np.ndarray) and self.image.shape[:2] != self.size_hw:
-            raise DataError(f"{self.source}: pixels are {self.image.shape[:2]}, size_hw says {self.size_hw}")
+            raise DataError(f"{self.source}: pixels have size {self.image.shape[:2]}, size_hw is {self.size_hw}")
         for expression in self.expressions:
             for mask in expression.masks_rle:
                 if tuple(mask["size"]) != self.size_hw:
