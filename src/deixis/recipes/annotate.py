@@ -56,7 +56,6 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     Raises:
         DeixisError: options, models or output cannot be used, no image is found, or none can be read.
     """
-    options.check()
     options = replace(options, names=tuple(separate_names(options.names)))
     for question in questions(options.names, stored_names(options.detector) if options.names else ()):
         warn(question)

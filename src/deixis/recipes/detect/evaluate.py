@@ -33,7 +33,6 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     Raises:
         DeixisError: options, data or model cannot be used.
     """
-    options.check()
     device = choose_device(options.device)
     dataset = read_dataset(options.data, options.images, options.format, masks=False)
     detector = load_detector(options.model, device, options.prompt_names)

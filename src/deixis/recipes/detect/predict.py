@@ -30,7 +30,6 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     Raises:
         DeixisError: options, pictures or model cannot be used.
     """
-    options.check()
     names = asked_names(options)
     device = choose_device(options.device)
     make_output(options.output)

@@ -30,7 +30,6 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     Raises:
         DeixisError: options, data or model cannot be used.
     """
-    options.check()
     dataset = read_refer(options.masks, options.images, options.format, max_samples=options.max_images)
     captioner = load_captioner(
         options.model,

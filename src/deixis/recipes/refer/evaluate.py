@@ -37,7 +37,6 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
     Raises:
         DeixisError: options, data or model cannot be used.
     """
-    options.check()
     dataset = read_refer_sources(options.data, options.images, options.format)
     device = choose_device(options.device)
     segmenter = load_segmenter(

@@ -27,7 +27,6 @@ def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
     Raises:
         DeixisError: options, images or model cannot be used.
     """
-    options.check()
     device = choose_device(options.device)
     make_output(options.output)
     images = readable_images(find_images(options.images), warn)

@@ -50,7 +50,6 @@ def track_video(options: ReferTrackOptions) -> Path:
     Raises:
         DeixisError: options, video or model cannot be used.
     """
-    options.check()
     frames = open_frames(options.video)
     total = len(frames)
     tracker = make_tracker(options)

@@ -39,6 +39,8 @@ Result = TypeVar("Result")
 def writes_output(*names: str) -> Callable[[Callable[[Options], Result]], Callable[[Options], Result]]:
     """For the function of a command that writes files and folders of these names into `options.output`.
 
+    It checks the options first, for callers from Python too: the function itself need not.
+
     The function raises DataError where the folder holds one of them that deixis did not write, and TrainingError where
     another process is writing there.
     """
