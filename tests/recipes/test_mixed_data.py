@@ -48,4 +48,4 @@ def test_boxes_and_sentences_train_together(deixis, tiny_model, tmp_path, senten
 def test_weights_that_do_not_fit_are_one_line(deixis, tiny_model, tmp_path, sentences):
     code, _, err = deixis(train_arguments(tiny_model, tmp_path, "--data", sentences, sentences, "--data-weights", "1"))
     assert code == 2
-    assert err.strip() == "deixis: error: --data-weights: expected 2 numbers, got 1.0"
+    assert err.strip() == "deixis: error: --data-weights: expected one per data set (2), got 1.0"

@@ -211,7 +211,10 @@ def test_eval_writes_metrics(model, tmp_path, deixis, more) -> None:
         (("--learning-rate", "0"), "--learning-rate"),
         (("--behaviour", "sa2va", "--weight-iou", "1"), "--weight-iou"),
         (("--model", __file__), "is a file; name the folder of a model"),
-        (("--model", "builtin", "--sam-model", "sam"), "--sam-model: expected it with --model"),
+        (
+            ("--model", "builtin", "--sam-model", "sam"),
+            "--sam-model needs --model with a vision-language model, got 'builtin'",
+        ),
         (("--sa1b-dir", "nowhere"), "nowhere: no such file or folder"),
         (("--sav-dir", str(Path(__file__).parent)), "no clips of a known format"),
         (("--cycle-threshold", "2"), "--cycle-threshold"),

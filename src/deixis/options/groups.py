@@ -65,8 +65,8 @@ class Run(Options):
     def check_run(self) -> None:
         """Raises OptionError for an invalid name, ways to start that exclude each other, or a missing package."""
         check_name(self.experiment_name)
-        chosen = [name for name in ("resume", "auto_resume", "overwrite") if getattr(self, name)]
-        require(len(chosen) < 2, "".join(chosen[:1]), chosen, "only one of resume, auto_resume, overwrite")
+        if self.resume + self.auto_resume + self.overwrite > 1:
+            raise OptionError("--resume, --auto-resume and --overwrite exclude each other; give one of them")
         alone = bool(self.log_with) and ("none" not in self.log_with or not self.log_services)
         require(alone, "log_with", self.log_with, "'none' alone, or one or more of tensorboard, wandb, mlflow")
         for name in self.log_services:

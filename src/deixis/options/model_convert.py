@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from deixis.options.checks import require
+from deixis.errors import OptionError
 from deixis.options.marks import Required, Sides
 from deixis.options.types import Options
 
@@ -39,4 +39,5 @@ class ModelConvertOptions(Options):
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
-        require(self.like is None or self.to == "sa2va", "like", self.like, "--to sa2va beside it")
+        if self.like is not None and self.to != "sa2va":
+            raise OptionError(f"--like needs --to sa2va, got --to {self.to}")

@@ -68,5 +68,6 @@ class ReferTrackOptions(UsedSegmenter):
             raise OptionError('--phrases is required, as in --phrases "the red car"')
         else:
             for name in ("videos", "max_clips", "frame_by_frame"):
-                require(not getattr(self, name), name, getattr(self, name), "--data with annotated clips beside it")
+                if getattr(self, name):
+                    raise OptionError(f"--{name.replace('_', '-')} needs --data with annotated clips")
         require_model(self.model, A_SEGMENTER)

@@ -214,12 +214,11 @@ class ReferTrainOptions(
         super().check()
         self.check_run()
         self._check_joined()
-        require(
-            not (self.caption_share and self.placeholder_captions),
-            "caption_share",
-            self.caption_share,
-            "0 with --placeholder-captions: the model would learn to describe everything by one phrase",
-        )
+        if self.caption_share and self.placeholder_captions:
+            raise OptionError(
+                f"--caption-share: expected 0 with --placeholder-captions, got {self.caption_share}; the model would "
+                "learn to describe everything by one phrase"
+            )
         for name in ("points_first", "spatial_tokens"):
             released = getattr(self, name) and self.behaviour == "sa2va"
             require(not released, name, True, "no --behaviour sa2va with it: released models do not know it")
@@ -229,14 +228,14 @@ class ReferTrainOptions(
 
     def _check_joined(self) -> None:
         """Raises OptionError for options that a model joined by --sam-model excludes."""
-        joined = self.sam_model is not None
-        require(not (joined and self.tokenizer), "tokenizer", self.tokenizer, "none with --sam-model")
-        plain = not joined or self.model != "builtin"
-        require(plain, "sam_model", self.sam_model, "it with --model, a vision-language model")
-        described = (self.sa1b_dir or self.sav_dir) and not self.placeholder_captions
-        require(
-            not (joined and described),
-            "sam_model",
-            self.sam_model,
-            "--placeholder-captions with --sa1b-dir or --sav-dir: it cannot describe yet",
-        )
+        if self.sam_model is None:
+            return
+        if self.tokenizer:
+            raise OptionError("--tokenizer and --sam-model exclude each other; --model brings its tokenizer")
+        if self.model == "builtin":
+            raise OptionError("--sam-model needs --model with a vision-language model, got 'builtin'")
+        if (self.sa1b_dir or self.sav_dir) and not self.placeholder_captions:
+            raise OptionError(
+                "--sam-model needs --placeholder-captions for --sa1b-dir and --sav-dir: the joined model cannot "
+                "describe masks yet"
+            )
