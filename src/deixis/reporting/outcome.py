@@ -1,7 +1,7 @@
 """What a run came to: figures before training, of the best epoch and of the last, and whether they can be trusted.
 
 The best epoch is chosen on validation data, so its validation figures are the largest of several and optimistic. Test
-data, which chooses nothing, gives figures of their own.
+data, which chooses nothing, gives unbiased figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-OPTIMISTIC = "on the validation data that chose the epoch, hence optimistic; --test-data gives figures of their own"
+OPTIMISTIC = "on the validation data that chose the epoch, hence optimistic; --test-data gives unbiased figures"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def gained(self) -> bool:
-        """Whether the best epoch is better on validation than the model before training; True where nobody knows."""
+        """Whether the best epoch beats the model before training on validation data; True if that was not measured."""
         return self.before is None or self.best.validation[self.score] > self.before.validation[self.score]
 
     def lines(self, names: Sequence[str]) -> list[str]:
@@ -71,7 +71,7 @@ class Outcome:
         return lines + self.warnings()
 
     def warnings(self) -> list[str]:
-        """What a reader of the figures must not miss."""
+        """Why the figures may mislead, one line for each reason."""
         if self.before is None:
             return []
         before = self.before.validation[self.score]

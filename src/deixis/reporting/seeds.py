@@ -24,7 +24,7 @@ class SeedTable:
         heads, rows: a row for each seed, as text.
         summary: rows of the mean, the standard deviation, and the lowest and highest figure.
         statistics: {column: {"mean": ..., "std": ..., "min": ..., "max": ..., "values": [...]}}.
-        warnings: what a reader must not miss.
+        warnings: why the figures may mislead.
     """
 
     title: str

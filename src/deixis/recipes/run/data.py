@@ -55,5 +55,5 @@ def note_on_parts(shares: tuple[float, ...], images: int, test_given: bool) -> s
     why = f" ({images} images; a test set is held out from {MIN_IMAGES_FOR_TEST} on)" if shares else ""
     return (
         f"{held}{why + '; ' if held else ''}no test data: the epoch is chosen on the validation data that figures are "
-        "reported on, so they are optimistic; --test-data gives figures of their own"
+        "reported on, so they are optimistic; --test-data gives unbiased figures"
     )

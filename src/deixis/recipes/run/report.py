@@ -18,7 +18,7 @@ from deixis.training.checkpoint import versions
 
 
 def spread_indices(count: int, size: int) -> list[int]:
-    """At most `count` positions spread evenly over so many.
+    """At most `count` positions, spread evenly over `size`.
 
     >>> spread_indices(3, 9), spread_indices(3, 2)
     ([0, 4, 8], [0, 1])
