@@ -14,6 +14,7 @@ from PIL import Image
 
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
 from deixis.data.batching.loading import load_batches
+from deixis.data.batching.worker_transfer import SHARED_BYTES, InTransfer
 from deixis.data.detect.collate import collate, collate_pairs
 from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import eval_transform, train_transform
@@ -182,6 +183,19 @@ def test_a_batch_from_a_worker_costs_one_open_file(pictures: SampleList) -> None
     after = len(list(Path("/proc/self/fd").iterdir()))
     assert len(held) == 11
     assert after - before <= len(held) + 8  # tensors by tensor it would be 11 batches x (4 + 3 x 8)
+
+
+def test_large_tensors_leave_a_worker_through_shared_memory_and_small_ones_by_value() -> None:
+    large, small = torch.zeros(SHARED_BYTES, dtype=torch.uint8), torch.arange(3)
+    received, (content, shared) = InTransfer({"large": large, "small": (small, "text")}).__reduce__()
+    assert len(shared) == 1
+    assert shared[0] is large
+    assert len(content) < 1000
+    batch = received(content, shared)
+    assert batch["large"] is large
+    assert torch.equal(batch["small"][0], small)
+    batch["small"][0].add_(1)  # it has memory of its own that may be written
+    assert small.tolist() == [0, 1, 2]
 
 
 def test_a_worker_puts_pixels_together_in_shared_memory(pictures: SampleList) -> None:
