@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +24,12 @@ from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
 from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_points
 from deixis.models.sa2va.sam import Masks
+from deixis.models.sa2va.sam_protocol import Sam
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferList, ReferSample
 
 PROMPTS_PER_BATCH = 32
-_Ask = Callable[[Any, Tensor, SamLevels, Tensor], Masks]
+_Ask = Callable[[Sam, Tensor, SamLevels, Tensor], Masks]
 
 
 @dataclass(frozen=True)

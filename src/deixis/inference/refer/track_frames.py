@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from deixis.models.sa2va.language.states import Meant
 from deixis.models.sa2va.memory.attention import see_masks, see_prompts
 from deixis.models.sa2va.memory.bank import MemoryBank, Seen, keeps_phrases
 from deixis.models.sa2va.sam import encode_image
+from deixis.models.sa2va.sam_protocol import Sam, SamWithMemory
 
 
 @dataclass
@@ -42,7 +42,14 @@ class FramePrompter:
     """Segments phrases in single frames and prompts their memories. For its arguments see `Tracker`."""
 
     def __init__(
-        self, bundle: Sa2vaBundle, sam: Any, finder: PhraseFinder, *, prompts: str, threshold: float, scored: bool
+        self,
+        bundle: Sa2vaBundle,
+        sam: SamWithMemory,
+        finder: PhraseFinder,
+        *,
+        prompts: str,
+        threshold: float,
+        scored: bool,
     ) -> None:
         self.bundle, self.sam, self.finder = bundle, sam, finder
         self.prompts, self.threshold, self.scored = prompts, threshold, scored
@@ -59,7 +66,7 @@ class FramePrompter:
         else:
             self._prompt_with_truth(objects, frames, meant)
 
-    def levels(self, sam: Any, pixels: UInt8[np.ndarray, "h w 3"]) -> SamLevels:
+    def levels(self, sam: Sam, pixels: UInt8[np.ndarray, "h w 3"]) -> SamLevels:
         """The features of a frame of the given SAM 2."""
         side = int(sam.prompt_encoder.input_image_size)
         square = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
 from deixis.models.sa2va.memory.attention import see_next
 from deixis.models.sa2va.memory.bank import MemoryBank, require_memory
+from deixis.models.sa2va.sam_protocol import SamWithMemory
 from deixis.refer_records import Segmentation
 from deixis.video_records import Frames
 
@@ -69,7 +69,7 @@ class Tracker:
         generate: bool = False,
         batch_size: int = 8,
         max_tiles: int = 12,
-        sam: Any = None,
+        sam: SamWithMemory | None = None,
     ) -> None:
         if prompts not in PROMPT_FRAMES:
             raise OptionError(f"prompts must be 'uniform' or 'first', got {prompts!r}")

@@ -8,20 +8,21 @@ comparison is trained by itself (`loss_point`), and its map is given to SAM 2 th
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.models.sa2va.sam_protocol import Sam
 
-def points_first(sam: Any) -> bool:
+
+def points_first(sam: Sam) -> bool:
     """Whether the segmenter's prompts point first: `points_first` of SAM 2's configuration."""
     return bool(getattr(sam.config, "points_first", False))
 
 
 def point_logits(
-    sam: Any,
+    sam: Sam,
     prompts: Float[Tensor, "objects sam_channels"],
     coarse: Float[Tensor, "objects sam_channels h w"],
 ) -> Float[Tensor, "objects h w"]:
@@ -36,7 +37,7 @@ def point_logits(
     return logits
 
 
-def as_mask_prompt(sam: Any, logits: Float[Tensor, "objects h w"]) -> Float[Tensor, "objects sam_channels h w"]:
+def as_mask_prompt(sam: Sam, logits: Float[Tensor, "objects h w"]) -> Float[Tensor, "objects sam_channels h w"]:
     """The map as SAM 2's dense prompt: of each object's cells the best counts 1, others by their odds to it."""
     shares = (logits.flatten(1) - logits.flatten(1).amax(1, keepdim=True)).exp().view(logits.shape)
     size = sam.prompt_encoder.mask_input_size
@@ -46,7 +47,7 @@ def as_mask_prompt(sam: Any, logits: Float[Tensor, "objects h w"]) -> Float[Tens
 
 
 def where_pointed(
-    sam: Any,
+    sam: Sam,
     prompts: Float[Tensor, "objects sam_channels"] | None,
     coarse: Float[Tensor, "objects sam_channels h w"],
 ) -> Float[Tensor, "objects h w"] | None:
@@ -55,7 +56,7 @@ def where_pointed(
 
 
 def dense_prompt(
-    sam: Any, points: Float[Tensor, "objects h w"] | None
+    sam: Sam, points: Float[Tensor, "objects h w"] | None
 ) -> Float[Tensor, "objects_or_1 sam_channels _ _"]:
     """SAM 2's dense prompt: where the prompt points, or the embedding that says that there is no mask."""
     if points is not None:

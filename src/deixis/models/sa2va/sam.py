@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from deixis.models.sa2va.pointing import dense_prompt, where_pointed
+from deixis.models.sa2va.sam_protocol import Sam
 
 SamLevels = tuple[
     Float[Tensor, "images sam_channels fine fine"],
@@ -58,14 +59,14 @@ class Decoded(NamedTuple):
     points: Float[Tensor, "objects coarse coarse"] | None = None
 
 
-def encode_image(sam: Any, pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
+def encode_image(sam: Sam, pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
     """The feature pyramid of images."""
     fine, middle, coarse = sam.vision_encoder(pixels, return_dict=True).fpn_hidden_states
     return fine, middle, coarse
 
 
 def decode_masks(
-    sam: Any,
+    sam: Sam,
     prompts: Float[Tensor, "objects sam_channels"],
     levels: SamLevels,
     image_of_object: Int[Tensor, " objects"],
@@ -108,7 +109,7 @@ def decode_masks(
 
 
 def decode(
-    sam: Any,
+    sam: Sam,
     coarse: Float[Tensor, "objects sam_channels coarse coarse"],
     sharp: tuple[Tensor, Tensor],
     sparse: Float[Tensor, "objects tokens sam_channels"],
@@ -135,19 +136,19 @@ def decode(
 
 
 def without_memory(
-    sam: Any, coarse: Float[Tensor, "images sam_channels coarse coarse"]
+    sam: Sam, coarse: Float[Tensor, "images sam_channels coarse coarse"]
 ) -> Float[Tensor, "images sam_channels coarse coarse"]:
     """The coarse level as the mask decoder sees it where there is no memory of earlier frames."""
     bare: Tensor = coarse + sam.no_memory_embedding.reshape(1, -1, 1, 1)
     return bare
 
 
-def sharp_levels(sam: Any, levels: SamLevels) -> tuple[Tensor, Tensor]:
+def sharp_levels(sam: Sam, levels: SamLevels) -> tuple[Tensor, Tensor]:
     """The two finer levels as the mask decoder adds them to what it enlarges: [images channels/8 ..], [.. /4 ..]."""
     return sam.mask_decoder.conv_s0(levels[0]), sam.mask_decoder.conv_s1(levels[1])
 
 
-def blank_tokens(sam: Any, objects: int) -> Float[Tensor, "objects 2 sam_channels"]:
+def blank_tokens(sam: Sam, objects: int) -> Float[Tensor, "objects 2 sam_channels"]:
     """What stands where SAM 2 has no points."""
     blank: Tensor = sam.prompt_encoder.not_a_point_embed.weight.expand(objects, 2, -1)
     return blank

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from deixis.models.sa2va.pointing import dense_prompt
 from deixis.models.sa2va.sam import Masks, SamLevels, decode, sharp_levels, without_memory
+from deixis.models.sa2va.sam_protocol import Sam
 
 
 def masks_of_boxes(
-    sam: Any, boxes_xyxy: Float[Tensor, "objects 4"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
+    sam: Sam, boxes_xyxy: Float[Tensor, "objects 4"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
 ) -> Masks:
     """Three masks for each box.
 
@@ -27,7 +26,7 @@ def masks_of_boxes(
 
 
 def masks_of_points(
-    sam: Any, points_xy: Float[Tensor, "objects 2"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
+    sam: Sam, points_xy: Float[Tensor, "objects 2"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
 ) -> Masks:
     """Three masks for each point, which is inside of what is meant; otherwise as `masks_of_boxes`."""
     inside = torch.ones(len(points_xy), 1, 1, dtype=torch.int32, device=points_xy.device)
@@ -36,7 +35,7 @@ def masks_of_points(
 
 
 def _decoded(
-    sam: Any,
+    sam: Sam,
     sparse: Float[Tensor, "objects tokens sam_channels"],
     levels: SamLevels,
     image_of_object: Int[Tensor, " objects"],

@@ -10,7 +10,6 @@ Everything here carries gradients where gradients are on, so that the same steps
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from deixis.models.sa2va.memory.bank import MemoryBank, Seen
 from deixis.models.sa2va.memory.slots import places, pointer_tokens, positions
 from deixis.models.sa2va.pointing import dense_prompt, where_pointed
 from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels, without_memory
+from deixis.models.sa2va.sam_protocol import SamWithMemory
 
 ABSENT_LOGIT = -1024.0
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
@@ -29,7 +29,7 @@ MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
 def see_masks(
-    sam: Any,
+    sam: SamWithMemory,
     levels: SamLevels,
     masks: Bool[Tensor, "objects image image"],
     meanings: Float[Tensor, "objects sam_channels"] | None = None,
@@ -59,7 +59,7 @@ def see_masks(
 
 
 def see_prompts(
-    sam: Any, levels: SamLevels, prompts: Float[Tensor, "objects sam_channels"], suppress: bool = True
+    sam: SamWithMemory, levels: SamLevels, prompts: Float[Tensor, "objects sam_channels"], suppress: bool = True
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
     coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)
@@ -68,7 +68,9 @@ def see_prompts(
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
 
 
-def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int, suppress: bool = True) -> Seen:
+def see_next(
+    sam: SamWithMemory, levels: SamLevels, banks: Sequence[MemoryBank], frame: int, suppress: bool = True
+) -> Seen:
     """A frame in which nothing is given: each object is found by its memory.
 
     Args:
@@ -80,7 +82,7 @@ def see_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: in
     return see_decoded(sam, levels, decode_next(sam, levels, banks, frame), suppress)
 
 
-def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame: int) -> Decoded:
+def decode_next(sam: SamWithMemory, levels: SamLevels, banks: Sequence[MemoryBank], frame: int) -> Decoded:
     """All masks that the decoder gives for each object of `see_next`.
 
     Where the banks keep what their phrases mean, the decoder is asked by it as in an image, on top of the memory.
@@ -96,7 +98,7 @@ def decode_next(sam: Any, levels: SamLevels, banks: Sequence[MemoryBank], frame:
     return found._replace(points=points)
 
 
-def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
+def see_decoded(sam: SamWithMemory, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
     """Of the masks of each object the best, and how it is remembered."""
     best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
     logits = found.logits[every, best]
@@ -109,7 +111,7 @@ def see_decoded(sam: Any, levels: SamLevels, found: Decoded, suppress: bool = Tr
 
 
 def recall(
-    sam: Any, coarse: Float[Tensor, "1 sam_channels h w"], banks: Sequence[MemoryBank], frame: int
+    sam: SamWithMemory, coarse: Float[Tensor, "1 sam_channels h w"], banks: Sequence[MemoryBank], frame: int
 ) -> Float[Tensor, "objects sam_channels h w"]:
     """A frame's features after they have attended to each object's memory.
 
@@ -140,31 +142,36 @@ def recall(
     return flat.view(*flat.shape[:2], *coarse.shape[2:])
 
 
-def _decoded(sam: Any, levels: SamLevels, coarse: Tensor, dense: Tensor, sparse: Tensor, three: bool = True) -> Decoded:
+def _decoded(
+    sam: SamWithMemory, levels: SamLevels, coarse: Tensor, dense: Tensor, sparse: Tensor, three: bool = True
+) -> Decoded:
     """The mask decoder without points: of each object's features, all of the same frame."""
     fine, middle = (level.expand(len(coarse), -1, -1, -1) for level in sharp_levels(sam, levels))
     return decode(sam, coarse, (fine, middle), sparse, dense, three)
 
 
-def _sparse(sam: Any, objects: int, meanings: Tensor | None) -> Float[Tensor, "objects tokens sam_channels"]:
+def _sparse(sam: SamWithMemory, objects: int, meanings: Tensor | None) -> Float[Tensor, "objects tokens sam_channels"]:
     """No points, and what each object's phrase means where that is given."""
     blank = blank_tokens(sam, objects)
     return blank if meanings is None else torch.cat([blank, meanings[:, None].to(blank.dtype)], dim=1)
 
 
-def _pointers(sam: Any, found: Decoded) -> Float[Tensor, "objects sam_channels"]:
+def _pointers(sam: SamWithMemory, found: Decoded) -> Float[Tensor, "objects sam_channels"]:
     best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
     pointers = sam.object_pointer_proj(found.tokens[every, best])
     return _hidden_pointers(sam, pointers, (found.object_scores > 0).to(pointers.dtype))
 
 
-def _hidden_pointers(sam: Any, pointers: Tensor, there: Tensor) -> Tensor:
+def _hidden_pointers(sam: SamWithMemory, pointers: Tensor, there: Tensor) -> Tensor:
     hidden: Tensor = there[:, None] * pointers + (1 - there[:, None]) * sam.no_object_pointer
     return hidden
 
 
 def _remembered(
-    sam: Any, coarse: Tensor, shares: Float[Tensor, "objects image image"], object_scores: Float[Tensor, " objects"]
+    sam: SamWithMemory,
+    coarse: Tensor,
+    shares: Float[Tensor, "objects image image"],
+    object_scores: Float[Tensor, " objects"],
 ) -> Float[Tensor, "objects cells memory_channels"]:
     """The memory encoder on masks in [0, 1]."""
     masks = sam.config.sigmoid_scale_for_mem_enc * shares[:, None] + sam.config.sigmoid_bias_for_mem_enc

@@ -6,13 +6,14 @@ for: the prompted frames, the last `num_maskmem - 1` memories, the last `max_obj
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.sam_protocol import Sam
 
 
 class Seen(NamedTuple):
@@ -42,7 +43,7 @@ class MemoryBank:
         dtype: in which memories are kept; SAM 2 keeps them in bfloat16 while it tracks.
     """
 
-    def __init__(self, sam: Any, max_prompts: int = 8, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, sam: Sam, max_prompts: int = 8, dtype: torch.dtype = torch.bfloat16) -> None:
         require_memory(sam)
         self.max_prompts = max_prompts
         self.dtype = dtype
@@ -106,7 +107,7 @@ class MemoryBank:
         return memory.to(self.dtype, copy=True)  # a row of a larger tensor would keep the whole of it alive
 
 
-def require_memory(sam: Any) -> None:
+def require_memory(sam: Sam) -> None:
     """Raises ModelError for a SAM 2 that was built for images alone."""
     if not hasattr(sam, "memory_attention"):
         raise ModelError(
@@ -114,6 +115,6 @@ def require_memory(sam: Any) -> None:
         )
 
 
-def keeps_phrases(sam: Any) -> bool:
+def keeps_phrases(sam: Sam) -> bool:
     """Whether the memory was trained with what phrases mean beside it, in every frame."""
     return bool(getattr(sam.config, "keeps_phrases", False))

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.models.sa2va.sam_protocol import SamWithMemory
+
 SINE_BASE = 10_000
 
 
 def places(
-    sam: Any, coarse: Tensor, spatial: Sequence[tuple[int, Tensor]]
+    sam: SamWithMemory, coarse: Tensor, spatial: Sequence[tuple[int, Tensor]]
 ) -> tuple[Float[Tensor, "cells c"], Float[Tensor, "cells c"]]:
     """Memories one after another, and where and when each cell is."""
     encoder = sam.memory_encoder
@@ -26,7 +28,7 @@ def places(
 
 
 def pointer_tokens(
-    sam: Any, coarse: Tensor, pointers: Sequence[tuple[int, Tensor]]
+    sam: SamWithMemory, coarse: Tensor, pointers: Sequence[tuple[int, Tensor]]
 ) -> tuple[Float[Tensor, "tokens c"], Float[Tensor, "tokens c"]]:
     """Pointers cut into tokens of the memory's width, and when each was."""
     width = int(sam.mem_dim)
