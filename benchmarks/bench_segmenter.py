@@ -130,7 +130,7 @@ def our_loss(bundle: Sa2vaBundle, batch: ReferBatch, features: FrozenFeatures | 
     task = SegmenterTask.__new__(SegmenterTask)
     task.model, task.criterion, task.features, task.unwatched = bundle.model, ReferCriterion("sa2va"), features, []
     task.normalise_tiles, task.normalise_sam = bundle.normalise_tiles, bundle.normalise_sam
-    task.accelerator, task.words_share = Accelerator(cpu=batch.input_ids.device.type == "cpu"), 0.0
+    task.accelerator = Accelerator(cpu=batch.input_ids.device.type == "cpu")
     total, _ = task.losses(batch, task.normaliser([batch]))
     return total
 

@@ -35,7 +35,6 @@ WHOLE: dict[str, Any] = {
     "lora": False,
     "train": ("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
     "train_embeddings": True,
-    "supervised_masks": "all",
     "weight_dice": 2.0,
     "mask_points": 0,
     "batch_size": 4,

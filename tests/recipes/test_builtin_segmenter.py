@@ -92,7 +92,7 @@ def test_one_batch_is_learnt_by_heart() -> None:
     (batch,) = load_batches(data, [[(0, 0), (0, 1)]], collate)
     masks = torch.cat([target.masks for target in batch.targets])
     assert 0 < int(masks.flatten(1).any(1).sum()) < len(masks)
-    criterion = ReferCriterion(weight_dice=2.0, points=None, supervised="all")
+    criterion = ReferCriterion(weight_dice=2.0, points=None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.0)
     found = 0.0
     for _ in range(120):

@@ -83,9 +83,9 @@ def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) 
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
 
 
-def test_words_come_first_and_leave_step_by_step(model, tmp_path, deixis) -> None:
-    """All prompts from words in 3 of 8 steps, some in the next 3; resumed in the sixth, it goes on where it was."""
-    more = ("--epochs", "2", "--words-first", "0.75", "--supervised-masks", "all", "--no-lora", "--train-embeddings")
+def test_a_resumed_run_of_all_parts_ends_as_the_whole_one(model, tmp_path, deixis) -> None:
+    """Everything trains; resumed in the sixth of eight steps, it ends as the run that was not stopped."""
+    more = ("--epochs", "2", "--no-lora", "--train-embeddings")
     more += ("--train", "vision", "text_hidden_fcs", "mask_decoder")
     found = []
     for folder, stopped in ((tmp_path / "whole", False), (tmp_path / "stopped", True)):
@@ -96,16 +96,29 @@ def test_words_come_first_and_leave_step_by_step(model, tmp_path, deixis) -> Non
         assert code == 0, err
         lines = [json.loads(line) for line in (folder / "segmenter/metrics.jsonl").read_text().splitlines()]
         steps = [line for line in lines if line["kind"] == "step"]
-        assert ["loss_words" in line for line in steps] == [True] * 6 + [False] * 2
+        assert len(steps) == 8
         found.append((steps, weights(folder / "segmenter/teachers/sa2va")))
     assert [s["loss"] for s in found[0][0]] == [s["loss"] for s in found[1][0]]
     assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in found[0][1])
 
 
-def test_the_released_answers_hold_no_words(model, tmp_path) -> None:
-    options = ReferTrainOptions(data=(TRAIN_SCENES,), model=str(model), behaviour="sa2va", words_first=0.5)
-    with pytest.raises(OptionError, match="words-first"):
-        options.check()
+@pytest.mark.parametrize(
+    ("name", "unchanged", "value"),
+    [
+        ("encoder_lr_factor", 1.0, 0.5),
+        ("words_first", 0.0, 0.5),
+        ("points_first", False, True),
+        ("spatial_tokens", False, True),
+        ("supervised_masks", "best", "all"),
+    ],
+)
+def test_options_that_were_removed_say_what_replaced_them(deixis, tmp_path, name, unchanged, value) -> None:
+    assert not hasattr(ReferTrainOptions(data=(TRAIN_SCENES,), **{name: unchanged}), name)  # files of earlier runs
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')} was removed"):
+        ReferTrainOptions(data=(TRAIN_SCENES,), **{name: value})
+    code, _, err = deixis(["refer", "train", "--data", TRAIN_SCENES, f"--{name.replace('_', '-')}"])
+    assert code == 2
+    assert f"--{name.replace('_', '-')} was removed; " in err
 
 
 def stop_in_second_epoch(arguments, deixis) -> None:

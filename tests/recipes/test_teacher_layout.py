@@ -49,20 +49,25 @@ def test_a_model_of_deixis_with_a_released_form(deixis, tmp_path) -> None:
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry"])
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("what", "message"),
     [
-        ((), "SAM 2 with its memory"),
-        (("--points-first",), "prompts of this model point first"),
-        (("--spatial-tokens",), "spatial tokens"),
+        ("memory", "SAM 2 with its memory"),
+        ("points", "prompts of this model point first"),
+        ("outlines", "spatial tokens"),
     ],
     ids=["memory", "points", "outlines"],
 )
-def test_no_released_form_is_one_line_at_the_start(deixis, tmp_path, more, message, dry) -> None:
-    if more:
-        save_sa2va(released_bundle(LANGUAGES[0]), tmp_path / "mine")
-    else:
+def test_no_released_form_is_one_line_at_the_start(deixis, tmp_path, what, message, dry) -> None:
+    if what == "memory":
         write_tiny_segmenter(tmp_path / "mine")
-    code, _, err = deixis(refer_arguments(tmp_path / "mine", tmp_path, *QUICK, *more, *dry))
+    else:
+        bundle = released_bundle(LANGUAGES[0])
+        if what == "points":
+            bundle.model.sam.config.points_first = True
+        else:
+            bundle.model.add_spatial_token()
+        save_sa2va(bundle, tmp_path / "mine")
+    code, _, err = deixis(refer_arguments(tmp_path / "mine", tmp_path, *QUICK, *dry))
     assert code == 2
     (line,) = [line for line in err.splitlines() if "warning" not in line]
     assert "--teacher-layout sa2va: " in line

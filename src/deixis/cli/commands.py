@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
-_SCRIPT = "scripts/build_builtin trains the built-in models from random weights"
+_SCRIPT = "scripts/build_builtin trains small models from random weights"
 REMOVED = {
     "detect new": _SCRIPT,
     "refer new": _SCRIPT,

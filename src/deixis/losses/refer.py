@@ -15,7 +15,6 @@ from deixis.losses.detection import boxes_per_process
 from deixis.losses.masks import mask_ce, mask_iou, naive_dice, uncertain_points, values_at
 
 Behaviour = Literal["deixis", "sa2va"]
-Supervised = Literal["best", "all"]
 IouLoss = Literal["l1", "mse"]
 POINTS = 12_544  # 112², as in Mask2Former (arXiv 2112.01527) and Sa2VA
 
@@ -27,11 +26,6 @@ class Points(NamedTuple):
 
     generator: torch.Generator | None
     seeds: Sequence[tuple[int, int]] | None
-
-    def of_three(self) -> Points:
-        """The same for three masks per object."""
-        seeds = self.seeds and [(3 * objects, seed) for objects, seed in self.seeds]
-        return Points(self.generator, seeds)
 
 
 class ReferCriterion:
@@ -45,11 +39,8 @@ class ReferCriterion:
       each predicted IoU towards the true IoU of its mask; `loss_object` is the cross-entropy of "the phrase means
       something here". An empty target says that it does not: such an object has no other loss.
 
-    `supervised="all"` gives the mask losses to all three masks, as their mean. SAM 2 has three because a click is
-    ambiguous; a phrase is not, and a model trained from scratch answers any phrase with three things in the image.
-
-    Where the outputs hold `word_gaps` (`Sa2va.forward`), their mean is `loss_words`. Where they hold `point_logits`,
-    `loss_point` is the cross-entropy between their softmax over the cells and the target's share in each cell.
+    Where the outputs hold `point_logits`, `loss_point` is the cross-entropy between their softmax over the cells and
+    the target's share in each cell.
 
     `iou`, for the log and with weight 0, belongs to what inference would show: the mask with the highest predicted
     IoU, and with `deixis` an empty mask where the object score is not positive. It is 1 where both are empty.
@@ -72,9 +63,7 @@ class ReferCriterion:
         weight_iou: float = 1.0,
         weight_object: float = 1.0,
         weight_language: float = 1.0,
-        weight_words: float = 2.0,
         weight_point: float = 1.0,
-        supervised: Supervised = "best",
         iou_loss: IouLoss = "l1",
         points: int | None = POINTS,
         oversample: float = 3.0,
@@ -83,7 +72,7 @@ class ReferCriterion:
         weights = {"loss_mask": weight_mask, "loss_dice": weight_dice}
         if behaviour == "deixis":
             weights |= {"loss_iou": weight_iou, "loss_object": weight_object}
-        weights |= {"loss_language": weight_language, "loss_words": weight_words, "loss_point": weight_point}
+        weights |= {"loss_language": weight_language, "loss_point": weight_point}
         if min(weights.values()) < 0:
             raise OptionError(f"loss weights must not be negative, got {weights}")
         if points is not None and (points < 1 or oversample < 1 or not 0 <= importance <= 1):
@@ -91,9 +80,7 @@ class ReferCriterion:
                 f"points must be 1 or more, oversample 1 or more and importance in [0, 1]; "
                 f"got {points}, {oversample} and {importance}"
             )
-        if supervised == "all" and behaviour == "sa2va":
-            raise OptionError("sa2va supervises the mask of highest predicted IoU; supervised='all' belongs to deixis")
-        self.behaviour, self.iou_loss, self.supervised = behaviour, iou_loss, supervised
+        self.behaviour, self.iou_loss = behaviour, iou_loss
         self.points, self.oversample, self.importance = points, oversample, importance
         self.weight_dict = {**weights, "iou": 0.0}
 
@@ -112,7 +99,7 @@ class ReferCriterion:
         Args:
             outputs: `pred_masks [objects 3 h w]` logits, `pred_ious [objects 3]`, `object_scores [objects]` logits,
                 `label_logits [labels vocab]` at the positions that have a label, `label_ids [labels]`; possibly
-                `word_gaps [objects]` and `point_logits [objects cells cells]`.
+                `point_logits [objects cells cells]`.
             masks: the target of each object, all false where the phrase means nothing.
             num_objects: the divisor of the mask losses and `iou`, used unchanged; by default the objects of all
                 processes divided by the number of processes, at least 1 (all processes must call). A caller that
@@ -134,8 +121,6 @@ class ReferCriterion:
             by_object = self._by_object(outputs, masks, Points(generator, seeds))
             losses = {name: value.sum() / num_objects for name, value in by_object.items()}
             losses["loss_language"] = language_ce(outputs["label_logits"].float(), outputs["label_ids"]) / num_labels
-            if "word_gaps" in outputs:
-                losses["loss_words"] = outputs["word_gaps"].float().sum() / num_objects
             if "point_logits" in outputs:
                 losses["loss_point"] = pointing_ce(outputs["point_logits"].float(), masks).sum() / num_objects
         return {name: losses[name] for name in self.weight_dict if name in losses}
@@ -155,7 +140,7 @@ class ReferCriterion:
         scores = outputs["object_scores"].float()
         present = masks.flatten(1).any(1)  # [objects, h, w] -> [objects]
         true_ious = _ious(logits, masks)  # [objects, 3]
-        ce, dice = self._supervise_chosen(logits, masks, drawn)
+        ce, dice = self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, drawn)
         gap = ious - true_ious
         # [objects, 3]; the true IoU is a constant: thresholded masks have no gradient
         gap = gap.abs() if self.iou_loss == "l1" else gap.square()
@@ -168,19 +153,6 @@ class ReferCriterion:
             # with a score of 0 or less inference shows an empty mask, which is right for an absent object
             "iou": torch.where(scores.detach() > 0, visible, (~present).float()),
         }
-
-    def _supervise_chosen(
-        self,
-        logits: Float[Tensor, "objects 3 h w"],
-        masks: Bool[Tensor, "objects h w"],
-        drawn: Points,
-    ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
-        """Cross-entropy and Dice of each object's best mask, or the mean over its three."""
-        if self.supervised == "best":
-            return self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, drawn)
-        three = masks[:, None].expand(logits.shape).flatten(0, 1)  # [objects, h, w] -> [objects * 3, h, w]
-        ce, dice = self._supervise(logits.flatten(0, 1).float(), three, drawn.of_three())
-        return ce.view(-1, 3).mean(1), dice.view(-1, 3).mean(1)  # [objects * 3] -> [objects]
 
     def _supervise(
         self,

@@ -94,12 +94,6 @@ class ReferParts(Options):
     """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
     train_embeddings: Annotated[bool, RARE] = False
     """Train all token embeddings; by default only the rows of the new tokens train."""
-    points_first: Annotated[bool, RARE] = False
-    """Let prompts point at cells of the image before they segment, and give SAM 2 the map as a coarse mask. For a
-    model that starts from nothing; saved with it, so that it always does."""
-    spatial_tokens: Annotated[bool, RARE] = False
-    """Tell the language model the outline of each region that it is to describe, as one more token. For a model whose
-    vision encoder does not know forms; saved with it, so that it always does."""
     teacher_layout: Annotated[Literal["deixis", "sa2va"], RARE] = "deixis"
     """Layout of teachers/sa2va: "sa2va" is that of released models, with config.json and code of a released --model
     copied, so that Sa2VA's own code loads it. checkpoints/ are deixis's own in any case."""
@@ -122,11 +116,6 @@ class ReferLoss(Options):
     behaviour: Annotated[Behaviour, RARE] = "deixis"
     """"sa2va": as released, only the mask of highest predicted IoU learns. "deixis": the best of three learns, and so
     do the predicted IoU and the score that says whether the object is there at all."""
-    supervised_masks: Annotated[Literal["best", "all"], RARE] = "best"
-    """Of SAM 2's three masks: the best one learns, or all do. "all" is for a model that starts from nothing."""
-    words_first: Annotated[ShareBelow1, RARE] = 0.0
-    """Share of the run in which prompts are made from the words before [SEG], first all, then fewer and fewer, while
-    [SEG] learns to carry them. For a model that starts from nothing; 0 for any other."""
     weight_mask: Annotated[NotNegative, RARE] = 2.0
     """Weight of the masks' cross-entropy."""
     weight_dice: Annotated[NotNegative, RARE] = 0.5
@@ -171,6 +160,9 @@ class ReferHardware(Hardware):
     """Maximum GiB kept in --cache-features; what does not fit is encoded each time."""
 
 
+_FROM_SCRATCH = "scripts/build_builtin trains small models from random weights"
+
+
 @knows_old_names
 @dataclass(frozen=True)
 class ReferTrainOptions(
@@ -187,7 +179,15 @@ class ReferTrainOptions(
 ):
     """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
 
-    REMOVED = MappingProxyType({"encoder_lr_factor": Removed(1.0, "all trained parts share --learning-rate")})
+    REMOVED = MappingProxyType(
+        {
+            "encoder_lr_factor": Removed(1.0, "all trained parts share --learning-rate"),
+            "words_first": Removed(0.0, _FROM_SCRATCH),
+            "points_first": Removed(False, f"a model that points first keeps doing so; {_FROM_SCRATCH}"),
+            "spatial_tokens": Removed(False, f"a model that has spatial tokens keeps them; {_FROM_SCRATCH}"),
+            "supervised_masks": Removed("best", "of the three masks of an object the best one is trained"),
+        }
+    )
 
     epochs: AtLeast1 = 1
     batch_size: AtLeast1 = 2
@@ -219,11 +219,6 @@ class ReferTrainOptions(
                 f"--caption-share: expected 0 with --placeholder-captions, got {self.caption_share}; the model would "
                 "learn to describe everything by one phrase"
             )
-        for name in ("points_first", "spatial_tokens"):
-            released = getattr(self, name) and self.behaviour == "sa2va"
-            require(not released, name, True, "no --behaviour sa2va with it: released models do not know it")
-        from_words = self.words_first == 0 or self.behaviour == "deixis"
-        require(from_words, "words_first", self.words_first, "0, as the answers of --behaviour sa2va hold no words")
         require_model(self.model, A_SEGMENTER)
 
     def _check_joined(self) -> None:

@@ -57,7 +57,6 @@ def demo_refer_training(options: ReferDemoOptions) -> ReferTrainOptions:
         lora=False,
         train=("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
         train_embeddings=True,
-        supervised_masks="all",
         weight_dice=2.0,
         mask_points=0,
         max_masks=6,

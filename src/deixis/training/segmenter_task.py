@@ -38,7 +38,6 @@ class SegmenterTask:
     """
 
     shown: tuple[str, ...] = ("gIoU", "cIoU")
-    words_steps: int = 0  # steps that make prompts from the words: at first all, from their half on fewer and fewer
 
     def __init__(
         self,
@@ -64,16 +63,11 @@ class SegmenterTask:
         self.evaluate = evaluate
         self.save_model = save_model
         self.features = features
-        self.words_share = 0.0  # in the current step
         self.steps_per_epoch = feed.steps_per_epoch(accelerator.num_processes)
 
     def groups(self, epoch: int, start: int) -> Iterator[list[ReferBatch]]:
         """See `Feed.groups`."""
-        before = epoch * self.steps_per_epoch + start
-        for step, group in enumerate(self.feed.groups(epoch, start, self.accelerator), before):
-            left = 1 - step / self.words_steps if self.words_steps else 0.0
-            self.words_share = min(1.0, max(0.0, 2 * left))
-            yield group
+        return self.feed.groups(epoch, start, self.accelerator)
 
     def normaliser(self, group: Sequence[ReferBatch]) -> Tensor:
         """(masks, labelled tokens) in the whole step, each divided by the number of processes and at least 1."""
@@ -88,9 +82,8 @@ class SegmenterTask:
     def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component."""
         total, losses = self._losses(self.model, batch, normaliser)
-        by_state = self.words_share < 1  # otherwise no mask was prompted by a hidden state
         # Absent objects have no mask loss, so this checks the first batch with a mask that is not empty.
-        if self.unwatched and by_state and any(bool(target.masks.any()) for target in batch.targets):
+        if self.unwatched and any(bool(target.masks.any()) for target in batch.targets):
             require_mask_gradient(self.criterion, losses, self.unwatched)
             self.unwatched = []
         return total, {name: value.detach() for name, value in losses.items()}
@@ -116,7 +109,6 @@ class SegmenterTask:
             batch=batch,
             normaliser=normaliser,
             features=self.features,
-            words_share=self.words_share,
         )
 
 
@@ -129,7 +121,6 @@ def refer_losses(
     batch: ReferBatch,
     normaliser: Tensor,
     features: FrozenFeatures | None = None,
-    words_share: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward and loss of one batch: the weighted total, and every component."""
     vision, sam = (None, None) if features is None else features.of(batch)
@@ -144,7 +135,6 @@ def refer_losses(
         frames_per_image=batch.frames_per_image,
         vision=vision,
         sam=sam,
-        words_share=words_share,
     )
     masks = torch.cat([target.masks for target in batch.targets])
     losses = criterion(outputs, masks, normaliser[0], num_labels=normaliser[1], seeds=seeds_of(batch))

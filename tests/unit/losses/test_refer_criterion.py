@@ -124,32 +124,6 @@ def test_deixis_supervises_the_best_mask_whatever_iou_was_predicted() -> None:
     assert (found["object_scores"] < 0).all()
 
 
-def test_all_three_masks_may_be_supervised() -> None:
-    out, masks = outputs(4), targets(4, absent=1)
-    losses = ReferCriterion(points=None, supervised="all")(out, masks)
-    ones = [
-        ReferCriterion(points=None)({**out, "pred_masks": out["pred_masks"][:, i : i + 1].expand(-1, 3, -1, -1)}, masks)
-        for i in range(3)
-    ]
-    for name in ("loss_mask", "loss_dice"):
-        assert float(losses[name].detach()) == pytest.approx(sum(float(one[name].detach()) for one in ones) / 3)
-    found = gradients(ReferCriterion(points=50, supervised="all"), out, masks)
-    assert (found["pred_masks"].abs().sum((2, 3)) > 0).tolist() == [[False] * 3] + [[True] * 3] * 3
-    with pytest.raises(OptionError, match="belongs to deixis"):
-        ReferCriterion("sa2va", supervised="all")
-
-
-def test_words_have_a_loss_where_they_are_looked_at() -> None:
-    gaps = torch.tensor([0.5, 1.0, 0.0], requires_grad=True)
-    criterion = ReferCriterion(points=None)
-    losses = criterion({**outputs(3), "word_gaps": gaps}, targets(3))
-    assert float(losses["loss_words"].detach()) == pytest.approx(0.5)
-    without = criterion(outputs(3), targets(3))
-    assert "loss_words" not in without
-    more = criterion.total(losses).detach() - criterion.total(without).detach()
-    assert float(more) == pytest.approx(criterion.weight_dict["loss_words"] * 0.5, rel=1e-5)
-
-
 @pytest.mark.parametrize("points", [None, 50])
 def test_an_absent_object_trains_the_object_score_alone(points: int | None) -> None:
     out, masks = outputs(3), targets(3, absent=3)

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -74,7 +73,6 @@ class Sa2va(nn.Module):
         vision: Float[Tensor, "tiles tile_tokens channels"] | None = None,
         sam: SamLevels | None = None,
         regions: Regions | None = None,
-        words_share: float = 0.0,
         frames_per_image: tuple[int, ...] = (),
     ) -> dict[str, Tensor]:
         """Masks of every `[SEG]`, and logits of every labelled token.
@@ -88,8 +86,6 @@ class Sa2va(nn.Module):
             labels: the token that each position is (not shifted), -100 where no loss is wanted.
             vision, sam: what `vision_features` and `sam_features` gave for the images.
             regions: that the conversations ask about; a placeholder for each of their tokens follows the image's own.
-            words_share: share of the objects whose prompt is made from the words before their `[SEG]` instead of its
-                hidden state; needs labels. See `word_states`.
             frames_per_image: where rows are about clips, or have no `[SEG]`, how many of `sam_pixels` are each row's:
                 every `[SEG]` is then an object in each of them. Empty for one each.
 
@@ -97,8 +93,7 @@ class Sa2va(nn.Module):
             pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
             object_image [objects]: the image, or frame, of each. Objects are the `[SEG]` tokens, row by row, from left
             to right, of a clip each in all frames before the next.
-            With labels also label_logits [labels vocabulary] and label_ids [labels], row by row. With a words_share
-            also word_gaps [objects] in [0, 2]: how far, by cosine, the hidden state at each `[SEG]` is from its words.
+            With labels also label_logits [labels vocabulary] and label_ids [labels], row by row.
             Where prompts point first, also point_logits [objects h w], on the cells of SAM 2's coarse level.
 
         Raises:
@@ -114,10 +109,6 @@ class Sa2va(nn.Module):
         rows, columns = rows[segs], columns[segs]
         asking = hidden[rows, columns]
         outputs = {"object_image": images}
-        if words_share > 0:
-            words = self.word_states(embeddings, input_ids, _given(labels, "labels", "words_share 0"))[rows, columns]
-            outputs["word_gaps"] = 1 - F.cosine_similarity(asking, words.detach(), dim=-1)
-            asking = torch.where(_spread(len(rows), words_share, rows.device)[:, None], words, asking)
         masks = self.masks(asking, sam, images)
         outputs |= {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
         if masks.points is not None:
@@ -205,28 +196,6 @@ class Sa2va(nn.Module):
         hidden: Tensor = outputs.last_hidden_state
         return hidden
 
-    def word_states(
-        self,
-        embeddings: Float[Tensor, "batch tokens hidden"],
-        input_ids: Int[Tensor, "batch tokens"],
-        labels: Int[Tensor, "batch tokens"],
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        """For each position the mean embedding of the answer's words before it, normalised like a hidden state.
-
-        The words are those since the answer began or since its last `[SEG]`; at the first of them it is 0. Where the
-        behaviour repeats the phrase before `[SEG]`, this stands in for what `[SEG]` should know, while a model that
-        starts from nothing has yet to learn to put it there.
-        """
-        place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        outside = (labels == IGNORED) | (input_ids == self.seg_token_id)
-        begins = torch.where(outside, place + 1, 0).cummax(1).values
-        begins = F.pad(begins, (1, 0))[:, :-1]  # of the words before a position, not up to it
-        sums = F.pad(embeddings.cumsum(1), (0, 0, 1, 0))
-        first = sums.gather(1, begins[..., None].expand_as(embeddings))
-        means = (sums[:, :-1] - first) / (place - begins).clamp(min=1)[..., None]
-        normalised: Tensor = language_model(self.vlm).get_submodule("norm")(means)
-        return normalised
-
     def token_logits(self, hidden: Float[Tensor, "positions hidden"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits of the next token."""
         logits: Tensor = self.vlm.lm_head(hidden)
@@ -276,13 +245,6 @@ def _given(tensor: Tensor | None, name: str, cached: str) -> Tensor:
     if tensor is None:
         raise ModelError(f"neither {name} nor {cached} is given; the segmenter needs one of them")
     return tensor
-
-
-def _spread(count: int, share: float, device: torch.device) -> Bool[Tensor, " objects"]:
-    """A share of so many places, evenly spread and always the same."""
-    golden = 0.6180339887498949  # multiples of it fall evenly between whole numbers
-    places = torch.arange(1, count + 1, dtype=torch.float64, device=device)
-    return (places * golden).frac() < share
 
 
 def _first(sam: SamLevels) -> Tensor:

@@ -66,12 +66,6 @@ def _prepared(
     if behaviour == "sa2va" and (points or outlines):
         what = "prompts that point first" if points else "spatial tokens"
         raise OptionError(f"--behaviour sa2va: {parts.model} has {what}, which released models do not know")
-    if parts.points_first:
-        bundle.model.sam.config.points_first = True
-    if parts.spatial_tokens:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            bundle.model.add_spatial_token()
     if parts.teacher_layout == "sa2va":
         require_released_form(bundle, f"--teacher-layout sa2va: {parts.model}")
     freeze(
@@ -110,7 +104,6 @@ def make_refer_criterion(loss: ReferLoss) -> ReferCriterion:
         loss.weight_dice,
         weight_language=loss.weight_language,
         weight_point=loss.weight_point,
-        supervised=loss.supervised_masks,
         points=loss.mask_points or None,
         **given,
     )

@@ -179,7 +179,6 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         save_model=lambda path: save_segmenter(bundle.with_presence_threshold(segmenter.threshold), path),
         features=features,
     )
-    task.words_steps = round(options.words_first * settings.total_steps(steps_per_epoch))
     rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
     took = train_run(
         opened,

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from small_segmenters import TURNS, batch_of, tiny_segmenter
 from small_trackers import random_clip, random_video_sam, tiny_tracker
-from tiny_refer_runs import TRAIN_SCENES, refer_arguments, write_tiny_segmenter
+from tiny_refer_runs import refer_arguments
 
 from deixis.cli.main import run
-from deixis.errors import ModelError, OptionError
+from deixis.errors import ModelError
 from deixis.losses.refer import ReferCriterion, pointing_ce
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, save_sa2va
 from deixis.models.sa2va.memory.attention import decode_next, see_masks, see_prompts
@@ -21,7 +21,6 @@ from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.models.sa2va.pointing import as_mask_prompt, dense_prompt, point_logits, where_pointed
 from deixis.models.sa2va.sam import decode_masks, encode_image
 from deixis.models.sa2va.weights.released import save_released
-from deixis.options.refer_train import ReferTrainOptions
 
 TILES = (1, 1, 1)
 
@@ -174,9 +173,11 @@ def test_released_layouts_cannot_hold_it_and_folders_do(tmp_path: Path) -> None:
 
 
 def test_a_run_teaches_a_segmenter_to_point(tmp_path: Path) -> None:
-    model = write_tiny_segmenter(tmp_path / "model")
-    more = ("--points-first", "--supervised-masks", "all", "--epochs", "2", "--no-report", "--learning-rate", "1e-3")
-    assert run(refer_arguments(model, tmp_path, *more)) == 0
+    model = tmp_path / "model"
+    bundle = tiny_segmenter()
+    bundle.model.sam.config.points_first = True
+    save_sa2va(bundle, model)
+    assert run(refer_arguments(model, tmp_path, "--epochs", "2", "--no-report", "--learning-rate", "1e-3")) == 0
     lines = [json.loads(line) for line in (tmp_path / "segmenter/metrics.jsonl").read_text().splitlines()]
     losses = [line["loss_point"] for line in lines if line["kind"] == "step"]
     assert len(losses) == 8
@@ -185,9 +186,3 @@ def test_a_run_teaches_a_segmenter_to_point(tmp_path: Path) -> None:
     name = "prompt_encoder.mask_embed.conv1.weight"
     before, after = (load_file(folder / "sam/model.safetensors")[name] for folder in (model, teacher))
     assert not torch.equal(before, after)
-
-
-def test_released_behaviour_does_not_point(tmp_path: Path) -> None:
-    options = ReferTrainOptions(data=(TRAIN_SCENES,), behaviour="sa2va", points_first=True)
-    with pytest.raises(OptionError, match="points-first"):
-        options.check()

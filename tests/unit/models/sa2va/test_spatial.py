@@ -13,7 +13,7 @@ from refer_batches import batches
 from small_segmenters import TURNS, batch_of, tiny_segmenter
 from small_trackers import tiny_tracker
 from test_sa2va_captions import DOT, LARGE, SIZE_HW, SMALL, Asked
-from tiny_refer_runs import TRAIN_SCENES, refer_arguments, write_tiny_segmenter
+from tiny_refer_runs import TRAIN_SCENES, refer_arguments
 
 from deixis.cli.main import run
 from deixis.data.pixels.regions import OUTLINE_SIDE, OUTLINE_VALUES, region_outline, region_views
@@ -178,27 +178,20 @@ def test_folders_keep_it_and_released_layouts_cannot(tmp_path: Path) -> None:
         load_sa2va(tmp_path / "folder")
 
 
-def test_a_run_adds_it_and_trains_it(tmp_path: Path) -> None:
-    model = write_tiny_segmenter(tmp_path / "model")
-    more = ("--spatial-tokens", "--caption-share", "0.6", "--no-report", "--learning-rate", "1e-3", "--seed", "3")
-    assert run(refer_arguments(model, tmp_path, *more)) == 0
+def test_a_run_trains_it(tmp_path: Path) -> None:
+    bundle = tiny_segmenter()
+    torch.manual_seed(3)
+    bundle.model.add_spatial_token()
+    save_sa2va(bundle, tmp_path / "model")
+    more = ("--caption-share", "0.6", "--no-report", "--learning-rate", "1e-3", "--seed", "3")
+    assert run(refer_arguments(tmp_path / "model", tmp_path, *more)) == 0
     teacher = tmp_path / "segmenter/teachers/sa2va"
     assert json.loads((teacher / "config.json").read_text())["spatial_token"]
-    start = load_sa2va(model)
-    assert start.model.spatial_token is None
-    torch.manual_seed(3)
-    start.model.add_spatial_token()
-    trained = load_sa2va(teacher).model.spatial_token
+    start, trained = load_sa2va(tmp_path / "model").model.spatial_token, load_sa2va(teacher).model.spatial_token
+    assert start is not None
     assert trained is not None
-    assert start.model.spatial_token is not None
-    gap = (trained[0].weight - start.model.spatial_token[0].weight).abs()
+    gap = (trained[0].weight - start[0].weight).abs()
     assert 0 < float(gap.max()) < 0.1  # the same start, and then steps
-
-
-def test_released_behaviour_has_none() -> None:
-    options = ReferTrainOptions(data=(TRAIN_SCENES,), behaviour="sa2va", spatial_tokens=True)
-    with pytest.raises(OptionError, match="spatial-tokens"):
-        options.check()
 
 
 def test_one_image_of_a_batch_keeps_its_outlines() -> None:
