@@ -108,7 +108,7 @@ def window_losses(looks: Looks, criterion: ReferCriterion, clip: Clip, rng: np.r
         "label_logits": torch.zeros(0, 1),
         "label_ids": torch.zeros(0, dtype=torch.long),
     }
-    return criterion(outputs, torch.stack(truth), len(truth), 1.0)
+    return criterion(outputs, torch.stack(truth), num_objects=len(truth), num_labels=1.0)
 
 
 def true_mask(clip: Clip, expression: Any, label: int, side: int) -> Tensor:
