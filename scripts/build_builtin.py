@@ -4,8 +4,8 @@
     python scripts/build_builtin.py segmenter --output runs/builtin
     python scripts/build_builtin.py segmenter --steps 20        a trial: is it learning? records nothing
 
-Every seed is fixed and no step is done by hand. The detector in src/deixis/builtin comes from this recipe; the segmenter
-there from longer training, which this one does not reach (docs/segmenter.md).
+Every seed is fixed and no step is done by hand. The detector in src/deixis/builtin was trained by this recipe; the
+segmenter there was trained for longer, and this recipe does not reach it (docs/segmenter.md).
 """
 
 from __future__ import annotations
