@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
-from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
+from deixis.options.checks import A_SEGMENTER, choose_model, require_model
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import (
     RARE,
