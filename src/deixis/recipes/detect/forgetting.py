@@ -104,7 +104,7 @@ def merge_command(teacher: Path, weight: float, *, base: str | None) -> str:
     return f"deixis model merge {teacher}{base_flag} --weight {weight:g} --output {teacher}_{weight:g}"
 
 
-def tell_forgetting(console: Console, facts: ForgettingFacts) -> None:
+def print_forgetting(console: Console, facts: ForgettingFacts) -> None:
     """Print the sweep, the knee and how to get it."""
     best = knee(facts.points)
     table = Table(title=f"forgetting: {facts.new_images} new images, {facts.old_images} of {facts.old_name}")

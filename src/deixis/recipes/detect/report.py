@@ -17,9 +17,9 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.report import run_facts, spread_indices
+from deixis.recipes.run.training import OpenRun
 from deixis.records import Dataset, Detections, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
 from deixis.reporting.detect_report import detections_row, detector_facts
@@ -35,12 +35,12 @@ BeforePicture = tuple[int, Sample, Detections]
 """Of an image of the report: its position, its annotations, and what the untrained model finds in it."""
 
 
-def before_pictures(detector: Detector, dataset: Dataset, options: DetectTrainOptions) -> list[BeforePicture]:
-    """Pictures spread evenly over the data that is reported on, detected by the model as it is."""
-    if not options.report or not options.report_images:
+def before_pictures(detector: Detector, dataset: Dataset, count: int, batch_size: int) -> list[BeforePicture]:
+    """Images spread evenly over the data that is reported on, detected by the model as it is."""
+    if not count:
         return []
-    chosen = spread_indices(options.report_images, len(dataset))
-    found = detector.predict_dataset(dataset, options.eval_batch_size or 1, indices=chosen)
+    chosen = spread_indices(count, len(dataset))
+    found = detector.predict_dataset(dataset, batch_size, indices=chosen)
     return list(zip(chosen, (load(dataset[i]) for i in chosen), found, strict=True))
 
 
@@ -53,32 +53,36 @@ def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
 
 
 def write_detector_report(
-    options: DetectTrainOptions,
+    opened: OpenRun,
     bundle: GroundingDinoBundle,
     data: RunData[Dataset],
     pictures: list[BeforePicture],
-    folder: Path,
+    *,
     teacher: Path,
     outcome: Outcome,
     seconds: float,
     took: dict[str, str],
     forgetting: ForgettingFacts | None,
+    batch_size: int,
+    page: bool,
 ) -> None:
     """Copy the best weights to `teachers/` and write `report.html`.
 
     Args:
         seconds: from start to end.
+        batch_size: of images that are drawn.
+        page: whether to write the report.
         took: what else the run took, by name.
     """
-    best = folder / "checkpoints" / "best"
+    best = opened.folder / "checkpoints" / "best"
     with replacing_folder(teacher) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True)
     after = metrics_of(outcome.reported(outcome.best))
-    if not options.report or after is None:
+    if not page or after is None:
         return
     detector = load_detector(teacher, bundle.model.model.level_embed.device)
     indices = [index for index, *_ in pictures]
-    found = detector.predict_dataset(data.reported, options.eval_batch_size or 1, indices=indices) if indices else []
+    found = detector.predict_dataset(data.reported, batch_size, indices=indices) if indices else []
     task = detector_facts(
         dataset_facts(shown(data.training)),
         dataset_facts(data.validation),
@@ -90,8 +94,8 @@ def write_detector_report(
             detections_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)
         ],
     )
-    run = run_facts(options, options.model, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
-    write_run_report(folder / "report.html", run, task)
+    run = run_facts(opened, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
+    write_run_report(opened.folder / "report.html", run, task)
 
 
 def shown(dataset: Dataset) -> Dataset:

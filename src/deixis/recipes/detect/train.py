@@ -46,8 +46,8 @@ from deixis.recipes.detect.data import (
 )
 from deixis.recipes.detect.forgetting import (
     measure_forgetting,
+    print_forgetting,
     read_forgetting_data,
-    tell_forgetting,
     write_forgetting,
 )
 from deixis.recipes.detect.measure import DetectorMeasure
@@ -161,7 +161,8 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
     )
     model = accelerator.prepare_model(bundle.model)
     detector = Detector(bundle, accelerator.device)
-    pictures = before_pictures(detector, data.reported, options) if accelerator.is_main_process else []
+    drawn = options.report_images if options.report and accelerator.is_main_process else 0
+    pictures = before_pictures(detector, data.reported, drawn, loop.eval_batch_size or 1)
     if forgetting_data:  # one image now: old names that fit no prompt are reported before training, not after it
         detector.predict_dataset(forgetting_data.old, 1, indices=[0])
     batch_size = loop.eval_batch_size or loop.batch_size
@@ -212,11 +213,23 @@ def _finetune(options: DetectTrainOptions) -> FinetuneResult:
             write_forgetting(folder / "forgetting.json", forgetting)
 
     def write(outcome: Outcome, seconds: float) -> None:
-        write_detector_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took, forgetting)
+        write_detector_report(
+            opened,
+            bundle,
+            data,
+            pictures,
+            teacher=teacher,
+            outcome=outcome,
+            seconds=seconds,
+            took=took,
+            forgetting=forgetting,
+            batch_size=loop.eval_batch_size or 1,
+            page=options.report,
+        )
 
     outcome = finish_run(opened, teacher, ("AP",), write=write)
     if forgetting:
-        tell_forgetting(console, forgetting)
+        print_forgetting(console, forgetting)
     before, after = metrics_of(outcome.reported(outcome.before)), metrics_of(outcome.reported(outcome.best))
     return FinetuneResult(folder, teacher, before, after, forgetting, outcome)
 

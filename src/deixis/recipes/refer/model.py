@@ -115,7 +115,7 @@ def language_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
-    """Write the model with adapters and new rows merged, all or nothing. Training goes on with the unmerged one."""
+    """Write the model with adapters and new rows merged, all or nothing. Training continues with the unmerged one."""
     merged = copy.deepcopy(bundle.model).to("cpu")
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:

@@ -149,7 +149,8 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     if resuming:
         segmenter.threshold = last_threshold(folder / "metrics.jsonl", segmenter.threshold)
-    pictures = refer_pictures(segmenter, data.reported, options) if accelerator.is_main_process else []
+    drawn = options.report_images if options.report and accelerator.is_main_process else 0
+    pictures = refer_pictures(segmenter, data.reported, drawn, loop.eval_batch_size or 4)
     measure = SegmenterMeasure(
         accelerator,
         loop.eval_batch_size or 4 * loop.batch_size,
@@ -192,7 +193,20 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     )
 
     def write(outcome: Outcome, seconds: float) -> None:
-        write_segmenter_report(options, bundle, data, pictures, folder, teacher, outcome, seconds, took)
+        write_segmenter_report(
+            opened,
+            bundle,
+            data,
+            pictures,
+            parts=parts,
+            max_tiles=options.max_tiles,
+            teacher=teacher,
+            outcome=outcome,
+            seconds=seconds,
+            took=took,
+            batch_size=loop.eval_batch_size or 4,
+            page=options.report,
+        )
 
     def threshold_lines(outcome: Outcome) -> list[str]:
         best = outcome.best.validation

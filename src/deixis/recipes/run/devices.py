@@ -25,7 +25,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def require_gpus(count: int) -> None:
-    """Raises OptionError unless this machine has so many GPUs."""
+    """Raises OptionError unless this machine has that many GPUs."""
     present = torch.cuda.device_count()
     if count > present:
         raise OptionError(f"--gpus: got {count}, this machine has {present}; give --gpus {present}")

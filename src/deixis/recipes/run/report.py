@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deixis.options import groups
 from deixis.recipes.run.folder import as_text
+from deixis.recipes.run.training import OpenRun
 from deixis.reporting.metrics_file import read_curves
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import RunFacts
@@ -27,8 +27,7 @@ def spread_indices(count: int, size: int) -> list[int]:
 
 
 def run_facts(
-    options: groups.Run,
-    model: str,
+    opened: OpenRun,
     policy: Sequence[str],
     parameters: Sequence[tuple[str, int, int]],
     outcome: Outcome,
@@ -39,21 +38,20 @@ def run_facts(
     """What the report of a finished run shows of it.
 
     Args:
-        options: all of them, resolved.
-        model: the checkpoint that training started from.
         policy: names of the options that make the recipe.
         parameters: (part of the model, trainable, all) parameter counts.
         seconds: from start to end.
         took: what else the run took, by name.
     """
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    facts = {"minutes": f"{seconds / 60:.1f}", **took, "seed": options.seed, "command": command, **versions()}
+    facts = {"minutes": f"{seconds / 60:.1f}", **took, "seed": opened.config["seed"], "command": command, **versions()}
+    chosen = {name: opened.config[name] for name in policy}
     return RunFacts(
-        title=options.folder.name,
-        model=model,
+        title=opened.folder.name,
+        model=opened.config["model"],
         outcome=outcome,
-        policy=as_text({name: getattr(options, name) for name in policy}),
+        policy=as_text({name: ", ".join(v) if isinstance(v, list) else v for name, v in chosen.items()}),
         parameters=parameters,
-        curves=read_curves(options.folder / "metrics.jsonl"),
+        curves=read_curves(opened.folder / "metrics.jsonl"),
         facts=as_text(facts),
     )
