@@ -178,7 +178,8 @@ def train_run(
         console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
         if progress.finished:
             console.print(
-                f"this run is finished after {_epochs(progress.epoch)}; --resume with more --epochs continues it"
+                f"this run is finished after {_counted(progress.epoch, 'epoch')}; "
+                "--resume with more --epochs continues it"
             )
     first = accelerator.is_main_process
     resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
@@ -277,14 +278,13 @@ def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, fold
 def print_length(console: Console, settings: LoopSettings, steps_per_epoch: int, optimiser: groups.Optimiser) -> None:
     """Print the length of a run in epochs and optimiser steps."""
     total = settings.total_steps(steps_per_epoch)
-    steps = "1 step" if steps_per_epoch == 1 else f"{steps_per_epoch} steps"
-    epochs = _epochs(-(-total // steps_per_epoch))
-    line = f"{epochs} of {steps}, {total} steps in all; {optimiser.warmup(total)} of warm-up"
+    epochs, steps = _counted(-(-total // steps_per_epoch), "epoch"), _counted(steps_per_epoch, "step")
+    line = f"{epochs} of {steps}, {_counted(total, 'step')} in all; {optimiser.warmup(total)} of warm-up"
     stop = settings.stop_after_epochs
     if stop is not None and stop * steps_per_epoch < total:
-        line += f"; stops after {_epochs(stop)}, at step {stop * steps_per_epoch}"
+        line += f"; stops after {_counted(stop, 'epoch')}, at step {stop * steps_per_epoch}"
     console.print(f"length      {line}", markup=False)
 
 
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
