@@ -73,9 +73,9 @@ def test_a_skipped_step_leaves_no_trace(run, monkeypatch):
     """A run whose bad steps are skipped ends with the weights it had without them."""
     real, before = loop.name_and_log_skip, []
 
-    def watch(task, state, *rest):
+    def watch(task, state, *rest, **named):
         before.append({name: tensor.clone() for name, tensor in task.model.state_dict().items()})
-        real(task, state, *rest)
+        real(task, state, *rest, **named)
         assert all(weight.grad is None for weight in task.model.parameters())
 
     monkeypatch.setattr(loop, "name_and_log_skip", watch)
@@ -128,13 +128,13 @@ def test_a_non_finite_gradient_of_a_finite_loss_is_caught(run, monkeypatch):
 def test_a_nan_weight_stops_the_run_and_keeps_the_last_checkpoint(run, monkeypatch):
     real, calls = GroundingDino.forward, []
 
-    def forward(self, *inputs):
+    def forward(self, *inputs, **named):
         if self.training:
             calls.append(1)
         if len(calls) == 3:
             with torch.no_grad():
                 self.model.level_embed[0, 0] = math.nan
-        return real(self, *inputs)
+        return real(self, *inputs, **named)
 
     monkeypatch.setattr(GroundingDino, "forward", forward)
     code, err, folder = run("--save-interval", "1")
