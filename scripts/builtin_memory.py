@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from deixis.data.clip_formats import read_clips
 from deixis.data.pixels.tiles import squashed_mask
-from deixis.inference.refer.phrase_finder import PhraseFinder
-from deixis.inference.refer.track_frames import Followed, Looks
+from deixis.inference.refer.track_frames import FramePrompter, TrackedPhrase
+from deixis.inference.refer.tracker import Tracker
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import Sa2vaBundle, freeze
-from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD
 from deixis.models.sa2va.memory.attention import decode_next, see_decoded
 from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.video_records import Clip
@@ -43,23 +42,14 @@ def train_memory(bundle: Sa2vaBundle, data: str, steps: int) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, 20 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
-    finder = PhraseFinder(
-        bundle,
-        torch.device("cpu"),
-        together=False,
-        threshold=PRESENCE_THRESHOLD,
-        generate=False,
-        batch_size=16,
-        max_tiles=1,
-    )
-    looks = Looks(bundle, sam, finder, "uniform", PRESENCE_THRESHOLD, True)
+    prompter = Tracker(bundle, prompt_frames=PROMPT_FRAMES, max_tiles=1).prompter
     criterion, clips = ReferCriterion(points=None, weight_dice=2.0), read_clips(data)
     for step in range(steps):
         optimizer.zero_grad()
         ious = []
         for window in range(CLIPS_PER_STEP):
             rng = np.random.default_rng([0, step, window])
-            losses = window_losses(looks, criterion, clips[int(rng.integers(len(clips)))], rng)
+            losses = window_losses(prompter, criterion, clips[int(rng.integers(len(clips)))], rng)
             if losses:
                 (criterion.total(losses) / CLIPS_PER_STEP).backward()
                 ious.append(float(losses["iou"]))
@@ -71,19 +61,21 @@ def train_memory(bundle: Sa2vaBundle, data: str, steps: int) -> None:
     bundle.model.requires_grad_(False)
 
 
-def window_losses(looks: Looks, criterion: ReferCriterion, clip: Clip, rng: np.random.Generator) -> dict[str, Tensor]:
+def window_losses(
+    prompter: FramePrompter, criterion: ReferCriterion, clip: Clip, rng: np.random.Generator
+) -> dict[str, Tensor]:
     """Losses of a few frames of a clip that are followed, its phrases found in others as `deixis refer track` does.
 
     Empty where no phrase is found.
     """
-    sam, frames = looks.sam, clip.frames
+    sam, frames = prompter.sam, clip.frames
     sentences = [(one, text) for one in clip.expressions for text in one.texts]
     chosen = [sentences[i] for i in rng.permutation(len(sentences))[:PHRASES]]
-    followed = [Followed(text, MemoryBank(sam, PROMPT_FRAMES, torch.float32)) for _, text in chosen]
+    followed = [TrackedPhrase(text, MemoryBank(sam, PROMPT_FRAMES, torch.float32)) for _, text in chosen]
     total = len(clip.labelled)
     spread = rng.permutation(np.unique(np.linspace(0, total - 1, PROMPT_FRAMES).round().astype(int)))
     asked = sorted(spread[: int(rng.integers(1, PROMPT_FRAMES + 1))].tolist())
-    looks.look(followed, list(zip(asked, frames.read([clip.labelled[i] for i in asked]), strict=True)))
+    prompter.prompt(followed, list(zip(asked, frames.read([clip.labelled[i] for i in asked]), strict=True)))
     rows = [row for row, one in enumerate(followed) if one.bank.prompted]
     if not rows:
         return {}
@@ -93,7 +85,7 @@ def window_losses(looks: Looks, criterion: ReferCriterion, clip: Clip, rng: np.r
     banks, parts, truth = [followed[row].bank for row in rows], [], []
     for label, pixels in zip(run, frames.read([clip.labelled[i] for i in run]), strict=True):
         with torch.no_grad():
-            levels = looks.levels(sam, pixels)
+            levels = prompter.levels(sam, pixels)
         found = decode_next(sam, levels, banks, label)
         seen = see_decoded(sam, levels, found)
         for row, bank in enumerate(banks):

@@ -13,8 +13,7 @@ from small_trackers import SIDE, square_masks, tiny_tracker, video_config
 from transformers import Sam2VideoModel
 
 from deixis.data.clip_formats import read_clips
-from deixis.inference.refer.phrase_finder import PhraseFinder
-from deixis.inference.refer.track_frames import Looks
+from deixis.inference.refer.tracker import Tracker
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import freeze, load_sa2va, part_of
 from deixis.models.sa2va.memory.attention import recall, see_masks
@@ -35,33 +34,17 @@ def pointing_tracker(score_shift=4.0):
     bundle.model.sam.config.keeps_phrases = bundle.model.sam.config.points_first = True
     with torch.no_grad():
         bundle.model.sam.mask_decoder.pred_obj_score_head.proj_out.bias += score_shift
-    looks = Looks(
-        bundle,
-        bundle.model.sam,
-        PhraseFinder(
-            bundle,
-            torch.device("cpu"),
-            together=False,
-            threshold=0.5,
-            generate=False,
-            batch_size=8,
-            max_tiles=1,
-        ),
-        "uniform",
-        0.5,
-        True,
-    )
-    return bundle, looks
+    return bundle, Tracker(bundle, max_tiles=1).prompter
 
 
 def test_every_part_of_the_memory_learns_from_masks_and_from_where_phrases_point():
     from builtin_memory import window_losses
 
-    bundle, looks = pointing_tracker()
+    bundle, prompter = pointing_tracker()
     freeze(bundle.model, ("memory",), lora=False)
     clips = read_clips(CLIPS)
     for names in (("loss_mask", "loss_object"), ("loss_point",)):
-        losses = window_losses(looks, ReferCriterion(points=None), clips[0], np.random.default_rng(3))
+        losses = window_losses(prompter, ReferCriterion(points=None), clips[0], np.random.default_rng(3))
         bundle.model.zero_grad()
         sum(losses[name] for name in names).backward()
         reached = {
@@ -74,8 +57,8 @@ def test_every_part_of_the_memory_learns_from_masks_and_from_where_phrases_point
 def test_phrases_that_are_found_nowhere_teach_nothing():
     from builtin_memory import window_losses
 
-    _, looks = pointing_tracker(score_shift=-50.0)
-    assert window_losses(looks, ReferCriterion(points=None), read_clips(CLIPS)[0], np.random.default_rng(3)) == {}
+    _, prompter = pointing_tracker(score_shift=-50.0)
+    assert window_losses(prompter, ReferCriterion(points=None), read_clips(CLIPS)[0], np.random.default_rng(3)) == {}
 
 
 def test_only_the_memory_changes():
