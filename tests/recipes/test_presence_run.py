@@ -34,7 +34,7 @@ def test_a_run_fits_keeps_and_shows_the_threshold(model, tmp_path, deixis) -> No
     assert load_segmenter(folder / "teachers/sa2va").threshold == fitted
     report = (folder / "report.html").read_text()
     assert "Presence threshold, %" in report
-    assert "N_acc: of the phrases that mean nothing" in report.replace("&#x27;", "'")
+    assert "N_acc: the share of the phrases without an object whose mask is empty" in report
     # the figures of the run are those that its model gives to whoever measures it
     out_folder = tmp_path / "measured"
     measure = ["refer", "eval", "--model", str(folder / "teachers/sa2va"), "--data", VALIDATION, "--max-tiles", "1"]
