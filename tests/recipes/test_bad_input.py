@@ -119,8 +119,8 @@ def test_an_unknown_key_in_the_config_is_named(refused, tmp_path):
 
 
 def test_a_command_that_is_not_there(refused):
-    assert "no command 'detect dance'; try 'deixis detect --help'" in refused(["detect", "dance"])
-    assert "no command 'dance now'; try 'deixis --help'" in refused(["dance", "now"])
+    assert "no command 'detect dance'; did you mean 'detect train'? Or see 'deixis detect --help'" in refused(["detect", "dance"])
+    assert "no command 'dance now'; see 'deixis --help'" in refused(["dance", "now"])
 
 
 def test_a_group_of_commands_alone_says_what_is_in_it(deixis):
