@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import finish, records, start, train_arguments
 
 from deixis.cli.main import main
-from deixis.recipes.detect import train as finetune_detector
+from deixis.recipes.detect.measure import DetectorMeasure
 
 
 def run(words):
@@ -27,19 +27,19 @@ def wait_for(ready, process, seconds=120):
 
 
 def test_sigterm_while_the_baseline_is_measured_saves_what_it_promises(tiny_model, tmp_path, monkeypatch, capsys):
-    evaluate = finetune_detector.evaluate
+    evaluate = DetectorMeasure.__call__
 
     def stopped(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return evaluate(*arguments)
 
     arguments = train_arguments(tiny_model, tmp_path, "--epochs", "1", "--no-report")
-    monkeypatch.setattr(finetune_detector, "evaluate", stopped)
+    monkeypatch.setattr(DetectorMeasure, "__call__", stopped)
     assert run(arguments) == 143
     assert "stopped by SIGTERM after saving" in capsys.readouterr().err
     last = tmp_path / "detector" / "checkpoints" / "last"
     assert json.loads((last / "state.json").read_text(encoding="utf-8"))["progress"]["step"] == 0
-    monkeypatch.setattr(finetune_detector, "evaluate", evaluate)
+    monkeypatch.setattr(DetectorMeasure, "__call__", evaluate)
     assert run([*arguments, "--resume"]) == 0
     kinds = [record["kind"] for record in records(tmp_path / "detector")]
     assert kinds.count("baseline") == 1
@@ -47,7 +47,7 @@ def test_sigterm_while_the_baseline_is_measured_saves_what_it_promises(tiny_mode
 
 
 def test_a_run_that_fails_in_its_evaluation_has_saved_its_epoch(tiny_model, tmp_path, monkeypatch):
-    evaluate, calls = finetune_detector.evaluate, []
+    evaluate, calls = DetectorMeasure.__call__, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -56,10 +56,10 @@ def test_a_run_that_fails_in_its_evaluation_has_saved_its_epoch(tiny_model, tmp_
         return evaluate(*arguments)
 
     arguments = train_arguments(tiny_model, tmp_path, "--epochs", "1", "--no-report")
-    monkeypatch.setattr(finetune_detector, "evaluate", failing)
+    monkeypatch.setattr(DetectorMeasure, "__call__", failing)
     with pytest.raises(ZeroDivisionError):
         main([str(word) for word in arguments])
-    monkeypatch.setattr(finetune_detector, "evaluate", evaluate)
+    monkeypatch.setattr(DetectorMeasure, "__call__", evaluate)
     assert run([*arguments, "--resume"]) == 0
     kinds = [record["kind"] for record in records(tmp_path / "detector")]
     assert [kinds.count(kind) for kind in ("step", "evaluation")] == [3, 1]  # no step is done twice
