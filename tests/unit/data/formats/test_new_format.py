@@ -112,7 +112,7 @@ def test_formats_are_named_in_their_own_rooms_only() -> None:
             found[file.relative_to(src).as_posix()] = count
     assert found == {
         "cli/wrong_flags.py": 1,  # a flag that other tools have
-        "options/data.py": 1,  # the default of --to
+        "options/data_convert.py": 1,  # the default of --to
         "recipes/data/split.py": 1,  # the same, for generated scenes
     }
 
