@@ -85,7 +85,9 @@ def looped(part: str, masks: str, truth: Truth, run: Run) -> tuple[list[str], li
     output = run.output / part
     caption_masks(ReferCaptionOptions(masks=masks, model=run.model, output=output, measure=True, max_tiles=1))
     said = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    cycle = ReferCycleOptions(masks, model=run.model, output=output / "cycle", threshold=run.threshold, max_tiles=1)
+    cycle = ReferCycleOptions(
+        masks=masks, model=run.model, output=output / "cycle", threshold=run.threshold, max_tiles=1
+    )
     found = cycle_masks(cycle)
     rows = []
     for line in (cycle.output / "cycle.jsonl").read_text(encoding="utf-8").splitlines()[1:]:
@@ -145,7 +147,7 @@ def annotated(images: Sequence[Path], names: Sequence[str], truth: Truth, run: R
 def tracked(video: Path, phrases: tuple[str, ...], run: Run) -> list[list[str]]:
     """A row a phrase. The tracks are kept, shortened."""
     started, output = time.process_time(), run.output / video.stem
-    track_video(ReferTrackOptions(video, phrases=phrases, model=run.model, output=output, max_tiles=1))
+    track_video(ReferTrackOptions(video=video, phrases=phrases, model=run.model, output=output, max_tiles=1))
     seconds = f"{time.process_time() - started:.0f}"
     tracks = json.loads((output / "masks.json").read_text(encoding="utf-8"))
     run.keep(f"tracks_{video.stem}", short_tracks(tracks))

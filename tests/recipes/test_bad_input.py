@@ -119,7 +119,9 @@ def test_an_unknown_key_in_the_config_is_named(refused, tmp_path):
 
 
 def test_a_command_that_is_not_there(refused):
-    assert "no command 'detect dance'; did you mean 'detect train'? Or see 'deixis detect --help'" in refused(["detect", "dance"])
+    assert "no command 'detect dance'; did you mean 'detect train'? Or see 'deixis detect --help'" in refused(
+        ["detect", "dance"]
+    )
     assert "no command 'dance now'; see 'deixis --help'" in refused(["dance", "now"])
 
 

@@ -70,7 +70,7 @@ def request_of(case: str, dtype: torch.dtype, text_encoder: Path) -> dict[str, A
 def converted(checkpoint: Path, text_encoder: Path) -> GroundingDinoBundle:
     """By `deixis model convert`."""
     folder = checkpoint.with_suffix("")
-    convert_model(ModelConvertOptions(str(checkpoint), output=folder, tokenizer=str(text_encoder)))
+    convert_model(ModelConvertOptions(model=str(checkpoint), output=folder, tokenizer=str(text_encoder)))
     return load_grounding_dino(folder)
 
 

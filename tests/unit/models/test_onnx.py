@@ -139,7 +139,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list
         pytest.importorskip(package, reason=f"{package} is absent; install deixis[onnx]")
     folder = tmp_path_factory.mktemp("onnx")
     model, path = tiny_folder(folder / "model"), folder / "deep" / "tiny.onnx"
-    options = ModelExportOptions(str(model), NAMES, path, check_sizes=((128, 171), (213, 100)))
+    options = ModelExportOptions(model=str(model), names=NAMES, output=path, check_sizes=((128, 171), (213, 100)))
     return model, path, export_by_command(options)
 
 
@@ -152,7 +152,7 @@ def test_the_command_checks_two_sizes(exported: tuple[Path, Path, list[str]]) ->
     ]
     assert [file.name for file in path.parent.iterdir()] == ["tiny.onnx"]
     with pytest.raises(OptionError, match="exists"):
-        export_model(ModelExportOptions(str(model), NAMES, path))
+        export_model(ModelExportOptions(model=str(model), names=NAMES, output=path))
 
 
 def test_parity_at_other_sizes(exported: tuple[Path, Path, list[str]]) -> None:
@@ -192,7 +192,7 @@ def test_parity_of_the_builtin_detector_and_of_the_other_flavour(model: str, tmp
     if model == "grounding-dino":
         save_grounding_dino(bundle_of(model), tmp_path / "model")
         model = str(tmp_path / "model")
-    said = export_by_command(ModelExportOptions(model, NAMES, tmp_path / "x.onnx"))
+    said = export_by_command(ModelExportOptions(model=model, names=NAMES, output=tmp_path / "x.onnx"))
     assert sum("onnxruntime against PyTorch" in line for line in said) == 2  # and no error
 
 

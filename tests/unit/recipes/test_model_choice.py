@@ -118,9 +118,11 @@ def test_predict_and_eval_warn(tmp_path, capsys):
     }
     (tmp_path / "labels.json").write_text(json.dumps(values), encoding="utf-8")
     out = tmp_path / "out"
-    predict_detector(DetectPredictOptions((tmp_path / "a.jpg",), ("star",), model="builtin", output=out, device="cpu"))
+    predict_detector(
+        DetectPredictOptions(images=(tmp_path / "a.jpg",), names=("star",), model="builtin", output=out, device="cpu")
+    )
     outputs.warn_once.cache_clear()
-    evaluate_detector(DetectEvalOptions(str(tmp_path / "labels.json"), model="builtin", device="cpu"))
+    evaluate_detector(DetectEvalOptions(data=str(tmp_path / "labels.json"), model="builtin", device="cpu"))
     evaluate_detector(DetectEvalOptions(SCENES, device="cpu"))
     lines = [line for line in capsys.readouterr().err.splitlines() if "generated shapes only" in line]
     assert len(lines) == 2

@@ -171,6 +171,6 @@ def test_a_file_with_some_of_them_is_refused(tmp_path: Path) -> None:
 def test_the_command_says_so(tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": checkpoint("grounding-dino")}, tmp_path / "scaled.pth")
     convert_model(
-        ModelConvertOptions(str(tmp_path / "scaled.pth"), output=tmp_path / "folder", tokenizer=str(tokenizer))
+        ModelConvertOptions(model=str(tmp_path / "scaled.pth"), output=tmp_path / "folder", tokenizer=str(tokenizer))
     )
     assert "learned for each layer (log_scale)" in " ".join(capsys.readouterr().out.split())
