@@ -136,5 +136,5 @@ def test_check_looks_at_the_data_as_training_does(tmp_path) -> None:
         parts = json.loads(output.read_text()).values()
         kinds[name] = {finding["kind"] for part in parts for finding in part["findings"]}
         assert [part["facts"]["phrases"] for part in parts] == ([6, 6] if more else [0, 0])
-    assert {"silent", "wordless", "nothing_asked"} <= kinds["plain"]
-    assert not {"silent", "wordless", "nothing_asked", "ambiguous"} & kinds["placeholders"]
+    assert {"no_phrases", "mask_wordless", "image_unasked"} <= kinds["plain"]
+    assert not {"no_phrases", "mask_wordless", "image_unasked", "phrase_ambiguous"} & kinds["placeholders"]

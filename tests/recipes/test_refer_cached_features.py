@@ -137,7 +137,7 @@ def test_stale_features_are_not_read(model, tmp_path, deixis, encoded) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "said"), [("vision", "vision encoder trains"), ("sam_encoder", "SAM 2 encoder trains")]
+    ("part", "said"), [("vision", "vision encoder is trained"), ("sam_encoder", "SAM 2 encoder is trained")]
 )
 def test_encoders_that_train_are_refused(model, tmp_path, deixis, part, said) -> None:
     code, _, err = deixis(
