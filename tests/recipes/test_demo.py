@@ -25,8 +25,8 @@ def test_a_demo_that_is_asked_to_stop_says_so_in_one_line(words, tmp_path, deixi
     def stopped(*_: object) -> None:
         raise Terminated
 
-    monkeypatch.setattr("deixis.recipes.detect.train.finetune", stopped)
-    monkeypatch.setattr("deixis.recipes.refer.train.finetune_segmenter", stopped)
+    monkeypatch.setattr("deixis.recipes.demo.finetune", stopped)
+    monkeypatch.setattr("deixis.recipes.demo.finetune_segmenter", stopped)
     code, _, err = deixis([*words, "--output", str(tmp_path)])
     assert code == 143
     assert err == "deixis: stopped by SIGTERM after saving; --resume resumes a training run\n"

@@ -133,8 +133,8 @@ def test_check_looks_at_the_data_as_training_does(tmp_path) -> None:
     for name, more in (("plain", []), ("placeholders", ["--placeholder-captions"])):
         output = tmp_path / f"{name}.json"
         assert run([*words, *more, "--output", str(output)]) == 0
-        parts = json.loads(output.read_text()).values()
+        parts = json.loads(output.read_text())
         kinds[name] = {finding["kind"] for part in parts for finding in part["findings"]}
-        assert [part["facts"]["phrases"] for part in parts] == ([6, 6] if more else [0, 0])
+        assert [part["phrases"] for part in parts] == ([6, 6] if more else [0, 0])
     assert {"no_phrases", "mask_wordless", "image_unasked"} <= kinds["plain"]
     assert not {"no_phrases", "mask_wordless", "image_unasked", "phrase_ambiguous"} & kinds["placeholders"]
