@@ -25,7 +25,7 @@ def test_a_compiled_first_step_is_the_plain_one(tmp_path: Path) -> None:
     """In a process of its own: under the tests' shape checks a compiler would compile those too."""
     here = Path(__file__).parent
     env = environment()
-    env["PYTHONPATH"] = f"{here.parents[3] / 'support'}:{env.get('PYTHONPATH', '')}"
+    env["PYTHONPATH"] = f"{here.parents[2] / 'support'}:{env.get('PYTHONPATH', '')}"
     model = write_tiny_model(tmp_path / "model", dropout=0.0)
     command = [sys.executable, str(here / "compiled_step.py"), str(model)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from tiny_runs import environment
 def test_gradients_are_the_same_and_sizes_share_graphs() -> None:
     here = Path(__file__).parent
     env = environment()
-    env["PYTHONPATH"] = f"{here.parents[3] / 'support'}:{env.get('PYTHONPATH', '')}"
+    env["PYTHONPATH"] = f"{here.parents[2] / 'support'}:{env.get('PYTHONPATH', '')}"
     command = [sys.executable, str(here / "compiled_detector.py")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
