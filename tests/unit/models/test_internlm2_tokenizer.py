@@ -123,7 +123,7 @@ def test_a_damaged_model_is_one_line(content: bytes, tmp_path: Path) -> None:
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no byte-pair encoding"):
+    with pytest.raises(ModelError, match="is not a byte-pair encoding"):
         read_tokenizer(folder(tmp_path / "m", model_type=1))
     assert read_sentencepiece(tmp_path / "m" / "tokenizer.model").model_type == 1
 

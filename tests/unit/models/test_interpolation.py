@@ -48,7 +48,7 @@ def test_the_two_given_stay_as_they_are() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_shares_that_cannot_be(share: float) -> None:
     model = bundle(1)
-    with pytest.raises(OptionError, match="from 0"):
+    with pytest.raises(OptionError, match="between 0"):
         interpolate(model, model, share)
 
 
