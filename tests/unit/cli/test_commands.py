@@ -135,8 +135,9 @@ class PausingOptions(GreetOptions):
     """Share of the time between two greetings."""
 
 
-def test_a_field_is_an_option(tmp_path, capsys):
+def test_a_field_is_an_option(tmp_path, capsys, monkeypatch):
     """One field is a flag, a YAML key, a line of config.yaml and of the help, an old name, and a range."""
+    monkeypatch.setenv("COLUMNS", "120")  # the help is as wide as the terminal
     file = tmp_path / "greet.yaml"
     write_options(PausingOptions(name="Ada", pause=0.25), file)
     assert "pause: 0.25" in file.read_text()
