@@ -123,7 +123,7 @@ def test_predict_and_eval_warn(tmp_path, capsys):
     )
     outputs.warn_once.cache_clear()
     evaluate_detector(DetectEvalOptions(data=str(tmp_path / "labels.json"), model="builtin", device="cpu"))
-    evaluate_detector(DetectEvalOptions(SCENES, device="cpu"))
+    evaluate_detector(DetectEvalOptions(data=SCENES, device="cpu"))
     lines = [line for line in capsys.readouterr().err.splitlines() if "generated shapes only" in line]
     assert len(lines) == 2
 
@@ -132,5 +132,5 @@ def test_a_folder_without_a_record_works_as_before(tmp_path, capsys):
     folder = shutil.copytree(builtin_folder("detector"), tmp_path / "model")
     (folder / "deixis.json").unlink()
     assert load_any_detector(folder).record == ModelRecord()
-    evaluate_detector(DetectEvalOptions(SCENES, model=str(folder), device="cpu"))
+    evaluate_detector(DetectEvalOptions(data=SCENES, model=str(folder), device="cpu"))
     assert "warning" not in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -247,6 +248,7 @@ def test_a_resumed_run_writes_no_step_twice(tmp_path, service):
     resume_at = logged_until_a_crash(tmp_path, **more)
     with MetricLogs(tmp_path, resume_at, **more) as logs:
         logs.log("step", 2, {"loss": 1.0})  # and it is killed again
+    time.sleep(1.1)  # TensorBoard orders the files of a folder by their names, which hold the second
     resume(tmp_path, resume_at, **more)
     resume(tmp_path, resume_at, **more)
     (run,) = service.runs.values()

@@ -32,7 +32,7 @@ def run_that_loses_its_workers(requested: bool, mid_update: bool) -> Any:
 def test_in_the_middle_of_an_update_nothing_is_saved_and_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     monkeypatch.setattr(loop, "save", lambda task, run, wait=True: saved.append(run.progress.step))
-    with pytest.raises(TrainingError, match=r"step 3: SIGTERM came .*not saved.*--resume"):
+    with pytest.raises(TrainingError, match=r"step 3: SIGTERM was received .*not saved.*--resume"):
         loop.train(*run_that_loses_its_workers(requested=True, mid_update=True))
     assert saved == []
     with pytest.raises(Terminated):

@@ -66,8 +66,8 @@ def check_refer_data(options: ReferCheckOptions, limits: ConversationLimits | No
 def _are_findings(text: str) -> bool:
     """Whether a file holds what this command writes, or wrote before it was a list."""
     values = json.loads(text)
-    reports = values.values() if isinstance(values, dict) else values
-    return all(isinstance(report, dict) and "findings" in report for report in reports)
+    reports = list(values.values()) if isinstance(values, dict) else values
+    return bool(reports) and all(isinstance(report, dict) and "findings" in report for report in reports)
 
 
 def model_limits(options: ReferCheckOptions) -> ConversationLimits:
