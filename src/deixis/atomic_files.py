@@ -49,6 +49,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
 
 
+def require_new_folder(folder: Path) -> None:
+    """Raises DataError for a folder that holds something, or a file of its name."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: exists and is not empty; choose another output folder")
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes its name when the block ends well and is removed when it does not.
@@ -56,8 +62,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         DataError: something of that name exists already, or the place cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: exists and is not empty; choose another output folder")
+    require_new_folder(folder)
     folder = folder.absolute()
     draft = draft_of(folder)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Control characters that terminals interpret, lone surrogates (from file names that are not UTF-8, or broken JSON
 # escapes), and overrides of the text direction. Line ends and tabs come from deixis and stay.
@@ -19,6 +20,15 @@ def printable(text: str) -> str:
     'a\\u001b[31m \\udce9'
     """
     return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names in a row, the first of many.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def clean_name(name: str) -> str:

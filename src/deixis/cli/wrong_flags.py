@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from deixis.options.types import flag_of
+
 # Flags of other tools, to those of ours that say the same; the first that a command has is named.
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -45,7 +47,7 @@ def unknown_flag(flag: str, names: Sequence[str], command: str) -> str:
         names: the command's options, as `batch_size`.
     """
     meant = nearest(flag[2:].replace("-", "_").lower(), names)
-    hint = f"did you mean --{meant.replace('_', '-')}? See" if meant else "see"
+    hint = f"did you mean {flag_of(meant)}? See" if meant else "see"
     return f"there is no option {flag} in 'deixis {command}'; {hint} 'deixis {command} --help'"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from deixis.data.scenes import PREFIX
 from deixis.errors import OptionError
 from deixis.models.builtin import BUILTIN
+from deixis.options.types import flag_of
 
 RUNS = Path("runs")
 """Where runs go by default."""
@@ -16,7 +17,7 @@ RUNS = Path("runs")
 def require(fine: bool, name: str, got: Any, expected: str) -> None:
     """Raises OptionError unless `fine`."""
     if not fine:
-        raise OptionError(f"--{name.replace('_', '-')}: expected {expected}, got {_shown(got)}")
+        raise OptionError(f"{flag_of(name)}: expected {expected}, got {_shown(got)}")
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deixis.options.groups import groups_of
 from deixis.options.marks import RARE, Required
-from deixis.options.types import Mark, Options, hints_of, marks_of
+from deixis.options.types import Mark, Options, flag_of, hints_of, marks_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Option:
     @property
     def flag(self) -> str:
         """As it is typed."""
-        return f"--{self.name.replace('_', '-')}"
+        return flag_of(self.name)
 
     @property
     def is_rare(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from deixis.errors import OptionError
 from deixis.options.checks import require
-from deixis.options.types import Mark
+from deixis.options.types import Mark, flag_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Required(Mark):
     def require(self, name: str, value: Any) -> None:
         """Raises OptionError for an option that was not given."""
         if value in (None, "", (), ("",)):
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             raise OptionError(f"{flag} is required, as in {flag} {self.example}")
 
 

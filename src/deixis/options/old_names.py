@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from deixis.errors import OptionError
 from deixis.options.marks import Also
-from deixis.options.types import hints_of, marks_of
+from deixis.options.types import flag_of, hints_of, marks_of
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def require_present(kind: type, names: Mapping[str, Any], where: str = "") -> No
     """Raises OptionError that says what replaced the first option that was removed."""
     for name, gone in getattr(kind, "REMOVED", {}).items():
         if name in names:
-            raise OptionError(f"{where}--{name.replace('_', '-')} was removed; {gone.instead}")
+            raise OptionError(f"{where}{flag_of(name)} was removed; {gone.instead}")
 
 
 def knows_old_names(kind: type[T]) -> type[T]:

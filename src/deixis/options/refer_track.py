@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from deixis.errors import OptionError
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
 from deixis.options.marks import AtLeast0, AtLeast1, NotBlank, Share
+from deixis.options.types import flag_of
 from deixis.options.used_models import UsedSegmenter
 
 
@@ -69,5 +70,5 @@ class ReferTrackOptions(UsedSegmenter):
         else:
             for name in ("videos", "max_clips", "frame_by_frame"):
                 if getattr(self, name):
-                    raise OptionError(f"--{name.replace('_', '-')} needs --data with annotated clips")
+                    raise OptionError(f"{flag_of(name)} needs --data with annotated clips")
         require_model(self.model, A_SEGMENTER)

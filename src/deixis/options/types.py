@@ -21,6 +21,15 @@ _PLURALS = {int: "integers", float: "numbers", str: "texts", Path: "paths"}
 Group = TypeVar("Group", bound="Options")
 
 
+def flag_of(name: str) -> str:
+    """An option as it is typed.
+
+    >>> flag_of("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 class Mark:
     """Something that a field states besides its type; see `options.marks`."""
 
@@ -42,7 +51,7 @@ class Options:
         hints = hints_of(type(self))
         for field in fields(self):  # type: ignore[arg-type]  # every kind of options is a dataclass
             value = getattr(self, field.name)
-            fitting = converted(value, hints[field.name], f"--{field.name.replace('_', '-')}")
+            fitting = converted(value, hints[field.name], flag_of(field.name))
             object.__setattr__(self, field.name, fitting)
 
     def group(self, kind: type[Group]) -> Group:

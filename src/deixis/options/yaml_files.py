@@ -43,8 +43,9 @@ def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
     """Options from plain values; see `read_options`."""
     hints = hints_of(kind)
     given = {}
-    require_present(kind, current_values(kind, values), f"{where}: ")
-    for key, value in current_values(kind, values).items():
+    current = current_values(kind, values)
+    require_present(kind, current, f"{where}: ")
+    for key, value in current.items():
         if key not in hints:
             near = get_close_matches(str(key), hints, n=1, cutoff=0.0)
             raise OptionError(f"{where}: unknown key {key!r}; the nearest valid key is {near[0]!r}")

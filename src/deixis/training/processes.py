@@ -72,6 +72,11 @@ def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
     return list(gather_object(items)) if accelerator.num_processes > 1 else items
 
 
+def gather_in_order(accelerator: Accelerator, numbered: list[tuple[int, T]]) -> list[T]:
+    """The items of all processes, in the order of their numbers."""
+    return [item for _, item in sorted(gather_lists(accelerator, numbered), key=lambda found: found[0])]
+
+
 def broadcast_from_first(accelerator: Accelerator, value: T) -> T:
     """The first process's value, in every process."""
     if accelerator.num_processes == 1:

@@ -27,6 +27,7 @@ from deixis.data.sets.embedded import EmbeddedDataset, record_of
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
+from deixis.text import listed
 
 _NAMED = 4
 MAX_CHECKED = 20_000  # images of a set that training checks; more would take minutes
@@ -185,5 +186,4 @@ def _unlisted(samples: dict[int, Sample], findings: Findings) -> None:
         files = sorted(file.name for file in folder.iterdir() if is_image_file(file))
         unlisted = [name for name in files if Path(name).stem not in findings.listed]
         if unlisted:
-            more = f" and {len(unlisted) - _NAMED} more" if len(unlisted) > _NAMED else ""
-            findings.add("image_not_listed", folder, "", f"{', '.join(unlisted[:_NAMED])}{more}")
+            findings.add("image_not_listed", folder, "", listed(unlisted, _NAMED))

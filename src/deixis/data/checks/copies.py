@@ -13,6 +13,7 @@ from deixis.data.checks.images import file_of
 from deixis.data.findings import Findings
 from deixis.data.pixels.image_hash import ImageHash, duplicate_pairs, groups_of
 from deixis.records import Instances, Sample
+from deixis.text import listed
 
 _SAME_OBJECT_IOU = 0.5
 _SAME_CORNERS_PX = 1.0
@@ -35,7 +36,7 @@ def examine_copies(samples: Sequence[Sample], hashes: Sequence[ImageHash], findi
         different = [index for index in group if index in kept]
         if len(different) > 1:
             others = [Path(file_of(samples[index])).name for index in different[1:]]
-            text = f"looks like {_some(others)}"
+            text = f"looks like {listed(others, _NAMED)}"
             findings.add("image_near", file_of(samples[group[0]]), samples[group[0]].source, text)
     return kept
 
@@ -58,7 +59,9 @@ def examine_leaks(
     for index, found in sorted(near.items()):
         sample = validation[index][0]
         others = [Path(file_of(training[first][0])).name for first in sorted(found)]
-        findings.add("leak_near", file_of(sample), sample.source, f"looks like the training image {_some(others)}")
+        findings.add(
+            "leak_near", file_of(sample), sample.source, f"looks like the training image {listed(others, _NAMED)}"
+        )
     return same
 
 
@@ -127,7 +130,3 @@ def _merged(first: Sample, second: Sample) -> Sample:
 def _xywh(instances: Instances) -> np.ndarray:
     boxes = instances.boxes_xyxy_px
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -13,6 +13,7 @@ from deixis.data.formats.record import Format, Holds
 from deixis.data.formats.table import FORMATS
 from deixis.data.sets.embedded import records
 from deixis.records import Dataset, Instances, Sample
+from deixis.text import listed
 
 _SOME = 5
 _TOLERANCE_PX = 1e-3
@@ -47,7 +48,9 @@ def _of_vocabulary(dataset: Dataset, samples: list[Sample], format: str, holds: 
         used = {names[i] for s in samples for i in _kept(conformed(s, dataset.vocabulary).instances, holds).class_ids}
         unused = [name for name in names if name not in used]
         if unused:
-            lines.append(f"names without objects: {_some(unused)}; {format} lists classes by their objects only")
+            lines.append(
+                f"names without objects: {listed(unused, _SOME)}; {format} lists classes by their objects only"
+            )
         if [name for name in names if name in used] != sorted(used):
             lines.append(f"order of the names: {format} has none, so they come back sorted")
     if not holds.underscores and any("_" in name for name in names):
@@ -142,8 +145,3 @@ def _other_area(instances: Instances, with_masks: bool) -> np.ndarray:
 
 def _whose(with_masks: bool) -> str:
     return "masks' or the boxes'" if with_masks else "boxes'"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
-    return ", ".join(names[:_SOME]) + more

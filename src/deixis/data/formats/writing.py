@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from deixis.atomic_files import require_new_folder
 from deixis.data.formats.placing import ImageMode, check_names
 from deixis.data.formats.recognise import require_known
 from deixis.data.formats.table import FORMATS
-from deixis.errors import DataError
 from deixis.records import Dataset
 
 
@@ -46,8 +46,7 @@ def write_parts(
     Raises:
         DataError: as `write_dataset`; a folder that is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: exists and is not empty; choose another output folder")
+    require_new_folder(folder)
     require_known(format, FORMATS)
     together = FORMATS[format].write_parts
     if together is None:

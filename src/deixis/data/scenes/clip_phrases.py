@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deixis.data.scenes.motion import DIRECTIONS, Moving
-from deixis.data.scenes.phrases import PHRASE_WORDS, Phrase, Words, absent_phrases, attribute_phrase, words_of
+from deixis.data.scenes.phrases import PHRASE_WORDS, Phrase, Words, absent_phrases, attribute_phrase, nouns_of, words_of
 
 
 def clip_phrases(movings: Sequence[Moving], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
@@ -21,12 +21,8 @@ def clip_phrases(movings: Sequence[Moving], rng: np.random.Generator, pairs: Seq
         pairs: the (colour, shape) pairs that phrases about absent things may name.
     """
     things = [moving.thing for moving in movings]
-    nouns: dict[str, Words] = {}
-    for thing in things:
-        for words in words_of(thing):
-            nouns.setdefault(words.text, words)
     found: list[Phrase] = []
-    for words in nouns.values():
+    for words in nouns_of(things):
         meant = tuple(i for i, thing in enumerate(things) if words.fits(thing))
         found.append(attribute_phrase(words, meant))
         found += _by_motion(words, meant, movings) + _by_presence(words, meant, movings)

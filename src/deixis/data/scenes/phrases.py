@@ -80,23 +80,29 @@ def words_of(thing: Thing) -> list[Words]:
     return found
 
 
+def nouns_of(things: Sequence[Thing]) -> list[Words]:
+    """What can be said of the things of a scene, each once, in order."""
+    nouns: dict[str, Words] = {}
+    for thing in things:
+        for words in words_of(thing):
+            nouns.setdefault(words.text, words)
+    return list(nouns.values())
+
+
 def phrases_for(things: Sequence[Thing], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
     """Phrases for a scene, no two of them with the same words.
 
     Args:
         pairs: the (colour, shape) pairs that phrases about absent things may name.
     """
-    nouns: dict[str, Words] = {}
-    for thing in things:
-        for words in words_of(thing):
-            nouns.setdefault(words.text, words)
+    nouns = nouns_of(things)
     found: list[Phrase] = []
-    for words in nouns.values():
+    for words in nouns:
         meant = tuple(i for i, thing in enumerate(things) if words.fits(thing))
         found.append(attribute_phrase(words, meant))
         if len(meant) > 1:
             found += _by_size(words, meant, things) + _by_place(words, meant, things)
-            found += _by_relation(words, meant, things, list(nouns.values()))
+            found += _by_relation(words, meant, things, nouns)
     return found + absent_phrases(things, rng, pairs)
 
 

@@ -17,7 +17,7 @@ from deixis.evaluation.coco_map import (
 from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import load_any_detector
 from deixis.records import Dataset
-from deixis.training.processes import gather_lists
+from deixis.training.processes import gather_in_order
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DetectorMeasure:
         asked = self.max_detections or MAX_DETECTIONS_FEDERATED
         predicted = detector.predict_dataset(dataset, self.batch_size, asked, indices=mine, workers=self.workers)
         found = list(zip(mine, predicted, strict=True))
-        everything = [item for _, item in sorted(gather_lists(accelerator, found), key=lambda pair: pair[0])]
+        everything = gather_in_order(accelerator, found)
         truth = [dataset[index] for index in range(len(dataset))]
         most = self.max_detections or detections_per_image(truth)
         best = [one.best(most) for one in everything]

@@ -10,6 +10,7 @@ from deixis.errors import OptionError
 from deixis.models.builtin import resolve_model
 from deixis.models.model_record import read_record
 from deixis.recipes.run.outputs import warn
+from deixis.text import listed
 
 SIMILARITY = 0.75  # of 1; "racoon" and "raccoon" have 0.92, "dog" and "frog" 0.57
 MAX_SHOWN = 5
@@ -56,9 +57,8 @@ def questions(names: Sequence[str], known: Sequence[str]) -> list[str]:
         if found
     ]
     if not lines and known and len(strange) == len(dict.fromkeys(names)) > 0:
-        more = f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else ""
-        listed = ", ".join(known[:MAX_SHOWN]) + more
-        lines.append(f"the model was fine-tuned on {listed}, and on none of the names asked for: it may miss them")
+        shown = listed(known, MAX_SHOWN)
+        lines.append(f"the model was fine-tuned on {shown}, and on none of the names asked for: it may miss them")
     return lines
 
 

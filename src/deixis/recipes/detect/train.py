@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.table import Table
-from torch import nn
-
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.formats import read_dataset
@@ -58,12 +55,14 @@ from deixis.recipes.model.choice import knowing
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
+from deixis.recipes.run.plan import print_length, print_parts
 from deixis.recipes.run.result import require_one_seed
-from deixis.recipes.run.training import finish_run, loop_settings, open_run, print_length, train_run
+from deixis.recipes.run.training import finish_run, loop_settings, open_run, train_run
 from deixis.recipes.run.validation_losses import detector_validation_losses
 from deixis.records import Dataset
 from deixis.reporting.data import ForgettingFacts
 from deixis.reporting.outcome import Outcome
+from deixis.text import listed
 from deixis.training.detector_task import DetectorTask
 from deixis.training.processes import is_first_process, make_accelerator
 
@@ -287,28 +286,14 @@ def print_plan(
     console: Console, title: str, rates: Mapping[str, float], bundle: GroundingDinoBundle, data: RunData[Dataset]
 ) -> None:
     """Print what will be trained, on what, and how fast."""
-    table = Table(title=title)
-    for heading in ("part", "trainable", "total", "learning rate"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    for part, trainable, total in parameter_table(bundle.model):
-        rate = f"{rates[part]:.1e}" if trainable else "frozen"
-        table.add_row(part, f"{trainable:,}", f"{total:,}", rate)
-    table.add_section()
-    table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}", "")
-    console.print(table)
+    print_parts(console, title, parameter_table(bundle.model), rates)
     for line in training_lines(bundle.model, PARTS, part_of):
         console.print(line, markup=False)
     names = data.training.vocabulary.names
-    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     tested = "" if data.test is None else f", {len(data.test)} test"
     console.print(
         f"{len(data.training)} training and {len(data.validation)} validation images{tested}; "
-        f"{len(names)} names: {shown}",
+        f"{len(names)} names: {listed(names, 12)}",
         markup=False,
     )
     console.print(data.note, markup=False)
-
-
-def count(model: nn.Module, trainable: bool) -> int:
-    """Parameters of a model, all or the trainable ones."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)

@@ -21,6 +21,7 @@ from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va import load_sa2va
 from deixis.options.model_info import ModelInfoOptions
 from deixis.recipes.model.segmenter import layout_of, segmenter_lines
+from deixis.text import listed
 
 FLAVOURS = {
     "grounding-dino": "Grounding DINO: class scores are raw dot products",
@@ -86,8 +87,7 @@ def record_lines(record: ModelRecord) -> list[str]:
     knows = {"generated": "generated shapes only", "photographs": "photographs", "unknown": "not recorded"}
     lines = [f"trained on   {knows[record.domain]}"]
     if record.names:
-        shown = ", ".join(record.names[:12]) + (f" and {len(record.names) - 12} more" if len(record.names) > 12 else "")
-        lines.append(f"names        {shown}")
+        lines.append(f"names        {listed(record.names, 12)}")
     lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
     return lines
 

@@ -29,7 +29,7 @@ from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import owned_output, writes_output
 from deixis.refer_records import ReferDataset
-from deixis.training.processes import broadcast_from_first, gather_lists
+from deixis.training.processes import broadcast_from_first, gather_in_order
 
 WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png")
 _ROUND = 4  # images per process between two exchanges; few, so that no process waits long for another
@@ -151,7 +151,7 @@ def _add_lines(
         end = min(start + count * _ROUND, len(dataset))
         indices = range(start + accelerator.process_index, end, count)
         mine = list(_entries(options, dataset, cycle, indices=indices))
-        for _, entry in sorted(gather_lists(accelerator, mine), key=lambda found: found[0]):
+        for entry in gather_in_order(accelerator, mine):
             if lines is not None:
                 lines.append(entry)
         progress(end, len(dataset))

@@ -17,7 +17,7 @@ from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold
 from deixis.recipes.run.outputs import warn_once
 from deixis.refer_records import ReferDataset
-from deixis.training.processes import gather_lists
+from deixis.training.processes import gather_in_order
 
 CAPTION_METRICS = ("CIDEr", "METEOR", "NLTK METEOR", "exact")
 
@@ -50,9 +50,8 @@ class SegmenterMeasure:
         mine = range(accelerator.process_index, count, accelerator.num_processes)
         with accelerator.autocast(), every_mask_shown(segmenter):
             found = list(zip(mine, segmenter.run(dataset, self.batch_size, mine), strict=True))
-        if accelerator.num_processes > 1:
-            found = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
-        truth, shown = [sample for _, (sample, _) in found], [answers for _, (_, answers) in found]
+        everything = gather_in_order(accelerator, found)
+        truth, shown = [sample for sample, _ in everything], [answers for _, answers in everything]
         fitted = fit_threshold(segmenter, truth, shown) if fit else {}
         metrics = evaluate_segmentations(truth, emptied(segmenter, shown)).as_dict() | fitted
         if self.captions:
@@ -77,12 +76,11 @@ class SegmenterMeasure:
         accelerator = self.accelerator
         with accelerator.autocast():
             found = list(zip(mine, captioner.run(dataset, self.batch_size, mine), strict=True))
-        if accelerator.num_processes > 1:
-            found = sorted(gather_lists(accelerator, found), key=lambda item: item[0])
-        truth = [sample for _, (sample, _) in found]
+        everything = gather_in_order(accelerator, found)
+        truth = [sample for sample, _ in everything]
         if not any(e.texts and has_pixels(e) for sample in truth for e in sample.expressions):
             return {}
-        captions = [captions for _, (_, captions) in found]
+        captions = [captions for _, captions in everything]
         metrics = evaluate_captions(truth, captions, with_meteor=accelerator.is_main_process)
         if metrics.meteor_missing:
             warn_once(metrics.meteor_missing)

@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from torch import nn
-
 from deixis.console import Console
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.freezing import training_lines
@@ -44,8 +41,9 @@ from deixis.recipes.refer.sources import read_refer_data
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
+from deixis.recipes.run.plan import print_length, print_parts
 from deixis.recipes.run.result import require_one_seed
-from deixis.recipes.run.training import finish_run, loop_settings, open_run, print_length, train_run
+from deixis.recipes.run.training import finish_run, loop_settings, open_run, train_run
 from deixis.recipes.run.validation_losses import refer_validation_losses
 from deixis.refer_records import ReferDataset
 from deixis.reporting.outcome import Outcome
@@ -180,7 +178,7 @@ def _finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
         save_model=lambda path: save_segmenter(bundle.with_presence_threshold(segmenter.threshold), path),
         features=features,
     )
-    rates = dict.fromkeys(dict(part_counts(bundle)), options.learning_rate)
+    rates = dict.fromkeys(PARTS, options.learning_rate)
     took = train_run(
         opened,
         task,
@@ -252,21 +250,9 @@ def wanted_captions(options: ReferTrainOptions) -> list[ReferCycleOptions]:
     )
 
 
-def part_counts(bundle: Sa2vaBundle) -> list[tuple[str, tuple[int, int]]]:
-    """(part, (trainable, total parameters)) of every part."""
-    return [(part, (trainable, total)) for part, trainable, total in parameter_table(bundle.model)]
-
-
 def print_plan(console: Console, title: str, bundle: Sa2vaBundle, data: RunData[ReferDataset]) -> None:
     """Print what will be trained, and on what."""
-    table = Table(title=title)
-    for heading in ("part", "trainable", "total"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    for part, (trainable, total) in part_counts(bundle):
-        table.add_row(part, f"{trainable:,}" if trainable else "frozen", f"{total:,}")
-    table.add_section()
-    table.add_row("all", f"{count(bundle.model, True):,}", f"{count(bundle.model, False):,}")
-    console.print(table)
+    print_parts(console, title, parameter_table(bundle.model))
     for line in training_lines(bundle.model, PARTS, part_of):
         console.print(line, markup=False)
     console.print(f"training    {facts(data.training)}", markup=False)
@@ -274,8 +260,3 @@ def print_plan(console: Console, title: str, bundle: Sa2vaBundle, data: RunData[
     if data.test is not None:
         console.print(f"test        {facts(data.test)}", markup=False)
     console.print(data.note, markup=False)
-
-
-def count(model: nn.Module, trainable: bool) -> int:
-    """Parameters of a model, all or the trainable ones."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)

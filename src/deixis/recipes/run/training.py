@@ -22,6 +22,7 @@ from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.folder import keep_config, prepare_folder
+from deixis.recipes.run.plan import counted
 from deixis.recipes.run.result import keep_result
 from deixis.reporting.metrics_file import read_outcome
 from deixis.reporting.outcome import Outcome
@@ -178,7 +179,7 @@ def train_run(
         console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
         if progress.finished:
             console.print(
-                f"this run is finished after {_counted(progress.epoch, 'epoch')}; "
+                f"this run is finished after {counted(progress.epoch, 'epoch')}; "
                 "--resume with more --epochs continues it"
             )
     first = accelerator.is_main_process
@@ -273,18 +274,3 @@ def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, fold
         metrics = measure_test(folder)
     run.logs.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
     run.logs.sync()
-
-
-def print_length(console: Console, settings: LoopSettings, steps_per_epoch: int, optimiser: groups.Optimiser) -> None:
-    """Print the length of a run in epochs and optimiser steps."""
-    total = settings.total_steps(steps_per_epoch)
-    epochs, steps = _counted(-(-total // steps_per_epoch), "epoch"), _counted(steps_per_epoch, "step")
-    line = f"{epochs} of {steps}, {_counted(total, 'step')} in all; {optimiser.warmup(total)} of warm-up"
-    stop = settings.stop_after_epochs
-    if stop is not None and stop * steps_per_epoch < total:
-        line += f"; stops after {_counted(stop, 'epoch')}, at step {stop * steps_per_epoch}"
-    console.print(f"length      {line}", markup=False)
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
