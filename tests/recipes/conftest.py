@@ -18,8 +18,9 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def deixis(monkeypatch, capsys):
-    """The command, in this process: a function from arguments to (exit code, stdout, stderr)."""
+def deixis(monkeypatch, capsys, tmp_path):
+    """The command, in this process and in a folder of its own: from arguments to (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
 
     def run(arguments):
         monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored afterwards

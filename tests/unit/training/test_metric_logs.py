@@ -140,6 +140,7 @@ WHOLE = {
 
 
 def resume(folder, resume_at, **more):
+    time.sleep(1.1)  # TensorBoard orders the files of a folder by their names, which hold the second
     with MetricLogs(folder, resume_at, **more) as logs:
         logs.log("step", 2, {"loss": 1.5})
         logs.log("step", 3, {"loss": 0.5})
@@ -248,7 +249,6 @@ def test_a_resumed_run_writes_no_step_twice(tmp_path, service):
     resume_at = logged_until_a_crash(tmp_path, **more)
     with MetricLogs(tmp_path, resume_at, **more) as logs:
         logs.log("step", 2, {"loss": 1.0})  # and it is killed again
-    time.sleep(1.1)  # TensorBoard orders the files of a folder by their names, which hold the second
     resume(tmp_path, resume_at, **more)
     resume(tmp_path, resume_at, **more)
     (run,) = service.runs.values()
