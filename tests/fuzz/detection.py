@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.findings import Findings
 from deixis.data.formats import read_dataset
-from deixis.data.formats.table import FORMATS
+from deixis.data.formats.table import FORMATS, WRITTEN
 from deixis.data.formats.writing import write_dataset
 from deixis.data.pixels.images import image_sizes_hw, load, load_image
 from deixis.records import Instances, Sample, SampleList, Vocabulary
@@ -55,6 +55,15 @@ def _build(format: str, folder: Path, random: Random) -> Callable[[], object]:
     if format == "coco" and random.random() < 0.5:
         _with_polygons(written)
     path = written if random.random() < 0.7 else folder / "set"
+    return partial(read_all, path, format if random.random() < 0.8 else None, random.random() < 0.3)
+
+
+def _example(format: str, folder: Path, random: Random) -> Callable[[], object]:
+    """A set of a format that is only read."""
+    from format_examples import write_example  # which imports this module
+
+    main = write_example(format, folder / "set")
+    path = main if random.random() < 0.3 else folder / "set"
     return partial(read_all, path, format if random.random() < 0.8 else None, random.random() < 0.3)
 
 
@@ -139,7 +148,8 @@ def _picture(folder: Path, random: Random) -> Callable[[], object]:
 
 
 BUILDERS: dict[str, Callable[[Path, Random], Callable[[], object]]] = {
-    **{name: partial(_build, name) for name in FORMATS},
+    **{name: partial(_build, name) for name in WRITTEN},
+    **{name: partial(_example, name) for name in FORMATS if name not in WRITTEN},
     "voc split": _voc_split,
     "parquet odd": _odd_parquet,
     "picture": _picture,

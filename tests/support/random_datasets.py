@@ -8,10 +8,12 @@ import numpy as np
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from deixis.data.formats.table import WRITTEN
 from deixis.data.pixels.images import load
 from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
 
-FORMATS = ("coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet")
+_LISTED = ("coco", "lvis", "voc", "yolo", "odvg", "openimages", "labelme", "parquet")
+FORMATS = (*_LISTED, *(name for name in WRITTEN if name not in _LISTED))
 
 # What each format's own specification has room for, written down apart from the package's table.
 WITH_MASKS = {"coco", "lvis", "yolo", "labelme"}
@@ -21,6 +23,23 @@ WITH_CROWDS = {"coco", "openimages", "labelme", "parquet"}
 WITH_IMAGE_IDS = {"coco", "lvis", "parquet"}
 WITH_CATEGORY_IDS = {"coco", "lvis"}
 WITH_ABSENT = {"lvis", "openimages"}
+ONLY_USED_NAMES = {"voc"}
+
+# Of formats that are not listed above: what their records claim, which the round trips then try.
+for _name in FORMATS[len(_LISTED) :]:
+    _holds = WRITTEN[_name].holds
+    for _set, _claimed in (
+        (WITH_MASKS, _holds.masks),
+        (BOX_IS_THE_MASKS, _holds.masks and not _holds.boxes_beside_masks),
+        (WITH_AREAS, _holds.areas),
+        (WITH_CROWDS, _holds.crowds),
+        (WITH_IMAGE_IDS, _holds.image_ids),
+        (WITH_CATEGORY_IDS, _holds.category_ids),
+        (WITH_ABSENT, _holds.absent),
+        (ONLY_USED_NAMES, not _holds.all_names),
+    ):
+        if _claimed:
+            _set.add(_name)
 
 NAMES = st.text(st.sampled_from("abcXYZ019é中 .,:;'\"/#&<>(){}[]%!?*|\\-+=~@$^`"), min_size=1, max_size=8)
 SHARES = st.floats(0, 1, allow_subnormal=False)
@@ -34,7 +53,7 @@ def datasets(draw: st.DrawFn, format: str | None = None) -> SampleList:
         return (format is None or format in formats) and draw(st.booleans())
 
     names = draw(st.lists(NAMES.map(str.strip).filter(bool), min_size=1, max_size=4, unique_by=str.casefold))
-    if format == "voc":
+    if format in ONLY_USED_NAMES:
         names.sort()
     ids = range(1, len(names) + 1)
     if may(WITH_CATEGORY_IDS):
@@ -45,7 +64,7 @@ def datasets(draw: st.DrawFn, format: str | None = None) -> SampleList:
     if may(WITH_IMAGE_IDS):
         image_ids = draw(st.lists(st.integers(1, 999), min_size=count, max_size=count, unique=True))
     samples = [_sample(draw, vocabulary, image_id, format, may) for image_id in image_ids]
-    if format == "voc":  # which knows its classes by their objects
+    if format in ONLY_USED_NAMES:  # which knows its classes by their objects
         everything = Instances.build([[0, 0, 1, 1]] * len(names), range(len(names)))
         samples[0] = samples[0].evolve(instances=everything)
     return SampleList(tuple(samples), vocabulary)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import deixis
+from deixis.data.formats.table import FORMATS
 
 PACKAGE = Path(deixis.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -13,7 +14,9 @@ MOST_FILES = 32  # modules of a room: options/ has one per command; most rooms h
 
 
 def rooms() -> set[str]:
-    return {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE}
+    """The folders with modules, without those of single formats: docs/formats.md lists them, which is tested there."""
+    found = {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE}
+    return found - {f"data/formats/{name}" for name in FORMATS}
 
 
 def printed_rooms(text: str) -> set[str]:

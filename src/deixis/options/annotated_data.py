@@ -30,7 +30,8 @@ class WrittenFormat(Mark):
 
     def require(self, name: str, value: Any) -> None:
         """Raises OptionError for another word."""
-        from deixis.data.formats.table import FORMATS  # here, so that --help does not import every reader
+        from deixis.data.formats.table import FORMATS, WRITTEN  # here, so that --help does not import every reader
 
-        if value is not None and value not in FORMATS:
-            raise OptionError(f"--{name}: unknown format {value!r}; choose one of {', '.join(FORMATS)}")
+        if value is not None and value not in WRITTEN:
+            fault = f"{value} is read, not written" if value in FORMATS else f"unknown format {value!r}"
+            raise OptionError(f"--{name}: {fault}; choose one of {', '.join(WRITTEN)}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from format_examples import write_example
 from fuzz.detection import small_set
 from PIL import Image
 
@@ -42,6 +43,8 @@ MAIN_FILE = {
 
 def write(format: str, folder: Path) -> Path:
     """A sound data set; its main annotation file."""
+    if format not in MAIN_FILE:
+        return write_example(format, folder / "set")
     write_dataset(small_set(Random(1)), folder / "set", format)
     found = sorted((folder / "set").rglob(Path(MAIN_FILE[format]).name))
     assert found, sorted((folder / "set").rglob("*"))
@@ -62,13 +65,14 @@ def coco(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 @pytest.mark.parametrize("format", sorted(FORMATS))
 def test_no_reader_opens_a_pipe_or_a_device(format: str, make: Any, checked: bool, tmp_path: Path) -> None:
     file = write(format, tmp_path)
+    several = FORMATS[format].find(tmp_path / "set")
     file.unlink()
     make(file)
     with pytest.raises(DataError):
         read_dataset(file, format=format, findings=Findings() if checked else None)
     with pytest.raises(DataError):
         read_dataset(file)
-    if format not in ("voc", "labelme"):
+    if len(several) < 2 and format not in ("voc", "labelme"):
         with pytest.raises(DataError):
             read_dataset(tmp_path / "set", format=format)
     with pytest.raises(DataError):

@@ -15,7 +15,7 @@ from deixis.atomic_files import write_atomic
 from deixis.cli.main import main
 from deixis.console import Console
 from deixis.data.formats import read_dataset
-from deixis.data.formats.table import FORMATS
+from deixis.data.formats.table import WRITTEN
 from deixis.reporting import page as pages
 from deixis.text import clean_name, printable, whole_characters
 
@@ -89,7 +89,7 @@ def test_bytes_of_file_names_come_back_from_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": "caf\udce9", "dog": "größe"}
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(WRITTEN))
 def test_sets_with_odd_names_are_written_and_read_again(
     format: str, odd_names: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.formats.placing import conformed
 from deixis.data.formats.record import Format, Holds
-from deixis.data.formats.table import FORMATS
+from deixis.data.formats.table import WRITTEN
 from deixis.data.sets.embedded import records
 from deixis.records import Dataset, Instances, Sample
 from deixis.text import listed
@@ -23,10 +23,10 @@ def not_kept(dataset: Dataset, format: str, masks: bool = True) -> list[str]:
     """One line for each kind of thing that writing a data set in a format leaves out or changes; none if it keeps all.
 
     Args:
-        format: a key of `FORMATS`.
+        format: a key of `WRITTEN`.
         masks: whether masks are to be written where the format has them.
     """
-    known = FORMATS[format]
+    known = WRITTEN[format]
     holds = known.holds
     samples = [_without_pixels(sample) for sample in records(dataset)]
     return list(

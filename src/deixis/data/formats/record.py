@@ -46,7 +46,8 @@ class Format:
         find: the files of a folder that speak for the format, and a file itself if it is of the format; else none.
         read: called with the path, the folder of images or None, and what `takes` names.
         takes: the further arguments of `read`, by name: `split` where a data set has several to choose from.
-        write: writes a data set into a new folder and returns what `read` takes; None where nothing is written.
+        write: writes a data set into a new folder and returns what `read` takes; None where nothing is written,
+            or where `write_parts` writes.
         write_parts: the same for several parts in one folder, read again as `PATH#PART`; None where each part is a
             data set of its own.
         holds: what `write` keeps.
@@ -67,6 +68,11 @@ class Format:
     yields_to: tuple[str, ...] = ()
     refused: str = ""
     decisive: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether data sets can be written in the format."""
+        return self.write is not None or self.write_parts is not None
 
     def arguments(self, **known: Any) -> dict[str, Any]:
         """Those of some named arguments that `read` takes."""

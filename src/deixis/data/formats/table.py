@@ -25,3 +25,4 @@ FORMATS: dict[str, Format] = {
         COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
     )
 }
+WRITTEN = {name: format for name, format in FORMATS.items() if format.writes}

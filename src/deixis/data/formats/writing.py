@@ -8,7 +8,7 @@ from pathlib import Path
 from deixis.atomic_files import require_new_folder
 from deixis.data.formats.placing import ImageMode, check_names
 from deixis.data.formats.recognise import require_known
-from deixis.data.formats.table import FORMATS
+from deixis.data.formats.table import WRITTEN
 from deixis.records import Dataset
 
 
@@ -16,7 +16,7 @@ def write_dataset(dataset: Dataset, folder: Path, format: str, images: ImageMode
     """Write a data set, annotations and images, into a new folder, whole or not at all.
 
     Args:
-        format: a key of `FORMATS`; `not_kept` lists what it cannot hold.
+        format: a key of `WRITTEN`; `not_kept` lists what it cannot hold.
         images: copy image files, or link to where they are; a picture that is no file is always written.
         masks: write masks where the format has them.
 
@@ -26,9 +26,9 @@ def write_dataset(dataset: Dataset, folder: Path, format: str, images: ImageMode
     Raises:
         DataError: an unknown format, a folder that exists, names that no format can hold, or an unreadable image.
     """
-    require_known(format, FORMATS)
+    require_known(format, WRITTEN)
     check_names(dataset.vocabulary)
-    known = FORMATS[format]
+    known = WRITTEN[format]
     if known.write_parts is not None:
         return known.write_parts({"train": dataset}, folder, images, masks)
     assert known.write is not None
@@ -47,8 +47,8 @@ def write_parts(
         DataError: as `write_dataset`; a folder that is not empty.
     """
     require_new_folder(folder)
-    require_known(format, FORMATS)
-    together = FORMATS[format].write_parts
+    require_known(format, WRITTEN)
+    together = WRITTEN[format].write_parts
     if together is None:
         return {
             part: str(write_dataset(dataset, folder / part, format, images, masks)) for part, dataset in parts.items()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from format_examples import recognised
 
 from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.table import FORMATS
@@ -29,6 +30,8 @@ FILES = {
     "labelme in images": {"images/a.json": LABELME, "README.md": ""},
     "parquet": {"data/train-00000-of-00001.parquet": "PAR1", "README.md": ""},
 }
+for _format in FORMATS:
+    FILES |= recognised(_format)
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
