@@ -90,9 +90,10 @@ class Instances:
         is_crowd: COCO's crowd flag: not a target in training, ignored in evaluation.
         areas_px: area of the object's mask if the file has one, otherwise of its box.
         masks_rle: one COCO RLE per object, or None if the data set has only boxes.
+        scores: confidence of each object, from 0 to 1, where a model found them; None where people annotated them.
 
     Raises:
-        DataError: lengths differ or a box is not finite.
+        DataError: lengths differ or a box or score is not finite.
     """
 
     boxes_xyxy_px: Float[np.ndarray, "n 4"]
@@ -100,16 +101,21 @@ class Instances:
     is_crowd: Bool[np.ndarray, " n"]
     areas_px: Float[np.ndarray, " n"]
     masks_rle: tuple[Rle, ...] | None = None
+    scores: Float[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes_xyxy_px)
         lengths = {"class_ids": len(self.class_ids), "is_crowd": len(self.is_crowd), "areas_px": len(self.areas_px)}
         if self.masks_rle is not None:
             lengths["masks_rle"] = len(self.masks_rle)
+        if self.scores is not None:
+            lengths["scores"] = len(self.scores)
         if self.boxes_xyxy_px.shape != (count, 4) or any(length != count for length in lengths.values()):
             raise DataError(f"boxes_xyxy_px has shape {self.boxes_xyxy_px.shape} but lengths are {lengths}")
         if not np.isfinite(self.boxes_xyxy_px).all():
             raise DataError(f"boxes must be finite numbers, got {self.boxes_xyxy_px.tolist()}")
+        if self.scores is not None and not np.isfinite(self.scores).all():
+            raise DataError(f"scores must be finite numbers, got {self.scores.tolist()}")
 
     @staticmethod
     def build(
@@ -119,6 +125,7 @@ class Instances:
         *,
         areas_px: Sequence[float] | np.ndarray | None = None,
         masks_rle: Sequence[Rle] | None = None,
+        scores: Sequence[float] | np.ndarray | None = None,
     ) -> Instances:
         """Instances from plain lists; by default no object is a crowd, and areas are those of the boxes."""
         boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 4)
@@ -130,6 +137,7 @@ class Instances:
             is_crowd=np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool).reshape(-1),
             areas_px=np.asarray(areas, np.float64).reshape(-1),
             masks_rle=None if masks_rle is None else tuple(masks_rle),
+            scores=None if scores is None else np.asarray(scores, np.float64).reshape(-1),
         )
 
     @staticmethod
@@ -146,6 +154,7 @@ class Instances:
             self.is_crowd[chosen],
             self.areas_px[chosen],
             None if self.masks_rle is None else tuple(self.masks_rle[i] for i in chosen),
+            None if self.scores is None else self.scores[chosen],
         )
 
     def __len__(self) -> int:
@@ -172,6 +181,7 @@ class Sample:
         phrase_spans: the position of each class name in the caption; empty if unknown. Then the prompt is the list of
             names, not the sentence.
         seed: for the random numbers that a training step draws for this sample; None outside training.
+        model_version: the model that found the instances; empty where people annotated them.
 
     Raises:
         DataError: the image is empty or has another size, a class id is outside the vocabulary, a class is both absent
@@ -190,6 +200,7 @@ class Sample:
     caption: str = ""
     phrase_spans: tuple[Spans, ...] = ()
     seed: int | None = None
+    model_version: str = ""
 
     def __post_init__(self) -> None:
         if self.original_size_hw == (0, 0):

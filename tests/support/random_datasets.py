@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ WITH_AREAS = {"coco", "lvis", "parquet"}
 WITH_CROWDS = {"coco", "openimages", "labelme", "parquet"}
 WITH_IMAGE_IDS = {"coco", "lvis", "parquet"}
 WITH_CATEGORY_IDS = {"coco", "lvis"}
+WITH_SCORES = {"coco", "lvis"}
+WITH_MODEL_VERSION: set[str] = set()
 WITH_ABSENT = {"lvis", "openimages"}
 ONLY_USED_NAMES = {"voc"}
 
@@ -80,6 +83,11 @@ def _sample(draw: st.DrawFn, vocabulary: Vocabulary, image_id: int, format: str 
     if absent and may(WITH_ABSENT):
         looked_for = frozenset(draw(st.lists(st.sampled_from(absent), max_size=len(absent) - 1, unique=True)))
         sample = sample.evolve(absent_class_ids=looked_for)
+    if len(instances) and may(WITH_SCORES):
+        scores = [draw(SHARES) for _ in range(len(instances))]
+        sample = sample.evolve(instances=replace(instances, scores=np.array(scores)))
+    if may(WITH_MODEL_VERSION):
+        sample = sample.evolve(model_version="detector v1")
     if len(instances) and may({"lvis"}):
         sample = sample.evolve(not_exhaustive_class_ids=sample.present_class_ids)
     return sample
@@ -133,6 +141,7 @@ def assert_same_sample(one: Sample, other: Sample) -> None:
     assert one.absent_class_ids == other.absent_class_ids
     assert one.not_exhaustive_class_ids == other.not_exhaustive_class_ids
     assert one.caption == other.caption
+    assert one.model_version == other.model_version
     assert_same_instances(one.instances, other.instances)
 
 
@@ -142,6 +151,10 @@ def assert_same_instances(one: Instances, other: Instances) -> None:
     np.testing.assert_array_equal(one.class_ids, other.class_ids)
     np.testing.assert_array_equal(one.is_crowd, other.is_crowd)
     np.testing.assert_allclose(one.areas_px, other.areas_px, rtol=1e-9, atol=1e-6)
+    assert (one.scores is None) == (other.scores is None)
+    np.testing.assert_allclose(
+        () if one.scores is None else one.scores, () if other.scores is None else other.scores, atol=1e-9
+    )
     assert (one.masks_rle is None) == (other.masks_rle is None)
     for mine, theirs in zip(one.masks_rle or (), other.masks_rle or (), strict=True):
         np.testing.assert_array_equal(coco_mask.decode(mine), coco_mask.decode(theirs))

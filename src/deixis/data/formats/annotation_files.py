@@ -8,6 +8,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: boo
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     sound = instances.areas_px < MAX_AREA_PX  # not those of a box far outside
     areas = np.where(sound, instances.areas_px, sides.prod(1))
-    clipped = Instances(boxes, instances.class_ids, instances.is_crowd, areas, instances.masks_rle)
+    clipped = replace(instances, boxes_xyxy_px=boxes, areas_px=areas)
     return clipped.select(keep), int(np.count_nonzero(~keep))
 
 

@@ -69,6 +69,9 @@ def _of_images(dataset: Dataset, samples: list[Sample], known: Format) -> list[s
         samples = [conformed(sample, dataset.vocabulary) for sample in samples]
     if not holds.image_ids and [sample.image_id for sample in samples] != list(range(1, len(samples) + 1)):
         lines.append(f"image ids: {format} numbers images by position or names them")
+    predicted = sorted({sample.model_version for sample in samples if sample.model_version})
+    if predicted and not holds.model_version:
+        lines.append(f"model that found the objects: {listed(predicted, _SOME)}")
     captions = sum(bool(sample.caption) for sample in samples)
     if captions and not holds.captions:
         lines.append(f"captions of {captions} images")
@@ -102,6 +105,9 @@ def _of_objects(found: list[Instances], format: str, holds: Holds, with_masks: b
             lines.append(
                 f"boxes of {count} objects: they become their masks' bounds, at most {moved.max():.1f} px away"
             )
+    scored = sum(len(instances) for instances in found if instances.scores is not None)
+    if scored and not holds.scores:
+        lines.append(f"scores of {scored} objects: {format} has none, so detections become annotations")
     if not holds.areas:
         count = sum(int(_other_area(instances, with_masks).sum()) for instances in found)
         if count:

@@ -35,6 +35,10 @@ class Holds:
     own_names: bool = False
     """Names of classes per image."""
     captions: bool = False
+    scores: bool = False
+    """Scores of a model's detections."""
+    model_version: bool = False
+    """The model that found the objects."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,6 @@ COCO = Format(
     read_coco,
     takes=("masks", "findings"),
     write=write_coco,
-    holds=Holds(masks=True, areas=True, crowds=True, image_ids=True, category_ids=True),
+    holds=Holds(masks=True, areas=True, crowds=True, image_ids=True, category_ids=True, scores=True),
     yields_to=("odvg", "labelme", "lvis"),
 )

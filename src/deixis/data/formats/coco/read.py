@@ -45,12 +45,21 @@ class _Objects:
     crowd: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     masks: list[Rle | None] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
 
     def instances(self) -> Instances:
         whole = bool(self.masks) and all(mask is not None for mask in self.masks)
         masks = [mask for mask in self.masks if mask is not None] if whole else None
-        return Instances.build(self.boxes, self.class_ids, self.crowd, areas_px=self.areas, masks_rle=masks)
+        scores = [score for score in self.scores if score is not None]
+        return Instances.build(
+            self.boxes,
+            self.class_ids,
+            self.crowd,
+            areas_px=self.areas,
+            masks_rle=masks,
+            scores=scores if scores and len(scores) == len(self.boxes) else None,
+        )
 
 
 def find_coco(path: Path) -> list[Path]:
@@ -305,6 +314,7 @@ def _gather(
         objects[row].crowd.append(bool(item.get("iscrowd", False)))
         objects[row].areas.append(area if area is not None else max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
         objects[row].masks.append(mask)
+        objects[row].scores.append(finite_number(item.get("score")))
         objects[row].places.append(place)
     if faults and findings is None:
         more = f"; and {len(faults) - _FAULTS_NAMED} more faults" if len(faults) > _FAULTS_NAMED else ""

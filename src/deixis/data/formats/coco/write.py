@@ -54,5 +54,7 @@ def annotation_rows(sample: Sample, first_id: int, masks: bool) -> list[dict[str
         }
         if masks and found.masks_rle is not None:
             row["segmentation"] = plain_rle(found.masks_rle[i])
+        if found.scores is not None:
+            row["score"] = float(found.scores[i])
         rows.append(row)
     return rows

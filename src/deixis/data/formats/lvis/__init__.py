@@ -18,6 +18,7 @@ LVIS = Format(
         absent=True,
         not_exhaustive=True,
         underscores=False,
+        scores=True,
     ),
     yields_to=("odvg", "labelme"),
 )
