@@ -1,0 +1,201 @@
+"""From what a reader found in its files to samples: pictures located, sizes, names to class ids, boxes clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotation_files import (
+    ImageIndex,
+    clip_instances,
+    report_missing,
+    require_no_missing,
+    vocabulary_of,
+    warn_dropped,
+)
+from deixis.data.formats.find_images import locate_all, warn_loose
+from deixis.data.pixels.images import image_sizes_hw
+from deixis.errors import DataError
+from deixis.geometry.rle import polygons_rle
+from deixis.records import Instances, Rle, Sample, SampleList
+from deixis.text import clean_name
+
+_PROBED_IMAGES = 20
+_MAX_FOLDERS = 60
+_BESIDE = ("images", "img", "imgs", "data", "JPEGImages")
+_Points = Float[np.ndarray, "points 2"]
+_BoxPx = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One object as it was drawn; `area_px` None is the box's, `mask_rle` None where there is no mask."""
+
+    name: str
+    box_xyxy_px: _BoxPx
+    area_px: float | None = None
+    mask_rle: Rle | None = None
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image and its objects; `source` is for messages."""
+
+    image: Path
+    size_hw: tuple[int, int]
+    objects: tuple[Drawn, ...]
+    source: str
+
+
+def polygon(name: str, points_px: _Points, size_hw: tuple[int, int], masks: bool) -> Drawn:
+    """An object drawn as a closed line; its box is the line's bounds.
+
+    Raises:
+        ValueError: fewer than three points, or one far outside the image.
+    """
+    if len(points_px) < 3:
+        raise ValueError(f"a polygon needs three points or more, got {len(points_px)}")
+    x, y = points_px.T
+    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
+    rle = polygons_rle([points_px.reshape(-1)], size_hw) if masks else None
+    return Drawn(name, bounds(points_px), area, rle)
+
+
+def ellipse_points(centre: Sequence[float], radii: Sequence[float], angle: float = 0.0, count: int = 64) -> _Points:
+    """Points of an ellipse, in turn; `angle` in radians, clockwise as images are seen."""
+    turns = np.arange(count) * (2 * np.pi / count)
+    flat = np.stack([radii[0] * np.cos(turns), radii[1] * np.sin(turns)], axis=1)
+    cos, sin = np.cos(angle), np.sin(angle)
+    points: np.ndarray = flat @ np.array([[cos, sin], [-sin, cos]]) + np.asarray(centre, np.float64)
+    return points
+
+
+def bounds(points_px: _Points) -> _BoxPx:
+    """The upright box around points."""
+    (x1, y1), (x2, y2) = points_px.min(0).tolist(), points_px.max(0).tolist()
+    return x1, y1, x2, y2
+
+
+def likely_folders(home: Path, stem: str = "") -> list[Path]:
+    """Where pictures may be for a file in a folder: beside it, in folders of usual names, in any folder there."""
+    up = home.parent
+    places = [home, *(home / name for name in _BESIDE), *([home / stem] if stem else [])]
+    children = [child for child in sorted(home.iterdir())[:1000] if child.is_dir() and child.name[0] != "."]
+    places += [*children[:_MAX_FOLDERS], up, *(up / name for name in _BESIDE), *([up / stem] if stem else [])]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def find_pictures(
+    source: Path, names: Sequence[str], images: Path | None, folders: Sequence[Path], findings: Findings | None
+) -> list[Path | None]:
+    """The file of each name, in the folder that has most of them; None, with findings, where there is none.
+
+    A name may be written in other ways (see `locate_all`) or, where no file has it, lack its suffix.
+
+    Raises:
+        DataError: without findings, or where none is found: the missing ones are counted and the first is named.
+    """
+    folders = [images] if images is not None else list(folders)
+    probe = list(names[:: max(len(names) // _PROBED_IMAGES, 1)])
+    best = max(folders, key=lambda folder: sum(file is not None for file in _located(folder, probe)[0]))
+    files, loose = _located(best, names)
+    missing = [name for name, file in zip(names, files, strict=True) if file is None]
+    if findings is not None and len(missing) < len(names):
+        report_missing(findings, [(name, source.name) for name in missing])
+    else:
+        require_no_missing(str(source), missing, len(names), [best] if any(files) else folders)
+    warn_loose(str(source), loose)
+    return files
+
+
+def _located(folder: Path, names: Sequence[str]) -> tuple[list[Path | None], list[tuple[str, Path]]]:
+    located = locate_all(folder, names)
+    files = list(located.files)
+    if None in files:
+        index = ImageIndex([folder])
+        for position, name in enumerate(names):
+            if files[position] is None and position not in located.faults:
+                base = name.replace("\\", "/").rsplit("/", 1)[-1]
+                files[position] = index.find(base, base)
+    return files, located.loose
+
+
+def size_of(image: Path, stated_hw: tuple[int, int] | None, findings: Findings | None) -> tuple[int, int]:
+    """The image's size: as stated in the annotations, which must be its own, upright or as stored, or its own.
+
+    With findings the stated size is taken as it is, and the checks compare.
+
+    Raises:
+        DataError: the image cannot be read, or has another size.
+    """
+    if stated_hw is not None and findings is not None:
+        return stated_hw
+    upright_hw, stored_hw = image_sizes_hw(image)
+    if stated_hw is None:
+        return upright_hw
+    if stated_hw not in (upright_hw, stored_hw):
+        raise DataError(
+            f"{image}: annotated as {stated_hw[1]}x{stated_hw[0]} pixels (width x height) but has "
+            f"{upright_hw[1]}x{upright_hw[0]}; correct the annotations, or restore the image that they were made on"
+        )
+    return stated_hw
+
+
+def assemble(
+    source: Path, pictures: Iterable[Picture], names: Sequence[str] | None, name: str, findings: Findings | None
+) -> SampleList:
+    """The data set of some pictures; image ids count them from 1.
+
+    Args:
+        source: what was read, for messages.
+        names: the class names in order; those of the objects, sorted, where the format has no list.
+        name: of the data set, in reports.
+
+    Raises:
+        DataError: no picture, no name, or an object whose name is not in the list.
+    """
+    pictures = list(pictures)
+    if not pictures:
+        raise DataError(f"{source}: lists no image that can be used; there is nothing to train on or evaluate")
+    if names is None:
+        names = sorted({clean_name(thing.name) for picture in pictures for thing in picture.objects})
+    if not names:
+        raise DataError(f"{source}: none of its {len(pictures)} images has an object; there is nothing to learn from")
+    vocabulary = vocabulary_of(names, str(source))
+    rows = {known: row for row, known in enumerate(vocabulary.names)}
+    samples, dropped = [], []
+    for number, picture in enumerate(pictures, start=1):
+        objects = []
+        for thing in picture.objects:
+            with collecting(findings, "category_unknown", source, picture.source, "object removed"):
+                if clean_name(thing.name) not in rows:
+                    raise DataError(f"{source}: {picture.source}: class {thing.name!r} is not in the list of classes")
+                objects.append(thing)
+        instances = _instances(objects, rows)
+        instances, lost = clip_instances(instances, picture.size_hw, keep_all=findings is not None)
+        dropped += [picture.source] * lost
+        samples.append(Sample(picture.image, picture.size_hw, instances, vocabulary, number, picture.source))
+    warn_dropped(str(source), dropped)
+    return SampleList(tuple(samples), vocabulary, name=name)
+
+
+def _instances(objects: Sequence[Drawn], rows: dict[str, int]) -> Instances:
+    """Masks are kept where all objects of an image have one."""
+    masks = [thing.mask_rle for thing in objects if thing.mask_rle is not None]
+    boxes = [thing.box_xyxy_px for thing in objects]
+    return Instances.build(
+        boxes,
+        [rows[clean_name(thing.name)] for thing in objects],
+        [thing.crowd for thing in objects],
+        areas_px=[
+            max(x2 - x1, 0) * max(y2 - y1, 0) if thing.area_px is None else thing.area_px
+            for thing, (x1, y1, x2, y2) in zip(objects, boxes, strict=True)
+        ],
+        masks_rle=masks if masks and len(masks) == len(objects) else None,
+    )
