@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deixis.data.formats.coco import COCO
+from deixis.data.formats.csv import CSV
 from deixis.data.formats.labelme import LABELME
 from deixis.data.formats.lvis import LVIS
 from deixis.data.formats.odvg import ODVG
@@ -18,6 +19,7 @@ FORMATS: dict[str, Format] = {
         VOC,
         YOLO,
         ODVG,
+        CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,
         LABELME,
         PARQUET,
