@@ -194,14 +194,10 @@ def _csv(file: Path) -> str | None:
     if {"imageid", "labelname"} <= lower and corners <= lower:
         return None  # Open Images
     shown = ", ".join(columns)[:120]
-    if corners <= lower and "class" in lower:
-        return f"a CSV of boxes as the TensorFlow Object Detection API has ({shown}); {_COCO} or as Pascal VOC"
     if "region_shape_attributes" in lower:
         return f"a VIA annotation file (CSV); {_COCO} (Annotation, Export)"
     if lower & {"bbox", "bbox_x", "xmin", "x_min", "x1", "boxes", "predictionstring", "encodedpixels"}:
-        return f"a CSV of boxes that no known format has (columns {shown}); {_CONVERT}"
-    if rows and len(rows[0]) == 6 and all(re.fullmatch(r"-?[\d.]+", value.strip()) for value in rows[0][1:5]):
-        return f"a CSV of boxes without column names (path, x1, y1, x2, y2, class, as RetinaNet has); {_CONVERT}"
+        return f"a CSV of objects that no known format has (columns {shown}); {_CONVERT}"
     return None
 
 
