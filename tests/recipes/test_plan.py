@@ -1,8 +1,14 @@
 """What a dry run prints of a run's length."""
 
+import re
+
 import pytest
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import train_arguments
+
+SPEED = re.compile(
+    r"time +about ([\d.]+) s: (\d+) steps of ([\d.]+) s, (\d+) evaluations of ([\d.]+) s; measured here on"
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,7 @@ def test_a_dry_run_prints_epochs_and_steps(deixis, tiny_model, tmp_path, more, l
     code, out, err = deixis(train_arguments(tiny_model, tmp_path, "--dry-run", *more))
     assert code == 0, err
     assert length in out
+    assert SPEED.search(out), out
     assert not (tmp_path / "detector").exists()
 
 
@@ -26,3 +33,13 @@ def test_that_of_a_segmenter_too(deixis, tmp_path):
     code, out, err = deixis(refer_arguments(model, tmp_path / "runs", "--dry-run", "--epochs", "3"))
     assert code == 0, err
     assert "3 epochs of " in out
+    assert SPEED.search(out), out
+
+
+@pytest.mark.parametrize("more", [(), ("--evaluate-every", "2", "--no-baseline"), ("--stop-after-epochs", "2")])
+def test_the_time_is_that_of_its_steps_and_evaluations(deixis, tiny_model, tmp_path, more):
+    code, out, err = deixis(train_arguments(tiny_model, tmp_path, "--dry-run", "--epochs", "5", *more))
+    assert code == 0, err
+    total, steps, per_step, evaluations, per_evaluation = map(float, SPEED.search(out).groups())
+    assert (steps, evaluations) == {(): (15, 6), ("--evaluate-every", "2", "--no-baseline"): (15, 3)}.get(more, (6, 3))
+    assert total == pytest.approx(steps * per_step + evaluations * per_evaluation, rel=0.1)

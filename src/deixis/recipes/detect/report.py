@@ -1,4 +1,4 @@
-"""The end of a detector run: the best weights under their lasting name, and the report."""
+"""The end of a detector run: the best weights under their lasting name, and what the report shows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deixis.data.pixels.images import load
 from deixis.data.sets.subset import Subset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
-from deixis.models.freezing import parameter_table
-from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.report import run_facts, spread_indices
-from deixis.recipes.run.training import OpenRun
+from deixis.recipes.run.report import spread_indices
 from deixis.records import Dataset, Detections, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
 from deixis.reporting.detect_report import detections_row, detector_facts
 from deixis.reporting.outcome import Outcome
-from deixis.reporting.run_report import write_run_report
+from deixis.reporting.run_report import TaskFacts
 from deixis.training.checkpoint import replacing_folder
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
@@ -52,38 +50,33 @@ def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
     return DetectionMetrics(**{name: values.get(name, math.nan) for name in names})
 
 
-def write_detector_report(
-    opened: OpenRun,
-    bundle: GroundingDinoBundle,
+def copy_weights(best: Path, teacher: Path) -> None:
+    """Write the best weights as the teacher, all or nothing."""
+    with replacing_folder(teacher) as fresh:
+        shutil.copytree(best, fresh, dirs_exist_ok=True)
+
+
+def report_facts(
+    outcome: Outcome,
+    teacher: Path,
     data: RunData[Dataset],
     pictures: list[BeforePicture],
     *,
-    teacher: Path,
-    outcome: Outcome,
-    seconds: float,
-    took: dict[str, str],
     forgetting: ForgettingFacts | None,
     batch_size: int,
-    page: bool,
-) -> None:
-    """Copy the best weights to `teachers/` and write `report.html`.
+    device: torch.device,
+) -> TaskFacts:
+    """What `report.html` shows of a detector: data, metrics, forgetting, pictures.
 
     Args:
-        seconds: from start to end.
         batch_size: of images that are drawn.
-        page: whether to write the report.
-        took: what else the run took, by name.
     """
-    best = opened.folder / "checkpoints" / "best"
-    with replacing_folder(teacher) as fresh:
-        shutil.copytree(best, fresh, dirs_exist_ok=True)
     after = metrics_of(outcome.reported(outcome.best))
-    if not page or after is None:
-        return
-    detector = load_detector(teacher, bundle.model.model.level_embed.device)
+    assert after is not None
     indices = [index for index, *_ in pictures]
+    detector = load_detector(teacher, device)
     found = detector.predict_dataset(data.reported, batch_size, indices=indices) if indices else []
-    task = detector_facts(
+    return detector_facts(
         dataset_facts(shown(data.training)),
         dataset_facts(data.validation),
         None if data.test is None else dataset_facts(data.test),
@@ -94,8 +87,6 @@ def write_detector_report(
             detections_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)
         ],
     )
-    run = run_facts(opened, POLICY, parameter_table(bundle.model), outcome, seconds=seconds, took=took)
-    write_run_report(opened.folder / "report.html", run, task)
 
 
 def shown(dataset: Dataset) -> Dataset:

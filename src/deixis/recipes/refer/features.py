@@ -8,12 +8,12 @@ import shutil
 import torch
 from accelerate import Accelerator
 
-from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.options.refer_train import ReferHardware
 from deixis.recipes.refer.check import tile_counter
 from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.training import Start
 from deixis.refer_records import ReferDataset
 from deixis.training.frozen_features import FrozenFeatures, encoders, feature_bytes
 
@@ -21,13 +21,7 @@ GIB = 2**30
 
 
 def frozen_features(
-    hardware: ReferHardware,
-    bundle: Sa2vaBundle,
-    training: ReferDataset,
-    *,
-    max_tiles: int,
-    accelerator: Accelerator,
-    console: Console,
+    hardware: ReferHardware, bundle: Sa2vaBundle, training: ReferDataset, *, max_tiles: int, start: Start
 ) -> FrozenFeatures | None:
     """The cache of `--cache-features`, its size announced; None without.
 
@@ -37,6 +31,8 @@ def frozen_features(
     """
     if hardware.cache_features is None:
         return None
+    accelerator = start.accelerator
+    bundle.model.to(accelerator.device)
     most = int(hardware.cache_gib * GIB)
     folder = hardware.cache_features / encoders_digest(bundle, accelerator)
     cache = FrozenFeatures(bundle, folder, most, accelerator=accelerator)
@@ -45,7 +41,7 @@ def frozen_features(
     wanted = sum(of_image + of_tile * tiles(training[index].size_hw) for index in range(len(training)))
     kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free = shutil.disk_usage(folder).free
-    console.print(
+    start.console.print(
         f"features    {wanted / GIB:.2f} GiB for {len(training):,} images in {folder}, of which at most "
         f"{hardware.cache_gib:g} GiB are kept; {kept / GIB:.2f} GiB are there, {free / GIB:.1f} GiB are free",
         markup=False,

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
+from torch import nn
 
 from deixis.console import Console
+from deixis.models.freezing import count_parts, training_lines
 from deixis.options.groups import Optimiser
 from deixis.training.loop import LoopSettings
 
 
 def print_parts(
-    console: Console, title: str, counts: Sequence[tuple[str, int, int]], rates: Mapping[str, float] | None = None
+    console: Console,
+    title: str,
+    model: nn.Module,
+    *,
+    parts: Sequence[str],
+    part_of: Callable[[str], str],
+    rates: Mapping[str, float] | None = None,
 ) -> None:
-    """Print the parameters of each part of a model.
+    """Print the parameters of each part of a model, and what trains.
 
     Args:
-        counts: (part, trainable, all) parameters, in the order of the network.
+        part_of: the part that a parameter belongs to, by its name.
         rates: learning rate of each part, where they differ.
     """
+    counts = count_parts(model, parts, part_of)
     table = Table(title=title)
     for heading in ("part", "trainable", "total", *(() if rates is None else ("learning rate",))):
         table.add_column(heading, justify="left" if heading == "part" else "right")
@@ -31,6 +40,8 @@ def print_parts(
     table.add_section()
     table.add_row("all", f"{sum(row[1] for row in counts):,}", f"{sum(row[2] for row in counts):,}")
     console.print(table)
+    for line in training_lines(model, parts, part_of):
+        console.print(line, markup=False)
 
 
 def print_length(console: Console, settings: LoopSettings, steps_per_epoch: int, optimiser: Optimiser) -> None:

@@ -1,4 +1,4 @@
-"""The part of fine-tuning that is the same for every model: open, train, finish."""
+"""The part of fine-tuning that is the same for every model: start, open, train. Its end is in `report.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -21,18 +22,15 @@ from deixis.options.yaml_files import plain_values
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.digest import weights_digest
-from deixis.recipes.run.folder import keep_config, prepare_folder
+from deixis.recipes.run.folder import keep_config, prepare_folder, will_resume
 from deixis.recipes.run.plan import counted
-from deixis.recipes.run.result import keep_result
-from deixis.reporting.metrics_file import read_outcome
-from deixis.reporting.outcome import Outcome
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
 from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import build_adamw, parameter_groups
-from deixis.training.processes import broadcast_from_first, peak_memory_text
+from deixis.training.processes import make_accelerator, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal
 
@@ -53,27 +51,84 @@ MAY_CHANGE = {
 
 
 @dataclass(frozen=True)
-class OpenRun:
-    """A run whose folder is made.
+class Job:
+    """What is trained, and how.
 
     Attributes:
-        config: the resolved options as plain values.
-        log_services: where metrics go besides metrics.jsonl.
-        settings: of the loop.
-        identity: what a resumed run is compared by.
+        model: the task's, as it was before `Accelerator.prepare`.
+        part_of: the part of the model that a parameter belongs to, by its name.
+        rates: learning rate of each part.
+        baseline: evaluate before the first step of a run that is not resumed.
+    """
+
+    task: Task
+    model: nn.Module
+    part_of: Callable[[str], str]
+    rates: Mapping[str, float]
+    optimiser: groups.Optimiser
+    settings: LoopSettings
+    baseline: bool
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
+        return self.settings.total_steps(self.task.steps_per_epoch)
+
+    def adamw(self) -> torch.optim.AdamW:
+        """An optimiser of the model."""
+        decay = self.optimiser.weight_decay
+        found = parameter_groups(self.model.named_parameters(), self.part_of, self.rates, weight_decay=decay)
+        return build_adamw(found)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run has before its folder.
+
+    Attributes:
         resuming: from `checkpoints/last`.
         started: on the clock of `time.perf_counter`.
     """
 
-    folder: Path
-    config: Mapping[str, Any]
-    log_services: Sequence[str]
-    settings: LoopSettings
-    identity: Identity
     accelerator: Accelerator
     console: Console
     resuming: bool
     started: float
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prints and writes for all."""
+        return bool(self.accelerator.is_main_process)
+
+
+@dataclass(frozen=True)
+class OpenRun(Start):
+    """A run whose folder is made.
+
+    Attributes:
+        config: the resolved options as plain values.
+        identity: what a resumed run is compared by.
+        log_services: where metrics go besides metrics.jsonl.
+        pictures: drawn in the report by this process.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    identity: Identity
+    log_services: Sequence[str]
+    pictures: int
+
+
+def start_run(run: groups.Run, hardware: groups.Hardware) -> Start:
+    """Choose the device, connect the processes, see whether the run resumes. Changes no file.
+
+    Raises:
+        DeixisError: the folder or the device cannot be used.
+    """
+    started = time.perf_counter()
+    accelerator = make_accelerator(hardware.precision, cpu=hardware.gpus == 0)
+    console = Console(quiet=not accelerator.is_main_process, highlight=False, soft_wrap=True)
+    return Start(accelerator, console, will_resume(run), started)
 
 
 def loop_settings(loop: groups.Loop, clip_norm: float, seed: int) -> LoopSettings:
@@ -94,16 +149,12 @@ def loop_settings(loop: groups.Loop, clip_norm: float, seed: int) -> LoopSetting
 
 
 def open_run(
+    start: Start,
     options: groups.Run,
-    settings: LoopSettings,
-    accelerator: Accelerator,
-    console: Console,
-    *,
-    resuming: bool,
     model: nn.Module,
+    *,
     data: RunData[Any],
     fingerprint: Callable[[Any], str],
-    started: float,
 ) -> OpenRun:
     """Make the folder of a run, or empty it, in the first process while the others wait.
 
@@ -115,10 +166,10 @@ def open_run(
     Raises:
         TrainingError: the folder cannot be written.
     """
-    config = plain_values(options)
+    config, accelerator = plain_values(options), start.accelerator
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        prepare_folder(options, config, resuming)
+    if start.is_first:
+        prepare_folder(options, config, start.resuming)
     accelerator.wait_for_everyone()
     facts = {
         "model_weights": weights_digest(model),
@@ -133,29 +184,21 @@ def open_run(
         for values in (config, plain_values(type(options)()))
     )
     identity = Identity(given, facts, defaults, partial(current_values, type(options)))
+    pictures = options.report_images if options.report and start.is_first else 0
     return OpenRun(
-        options.folder, config, options.log_services, settings, identity, accelerator, console, resuming, started
+        **vars(start),
+        folder=options.folder,
+        config=config,
+        identity=identity,
+        log_services=options.log_services,
+        pictures=pictures,
     )
 
 
-def train_run(
-    opened: OpenRun,
-    task: Task,
-    model: nn.Module,
-    optimiser: groups.Optimiser,
-    *,
-    learning_rates: Mapping[str, float],
-    part_of: Callable[[str], str],
-    baseline: bool,
-    measure_test: MeasureTest | None = None,
-) -> dict[str, str]:
+def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None) -> dict[str, str]:
     """Train to the end, from the start or from `checkpoints/last`, and report what it took.
 
     Args:
-        model: the task's, as it was before `Accelerator.prepare`.
-        learning_rates: of each part of the model.
-        part_of: the part that a parameter belongs to, by its name.
-        baseline: evaluate before the first step of a run that is not resumed.
         measure_test: metrics on test data, which are logged before training, of the best weights and of the last.
 
     Returns:
@@ -164,35 +207,20 @@ def train_run(
     Raises:
         TrainingError, Terminated: see `training.loop.train` and `training.checkpoint.load_checkpoint`.
     """
-    folder, accelerator, console = opened.folder, opened.accelerator, opened.console
-    total_steps = opened.settings.total_steps(task.steps_per_epoch)
-    optimizer = build_adamw(
-        parameter_groups(model.named_parameters(), part_of, learning_rates, weight_decay=optimiser.weight_decay)
-    )
-    average = WeightAverage(model, optimiser.ema_decay) if optimiser.ema_decay else None
-    progress = Progress()
-    if opened.resuming:
-        last = folder / "checkpoints" / "last"
-        progress = load_checkpoint(last, model, optimizer, average=average, identity=opened.identity)
-        if accelerator.is_main_process:  # a longer run, or one with other workers, is resumed as it is now
-            keep_config(opened.config, folder)
-        console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
-        if progress.finished:
-            console.print(
-                f"this run is finished after {counted(progress.epoch, 'epoch')}; "
-                "--resume with more --epochs continues it"
-            )
-    first = accelerator.is_main_process
+    optimiser, total_steps, optimizer = job.optimiser, job.total_steps, job.adamw()
+    average = WeightAverage(job.model, optimiser.ema_decay) if optimiser.ema_decay else None
+    progress = restored(opened, job.model, optimizer, average) if opened.resuming else Progress()
     resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
+    log_folder = opened.folder if opened.is_first else None
     with (
         StopSignal() as stop,
-        MetricLogs(folder if first else None, resume_at, opened.log_services, options=opened.config) as logs,
-        ProgressBar("training", total_steps, console) as bar,
+        MetricLogs(log_folder, resume_at, opened.log_services, options=opened.config) as logs,
+        ProgressBar("training", total_steps, opened.console) as bar,
     ):
         run = Run(
-            folder,
-            opened.settings,
-            accelerator,
+            opened.folder,
+            job.settings,
+            opened.accelerator,
             optimizer,
             Schedule(optimiser.schedule, total_steps, optimiser.warmup(total_steps), optimiser.lr_drop_at),
             average,
@@ -203,48 +231,31 @@ def train_run(
             stop,
             GradientWatch(optimizer),
         )
-        if baseline and progress.step == 0:
-            measure_before(task, run, measure_test)
-        train(task, run)
+        if job.baseline and progress.step == 0:
+            measure_before(job.task, run, measure_test)
+        train(job.task, run)
         if measure_test:
             test_result(run, measure_test)
-    took = {"peak memory": peak_memory_text(accelerator.device)}
+    took = {"peak memory": peak_memory_text(opened.accelerator.device)}
     for name, text in took.items():
-        console.print(f"{name}: {text}", markup=False)
+        opened.console.print(f"{name}: {text}", markup=False)
     return took
 
 
-def finish_run(
-    opened: OpenRun,
-    teacher: Path,
-    shown: Sequence[str],
-    *,
-    write: Callable[[Outcome, float], None],
-    lines: Callable[[Outcome], Sequence[str]] = lambda _: (),
-) -> Outcome:
-    """Write the best weights and the report of a run that is trained, and print what it came to.
-
-    Args:
-        teacher: the folder of the best weights.
-        shown: metrics to print; the first is the score that chose the best weights.
-        write: writes `teacher` and the report, given the seconds from start to end; the first process calls it.
-        lines: more to print.
-    """
-    accelerator, console = opened.accelerator, opened.console
-    first = accelerator.is_main_process
-    outcome = broadcast_from_first(
-        accelerator, read_outcome(opened.folder / "metrics.jsonl", shown[0]) if first else None
-    )
-    assert outcome is not None
-    if first:
-        write(outcome, time.perf_counter() - opened.started)
-        keep_result(opened.folder, teacher, outcome)
-    for line in (*outcome.lines(shown), *lines(outcome), f"weights {teacher}"):
-        console.print(line, markup=False)
-    if (opened.folder / "report.html").exists():
-        console.print(f"report  {opened.folder / 'report.html'}", markup=False)
-    accelerator.wait_for_everyone()
-    return outcome
+def restored(
+    opened: OpenRun, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+) -> Progress:
+    """Load `checkpoints/last` into model, optimiser and average; how far the run had come."""
+    last = opened.folder / "checkpoints" / "last"
+    progress = load_checkpoint(last, model, optimizer, average=average, identity=opened.identity)
+    if opened.is_first:  # a longer run, or one with other workers, is resumed as it is now
+        keep_config(opened.config, opened.folder)
+    opened.console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
+    if progress.finished:
+        opened.console.print(
+            f"this run is finished after {counted(progress.epoch, 'epoch')}; --resume with more --epochs continues it"
+        )
+    return progress
 
 
 def measure_before(task: Task, run: Run, measure_test: MeasureTest | None) -> None:
