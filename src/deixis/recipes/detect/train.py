@@ -98,7 +98,7 @@ def finish(
     """What the run came to: what was forgotten, the weights that are kept, the report."""
     options, folder, device = plan.options, opened.folder, opened.accelerator.device
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
-    forgetting = plan.forgetting and find_forgotten(plan.forgetting, options, folder, teacher, measure)
+    forgetting = find_forgotten(plan.forgetting, options, folder, teacher, measure) if plan.forgetting else None
     outcome = finish_run(
         opened,
         teacher,
