@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Literal
 
+from deixis.data.formats.shared.box_values import BoxKind
 from deixis.data.pixels.image_files import IMAGE_SUFFIXES
 
-BoxKind = Literal["corners", "xywh", "centre", "text", "unknown"]
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD_ROWS = 50
 _SETS = {"train", "training", "validation", "validate", "val", "valid", "test", "unassigned"}

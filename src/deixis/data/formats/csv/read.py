@@ -15,11 +15,12 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import only_file, read_text, same_split
-from deixis.data.formats.assemble import Drawn, Picture, assemble, find_pictures, likely_folders, size_of
-from deixis.data.formats.class_lists import named
 from deixis.data.formats.coco.values import image_size
-from deixis.data.formats.csv.boxes import convention, corners_px
 from deixis.data.formats.csv.columns import DELIMITERS, Columns, split_rows
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
+from deixis.data.formats.shared.box_values import convention, corners_px
+from deixis.data.formats.shared.class_lists import named
+from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError

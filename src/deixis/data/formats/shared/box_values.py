@@ -1,14 +1,14 @@
-"""How the boxes of a table are written: corners, sizes or centres, in pixels or as shares; found from the values."""
+"""How boxes are written: corners, sizes or centres, in pixels or as shares; found from the values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from deixis.data.formats.csv.columns import BoxKind
-
+BoxKind = Literal["corners", "xywh", "centre", "text", "unknown"]
 _ROUNDING_PX, _ROUNDING_SHARE = 1.0, 1e-3
 _MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 _MEANT: dict[BoxKind, str] = {

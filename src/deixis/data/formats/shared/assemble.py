@@ -19,28 +19,19 @@ from deixis.data.formats.annotation_files import (
     warn_dropped,
 )
 from deixis.data.formats.find_images import locate_all, warn_loose
+from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
-from deixis.geometry.rle import polygons_rle
-from deixis.records import Instances, Rle, Sample, SampleList
+from deixis.records import Instances, Sample, SampleList
 from deixis.text import clean_name
 
 _PROBED_IMAGES = 20
 _MAX_FOLDERS = 60
+_HEAD_CHARS = 20_000
+_SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _BESIDE = ("images", "img", "imgs", "data", "JPEGImages")
 _Points = Float[np.ndarray, "points 2"]
 _BoxPx = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One object as it was drawn; `area_px` None is the box's, `mask_rle` None where there is no mask."""
-
-    name: str
-    box_xyxy_px: _BoxPx
-    area_px: float | None = None
-    mask_rle: Rle | None = None
-    crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,35 +42,6 @@ class Picture:
     size_hw: tuple[int, int]
     objects: tuple[Drawn, ...]
     source: str
-
-
-def polygon(name: str, points_px: _Points, size_hw: tuple[int, int], masks: bool) -> Drawn:
-    """An object drawn as a closed line; its box is the line's bounds.
-
-    Raises:
-        ValueError: fewer than three points, or one far outside the image.
-    """
-    if len(points_px) < 3:
-        raise ValueError(f"a polygon needs three points or more, got {len(points_px)}")
-    x, y = points_px.T
-    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
-    rle = polygons_rle([points_px.reshape(-1)], size_hw) if masks else None
-    return Drawn(name, bounds(points_px), area, rle)
-
-
-def ellipse_points(centre: Sequence[float], radii: Sequence[float], angle: float = 0.0, count: int = 64) -> _Points:
-    """Points of an ellipse, in turn; `angle` in radians, clockwise as images are seen."""
-    turns = np.arange(count) * (2 * np.pi / count)
-    flat = np.stack([radii[0] * np.cos(turns), radii[1] * np.sin(turns)], axis=1)
-    cos, sin = np.cos(angle), np.sin(angle)
-    points: np.ndarray = flat @ np.array([[cos, sin], [-sin, cos]]) + np.asarray(centre, np.float64)
-    return points
-
-
-def bounds(points_px: _Points) -> _BoxPx:
-    """The upright box around points."""
-    (x1, y1), (x2, y2) = points_px.min(0).tolist(), points_px.max(0).tolist()
-    return x1, y1, x2, y2
 
 
 def likely_folders(home: Path, stem: str = "") -> list[Path]:
