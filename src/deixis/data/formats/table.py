@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deixis.data.formats.coco import COCO
+from deixis.data.formats.createml import CREATEML
 from deixis.data.formats.csv import CSV
 from deixis.data.formats.labelme import LABELME
 from deixis.data.formats.lvis import LVIS
@@ -19,6 +20,7 @@ FORMATS: dict[str, Format] = {
         VOC,
         YOLO,
         ODVG,
+        CREATEML,
         CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,
         LABELME,
