@@ -11,6 +11,7 @@ from deixis.data.formats.odvg import ODVG
 from deixis.data.formats.openimages import OPENIMAGES
 from deixis.data.formats.parquet import PARQUET
 from deixis.data.formats.record import Format
+from deixis.data.formats.supervisely import SUPERVISELY
 from deixis.data.formats.via import VIA
 from deixis.data.formats.voc import VOC
 from deixis.data.formats.yolo import YOLO
@@ -23,6 +24,7 @@ FORMATS: dict[str, Format] = {
         ODVG,
         VIA,
         CREATEML,
+        SUPERVISELY,
         CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,
         LABELME,
