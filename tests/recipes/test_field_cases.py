@@ -70,6 +70,9 @@ READ = [
     Reads(
         "47-kaggle-wheat-csv", (8, 8), ("object",), "no column of classes; every object is 'object'; boxes read as [x"
     ),
+    Reads("43-createml", (8, 8)),
+    Reads("43c-supervisely", (8, 8)),
+    Reads("43c-supervisely/ds/ann", (8, 8)),
     Reads("48-coco-no-bbox", (8, 8)),
     Reads("48b-coco-xyxy", (8, 8), said="boxes read as corners"),
     Reads("49-two-classes-same-box", (8, 16), ("raccoon", "animal")),
@@ -90,11 +93,8 @@ REFUSED = [
     Refused("37-hf-imagefolder", "metadata of a Hugging Face ImageFolder"),
     Refused("37-hf-imagefolder/train/metadata.jsonl", "metadata of a Hugging Face ImageFolder"),
     Refused("39-png-masks", "masks: is a folder of masks as PNG files"),
-    Refused("43-createml", "_annotations.createml.json: is CreateML JSON; export it as COCO"),
     Refused("43b-labelstudio-json", "is Label Studio JSON; export it as COCO"),
     Refused("43b-labelstudio-json/project-1.json", "is Label Studio JSON; export it as COCO"),
-    Refused("43c-supervisely", "Supervisely project; export it as COCO"),
-    Refused("43c-supervisely/ds/ann", "Supervisely project; export it as COCO"),
     Refused("71-zip-named-json", "annotations.json: is a ZIP archive; unpack it"),
     Refused("71-zip-named-json/annotations.json", "is a ZIP archive; unpack it"),
     Refused("73-yolo-with-confidence", "got 5: predictions with a confidence"),

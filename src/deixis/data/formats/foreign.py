@@ -97,14 +97,12 @@ def _json_object(content: Any) -> str | None:
     if not isinstance(content, dict):
         return None
     keys = content.keys()
-    first = next((value for value in content.values() if isinstance(value, dict)), {})
     tests: list[tuple[bool, str]] = [
-        (any(str(key).startswith("_via_") for key in keys), f"a VIA project; {_COCO} (Annotation, Export)"),
-        ({"regions", "filename"} <= first.keys(), f"a VIA annotation file; {_COCO} (Annotation, Export)"),
-        ({"config", "attribute", "metadata", "view"} <= keys, "a VIA 3 project; open it in VIA 2 and export COCO"),
         (_panoptic(content), "COCO's panoptic annotations; give those of instances (instances_….json)"),
-        (_any(content.get("objects"), "classTitle"), "an annotation of a Supervisely project; export it as COCO"),
-        (_any(content.get("classes"), "title"), "the meta.json of a Supervisely project; export it as COCO"),
+        (
+            _any(content.get("classes"), "title"),
+            "the meta.json of a Supervisely project; give the project's folder, with ann and img in it",
+        ),
         ({"imgHeight", "objects"} <= keys, f"a Cityscapes annotation; {_CONVERT}"),
         ({"item", "annotations"} <= keys or ("dataset" in keys and "image" in keys), f"a V7 Darwin file; {_COCO}"),
         ({"items", "categories"} <= keys, f"a Datumaro file; {_COCO}"),
@@ -126,9 +124,7 @@ def _json_list(content: list[Any]) -> str | None:
     if not rows:
         return None
     keys = set().union(*rows)
-    annotations = [one for row in rows for one in row.get("annotations") or () if isinstance(one, dict)]
     tests: list[tuple[bool, str]] = [
-        (any("coordinates" in one for one in annotations), f"CreateML JSON; {_COCO}"),
         ("data" in keys and bool(keys & {"annotations", "completions", "predictions"}), f"Label Studio JSON; {_COCO}"),
         (any(_rectangles(row) for row in rows), f"Label Studio JSON (short form); {_COCO}"),
         ({"image_id", "category_id", "score"} <= keys, "COCO results (detections); give the annotations"),
@@ -194,8 +190,6 @@ def _csv(file: Path) -> str | None:
     if {"imageid", "labelname"} <= lower and corners <= lower:
         return None  # Open Images
     shown = ", ".join(columns)[:120]
-    if "region_shape_attributes" in lower:
-        return f"a VIA annotation file (CSV); {_COCO} (Annotation, Export)"
     if lower & {"bbox", "bbox_x", "xmin", "x_min", "x1", "boxes", "predictionstring", "encodedpixels"}:
         return f"a CSV of objects that no known format has (columns {shown}); {_CONVERT}"
     return None

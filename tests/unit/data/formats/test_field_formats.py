@@ -324,13 +324,8 @@ def test_files_that_macos_leaves_are_skipped(tmp_path: Path) -> None:
 
 
 FOREIGN: dict[str, tuple[str, Any, str]] = {
-    "via": ("via_project.json", {"_via_settings": {}, "_via_img_metadata": {}}, "VIA project; export it as COCO"),
-    "via annotations": ("via.json", {"a.jpg123": {"filename": "a.jpg", "regions": []}}, "VIA annotation file"),
-    "via csv": ("via.csv", "filename,file_size,region_count,region_shape_attributes\n", "VIA annotation file"),
-    "createml": ("a.json", [{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {"x": 1}}]}], "CreateML"),
     "label studio": ("tasks.json", [{"id": 1, "data": {"image": "a"}, "annotations": []}], "Label Studio JSON"),
     "label studio min": ("min.json", [{"image": "a", "label": [{"rectanglelabels": ["x"]}]}], "Label Studio JSON"),
-    "supervisely": ("a.jpg.json", {"size": {}, "objects": [{"classTitle": "cat"}]}, "Supervisely"),
     "panoptic": (
         "panoptic.json",
         {"images": [{"id": 1}], "annotations": [{"segments_info": []}], "categories": [{"id": 1}]},
