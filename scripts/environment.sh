@@ -1,6 +1,7 @@
 # Sourced by the other scripts: makes the project's own Python environment in .venv, once, and activates it.
 # A change of pyproject.toml or constraints.txt installs anew. DEIXIS_PYTHON names another interpreter.
 set -euo pipefail
+unset PYTHONDONTWRITEBYTECODE # tests start some hundred processes, which would all compile deixis anew
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {

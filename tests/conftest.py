@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+import shape_checks
 
-install_import_hook("deixis", "shape_checks.typechecked")
+shape_checks.install()
+
+
+@pytest.fixture(autouse=True)
+def first_calls_checked() -> None:
+    """Shapes and types are checked in the first calls of every function by this test."""
+    shape_checks.next_test()
 
 
 @pytest.fixture(scope="session")

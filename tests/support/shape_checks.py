@@ -1,5 +1,60 @@
-"""The type checker that tests put on every deixis function: beartype, with an int welcome where a float is."""
+"""The checks that tests put on every deixis function: shapes by jaxtyping, types by beartype."""
 
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jaxtyping
 from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook, jaxtyped
 
-typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+CHECKED_CALLS = 20  # of each function in each test: checking every call of a training run doubles its time
+
+typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is
+_test = 0
+
+
+def next_test() -> None:
+    """Count the calls of every function from nothing again."""
+    global _test
+    _test += 1
+
+
+def _first_calls_checked(function: Any = None, *, typechecker: Any) -> Any:
+    """jaxtyping's decorator, but for what a test calls more than `CHECKED_CALLS` times."""
+    if function is None:
+        return functools.partial(_first_calls_checked, typechecker=typechecker)
+    checked = functools.partial(jaxtyped, typechecker=typechecker)
+    return limited(function, checked) if inspect.isfunction(function) else checked(function)
+
+
+def limited(function: Callable[..., Any], check: Callable[..., Any]) -> Callable[..., Any]:
+    """The checked function for the first calls in a test, then the function itself.
+
+    It is made when it is called first: most functions of a module are called by few tests.
+    """
+    checked = None
+    test = calls = 0
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked, test, calls
+        if test != _test:
+            test, calls = _test, 0
+        calls += 1
+        if calls > CHECKED_CALLS:
+            return function(*args, **kwargs)
+        if checked is None:
+            checked = check(function)
+        return checked(*args, **kwargs)
+
+    return call
+
+
+def install() -> None:
+    """Check whatever of deixis is imported from now on."""
+    jaxtyping.jaxtyped = _first_calls_checked
+    install_import_hook("deixis", "shape_checks.typechecked")

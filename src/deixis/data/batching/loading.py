@@ -21,7 +21,7 @@ class Loader(DataLoader):
     unreadable: UnreadableImages | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its private iterator class
-        for item in super().__iter__():
+        for item in self._batches():
             if isinstance(item, DeixisError):
                 raise item
             if isinstance(item, WithReplaced):
@@ -29,6 +29,18 @@ class Loader(DataLoader):
                 for error in item.errors:
                     self.unreadable.note(error)
                 item = item.batch
+            yield item
+
+    def _batches(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        while True:
+            try:
+                item = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                # it died between announcing a batch and handing over its shared memory, which torch does not notice
+                raise RuntimeError(f"DataLoader worker is gone: {error or 'it closed its connection'}") from error
             yield item
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
 from deixis.data.batching.loading import load_batches
@@ -155,6 +156,16 @@ def test_a_bug_keeps_its_traceback(pictures: SampleList) -> None:
     dataset = SampleDataset(pictures, broken, DrawnPrompts(), 0)
     with pytest.raises(ZeroDivisionError):
         list(load_batches(dataset, epoch_batches(11, 4, 0, 0), collate_pairs, workers=1))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_killed_while_it_hands_over_a_batch_is_named(pictures, monkeypatch, error) -> None:
+    def handed_over(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DataLoader, "__iter__", lambda _: map(handed_over, [0]))
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(load_batches(pictures, [[(0, 0)]], list))
 
 
 def test_negative_seeds_are_refused(pictures: SampleList) -> None:
