@@ -165,7 +165,7 @@ def test_a_worker_killed_while_it_hands_over_a_batch_is_named(pictures, monkeypa
 
     monkeypatch.setattr(DataLoader, "__iter__", lambda _: map(handed_over, [0]))
     with pytest.raises(RuntimeError, match="DataLoader worker"):
-        list(load_batches(pictures, [[(0, 0)]], list))
+        list(load_batches(SampleDataset(pictures, eval_transform(32, 64), DrawnPrompts(), 0), [[(0, 0)]], list))
 
 
 def test_negative_seeds_are_refused(pictures: SampleList) -> None:
