@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deixis.errors import DataError
+from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.records import Detections, Sample, Vocabulary
 
 MAX_DETECTIONS = 100
@@ -41,6 +42,10 @@ class DetectionMetrics:
         images: how many images were evaluated.
         boxes: how many objects they have, without crowds.
         max_detections: how many detections per image counted: COCO's 100, LVIS's 300, or the number given.
+        FPR_bg: detections of score 0.3 or more per image and class that it does not show; NaN where every image shows
+            every class.
+        AP_at_FPR_bg: AP of the detections whose score keeps FPR_bg at 0.05 or less.
+        FPR_bg_score: they score more than this.
     """
 
     AP: float
@@ -54,6 +59,9 @@ class DetectionMetrics:
     images: int
     boxes: int
     max_detections: int = MAX_DETECTIONS
+    FPR_bg: float = math.nan
+    AP_at_FPR_bg: float = math.nan
+    FPR_bg_score: float = math.nan
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without metrics that are NaN."""
@@ -110,7 +118,13 @@ def evaluate_detections(
         by_class = max_detections is None and limit == MAX_DETECTIONS
         kept = _results(found if by_class else found.best(limit), position, vocabulary)
         results += [result for result in kept if judged is None or result["category_id"] in judged]
-    precision, recall = _accumulate(len(truth), annotations, results, classes=len(vocabulary), limit=limit)
+    pairs, of_absent = absent_scores(truth, detections)
+    score = score_above(pairs, of_absent)
+    size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
+    precision, recall = _accumulate(annotations, results, **size)
+    few_false = [result for result in results if result["score"] > score]
+    same = pairs == 0 or len(few_false) == len(results)
+    at_rate = precision if same else _accumulate(annotations, few_false, **size)[0]
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     return DetectionMetrics(
@@ -127,6 +141,9 @@ def evaluate_detections(
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
         max_detections=limit,
+        FPR_bg=false_positive_rate(pairs, of_absent),
+        AP_at_FPR_bg=_mean(at_rate[..., 0]) if pairs else math.nan,
+        FPR_bg_score=score,
     )
 
 
@@ -212,7 +229,7 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
 
 
 def _accumulate(
-    images: int, annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, classes: int, limit: int
+    annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, images: int, classes: int, limit: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
     """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium and large."""
     if not images or not annotations:

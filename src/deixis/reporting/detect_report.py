@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -21,7 +22,8 @@ PICTURE_THRESHOLD = 0.3
 METRICS_NOTE = (
     "All in percent. AP: COCO's average precision over IoU 0.50 to 0.95; AP50, AP75: at one IoU; AR100: recall of "
     "the detections that count per image. Objects are small below 32² and large above 96² pixels of area. Crowds "
-    "are ignored."
+    "are ignored. FPR_bg: false detections of score 0.3 or more per image and class that the image does not show; "
+    "AP_at_FPR_bg: AP of the detections whose score keeps it at 0.05 or less."
 )
 LOSSES_NOTE = (
     "Each line is a mean over spans of steps, its shade the range. No suffix: the last decoder layer; _0, _1, ...: the "
@@ -56,7 +58,7 @@ def detector_facts(
         figures=_figures(before, after, measured),
         measured_on=f"{what} data: {number(after.images)} images with {number(after.boxes)} objects of "
         f"{number(len(measured.boxes_per_class))} classes ({measured.name}); at most {number(after.max_detections)} "
-        "detections per image count.",
+        f"detections per image count. {_background(before, after)}",
         data_tables=[_facts_table(sets), _classes_table(sets)],
         forgetting=None if forgetting is None else forgetting_part(forgetting, what.lower()),
         losses_note=LOSSES_NOTE,
@@ -97,11 +99,20 @@ def _figures(before: DetectionMetrics | None, after: DetectionMetrics, measured:
         (name, None if before is None else before.per_class.get(name), after.per_class.get(name), count)
         for name, count in measured.boxes_per_class.items()
     )
+    overall = HEADLINE if math.isnan(after.AP_at_FPR_bg) else (*HEADLINE, "AP_at_FPR_bg")
     return [
-        figures_table("Overall", "Metric", (figure(name, name) for name in HEADLINE)),
+        figures_table("Overall", "Metric", (figure(name, name) for name in overall)),
         figures_table("AP by object size", "Size", sizes, counted="Objects"),
         figures_table("AP by class", "Class", classes, counted="Objects", scroll=True),
     ]
+
+
+def _background(before: DetectionMetrics | None, after: DetectionMetrics) -> str:
+    """False detections in a sentence: fewer are better, unlike the figures of the tables."""
+    if math.isnan(after.FPR_bg):
+        return "Every image shows every class, so FPR_bg cannot be measured."
+    earlier = "" if before is None else f", {before.FPR_bg:.3f} before"
+    return f"FPR_bg is {after.FPR_bg:.3f}{earlier}."
 
 
 def _facts_table(sets: Mapping[str, DatasetFacts]) -> Table:

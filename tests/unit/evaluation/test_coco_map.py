@@ -52,7 +52,9 @@ def test_no_detections_score_zero() -> None:
 def test_nothing_annotated_has_no_score(images: int) -> None:
     metrics = evaluate_detections([_sample([], [])] * images, [_found([[0, 0, 9, 9]], [0])] * images, CAT_DOG)
     assert math.isnan(metrics.AP)
-    assert metrics.as_dict() == {"per_class": {}, "images": images, "boxes": 0, "max_detections": 100}
+    background = {"FPR_bg": 0.5, "FPR_bg_score": 0.9} if images else {}  # "cat" is one of two absent classes
+    counts = {"images": images, "boxes": 0, "max_detections": 100}
+    assert metrics.as_dict() == {"per_class": {}} | counts | background
 
 
 def test_long_thin_box_found_exactly_scores_one() -> None:

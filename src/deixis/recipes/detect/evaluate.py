@@ -22,7 +22,8 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
 
-HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg")
+NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg"), "every image shows every class")
 MOST_CLASSES = 100  # printed; metrics.json has all
 
 
@@ -63,7 +64,9 @@ def print_metrics(metrics: DetectionMetrics) -> None:
     values = metrics.as_dict()
     for name in HEADLINES:
         shown = f"AR{metrics.max_detections}" if name == "AR100" else name
-        table.add_row(shown, f"{100 * values[name]:.1f}" if name in values else "no such objects")
+        table.add_row(
+            shown, f"{100 * values[name]:.1f}" if name in values else NOT_MEASURED.get(name, "no such objects")
+        )
     table.add_section()
     classes = list(metrics.per_class.items())
     if len(classes) > MOST_CLASSES:
