@@ -44,6 +44,7 @@ def model_of_run(name: str | Path) -> str | Path:
         return name
     for places in (folder / "teachers", folder if folder.name == "teachers" else None, folder / "checkpoints"):
         found = sorted(path for path in places.iterdir() if _is_model(path)) if places and _is_folder(places) else []
+        found = [path for path in found if (path / "config.json").exists()] or found  # rather than their adapters
         if len(found) > 1:
             raise ModelError(f"{name}: contains several models; name one of {', '.join(map(str, found))}")
         if found:

@@ -53,11 +53,13 @@ def model_card(folder: Path, name: str) -> str:
     record = read_record(folder)
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        parts = _adapter(read_json(adapter), name)
+        values = read_json(adapter)
+        parts = _segmenter_adapter(values, name) if record.task == "segmenter" else _adapter(values, name)
     else:
         values = read_json(folder / "config.json")
-        segments = str(values.get("model_type")) == "deixis_sa2va"
-        parts = _segmenter(name) if segments else _detector(values, name, record)
+        kind = str(values.get("model_type"))
+        segments = kind in ("deixis_sa2va", "sa2va_chat")
+        parts = _segmenter(name, halves=kind == "deixis_sa2va") if segments else _detector(values, name, record)
     parts += _knowledge(record)
     return "\n\n".join(parts).rstrip() + "\n"
 
@@ -107,18 +109,35 @@ def _adapter(values: Mapping[str, Any], name: str) -> list[str]:
     return [*parts, f"{NEEDS} {EDGES}"]
 
 
-def _segmenter(name: str) -> list[str]:
+def _segmenter_adapter(values: Mapping[str, Any], name: str) -> list[str]:
+    base = str(values.get("base_model_name_or_path") or "")
     return [
+        _fields(library_name="peft", **({"base_model": base} if HUB_ID.fullmatch(base) else {})),
+        f"# {name}",
+        f"A LoRA adapter for the language model of {base}, a Sa2VA-style segmenter, trained with deixis. What trained "
+        "whole, such as the mask decoder and the rows of the new tokens, is in `trained_parts.safetensors`.",
+        "## In deixis",
+        _shell(f"deixis model merge --model {name} --output merged"),
+        "## In transformers and PEFT",
+        "The adapter loads onto the vision-language model: the folder `vlm` of a segmenter of deixis.",
+        _python(_SEGMENTER_ADAPTER.format(vlm=json.dumps(f"{base}/vlm"), folder=json.dumps(name))),
+    ]
+
+
+def _segmenter(name: str, *, halves: bool) -> list[str]:
+    folder = json.dumps(name)
+    parts = [
         _fields(library_name="deixis", pipeline_tag="mask-generation"),
         f"# {name}",
         "A Sa2VA-style segmenter, fine-tuned with deixis: phrases in, masks out, and masks in, phrases out.",
         "## In deixis",
         _shell(f'deixis refer predict --model {name} --images photos/ --phrases "the dog on the left"'),
-        _python(_SEGMENTER.format(folder=json.dumps(name))),
-        "## In transformers",
-        "The two halves are folders of transformers; `text_hidden_fcs.safetensors` joins them.",
-        _python(_HALVES.format(folder=json.dumps(name))),
+        _python(_SEGMENTER.format(folder=folder)),
     ]
+    if not halves:
+        return [*parts, "The layout is that of released Sa2VA models: their code loads it too."]
+    joined = "The two halves are folders of transformers; `text_hidden_fcs.safetensors` joins them."
+    return [*parts, "## In transformers", joined, _python(_HALVES.format(folder=folder))]
 
 
 def _knowledge(record: ModelRecord) -> list[str]:
@@ -191,6 +210,13 @@ _SEGMENTER = """
 from deixis.inference.refer.segmenter import load_segmenter
 
 segmenter = load_segmenter({folder})  # this folder
+"""
+_SEGMENTER_ADAPTER = """
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+vlm = AutoModelForImageTextToText.from_pretrained({vlm})
+model = PeftModel.from_pretrained(vlm, {folder})  # this folder
 """
 _HALVES = """
 from transformers import AutoModel, AutoModelForImageTextToText

@@ -9,6 +9,7 @@ from deixis.console import print_text
 from deixis.errors import OptionError
 from deixis.models.builtin import resolve_model
 from deixis.models.folders import HUB_ID, model_folder, read_object
+from deixis.models.model_card import write_card
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va, parameter_table, save_released, save_sa2va
 from deixis.models.sa2va.weights.pretrained import EXAMPLE, MODEL_TYPE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
@@ -70,4 +71,5 @@ def convert_segmenter(options: ModelConvertOptions) -> None:
         save_released(replace(bundle, behaviour="sa2va"), options.output, options.like)
         if bundle.behaviour == "deixis":
             print_text("Sa2VA's own code always answers with a mask: objects that are not there are not left empty")
+    write_card(options.output)
     print_text(f"wrote {options.output}")

@@ -14,7 +14,10 @@ from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.models.grounding_dino.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
 from deixis.models.interpolation import interpolate
+from deixis.models.model_card import write_card
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
+from deixis.models.sa2va import save_sa2va
+from deixis.models.segmenter_adapter import is_segmenter_adapter, load_adapted_segmenter
 from deixis.options.model_convert import TOKENIZER, ModelConvertOptions
 from deixis.options.model_export import ModelExportOptions
 from deixis.options.model_merge import ModelMergeOptions
@@ -57,6 +60,7 @@ def convert_model(options: ModelConvertOptions) -> None:
             return
     if options.to == "transformers":
         save_grounding_dino(bundle, options.output)
+        write_card(options.output)
     else:
         save_checkpoint(bundle, options.output, options.to)
     print_text(f"wrote {options.output}")
@@ -70,6 +74,9 @@ def merge_model(options: ModelMergeOptions) -> None:
     """
     options.check()
     _must_not_exist(options.output)
+    if is_segmenter_adapter(options.model):
+        merge_segmenter(options)
+        return
     bundle = load_any_detector(options.model)
     if options.weight != 1 or options.base:
         base = options.base or _base_of(options.model)
@@ -77,6 +84,18 @@ def merge_model(options: ModelMergeOptions) -> None:
         print_text(f"{options.weight:g} of the way from {base} to {options.model}")
     if not options.dry_run:
         save_grounding_dino(bundle, options.output)
+        write_card(options.output)
+        print_text(f"wrote {options.output}")
+
+
+def merge_segmenter(options: ModelMergeOptions) -> None:
+    """Write the adapter of a segmenter merged into its base."""
+    if options.weight != 1 or options.base:
+        raise OptionError("--weight and --base are for detectors; the adapter of a segmenter is merged whole")
+    bundle = load_adapted_segmenter(options.model)
+    if not options.dry_run:
+        save_sa2va(bundle, options.output)
+        write_card(options.output)
         print_text(f"wrote {options.output}")
 
 

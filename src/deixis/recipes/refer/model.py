@@ -13,10 +13,10 @@ from torch import nn
 
 from deixis.errors import OptionError
 from deixis.losses.refer import ReferCriterion
-from deixis.models.builtin import resolve_model
+from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.folders import model_folder
 from deixis.models.model_card import write_card
-from deixis.models.model_record import trained_record, write_record
+from deixis.models.model_record import read_record, trained_record, write_record
 from deixis.models.sa2va import (
     Sa2vaBundle,
     freeze,
@@ -32,10 +32,13 @@ from deixis.models.sa2va import (
 from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.weights.pretrained import EXAMPLE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
+from deixis.models.segmenter_adapter import save_segmenter_adapter
 from deixis.options.groups import Lora
 from deixis.options.refer_train import Behaviour, ReferLoss, ReferParts
 from deixis.recipes.model.segmenter import layout_of
 from deixis.training.checkpoint import replacing_folder
+
+ADAPTER, TEACHER_ADAPTER = "adapter", "sa2va_lora"  # inside checkpoints/best, and beside teachers/sa2va
 
 # A model that has not learnt to say "not here" gets no gradient there; see `ReferCriterion`.
 UNTAUGHT = {"sa2va": ("iou_prediction_head", "pred_obj_score_head", "obj_score_token"), "deixis": ()}
@@ -114,8 +117,12 @@ def language_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for name, p in model.named_parameters() if p.requires_grad and part_of(name) == "language"]
 
 
-def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
-    """Write the model with adapters and new rows merged, all or nothing. Training continues with the unmerged one."""
+def save_segmenter(bundle: Sa2vaBundle, folder: Path, *, adapter_of: str = "") -> None:
+    """Write the model with adapters and new rows merged, all or nothing. Training continues with the unmerged one.
+
+    Args:
+        adapter_of: the model that its adapters are for; they are then also written by themselves, into `adapter/`.
+    """
     merged = copy.deepcopy(bundle.model).to("cpu")
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:
@@ -123,17 +130,32 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path) -> None:
         record = trained_record(bundle.record, "segmenter")
         write_record(fresh, replace(record, thresholds=bundle.record.thresholds))  # those that this run measures with
         write_card(fresh, folder.name)
+        if adapter_of:
+            save_segmenter_adapter(bundle, fresh / ADAPTER, adapter_of)
+            write_record(fresh / ADAPTER, read_record(fresh))
+            write_card(fresh / ADAPTER, TEACHER_ADAPTER)
+
+
+def adapter_base(parts: ReferParts, lora: Lora) -> str:
+    """What the adapters of a run are for; empty where there are none, or where the model was put together by options
+    and is no single one."""
+    return str(model_of_run(parts.model)) if lora.lora and not (parts.sam_model or parts.tokenizer) else ""
 
 
 def write_teacher(parts: ReferParts, best: Path, teacher: Path) -> None:
     """Write the best weights, a folder of `save_segmenter`, as the teacher, all or nothing, in `teacher_layout`.
 
+    Their adapter, where there is one, is written beside it, as `sa2va_lora`.
+
     Raises:
         ModelError: it cannot be read or written.
     """
+    if (best / ADAPTER).is_dir():
+        with replacing_folder(teacher.with_name(TEACHER_ADAPTER)) as fresh:
+            shutil.copytree(best / ADAPTER, fresh, dirs_exist_ok=True)
     with replacing_folder(teacher) as fresh:
         if parts.teacher_layout == "deixis":
-            shutil.copytree(best, fresh, dirs_exist_ok=True)
+            shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ADAPTER))
             return
         save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(parts.model))
         write_card(fresh, teacher.name)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import parameter_table, part_of
 from deixis.models.sa2va.parts import PARTS
-from deixis.options.groups import Optimiser
+from deixis.options.groups import Lora, Optimiser
 from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_train import (
     Conversations,
@@ -29,7 +29,13 @@ from deixis.recipes.refer.data import fingerprint
 from deixis.recipes.refer.features import frozen_features
 from deixis.recipes.refer.generated import caption_folders, captions_wanted
 from deixis.recipes.refer.measure import CAPTION_METRICS, SegmenterMeasure
-from deixis.recipes.refer.model import language_parameters, make_refer_criterion, save_segmenter, write_teacher
+from deixis.recipes.refer.model import (
+    adapter_base,
+    language_parameters,
+    make_refer_criterion,
+    save_segmenter,
+    write_teacher,
+)
 from deixis.recipes.refer.plan import Plan, limited, make_plan, print_plan, read_data, read_everything
 from deixis.recipes.refer.presence import last_threshold, threshold_line
 from deixis.recipes.refer.report import POLICY, BeforeAnswers, refer_pictures, report_facts
@@ -143,6 +149,7 @@ def make_job(
 ) -> Job:
     """What the loop trains, measures and saves."""
     options, bundle, validation, accelerator = plan.options, plan.bundle, plan.data.validation, measure.accelerator
+    adapter_of = adapter_base(options.group(ReferParts), options.group(Lora))
     losses = refer_validation_losses(
         bundle,
         plan.criterion,
@@ -162,7 +169,9 @@ def make_job(
         accelerator=accelerator,
         language=language_parameters(bundle.model),
         evaluate=lambda: measure(segmenter, validation, fit=True) | losses(),
-        save_model=lambda path: save_segmenter(bundle.with_presence_threshold(segmenter.threshold), path),
+        save_model=lambda path: save_segmenter(
+            bundle.with_presence_threshold(segmenter.threshold), path, adapter_of=adapter_of
+        ),
         features=features,
     )
     rates = dict.fromkeys(PARTS, options.learning_rate)
