@@ -21,10 +21,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tiny_runs import finish, records, start, train_arguments, write_tiny_model
+from tiny_runs import EVERYTHING, finish, records, start, train_arguments, write_tiny_model
 
 OPTIONS = (
-    *("--recipe", "scratch", "--epochs", "2", "--batch-size", "4", "--ema-decay", "0.9", "--save-interval", "1"),
+    *(*EVERYTHING, "--epochs", "2", "--batch-size", "4", "--ema-decay", "0.9", "--save-interval", "1"),
     *("--data", "scenes:split=demo_train,count=16,seed=1", "--auto-resume", "--no-report"),
 )
 WEIGHTS = ("checkpoints/last", "checkpoints/best", "teachers/grounding_dino")

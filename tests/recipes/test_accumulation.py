@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from safetensors.torch import load_file
-from tiny_runs import records, train_arguments, write_coco, write_tiny_model
+from tiny_runs import EVERYTHING, records, train_arguments, write_coco, write_tiny_model
 
 WAYS = {"joined": (4, 1), "halves": (2, 2), "quarters": (1, 4)}
 
@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
     for name, (batch_size, accumulation) in WAYS.items():
         more = ("--data", labels, "--epochs", "2", "--batch-size", batch_size, "--experiment-name", name)
         more += ("--gradient-accumulation-steps", accumulation, "--no-multi-scale", "--crop-probability", "0")
-        more += ("--recipe", "scratch", "--denoising-queries", "3", "--no-baseline", "--no-report")
+        more += (*EVERYTHING, "--denoising-queries", "3")
         with pytest.raises(SystemExit) as stopped:
             main([str(word) for word in train_arguments(model, folder, *map(str, more))])
         assert stopped.value.code == 0

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import records, train_arguments
+from tiny_runs import EVERYTHING, records, train_arguments
 
 from deixis.losses.detection import DetectionCriterion
 from deixis.models.grounding_dino import GroundingDino
@@ -151,7 +151,7 @@ def test_the_guard_costs_nothing_when_all_is_well(run):
     assert [record["skipped"] for record in records(folder, "step")] == [0] * 6
 
 
-@pytest.mark.parametrize("more", [(), ("--lora", "--lora-rank", "2"), ("--recipe", "scratch", "--batch-size", "1")])
+@pytest.mark.parametrize("more", [(), ("--lora", "--lora-rank", "2"), (*EVERYTHING, "--batch-size", "1")])
 def test_losses_of_weight_zero_set_off_the_alarm(run, more):
     """Six steps, or ten and more: the weights would only decay, and a teacher be written that has learnt nothing."""
     code, err, folder = run("--weight-class", "0", "--weight-box", "0", "--weight-giou", "0", *more)

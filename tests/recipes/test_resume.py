@@ -10,12 +10,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import finish, records, start, train_arguments
+from tiny_runs import EVERYTHING, finish, records, start, train_arguments
 
 # Everything trains, with dropout in text and image encoders, denoising queries, an average, and two batches a step:
 # 3 epochs of 4 steps.
 OPTIONS = (
-    *("--recipe", "scratch", "--epochs", "3", "--batch-size", "2", "--gradient-accumulation-steps", "2"),
+    *(*EVERYTHING, "--epochs", "3", "--batch-size", "2", "--gradient-accumulation-steps", "2"),
     *("--denoising-queries", "6"),
     *(
         "--schedule",

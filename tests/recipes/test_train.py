@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import records, train_arguments, write_coco
+from tiny_runs import EVERYTHING, records, train_arguments, write_coco
 from transformers import MMGroundingDinoForObjectDetection
 
 from deixis.options.detect_train import DetectTrainOptions
@@ -106,11 +106,11 @@ def test_predict_writes_pictures_and_json(train, deixis, tmp_path):
     "more",
     [
         ("--recipe", "large", "--gradient-checkpointing", "--ema-decay", "0.9"),
-        ("--recipe", "scratch", "--encoder-loss", "objectness", "--precision", "bf16"),
+        (*EVERYTHING, "--encoder-loss", "objectness", "--precision", "bf16"),
         ("--loss-preset", "grounding_dino", "--weight-giou", "0", "--freeze", "encoder", "--schedule", "cosine"),
         ("--image-size", "48", "64", "--no-multi-scale", "--crop-probability", "0", "--log-with", "none"),
     ],
-    ids=lambda more: more[1],
+    ids=["large", "everything", "grounding_dino", "48"],
 )
 def test_variants_run(train, more):
     folder, _ = train("--no-report", "--no-baseline", *more)
@@ -119,7 +119,7 @@ def test_variants_run(train, more):
 
 
 def test_gradient_checkpointing_changes_no_number(train):
-    arguments = ("--no-report", "--no-baseline", "--recipe", "scratch", "--overwrite")
+    arguments = (*EVERYTHING, "--overwrite")
     plain = records(train(*arguments)[0], "step")
     saving = records(train(*arguments, "--gradient-checkpointing")[0], "step")
     for mine, theirs in zip(plain, saving, strict=True):

@@ -21,6 +21,11 @@ from deixis.training.metric_logs import TIMING_FIELDS
 
 TRAIN_SCENES = "scenes:split=demo_train,count=12,seed=1"
 VAL_SCENES = "scenes:split=demo_val,count=4,seed=2"
+EVERYTHING = (
+    *("--recipe", "large", "--text-lr-factor", "1", "--learning-rate", "4e-4", "--ema-decay", "0.999"),
+    *("--no-baseline", "--no-report"),
+)
+"""Options with which every part of a detector trains, all of them as fast."""
 
 
 def write_tiny_model(

@@ -16,7 +16,7 @@ from deixis.errors import OptionError
 from deixis.options.fields import Option, options_of
 from deixis.options.old_names import old_names, require_present
 from deixis.options.types import bare, converted, in_words
-from deixis.options.yaml_files import read_options
+from deixis.options.yaml_files import read_options, run_folder
 
 T = TypeVar("T")
 
@@ -91,11 +91,7 @@ def _resume_from(arguments: list[str], kind: type) -> list[str]:
             value, rest = following[0], arguments[position + 2 :]
         else:
             continue
-        folder = Path(value).resolve()
-        if folder.name == "last" and folder.parent.name == "checkpoints":
-            folder = folder.parents[1]
-        if not folder.is_dir():
-            raise OptionError(f"--resume: {value} is not a folder; give a run's folder or its checkpoints/last")
+        folder = run_folder(value, "--resume")
         options = folder / "config.yaml"
         has_config = any(word.split("=")[0] == "--config" for word in arguments)
         known = ["--config", str(options)] if options.is_file() and not has_config else []

@@ -13,12 +13,17 @@ from typing import Annotated, Literal
 
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
-from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Positive, Removed, Required, Share, Sides
+from deixis.options.marks import RARE, AtLeast0, AtLeast1, Gone, NotNegative, Positive, Removed, Required, Share, Sides
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
 Part = Literal["backbone", "text", "encoder", "decoder", "heads"]
 LoraTarget = Literal["encoder", "decoder", "backbone", "text"]
+
+_EVERYTHING = (
+    "large with --text-lr-factor 1 --learning-rate 4e-4 trains all of a model as fast; scripts/build_builtin trains a "
+    "small one from random weights"
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class DetectParts(Options):
 
     model: str = ""
     """What to start from: a hub id, a folder that transformers can load, or "builtin", the default for scenes."""
-    recipe: Literal["auto", "small", "medium", "large", "scratch"] = "auto"
+    recipe: Annotated[Literal["auto", "small", "medium", "large"], Gone("scratch", _EVERYTHING)] = "auto"
     """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
     freeze: tuple[Part, ...] = ()
     """More parts to freeze: backbone, text, encoder, decoder, heads."""

@@ -88,6 +88,19 @@ class Sides(Mark):
         require(fine, name, value, "the shorter and the longest side, of 32 pixels or more")
 
 
+@dataclass(frozen=True)
+class Gone(Mark):
+    """A value of earlier versions; `instead` says what replaced it, to complete "was removed; ..."."""
+
+    value: Any
+    instead: str
+
+    def refuse(self, where: str, value: Any) -> None:
+        """Raises OptionError for the value that is gone."""
+        if value == self.value:
+            raise OptionError(f"{where}: {value} was removed; {self.instead}")
+
+
 class Rare(Mark):
     """A rarely used option: `--help-all` shows it, `--help` does not."""
 

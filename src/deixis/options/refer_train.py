@@ -92,6 +92,8 @@ class ReferParts(Options):
     """Folder or hub id of a SAM 2 to join with --model, which is then a plain vision-language model."""
     train: tuple[ReferPart, ...] = ("projector", "text_hidden_fcs", "mask_decoder")
     """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
+    freeze: tuple[ReferPart, ...] = ()
+    """Parts to freeze of those that would train: of --train, language (its adapters), embeddings (the new tokens)."""
     train_embeddings: Annotated[bool, RARE] = False
     """Train all token embeddings; by default only the rows of the new tokens train."""
     teacher_layout: Annotated[Literal["deixis", "sa2va"], RARE] = "deixis"

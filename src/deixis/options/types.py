@@ -36,6 +36,9 @@ class Mark:
     def require(self, name: str, value: Any) -> None:
         """Raises OptionError for a value of the field that the mark excludes."""
 
+    def refuse(self, where: str, value: Any) -> None:
+        """The same before the value's type is checked; `where` is the option, for the message."""
+
 
 class Options:
     """Options whose values have the types that their fields state, however they were made.
@@ -112,6 +115,8 @@ def converted(value: Any, hint: Any, where: str, is_yaml: bool = False, is_shell
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
+        for mark in arguments[1:]:
+            mark.refuse(where, value)
         return converted(value, arguments[0], where, is_yaml, is_shell)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

@@ -44,6 +44,8 @@ def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
     hints = hints_of(kind)
     given = {}
     current = current_values(kind, values)
+    if {"resume", "experiment_name"} <= hints.keys() and isinstance(current.get("resume"), str):
+        current = _resumed(kind, current, where)
     require_present(kind, current, f"{where}: ")
     for key, value in current.items():
         if key not in hints:
@@ -51,6 +53,29 @@ def options_from(kind: type[T], values: dict[str, Any], where: str) -> T:
             raise OptionError(f"{where}: unknown key {key!r}; the nearest valid key is {near[0]!r}")
         given[key] = converted(value, hints[key], f"{where}: {key}", is_yaml=True)
     return kind(**given)
+
+
+def run_folder(value: str, where: str) -> Path:
+    """The folder of a run, given that or its `checkpoints/last`.
+
+    Raises:
+        OptionError: there is none.
+    """
+    folder = Path(value).resolve()
+    if folder.name == "last" and folder.parent.name == "checkpoints":
+        folder = folder.parents[1]
+    if not folder.is_dir():
+        raise OptionError(f"{where}: {value} is not a folder; give a run's folder or its checkpoints/last")
+    return folder
+
+
+def _resumed(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Values with `resume: PATH`, on top of those of the run there, as values with `resume: true`."""
+    folder = run_folder(values["resume"], f"{where}: resume")
+    file = folder / "config.yaml"
+    known = plain_values(read_options(kind, file)) if file.is_file() else {}
+    place = {"output": str(folder.parent), "experiment_name": folder.name}
+    return {**known, **values, "resume": True, "overwrite": False, "auto_resume": False, **place}
 
 
 def plain_values(options: Any) -> dict[str, Any]:

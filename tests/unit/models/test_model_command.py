@@ -101,6 +101,7 @@ def test_info_of_the_builtin_model(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in out
     bundle = load_grounding_dino(Path(str(__import__("deixis").__file__)).parent / "builtin" / "detector")
     assert f"builtin: {sum(p.numel() for p in bundle.model.parameters()):,} parameters" in out
+    assert out.index("detector\nbuiltin: ") < out.index("segmenter\nbuiltin: ")
 
 
 def test_merge_an_adapter_and_go_half_way(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

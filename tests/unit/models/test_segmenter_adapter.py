@@ -9,7 +9,7 @@ from tiny_refer_runs import write_tiny_segmenter
 
 from deixis.cli.main import main
 from deixis.models.builtin import model_of_run
-from deixis.models.sa2va import load_sa2va
+from deixis.models.sa2va import load_sa2va, part_of
 from deixis.options.groups import Lora
 from deixis.options.refer_train import ReferParts
 from deixis.recipes.refer.model import adapter_base, prepare_segmenter, save_segmenter, write_teacher
@@ -33,9 +33,15 @@ def run(tmp_path_factory):
     return base, folder / "run/teachers"
 
 
-def test_merged_it_is_the_whole_model(run, tmp_path, capsys):
+def merge(adapter, output, code):
+    with pytest.raises(SystemExit) as stopped:
+        main(["model", "merge", "--model", str(adapter), "--output", str(output)])
+    assert stopped.value.code == code
+
+
+def test_merged_it_is_the_whole_model(run, tmp_path):
     _, teachers = run
-    assert main(["model", "merge", "--model", str(teachers / "sa2va_lora"), "--output", str(tmp_path / "merged")]) == 0
+    merge(teachers / "sa2va_lora", tmp_path / "merged", 0)
     merged, whole = load_sa2va(tmp_path / "merged"), load_sa2va(teachers / "sa2va")
     theirs = whole.model.state_dict()
     assert merged.model.state_dict().keys() == theirs.keys()
@@ -73,8 +79,23 @@ def test_an_adapter_of_another_base_is_one_line(run, tmp_path, capsys):
         (adapter / file.name).write_bytes(file.read_bytes())
     config = adapter / "adapter_config.json"
     config.write_text(config.read_text().replace(str(run[0]), "builtin"))
-    assert main(["model", "merge", "--model", str(adapter), "--output", str(tmp_path / "merged")]) == 2
+    merge(adapter, tmp_path / "merged", 2)
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert str(adapter) in lines[0]
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("freeze", "trained"),
+    [
+        ((), {"language", "embeddings", "projector", "text_hidden_fcs", "mask_decoder"}),
+        (("mask_decoder", "embeddings"), {"language", "projector", "text_hidden_fcs"}),
+        (("language",), {"embeddings", "projector", "text_hidden_fcs", "mask_decoder"}),
+    ],
+)
+def test_freeze_names_parts_as_of_a_detector(run, freeze, trained):
+    parts, lora = ReferParts(model=str(run[0]), freeze=freeze), Lora(lora=True, lora_r=4)
+    model = prepare_segmenter(parts, lora, "deixis", seed=0).model
+    assert {part_of(name) for name, tensor in model.named_parameters() if tensor.requires_grad} == trained
+    assert bool(adapter_base(parts, lora)) == ("language" in trained)

@@ -113,7 +113,7 @@ def test_defaults_survive_the_round_trip(kind):
         ("epochs: true", "epochs: expected an integer, got True"),
         ("epochs: 1.5", "epochs: expected an integer, got 1.5"),
         ("lora: 1", "lora: expected true or false, got 1"),
-        ("recipe: huge", "recipe: expected one of auto, small, medium, large, scratch, got 'huge'"),
+        ("recipe: huge", "recipe: expected one of auto, small, medium, large, got 'huge'"),
         ("image_size: [800]", "image_size: expected 2 integers, got 800"),
         ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
         ("data: 3", "data: expected text, got 3"),
@@ -334,3 +334,20 @@ def test_segmenters_take_steps_or_a_share_of_warm_up():
     assert ReferTrainOptions(warmup_steps=7).group(Optimiser).warmup(200) == 7
     assert DetectTrainOptions().group(Optimiser).warmup(40_000) == 500
     assert DetectTrainOptions(warmup_share=0.5).group(Optimiser).warmup(200) == 100
+
+
+@pytest.mark.parametrize("place", ["run", "run/checkpoints/last"])
+def test_resume_may_name_a_run_in_yaml_too(tmp_path, place):
+    (tmp_path / "run/checkpoints/last").mkdir(parents=True)
+    (tmp_path / "run/config.yaml").write_text("data: [a.json]\nepochs: 3\nbatch_size: 7\noverwrite: true\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"resume: {tmp_path / place}\nepochs: 5\n")
+    options = read_options(DetectTrainOptions, file)
+    assert (options.resume, options.overwrite, options.folder) == (True, False, tmp_path / "run")
+    assert (options.data, options.epochs, options.batch_size) == (("a.json",), 5, 7)
+
+
+def test_resume_of_no_run_in_yaml_is_one_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text("resume: nowhere\n")
+    with pytest.raises(OptionError, match=r"mine\.yaml: resume: nowhere is not a folder; give a run's folder"):
+        read_options(DetectTrainOptions, tmp_path / "mine.yaml")

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from deixis.errors import OptionError
 from deixis.models.adapters import TARGETS
 from deixis.models.freezing import PARTS
 from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions, LoraTarget, Part
@@ -40,16 +41,15 @@ def test_the_three_recipes(name, backbone, text, epochs):
     assert options.clip_norm == 0.1
 
 
-def test_scratch_trains_everything_and_measures_no_baseline():
-    options = resolved(recipe="scratch")
-    assert set(rates_of(options).values()) == {4e-4}
-    assert not options.baseline
-    assert options.ema_decay == 0.999
+def test_what_replaced_scratch_trains_everything_as_fast():
+    with pytest.raises(OptionError, match="recipe: scratch was removed; large with --text-lr-factor 1 --learning-rate"):
+        resolved(recipe="scratch")
+    assert set(rates_of(resolved(recipe="large", text_lr_factor=1.0, learning_rate=4e-4)).values()) == {4e-4}
 
 
 def test_what_the_user_gives_stays():
     given = {"epochs": 3, "learning_rate": 5e-5, "backbone_lr_factor": 0.5, "ema_decay": 0.0, "eval_batch_size": 7}
-    options = resolved(recipe="scratch", **given)
+    options = resolved(recipe="large", **given)
     assert {name: getattr(options, name) for name in given} == given
 
 
@@ -75,4 +75,4 @@ def test_warm_up_is_a_twentieth_and_500_at_most():
 def test_parts_are_those_of_the_model():
     assert get_args(Part) == PARTS
     assert set(get_args(LoraTarget)) == set(TARGETS)
-    assert set(RECIPES) == {"small", "medium", "large", "scratch"}
+    assert set(RECIPES) == {"small", "medium", "large"}

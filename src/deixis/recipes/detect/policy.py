@@ -1,12 +1,9 @@
 """The recipes: which parts train, how fast and how long, chosen by the size of the data set.
 
-    images            recipe   backbone lr   text lr   lr      epochs
-    under 1,000       small    frozen        frozen    1e-4    20
-    1,000 to 10,000   medium   x 0.1         frozen    1e-4    12
-    over 10,000       large    x 1.0         x 0.1     1e-4    12
-    (by name only)    scratch  x 1.0         x 1.0     4e-4    20
-
-`scratch` trains everything from random weights, without a baseline or a report, and keeps a moving average.
+images            recipe   backbone lr   text lr   lr      epochs
+under 1,000       small    frozen        frozen    1e-4    20
+1,000 to 10,000   medium   x 0.1         frozen    1e-4    12
+over 10,000       large    x 1.0         x 0.1     1e-4    12
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from deixis.models.freezing import PARTS
 from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
 
 T = TypeVar("T")
-RecipeName = Literal["small", "medium", "large", "scratch"]
+RecipeName = Literal["small", "medium", "large"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,12 @@ class Recipe:
     text_lr_factor: float
     learning_rate: float
     epochs: int
-    ema_decay: float = 0.0
 
 
 RECIPES: dict[RecipeName, Recipe] = {
     "small": Recipe(backbone_lr_factor=0.0, text_lr_factor=0.0, learning_rate=1e-4, epochs=20),
     "medium": Recipe(backbone_lr_factor=0.1, text_lr_factor=0.0, learning_rate=1e-4, epochs=12),
     "large": Recipe(backbone_lr_factor=1.0, text_lr_factor=0.1, learning_rate=1e-4, epochs=12),
-    "scratch": Recipe(backbone_lr_factor=1.0, text_lr_factor=1.0, learning_rate=4e-4, epochs=20, ema_decay=0.999),
 }
 
 
@@ -62,10 +57,8 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
         learning_rate=_given(options.learning_rate, recipe.learning_rate),
         backbone_lr_factor=_given(options.backbone_lr_factor, recipe.backbone_lr_factor),
         text_lr_factor=_given(options.text_lr_factor, recipe.text_lr_factor),
-        ema_decay=_given(options.ema_decay, recipe.ema_decay),
+        ema_decay=_given(options.ema_decay, 0.0),
         eval_batch_size=_given(options.eval_batch_size, options.batch_size),
-        baseline=options.baseline and name != "scratch",
-        report=options.report and name != "scratch",
     )
 
 

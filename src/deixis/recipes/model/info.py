@@ -10,7 +10,7 @@ from typing import Any
 
 from deixis.console import print_text
 from deixis.models.adapters import CONFIG
-from deixis.models.builtin import model_of_run
+from deixis.models.builtin import BUILTIN, model_of_run
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table
 from deixis.models.grounding_dino import GroundingDinoBundle
@@ -19,6 +19,7 @@ from deixis.models.grounding_dino.weights.convert import SUFFIXES, Checkpoint, r
 from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va import load_sa2va
+from deixis.models.sa2va.weights.pretrained import MODEL_TYPE
 from deixis.options.model_info import ModelInfoOptions
 from deixis.recipes.model.segmenter import layout_of, segmenter_lines
 from deixis.text import listed
@@ -43,6 +44,9 @@ def model_info(options: ModelInfoOptions) -> None:
     options.check()
     if Path(options.model).suffix in SUFFIXES and not Path(options.model).is_dir():
         lines = checkpoint_lines(read_checkpoint(options.model), options.model)
+    elif options.model == BUILTIN:
+        lines = ["detector", *bundle_lines(load_any_detector(BUILTIN), BUILTIN), ""]
+        lines += ["segmenter", *segmenter_lines(load_sa2va(BUILTIN), MODEL_TYPE, BUILTIN)]
     elif layout := layout_of(options.model):
         lines = segmenter_lines(load_sa2va(options.model), layout, options.model)
     else:

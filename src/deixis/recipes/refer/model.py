@@ -73,8 +73,8 @@ def _prepared(
         require_released_form(bundle, f"--teacher-layout sa2va: {parts.model}")
     freeze(
         bundle.model,
-        {*parts.train, "embeddings"} | (set() if lora.lora else {"language"}),
-        lora=lora.lora,
+        {*parts.train, "embeddings", *(() if lora.lora else ("language",))} - {*parts.freeze},
+        lora=has_adapters(parts, lora),
         rank=lora.lora_r,
         alpha=lora.lora_alpha,
         dropout=lora.lora_dropout,
@@ -136,10 +136,17 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path, *, adapter_of: str = "") -
             write_card(fresh / ADAPTER, TEACHER_ADAPTER)
 
 
+def has_adapters(parts: ReferParts, lora: Lora) -> bool:
+    """Whether the language model trains through adapters."""
+    return lora.lora and "language" not in parts.freeze
+
+
 def adapter_base(parts: ReferParts, lora: Lora) -> str:
     """What the adapters of a run are for; empty where there are none, or where the model was put together by options
     and is no single one."""
-    return str(model_of_run(parts.model)) if lora.lora and not (parts.sam_model or parts.tokenizer) else ""
+    return (
+        str(model_of_run(parts.model)) if has_adapters(parts, lora) and not (parts.sam_model or parts.tokenizer) else ""
+    )
 
 
 def write_teacher(parts: ReferParts, best: Path, teacher: Path) -> None:
