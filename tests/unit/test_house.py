@@ -44,3 +44,25 @@ def test_rooms_are_small() -> None:
     sizes = {room: len(list((PACKAGE / room).glob("*.py"))) for room in rooms()}
     assert max(sizes.values()) <= MOST_FILES, sizes
     assert sum(size > 15 for size in sizes.values()) <= 3, sizes
+
+
+def importers(room: str) -> set[str]:
+    """The modules outside a room of `models/` that import from it."""
+    names = re.compile(rf"^\s*(?:from|import) deixis\.models\.{room}\b", re.MULTILINE)
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    inside = f"models/{room}/"
+    return {name for name, path in paths.items() if not name.startswith(inside) and names.search(path.read_text())}
+
+
+def test_a_family_of_detectors_has_one_door() -> None:
+    found = importers("grounding_dino")
+    assert "models/checkpoints.py" in found
+    others = {name for name in found if not name.startswith("models/onnx/")} - {"models/checkpoints.py"}
+    assert others <= {"models/sa2va/weights/layout.py"}, "it shares the form of its table of names"
+
+
+def test_to_add_a_family_of_detectors_six_files_are_touched() -> None:
+    row = next(line for line in DOCS.read_text().splitlines() if line.startswith("| a family of detectors |"))
+    places = re.findall(r"`((?:models|losses|options)/[\w/.]*)`", row)
+    assert len(places) == 6
+    assert all((PACKAGE / place).exists() for place in places)

@@ -18,10 +18,10 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.folders import read_object, require_file, staged_folder
-from deixis.models.grounding_dino.weights.pretrained import ARCHITECTURES
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {
@@ -245,7 +245,7 @@ def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _auto_mapping(model: nn.Module) -> dict[str, str] | None:
     """For `AutoPeftModel`: the transformers class of the base model."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    architecture = ARCHITECTURES.get(str(kind))
+    architecture = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES.get(str(kind))
     return {"base_model_class": architecture, "parent_library": "transformers"} if architecture else None
 
 

@@ -1,4 +1,7 @@
-"""Loading any detector by name: built-in, a folder, a hub id, or an adapter on one of these."""
+"""Detectors of any family: read by name (built-in, folder, hub id, adapter on one of these), written, described.
+
+The only door to a family's room for what trains, predicts and converts detectors: they know a `DetectorBundle`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,40 @@ from deixis.errors import ModelError
 from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.folders import reads_model
-from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino
+from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
+from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
+from deixis.models.grounding_dino.description import describe_config
+from deixis.models.grounding_dino.weights.convert import (
+    SUFFIXES,
+    Checkpoint,
+    build_bundle,
+    read_checkpoint,
+    save_checkpoint,
+)
 from deixis.models.model_record import ModelRecord, read_record
+
+__all__ = [
+    "BUCKET_PX",
+    "SUFFIXES",
+    "Checkpoint",
+    "DetectorBundle",
+    "build_bundle",
+    "compile_layers",
+    "describe_config",
+    "load_any_detector",
+    "read_checkpoint",
+    "save_checkpoint",
+    "save_detector",
+]
+
+DetectorBundle = GroundingDinoBundle
+"""A detector with its tokenizer and image settings: the union of the bundles, once there is a second family."""
+
+save_detector = save_grounding_dino
 
 
 @reads_model
-def load_any_detector(source: str | Path) -> GroundingDinoBundle:
+def load_any_detector(source: str | Path) -> DetectorBundle:
     """A detector from `builtin`, a folder, a run's folder, a hub id, or an adapter, which is merged into its base.
 
     Raises:

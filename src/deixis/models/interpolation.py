@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from deixis.errors import ModelError, OptionError
-from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.checkpoints import DetectorBundle
 
 
-def interpolate(base: GroundingDinoBundle, tuned: GroundingDinoBundle, share: float) -> GroundingDinoBundle:
+def interpolate(base: DetectorBundle, tuned: DetectorBundle, share: float) -> DetectorBundle:
     """A new model with the weights `(1 - share) * base + share * tuned`.
 
     This trades a little accuracy on the new data for much on the old; both ends are exact. Everything except the

@@ -8,13 +8,13 @@ import torch
 
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.inference.detect.postprocess import merge_detections, postprocess
-from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.checkpoints import DetectorBundle
 from deixis.records import Detections, Prompt, Sample
 
 
 @torch.no_grad()  # not inference_mode: what a model caches here may be used in training
 def detect_batch(
-    bundle: GroundingDinoBundle,
+    bundle: DetectorBundle,
     device: torch.device,
     samples: Sequence[Sample],
     *,

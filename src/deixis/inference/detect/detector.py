@@ -32,8 +32,7 @@ from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.postprocess import postprocess
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Pictures
-from deixis.models.checkpoints import load_any_detector
-from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.checkpoints import DetectorBundle, load_any_detector
 from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
@@ -85,7 +84,7 @@ class Detector:
     """
 
     def __init__(
-        self, bundle: GroundingDinoBundle, device: str | torch.device = "cpu", prompt_names: int | None = None
+        self, bundle: DetectorBundle, device: str | torch.device = "cpu", prompt_names: int | None = None
     ) -> None:
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")

@@ -27,8 +27,7 @@ from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.split import duplicate_groups, hold_out
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
-from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.models.grounding_dino.compiling import BUCKET_PX
+from deixis.models.checkpoints import BUCKET_PX, DetectorBundle
 from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
 from deixis.options.groups import Loop
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
@@ -174,7 +173,7 @@ class FittedTransform:
         return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
 
 
-def training_prompts(prompt_names: int | None, bundle: GroundingDinoBundle, training: Dataset) -> TrainingPrompts:
+def training_prompts(prompt_names: int | None, bundle: DetectorBundle, training: Dataset) -> TrainingPrompts:
     """The prompts of a run, of at most `prompt_names` names.
 
     Names that no prompt can hold are found here, and images that show too many are counted.

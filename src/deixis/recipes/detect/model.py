@@ -12,9 +12,8 @@ from deixis.data.detect.denoising import make_denoising_queries
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.builtin import model_of_run
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import DetectorBundle, load_any_detector, save_detector
 from deixis.models.freezing import freeze
-from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
 from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
 from deixis.options.detect_train import DetectLora, DetectLoss
@@ -29,7 +28,7 @@ def prepare_model(
     *,
     image_size: tuple[int, int] | None = None,
     gradient_checkpointing: bool = False,
-) -> GroundingDinoBundle:
+) -> DetectorBundle:
     """The detector that a run trains, with parts frozen or adapters added.
 
     Args:
@@ -47,7 +46,7 @@ def prepare_model(
     return bundle
 
 
-def make_criterion(loss: DetectLoss, bundle: GroundingDinoBundle) -> DetectionCriterion:
+def make_criterion(loss: DetectLoss, bundle: DetectorBundle) -> DetectionCriterion:
     """The preset of the model's flavour, or the one chosen, with the user's own weights in place of its."""
     flavour = bundle.model.config.model_type.replace("-", "_")
     preset = PRESETS[flavour if loss.loss_preset == "auto" else loss.loss_preset]
@@ -75,7 +74,7 @@ def make_denoise(loss: DetectLoss) -> Denoise | None:
 
 
 def save_trained(
-    bundle: GroundingDinoBundle, folder: Path, names: Sequence[str] = (), *, adapter_of: str | None = None
+    bundle: DetectorBundle, folder: Path, names: Sequence[str] = (), *, adapter_of: str | None = None
 ) -> None:
     """Write what was trained, all or nothing: the whole model, or the adapter alone; with its record and its card.
 
@@ -87,6 +86,6 @@ def save_trained(
         if adapter_of is not None:
             save_adapter(bundle.model, fresh, base=str(model_of_run(adapter_of)))
         else:
-            save_grounding_dino(bundle, fresh)
+            save_detector(bundle, fresh)
         write_record(fresh, trained_record(bundle.record, "detector", names))
         write_card(fresh, folder.name)

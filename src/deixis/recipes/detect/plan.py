@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
+from deixis.models.checkpoints import DetectorBundle
 from deixis.models.freezing import PARTS, part_of
-from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_train import (
     DetectData,
@@ -55,7 +55,7 @@ class Plan:
     options: DetectTrainOptions
     data: RunData[Dataset]
     forgetting: ForgettingData | None
-    bundle: GroundingDinoBundle
+    bundle: DetectorBundle
     prompts: TrainingPrompts
     feed: Feed[Batch]
     rates: Mapping[str, float]

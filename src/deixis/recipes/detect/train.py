@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
+from deixis.models.checkpoints import compile_layers
 from deixis.models.freezing import parameter_table, part_of
-from deixis.models.grounding_dino.compiling import compile_layers
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
 from deixis.recipes.detect.data import fingerprint, read_measured, read_parts

@@ -11,28 +11,21 @@ from typing import Any
 from deixis.console import print_text
 from deixis.models.adapters import CONFIG
 from deixis.models.builtin import BUILTIN, model_of_run
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import (
+    SUFFIXES,
+    Checkpoint,
+    DetectorBundle,
+    describe_config,
+    load_any_detector,
+    read_checkpoint,
+)
 from deixis.models.freezing import parameter_table
-from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.models.grounding_dino.detector import has_learned_scale
-from deixis.models.grounding_dino.weights.convert import SUFFIXES, Checkpoint, read_checkpoint
-from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.weights.pretrained import MODEL_TYPE
 from deixis.options.model_info import ModelInfoOptions
 from deixis.recipes.model.segmenter import layout_of, segmenter_lines
 from deixis.text import listed
-
-FLAVOURS = {
-    "grounding-dino": "Grounding DINO: class scores are raw dot products",
-    "mm-grounding-dino": "MM-Grounding-DINO or LLMDet: class scores are scaled dot products with a bias",
-}
-
-SCALES = (
-    "of class scores, learned for each layer (log_scale); folders hold those that detect in other weights, and what is "
-    "left as extra tensors, which transformers reports as unexpected and does not need"
-)
 
 
 def model_info(options: ModelInfoOptions) -> None:
@@ -60,7 +53,7 @@ def checkpoint_lines(checkpoint: Checkpoint, source: str) -> list[str]:
     uses = Counter(checkpoint.left_out.values())
     lines = [
         f"{source}: layout of {checkpoint.layout}, all {len(checkpoint.tensors)} tensors placed, {count:,} parameters",
-        *config_lines(checkpoint.config),
+        *describe_config(checkpoint.config),
         f"left out     {len(checkpoint.left_out)} tensors" + (":" if uses else ""),
     ]
     for use in uses:
@@ -69,11 +62,11 @@ def checkpoint_lines(checkpoint: Checkpoint, source: str) -> list[str]:
     return [*lines, "tokenizer    none; name one with --tokenizer when converting (bert-base-uncased)"]
 
 
-def bundle_lines(bundle: GroundingDinoBundle, source: str) -> list[str]:
+def bundle_lines(bundle: DetectorBundle, source: str) -> list[str]:
     """What a detector is, part by part."""
     table = parameter_table(bundle.model)
     total = sum(row.total for row in table)
-    lines = [f"{source}: {total:,} parameters", *config_lines(bundle.model.config)]
+    lines = [f"{source}: {total:,} parameters", *describe_config(bundle.model.config)]
     lines += [f"  {row.part:<10} {row.total:>13,} parameters" for row in table]
     short_px, long_px = bundle.image_size
     lines += [
@@ -94,22 +87,6 @@ def record_lines(record: ModelRecord) -> list[str]:
         lines.append(f"names        {listed(record.names, 12)}")
     lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
     return lines
-
-
-def config_lines(config: Any) -> list[str]:
-    """Flavour and sizes."""
-    text = config.text_config
-    maps = ", ".join(config.backbone_config.out_features)
-    layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
-    counts = f"{config.num_queries} queries, {config.num_feature_levels} levels"
-    scales = [f"scales       {SCALES}"] if has_learned_scale(config) else []
-    return [
-        f"flavour      {FLAVOURS[config.model_type]}",
-        *scales,
-        f"backbone     {swin_size(config.backbone_config)}; maps of {maps}",
-        f"text         BERT of {text.num_hidden_layers} layers, {text.hidden_size} wide, {text.vocab_size:,} tokens",
-        f"detector     {config.d_model} wide, {layers}, {counts}",
-    ]
 
 
 def adapter_lines(values: dict[str, Any]) -> list[str]:

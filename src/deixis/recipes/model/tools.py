@@ -10,9 +10,15 @@ from deixis.data.detect.prompts import build_prompt
 from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import CONFIG, base_of
 from deixis.models.builtin import model_of_run
-from deixis.models.checkpoints import load_any_detector
-from deixis.models.grounding_dino import GroundingDinoBundle, save_grounding_dino
-from deixis.models.grounding_dino.weights.convert import SUFFIXES, build_bundle, read_checkpoint, save_checkpoint
+from deixis.models.checkpoints import (
+    SUFFIXES,
+    DetectorBundle,
+    build_bundle,
+    load_any_detector,
+    read_checkpoint,
+    save_checkpoint,
+    save_detector,
+)
 from deixis.models.interpolation import interpolate
 from deixis.models.model_card import write_card
 from deixis.models.onnx.export import TOLERANCE, compare_onnx, export_onnx
@@ -59,7 +65,7 @@ def convert_model(options: ModelConvertOptions) -> None:
         if options.dry_run:
             return
     if options.to == "transformers":
-        save_grounding_dino(bundle, options.output)
+        save_detector(bundle, options.output)
         write_card(options.output)
     else:
         save_checkpoint(bundle, options.output, options.to)
@@ -83,7 +89,7 @@ def merge_model(options: ModelMergeOptions) -> None:
         bundle = interpolate(load_any_detector(base), bundle, options.weight)
         print_text(f"{options.weight:g} of the way from {base} to {options.model}")
     if not options.dry_run:
-        save_grounding_dino(bundle, options.output)
+        save_detector(bundle, options.output)
         write_card(options.output)
         print_text(f"wrote {options.output}")
 
@@ -128,7 +134,7 @@ def export_model(options: ModelExportOptions) -> None:
         )
 
 
-def check_sizes(bundle: GroundingDinoBundle) -> list[tuple[int, int]]:
+def check_sizes(bundle: DetectorBundle) -> list[tuple[int, int]]:
     """A wide and a tall image, of odd sizes, within the model's own image size."""
     short_px, long_px = bundle.image_size
     return [(short_px, (short_px + long_px) // 2), (short_px + (long_px - short_px) // 4 - 1, short_px - 3)]

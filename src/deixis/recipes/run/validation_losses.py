@@ -17,7 +17,7 @@ from deixis.data.refer.collate import collate_questions
 from deixis.data.refer.loading import QuestionDataset
 from deixis.losses.detection import DetectionCriterion
 from deixis.losses.refer import ReferCriterion
-from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.checkpoints import DetectorBundle
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
@@ -36,7 +36,7 @@ DRAWS_SEED = 0  # of prompts with negative names, of sentences and of mask point
 
 
 def detector_validation_losses(
-    bundle: GroundingDinoBundle,
+    bundle: DetectorBundle,
     criterion: DetectionCriterion,
     prompts: TrainingPrompts,
     validation: Dataset,
