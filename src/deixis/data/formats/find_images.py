@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 _NAMED = 3
+_PROBED_IMAGES = 20
+_BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,43 @@ def locate_all(folder: Path, names: Sequence[str]) -> Located:
         files[position] = None
     wrong = {names[position] for position in faults}
     return Located(files, faults, [pair for pair in loose if pair[0] not in wrong])
+
+
+def locate_beside(path: Path, names: Sequence[str], images: Path | None) -> tuple[Located, list[Path]]:
+    """The file of each name, and the folders that were searched.
+
+    Args:
+        path: the annotation file; without `images`, the likely folders around it are tried.
+        images: the folder that the names are relative to, where the user gives it.
+    """
+    folders = [images] if images is not None else _likely_folders(path)
+    probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
+    folder = max(folders, key=lambda place: _fit(place, probe))
+    located = locate_all(folder, names)
+    return located, [folder] if any(located.files) else folders
+
+
+def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
+    """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
+    found = [resolve_image(folder, name) is not None for name in names]
+    return sum(found), sum((folder / name).is_file() for name in names)
+
+
+def _likely_folders(path: Path) -> list[Path]:
+    """Where tools put images beside `labels.json` or `annotations/instances_train2017.json`, likeliest first."""
+    home, up = path.parent, path.parent.parent
+    plain = path.stem.removeprefix("instances_")
+    places = [
+        home,
+        *(home / name for name in _BESIDE),
+        home / path.stem,
+        home / plain,
+        up,
+        up / "images",
+        up / plain,
+        up / "images" / plain,
+    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 
 def warn_loose(source: str, loose: Sequence[tuple[str, Path]]) -> None:

@@ -22,7 +22,7 @@ from deixis.data.formats.annotation_files import (
 from deixis.data.formats.coco.rows import in_pixels, settle_ids, with_boxes, without_root
 from deixis.data.formats.coco.sieve import sieve
 from deixis.data.formats.coco.values import box_xyxy_px, finite_number, image_size, integer_ids, mask_rle
-from deixis.data.formats.find_images import Located, locate_all, resolve_image, warn_loose
+from deixis.data.formats.find_images import locate_beside, warn_loose
 from deixis.data.formats.foreign import foreign_file
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
@@ -31,9 +31,7 @@ from deixis.errors import DataError
 from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
 from deixis.text import clean_name
 
-_PROBED_IMAGES = 20
 _FAULTS_NAMED = 3
-_BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
 
 
 @dataclass
@@ -118,7 +116,7 @@ def samples_of(
     content |= settle_ids(content)
     if findings is not None:
         names = [row.get("file_name") for row in content["images"] if isinstance(row, dict)]
-        content |= sieve(path, content, lambda rows: _resolve_images(path, rows, images)[0], findings)
+        content |= sieve(path, content, lambda rows: locate_beside(path, _names(rows), images)[0], findings)
         if not content["images"] and {"image_missing", "image_misplaced"} & {one.kind for one in findings.found}:
             _find_images(
                 path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images
@@ -220,7 +218,7 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
     for row in rows:
         if not isinstance(row.get("file_name"), str) or not row["file_name"]:
             raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
-    located, searched = _resolve_images(path, rows, images)
+    located, searched = locate_beside(path, _names(rows), images)
     if located.faults:
         count, first = len(located.faults), next(iter(located.faults.values()))
         raise DataError(
@@ -233,37 +231,8 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
     return [image for image in located.files if image is not None]
 
 
-def _resolve_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | None) -> tuple[Located, list[Path]]:
-    """The file of each row, None where there is none; and the folders that were searched."""
-    names = [row["file_name"] for row in rows]
-    folders = [images] if images is not None else _likely_folders(path)
-    probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
-    folder = max(folders, key=lambda place: _fit(place, probe))
-    located = locate_all(folder, names)
-    return located, [folder] if any(located.files) else folders
-
-
-def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
-    """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
-    found = [resolve_image(folder, name) is not None for name in names]
-    return sum(found), sum((folder / name).is_file() for name in names)
-
-
-def _likely_folders(path: Path) -> list[Path]:
-    """Where tools put images beside `labels.json` or `annotations/instances_train2017.json`, likeliest first."""
-    home, up = path.parent, path.parent.parent
-    plain = path.stem.removeprefix("instances_")
-    places = [
-        home,
-        *(home / name for name in _BESIDE),
-        home / path.stem,
-        home / plain,
-        up,
-        up / "images",
-        up / plain,
-        up / "images" / plain,
-    ]
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [row["file_name"] for row in rows]
 
 
 def _size(row: Mapping[str, Any], image: Path, path: Path) -> tuple[int, int]:

@@ -1,0 +1,130 @@
+"""Shapes that annotation tools draw, as objects: boxes, turned boxes, polygons, ellipses and bitmaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from pycocotools import mask as coco_mask
+
+from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle, polygons_rle
+from deixis.records import Rle
+
+_ELLIPSE_POINTS = 64
+Points = Float[np.ndarray, "points 2"]
+
+
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """One object of an image; `mask_rle` is None for a plain box, or where masks are not asked for."""
+
+    label: str
+    box_xyxy_px: tuple[float, float, float, float]
+    area_px: float
+    mask_rle: Rle | None = None
+    is_crowd: bool = False
+    score: float | None = None
+
+
+def points_of(numbers: Sequence[float]) -> Points:
+    """Numbers x1, y1, x2, y2, … as points.
+
+    Raises:
+        ValueError: an odd count, or numbers that are not finite or beyond `MAX_COORDINATE_PX`.
+    """
+    if len(numbers) % 2:
+        raise ValueError(f"has {len(numbers)} coordinates, which are no pairs x, y")
+    points = np.asarray(numbers, np.float64).reshape(-1, 2)
+    if not (np.abs(points) <= MAX_COORDINATE_PX).all():
+        raise ValueError(f"has coordinates that are not finite numbers of at most {MAX_COORDINATE_PX}")
+    return points
+
+
+def box(label: str, corners_px: Sequence[float], score: float | None = None) -> AnnotatedObject:
+    """An upright box by two opposite corners, x1, y1, x2, y2 in any order.
+
+    Raises:
+        ValueError: see `points_of`.
+    """
+    points = points_of(corners_px)
+    if len(points) != 2:
+        raise ValueError(f"has {len(points)} corners, a box has 2")
+    return _object(label, points, float((points.max(0) - points.min(0)).prod()), None, score)
+
+
+def polygon(
+    label: str, parts_px: Sequence[Points], size_hw: tuple[int, int], *, masks: bool, score: float | None = None
+) -> AnnotatedObject:
+    """One object of one polygon or several parts; a turned box by its corners, an ellipse by its outline.
+
+    Raises:
+        ValueError: no part, or one of fewer than three points; see `polygons_rle` for others.
+    """
+    if not parts_px or any(len(part) < 3 for part in parts_px):
+        raise ValueError(f"has a polygon of {min(map(len, parts_px), default=0)} points, three or more are required")
+    area = sum(_area(part) for part in parts_px)
+    rle = polygons_rle([part.reshape(-1) for part in parts_px], size_hw) if masks else None
+    return _object(label, np.concatenate(parts_px), area, rle, score)
+
+
+def bitmap(
+    label: str,
+    pixels: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"],
+    masks: bool,
+    *,
+    score: float | None = None,
+) -> AnnotatedObject:
+    """A mask in the size of its image; its box is the mask's.
+
+    Raises:
+        ValueError: no pixel is set.
+    """
+    return from_rle(label, bitmap_rle(pixels), masks, score=score)
+
+
+def from_rle(label: str, rle: Rle, masks: bool, *, score: float | None = None) -> AnnotatedObject:
+    """A mask as RLE in the size of its image; its box is the mask's.
+
+    Raises:
+        ValueError: no pixel is set.
+    """
+    area = float(coco_mask.area(rle))
+    if not area:
+        raise ValueError("has a mask without a pixel")
+    x, y, width, height = coco_mask.toBbox(rle).tolist()
+    return _object(label, np.array([[x, y], [x + width, y + height]]), area, rle if masks else None, score)
+
+
+def corners_of(x: float, y: float, width: float, height: float) -> Points:
+    """The four corners of an upright box, clockwise from the left top."""
+    return points_of([x, y, x + width, y, x + width, y + height, x, y + height])
+
+
+def ellipse_outline(centre: tuple[float, float], radii: tuple[float, float]) -> Points:
+    """Points around an upright ellipse, its four extremes among them."""
+    turns = np.arange(_ELLIPSE_POINTS) * (2 * math.pi / _ELLIPSE_POINTS)
+    return points_of((np.array(centre) + np.stack([np.cos(turns), np.sin(turns)], 1) * radii).reshape(-1).tolist())
+
+
+def turned(points: Points, about: tuple[float, float], degrees: float) -> Points:
+    """Points turned clockwise, as seen in an image, whose y runs down.
+
+    >>> turned(np.array([[2.0, 1.0]]), (1.0, 1.0), 90.0).round(6).tolist()
+    [[1.0, 2.0]]
+    """
+    angle = math.radians(degrees)
+    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return np.asarray((points - about) @ matrix + about)
+
+
+def _object(label: str, points: Points, area_px: float, rle: Rle | None, score: float | None) -> AnnotatedObject:
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    return AnnotatedObject(label, (x1, y1, x2, y2), area_px, rle, score=score)
+
+
+def _area(points: Points) -> float:
+    x, y = points.T
+    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
