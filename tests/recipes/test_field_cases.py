@@ -39,6 +39,8 @@ class Refused:
 
 YAML = r"'path: .', 'train: {}' and 'names: \[\"raccoon\", \"wash bear\"\]'"
 READ = [
+    Reads("03-cvat-images-xml", (8, 8)),
+    Reads("03-cvat-images-xml/annotations.xml", (8, 8)),
     Reads("04-labelstudio-coco-paths/result.json", (8, 8), said="without the folders in their names"),
     Reads("05-url-encoded-names", (8, 8)),
     Reads("05b-yolo-label-name-encoded", (8, 8), said="4 label files are spelled otherwise than their images"),
@@ -85,8 +87,6 @@ REFUSED = [
     Refused("01-cvat-yolo11/obj.data", "darknet YOLO set"),
     Refused("02-labelstudio-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format("images")),
     Refused("02b-labelimg-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format(".")),
-    Refused("03-cvat-images-xml", "annotations.xml: is CVAT for images XML; export it from CVAT as COCO 1.0"),
-    Refused("03-cvat-images-xml/annotations.xml", "is CVAT for images XML"),
     Refused("06-same-basenames/labels.json", "8 of 8 images are not where their names point: 'cam_b/000.jpg'", "cam_a"),
     Refused("08b-yolo-test-split-missing/data.yaml#test", r"no file or folder '../test/images'"),
     Refused("10-pose-labels-no-kpt-shape", r"no polygon; a box and kpt_shape: \[4, 3\]"),

@@ -172,9 +172,6 @@ def _xml(file: Path) -> str | None:
         root = node.tag
         break
     head = _head(file)
-    if root == "annotations":
-        kind = "video" if "<track" in head and "<image " not in head else "images"
-        return f"CVAT for {kind} XML; export it from CVAT as COCO 1.0"
     if root == "dataset" and "<box " in head:
         return f"an XML file of dlib's imglab; {_CONVERT}"
     if root == "annotation" and "<polygon>" in head and "<bndbox>" not in head and "<pt>" in head:
