@@ -49,7 +49,7 @@ class LabelFiles:
             return
         images = {spelling: image for image in without for spelling in spellings(image.stem)}
         for file in sorted(folder.glob("*.txt")):
-            if file.name in names or is_left_by_macos(file) or not _is_label_file(file):
+            if file.name in names or is_left_by_macos(file) or not is_label_file(file):
                 continue
             image = next((images[text] for text in spellings(file.stem) if text in images), None)
             if image is not None and image not in self._given:
@@ -80,7 +80,7 @@ class LabelFiles:
             )
 
 
-def _is_label_file(file: Path) -> bool:
+def is_label_file(file: Path) -> bool:
     """Whether a text file is one of labels: its first line begins with numbers."""
     if file.stem.lower() in _NO_LABELS:
         return False

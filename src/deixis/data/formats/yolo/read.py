@@ -15,7 +15,7 @@ from deixis.data.formats.annotation_files import clip_instances, holds_text, onl
 from deixis.data.formats.coco.values import mask_rle
 from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.yolo.labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
-from deixis.data.formats.yolo.layout import images_in, label_file, read_layout
+from deixis.data.formats.yolo.layout import YoloLayout, images_in, label_file, read_layout
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
@@ -59,7 +59,6 @@ def read_yolo(
     if file.is_dir():
         file = only_file(find_yolo(file), file, "YAML file with class names")
     layout = read_layout(file)
-    vocabulary = vocabulary_of(layout.names, str(layout.file))
     files = layout.images_of(split) if images is None else images_in([images], str(layout.file))
     labels_of = LabelFiles(files)
     if not any(labels_of.of(image).is_file() for image in files):
@@ -67,9 +66,17 @@ def read_yolo(
             f"{layout.file}: none of {len(files)} images has a label file; the first would be {label_file(files[0])}"
         )
     labels_of.warn(layout.file)
+    return labelled_samples(layout, [(image, labels_of.of(image)) for image in files], masks, findings)
+
+
+def labelled_samples(
+    layout: YoloLayout, files: Sequence[tuple[Path, Path]], masks: bool, findings: Findings | None
+) -> SampleList:
+    """The data set of some pictures, each with its label file, which need not be there; see `read_yolo`."""
+    vocabulary = vocabulary_of(layout.names, str(layout.file))
     samples, dropped, all_rows = [], [], []
-    for number, image in enumerate(files, start=1):
-        labels, size_hw = labels_of.of(image), (0, 0)
+    for number, (image, labels) in enumerate(files, start=1):
+        size_hw = (0, 0)
         with collecting(findings, "image_unreadable", image, labels.name, "image removed"):
             size_hw = image_sizes_hw(image)[0]
         if size_hw == (0, 0):

@@ -29,7 +29,7 @@ def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, ma
         for split, dataset in parts.items():
             (draft / "labels" / split).mkdir(parents=True)
             for sample, name in placed(dataset, draft / "images" / split, images):
-                text = "".join(f"{line}\n" for line in _lines(sample, masks))
+                text = "".join(f"{line}\n" for line in label_lines(sample, masks))
                 (draft / "labels" / split / name).with_suffix(".txt").write_text(text)
         names = dict(enumerate(next(iter(parts.values())).vocabulary.names))
         places = {split: f"images/{split}" for split in parts}
@@ -39,7 +39,8 @@ def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, ma
     return folder / "data.yaml"
 
 
-def _lines(sample: Sample, masks: bool) -> list[str]:
+def label_lines(sample: Sample, masks: bool) -> list[str]:
+    """The lines of a picture's label file."""
     objects = sample.instances.select(~sample.instances.is_crowd)
     boxes = normalise_boxes(objects.boxes_xyxy_px, sample.size_hw)
     lines = []
