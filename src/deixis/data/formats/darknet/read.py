@@ -1,0 +1,169 @@
+"""YOLO label files that are described by Darknet's `obj.data`, or by nothing but a list of class names.
+
+Darknet and CVAT (YOLO 1.1) write `obj.data`, which names the list of names and the lists of pictures. LabelImg and
+Label Studio write `classes.txt` beside the label files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from deixis.data.findings import Findings
+from deixis.data.formats.annotation_files import ImageIndex, only_file, read_text, require_no_missing, same_split
+from deixis.data.formats.find_images import resolve_image
+from deixis.data.formats.yolo.labels import LabelFiles, is_label_file
+from deixis.data.formats.yolo.layout import SPLITS, YoloLayout
+from deixis.data.formats.yolo.read import labelled_samples
+from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.reading import reads, require_regular
+from deixis.errors import DataError
+from deixis.records import SampleList
+
+_LISTS = ("classes.txt", "obj.names", "predefined_classes.txt")
+_PROBED_FILES = 200
+_MAX_BYTES = 1 << 20  # of a file of settings or names
+_PREFIX = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio's, before the name of an uploaded file
+
+
+def find_darknet(path: Path) -> list[Path]:
+    """Darknet's settings in a folder, else its list of class names where label files are around it; or such a file."""
+    if path.is_dir():
+        settings = [file for file in sorted(path.glob("*.data")) if not is_left_by_macos(file) and _settings(file)]
+        lists = [path / name for name in _LISTS] + [path / "labels" / name for name in _LISTS]
+        return settings or [file for file in lists if file.is_file() and _has_labels(file)][:1]
+    if path.suffix.lower() == ".data":
+        return [path] if _settings(path) else []
+    return [path] if path.name in _LISTS and path.is_file() and _has_labels(path) else []
+
+
+@reads("YOLO annotations of Darknet")
+def read_darknet(
+    path: str | Path,
+    images: Path | None = None,
+    masks: bool = True,
+    split: str | None = None,
+    findings: Findings | None = None,
+) -> SampleList:
+    """A data set by its `obj.data`, by its list of class names, or by the folder of one of these.
+
+    A picture without a label file, or with an empty one, has no objects. Without `obj.data`, pictures are in `images`
+    or beside the list, labels in `labels` or beside the pictures.
+
+    Args:
+        path: the file or folder.
+        images: the folder of images, where the labels come without them.
+        masks: keep polygons as masks.
+        split: train, val or test; may be left out where there is one.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: no list of names, a missing picture, no label file at all, or a line that is neither box nor polygon.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = only_file(find_darknet(file), file, "obj.data or classes.txt")
+    layout = _layout_of_settings(file) if file.suffix.lower() == ".data" else _layout_of_list(file)
+    if images is not None:
+        pairs = _elsewhere(layout, images, split)
+    else:
+        files = layout.images_of(split)
+        labels_of = LabelFiles(files)
+        labels_of.warn(file)
+        pairs = [(image, labels_of.of(image)) for image in files]
+    if not any(labels.is_file() for _, labels in pairs):
+        raise DataError(f"{file}: none of {len(pairs)} images has a label file; the first would be {pairs[0][1]}")
+    return labelled_samples(layout, pairs, masks, findings)
+
+
+def _settings(file: Path) -> dict[str, str]:
+    """The pairs `key = value` of Darknet's file; none where it is another file."""
+    try:
+        require_regular(file)
+        if file.stat().st_size > _MAX_BYTES:
+            return {}
+        pairs = [line.partition("=") for line in read_text(file).splitlines() if "=" in line]
+    except (OSError, DataError):
+        return {}
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    return found if "names" in found else {}
+
+
+def _layout_of_settings(file: Path) -> YoloLayout:
+    found = _settings(file)
+    if not found:
+        raise DataError(f"{file}: has no line 'names = …', which Darknet's settings need; give the right file")
+    keys = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
+    splits: dict[str, tuple[str, ...]] = {split: (found[key],) for key, split in keys if found.get(key)}
+    if not splits:
+        raise DataError(f"{file}: has no line 'train = …'; add where the list of images is")
+    layout = YoloLayout(file, (), splits, False, file.parent)
+    return YoloLayout(file, _names(layout.place(found["names"])), splits, False, file.parent)
+
+
+def _layout_of_list(file: Path) -> YoloLayout:
+    home = file.parent.parent if file.parent.name == "labels" else file.parent
+    root = home / "images" if (home / "images").is_dir() else home
+    parts: dict[str, tuple[str, ...]] = {
+        same_split(name): (name,) for name in (*SPLITS, "valid") if (root / name).is_dir()
+    }
+    return YoloLayout(file, _names(file), parts or {"train": (".",)}, False, root)
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    lines = [line.strip() for line in read_text(file).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines or not all(lines):
+        raise DataError(f"{file}: expected one class name per line, got {'a blank line' if lines else 'no line'}")
+    return tuple(lines)
+
+
+def _elsewhere(layout: YoloLayout, images: Path, split: str | None) -> list[tuple[Path, Path]]:
+    """Pictures of another folder with their label files, which are where the pictures would be."""
+    if layout.file.suffix.lower() == ".data":
+        wanted = "train" if split is None and len(layout.splits) == 1 else same_split(split or "")
+        if wanted not in layout.splits:
+            raise DataError(f"{layout.file}: has the splits {', '.join(layout.splits)}; name one of them")
+        lines = read_text(layout.place(layout.splits[wanted][0])).splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        found = [(resolve_image(images, name), _labels(layout.file.parent, name)) for name in names]
+    else:
+        index = ImageIndex([images])
+        files = list(_label_files(layout.file))
+        names = [file.stem for file in files]
+        found = [(_by_stem(index, file.stem), file) for file in files]
+    missing = [name for name, (image, _) in zip(names, found, strict=True) if image is None]
+    require_no_missing(str(layout.file), missing, len(names), [images])
+    if not found:
+        raise DataError(f"{layout.file}: has no label files and lists no images; there is nothing to read")
+    return [(image, labels) for image, labels in found if image is not None]
+
+
+def _labels(home: Path, name: str) -> Path:
+    text = str(Path(name.replace("\\", "/")).with_suffix(".txt"))
+    return resolve_image(home, text) or home / text
+
+
+def _by_stem(index: ImageIndex, stem: str) -> Path | None:
+    """The picture of a label file; also without the letters that Label Studio adds to uploaded files."""
+    found = index.find("", stem)
+    added = _PREFIX.fullmatch(stem)
+    return index.find("", added[1]) if found is None and added is not None else found
+
+
+def _has_labels(file: Path) -> bool:
+    return any(is_label_file(one) for one in islice(_label_files(file), _PROBED_FILES))
+
+
+def _label_files(file: Path) -> Iterator[Path]:
+    """The text files in `labels` and its folders, else beside the list of names or the pictures."""
+    home = file.parent.parent if file.parent.name == "labels" else file.parent
+    inside = home / "labels"
+    places = [inside, *(inside / name for name in (*SPLITS, "valid"))] if inside.is_dir() else [home, home / "images"]
+    for place in places:
+        for one in sorted(place.glob("*.txt")):
+            if one.name not in _LISTS and not is_left_by_macos(one):
+                yield one
