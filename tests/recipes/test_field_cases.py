@@ -37,8 +37,12 @@ class Refused:
     images: str = ""
 
 
-YAML = r"'path: .', 'train: {}' and 'names: \[\"raccoon\", \"wash bear\"\]'"
+BOTH = ("raccoon", "wash bear")
 READ = [
+    Reads("01-cvat-yolo11", (8, 8), BOTH),
+    Reads("01-cvat-yolo11/obj.data", (8, 8), BOTH),
+    Reads("02-labelstudio-yolo", (8, 8), BOTH),
+    Reads("02b-labelimg-yolo", (8, 8), BOTH),
     Reads("03-cvat-images-xml", (8, 8)),
     Reads("03-cvat-images-xml/annotations.xml", (8, 8)),
     Reads("04-labelstudio-coco-paths/result.json", (8, 8), said="without the folders in their names"),
@@ -83,10 +87,6 @@ READ = [
     Reads("63-more-objects-than-queries", (3, 3600), ("red square",)),
 ]
 REFUSED = [
-    Refused("01-cvat-yolo11", "obj.data: is the settings of a darknet YOLO set .*" + YAML.format("train.txt")),
-    Refused("01-cvat-yolo11/obj.data", "darknet YOLO set"),
-    Refused("02-labelstudio-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format("images")),
-    Refused("02b-labelimg-yolo", "classes.txt: is the list of names of YOLO labels .*" + YAML.format(".")),
     Refused("06-same-basenames/labels.json", "8 of 8 images are not where their names point: 'cam_b/000.jpg'", "cam_a"),
     Refused("08b-yolo-test-split-missing/data.yaml#test", r"no file or folder '../test/images'"),
     Refused("10-pose-labels-no-kpt-shape", r"no polygon; a box and kpt_shape: \[4, 3\]"),

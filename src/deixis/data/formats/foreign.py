@@ -15,11 +15,9 @@ from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 _HEAD_CHARS = 20_000
-_NAMED = 12
 _MOST_PARSED = 100_000_000  # bytes of a JSON file that are parsed to name it
 _COCO = "export it as COCO"
 _CONVERT = "convert it to COCO's JSON (images, annotations, categories)"
-_YAML = "write a data.yaml beside it with three lines, 'path: .', 'train: {train}' and 'names: {names}', and give that"
 _BY_SUFFIX = {
     ".tfrecord": f"a TFRecord file; {_CONVERT}",
     ".record": f"a TFRecord file; {_CONVERT}",
@@ -46,7 +44,6 @@ def foreign_file(file: Path) -> str | None:
         ".xml": _xml,
         ".csv": _csv,
         ".txt": _text,
-        ".data": _darknet,
         ".yaml": _settings,
         ".yml": _settings,
     }
@@ -60,13 +57,6 @@ def foreign_file(file: Path) -> str | None:
 
 def foreign_folder(folder: Path) -> str | None:
     """The first file of a folder, or a folder or two below, that another tool wrote, as `FILE: is …`."""
-    darknet, classes = folder / "obj.data", folder / "classes.txt"
-    if darknet.is_file():
-        return _named(darknet)
-    if classes.is_file():
-        names = [line.strip() for line in _head(classes).splitlines() if line.strip()]
-        train = "images" if (folder / "images").is_dir() else "."
-        return f"{classes}: is the list of names of YOLO labels (LabelImg, Label Studio); {_yaml(train, names)}"
     files = [file for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(depth))[:200]]
     likely = [file for file in files if file.is_file() and not is_left_by_macos(file) and file.name[0] != "."]
     found = next(filter(None, map(_named, (file for file in likely if file.suffix.lower() not in _PICTURES))), None)
@@ -213,22 +203,6 @@ def _text(file: Path) -> str | None:
 
 def _numeric(fields: Iterable[str]) -> bool:
     return all(re.fullmatch(r"\s*-?\d+(\.\d*)?(e-?\d+)?\s*", field) for field in fields)
-
-
-def _darknet(file: Path) -> str | None:
-    pairs = dict(line.split("=", 1) for line in _head(file).splitlines() if "=" in line)
-    found = {key.strip(): value.strip() for key, value in pairs.items()}
-    if "names" not in found:
-        return None
-    listed = file.parent / Path(found["names"]).name
-    names = [line.strip() for line in _head(listed).splitlines() if line.strip()] if listed.is_file() else ["…"]
-    train = Path(found.get("train", "train.txt")).name
-    return f"the settings of a darknet YOLO set (CVAT: YOLO 1.1); {_yaml(train, names)}"
-
-
-def _yaml(train: str, names: list[str]) -> str:
-    shown = [*names[:_NAMED], *(["…"] if len(names) > _NAMED else [])]
-    return _YAML.format(train=train, names=json.dumps(shown, ensure_ascii=False))
 
 
 def _settings(file: Path) -> str | None:

@@ -341,7 +341,6 @@ FOREIGN: dict[str, tuple[str, Any, str]] = {
     "wheat": ("train.csv", "image_id,width,height,bbox,source\n", "has no row of an image"),
     "kaggle masks": ("train.csv", "ImageId,EncodedPixels\n", "columns ImageId, EncodedPixels"),
     "hf": ("metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": []}}\n', "Hugging Face ImageFolder"),
-    "darknet": ("obj.data", "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n", "'train: train.txt'"),
     "kitti": ("000001.txt", "Car 0 0 -1.5 587 173 614 200 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI"),
     "dota": ("P0001.txt", "10.0 10.0 20.0 10.0 20.0 20.0 10.0 20.0 plane 0\n", "DOTA"),
     "mot": ("gt.txt", "1,1,912,484,97,109,0,7,1\n", "MOT"),
