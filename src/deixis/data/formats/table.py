@@ -7,6 +7,7 @@ from deixis.data.formats.createml import CREATEML
 from deixis.data.formats.csv import CSV
 from deixis.data.formats.cvat import CVAT
 from deixis.data.formats.darknet import DARKNET
+from deixis.data.formats.label_studio import LABEL_STUDIO
 from deixis.data.formats.labelme import LABELME
 from deixis.data.formats.lvis import LVIS
 from deixis.data.formats.odvg import ODVG
@@ -33,6 +34,7 @@ FORMATS: dict[str, Format] = {
         PARQUET,
         CVAT,
         DARKNET,
+        LABEL_STUDIO,
         LVIS,  # before COCO, whose keys it has too
         COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
     )

@@ -1,0 +1,276 @@
+"""Label Studio's exports JSON and JSON-MIN, and tasks as it imports and stores them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.etree import ElementTree
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.annotated_objects import AnnotatedObject
+from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
+from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.label_studio.regions import LABELS, labels_of, objects_of
+from deixis.data.pixels.frames import VIDEO_SUFFIXES
+from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_left_by_macos
+from deixis.data.reading import reads, require_regular
+from deixis.errors import DataError
+from deixis.records import SampleList
+
+_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the names of uploaded files
+_MIN_FIELDS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
+_MAX_CONFIG_BYTES = 1 << 20
+
+
+@dataclass
+class _Content:
+    """What the files hold, as read so far."""
+
+    path: Path
+    findings: Findings | None
+    masks: bool
+    rows: list[AnnotatedImage] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    several: int = 0
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task and the annotation of it that counts: its regions as (value, score)."""
+
+    number: Any
+    data: Mapping[str, Any]
+    regions: Sequence[Mapping[str, Any]]
+    upload: str = ""
+    model_version: str = ""
+
+
+def find_label_studio(path: Path) -> list[Path]:
+    """The JSON files of Label Studio in a folder, its `tasks` or `annotations`; or a file itself, if it is one."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".json" and _is_label_studio(path) else []
+    for place in (path, path / "tasks", path / "annotations"):
+        files = [file for file in sorted(place.glob("*.json")) if not is_left_by_macos(file)]
+        if files and any(map(_is_label_studio, files[:5])):
+            return [file for file in files if _is_label_studio(file)]
+    return []
+
+
+def _is_label_studio(file: Path) -> bool:
+    try:
+        require_regular(file)
+        with file.open("rb") as content:
+            head = content.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except (OSError, DataError):
+        return False
+    if not head.startswith((b"[", b"{")) or holds_text(file, '"categories"') or holds_text(file, '"coordinates"'):
+        return False
+    keys = ("annotations", "completions", "predictions")
+    if holds_text(file, '"data"') and any(holds_text(file, f'"{key}"') for key in keys):
+        return head.startswith(b"[") or holds_text(file, '"result"')
+    return head.startswith(b"[") and any(holds_text(file, f'"{key}"') for key in LABELS[:-1])
+
+
+@reads("Label Studio JSON")
+def read_label_studio(
+    path: str | Path, images: Path | None = None, masks: bool = True, findings: Findings | None = None
+) -> SampleList:
+    """An export of Label Studio, JSON or JSON-MIN, or a folder of tasks.
+
+    Rectangles, polygons, ellipses and brushes with labels are objects, one for each label; a turned rectangle is the
+    mask of its corners. Tasks without an annotation and cancelled annotations do not count; of several annotations of a
+    task the one marked as ground truth counts, else the latest. Predictions count only where no task has an annotation,
+    and keep their scores. Class names are those of a labelling configuration beside the file, else sorted.
+
+    Args:
+        path: the file or folder.
+        images: the folder of images, where they are elsewhere; `1a2b3c4d-name.jpg` may be there as `name.jpg`.
+        masks: keep masks.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: malformed JSON, a region that is none, a task of a video, or a missing image.
+    """
+    place = Path(path)
+    files = find_label_studio(place) if place.is_dir() else [place]
+    if not files:
+        raise DataError(f"{place}: no JSON file of Label Studio in it; give the export")
+    content = _Content(files[0], findings, masks)
+    _read_tasks([(file, row) for file in files for row in _rows(file)], content)
+    if not content.rows:
+        left = ", ".join(f"{count} {kind}" for kind, count in content.left_out.items()) or "no task"
+        raise DataError(
+            f"{files[0]}: is Label Studio JSON without an annotated image: {left}; annotate and export again"
+        )
+    _warn(content)
+    return samples_of(files[0], content.rows, _listed_names(files[0].parent), images=images, findings=findings)
+
+
+def _rows(file: Path) -> list[Any]:
+    content = parse_json(read_text(file), str(file))
+    rows = content if isinstance(content, list) else [content]
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{file}: is no Label Studio JSON: expected tasks as objects; export it again")
+    return rows
+
+
+def _read_tasks(rows: Sequence[tuple[Path, Mapping[str, Any]]], content: _Content) -> None:
+    full = [(file, row) for file, row in rows if isinstance(row.get("data"), dict)]
+    predicted = not any(_annotations(row) for _, row in full)
+    for number, (file, row) in enumerate(full, start=1):
+        with collecting(content.findings, "record_malformed", file, f"task {row.get('id', number)}", "image removed"):
+            task = _task(row, number, predicted, content)
+            if task is not None:
+                _add_images(task, content)
+    latest: dict[Any, tuple[str, int]] = {}
+    short = [row for _, row in rows if not isinstance(row.get("data"), dict)]
+    for position, row in enumerate(short):
+        key = row.get("id", f"row {position}")
+        when = str(row.get("updated_at") or row.get("created_at") or ""), position
+        content.several += key in latest
+        latest[key] = max(latest.get(key, when), when)
+    for position in sorted(position for _, position in latest.values()):
+        row = short[position]
+        place = f"task {row.get('id', position + 1)}"
+        with collecting(content.findings, "record_malformed", content.path, place, "image removed"):
+            values = [
+                one for value in row.values() if isinstance(value, list) for one in value if isinstance(one, dict)
+            ]
+            plain = {key: value for key, value in row.items() if key not in _MIN_FIELDS}
+            _add_images(_Task(row.get("id", position + 1), plain, [{"value": value} for value in values]), content)
+
+
+def _annotations(row: Mapping[str, Any]) -> list[Any]:
+    found = row.get("annotations", row.get("completions"))
+    return found if isinstance(found, list) else []
+
+
+def _task(row: Mapping[str, Any], number: int, predicted: bool, content: _Content) -> _Task | None:
+    """A task with the annotation that counts; None where none does."""
+    found = row.get("predictions") if predicted else _annotations(row)
+    given = [one for one in (found or []) if isinstance(one, dict)]
+    done = [one for one in given if not (one.get("was_cancelled") or one.get("skipped"))]
+    if not done:
+        content.left_out["tasks that were cancelled" if given else "tasks without an annotation"] += 1
+        return None
+    content.several += len(done) > 1
+    chosen = max(
+        done, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or one.get("created_at")))
+    )
+    result = chosen.get("result") or []
+    if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
+        raise DataError(f"{content.path}: task {row.get('id', number)}: its result is no list of objects")
+    version = str(chosen.get("model_version") or "") if predicted else ""
+    data = row["data"]
+    return _Task(row.get("id", number), data, result, str(row.get("file_upload") or ""), version)
+
+
+def _add_images(task: _Task, content: _Content) -> None:
+    place = f"task {task.number}"
+    kinds = {str(region.get("type", "")).lower() for region in task.regions}
+    names = _image_names(task.data)
+    video = next((text for text in map(str, task.data.values()) if _suffix(text) in VIDEO_SUFFIXES), None)
+    if any(kind.startswith(("video", "timeline")) for kind in kinds) or (video and not names):
+        raise DataError(
+            f"{content.path}: {place} annotates a video, which is not read from Label Studio; export it as YOLO with "
+            "frames, or annotate extracted frames"
+        )
+    if not names:
+        raise DataError(f"{content.path}: {place} of Label Studio JSON names no image in {sorted(task.data)[:5]}")
+    for index, name in enumerate(names):
+        regions = [region for region in task.regions if (region.get("item_index") or 0) == index]
+        for region in regions:
+            kind = str(region.get("type") or "region").lower()
+            if not _is_object(region) and kind not in ("rectangle", "polygon", "brush", "ellipse", "relation"):
+                content.left_out[f"regions of type {kind}"] += 1
+        sizes = [(region.get("original_height"), region.get("original_width")) for region in regions]
+        stated = next(((h, w) for h, w in sizes if type(h) is int and type(w) is int), None)
+        uploaded = (task.upload,) if task.upload and len(names) == 1 else ()
+        written = list(dict.fromkeys((name, *uploaded)))
+        spelled = (*written, *(plain for text in written if (plain := _without_prefix(text)) is not None))
+        objects = _Objects(content, tuple(region for region in regions if _is_object(region)), place)
+        source = f"{content.path.name}: {place}" + (f", image {index + 1}" if len(names) > 1 else "")
+        row = AnnotatedImage(spelled, objects, source, stated, any_size=True, model_version=task.model_version)
+        content.rows.append(row)
+
+
+def _is_object(region: Mapping[str, Any]) -> bool:
+    value = region.get("value")
+    points = str(region.get("type") or "").lower().startswith(("keypoint", "vector"))
+    if points or not isinstance(value, dict) or not labels_of(value):
+        return False
+    return "labels" not in value or any(key in value for key in ("rle", "points", "radiusX", "width"))
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of a task, once the size of its image is known."""
+
+    content: _Content
+    regions: tuple[Mapping[str, Any], ...]
+    place: str
+
+    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+        objects: list[AnnotatedObject] = []
+        for number, region in enumerate(self.regions, start=1):
+            with one_object(self.content.findings, self.content.path, f"{self.place}: region {number}"):
+                turn = finite_number(region.get("image_rotation", 0)) or 0
+                if turn % 360:
+                    raise ValueError(f"is drawn on an image turned by {turn:g} degrees, which is not read")
+                score = finite_number(region.get("score"))
+                objects += objects_of(region["value"], size_hw, self.content.masks, score)
+        return objects
+
+
+def _image_names(data: Mapping[str, Any]) -> list[str]:
+    """The names of a task's images: of the key `image`, else of the first value that is one, or a list of them."""
+    values = [data[key] for key in ("image", "img", "images") if key in data] + list(data.values())
+    for value in values:
+        names = value if isinstance(value, list) else [value]
+        if names and all(isinstance(name, str) and name and _suffix(name) in IMAGE_SUFFIXES for name in names):
+            return list(names)
+    texts = [value for value in values if isinstance(value, str) and value and _suffix(value) not in VIDEO_SUFFIXES]
+    return texts[:1] if "image" in data or len(set(texts)) == 1 else []
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name.rpartition("?d=")[2].partition("?")[0]).suffix.lower()
+
+
+def _without_prefix(name: str) -> str | None:
+    """The name that a file had before it was uploaded; None where it has no prefix."""
+    last = PurePosixPath(name.rpartition("?d=")[2]).name
+    return _PREFIX.sub("", last, count=1) if _PREFIX.match(last) else None
+
+
+def _listed_names(folder: Path) -> list[str]:
+    """The labels of a labelling configuration in a folder, in their order."""
+    for file in sorted(folder.glob("*.xml")):
+        try:
+            require_regular(file)
+            if is_left_by_macos(file) or file.stat().st_size > _MAX_CONFIG_BYTES:
+                continue
+            root = ElementTree.fromstring(file.read_bytes())
+        except (OSError, ValueError, LookupError, DataError, ElementTree.ParseError):
+            continue
+        names = [label.get("alias") or label.get("value") or "" for label in root.iter("Label")]
+        if root.tag == "View" and names:
+            return list(dict.fromkeys(name for name in names if name.strip()))
+    return []
+
+
+def _warn(content: _Content) -> None:
+    if content.left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
+        warnings.warn(f"{content.path}: left out {kinds}", stacklevel=4)
+    if content.several:
+        warnings.warn(
+            f"{content.path}: {content.several} tasks have several annotations; took the ground truth, else the latest",
+            stacklevel=4,
+        )
