@@ -79,6 +79,8 @@ READ = [
     Reads("43-createml", (8, 8)),
     Reads("43c-supervisely", (8, 8)),
     Reads("43c-supervisely/ds/ann", (8, 8)),
+    Reads("43b-labelstudio-json", (8, 8), images="../03-cvat-images-xml/images"),
+    Reads("43b-labelstudio-json/project-1.json", (8, 8), images="../03-cvat-images-xml/images"),
     Reads("48-coco-no-bbox", (8, 8)),
     Reads("48b-coco-xyxy", (8, 8), said="boxes read as corners"),
     Reads("49-two-classes-same-box", (8, 16), ("raccoon", "animal")),
@@ -93,8 +95,7 @@ REFUSED = [
     Refused("37-hf-imagefolder", "metadata of a Hugging Face ImageFolder"),
     Refused("37-hf-imagefolder/train/metadata.jsonl", "metadata of a Hugging Face ImageFolder"),
     Refused("39-png-masks", "masks: is a folder of masks as PNG files"),
-    Refused("43b-labelstudio-json", "is Label Studio JSON; export it as COCO"),
-    Refused("43b-labelstudio-json/project-1.json", "is Label Studio JSON; export it as COCO"),
+    Refused("43b-labelstudio-json", "8 of 8 image files not found, the first is '/data/upload/1/0.jpg'"),
     Refused("71-zip-named-json", "annotations.json: is a ZIP archive; unpack it"),
     Refused("71-zip-named-json/annotations.json", "is a ZIP archive; unpack it"),
     Refused("73-yolo-with-confidence", "got 5: predictions with a confidence"),
@@ -108,7 +109,7 @@ def case(path: str) -> Path:
 
 
 def read(one: Reads | Refused):
-    images = case(one.path).parent / one.images if one.images else None
+    images = CASES / one.path.split("/")[0] / one.images if one.images else None
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         dataset = read_dataset(case(one.path), images, masks=False)

@@ -103,7 +103,6 @@ def _json_object(content: Any) -> str | None:
             {"samples", "info"} <= keys or "samples" in keys,
             "a FiftyOne data set; export it as COCO (COCODetectionDataset)",
         ),
-        ({"data", "annotations"} <= keys or {"data", "result"} <= keys, f"a Label Studio task; {_COCO}"),
         ({"names", "train"} <= keys, "the settings of a YOLO set as JSON; write them as data.yaml"),
     ]
     return next((what for fits, what in tests if fits), None)
@@ -115,8 +114,6 @@ def _json_list(content: list[Any]) -> str | None:
         return None
     keys = set().union(*rows)
     tests: list[tuple[bool, str]] = [
-        ("data" in keys and bool(keys & {"annotations", "completions", "predictions"}), f"Label Studio JSON; {_COCO}"),
-        (any(_rectangles(row) for row in rows), f"Label Studio JSON (short form); {_COCO}"),
         ({"image_id", "category_id", "score"} <= keys, "COCO results (detections); give the annotations"),
         ({"image_id", "category_id", "bbox"} <= keys, "a list of COCO annotations alone; give the whole file"),
         ("Labeled Data" in keys or "data_row" in keys, f"a Labelbox export; {_CONVERT}"),
@@ -133,10 +130,6 @@ def _any(rows: Any, key: str) -> bool:
 
 def _panoptic(content: Mapping[str, Any]) -> bool:
     return _any(content.get("annotations"), "segments_info")
-
-
-def _rectangles(row: Mapping[str, Any]) -> bool:
-    return any(_any(value, "rectanglelabels") or _any(value, "polygonlabels") for value in row.values())
 
 
 def _lines(file: Path) -> str | None:

@@ -324,8 +324,6 @@ def test_files_that_macos_leaves_are_skipped(tmp_path: Path) -> None:
 
 
 FOREIGN: dict[str, tuple[str, Any, str]] = {
-    "label studio": ("tasks.json", [{"id": 1, "data": {"image": "a"}, "annotations": []}], "Label Studio JSON"),
-    "label studio min": ("min.json", [{"image": "a", "label": [{"rectanglelabels": ["x"]}]}], "Label Studio JSON"),
     "panoptic": (
         "panoptic.json",
         {"images": [{"id": 1}], "annotations": [{"segments_info": []}], "categories": [{"id": 1}]},
