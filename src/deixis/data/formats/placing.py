@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from deixis.data.formats.zipped import is_unpacked
 from deixis.data.pixels.image_files import IMAGE_SUFFIXES
 from deixis.data.pixels.images import decode_image, image_sizes_hw, load
 from deixis.data.sets.embedded import picture_bytes, records
@@ -85,10 +86,10 @@ def file_contents(dataset: Dataset) -> Iterator[tuple[Sample, str, bytes]]:
 
 
 def place_file(content: Path | bytes, target: Path, mode: ImageMode) -> None:
-    """Write, copy or link an image."""
+    """Write, copy or link an image; one of an archive, which is unpacked for a while only, is copied."""
     if isinstance(content, bytes):
         target.write_bytes(content)
-    elif mode == "link":
+    elif mode == "link" and not is_unpacked(content):
         target.symlink_to(content.resolve())
     else:
         shutil.copyfile(content, target)

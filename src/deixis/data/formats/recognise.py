@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deixis.data.formats.foreign import foreign_file, foreign_folder
 from deixis.data.formats.record import Format
+from deixis.data.formats.zipped import is_zip, unpacked
 from deixis.data.reading import require_regular
 from deixis.data.scenes import PREFIX
 from deixis.errors import DataError
@@ -32,7 +33,7 @@ def opened(
     """The format of what a user names, its place, and the part of it to read.
 
     Args:
-        path: a file or folder, perhaps with a split after a `#`, as in `data.yaml#val`.
+        path: a file, folder or ZIP archive, perhaps with a split after a `#`, as in `data.yaml#val`.
         name: the format, a key of `formats`, where the user names it.
         split: the part, where the user names it apart.
         formats: the candidates, in the order of recognition.
@@ -46,12 +47,27 @@ def opened(
     require_regular(place)
     if not place.exists():
         raise DataError(f"{place}: no such file or folder; give the annotations' file or folder, or scenes:…")
+    if is_zip(place):
+        place = _innermost(unpacked(place), formats)
     format = formats[name] if name is not None else recognise(place, formats, what)
     if format.refused:
         raise DataError(f"{place}: {format.name} annotations {format.refused}")
     if split is not None and "split" not in format.takes:
         raise DataError(f"{place}: {format.name} annotations have no splits to choose from; give the file of {split!r}")
     return format, place, split
+
+
+def _innermost(folder: Path, formats: Mapping[str, Format]) -> Path:
+    """The folder of an archive's annotations: it may hold nothing but a folder that does."""
+    here = folder
+    while not any(format.find(here) for format in formats.values()):
+        inside = list(here.iterdir())
+        if len(inside) != 1:
+            return folder
+        if not inside[0].is_dir():
+            return inside[0]
+        here = inside[0]
+    return here
 
 
 def require_known(name: str, known: Collection[str]) -> None:
