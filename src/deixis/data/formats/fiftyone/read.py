@@ -1,0 +1,214 @@
+"""FiftyOneDataset (`samples.json`) and FiftyOneImageDetectionDataset (`labels.json`)."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deixis.data.findings import Findings
+from deixis.data.formats.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.annotated_objects import AnnotatedObject
+from deixis.data.formats.annotation_files import ImageIndex, holds_text, only_file, parse_object, read_text, same_split
+from deixis.data.formats.fiftyone.labels import detection, polyline
+from deixis.data.pixels.frames import VIDEO_SUFFIXES
+from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.reading import reads
+from deixis.errors import DataError
+from deixis.records import SampleList
+
+_LISTS = {"Detections": "detections", "Polylines": "polylines"}
+
+
+@dataclass
+class _Content:
+    """What a file holds beside its rows."""
+
+    path: Path
+    findings: Findings | None
+    masks: bool
+    classes: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def find_fiftyone(path: Path) -> list[Path]:
+    """The JSON files of FiftyOne in a folder; or a file itself, if it is one."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".json" and _is_fiftyone(path) else []
+    return [file for file in sorted(path.glob("*.json")) if not is_left_by_macos(file) and _is_fiftyone(file)]
+
+
+def _is_fiftyone(file: Path) -> bool:
+    if holds_text(file, '"images"'):
+        return False
+    if holds_text(file, '"samples"') and holds_text(file, '"filepath"'):
+        return True
+    return holds_text(file, '"classes"') and holds_text(file, '"labels"') and not holds_text(file, '"shapes"')
+
+
+@reads("FiftyOne JSON")
+def read_fiftyone(
+    path: str | Path,
+    images: Path | None = None,
+    masks: bool = True,
+    split: str | None = None,
+    findings: Findings | None = None,
+) -> SampleList:
+    """An export of FiftyOne, or its folder.
+
+    Detections and closed polylines are objects; of several fields `ground_truth` is read, else `detections`, else the
+    only one. Class names are those the export lists, else sorted. Samples without the field have no objects.
+
+    Args:
+        path: the file or folder.
+        images: the folder of images, where they are not in `data`.
+        masks: keep masks.
+        split: a tag of samples.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: malformed JSON, labels that are none, a video, or a missing image.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = only_file(find_fiftyone(file), file, "JSON file of FiftyOne")
+    whole = parse_object(read_text(file), str(file))
+    content = _Content(file, findings, masks)
+    if isinstance(whole.get("samples"), list):
+        rows = _of_samples(whole["samples"], content, split)
+    elif isinstance(whole.get("labels"), dict):
+        if split is not None:
+            raise DataError(f"{file}: has no tags to choose {split!r} from; give the file of {split!r}")
+        content.classes = _names(whole.get("classes"))
+        index = ImageIndex([images] if images is not None else [file.parent / "data", file.parent])
+        rows = [_labelled(key, value, index, content) for key, value in whole["labels"].items()]
+    else:
+        raise DataError(f"{file}: has neither 'samples' nor 'labels', as exports of FiftyOne have; export it again")
+    found = samples_of(file, rows, content.classes, images=images, findings=findings)
+    if content.left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
+        warnings.warn(f"{file}: left out {kinds}", stacklevel=3)
+    return found
+
+
+def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) -> list[AnnotatedImage]:
+    if not all(isinstance(sample, dict) for sample in samples):
+        raise DataError(f"{content.path}: samples must be objects; export it again")
+    tags = {str(tag) for sample in samples for tag in sample.get("tags") or []}
+    name = _field(samples, content.path)
+    content.classes = _listed(content.path, name) or sorted({*_labels(samples, name)})
+    if split is not None:
+        wanted = {tag for tag in tags if same_split(tag.lower()) == same_split(split.lower())}
+        if not wanted:
+            raise DataError(
+                f"{content.path}: no sample has the tag {split!r}, only {', '.join(sorted(tags)) or 'none'}"
+            )
+        samples = [sample for sample in samples if wanted & {str(tag) for tag in sample.get("tags") or []}]
+    rows = []
+    for number, sample in enumerate(samples, start=1):
+        file_name = sample.get("filepath")
+        if not isinstance(file_name, str) or not file_name:
+            raise DataError(f"{content.path}: sample {number} has no filepath, got {str(file_name)[:40]!r}")
+        if PurePosixPath(file_name).suffix.lower() in VIDEO_SUFFIXES:
+            raise DataError(f"{content.path}: sample {number} is a video; export its frames (to_frames) as images")
+        place = f"sample {PurePosixPath(file_name).name}"
+        objects = _Objects(content, tuple(_found(sample, name)), place)
+        rows.append(AnnotatedImage((file_name,), objects, f"{content.path.name}: {place}", any_size=True))
+    return rows
+
+
+def _listed(path: Path, name: str) -> list[str]:
+    """The classes of a field that FiftyOne lists beside the samples; none where it lists none."""
+    beside = path.with_name("metadata.json")
+    if not beside.is_file():
+        return []
+    whole = parse_object(read_text(beside), str(beside))
+    classes = whole.get("classes")
+    own = _names(classes.get(name)) if isinstance(classes, dict) else []
+    return own or _names(whole.get("default_classes"))
+
+
+def _found(sample: Mapping[str, Any], name: str) -> list[Any]:
+    """The labels in a field of a sample."""
+    value = sample.get(name)
+    if not isinstance(value, dict):
+        return []
+    found = value.get(_LISTS[value["_cls"]]) if value.get("_cls") in _LISTS else [value]
+    return found if isinstance(found, list) else []
+
+
+def _labels(samples: Sequence[Mapping[str, Any]], name: str) -> Iterator[str]:
+    """The names of all labels, of all samples: a split must not number its classes otherwise than another."""
+    for sample in samples:
+        for row in _found(sample, name):
+            if isinstance(row, dict) and isinstance(row.get("label"), str) and row["label"].strip():
+                yield row["label"].strip()
+
+
+def _field(samples: Sequence[Mapping[str, Any]], path: Path) -> str:
+    """The field of samples that holds their objects."""
+    kinds = (*_LISTS, "Detection", "Polyline")
+    fields = {
+        name: None
+        for sample in samples
+        for name, value in sample.items()
+        if isinstance(value, dict) and value.get("_cls") in kinds
+    }
+    usual = [name for name in fields if name in ("ground_truth", "detections")]
+    chosen = sorted(usual, reverse=True)[:1] or list(fields)
+    if len(chosen) != 1:
+        seen = ", ".join(fields) or "none"
+        raise DataError(f"{path}: expected one field of detections or polylines, found {seen}; export only one field")
+    return chosen[0]
+
+
+def _labelled(key: str, labels: Any, index: ImageIndex, content: _Content) -> AnnotatedImage:
+    """An image of the short form, whose key is its file's name, without the suffix."""
+    if labels is not None and not isinstance(labels, list):
+        raise DataError(f"{content.path}: image {key[:80]!r} has no list of boxes; export detections, not classes")
+    objects = _Objects(content, tuple(labels or ()), f"image {key}")
+    file = index.find(key, PurePosixPath(key).name)
+    names = (key,) if file is None else (file.name,)
+    return AnnotatedImage(names, objects, f"{content.path.name}: image {key}", any_size=True)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of a sample, once the size of its image is known."""
+
+    content: _Content
+    rows: tuple[Any, ...]
+    place: str
+
+    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+        objects = []
+        for number, row in enumerate(self.rows, start=1):
+            with one_object(self.content.findings, self.content.path, f"{self.place}: label {number}"):
+                if not isinstance(row, dict):
+                    raise ValueError("is no object")
+                label = self._label(row.get("label"))
+                if "points" in row:
+                    found = polyline(row, label, size_hw, self.content.masks)
+                    if found is None:
+                        self.content.left_out["lines that enclose nothing"] += 1
+                        continue
+                    objects.append(found)
+                else:
+                    objects.append(detection(row, label, size_hw, self.content.masks))
+        return objects
+
+    def _label(self, label: Any) -> str:
+        classes = self.content.classes
+        if type(label) is int and 0 <= label < len(classes):
+            return classes[label]
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"has no label, got {str(label)[:40]!r}")
+        return label
+
+
+def _names(value: Any) -> list[str]:
+    names = value if isinstance(value, list) else []
+    return list(dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip()))
