@@ -7,6 +7,7 @@ from deixis.data.formats.createml import CREATEML
 from deixis.data.formats.csv import CSV
 from deixis.data.formats.cvat import CVAT
 from deixis.data.formats.darknet import DARKNET
+from deixis.data.formats.datumaro import DATUMARO
 from deixis.data.formats.fiftyone import FIFTYONE
 from deixis.data.formats.label_studio import LABEL_STUDIO
 from deixis.data.formats.labelme import LABELME
@@ -37,6 +38,7 @@ FORMATS: dict[str, Format] = {
         DARKNET,
         LABEL_STUDIO,
         FIFTYONE,
+        DATUMARO,
         LVIS,  # before COCO, whose keys it has too
         COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
     )
