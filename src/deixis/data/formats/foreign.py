@@ -41,6 +41,7 @@ def foreign_file(file: Path) -> str | None:
         ".json": _json,
         ".jsonl": _lines,
         ".ndjson": _lines,
+        ".odgt": _lines,
         ".xml": _xml,
         ".csv": _csv,
         ".txt": _text,
@@ -95,14 +96,14 @@ def _json_object(content: Any) -> str | None:
         ),
         ({"imgHeight", "objects"} <= keys, f"a Cityscapes annotation; {_CONVERT}"),
         ({"item", "annotations"} <= keys or ("dataset" in keys and "image" in keys), f"a V7 Darwin file; {_COCO}"),
-        ({"items", "categories"} <= keys, f"a Datumaro file; {_COCO}"),
+        ({"metadata", "instances"} <= keys, f"a SuperAnnotate file; {_COCO}"),
+        (bool(keys & {"openlabel", "vcd"}), f"an OpenLABEL file; {_CONVERT}"),
+        (bool(keys & {"label_hash", "data_units"}), f"an Encord export; {_COCO}"),
+        ("captures" in keys, f"a capture of Unity's Perception package; {_CONVERT}"),
+        ({"datasetId", "annotations"} <= keys, f"a Dataloop item; {_COCO}"),
         ({"asset", "regions"} <= keys or {"assets", "tags"} <= keys, f"a VoTT file; {_COCO}, or as Pascal VOC"),
         ("frames" in keys, f"a list of frames, as Scalabel (BDD100K) writes; {_COCO}"),
         (content.get("type") == "FeatureCollection", _BY_SUFFIX[".geojson"]),
-        (
-            {"samples", "info"} <= keys or "samples" in keys,
-            "a FiftyOne data set; export it as COCO (COCODetectionDataset)",
-        ),
         ({"names", "train"} <= keys, "the settings of a YOLO set as JSON; write them as data.yaml"),
     ]
     return next((what for fits, what in tests if fits), None)
@@ -119,6 +120,12 @@ def _json_list(content: list[Any]) -> str | None:
         ("Labeled Data" in keys or "data_row" in keys, f"a Labelbox export; {_CONVERT}"),
         ({"name", "labels"} <= keys, f"Scalabel's (BDD100K's) JSON; {_CONVERT}"),
         ("jsonResponse" in keys, f"a Kili export; {_COCO}"),
+        (bool(keys & {"label_hash", "data_hash"}), f"an Encord export; {_COCO}"),
+        ({"task_id", "response"} <= keys, f"a Scale AI export; {_CONVERT}"),
+        (any(_any(row.get("regions"), "tagName") for row in rows), f"an Azure Custom Vision file; {_CONVERT}"),
+        (any(_any(row.get("instances"), "className") for row in rows), f"a SuperAnnotate file; {_COCO}"),
+        ({"token", "bbox"} <= keys or "sample_data_token" in keys, f"a table of nuImages or nuScenes; {_CONVERT}"),
+        ("spans" in keys and "image" in keys, f"a Prodigy export; {_CONVERT}"),
         ({"image", "text"} <= keys or {"image", "expressions"} <= keys, "data with phrases; give it to 'deixis refer'"),
     ]
     return next((what for fits, what in tests if fits), None)
@@ -145,6 +152,12 @@ def _lines(file: Path) -> str | None:
         return _BY_SUFFIX[".manifest"]
     if "data_row" in row:
         return f"a Labelbox export; {_CONVERT}"
+    if "image_url" in row and "label" in row:
+        return f"JSON lines of Azure Machine Learning; {_CONVERT}"
+    if "gtboxes" in row:
+        return f"an .odgt file, as CrowdHuman has; {_CONVERT}"
+    if "spans" in row and "image" in row:
+        return f"a Prodigy export; {_CONVERT}"
     if {"image", "suffix"} <= row.keys():
         return f"JSON lines of PaliGemma or Florence-2; {_CONVERT}"
     return None
@@ -188,10 +201,16 @@ def _text(file: Path) -> str | None:
         return f"a DOTA label file; {_CONVERT}"
     if len(fields) > 2 and lines[0].lower().endswith((".jpg", ".png")) and _numeric(fields[1]) and len(fields[1]) == 1:
         return f"a WIDER FACE list; {_CONVERT}"
+    if len(fields[0]) == 5 and fields[0][0].isdecimal() and _shares(fields[0][1:]):
+        return "a YOLO label file without class names; put a list of them, one per line, beside it as classes.txt"
     parts = lines[0].split(",")
     if len(parts) in (8, 9, 10) and _numeric(parts):
         return f"a label file of MOT or VisDrone; {_CONVERT}"
     return None
+
+
+def _shares(fields: Iterable[str]) -> bool:
+    return _numeric(fields) and all(0 <= float(field) <= 1 for field in fields)
 
 
 def _numeric(fields: Iterable[str]) -> bool:
