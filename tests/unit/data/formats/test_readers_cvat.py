@@ -208,6 +208,17 @@ def test_frames_of_a_video_beside_it(tmp_path: Path) -> None:
     assert lefts(quietly(file, images=tmp_path / "elsewhere.mp4")) == EXPECTED
 
 
+def test_a_videos_task_exported_for_images(tmp_path: Path) -> None:
+    body = "".join(image(BOX if n == 3 else "", name=f"frame_{n:06d}") for n in (1, 3, 4))
+    file = write(tmp_path / "files", body, "", tuple(f"images/frame_{n:06d}.PNG" for n in range(6)))
+    assert [sample.image.stem[-1] for sample in quietly(file)] == ["1", "3", "4"]  # type: ignore[attr-defined,union-attr]
+    with video_writer(tmp_path / "clip.mp4", 5) as append:
+        for _ in range(8):
+            append(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    for dataset in (quietly(file), quietly(write(tmp_path, body, "", ()))):
+        assert lefts(dataset) == [[], [10], []]
+
+
 def test_a_video_without_frames_says_what_is_missing(tmp_path: Path) -> None:
     file = write(tmp_path, TRACK, TASK, ())
     with pytest.raises(DataError, match=r"CVAT for video\): 3 of 3 image files not found, the first is 'frame_000001'"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,6 +25,7 @@ from deixis.records import SampleList
 from deixis.text import listed
 
 _NAMES_SHOWN = 5
+_FRAME = re.compile(r"frame_(\d{1,12})")
 _ONLY_POINTS = {"skeleton", "points", "polyline", "cuboid", "tag"}
 
 
@@ -96,11 +98,12 @@ def read_cvat(
         file = only_file(find_cvat(file), file, "XML file of CVAT")
     content = _parse(file, findings)
     _warn(content)
-    if content.images or not content.tracks:
+    frames = _frames_of_images(content) if split is None else []
+    if not frames and (content.images or not content.tracks):
         return samples_of(file, _rows(content, split, masks), content.names, images=images, findings=findings)
     if content.tasks > 1:
         raise DataError(f"{file}: holds the videos of {content.tasks} tasks; export each task by itself")
-    return _video(content, images, masks)
+    return _video(content, images, masks, frames)
 
 
 def _parse(file: Path, findings: Findings | None) -> _Content:
@@ -212,17 +215,35 @@ class _Objects:
         return objects
 
 
-def _video(content: _Content, images: Path | None, masks: bool) -> SampleList | EmbeddedDataset:
+def _frames_of_images(content: _Content) -> list[int]:
+    """The frames of a video's task that was exported for images, which have names without a suffix; none of others.
+
+    Their shapes become tracks of one frame.
+    """
+    names = [_FRAME.fullmatch(values.get("name") or "") for values, _ in content.images]
+    numbers = [int(name[1]) for name in names if name is not None]
+    if len(numbers) < len(names):
+        return []
+    for number, (_, shapes) in zip(numbers, content.images, strict=True):
+        for shape in shapes:
+            seen, gone = TrackedShape(number, False, shape), TrackedShape(number + 1, True, shape)
+            content.tracks.append(Track((seen, gone)))
+    return sorted(set(numbers))
+
+
+def _video(
+    content: _Content, images: Path | None, masks: bool, listed_frames: Sequence[int]
+) -> SampleList | EmbeddedDataset:
     drawn = {shape.frame for track in content.tracks for shape in track.shapes if not shape.outside}
     if not drawn:
         raise DataError(f"{content.path}: is CVAT for video XML without a shape; there is nothing to learn from")
     last = max(drawn) if content.last is None else content.last
-    frames = range(content.first, last + 1, content.step)
+    frames: Sequence[int] = listed_frames or range(content.first, last + 1, content.step)
     files = frame_files(content.path, images, frames)
     video = None if files else video_of(content.path, images, content.video)
     if video is not None:
-        inside = range(content.first, min(last + 1, len(video)), content.step)
-        files = {frame: video.path.with_name(f"frame_{frame:06d}.png") for frame in inside}
+        inside = frames[: len(video)]  # frames ascend from 0 or more, so no later one is in the video
+        files = {frame: video.path.with_name(f"frame_{frame:06d}.png") for frame in inside if frame < len(video)}
     missing = [f"frame_{frame:06d}" for frame in sorted(drawn - files.keys())]
     searched = [images or content.path.parent]
     require_no_missing(f"{content.path} (CVAT for video)", missing, len(drawn), searched)

@@ -66,7 +66,7 @@ class VideoPictures:
         return file.getvalue()
 
 
-def frame_files(path: Path, images: Path | None, frames: range) -> dict[int, Path]:
+def frame_files(path: Path, images: Path | None, frames: Sequence[int]) -> dict[int, Path]:
     """The image files of frames beside the XML, or in `images`; none where there is no picture at all.
 
     CVAT names them `frame_000012`; pictures of other names are taken in the order of their names, with a warning.
@@ -79,9 +79,10 @@ def frame_files(path: Path, images: Path | None, frames: range) -> dict[int, Pat
     numbers = [_NAME.fullmatch(file.stem) for file in files]
     named = {int(found[1]): file for found, file in zip(numbers, files, strict=True) if found is not None}
     if named:
-        return {frame: file for frame, file in sorted(named.items()) if frame in frames}
+        wanted = frames if isinstance(frames, range) else frozenset(frames)
+        return {frame: file for frame, file in sorted(named.items()) if frame in wanted}
     warnings.warn(
-        f"{path}: no picture is called frame_{frames.start:06d} or the like; took the {len(files)} of {folders[0]} in "
+        f"{path}: no picture is called frame_{frames[0]:06d} or the like; took the {len(files)} of {folders[0]} in "
         "the order of their names",
         stacklevel=4,
     )
