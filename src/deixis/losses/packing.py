@@ -67,6 +67,7 @@ def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTarge
     tokens = max(target.positive_map.shape[1] for target in targets)
     # Filled where the targets are, usually on the host, then copied once per tensor.
     own_device = targets[0].positive_map.device
+    # zero boxes where padded: their costs and losses are finite, and nothing is matched to them
     boxes = torch.zeros(len(targets), objects, 4, device=own_device)
     class_ids = torch.zeros(len(targets), objects, dtype=torch.long, device=own_device)
     class_maps = torch.zeros(len(targets), classes, tokens, device=own_device)
@@ -75,6 +76,7 @@ def pack_targets(targets: Sequence[Target], device: torch.device) -> PackedTarge
         count = len(target.class_ids)
         boxes[image, :count] = target.boxes_cxcywh_norm
         class_ids[image, :count] = target.class_ids
+        # [classes, L] of the image into the top left corner of [classes, L] of the batch
         class_maps[image, : len(target.positive_map), : target.positive_map.shape[1]] = target.positive_map
         class_mask[image, : len(target.positive_map)] = True
     return PackedTargets(

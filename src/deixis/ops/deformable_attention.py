@@ -68,6 +68,7 @@ def multi_scale_deformable_attention(
     else:
         _check_device(chosen, value.device.type)
         features = value if chosen == "triton" else value.to(compute)  # Triton reads half precision as it is
+        # operators take no tuple of tuples: ((h, w), ...) -> [h, w, h, w, ...]
         shapes = [side for shape_hw in spatial_shapes_hw for side in shape_hw]
         out = torch.ops.deixis.deformable_attention(features, shapes, locations, weights, chosen)
     return out.to(value.dtype)
@@ -169,7 +170,7 @@ def _backward_fake(
     implementation: Any,
     wants_value: Any,
 ) -> Any:
-    return (
+    return (  # a frozen `value` gets no gradient; an operator cannot return None
         value.new_empty(value.shape if wants_value else (0, 0, 0, 0)),
         sampling_locations.new_empty(sampling_locations.shape),
         attention_weights.new_empty(attention_weights.shape),
@@ -183,6 +184,7 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _differentiate(ctx: Any, grad: Any) -> Any:
     value, sampling_locations, attention_weights = ctx.saved_tensors
+    # `value` needs no gradient where everything before it is frozen
     wants_value = ctx.needs_input_grad[0]
     grad_value, grad_locations, grad_weights = torch.ops.deixis.deformable_attention_backward(
         grad, value, ctx.shapes_hw, sampling_locations, attention_weights, ctx.implementation, wants_value

@@ -65,8 +65,10 @@ class FrozenFeatures:
         Raises:
             TrainingError: a file cannot be written.
         """
+        # [tiles of all images, 3, tile, tile] -> one [tiles, 3, tile, tile] per image, its close-ups last
         tiles = torch.split(batch.tiles_u8, list(batch.tiles_per_image))
         shown = shown_tiles(batch.tiles_per_image, batch.regions)
+        # one [frames, 3, side, side] per image; no frame where no mask is asked for
         frames = torch.split(batch.sam_pixels_u8, list(batch.frames_per_image) or 1)
         images = zip(batch.keys, tiles, shown, frames, strict=True)
         found = [self._features_of(key, seen[:count], sam) for key, seen, count, sam in images]
@@ -76,6 +78,7 @@ class FrozenFeatures:
         asked = [features for features, pictures in zip(found, frames, strict=True) if len(pictures)]
         if not asked:
             return torch.cat(vision), self._levels(batch.sam_pixels_u8)
+        # each level: [1 or frames, c, h, w] per image -> [frames of all images, c, h, w]
         fine, middle, coarse = (torch.cat([features[level] for features in asked]) for level in LEVELS)
         return torch.cat(vision), (fine, middle, coarse)
 
@@ -112,6 +115,7 @@ class FrozenFeatures:
             features |= zip(LEVELS, self._levels(sam_u8), strict=True)
         else:
             features = self.encode(tiles_u8, sam_u8)
+        # a file that only lacked the levels is written anew: what it held counts once
         more = sum(tensor.nbytes for tensor in features.values()) - there
         if more <= self.bytes_left:
             self.bytes_left -= more

@@ -59,6 +59,7 @@ def bad_samples(model: nn.Module, group: Sequence[Any], loss_alone: Callable[[An
     found = []
     for batch in group:
         for index, target in enumerate(batch.targets):
+            # a forward pass for each sample: rare, and the only way to tell which one it was
             loss = loss_alone(batch, index)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             values = [loss, *(gradient for gradient in gradients if gradient is not None)]
@@ -101,6 +102,7 @@ class GradientWatch:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._weights: dict[str, list[Tensor]] = {}
         for group in optimizer.param_groups:
+            # a group is named "part/decay" or "part/no_decay"
             self._weights.setdefault(group["name"].partition("/")[0], []).extend(group["params"])
         self._steps = dict.fromkeys(self._weights, 0)
 
@@ -115,6 +117,7 @@ class GradientWatch:
         """
         for part in [part for part in self._steps if part not in unsupervised_parts]:
             gradients = [weight.grad for weight in self._weights[part] if weight.grad is not None]
+            # one synchronisation per part, until its first gradient that is not 0
             if gradients and bool(torch.stack([gradient.any() for gradient in gradients]).any()):
                 del self._steps[part]
             else:

@@ -74,6 +74,7 @@ class SegmenterTask:
         masks = sum(len(target.texts) for batch in group for target in batch.targets)
         # Counted and added on the device: reading the number of labels here would be a synchronisation.
         labels = torch.stack([(batch.labels[:, 1:] >= 0).sum() for batch in group]).sum()
+        # [2]: masks and labels of this process, then of all
         counts = torch.stack([torch.full_like(labels, masks), labels]).float()
         summed: Tensor = self.accelerator.reduce(counts, "sum")
         share: Tensor = summed / self.accelerator.num_processes
@@ -136,7 +137,7 @@ def refer_losses(
         vision=vision,
         sam=sam,
     )
-    masks = torch.cat([target.masks for target in batch.targets])
+    masks = torch.cat([target.masks for target in batch.targets])  # [masks of all images, side, side]
     losses = criterion(outputs, masks, normaliser[0], num_labels=normaliser[1], seeds=seeds_of(batch))
     return criterion.total(losses), losses
 
@@ -177,6 +178,7 @@ def require_mask_gradient(
     if not any(criterion.weight_dict[name] for name in ("loss_mask", "loss_dice")):
         return  # the mask losses have weight 0
     masks = criterion.total({name: loss for name, loss in losses.items() if name in ("loss_mask", "loss_dice")})
+    # the graph is kept: the step's own backward pass follows
     gradients = torch.autograd.grad(masks, list(language), retain_graph=True, allow_unused=True)
     if not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
         raise TrainingError(
@@ -188,6 +190,7 @@ def require_mask_gradient(
 def one_question(batch: ReferBatch, index: int) -> ReferBatch:
     """One image of a batch, with the batch's padding."""
     at = slice(index, index + 1)
+    # tiles and frames of all images are joined along the first axis: skip those of the images before
     first = sum(batch.tiles_per_image[:index])
     count = batch.tiles_per_image[index]
     regions = batch.regions

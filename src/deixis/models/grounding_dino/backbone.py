@@ -43,12 +43,14 @@ class Backbone(nn.Module):
                 f"the backbone '{backbone_config.model_type}' has batch norm, which is not supported; use Swin"
             )
         if hasattr(model, "swin"):
+            # as a parameter it would get no gradient, which a run reports as an error
             model.swin.layernorm = UnusedNorm(model.swin.layernorm)
         self.channels: list[int] = list(model.channels)
         self.conv_encoder = nn.ModuleDict({"model": model})
 
     def forward(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """One map (batch, channels, height, width) per level, finest first."""
+        # [B, channels of its stage, h, w] each, at the strides of the configuration's `out_features`
         features = self.conv_encoder["model"](pixel_values).feature_maps
         return list(features)
 
@@ -79,10 +81,11 @@ def input_projections(channels: list[int], levels: int, d_model: int) -> nn.Modu
 def project_levels(projections: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
     """The maps with `d_model` channels. The first extra level is made from the backbone's last map, the next ones from
     the level before."""
+    # [B, channels of the map, h, w] -> [B, d_model, h, w]; `zip` leaves the extra levels' projections over
     levels = [project(feature) for project, feature in zip(projections, maps, strict=False)]
     source = maps[-1]
     for project in list(projections)[len(maps) :]:
-        source = project(source)
+        source = project(source)  # [B, ..., h, w] -> [B, d_model, ⌈h / 2⌉, ⌈w / 2⌉]
         levels.append(source)
     return levels
 

@@ -83,6 +83,7 @@ class GroundingDino(nn.Module):
             prompt_cache=prompt_cache,
         )
         count, width = config.decoder_layers, config.d_model
+        # one head in all layers, or one for each: the list has an entry per layer in any case
         shared_class = getattr(config, "decoder_cls_embed_share", True)
         self.class_embed = _repeat(class_head, count, shared_class)
         self.bbox_embed = _repeat(lambda: Perceptron(width, width, 4, depth=3), count, config.decoder_bbox_embed_share)
@@ -155,7 +156,7 @@ class GroundingDino(nn.Module):
     ) -> dict[str, Any]:
         """The outputs of `forward` for encoded images and prompts, one prompt per image."""
         model, attention_mask = self.model, context.mask
-        reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)
+        reference = encoder_reference_points(pyramid.shapes_hw, pyramid.valid_wh)  # [B, K, levels, 2], cell centres
         # [B, K, C] and [B, L, C], each with features of the other
         memory, text = model.encoder(pyramid, context, reference)
         proposals = model.propose(memory, pyramid, text, text_mask=attention_mask)
@@ -166,7 +167,7 @@ class GroundingDino(nn.Module):
         queries = model.query_position_embeddings.weight[: start.shape[1]].expand(len(start), -1, -1)
         noised, query_mask = 0, None
         if denoising is not None:
-            noised = denoising.real.shape[1]
+            noised = denoising.real.shape[1]  # they come first; the mask hides them from the others
             queries, start, query_mask = add_denoising(denoising, queries, start, text=context.tokens)
         hidden, references = model.decoder(
             queries,
@@ -193,6 +194,7 @@ class GroundingDino(nn.Module):
         return {
             **layers[-1],
             **extra,
+            # [B, L] -> [B, max_text_len], as wide as the logits
             "text_token_mask": nn.functional.pad(attention_mask, (0, self.max_text_len - attention_mask.shape[1])),
             "aux_outputs": layers[:-1],
             "enc_outputs": self._layer_outputs(proposals.logits, proposals.boxes_cxcywh_norm, attention_mask),

@@ -50,6 +50,7 @@ class Pyramid(NamedTuple):
         if list(images) == list(range(len(self.tokens))):
             return self
         chosen = torch.tensor(list(images), device=self.tokens.device)
+        # each [B, ...] -> [images, ...]; the sides of the levels are those of the padded batch, and stay
         tokens, mask, positions, valid_wh = (t[chosen] for t in (self.tokens, self.mask, self.positions, self.valid_wh))
         return Pyramid(tokens, mask, positions, self.shapes_hw, valid_wh)
 
@@ -95,6 +96,7 @@ class FusionLayer(nn.Module):
         super().__init__()
         self.layer_norm_vision = nn.LayerNorm(d_model, norm_eps)
         self.layer_norm_text = nn.LayerNorm(d_model, norm_eps)
+        # as in the authors' code: half the channels of the feed-forward layers, half the heads
         self.attn = FusionAttention(d_model, d_feedforward // 2, heads // 2, dropout=dropout)
         self.drop_path = DropPath(drop_path)
         self.vision_param = nn.Parameter(torch.full((d_model,), FUSION_SCALE))
@@ -222,6 +224,7 @@ class EncoderLayer(nn.Module):
         reference: Float[Tensor, "batch keys levels 2"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """The refined image and text tokens."""
+        # fusion comes first, as in the authors' code: each side then refines what it saw of the other
         vision, text = self.fusion_layer(vision, text, pyramid.needed_mask, text_mask=context.mask)
         text = self.text_enhancer_layer(text, context.positions, context.phrase_mask)
         vision = self.deformable_layer(
