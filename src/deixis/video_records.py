@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from deixis.errors import DataError
 from deixis.records import Rle
-from deixis.refer_records import Expression, ReferSample
+from deixis.refer_records import Exchange, Expression, ReferSample
 
 
 @runtime_checkable
@@ -92,6 +92,7 @@ class Clip:
         expressions: sentences about them.
         video_id: the data set's own name of the video.
         source: where it was read, for messages.
+        chat: a conversation about the clip, which training shows in place of questions about its expressions.
 
     Raises:
         DataError: labels are outside the clip or out of order, a masklet has another length, a mask another size, or an
@@ -104,6 +105,7 @@ class Clip:
     expressions: tuple[ClipExpression, ...] = ()
     video_id: str = ""
     source: str = ""
+    chat: tuple[Exchange, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.frames)

@@ -2,6 +2,7 @@
 
 one_refer_step.py MODEL FOLDER 8x1 4x2     writes FOLDER/8x1.pt (batch size 8) and FOLDER/4x2.pt (two batches of 4)
 one_refer_step.py MODEL FOLDER 8x1s        the second half of the images is talked about without a `[SEG]`
+one_refer_step.py MODEL FOLDER 8x1t        the second half is chat in text alone: no image, no `[SEG]`
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, freeze, load_sa2va, new_token_ids
 from deixis.recipes.refer.model import language_parameters
+from deixis.refer_records import NO_IMAGE, Exchange, ReferSample
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients, require_gradients
 from deixis.training.processes import make_accelerator, mean_figures
@@ -39,7 +41,19 @@ class HalfSilent(QuestionDataset):
         return silent if key in second else question
 
 
-def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, out: Path) -> None:
+class HalfText(HalfSilent):
+    """The same, without any image in the second half."""
+
+    def __getitem__(self, key: Key) -> Question:
+        question = super().__getitem__(key)
+        chat = ReferSample(NO_IMAGE, (0, 0), (), key[1], "chat", (Exchange(("What is this?",), "A square."),))
+        return question if question.asked else replace(question, sample=chat)
+
+
+DATASETS = {"": QuestionDataset, "s": HalfSilent, "t": HalfText}
+
+
+def first_step(folder: Path, batch_size: int, accumulation: int, kind: str, out: Path) -> None:
     """Write `{figures, gradients}` of the first step."""
     torch.set_num_threads(1)
     accelerator = make_accelerator(cpu=True)
@@ -58,7 +72,7 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
         pad_token_id=tokens.pad_token_id,
         max_tokens=1024,
     )
-    dataset = (HalfSilent if silent else QuestionDataset)(refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
+    dataset = DATASETS[kind](refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
     task = SegmenterTask(
         accelerator.prepare_model(bundle.model.train()),
         bundle.normalise_tiles,
@@ -82,5 +96,6 @@ def first_step(folder: Path, batch_size: int, accumulation: int, silent: bool, o
 if __name__ == "__main__":
     model_folder, out_folder, *ways = sys.argv[1:]
     for way in ways:
-        size, batches = map(int, way.rstrip("s").split("x"))
-        first_step(Path(model_folder), size, batches, way.endswith("s"), Path(out_folder) / f"{way}.pt")
+        kind = way.lstrip("0123456789x")
+        size, batches = map(int, way.removesuffix(kind).split("x"))
+        first_step(Path(model_folder), size, batches, kind, Path(out_folder) / f"{way}.pt")

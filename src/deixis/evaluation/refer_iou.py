@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.data.sets.mask_regions import mask_key
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, without_nan
+from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferSample, Segmentation
 
@@ -116,6 +118,8 @@ class ReferIoU:
             raise DataError(
                 f"{sample.source}: the mask of {text!r} is {tuple(predicted['size'])}, the image {sample.size_hw}"
             )
+        if expression.ignored_rle:
+            predicted = without_ignored(predicted, expression.ignored_rle)
         intersection, found, wanted = overlap(predicted, expression.masks_rle)
         union = found + wanted - intersection
         keys = {
@@ -193,6 +197,12 @@ def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
         return 0, found, 0
     target = coco_mask.merge(list(wanted))
     return int(coco_mask.area(coco_mask.merge([predicted, target], intersect=True))), found, int(coco_mask.area(target))
+
+
+def without_ignored(predicted: Rle, ignored: Sequence[Rle]) -> Rle:
+    """A predicted mask less the pixels of regions that do not count."""
+    outside = coco_mask.decode(coco_mask.merge(list(ignored))) == 0
+    return bitmap_rle(np.asarray(coco_mask.decode(predicted), dtype=bool) & outside)
 
 
 def count_objects(sample: ReferSample) -> int:

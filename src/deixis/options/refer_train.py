@@ -33,8 +33,8 @@ class ReferData(Options):
     """Data: training, validation and test"""
 
     data: tuple[str, ...] = ()
-    """Training data in any format (docs/formats.md), clips too (docs/clips.md), or generated scenes, as in
-    "scenes:split=refer_train,count=400,seed=1". Several data sets are mixed."""
+    """Training data in any format (docs/formats.md), clips (docs/clips.md) and conversations (docs/chat.md) too, or
+    generated scenes, as in "scenes:split=refer_train,count=400,seed=1". Several data sets are mixed."""
     images: Path | None = None
     """Folder of the training images or videos, if the data does not name it."""
     val_data: tuple[str, ...] = ()
@@ -162,6 +162,18 @@ class ReferHardware(Hardware):
     """Maximum GiB kept in --cache-features; what does not fit is encoded each time."""
 
 
+@dataclass(frozen=True)
+class ReferForgetting(Options):
+    """Forgetting: what the model could say before"""
+
+    forgetting_data: str = ""
+    """Conversations whose loss and perplexity show what is forgotten (docs/chat.md); default: some of --data."""
+    forgetting_images: Annotated[Path | None, RARE] = None
+    """Folder of their images or videos, if the file does not name it."""
+    forgetting_max_images: Annotated[AtLeast1, RARE] = 100
+    """Maximum number of conversations measured, spread evenly."""
+
+
 _FROM_SCRATCH = "scripts/build_builtin trains small models from random weights"
 
 
@@ -178,6 +190,7 @@ class ReferTrainOptions(
     Conversations,
     ReferHardware,
     ReferLoss,
+    ReferForgetting,
 ):
     """Fine-tune a Sa2VA-style segmenter: a phrase in, a mask out."""
 

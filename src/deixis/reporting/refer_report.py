@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.pixels.tiles import union_mask
 from deixis.refer_records import ReferSample, Segmentation
 from deixis.reporting.draw_masks import draw_masks
+from deixis.reporting.page import Cell, Table
 from deixis.reporting.pictures import Picture, titled
 from deixis.reporting.plots import threshold_curves
 from deixis.reporting.run_report import TaskFacts, figures_table
@@ -45,6 +46,7 @@ def segmenter_facts(
     groups: Mapping[str, Sequence[tuple[str, int, float | None, float]]],
     *,
     presence: Presence | None = None,
+    forgetting: Sequence[tuple[str, str, str, str]] = (),
     pictures: Sequence[Sequence[Picture]] = (),
 ) -> TaskFacts:
     """The parts of the report.
@@ -53,12 +55,14 @@ def segmenter_facts(
         data: of each data set, by its role, in words.
         before, after: metrics by name, in [0, 1], on test data, or on validation data without it.
         groups: by title: (group, phrases, gIoU before, gIoU after).
+        forgetting: (figure, before, best epoch, last epoch), on validation data and on conversations.
         pictures: of `masks_row`.
     """
     return TaskFacts(
         tiles=[(name, None if before is None else before.get(name), value) for name, value in after.items()],
         metrics_note=METRICS_NOTE,
-        figures=[
+        figures=([forgetting_table(forgetting)] if forgetting else [])
+        + [
             figures_table(
                 f"gIoU {title}", "", ((name, before, after, n) for name, n, before, after in rows), counted="Phrases"
             )
@@ -69,6 +73,12 @@ def segmenter_facts(
         presence_note=presence.line if presence else "",
         pictures=pictures,
     )
+
+
+def forgetting_table(rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """What masks gained on validation data, and what conversation lost."""
+    cells: list[list[Cell]] = [list(row) for row in rows]
+    return Table(["", "Before", "Best epoch", "Last epoch"], cells, numbers=3, title="Gained and forgotten")
 
 
 def masks_row(sample: ReferSample, before: Sequence[Segmentation], after: Sequence[Segmentation]) -> list[Picture]:

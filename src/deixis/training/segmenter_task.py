@@ -21,6 +21,7 @@ from deixis.training.guard import bad_samples
 from deixis.training.validation import Sums
 
 MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
+SIGHT_PARTS = ("vision", "projector")
 
 Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
@@ -90,9 +91,11 @@ class SegmenterTask:
         return total, {name: value.detach() for name, value in losses.items()}
 
     def unsupervised_parts(self, group: Sequence[ReferBatch]) -> Collection[str]:
-        """The parts that make masks, if no target mask has a pixel: only absent objects, or regions to describe."""
+        """The parts that make masks, if no target mask has a pixel: only absent objects, regions to describe, or chat.
+        The parts that see, if there is no image."""
         shown = any(bool(target.masks.any()) for batch in group for target in batch.targets)
-        return () if shown else MASK_PARTS
+        seen = any(len(batch.tiles_u8) for batch in group)
+        return (() if shown else MASK_PARTS) + (() if seen else SIGHT_PARTS)
 
     def non_finite_samples(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""

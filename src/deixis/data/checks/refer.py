@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.pixels.images import load_image
 from deixis.data.refer.conversation import (
     ANSWERS,
+    DETAIL_QUESTIONS,
     QUESTIONS,
     ConversationEncoder,
     Turn,
+    chat_turns,
     plain_phrase,
     training_question,
 )
@@ -33,13 +36,15 @@ Add = Callable[[str, str], None]
 
 @dataclass
 class ReferFacts:
-    """A data set in numbers. `longest_tokens` is that of the longest conversation; 0 where none was written."""
+    """A data set in numbers. `longest_tokens` is that of the longest conversation; 0 where none was written.
+    `exchanges` counts questions with answers that the data itself gives."""
 
     images: int
     phrases: int = 0
     masks: int = 0
     absent: int = 0
     longest_tokens: int = 0
+    exchanges: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,15 @@ def check_refer(
             if decode:
                 with collecting(findings, "image_unreadable", file, place, ""):
                     _decode(sample, add)
-            if isinstance(sample, Clip) and not sample.labelled:
+            facts.exchanges += len(sample.chat)
+            if isinstance(sample, Clip) and not sample.labelled and not sample.chat:
                 add("image_unasked", "a clip without labels: it trains nothing")
             shown = _as_image(sample) if isinstance(sample, Clip) else sample
             _check_expressions(shown, facts, tiny_px, add)
             if limits is not None:
                 _check_conversation(shown, facts, limits, add, clip=sample if isinstance(sample, Clip) else None)
         advance()
-    if len(dataset) and not facts.phrases:
+    if len(dataset) and not facts.phrases and not facts.exchanges:
         text = f"none of its {len(dataset)} images or clips has a sentence"
         findings.add("no_phrases", dataset.name, "", text)
     return facts
@@ -126,7 +132,7 @@ def _decode(sample: ReferSample | Clip, add: Add) -> None:
         DataError: it cannot be decoded.
     """
     if isinstance(sample, Clip):
-        for _ in sample.frames.read(sample.labelled):
+        for _ in sample.frames.read(sample.labelled or (0,)):
             pass
     elif isinstance(sample.image, Path):
         height, width = load_image(sample.image).shape[:2]
@@ -139,7 +145,7 @@ def _as_image(clip: Clip) -> ReferSample:
     """An image in which every expression has its masks of the frame that shows most of it."""
     shown = [(expression, _fullest(clip, expression)) for expression in clip.expressions]
     expressions = tuple(Expression(e.texts, masks, e.tags, e.expression_id) for e, masks in shown if e.texts or masks)
-    return ReferSample(Path(), clip.size_hw, expressions, source=clip.source)
+    return ReferSample(Path(), clip.size_hw, expressions, source=clip.source, chat=clip.chat)
 
 
 def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
@@ -150,17 +156,17 @@ def _fullest(clip: Clip, expression: ClipExpression) -> tuple[Rle, ...]:
 
 def _check_expressions(sample: ReferSample, facts: ReferFacts, tiny_px: int, add: Add) -> None:
     for expression in sample.expressions:
-        _check_masks(expression, facts, tiny_px, add)
+        _check_masks(expression, facts, tiny_px, add, in_chat=bool(sample.chat))
         for text in expression.texts:
             inside = [word for word in MARKUP if word in text.lower()]
             if inside:
                 add("phrase_markup", f"{text!r} contains {', '.join(inside)}")
-    if not any(expression.texts for expression in sample.expressions):
+    if not sample.chat and not any(expression.texts for expression in sample.expressions):
         add("image_unasked", f"{len(sample.expressions)} expressions, none with a sentence")
     _check_repetitions(sample, add)
 
 
-def _check_masks(expression: Expression, facts: ReferFacts, tiny_px: int, add: Add) -> None:
+def _check_masks(expression: Expression, facts: ReferFacts, tiny_px: int, add: Add, *, in_chat: bool) -> None:
     facts.phrases += len(expression.texts)
     facts.masks += len(expression.masks_rle)
     name = repr(expression.texts[0]) if expression.texts else f"expression {expression.expression_id}"
@@ -171,7 +177,7 @@ def _check_masks(expression: Expression, facts: ReferFacts, tiny_px: int, add: A
         add("phrase_mask_empty", f"{name} has masks without a pixel")
     elif min(areas) < tiny_px:
         add("mask_tiny", f"a mask of {name} has {min(areas)} pixels")
-    if not expression.texts:
+    if not expression.texts and not in_chat:
         add("mask_wordless", f"{name} has no sentence")
 
 
@@ -194,6 +200,9 @@ def _check_conversation(
     sample: ReferSample, facts: ReferFacts, limits: ConversationLimits, add: Add, *, clip: Clip | None
 ) -> None:
     """The longest conversation: of each expression the longest sentence, and of these the longest."""
+    if sample.chat or sample.described:
+        _check_chat(sample, facts, limits, add, clip=clip)
+        return
     frames = 1 if clip is None else min(len(clip.labelled), limits.clip_frames)
     tiles = limits.tiles(sample.size_hw) if frames == 1 else frames
     turn = partial(_turn, behaviour=limits.behaviour, clip=clip is not None)
@@ -215,6 +224,27 @@ def _check_conversation(
     count = input_ids.count(limits.seg_token_id)
     if count != len(longest):
         add("seg_mismatch", f"{count} [SEG] for {len(longest)} masks: {[text for _, text in longest]}")
+
+
+def _check_chat(
+    sample: ReferSample, facts: ReferFacts, limits: ConversationLimits, add: Add, *, clip: Clip | None
+) -> None:
+    """A conversation of the data's own, with its longest questions; the descriptions that are longest."""
+    tiles = 0 if not sample.has_image else limits.tiles(sample.size_hw)
+    if clip is not None:
+        tiles = min(len(clip.frames), limits.clip_frames)
+    if sample.chat:
+        longest = [replace(exchange, questions=(max(exchange.questions, key=len),)) for exchange in sample.chat]
+        turns, asked = chat_turns(longest, sample.expressions, np.random.default_rng(0))
+    else:
+        texts = sorted((max(e.texts, key=len) for e in sample.expressions if e.texts), key=len)[-limits.max_masks :]
+        question = max(DETAIL_QUESTIONS, key=len)
+        turns, asked = [Turn(question.format(region="region1"), text, ()) for text in texts], []
+    count = len(limits.encode(turns, tiles)[0])
+    facts.longest_tokens = max(facts.longest_tokens, count)
+    if count > limits.max_tokens:
+        lost = "it stops training" if asked or len(turns) == 1 or not sample.chat else "its last exchanges are left out"
+        add("conversation_too_long", f"{count} tokens, {limits.max_tokens} are allowed: {lost}")
 
 
 def _turn(text: str, position: int, *, behaviour: str, clip: bool) -> Turn:

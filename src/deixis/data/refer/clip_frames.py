@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.data.refer.collate import Question
-from deixis.data.refer.conversation import training_turns
+from deixis.data.refer.conversation import chat_turns, training_turns
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferSample
 from deixis.video_records import Clip, ClipExpression
@@ -64,6 +64,8 @@ def clip_question(
     Raises:
         DataError: no labels, no sentences, or a frame that cannot be decoded.
     """
+    if clip.chat:
+        return chat_question(clip, frames, rng)
     turns, asked = training_turns(clip.expressions, max_masks, rng, behaviour, clip=True)
     if not asked:
         raise DataError(f"{clip.source}: has no sentences to ask about; its masks await captions")
@@ -77,6 +79,23 @@ def clip_question(
         samples.append(ReferSample(pixels, clip.size_hw, expressions, number, source))
     said = tuple((position, text) for position, (_, text) in enumerate(asked))
     return Question(samples[0], tuple(turns), said, later=tuple(samples[1:]))
+
+
+def chat_question(clip: Clip, frames: int, rng: np.random.Generator) -> Question:
+    """A clip's own conversation, about one frame from each of `frames` equal parts, drawn at random.
+
+    Raises:
+        DataError: a frame that cannot be decoded.
+    """
+    count = min(frames, len(clip.frames))
+    edges = [part * len(clip.frames) // count for part in range(count + 1)]
+    numbers = [int(rng.integers(start, end)) for start, end in pairwise(edges)]
+    samples = [
+        ReferSample(pixels, clip.size_hw, (), number, f"{clip.source} frame {number}")
+        for number, pixels in zip(numbers, clip.frames.read(numbers), strict=True)
+    ]
+    turns, _ = chat_turns(clip.chat, (), rng)
+    return Question(samples[0], tuple(turns), (), later=tuple(samples[1:]))
 
 
 def _visible(clip: Clip, expression: ClipExpression, label: int) -> bool:

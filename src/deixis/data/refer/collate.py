@@ -60,8 +60,8 @@ class Question:
 
     @property
     def frames(self) -> tuple[ReferSample, ...]:
-        """All frames of the clip; the sample alone where it is an image."""
-        return (self.sample, *self.later)
+        """All frames of the clip; the sample alone where it is an image, and nothing where there is none."""
+        return (self.sample, *self.later) if self.sample.has_image else ()
 
 
 def collate_questions(
@@ -76,7 +76,7 @@ def collate_questions(
     SAM 2 sees only those in which a mask is asked for.
 
     Args:
-        max_tokens: of a conversation.
+        max_tokens: of a conversation. A data set's own chat without masks loses exchanges at its end until it fits.
 
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
@@ -86,13 +86,18 @@ def collate_questions(
         pictures = [_pixels(frame) for frame in question.frames]
         max_tiles = 1 if question.later else views.max_tiles
         # [tiles, 3, tile, tile]: of all frames, one after another; then close views of small regions
-        shown.append(np.concatenate([tiles_of(picture, views.tile_px, max_tiles) for picture in pictures]))
+        shown.append(_stacked([tiles_of(picture, views.tile_px, max_tiles) for picture in pictures], views.tile_px))
         regions_of.append(_regions(question, len(shown[-1]), views))
         tiles.append(np.concatenate([shown[-1], regions_of[-1].focal]))
         # [frames, 3, side, side]
-        squares.append(np.stack([squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1) for p in pictures]))
+        squared = [squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1)[None] for p in pictures]
+        squares.append(_stacked(squared, views.sam_px))
         regions = [len(cells) for cells in regions_of[-1].cells]
-        input_ids, labels = encode(question.turns, len(shown[-1]) // len(pictures), regions, len(pictures))
+        turns, tiles_each = question.turns, len(shown[-1]) // max(len(pictures), 1)
+        input_ids, labels = encode(turns, tiles_each, regions, len(pictures))
+        while len(input_ids) > max_tokens and len(turns) > 1 and turns[-1].given and not question.asked:
+            turns = turns[:-1]  # a long chat loses its last exchange, and no mask with it
+            input_ids, labels = encode(turns, tiles_each, regions, len(pictures))
         if len(input_ids) > max_tokens:
             raise DataError(
                 f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {max_tokens} are "
@@ -137,6 +142,11 @@ def _key(*pixels: np.ndarray) -> str:
 def _pixels(sample: ReferSample) -> np.ndarray:
     assert isinstance(sample.image, np.ndarray)
     return sample.image
+
+
+def _stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """[n, 3, side, side] of several such; of none, n is 0."""
+    return np.concatenate([np.zeros((0, 3, side, side), np.uint8), *pictures])
 
 
 def _regions(question: Question, tiles: int, views: Views) -> RegionViews:

@@ -6,6 +6,7 @@ described are called `region1`, `region2` and so on, in the order in which they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deixis.refer_records import Expression
+from deixis.refer_records import Exchange, Expression, Grounded
 from deixis.video_records import ClipExpression
 
 SEG = "[SEG]"
@@ -37,16 +38,40 @@ CAPTION_QUESTIONS = (
 )
 """The first is the standard question. The answer is the caption alone, as in the data of released models."""
 EVERY_REGION = "Please describe every region."
+DETAIL_QUESTIONS = (
+    "Please describe {region} in detail.",
+    "What is to be seen in {region}? Please answer in detail.",
+    "Please give a detailed description of {region} in this image.",
+    "What can you report of {region}?",
+)
+GROUNDED_QUESTIONS = (
+    "Please describe this image in detail, with a mask for each thing that you name.",
+    "What does this image show? Please answer with masks for the parts that you name.",
+    "Describe the picture, and mark each phrase with a segmentation mask.",
+    "Give a full description of this photo, with a mask after each phrase.",
+)
+PHRASE_MARKS = ("<p>", "</p>")
+"""Around a phrase before its `[SEG]`, where an answer is more than the phrase."""
+_MARKS = re.compile(
+    r"<(?=/?(?:p|vp|image|video|img|img_context|quad|ref|box|s|unk|pad)>|\|[^<>|\s]*\|>)|\[(?=(?:seg|pad|unk)\])",
+    re.IGNORECASE,
+)
 TOGETHER = 0.2  # share of training conversations that ask for all phrases in one question
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer. `expressions` are the expressions of the answer's `[SEG]`s, by position."""
+    """One question and its answer.
+
+    Attributes:
+        expressions: the expressions of the answer's `[SEG]`s, by position.
+        given: a data set's own exchange; its answer has `PHRASE_MARKS` around grounded phrases.
+    """
 
     question: str
     answer: str
     expressions: tuple[int, ...]
+    given: bool = False
 
 
 @runtime_checkable
@@ -168,7 +193,10 @@ def region_name(number: int) -> str:
 
 
 def caption_turns(
-    expressions: Sequence[Expression], most: int, rng: np.random.Generator
+    expressions: Sequence[Expression],
+    most: int,
+    rng: np.random.Generator,
+    questions: tuple[str, ...] = CAPTION_QUESTIONS,
 ) -> tuple[list[Turn], tuple[int, ...]]:
     """A conversation that describes some of an image's masks, and the positions of its regions' expressions, in order.
 
@@ -177,19 +205,64 @@ def caption_turns(
 
     Args:
         most: the maximum number of regions.
+        questions: how they are asked about.
     """
     known = [i for i, expression in enumerate(expressions) if expression.texts and has_pixels(expression)]
     chosen = tuple(known[i] for i in rng.permutation(len(known))[:most])
     captions = [expressions[i].texts[int(rng.integers(len(expressions[i].texts)))].strip() for i in chosen]
     names = [region_name(number) for number in range(1, len(chosen) + 1)]
-    if len(chosen) > 1 and rng.random() < TOGETHER:
+    if questions is CAPTION_QUESTIONS and len(chosen) > 1 and rng.random() < TOGETHER:
         answer = ", ".join(f"{name}: {caption}" for name, caption in zip(names, captions, strict=True))
         return [Turn(EVERY_REGION, answer, ())], chosen
     turns = [
-        Turn(_drawn(CAPTION_QUESTIONS, rng).format(region=name), caption, ())
+        Turn(_drawn(questions, rng).format(region=name), caption, ())
         for name, caption in zip(names, captions, strict=True)
     ]
     return turns, chosen
+
+
+def chat_turns(
+    chat: Sequence[Exchange], expressions: Sequence[Expression], rng: np.random.Generator
+) -> tuple[list[Turn], list[tuple[int, str]]]:
+    """A data set's own conversation, whole, and for each `[SEG]` (position of expression, phrase).
+
+    One question is drawn per exchange. A grounded phrase becomes `<p> phrase </p> [SEG]`, as released models write it.
+    """
+    turns: list[Turn] = []
+    asked: list[tuple[int, str]] = []
+    for exchange in chat:
+        first = len(asked)
+        for start, end, position in exchange.grounded:
+            texts = expressions[position].texts
+            asked.append((position, exchange.answer[start:end] or (texts[0] if texts else "")))
+        expected = tuple(range(first, len(asked)))
+        question = without_marks(_drawn(exchange.questions, rng))
+        turns.append(Turn(question, grounded_answer(exchange.answer, exchange.grounded), expected, given=True))
+    return turns, asked
+
+
+def grounded_answer(answer: str, grounded: Sequence[Grounded]) -> str:
+    """An answer with its phrases marked and a `[SEG]` after each.
+
+    >>> grounded_answer("A dog, running.", [Grounded(0, 5, 0)])
+    '<p> A dog </p> [SEG], running.'
+    """
+    written, after = "", 0
+    opening, closing = PHRASE_MARKS
+    for start, end, _ in grounded:
+        phrase = without_marks(answer[start:end]).strip()
+        written += without_marks(answer[after:start]) + (f"{opening} {phrase} {closing} {SEG}" if phrase else SEG)
+        after = end
+    return written + without_marks(answer[after:])
+
+
+def without_marks(text: str) -> str:
+    """A data set's text in which nothing is read as a mark of the conversation itself: a blank breaks such words up.
+
+    >>> without_marks("<p>One</p> <div> <|im_end|>")
+    '< p>One< /p> <div> < |im_end|>'
+    """
+    return _MARKS.sub(lambda found: f"{found[0]} ", text)
 
 
 def has_pixels(expression: Expression) -> bool:
@@ -201,6 +274,7 @@ def conversation_words() -> tuple[str, ...]:
     """Every word of the questions and answers, in lower case, for word-level tokenizers."""
     regions = [region_name(number) for number in range(1, 10)]
     said = (*QUESTIONS, *ANSWERS["sa2va"], *ANSWERS["deixis"], "and", *CAPTION_QUESTIONS, EVERY_REGION, *regions)
+    said = (*said, *DETAIL_QUESTIONS, *GROUNDED_QUESTIONS)
     text = " ".join((*said, "There are part regions in the picture:"))
     text = text.replace("{phrase}", " ").replace("{region}", " ").replace(SEG, " ")
     return tuple(sorted({word.strip(".,?:").lower() for word in text.split()} - {""}))

@@ -11,7 +11,7 @@ from deixis.data.batching.epochs import SEEDS, EpochDataset, Key
 from deixis.data.pixels.images import load_image
 from deixis.data.refer.clip_frames import clip_question
 from deixis.data.refer.collate import Question
-from deixis.data.refer.conversation import caption_turns, training_turns
+from deixis.data.refer.conversation import DETAIL_QUESTIONS, caption_turns, chat_turns, training_turns
 from deixis.errors import DataError, OptionError
 from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
@@ -59,12 +59,31 @@ class QuestionDataset(EpochDataset):
         if isinstance(drawn, Clip):
             return clip_question(drawn, self.clip_frames, self.max_masks, rng, self.behaviour)
         sample = decoded(drawn)
+        if sample.chat:
+            turns, asked = chat_turns(sample.chat, sample.expressions, rng)
+            return Question(sample, tuple(turns), tuple(asked), sample.regions)
+        if sample.described:
+            described, regions = caption_turns(sample.expressions, self.max_masks, rng, DETAIL_QUESTIONS)
+            return Question(sample, tuple(described), (), regions)
         if self.caption_share and rng.random() < self.caption_share:
             described, regions = caption_turns(sample.expressions, self.max_masks, rng)
             if regions:  # where there is no mask to describe, masks are asked for
                 return Question(sample, tuple(described), (), regions)
         turns, asked = training_turns(sample.expressions, self.max_masks, rng, self.behaviour)
         return Question(sample, tuple(turns), tuple(asked))
+
+
+def pictured(sample: ReferSample) -> ReferSample:
+    """`decoded`, for what needs an image.
+
+    Raises:
+        DataError: as `decoded`; or it is a conversation without an image, or about a video.
+    """
+    if not isinstance(sample, ReferSample) or not sample.has_image:
+        raise DataError(
+            f"{sample.source}: is a conversation without an image, which deixis refer train reads; leave it out"
+        )
+    return decoded(sample)
 
 
 def decoded(sample: ReferSample) -> ReferSample:

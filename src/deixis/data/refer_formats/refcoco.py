@@ -1,4 +1,8 @@
-"""RefCOCO, RefCOCO+ (Yu et al. 2016) and RefCOCOg (Mao et al. 2016): phrases people wrote for objects of COCO."""
+"""RefCOCO, RefCOCO+ (Yu et al. 2016) and RefCOCOg (Mao et al. 2016): phrases people wrote for objects of COCO.
+
+gRefCOCO (Liu et al., arXiv 2306.00968) has the same files but for `grefs(unc).json` (or `.p`): a reference means any
+number of objects, `"ann_id": [12, 15]`, or none, `[-1]`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deixis.data.formats.annotation_files import parse_json, read_text
 from deixis.data.formats.coco.read import parse_coco
 from deixis.data.formats.coco.values import image_size, whole_number
 from deixis.data.formats.record import Format
@@ -19,6 +24,7 @@ from deixis.refer_records import Expression, ReferList, ReferSample
 
 ALL = "all"
 _PREFERRED = ("refs(unc).p", "refs(umd).p")  # the partitions that results are given for
+_NO_TARGET = -1  # gRefCOCO's id of an object that is not there
 _KEYS = ("ref_id", "ann_id", "image_id", "split", "sentences")
 _IMAGE_FOLDERS = (
     "",
@@ -38,7 +44,7 @@ def find_refs_file(folder: Path) -> Path | None:
     for name in _PREFERRED:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(folder.glob("refs(*).p"))
+    others = sorted(folder.glob("refs(*).p")) or find_grefcoco(folder)
     return others[0] if len(others) == 1 else None
 
 
@@ -49,14 +55,32 @@ def find_refcoco(path: Path) -> list[Path]:
     return [path] if path.suffix == ".p" else []
 
 
+def find_grefcoco(path: Path) -> list[Path]:
+    """gRefCOCO's file of references in a folder, the pickle before the JSON; or such a file itself."""
+    if not path.is_dir():
+        return [path] if path.name.startswith("grefs(") and path.suffix in (".p", ".json") else []
+    return (sorted(path.glob("grefs(*).p")) or sorted(path.glob("grefs(*).json")))[:1]
+
+
+def read_grefcoco(
+    path: str | Path, images: Path | None = None, split: str | None = None, faults: list[str] | None = None
+) -> ReferList:
+    """gRefCOCO, as `read_refcoco` reads it, of a folder that may hold RefCOCO's references too.
+
+    Raises:
+        DataError: as `read_refcoco`.
+    """
+    return read_refcoco(next(iter(find_grefcoco(Path(path))), path), images, split, faults)
+
+
 @reads("RefCOCO references")
 def read_refcoco(
     path: str | Path, images: Path | None = None, split: str | None = None, faults: list[str] | None = None
 ) -> ReferList:
     """One split of a folder with `refs(….).p` and `instances.json`, or of the `.p` file itself.
 
-    Every reference is an expression with all its sentences; references to the same object stay apart. Samples are the
-    images that the split refers to, in the order of the file.
+    Every reference is an expression with all its sentences; references to the same object stay apart. One of gRefCOCO
+    may mean several objects, or none. Samples are the images that the split refers to, in the order of the file.
 
     Args:
         path: folder or file.
@@ -104,7 +128,7 @@ def splits_of(path: str | Path) -> dict[str, int]:
 
 
 def _references(file: Path) -> list[dict[str, Any]]:
-    refs = load_plain_pickle(file)
+    refs = parse_json(read_text(file), str(file)) if file.suffix == ".json" else load_plain_pickle(file)
     if not isinstance(refs, list) or not refs or not all(isinstance(ref, dict) for ref in refs):
         raise DataError(f"{file}: holds no list of references, as RefCOCO's files do")
     return [_reference(ref, f"{file}: reference number {number}") for number, ref in enumerate(refs, 1)]
@@ -115,13 +139,16 @@ def _reference(ref: dict[Any, Any], where: str) -> dict[str, Any]:
     absent = [key for key in _KEYS if key not in ref]
     if absent:
         raise DataError(f"{where} has no {', '.join(absent)}")
-    ids = {key: whole_number(ref[key]) for key in ("ref_id", "ann_id", "image_id")}
-    for key, value in ids.items():
+    ids = {key: whole_number(ref[key]) for key in ("ref_id", "image_id")}
+    meant = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
+    ann_ids = [whole_number(value) for value in meant]
+    for key, value in (*ids.items(), *(("ann_id", value) for value in ann_ids)):
         if value is None:
             raise DataError(f"{where}: {key} must be a whole number, got {shown(ref[key])}; get the file again")
     if not isinstance(ref["split"], str):
         raise DataError(f"{where}: split must be a name, such as val, got {shown(ref['split'])}; get the file again")
-    return {**ids, "split": ref["split"], "sentences": ref["sentences"]}
+    there = tuple(value for value in ann_ids if value != _NO_TARGET)
+    return {**ids, "ann_ids": there, "split": ref["split"], "sentences": ref["sentences"]}
 
 
 def _instances(file: Path, wanted: set[int]) -> tuple[dict[int, _Row], dict[int, _Row]]:
@@ -182,17 +209,19 @@ def _samples(
 
 
 def _expression(ref: _Row, annotations: Mapping[int, _Row], size_hw: tuple[int, int]) -> Expression:
-    annotation = annotations.get(ref["ann_id"])
-    if annotation is None or whole_number(annotation.get("image_id")) != ref["image_id"]:
-        raise ValueError(f"annotation {ref['ann_id']} of image {ref['image_id']} is not in instances.json")
     if not isinstance(ref["sentences"], list) or not all(isinstance(item, dict) for item in ref["sentences"]):
         raise ValueError("sentences are no list of objects")
     texts = sentences([item.get("sent") or item.get("raw") or "" for item in ref["sentences"]])
-    try:
-        mask = object_mask(annotation.get("segmentation"), size_hw)
-    except ValueError as error:
-        raise ValueError(f"segmentation of annotation {ref['ann_id']} {error}") from error
-    return Expression(texts, (mask,), expression_id=ref["ref_id"])
+    masks = []
+    for ann_id in ref["ann_ids"]:
+        annotation = annotations.get(ann_id)
+        if annotation is None or whole_number(annotation.get("image_id")) != ref["image_id"]:
+            raise ValueError(f"annotation {ann_id} of image {ref['image_id']} is not in instances.json")
+        try:
+            masks.append(object_mask(annotation.get("segmentation"), size_hw))
+        except ValueError as error:
+            raise ValueError(f"segmentation of annotation {ann_id} {error}") from error
+    return Expression(texts, tuple(masks), () if masks else ("absent",), ref["ref_id"])
 
 
 def _size(row: _Row, image: Path) -> tuple[int, int]:
@@ -207,3 +236,4 @@ def _likely_folders(home: Path) -> list[Path]:
 
 
 REFCOCO = Format("refcoco", find_refcoco, read_refcoco, takes=("split", "faults"), decisive=True)
+GREFCOCO = Format("grefcoco", find_grefcoco, read_grefcoco, takes=("split", "faults"), decisive=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from deixis.data.pixels.regions import RegionViews, region_views
 from deixis.data.pixels.tiles import tiles_of, union_mask
 from deixis.data.refer.conversation import caption_turn, has_pixels
-from deixis.data.refer.loading import decoded
+from deixis.data.refer.loading import pictured
 from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.captions import CaptionMetrics, evaluate_captions
@@ -151,7 +151,7 @@ class Captioner:
         return evaluate_captions(truth, captions, things), answers
 
     def _prepared(self, dataset: ReferDataset, index: int) -> _Prepared:
-        sample = decoded(dataset[index])
+        sample = pictured(dataset[index])
         assert isinstance(sample.image, np.ndarray)
         tiles = tiles_of(sample.image, self.bundle.tile_px, self.max_tiles)
         side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"

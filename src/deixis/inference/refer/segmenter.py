@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deixis.data.pixels.tiles import squashed, tiles_of
 from deixis.data.refer.conversation import question_for, single_turn
-from deixis.data.refer.loading import decoded
+from deixis.data.refer.loading import pictured
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.geometry.rle import bitmap_rle
@@ -147,7 +147,7 @@ class Segmenter:
         """Images resized for the model; the next ones are read while the model works on this one."""
 
         def prepare(index: int) -> _Prepared:
-            sample = decoded(dataset[index])
+            sample = pictured(dataset[index])
             assert isinstance(sample.image, np.ndarray)
             side = self.bundle.sam_px
             return _Prepared(

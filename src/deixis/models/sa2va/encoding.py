@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from deixis.data.refer.conversation import SEG, Turn
+from deixis.data.refer.conversation import PHRASE_MARKS, SEG, Turn
 from deixis.errors import PromptError
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.language.templates import NEW_TOKENS, Template
@@ -43,7 +43,8 @@ class ConversationTokens:
         self, turns: Sequence[Turn], tiles: int, regions: Sequence[int] = (), frames: int = 1
     ) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of a whole conversation; the image stands before the first question, its regions, of so
-        many tokens each, between the two. Of a clip several frames stand there, one after another, `tiles` each.
+        many tokens each, between the two. Of a clip several frames stand there, one after another, `tiles` each; of a
+        conversation without an image none.
 
         Raises:
             PromptError: a text holds a mark of the conversation itself.
@@ -54,7 +55,7 @@ class ConversationTokens:
             first = position == 0
             asked = self._question(turn.question, tiles, regions, frames) if first else self._later(turn.question)
             question = self._ids(asked)
-            self._require_plain(turn.answer.replace(SEG, ""))
+            self._require_plain(_without((SEG, *PHRASE_MARKS) if turn.given else (SEG,), turn.answer))
             answer = self._ids(self.template.answer(turn.answer))
             input_ids += question + answer
             labels += [IGNORED] * len(question) + answer
@@ -95,3 +96,9 @@ class ConversationTokens:
         return [
             int(token_id) for token_id in self.tokenizer(whole_characters(text), add_special_tokens=False).input_ids
         ]
+
+
+def _without(marks: Sequence[str], text: str) -> str:
+    for mark in marks:
+        text = text.replace(mark, "")
+    return text

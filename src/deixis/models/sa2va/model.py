@@ -121,9 +121,14 @@ class Sa2va(nn.Module):
         return outputs
 
     def vision_features(self, tiles: Float[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
-        """What the vision encoder sees, before the projector. Without a graph where the encoder is frozen."""
+        """What the vision encoder sees, before the projector. Without a graph where the encoder is frozen.
+
+        Of no tiles (conversations in text alone) it is nothing of what it is of a blank one: every process of a
+        distributed run must touch the same parameters.
+        """
+        shown = tiles if len(tiles) else tiles.new_zeros(1, *tiles.shape[1:])
         with _no_graph_if_frozen(self.vlm.get_submodule(self.kind.vision_module)):
-            return self.kind.vision(self.vlm, tiles)
+            return self.kind.vision(self.vlm, shown)[: len(tiles)]
 
     def sam_features(self, sam_pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
         """SAM 2's feature pyramid, before the mask decoder. Without a graph where the encoder is frozen.

@@ -21,7 +21,7 @@ def shown_tiles(tiles_per_image: tuple[int, ...], regions: Regions | None) -> tu
     if not len(regions.cells) == len(regions.focal_per_image) == len(tiles_per_image):
         raise ModelError(f"regions of {len(regions.cells)} images for {len(tiles_per_image)}; give one entry an image")
     shown = tuple(tiles - focal for tiles, focal in zip(tiles_per_image, regions.focal_per_image, strict=True))
-    if min(shown) < 1:
+    if any(whole < (tiles > 0) for whole, tiles in zip(shown, tiles_per_image, strict=True)):
         raise ModelError(f"images have {tiles_per_image} tiles, {regions.focal_per_image} of them focal views")
     return shown
 

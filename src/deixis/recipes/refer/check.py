@@ -46,7 +46,8 @@ def check_refer_data(options: ReferCheckOptions, limits: ConversationLimits | No
         facts = _checked(name, read, findings, options, limits)
         console.print(
             f"{name}: {facts.images} images read, {facts.phrases} sentences, {facts.masks} masks, "
-            f"{facts.absent} expressions without an object",
+            f"{facts.absent} expressions without an object"
+            + (f", {facts.exchanges} questions with answers" if facts.exchanges else ""),
             markup=False,
         )
         print_findings(console, findings.found, options.show)
@@ -123,6 +124,8 @@ def tile_counter(tile_px: int, max_tiles: int) -> Callable[[tuple[int, int]], in
     """A function that counts the tiles of an image, including its thumbnail."""
 
     def count(size_hw: tuple[int, int]) -> int:
+        if 0 in size_hw:  # a conversation without an image
+            return 0
         columns, rows = grid_for(size_hw, tile_px, max_tiles)
         return columns * rows + (columns * rows > 1)
 

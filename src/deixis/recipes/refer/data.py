@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,6 +13,7 @@ from deixis.data.pixels.image_hash import groups_of
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import has_pixels
 from deixis.data.refer.loading import QuestionDataset
+from deixis.data.refer_formats.chat.llava import Chats
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.split import hold_out, image_hashes
@@ -143,14 +144,23 @@ def fingerprint(dataset: Source) -> str:
     if isinstance(dataset, Joined):
         return " + ".join(fingerprint(part) for part in dataset.parts)
     digest = hashlib.sha256()
-    for index in range(len(dataset)):
-        digest.update(repr(_content(dataset[index])).encode())
+    for content in _contents(dataset):
+        digest.update(repr(content).encode())
     return f"{len(dataset)} images, {digest.hexdigest()[:12]}"
+
+
+def _contents(dataset: Source) -> Iterator[tuple[object, ...]]:
+    """What is annotated in each sample; conversations are taken as they stand in the file, without opening videos."""
+    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    for index in range(len(dataset)) if indices is None else indices:
+        yield whole.said(index) if isinstance(whole, Chats) else _content(whole[index])
 
 
 def _content(sample: ReferSample | Clip) -> tuple[object, ...]:
     """What is annotated, and of what."""
-    texts = [expression.texts for expression in sample.expressions]
+    texts: list[object] = [expression.texts for expression in sample.expressions]
+    if sample.chat:
+        texts.append(sample.chat)
     if isinstance(sample, Clip):
         meant = [expression.masklets for expression in sample.expressions]
         tracks = [[mask and mask["counts"] for mask in masklet.masks_rle] for masklet in sample.masklets]
@@ -167,7 +177,9 @@ def facts(dataset: ReferDataset, limit: int = 2000) -> str:
     phrases = sum(len(expression.texts) for sample in samples for expression in sample.expressions)
     meant = [e.masks_rle if isinstance(e, Expression) else e.masklets for sample in samples for e in sample.expressions]
     absent = sum(not objects for objects in meant)
+    exchanges = sum(len(sample.chat) for sample in samples)
     kinds = {"clips" if isinstance(sample, Clip) else "images" for sample in samples}
     of_first = "" if count == len(dataset) else f" in the first {count:,}"
     things = f"{phrases:,} phrases, {absent:,} about nothing there{of_first}"
-    return f"{dataset.name}: {len(dataset):,} {' and '.join(sorted(kinds, reverse=True))}; {things}"
+    talk = f", {exchanges:,} questions with answers" if exchanges else ""
+    return f"{dataset.name}: {len(dataset):,} {' and '.join(sorted(kinds, reverse=True))}; {things}{talk}"

@@ -13,7 +13,15 @@ from deixis.models.sa2va import Sa2vaBundle, part_of
 from deixis.models.sa2va.parts import PARTS
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.groups import Loop, Lora, Optimiser
-from deixis.options.refer_train import Conversations, PublicData, ReferData, ReferLoss, ReferParts, ReferTrainOptions
+from deixis.options.refer_train import (
+    Conversations,
+    PublicData,
+    ReferData,
+    ReferForgetting,
+    ReferLoss,
+    ReferParts,
+    ReferTrainOptions,
+)
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import knowing
 from deixis.recipes.refer.data import QUICK_IMAGES, QUICK_STEPS, facts, training_feed
@@ -76,7 +84,7 @@ def make_plan(options: ReferTrainOptions) -> Plan:
 
 def read_data(options: ReferTrainOptions) -> RunData[ReferDataset]:
     """See `read_refer_data`."""
-    groups = options.group(ReferData), options.group(PublicData)
+    groups = options.group(ReferData), options.group(PublicData), options.group(ReferForgetting)
     return read_refer_data(*groups, folder=options.folder, seed=options.seed)
 
 
@@ -86,7 +94,8 @@ def print_plan(plan: Plan, start: Start) -> None:
     adapters = f", LoRA r {options.lora_r} alpha {options.lora_alpha:g}" if options.lora else ""
     title = f"{options.model}, behaviour {options.behaviour}{adapters}"
     print_parts(console, title, plan.bundle.model, parts=PARTS, part_of=part_of)
-    for role, dataset in (("training", data.training), ("validation", data.validation), ("test", data.test)):
+    sets = {"training": data.training, "validation": data.validation, "test": data.test, "forgetting": data.chat}
+    for role, dataset in sets.items():
         if dataset is not None:
             console.print(f"{role:<12}{facts(dataset)}", markup=False)
     console.print(data.note, markup=False)

@@ -11,6 +11,7 @@ import torch
 from deixis.data.refer.loading import decoded
 from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
+from deixis.recipes.refer.chat import forgetting_rows
 from deixis.recipes.refer.data import facts
 from deixis.recipes.refer.presence import threshold_line
 from deixis.recipes.run.data import RunData
@@ -67,6 +68,7 @@ def report_facts(
         None if before is None else {name: before[name] for name in HEADLINE if name in before},
         {name: after[name] for name in HEADLINE if name in after},
         {title: _groups(before, after, name) for name, title in GROUPS.items() if after.get(name)},
+        forgetting=forgetting_rows(outcome),
         presence=Presence(measured.get("presence_curve", {}), segmenter.threshold, line),
         pictures=[masks_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)],
     )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from deixis.data.clip_formats import are_clips, read_clips
 from deixis.data.refer_formats import read_refer
+from deixis.data.refer_formats.chat.llava import Chats
 from deixis.data.refer_formats.entries import warn_left_out
 from deixis.data.scenes.clip_scenes import ClipScenes
 from deixis.data.scenes.refer_scenes import ReferScenes
@@ -15,7 +15,8 @@ from deixis.data.sets.clip_stills import ClipStills
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.errors import DataError, OptionError
-from deixis.options.refer_train import PublicData, ReferData
+from deixis.options.refer_train import PublicData, ReferData, ReferForgetting
+from deixis.recipes.refer.chat import held_out_chat, only_talks, read_chat, read_source
 from deixis.recipes.refer.data import VALIDATION_SHARE, Source, held_out, subset
 from deixis.recipes.refer.generated import read_sa1b, read_sav
 from deixis.recipes.refer.splits import note_on_official, official_parts, without_images_of
@@ -25,10 +26,13 @@ from deixis.refer_records import ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset
 
 
-def read_refer_data(given: ReferData, public: PublicData, *, folder: Path, seed: int) -> RunData[ReferDataset]:
+def read_refer_data(
+    given: ReferData, public: PublicData, forgetting: ReferForgetting | None = None, *, folder: Path, seed: int
+) -> RunData[ReferDataset]:
     """The data of a run; what is not given is held out of the training data.
 
     Args:
+        forgetting: the conversations that show what is forgotten; held out of those in `given` where none are named.
         folder: of the run, where captions of masks without phrases are.
         seed: of the order in which data sets are mixed.
 
@@ -56,6 +60,7 @@ def read_refer_data(given: ReferData, public: PublicData, *, folder: Path, seed:
         read_refer_sources(data, images, given.format, named) if data else None for data, images in measured
     )
     sources = [with_phrases(phrased(source, named)) for source in sources]
+    talk = [number for number, source in enumerate(sources) if only_talks(source)]
     official: dict[str, list[ReferDataset]] = {}
     if validation is None:
         official = official_parts(public.refcoco_dir, given.images, with_test=test is None)
@@ -63,7 +68,7 @@ def read_refer_data(given: ReferData, public: PublicData, *, folder: Path, seed:
     sources = [
         without_images_of(source, [*official.get("validation", ()), *official.get("test", ())]) for source in sources
     ]
-    split = [number for number in range(len(sources)) if number != theirs]
+    split = [number for number in range(len(sources)) if number != theirs and number not in talk]
     images = sum(len(sources[number]) for number in split)
     shares: tuple[float, ...] = ()
     if validation is None:
@@ -75,24 +80,36 @@ def read_refer_data(given: ReferData, public: PublicData, *, folder: Path, seed:
         roles = [[as_images(part[role]) for part in parts] for role in range(1, len(shares) + 1)]
         chosen = [*official.get("validation", ()), *(roles[0] if roles else ())]
         tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
+        if not chosen:
+            raise DataError(
+                f"{sources[0].name}: its conversations ask for no mask, so there is nothing to choose the epoch by; "
+                "give --val-data with phrases and masks"
+            )
         validation = mixed(chosen, (), 0)
         test = mixed(tested, (), 0) if tested else test
+    forgetting = forgetting or ReferForgetting()
+    chat = read_chat(forgetting)
+    if chat is None:
+        for number in talk:
+            sources[number], held = held_out_chat(sources[number], forgetting.forgetting_max_images)
+            chat = held if chat is None else chat
     training = mixed(sources, given.data_weights, seed)
     note = note_on_parts(shares, images, test is not None)
-    return RunData(training, validation, test, f"{note_on_official(official)}; {note}" if official else note)
-
-
-def read_source(path: str, images: Path | None, form: str | None) -> Source:
-    """One data set of images, or of clips, by its path; see `read_refer` and `read_clips`.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    return read_clips(path, images, form) if are_clips(path, form) else read_refer(path, images, form)
+    note = f"{note_on_official(official)}; {note}" if official else note
+    return RunData(training, validation, test, note, cast(ReferDataset | None, chat))
 
 
 def as_images(source: Source) -> ReferDataset:
-    """What evaluation looks at: of clips a frame each. `deixis refer track --data` measures whole clips."""
+    """What evaluation looks at: of clips a frame each. `deixis refer track --data` measures whole clips.
+
+    Raises:
+        DataError: conversations that ask for no mask.
+    """
+    if only_talks(source, described=False):
+        raise DataError(
+            f"{source.name}: its conversations ask for no mask, so there is nothing to measure; deixis refer train "
+            "measures their language with --forgetting-data"
+        )
     return ClipStills(cast(ClipDataset, source)) if isinstance(source[0], Clip) else cast(ReferDataset, source)
 
 
@@ -102,13 +119,13 @@ def with_phrases(dataset: Source) -> Source:
     Raises:
         DataError: none is left.
     """
-    if isinstance(dataset, ReferScenes | ClipScenes):
+    if isinstance(dataset, ReferScenes | ClipScenes | Chats):
         return dataset
     kept, silent = [], []
     for index in range(len(dataset)):
         sample: ReferSample | Clip = dataset[index]
         labelled = not isinstance(sample, Clip) or bool(sample.labelled)
-        if labelled and any(expression.texts for expression in sample.expressions):
+        if sample.chat or (labelled and any(expression.texts for expression in sample.expressions)):
             kept.append(index)
         else:
             silent.append(sample.source or f"number {index + 1}")

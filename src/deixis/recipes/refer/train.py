@@ -24,6 +24,7 @@ from deixis.options.refer_train import (
     ReferRun,
     ReferTrainOptions,
 )
+from deixis.recipes.refer.chat import chat_line
 from deixis.recipes.refer.cycle import read_masks
 from deixis.recipes.refer.data import fingerprint
 from deixis.recipes.refer.features import frozen_features
@@ -45,7 +46,7 @@ from deixis.recipes.run.lock import run_lock
 from deixis.recipes.run.report import finish_run
 from deixis.recipes.run.result import require_one_seed
 from deixis.recipes.run.training import Job, OpenRun, Start, open_run, start_run, train_run
-from deixis.recipes.run.validation_losses import refer_validation_losses
+from deixis.recipes.run.validation_losses import chat_measure, refer_validation_losses
 from deixis.reporting.outcome import Outcome
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.processes import is_first_process
@@ -119,7 +120,8 @@ def finish(
     def threshold_lines(outcome: Outcome) -> list[str]:
         best = outcome.best.validation
         released = options.behaviour == "sa2va"
-        return [] if released else [threshold_line(best, best.get("presence_threshold", segmenter.threshold))]
+        threshold = best.get("presence_threshold", segmenter.threshold)
+        return ([] if released else [threshold_line(best, threshold)]) + chat_line(outcome)
 
     outcome = finish_run(
         opened,
@@ -160,6 +162,14 @@ def make_job(
         batch_size=options.batch_size,
         max_val_images=options.max_val_images,
     )
+    chat = chat_measure(
+        bundle,
+        plan.criterion,
+        plan.data.chat,
+        accelerator,
+        options.group(Conversations),
+        batch_size=options.batch_size,
+    )
     task = SegmenterTask(
         accelerator.prepare_model(bundle.model),
         bundle.normalise_tiles,
@@ -168,7 +178,7 @@ def make_job(
         feed=plan.feed,
         accelerator=accelerator,
         language=language_parameters(bundle.model),
-        evaluate=lambda: measure(segmenter, validation, fit=True) | losses(),
+        evaluate=lambda: measure(segmenter, validation, fit=True) | losses() | chat(),
         save_model=lambda path: save_segmenter(
             bundle.with_presence_threshold(segmenter.threshold), path, adapter_of=adapter_of
         ),

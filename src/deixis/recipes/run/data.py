@@ -20,12 +20,14 @@ class RunData(Generic[D]):
         test: measured before training and at the end, never used to choose. None where there is no third set: figures
             are then those of the validation data, and optimistic.
         note: how the parts came about, for the plan.
+        chat: conversations that show what a language model forgets; never trained on. None where there are none.
     """
 
     training: D
     validation: D
     test: D | None = None
     note: str = ""
+    chat: D | None = None
 
     @property
     def reported(self) -> D:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,15 +24,17 @@ from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
 from deixis.recipes.refer.data import views_of
 from deixis.records import Dataset
-from deixis.refer_records import ReferDataset
+from deixis.refer_records import ReferDataset, ReferSample
 from deixis.training.detector_task import loss_sums
 from deixis.training.segmenter_task import refer_loss_sums
 from deixis.training.validation import batches_of, mean_losses, spread_evenly
+from deixis.video_records import Clip
 
 Losses = Callable[[], dict[str, dict[str, float]]]
 """`{"losses": {name: mean, "loss": weighted sum}}`, for the log, beside the metrics; empty where turned off."""
 
 NO_LIMIT = 2**31  # of a conversation's tokens: --max-tokens stops training, not an evaluation
+MAX_LOSS = 700.0  # whose exponential is still a number
 DRAWS_SEED = 0  # of prompts with negative names, of sentences and of mask points: the same at each evaluation
 
 
@@ -93,7 +96,7 @@ def refer_validation_losses(
     )
     measured = min(len(validation), max_val_images or len(validation))
     chosen = spread_evenly(measured, images) if images else []
-    asked = [index for index in chosen if any(expression.texts for expression in validation[index].expressions)]
+    asked = [index for index in chosen if _speaks(validation[index])]
     batches = batches_of(asked, batch_size, accelerator)
     collate = partial(
         collate_questions,
@@ -115,6 +118,33 @@ def refer_validation_losses(
         return {"losses": with_total(found, criterion)}
 
     return measure if images else dict
+
+
+def _speaks(sample: ReferSample | Clip) -> bool:
+    return bool(sample.chat) or any(expression.texts for expression in sample.expressions)
+
+
+def chat_measure(
+    bundle: Sa2vaBundle,
+    criterion: ReferCriterion,
+    chat: ReferDataset | None,
+    accelerator: Accelerator,
+    conversations: Conversations,
+    *,
+    batch_size: int,
+) -> Callable[[], dict[str, float]]:
+    """Measures the loss per answered token of conversations, and the perplexity, its exponential; nothing of None."""
+    if chat is None:
+        return dict
+    measured = refer_validation_losses(
+        bundle, criterion, chat, accelerator, conversations, images=len(chat), batch_size=batch_size
+    )
+
+    def measure() -> dict[str, float]:
+        loss = measured()["losses"]["loss_language"]
+        return {"chat_loss": loss, "chat_perplexity": math.exp(min(loss, MAX_LOSS))}
+
+    return measure
 
 
 def with_total(losses: dict[str, float], criterion: DetectionCriterion | ReferCriterion) -> dict[str, float]:

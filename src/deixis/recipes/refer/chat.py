@@ -1,0 +1,122 @@
+"""Conversations in a segmenter's run: which data only talks, and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from deixis.data.clip_formats import are_clips, read_clips
+from deixis.data.refer_formats import read_refer
+from deixis.data.scenes.clip_scenes import ClipScenes
+from deixis.data.scenes.refer_scenes import ReferScenes
+from deixis.data.sets.mixing import Joined
+from deixis.data.sets.subset import Subset
+from deixis.options.refer_train import ReferForgetting
+from deixis.recipes.refer.data import Source
+from deixis.refer_records import ReferSample
+from deixis.reporting.outcome import Outcome
+from deixis.training.validation import spread_evenly
+from deixis.video_records import Clip
+
+_LOOKED_AT = 20  # samples, to see what a data set asks for
+_HELD_OUT, _MIN_CHATS = 0.05, 20  # of fewer conversations none is held out
+CHAT_LOSS, CHAT_PERPLEXITY = "chat_loss", "chat_perplexity"
+
+
+def read_source(path: str, images: Path | None, form: str | None) -> Source:
+    """One data set of images, or of clips, by its path; see `read_refer` and `read_clips`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_clips(path, images, form) if are_clips(path, form) else read_refer(path, images, form)
+
+
+def only_talks(source: Source, described: bool = True) -> bool:
+    """Whether a data set has conversations and descriptions, and never asks for a mask.
+
+    Args:
+        described: descriptions of masks count as talk; they can be measured as phrases all the same.
+    """
+    if isinstance(source, ReferScenes | ClipScenes | Joined):
+        return False
+    samples: list[ReferSample | Clip] = [source[index] for index in range(min(_LOOKED_AT, len(source)))]
+    return any(_talks(sample, described) for sample in samples) and not any(
+        _asks(sample, described) for sample in samples
+    )
+
+
+def _talks(sample: ReferSample | Clip, described: bool) -> bool:
+    return bool(sample.chat) or (described and isinstance(sample, ReferSample) and sample.described)
+
+
+def _asks(sample: ReferSample | Clip, described: bool) -> bool:
+    if described and isinstance(sample, ReferSample) and sample.described:
+        return False
+    return any(exchange.grounded for exchange in sample.chat) or any(e.texts for e in sample.expressions)
+
+
+def read_chat(forgetting: ReferForgetting) -> Source | None:
+    """The conversations of --forgetting-data, at most so many, spread evenly; None where none are named.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if not forgetting.forgetting_data:
+        return None
+    source = read_source(forgetting.forgetting_data, forgetting.forgetting_images, None)
+    chosen = spread_evenly(len(source), forgetting.forgetting_max_images)
+    return cast(Source, Subset(source, tuple(chosen), source.name))
+
+
+def held_out_chat(source: Source, most: int) -> tuple[Source, Source | None]:
+    """(what is left for training, what is held out) of conversations, spread evenly; of few nothing is held out."""
+    if len(source) < _MIN_CHATS:
+        return source, None
+    held = spread_evenly(len(source), min(most, round(_HELD_OUT * len(source))))
+    left = np.setdiff1d(np.arange(len(source)), held)
+    kept = Subset(source, tuple(left.tolist()), f"{source.name}, less those held out")
+    return cast(Source, kept), cast(Source, Subset(source, tuple(held), f"{source.name}, held out"))
+
+
+def chat_figures(outcome: Outcome) -> dict[str, tuple[float | None, float, float]]:
+    """Loss and perplexity on conversations: before training, of the best epoch and of the last; by name."""
+    before: Mapping[str, Any] = {} if outcome.before is None else outcome.before.validation
+    best, last = outcome.best.validation, outcome.last.validation
+    return {name: (before.get(name), best[name], last[name]) for name in (CHAT_LOSS, CHAT_PERPLEXITY) if name in best}
+
+
+def forgetting_rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
+    """(figure, before, best epoch, last epoch) for the report: the gain in gIoU beside what conversation lost; nothing
+    where no conversation was measured."""
+    figures = chat_figures(outcome)
+    if not figures:
+        return []
+    states = (outcome.before, outcome.best, outcome.last)
+    masks = [None if state is None else state.validation.get("gIoU") for state in states]
+    named = {
+        "gIoU of masks": masks,
+        "loss of conversation": figures[CHAT_LOSS],
+        "perplexity of conversation": figures[CHAT_PERPLEXITY],
+    }
+    rows = []
+    for name, values in named.items():
+        before, best, last = ("–" if value is None else f"{value:.3f}" for value in values)
+        rows.append((name, before, best, last))
+    return rows
+
+
+def chat_line(outcome: Outcome) -> list[str]:
+    """What became of conversation, in words; nothing where it was not measured."""
+    found = chat_figures(outcome).get(CHAT_PERPLEXITY)
+    if found is None:
+        return []
+    before, best, last = found
+    start = "" if before is None else f"{before:.3f} before training, "
+    line = f"perplexity on conversations {start}{best:.3f} at the best epoch, {last:.3f} at the last"
+    if before is not None and best > before:
+        line += "; it has risen: mix conversations into --data, or lower --learning-rate"
+    return [line]
