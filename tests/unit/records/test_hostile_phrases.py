@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import av
+import chat_miniatures as chats
 import clip_miniatures as clips
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ PHRASES = {
     "refcoco": (phrases.refcoco, "refcoco/instances.json"),
     "sa1b": (phrases.sa1b, "sa_1.json"),
     "refer_json": (lambda folder: phrases.plain(folder, entries(folder)), "data.json"),
+    "gcg": (chats.grandf, "GranDf_HA_GCG_train.json"),
+    "osprey": (chats.osprey, "osprey_conversation.json"),
+    "muse": (chats.muse, "MUSE_train.json"),
+    "llava": (chats.llava, "llava_v1_5_mix665k.json"),
+    "describe_anything": (chats.describe_anything, "annotations.json"),
+    "grefcoco": (chats.grefcoco, "grefs(unc).json"),
+    "reasonseg": (lambda folder: chats.reasonseg(folder) / "val", "1.json"),
 }
 CLIPS = {
     "sav": (clips.sav, "sav_000001_manual.json"),
@@ -68,7 +76,7 @@ def read_any(place: Path, format: str) -> None:
         are_clips(place)
         read_whole(place, format)
     else:
-        read_phrases(place, format, "all" if format == "refcoco" else None, False)
+        read_phrases(place, format, "all" if format in ("refcoco", "grefcoco") else None, False)
 
 
 def one_line(read: Callable[[], object], folder: Path) -> None:

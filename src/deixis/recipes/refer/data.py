@@ -170,6 +170,12 @@ def _content(sample: ReferSample | Clip) -> tuple[object, ...]:
     return image, sample.size_hw, texts, masks
 
 
+def _kind(sample: ReferSample | Clip) -> str:
+    if isinstance(sample, Clip):
+        return "clips"
+    return "images" if sample.has_image else "chats"
+
+
 def facts(dataset: ReferDataset, limit: int = 2000) -> str:
     """A data set in numbers, as one line."""
     count = min(len(dataset), limit)
@@ -178,7 +184,7 @@ def facts(dataset: ReferDataset, limit: int = 2000) -> str:
     meant = [e.masks_rle if isinstance(e, Expression) else e.masklets for sample in samples for e in sample.expressions]
     absent = sum(not objects for objects in meant)
     exchanges = sum(len(sample.chat) for sample in samples)
-    kinds = {"clips" if isinstance(sample, Clip) else "images" for sample in samples}
+    kinds = {_kind(sample) for sample in samples}
     of_first = "" if count == len(dataset) else f" in the first {count:,}"
     things = f"{phrases:,} phrases, {absent:,} about nothing there{of_first}"
     talk = f", {exchanges:,} questions with answers" if exchanges else ""
