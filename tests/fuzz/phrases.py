@@ -14,6 +14,8 @@ import refer_miniatures as mini
 
 from deixis.data.refer.loading import decoded
 from deixis.data.refer_formats import read_refer
+from deixis.refer_records import ReferSample
+from deixis.video_records import Clip
 from fuzz.damage import hostile_value
 
 
@@ -21,7 +23,11 @@ def read_phrases(path: Path, format: str | None, split: str | None, collected: b
     """A data set with all of its samples and pictures, as training reads it or as `refer check` does."""
     dataset = read_refer(path, format=format, split=split, faults=[] if collected else None)
     for index in range(len(dataset)):
-        decoded(dataset[index])
+        sample: ReferSample | Clip = dataset[index]
+        if isinstance(sample, Clip):  # a chat about a video
+            list(sample.frames.read((0,)))
+        else:
+            decoded(sample)
 
 
 def _reader(place: Path, format: str, random: Random, split: str | None = None) -> Callable[[], object]:
