@@ -33,7 +33,7 @@ def test_what_only_talks(tmp_path: Path) -> None:
     ):
         assert not only_talks(source)
     assert as_images(descriptions) is descriptions, "measured as phrases where it is asked for"
-    with pytest.raises(DataError, match="ask for no mask, so there is nothing to measure.*--forgetting-data"):
+    with pytest.raises(DataError, match=r"ask for no mask, so there is nothing to measure.*--forgetting-data"):
         as_images(read_refer(mini.llava(tmp_path / "g")))
 
 
