@@ -172,6 +172,8 @@ def lefts(dataset: Dataset) -> list[list[float]]:
 def test_tracks_run_from_key_frame_to_outside(tmp_path: Path) -> None:
     file = write(tmp_path, TRACK, TASK, tuple(f"images/frame_{n:06d}.PNG" for n in range(8)))
     assert lefts(quietly(file)) == EXPECTED
+    file.write_text(file.read_text().replace(TASK, ""))
+    assert lefts(quietly(file)) == EXPECTED, "to the last picture there is"
     assert quietly(tmp_path)[2].image == tmp_path / "images" / "frame_000002.PNG"
 
 

@@ -25,6 +25,7 @@ from deixis.records import SampleList
 from deixis.text import listed
 
 _NAMES_SHOWN = 5
+_NO_END = 1 << 40
 _FRAME = re.compile(r"frame_(\d{1,12})")
 _ONLY_POINTS = {"skeleton", "points", "polyline", "cuboid", "tag"}
 
@@ -237,7 +238,7 @@ def _video(
     drawn = {shape.frame for track in content.tracks for shape in track.shapes if not shape.outside}
     if not drawn:
         raise DataError(f"{content.path}: is CVAT for video XML without a shape; there is nothing to learn from")
-    last = max(drawn) if content.last is None else content.last
+    last = _NO_END if content.last is None else content.last  # without it, to the last picture there is
     frames: Sequence[int] = listed_frames or range(content.first, last + 1, content.step)
     files = frame_files(content.path, images, frames)
     video = None if files else video_of(content.path, images, content.video)
