@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from jaxtyping import Float
 
 from deixis.errors import DataError
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
+from deixis.evaluation.thresholds import LEAST_OBJECTS, best_threshold, f1_by_class
 from deixis.records import Detections, Sample, Vocabulary
 
 MAX_DETECTIONS = 100
 MAX_DETECTIONS_FEDERATED = 300  # LVIS's limit: with a thousand classes, most of the best 100 would not count
 SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small below the first, large above the second
+NOTHING = (math.nan, math.nan)
 AREA_RANGES_PX = {
     "small": [0, SMALL_AREA_PX],
     "medium": [SMALL_AREA_PX, MEDIUM_AREA_PX],
@@ -46,6 +48,9 @@ class DetectionMetrics:
             every class.
         AP_at_FPR_bg: AP of the detections whose score keeps FPR_bg at 0.05 or less.
         FPR_bg_score: they score more than this.
+        F1: at IoU 0.5, the mean over the classes that have an object, at `threshold`.
+        threshold: the score at which that is highest; NaN where nothing is found.
+        class_thresholds: the score at which a class's own F1 is highest, for classes with ten objects or more.
     """
 
     AP: float
@@ -62,6 +67,9 @@ class DetectionMetrics:
     FPR_bg: float = math.nan
     AP_at_FPR_bg: float = math.nan
     FPR_bg_score: float = math.nan
+    F1: float = math.nan
+    threshold: float = math.nan
+    class_thresholds: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without metrics that are NaN."""
@@ -127,6 +135,8 @@ def evaluate_detections(
     at_rate = precision if same else _accumulate(annotations, few_false, **size)[0]
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
+    f1 = f1_by_class(annotations, results)
+    best_f1, threshold = best_threshold(np.mean([curve for _, curve in f1.values()], axis=0)) if f1 else NOTHING
     return DetectionMetrics(
         AP=_mean(overall),
         AP50=_mean(ap50),
@@ -144,6 +154,13 @@ def evaluate_detections(
         FPR_bg=false_positive_rate(pairs, of_absent),
         AP_at_FPR_bg=_mean(at_rate[..., 0]) if pairs else math.nan,
         FPR_bg_score=score,
+        F1=best_f1,
+        threshold=threshold,
+        class_thresholds={
+            name: best[1]
+            for c, name in enumerate(vocabulary.names)
+            if f1.get(c + 1, (0,))[0] >= LEAST_OBJECTS and (best := best_threshold(f1[c + 1][1]))[0]
+        },
     )
 
 

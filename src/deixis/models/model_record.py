@@ -7,6 +7,7 @@
       "domain": "generated",                   "generated": only generated scenes; "photographs"; "unknown"
       "names": ["raccoon"],                    class names of the fine-tuning data
       "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
+      "class_thresholds": {"raccoon": 0.42},   the same for single classes of a detector, in place of its "score"
       "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
     }
 
@@ -41,7 +42,8 @@ class ModelRecord:
         task: what the model does; empty if unknown.
         domain: the kind of images it was trained on.
         names: class names it was fine-tuned on; empty for segmenters.
-        thresholds: by purpose, such as "presence" for absent phrases.
+        thresholds: by purpose: "presence" for absent phrases, "score" for detections.
+        class_thresholds: scores of detections, by class name, for the classes that have their own.
         metrics: by part of the data, then by name.
         extra: fields in the file that this version does not know.
     """
@@ -51,6 +53,7 @@ class ModelRecord:
     names: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,7 +112,7 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
 
 def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> ModelRecord:
     """The record of a model that was fine-tuned from another, without the base's thresholds and metrics."""
-    return replace(base, task=task, names=tuple(names), thresholds={}, metrics={})
+    return replace(base, task=task, names=tuple(names), thresholds={}, class_thresholds={}, metrics={})
 
 
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
@@ -120,6 +123,7 @@ def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
         "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
         "names": (_are_names, "a list of strings"),
         "thresholds": (_are_numbers, "an object of finite numbers"),
+        "class_thresholds": (_are_numbers, "an object of finite numbers"),
         "metrics": (lambda value: isinstance(value, dict), "an object"),
     }
     for name, value in given.items():

@@ -54,7 +54,7 @@ def test_nothing_annotated_has_no_score(images: int) -> None:
     assert math.isnan(metrics.AP)
     background = {"FPR_bg": 0.5, "FPR_bg_score": 0.9} if images else {}  # "cat" is one of two absent classes
     counts = {"images": images, "boxes": 0, "max_detections": 100}
-    assert metrics.as_dict() == {"per_class": {}} | counts | background
+    assert metrics.as_dict() == {"per_class": {}, "class_thresholds": {}} | counts | background
 
 
 def test_long_thin_box_found_exactly_scores_one() -> None:

@@ -13,7 +13,9 @@ def test_a_folder_without_a_record_has_an_empty_one(tmp_path):
 
 
 def test_what_is_written_is_read(tmp_path):
-    record = ModelRecord("detector", "photographs", ("raccoon", "naïve cat"), {"score": 0.4}, {"test": {"AP": 0.5}})
+    record = ModelRecord(
+        "detector", "photographs", ("raccoon", "naïve cat"), {"score": 0.4}, {"test": {"AP": 0.5}}, {"raccoon": 0.3}
+    )
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record
 
@@ -35,7 +37,7 @@ def test_updates_merge_and_keep_what_is_unknown(tmp_path):
         "{", "[]", "null", "{}", '{"version": "1"}', '{"version": 2}', '{"version": 1, "names": "raccoon"}',
         '{"version": 1, "names": [1]}', '{"version": 1, "thresholds": {"a": "high"}}',
         '{"version": 1, "thresholds": {"a": NaN}}', '{"version": 1, "thresholds": {"a": true}}',
-        '{"version": 1, "domain": []}', '{"version": 1, "task": "judge"}', "[" * 100_000,
+        '{"version": 1, "class_thresholds": {"a": "high"}}', '{"version": 1, "domain": []}', '{"version": 1, "task": "judge"}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_damaged_record_is_one_error_that_names_the_file(tmp_path, content):
@@ -45,7 +47,9 @@ def test_a_damaged_record_is_one_error_that_names_the_file(tmp_path, content):
 
 
 def test_a_trained_model_does_not_inherit_figures() -> None:
-    base = ModelRecord("detector", "photographs", ("cat",), {"presence": 0.8}, {"test": {"AP": 0.9}}, {"later": 1})
+    base = ModelRecord(
+        "detector", "photographs", ("cat",), {"presence": 0.8}, {"test": {"AP": 0.9}}, {"cat": 0.1}, {"later": 1}
+    )
     assert trained_record(base, "detector", ["dog"]) == ModelRecord(
         "detector", "photographs", ("dog",), extra={"later": 1}
     )

@@ -22,8 +22,8 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
 
-HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg")
-NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg"), "every image shows every class")
+HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg", "F1")
+NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg", "F1"), "every image shows every class")
 MOST_CLASSES = 100  # printed; metrics.json has all
 
 

@@ -23,7 +23,7 @@ def require_one_seed(seeds: int) -> None:
 
 
 def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
-    """Write `result.json` into the run's folder, and the figures of the kept weights into the model's record.
+    """Write `result.json` into the run's folder, and figures and thresholds of the kept weights into the model's record.
 
     Raises:
         DataError, ModelError: they cannot be written.
@@ -33,7 +33,9 @@ def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
         for name, values in (("validation", outcome.best.validation), ("test", outcome.best.test))
         if values
     }
-    update_record(teacher, metrics=figures)
+    chosen = outcome.best.validation
+    scores = {"score": chosen["threshold"]} if "threshold" in chosen else {}
+    update_record(teacher, metrics=figures, thresholds=scores, class_thresholds=chosen.get("class_thresholds", {}))
     write_card(teacher)
     write_atomic(folder / RESULT_FILE, json.dumps(outcome.as_dict(), indent=2) + "\n")
 

@@ -1,0 +1,97 @@
+"""The score from which detections are worth showing: where F1, between precision and recall at IoU 0.5, is highest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pycocotools import mask as coco_mask
+
+SCORES = np.arange(1, 100) / 100
+"""Thresholds that are tried."""
+LEAST_OBJECTS = 10
+"""A class with fewer objects has no threshold of its own: a single object would decide on it."""
+LEAST_IOU = 0.5
+
+
+def f1_by_class(
+    annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
+) -> dict[int, tuple[int, Float[np.ndarray, " thresholds"]]]:
+    """Of each category that has objects: how many, and F1 = 2 TP / (detections + objects) at each of `SCORES`.
+
+    Args:
+        annotations: COCO's. Detections of crowds neither count as right nor as wrong.
+        results: COCO's; those of categories without objects do not count.
+    """
+    truth, found = _by_image_and_category(annotations), _by_image_and_category(results)
+    objects: dict[int, int] = defaultdict(int)
+    for (_, category), here in truth.items():
+        objects[category] += sum(not one["iscrowd"] for one in here)
+    right: dict[int, list[float]] = defaultdict(list)
+    wrong: dict[int, list[float]] = defaultdict(list)
+    for place, here in found.items():
+        ranked = sorted(here, key=lambda one: -one["score"])
+        hits, counts = matched(ranked, truth.get(place, []))
+        for one, hit, does_count in zip(ranked, hits, counts, strict=True):
+            if does_count:
+                (right if hit else wrong)[place[1]].append(one["score"])
+    curves = {}
+    for category, count in objects.items():
+        if count:
+            true, false = _at_least(right[category]), _at_least(wrong[category])
+            curves[category] = count, 2 * true / (true + false + count)
+    return curves
+
+
+def matched(
+    ranked: Sequence[Mapping[str, Any]], truth: Sequence[Mapping[str, Any]]
+) -> tuple[Bool[np.ndarray, " detections"], Bool[np.ndarray, " detections"]]:
+    """Which detections of a class in an image are right, and which count, by COCO's rule.
+
+    From the best score down, each takes the free object that it overlaps most; one that finds none, but lies in a
+    crowd, does not count.
+    """
+    hits, counts = np.zeros(len(ranked), bool), np.ones(len(ranked), bool)
+    if not ranked or not truth:
+        return hits, counts
+    crowds = np.asarray([bool(one["iscrowd"]) for one in truth])
+    boxes_xywh_px = [np.asarray([one["bbox"] for one in rows], dtype=float) for rows in (ranked, truth)]
+    iou = coco_mask.iou(*boxes_xywh_px, crowds.astype(np.uint8).tolist())  # [detections, objects]
+    free = ~crowds
+    for row, overlaps in enumerate(iou):
+        open_to = np.where(free, overlaps, 0)
+        best = int(open_to.argmax())
+        if open_to[best] >= LEAST_IOU:
+            hits[row], free[best] = True, False
+        elif overlaps[crowds].max(initial=0) >= LEAST_IOU:
+            counts[row] = False
+    return hits, counts
+
+
+def best_threshold(f1: Float[np.ndarray, " thresholds"]) -> tuple[float, float]:
+    """The highest F1 and its threshold: the middle of those that reach it. (0, NaN) if nothing is found at any.
+
+    >>> best_threshold(np.where((SCORES > 0.295) & (SCORES < 0.505), 0.8, 0.5))
+    (0.8, 0.4)
+    """
+    highest = float(np.max(f1, initial=0))
+    if not highest:
+        return 0.0, float("nan")
+    tied = np.flatnonzero(f1 >= highest - 1e-9)
+    return highest, float(SCORES[tied[len(tied) // 2]])
+
+
+def _by_image_and_category(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], list[Mapping[str, Any]]]:
+    found: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["image_id"], row["category_id"]].append(row)
+    return found
+
+
+def _at_least(scores: list[float]) -> Float[np.ndarray, " thresholds"]:
+    """How many scores reach each threshold."""
+    counts: np.ndarray = (len(scores) - np.searchsorted(np.sort(scores), SCORES - 1e-9)).astype(float)
+    return counts
