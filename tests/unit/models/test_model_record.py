@@ -37,7 +37,8 @@ def test_updates_merge_and_keep_what_is_unknown(tmp_path):
         "{", "[]", "null", "{}", '{"version": "1"}', '{"version": 2}', '{"version": 1, "names": "raccoon"}',
         '{"version": 1, "names": [1]}', '{"version": 1, "thresholds": {"a": "high"}}',
         '{"version": 1, "thresholds": {"a": NaN}}', '{"version": 1, "thresholds": {"a": true}}',
-        '{"version": 1, "class_thresholds": {"a": "high"}}', '{"version": 1, "domain": []}', '{"version": 1, "task": "judge"}', "[" * 100_000,
+        '{"version": 1, "class_thresholds": {"a": "high"}}',
+        '{"version": 1, "domain": []}', '{"version": 1, "task": "judge"}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_damaged_record_is_one_error_that_names_the_file(tmp_path, content):

@@ -23,7 +23,7 @@ def require_one_seed(seeds: int) -> None:
 
 
 def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
-    """Write `result.json` into the run's folder, and figures and thresholds of the kept weights into the model's record.
+    """Write `result.json` into the run's folder; figures and thresholds of the kept weights into the model's record.
 
     Raises:
         DataError, ModelError: they cannot be written.
