@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from deixis.errors import OptionError
-from deixis.options.marks import Required
+from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Required
 from deixis.options.types import Mark, Options
 
 
@@ -23,6 +23,28 @@ class AnnotatedData(Options):
     """Format of the annotations; recognised if not given."""
     split: str | None = None
     """Part to read of a data set that has several, as in --split val (VOC, YOLO, parquet)."""
+
+
+@dataclass(frozen=True)
+class ClassTools(Options):
+    """Classes: which are used, and under which names"""
+
+    classes: tuple[str, ...] = ()
+    """Classes to use, in this order, as in --classes cat dog or --classes cat,dog; all if not given. Objects of the
+    others are left out; images that show none stay, as images without objects."""
+    drop: tuple[str, ...] = ()
+    """Classes to leave out, with their objects."""
+    rename: tuple[str, ...] = ()
+    """New names of classes, as in --rename n01440764=tench car=vehicle; two classes of one name become one."""
+    merge: tuple[str, ...] = ()
+    """Classes that become one, as in --merge car,bus=vehicle."""
+    min_area: NotNegative = 0.0
+    """Leave out objects smaller than this, in square pixels of their mask, or of their box if they have none."""
+    sample: AtLeast1 | None = None
+    """Use only this many images, drawn so that each class is in as many as possible; all if not given. Validation and
+    test data are not sampled."""
+    sample_seed: Annotated[AtLeast0, RARE] = 0
+    """Decides which images --sample draws."""
 
 
 class WrittenFormat(Mark):

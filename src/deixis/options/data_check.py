@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from deixis.options.annotated_data import AnnotatedData, WrittenFormat
+from deixis.options.annotated_data import AnnotatedData, ClassTools, WrittenFormat
 from deixis.options.marks import Also, AtLeast0
 from deixis.options.old_names import knows_old_names
 
 
 @knows_old_names
 @dataclass(frozen=True)
-class DataCheckOptions(AnnotatedData):
+class DataCheckOptions(AnnotatedData, ClassTools):
     """Find what is wrong with a data set before it is trained on, and write a cleaned copy."""
 
     val_data: str = ""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
-from deixis.options.annotated_data import AnnotatedData, WrittenFormat
+from deixis.options.annotated_data import AnnotatedData, ClassTools, WrittenFormat
+from deixis.options.marks import Share
 
 
 @dataclass(frozen=True)
-class DataConvertOptions(AnnotatedData):
+class DataConvertOptions(AnnotatedData, ClassTools):
     """Convert annotations from one format to another, and print what the other cannot hold."""
 
     to: Annotated[str, WrittenFormat()] = "coco"
@@ -20,6 +21,8 @@ class DataConvertOptions(AnnotatedData):
     """Folder to write; it must not exist, or be empty."""
     image_files: Literal["copy", "link"] = "copy"
     """Copy the images, or link to where they are."""
+    threshold: Share | None = None
+    """Lowest score of detections that are converted, where the data is a model's predictions; all if not given."""
     masks: bool = True
     """Write masks where the format has them; without, objects are their boxes."""
     dry_run: bool = False

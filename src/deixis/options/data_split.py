@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
-from deixis.options.annotated_data import AnnotatedData, WrittenFormat
+from deixis.options.annotated_data import AnnotatedData, ClassTools, WrittenFormat
 from deixis.options.checks import require
 from deixis.options.marks import Also, AtLeast0, Range, Required
 from deixis.options.old_names import knows_old_names
@@ -15,7 +15,7 @@ from deixis.options.old_names import knows_old_names
 
 @knows_old_names
 @dataclass(frozen=True)
-class DataSplitOptions(AnnotatedData):
+class DataSplitOptions(AnnotatedData, ClassTools):
     """Split a data set: copies of an image stay together, each class is shared out evenly."""
 
     output: Annotated[Path | None, Required("parts/")] = None

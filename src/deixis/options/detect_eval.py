@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require_model
 from deixis.options.marks import AtLeast1, Required
 from deixis.options.used_models import UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectEvalOptions(UsedDetector):
+class DetectEvalOptions(UsedDetector, ClassTools):
     """Measure a detector: COCO mAP overall, by size and by class."""
 
     data: Annotated[str, Required("labels.json")] = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
+from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import RARE, AtLeast0, AtLeast1, Gone, NotNegative, Positive, Removed, Required, Share, Sides
@@ -159,6 +160,7 @@ class Forgetting(Options):
 @dataclass(frozen=True)
 class DetectTrainOptions(
     DetectData,
+    ClassTools,
     DetectParts,
     DetectRun,
     Loop,

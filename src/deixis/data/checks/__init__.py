@@ -23,7 +23,7 @@ from deixis.data.pixels.image_files import is_image_file
 from deixis.data.pixels.image_hash import ImageHash
 from deixis.data.pixels.images import wide_grey_range
 from deixis.data.pixels.parallel import in_order
-from deixis.data.sets.embedded import EmbeddedDataset, record_of
+from deixis.data.sets.embedded import EmbeddedDataset, is_embedded, record_of
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
@@ -81,15 +81,18 @@ class Checked:
         Raises:
             DataError: nothing is left, or the pictures are generated.
         """
-        kept, samples = tuple(self.samples), tuple(self.samples.values())
+        dataset, kept, samples = self.dataset, tuple(self.samples), tuple(self.samples.values())
+        while isinstance(dataset, Subset):
+            dataset, kept = dataset.dataset, tuple(dataset.indices[index] for index in kept)
         if not samples:
             raise DataError(f"{self.file}: no image is left after cleaning")
         if self.generated:
             raise DataError(f"{self.file}: generated pictures have nothing to clean")
         name = str(getattr(self.dataset, "name", "data"))
-        if isinstance(self.dataset, EmbeddedDataset):
-            records = tuple(self.samples.get(index, record) for index, record in enumerate(self.dataset.records))
-            return Subset(replace(self.dataset, records=records, vocabulary=self.vocabulary), kept, name)
+        if isinstance(dataset, EmbeddedDataset):
+            cleaned = dict(zip(kept, samples, strict=True))
+            records = tuple(cleaned.get(index, record) for index, record in enumerate(dataset.records))
+            return Subset(replace(dataset, records=records, vocabulary=self.vocabulary), kept, name)
         return SampleList(samples, self.vocabulary, name)
 
 
@@ -131,7 +134,7 @@ def check_dataset(
     hashes = {i: hashes[i] for i in samples}
     counts = count_objects(samples.values())
     checked = Checked(dataset, file, samples, hashes, counts, dataset.vocabulary, generated)
-    if not generated and not isinstance(dataset, EmbeddedDataset):
+    if not generated and not isinstance(dataset, EmbeddedDataset | Subset):  # a part leaves images out on purpose
         _unlisted(samples, findings)
     _examine_names(checked, findings)
     return checked
@@ -157,14 +160,14 @@ def check_annotations(
         if index in opened:
             examine_range(sample, wide_grey_range(sample.image), findings)
         first = first_of.setdefault(sample.image, sample)
-        if first is not sample and not isinstance(dataset, EmbeddedDataset):
+        if first is not sample and not is_embedded(dataset):
             text = f"is listed as {first.source} too"
             findings.add("image_listed_twice", sample.image, sample.source, text)
         samples[index] = examine_objects(sample, findings)
         if limits is not None:
             examine_limits(samples[index], limits, findings)
     checked = Checked(dataset, file, samples, {}, count_objects(samples.values()), dataset.vocabulary)
-    if not isinstance(dataset, EmbeddedDataset) and step == 1:
+    if not isinstance(dataset, EmbeddedDataset | Subset) and step == 1:
         _unlisted(samples, findings)
     _examine_names(checked, findings)
     return checked

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from deixis.data.findings import Findings
+from deixis.data.sets.classes import regrouped
 from deixis.records import Sample, Vocabulary
 
 FEW = 10
@@ -67,19 +67,8 @@ def examine_alike(vocabulary: Vocabulary, file: str, findings: Findings) -> dict
 def merge_classes(sample: Sample, vocabulary: Vocabulary, merged: Mapping[str, str]) -> Sample:
     """The sample in a vocabulary without the merged names."""
     rows = {name: row for row, name in enumerate(vocabulary.names)}
-    ids = np.array([rows.get(merged.get(name, name), -1) for name in sample.vocabulary.names], np.int64)
-
-    def mapped(class_ids: frozenset[int]) -> frozenset[int]:
-        return frozenset(ids[sorted(class_ids)].tolist()) - {-1}
-
-    present = mapped(sample.present_class_ids)
-    absent = sample.absent_class_ids
-    return sample.evolve(
-        instances=replace(sample.instances, class_ids=ids[sample.instances.class_ids]),
-        vocabulary=vocabulary,
-        absent_class_ids=None if absent is None else mapped(absent) - present,
-        not_exhaustive_class_ids=mapped(sample.not_exhaustive_class_ids),
-    )
+    new_rows = [rows.get(merged.get(name, name), -1) for name in sample.vocabulary.names]
+    return regrouped(sample, vocabulary, np.array(new_rows, np.int64))
 
 
 def without_classes(vocabulary: Vocabulary, gone: Iterable[str]) -> Vocabulary:

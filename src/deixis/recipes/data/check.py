@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from deixis.atomic_files import write_atomic
 from deixis.console import Console, print_text
 from deixis.data.checks import Checked
 from deixis.data.checks.prompts import PromptFacts, examine_prompts
-from deixis.data.findings import Finding, Findings
+from deixis.data.findings import Finding, Findings, collecting_warnings
 from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.errors import DataError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
+from deixis.options.annotated_data import ClassTools
 from deixis.options.data_check import DataCheckOptions
 from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
+from deixis.recipes.data.chosen import EVERYTHING, used_names
 from deixis.recipes.data.survey import compare, survey
 from deixis.recipes.detect.limits import model_limits
 
@@ -40,12 +43,15 @@ def check_data(options: DataCheckOptions) -> int:
     limits = model_limits(options.model)
     findings = Findings()
     own = (options.data, options.images, options.format, options.split)
-    checked = survey(*own, findings, options.num_workers, limits)
+    tools, say = options.group(ClassTools), partial(print_text, to_stderr=True) if options.json else print_text
+    used = _used_names(options, tools)
+    checked = survey(*own, findings, options.num_workers, limits, tools=tools, used=used, say=say)
     annotated = has_annotations(checked, findings)
     if options.val_data:
         other = Findings()
         places = (options.val_data, options.val_images, options.format, options.val_split)
-        validation = survey(*places, other, options.num_workers, limits)
+        tools = replace(tools, sample=None)
+        validation = survey(*places, other, options.num_workers, limits, tools=tools, used=used)
         findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
         compare(checked, validation, findings)
     facts = _try_names(checked, tokenizer, findings, of_a_model=bool(options.model))
@@ -58,6 +64,19 @@ def check_data(options: DataCheckOptions) -> int:
         _write(options, checked, findings.found, annotated)
         standing = [finding for finding in standing if not finding.fix]
     return 1 if standing else 0
+
+
+def _used_names(options: DataCheckOptions, tools: ClassTools) -> dict[str, str] | None:
+    """The classes that are used of both data sets; None where there is one, which decides by itself."""
+    if not options.val_data or tools == EVERYTHING:
+        return None
+    places = [(options.data, options.images, options.split), (options.val_data, options.val_images, options.val_split)]
+    with collecting_warnings(Findings(), options.data):  # they are reported once, by the check
+        sets = [
+            read_dataset(data, images, options.format, masks=False, split=split, findings=Findings())
+            for data, images, split in places
+        ]
+    return used_names(sets, tools)
 
 
 def has_annotations(checked: Checked, findings: Findings) -> bool:

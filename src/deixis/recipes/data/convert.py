@@ -9,7 +9,9 @@ from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.data.sets.embedded import records
+from deixis.options.annotated_data import ClassTools
 from deixis.options.data_convert import DataConvertOptions
+from deixis.recipes.data.chosen import chosen_alone
 from deixis.records import Dataset
 
 
@@ -21,6 +23,7 @@ def convert_data(options: DataConvertOptions) -> Path | None:
     """
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
     print_text(f"read {_summary(dataset)} from {options.data}")
+    dataset = chosen_alone(dataset, options.group(ClassTools), print_text, options.threshold)
     lost = not_kept(dataset, options.to, options.masks)
     for line in lost:
         print_text(f"lost in {options.to}: {line}")

@@ -12,8 +12,10 @@ from deixis.data.formats.writing import write_parts
 from deixis.data.sets.embedded import records
 from deixis.data.sets.split import duplicate_groups, split_stratified
 from deixis.data.sets.subset import Subset
+from deixis.options.annotated_data import ClassTools
 from deixis.options.data_split import DataSplitOptions
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.data.chosen import chosen_alone
 from deixis.records import Dataset
 
 PARTS = ("train", "val", "test")
@@ -28,6 +30,7 @@ def split_data(options: DataSplitOptions) -> dict[str, str]:
     assert options.output is not None
     console = Console(highlight=False, soft_wrap=True)
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
+    dataset = chosen_alone(dataset, options.group(ClassTools), lambda line: console.print(line, markup=False))
     found = format_of(options.data, options.format)
     format = options.to or ("coco" if found == "scenes" else found)
     with ProgressBar("looking for copies", len(dataset)) as progress:

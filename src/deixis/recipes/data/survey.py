@@ -16,7 +16,9 @@ from deixis.data.findings import KINDS, Finding, Findings, collecting_warnings
 from deixis.data.formats import read_dataset
 from deixis.data.scenes import PREFIX as SCENES_PREFIX
 from deixis.errors import DataError
+from deixis.options.annotated_data import ClassTools
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.data.chosen import EVERYTHING, Say, chosen, used_names
 from deixis.recipes.run.outputs import warn
 from deixis.records import Dataset
 
@@ -34,6 +36,9 @@ def survey(
     limits: ModelLimits | None = None,
     decode: bool = True,
     masks: bool = True,
+    tools: ClassTools = EVERYTHING,
+    used: dict[str, str] | None = None,
+    say: Say = lambda line: None,
 ) -> Checked:
     """Read what can be read of a data set and check everything once.
 
@@ -41,12 +46,15 @@ def survey(
         limits: of the model that will be trained or measured.
         decode: decode every image; without, find what needs no pixels.
         masks: check masks too.
+        tools, used, say: what is used of the data; see `recipes.data.chosen`. Without `used`, `tools` decide by this
+            data alone.
 
     Raises:
         DataError: nothing can be read.
     """
     with collecting_warnings(findings, data):
         dataset = read_dataset(data, images, format, masks=masks, split=split, findings=findings)
+    dataset = chosen(dataset, tools, used or used_names([dataset], tools), say, findings)
     if not decode:
         return check_annotations(dataset, data, findings, limits)
     with ProgressBar(f"checking {Path(data).name}", len(dataset)) as progress:
@@ -75,6 +83,8 @@ def report_findings(
     workers: int = 2,
     training: int = 1,
     max_unreadable: int = 0,
+    tools: ClassTools = EVERYTHING,
+    used: dict[str, str] | None = None,
 ) -> None:
     """One line for each kind of finding on the data sets of a run, warnings on stderr.
 
@@ -84,6 +94,7 @@ def report_findings(
         decode: decode every image, for a dry run.
         training: how many of the sets are trained on; the others are compared with them.
         max_unreadable: damaged images of the training sets that training leaves out.
+        tools, used: what is used of the data, by the names of all sets; see `recipes.data.chosen`.
 
     Raises:
         DataError: images cannot be decoded, when all of them are: more than training leaves out, or measured ones.
@@ -96,7 +107,10 @@ def report_findings(
             continue
         own = Findings()
         if len(dataset) <= MAX_CHECKED or decode:
-            found = survey(data, images, format, None, own, workers, limits, decode, masks=False)
+            drawn = tools if number < training else replace(tools, sample=None)
+            found = survey(
+                data, images, format, None, own, workers, limits, decode, masks=False, tools=drawn, used=used
+            )
         else:  # what is wrong with the file itself has been read once, and would take as long again
             found = check_annotations(dataset, data, own, limits)
         findings.found += own.found

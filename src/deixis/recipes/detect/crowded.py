@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from deixis.data.scenes.images import SceneDataset
-from deixis.data.sets.embedded import record_of
+from deixis.data.sets.embedded import Changed, record_of
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.evaluation.coco_map import MAX_DETECTIONS, detections_per_image
@@ -52,4 +52,4 @@ def _is_drawn(dataset: Dataset) -> bool:
     """Whether any of it is generated scenes."""
     if isinstance(dataset, Joined):
         return any(map(_is_drawn, dataset.parts))
-    return _is_drawn(dataset.dataset) if isinstance(dataset, Subset) else isinstance(dataset, SceneDataset)
+    return _is_drawn(dataset.dataset) if isinstance(dataset, Subset | Changed) else isinstance(dataset, SceneDataset)

@@ -28,8 +28,10 @@ from deixis.data.sets.split import duplicate_groups, hold_out
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.models.checkpoints import BUCKET_PX, DetectorBundle
+from deixis.options.annotated_data import ClassTools
 from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
 from deixis.options.groups import Loop
+from deixis.recipes.data.chosen import EVERYTHING, Say, chosen, used_names
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
 from deixis.records import Batch, Dataset, Prompt, Sample, SampleList
 from deixis.training.feed import Feed
@@ -40,26 +42,50 @@ MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a ru
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
-def read_training_data(data: DetectData) -> RunData[Dataset]:
+def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING) -> RunData[Dataset]:
     """The data of a run; what is not given is held out of the training data.
+
+    Args:
+        tools: what is used of the data.
 
     Raises:
         DataError: they cannot be read, are empty, or validation or test data has no object.
+        OptionError: `tools` names no class of the data.
     """
-    parts = read_parts(data)
+    left_out: list[str] = []
+    parts, validation, test, used = read_all(data, tools, left_out.append)
     images = sum(map(len, parts))
     shares: tuple[float, ...] = ()
-    validation, test = read_measured(data)
     if validation is None:
         shares = held_out_shares(images, VALIDATION_SHARE, SHARE_OF_EACH, test is not None)
         parts, *held = hold_out_of(parts, shares)
         validation = joined(held[0])
         test = joined(held[1]) if len(held) > 1 else test
-    found = RunData(joined(parts), validation, test, note_on_parts(shares, images, bool(data.test_data)))
+    found = RunData(
+        joined(parts), validation, test, note_on_parts(shares, images, bool(data.test_data)), used, tuple(left_out)
+    )
     for what, given, measured in (("validation", data.val_data, validation), ("test", data.test_data, test)):
         if measured is not None and not has_objects(measured):
             raise DataError(f"{given or ', '.join(data.data)}: no object in the {what} data; nothing can be measured")
     return found
+
+
+def read_all(
+    data: DetectData, tools: ClassTools = EVERYTHING, say: Say = lambda line: None
+) -> tuple[list[Dataset], Dataset | None, Dataset | None, dict[str, str] | None]:
+    """(training, validation, test) data with the classes that are used, and `used_names`; what is not given is None.
+
+    Raises:
+        DataError: they cannot be read.
+        OptionError: `tools` names no class of any of them.
+    """
+    parts, measured = read_parts(data), read_measured(data)
+    used = used_names([*parts, *(one for one in measured if one is not None)], tools)
+    parts = [chosen(part, tools, used, say) for part in parts]
+    validation, test = (
+        None if one is None else chosen(one, tools, used, lambda line: None, sample=False) for one in measured
+    )
+    return parts, validation, test, used
 
 
 def read_measured(data: DetectData) -> tuple[Dataset | None, Dataset | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from rich.table import Table
 
@@ -13,9 +14,11 @@ from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.outputs.detections import coco_results
+from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.data.chosen import chosen, used_names
 from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.model.choice import warn_of_shapes
@@ -35,13 +38,17 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
         DeixisError: options, data or model cannot be used.
     """
     device = choose_device(options.device)
+    console, tools = Console(highlight=False, soft_wrap=True), options.group(ClassTools)
     dataset = read_dataset(options.data, options.images, options.format, masks=False)
+    used = used_names([dataset], tools)
+    dataset = chosen(dataset, tools, used, partial(console.print, markup=False))
     detector = load_detector(options.model, device, options.prompt_names)
     queries = detector.bundle.model.config.num_queries
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
-    report_findings(Console(highlight=False), [(options.data, options.images, dataset)], options.format, limits)
+    sets = [(options.data, options.images, dataset)]
+    report_findings(console, sets, options.format, limits, tools=tools, used=used)
     with ProgressBar("images") as progress:
         metrics, detections = detector.evaluate(
             dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections

@@ -9,6 +9,7 @@ from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.models.checkpoints import DetectorBundle
 from deixis.models.freezing import PARTS, part_of
+from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_train import (
     DetectData,
@@ -65,7 +66,7 @@ class Plan:
 def make_plan(options: DetectTrainOptions) -> Plan:
     """Read data and model, and let the recipe decide what the user did not."""
     paths = options.group(DetectData)
-    data = read_training_data(paths)
+    data = read_training_data(paths, options.group(ClassTools))
     reported = options.test_data or options.val_data or ", ".join(options.data)
     forgetting = read_forgetting_data(options.group(Forgetting), data.reported, reported)
     options = resolve(options, len(data.training))
@@ -110,7 +111,8 @@ def print_plan(plan: Plan, start: Start) -> None:
         f"{len(names)} names: {listed(names, 12)}",
         markup=False,
     )
-    console.print(data.note, markup=False)
+    for line in (data.note, *data.left_out):
+        console.print(line, markup=False)
     steps = plan.feed.steps_per_epoch(start.accelerator.num_processes)
     print_length(console, plan.settings, steps, options.group(Optimiser))
     if not start.is_first:
@@ -121,12 +123,25 @@ def print_plan(plan: Plan, start: Start) -> None:
         warn_of_crowded_images(measured, queries, most)
     limits = ModelLimits(image_size=bundle.image_size, whose=options.model)
     report_run_findings(
-        console, options.group(DetectData), limits, data, decode=options.dry_run, workers=max(options.num_workers, 1)
+        console,
+        options.group(DetectData),
+        limits,
+        data,
+        tools=options.group(ClassTools),
+        decode=options.dry_run,
+        workers=max(options.num_workers, 1),
     )
 
 
 def report_run_findings(
-    console: Console, paths: DetectData, limits: ModelLimits, data: RunData[Dataset], *, decode: bool, workers: int
+    console: Console,
+    paths: DetectData,
+    limits: ModelLimits,
+    data: RunData[Dataset],
+    *,
+    tools: ClassTools,
+    decode: bool,
+    workers: int,
 ) -> None:
     """What `data check` finds on the data of the run; a dry run decodes every image for it.
 
@@ -147,4 +162,6 @@ def report_run_findings(
         workers,
         training=len(paths.data),
         max_unreadable=paths.max_unreadable_images,
+        tools=tools,
+        used=data.used,
     )

@@ -14,9 +14,10 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import compile_layers
 from deixis.models.freezing import parameter_table, part_of
+from deixis.options.annotated_data import ClassTools
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
-from deixis.recipes.detect.data import fingerprint, read_measured, read_parts
+from deixis.recipes.detect.data import fingerprint, read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
 from deixis.recipes.detect.measure import DetectorMeasure
 from deixis.recipes.detect.model import make_criterion, make_denoise, save_trained
@@ -200,7 +201,6 @@ def check_inputs(options: DetectTrainOptions) -> None:
     if options.seeds == 1:
         will_resume(options.group(DetectRun))
     paths = options.group(DetectData)
-    read_parts(paths)
-    read_measured(paths)
+    read_all(paths, options.group(ClassTools))
     if options.forgetting_data:
         read_dataset(options.forgetting_data, options.forgetting_images)

@@ -21,6 +21,8 @@ class RunData(Generic[D]):
             are then those of the validation data, and optimistic.
         note: how the parts came about, for the plan.
         chat: conversations that show what a language model forgets; never trained on. None where there are none.
+        used: the classes that are used to their new names; None for all as they are.
+        left_out: what is not used of the training data, one line each.
     """
 
     training: D
@@ -28,6 +30,8 @@ class RunData(Generic[D]):
     test: D | None = None
     note: str = ""
     chat: D | None = None
+    used: dict[str, str] | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def reported(self) -> D:
