@@ -30,19 +30,17 @@ class ClassTools(Options):
     """Classes: which are used, and under which names"""
 
     classes: tuple[str, ...] = ()
-    """Classes to use, in this order, as in --classes cat dog or --classes cat,dog; all if not given. Objects of the
-    others are left out; images that show none stay, as images without objects."""
+    """Classes to use, in this order, as in --classes cat,dog; objects of others are left out, their images stay."""
     drop: tuple[str, ...] = ()
     """Classes to leave out, with their objects."""
     rename: tuple[str, ...] = ()
-    """New names of classes, as in --rename n01440764=tench car=vehicle; two classes of one name become one."""
+    """New names of classes, as in --rename n01440764=tench; two classes of one name become one."""
     merge: tuple[str, ...] = ()
     """Classes that become one, as in --merge car,bus=vehicle."""
     min_area: NotNegative = 0.0
-    """Leave out objects smaller than this, in square pixels of their mask, or of their box if they have none."""
+    """Leave out objects of fewer square pixels (of the mask, or else of the box)."""
     sample: AtLeast1 | None = None
-    """Use only this many images, drawn so that each class is in as many as possible; all if not given. Validation and
-    test data are not sampled."""
+    """Use only this many images, each class in as many as possible; validation and test data stay whole."""
     sample_seed: Annotated[AtLeast0, RARE] = 0
     """Decides which images --sample draws."""
 

@@ -21,6 +21,9 @@ class DataConvertOptions(AnnotatedData, ClassTools):
     """Folder to write; it must not exist, or be empty."""
     image_files: Literal["copy", "link"] = "copy"
     """Copy the images, or link to where they are."""
+    annotations: str = ""
+    """Where --data is a list of COCO results (image_id, category_id, bbox, score): the annotations, in any format,
+    whose images and classes it names."""
     threshold: Share | None = None
     """Lowest score of detections that are converted, where the data is a model's predictions; all if not given."""
     masks: bool = True

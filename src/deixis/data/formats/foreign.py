@@ -115,7 +115,10 @@ def _json_list(content: list[Any]) -> str | None:
         return None
     keys = set().union(*rows)
     tests: list[tuple[bool, str]] = [
-        ({"image_id", "category_id", "score"} <= keys, "COCO results (detections); give the annotations"),
+        (
+            {"image_id", "category_id", "score"} <= keys,
+            "COCO results (detections); give the annotations, or convert them with --annotations",
+        ),
         ({"image_id", "category_id", "bbox"} <= keys, "a list of COCO annotations alone; give the whole file"),
         ("Labeled Data" in keys or "data_row" in keys, f"a Labelbox export; {_CONVERT}"),
         ({"name", "labels"} <= keys, f"Scalabel's (BDD100K's) JSON; {_CONVERT}"),

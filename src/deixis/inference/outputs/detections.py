@@ -27,6 +27,7 @@ def write_predictions(
     *,
     draw: Draw | None = None,
     vocabulary: Vocabulary | None = None,
+    model: str = "",
 ) -> None:
     """Write `predictions.json`, `coco_results.json` and, with `draw`, `pictures/*.jpg`.
 
@@ -35,13 +36,14 @@ def write_predictions(
         images: the files that were predicted on, or their pixels.
         draw: draws detections onto pixels (`deixis.reporting.draw.draw_detections`); None writes no images.
         vocabulary: has the COCO category ids; without it a category's id is its position among the names, from 1.
+        model: what made the detections; written with each image.
 
     Raises:
         DataError: counts differ, an image cannot be read, or the folder cannot be written.
     """
     if len(detections) != len(images):
         raise DataError(f"{len(detections)} detection records for {len(images)} images; expected one per image")
-    write_atomic(folder / "predictions.json", _json(prediction_records(detections, images)))
+    write_atomic(folder / "predictions.json", _json(prediction_records(detections, images, model)))
     write_atomic(folder / "coco_results.json", _json(coco_results(detections, vocabulary)))
     if draw is None:
         return
@@ -51,8 +53,10 @@ def write_predictions(
         write_atomic(folder / "pictures" / name, drawn.getvalue())
 
 
-def prediction_records(detections: Sequence[Detections], images: Sequence[ImageInput]) -> list[dict[str, Any]]:
-    """One entry per image: file (or null), id, width and height in pixels, and objects, best first."""
+def prediction_records(
+    detections: Sequence[Detections], images: Sequence[ImageInput], model: str = ""
+) -> list[dict[str, Any]]:
+    """One entry per image: file (or null), id, width and height in pixels, objects, best first, and the model."""
     return [
         {
             "file": str(image) if isinstance(image, str | Path) else None,
@@ -63,6 +67,7 @@ def prediction_records(detections: Sequence[Detections], images: Sequence[ImageI
                 {"label": label, "score": round(float(score), 5), "box_xyxy_px": [round(float(v), 2) for v in box]}
                 for label, score, box in zip(found.labels, found.scores, found.boxes_xyxy_px, strict=True)
             ],
+            **({"model": model} if model else {}),
         }
         for found, image in zip(detections, images, strict=True)
     ]

@@ -9,6 +9,7 @@ from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.data.sets.embedded import records
+from deixis.data.sets.results import with_results
 from deixis.options.annotated_data import ClassTools
 from deixis.options.data_convert import DataConvertOptions
 from deixis.recipes.data.chosen import chosen_alone
@@ -21,7 +22,10 @@ def convert_data(options: DataConvertOptions) -> Path | None:
     Raises:
         DataError: the data cannot be read, or the output cannot be written.
     """
-    dataset = read_dataset(options.data, options.images, options.format, split=options.split)
+    source = options.annotations or options.data
+    dataset = read_dataset(source, options.images, options.format, split=options.split)
+    if options.annotations:
+        dataset = with_results(options.data, dataset)
     print_text(f"read {_summary(dataset)} from {options.data}")
     dataset = chosen_alone(dataset, options.group(ClassTools), print_text, options.threshold)
     lost = not_kept(dataset, options.to, options.masks)

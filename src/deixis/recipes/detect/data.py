@@ -62,7 +62,12 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING) -> RunD
         validation = joined(held[0])
         test = joined(held[1]) if len(held) > 1 else test
     found = RunData(
-        joined(parts), validation, test, note_on_parts(shares, images, bool(data.test_data)), used, tuple(left_out)
+        joined(parts),
+        validation,
+        test,
+        note_on_parts(shares, images, bool(data.test_data)),
+        used=used,
+        left_out=tuple(left_out),
     )
     for what, given, measured in (("validation", data.val_data, validation), ("test", data.test_data, test)):
         if measured is not None and not has_objects(measured):

@@ -45,7 +45,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
             batch_size=options.batch_size,
             progress=progress,
         )
-    write_predictions(options.output, found, images, draw=draw_detections)
+    write_predictions(options.output, found, images, draw=draw_detections, model=options.model)
     objects = sum(len(detections) for detections in found)
     console = Console(highlight=False)
     console.print(f"{objects} objects in {len(images)} pictures; see {options.output}", markup=False)
