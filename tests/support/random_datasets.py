@@ -39,6 +39,8 @@ for _name in FORMATS[len(_LISTED) :]:
         (WITH_IMAGE_IDS, _holds.image_ids),
         (WITH_CATEGORY_IDS, _holds.category_ids),
         (WITH_ABSENT, _holds.absent),
+        (WITH_SCORES, _holds.scores),
+        (WITH_MODEL_VERSION, _holds.model_version),
         (ONLY_USED_NAMES, not _holds.all_names),
     ):
         if _claimed:

@@ -15,6 +15,7 @@ from deixis.data.formats.lvis import LVIS
 from deixis.data.formats.odvg import ODVG
 from deixis.data.formats.openimages import OPENIMAGES
 from deixis.data.formats.parquet import PARQUET
+from deixis.data.formats.predictions import PREDICTIONS
 from deixis.data.formats.record import Format
 from deixis.data.formats.supervisely import SUPERVISELY
 from deixis.data.formats.via import VIA
@@ -30,6 +31,7 @@ FORMATS: dict[str, Format] = {
         VIA,
         CREATEML,
         SUPERVISELY,
+        PREDICTIONS,
         CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,
         LABELME,

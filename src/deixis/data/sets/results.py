@@ -1,4 +1,4 @@
-"""COCO results, as detectors and evaluators write them, joined with the annotations whose images and classes they name."""
+"""COCO results, as detectors and evaluators write them, with the annotations whose images and classes they name."""
 
 from __future__ import annotations
 

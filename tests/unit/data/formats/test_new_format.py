@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -130,25 +131,17 @@ def test_help_reads_no_data_libraries() -> None:
 
 
 def test_the_docs_say_what_the_records_hold() -> None:
-    text = (Path(__file__).parents[4] / "docs" / "formats.md").read_text(encoding="utf-8")
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
-    kept = {row[0]: row[1:] for row in table if len(row) == 9}
-    kinds = kept.pop("kept besides boxes and names")
-    assert set(kept) == set(WRITTEN)
-    fields = {
-        "masks": "masks",
-        "areas": "areas",
-        "crowds": "crowds",
-        "image ids": "image_ids",
-        "category ids": "category_ids",
-        "negative classes per image": "absent",
-        "names without objects, their order": "all_names",
-        "captions and names per image": "captions",
-    }
-    assert kinds == list(fields)
-    for column, field in enumerate(fields.values()):
-        assert {name for name, cells in kept.items() if cells[column] == "✓"} == {
-            name for name, format in WRITTEN.items() if getattr(format.holds, field)
-        }, field
-    rows = {row[0].strip("`") for row in table}
-    assert set(FORMATS) <= rows, "and every format has a row of its own"
+    root = Path(__file__).parents[4]
+    spec = importlib.util.spec_from_file_location("format_table", root / "scripts" / "format_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    text = (root / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert script.with_table(text) == text, "the formats' records have changed: run scripts/format_table"
+    first = text.partition(script.START)[0]
+    rows = {name.strip("`,") for line in first.splitlines() if line[:3] == "| `" for name in line.split("|")[1].split()}
+    assert set(FORMATS) <= rows, "and every format has a row of the first table"
+    assert script.row(Format("x", find_toy, read_toy, holds=Holds(masks=True, crowds=True, boxes_beside_masks=False)))[
+        1:6
+    ] == ("✓", "", "✓, of a mask its bounds", "", "")

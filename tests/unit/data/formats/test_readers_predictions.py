@@ -84,7 +84,7 @@ def test_results_take_images_and_classes_from_the_annotations(tmp_path: Path, ca
     truth = read_dataset(tmp_path / "truth")
     results = tmp_path / "coco_results.json"
     results.write_text(json.dumps(coco_results([detections(1), detections(2)], truth.vocabulary)))
-    with pytest.raises(DataError, match="COCO results .detections.; give the annotations, or convert them with"):
+    with pytest.raises(DataError, match=r"COCO results .detections.; give the annotations, or convert them with"):
         read_dataset(results)
     asked = ["--annotations", str(tmp_path / "truth"), "--threshold", "0.7", "--output", str(tmp_path / "out")]
     run(["data", "convert", "--data", str(results), *asked])

@@ -9,8 +9,9 @@ from typing import Any
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
-from deixis.data.formats.assemble import Drawn, Picture, assemble, find_pictures
 from deixis.data.formats.coco.values import finite_number, image_size, whole_number
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures
+from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.reading import reads, shown
 from deixis.errors import DataError
 from deixis.records import SampleList

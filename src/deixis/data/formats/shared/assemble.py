@@ -36,12 +36,13 @@ _BoxPx = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and its objects; `source` is for messages."""
+    """One image and its objects; `source` is for messages, `model_version` the model that found the objects."""
 
     image: Path
     size_hw: tuple[int, int]
     objects: tuple[Drawn, ...]
     source: str
+    model_version: str = ""
 
 
 def likely_folders(home: Path, stem: str = "") -> list[Path]:
@@ -142,7 +143,8 @@ def assemble(
         instances = _instances(objects, rows)
         instances, lost = clip_instances(instances, picture.size_hw, keep_all=findings is not None)
         dropped += [picture.source] * lost
-        samples.append(Sample(picture.image, picture.size_hw, instances, vocabulary, number, picture.source))
+        sample = Sample(picture.image, picture.size_hw, instances, vocabulary, number, picture.source)
+        samples.append(sample.evolve(model_version=picture.model_version) if picture.model_version else sample)
     warn_dropped(str(source), dropped)
     return SampleList(tuple(samples), vocabulary, name=name)
 
@@ -150,6 +152,7 @@ def assemble(
 def _instances(objects: Sequence[Drawn], rows: dict[str, int]) -> Instances:
     """Masks are kept where all objects of an image have one."""
     masks = [thing.mask_rle for thing in objects if thing.mask_rle is not None]
+    scores = [thing.score for thing in objects if thing.score is not None]
     boxes = [thing.box_xyxy_px for thing in objects]
     return Instances.build(
         boxes,
@@ -160,4 +163,5 @@ def _instances(objects: Sequence[Drawn], rows: dict[str, int]) -> Instances:
             for thing, (x1, y1, x2, y2) in zip(objects, boxes, strict=True)
         ],
         masks_rle=masks if masks and len(masks) == len(objects) else None,
+        scores=scores if scores and len(scores) == len(objects) else None,
     )

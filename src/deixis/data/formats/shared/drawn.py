@@ -21,13 +21,15 @@ _BoxPx = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One object as it was drawn; `area_px` None is the box's, `mask_rle` None where there is no mask."""
+    """One object as it was drawn; `area_px` None is the box's, `mask_rle` None where there is no mask, and `score` None
+    where a person drew it."""
 
     name: str
     box_xyxy_px: _BoxPx
     area_px: float | None = None
     mask_rle: Rle | None = None
     crowd: bool = False
+    score: float | None = None
 
 
 def polygon(name: str, points_px: _Points, size_hw: tuple[int, int], masks: bool) -> Drawn:
