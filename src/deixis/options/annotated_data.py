@@ -30,17 +30,17 @@ class ClassTools(Options):
     """Classes: which are used, and under which names"""
 
     classes: tuple[str, ...] = ()
-    """Classes to use, in this order, as in --classes cat,dog; objects of others are left out, their images stay."""
+    """Use these classes only, in this order, as in --classes cat,dog; all images stay."""
     drop: tuple[str, ...] = ()
     """Classes to leave out, with their objects."""
     rename: tuple[str, ...] = ()
-    """New names of classes, as in --rename n01440764=tench; two classes of one name become one."""
+    """New names, as in --rename n01440764=tench; classes of one name become one."""
     merge: tuple[str, ...] = ()
     """Classes that become one, as in --merge car,bus=vehicle."""
     min_area: NotNegative = 0.0
-    """Leave out objects of fewer square pixels (of the mask, or else of the box)."""
+    """Leave out objects of fewer square pixels."""
     sample: AtLeast1 | None = None
-    """Use only this many images, each class in as many as possible; validation and test data stay whole."""
+    """Use this many images, each class in as many as possible; not for validation data."""
     sample_seed: Annotated[AtLeast0, RARE] = 0
     """Decides which images --sample draws."""
 
