@@ -25,7 +25,7 @@ from typing import Any
 from deixis.errors import DeixisError
 from fuzz.damage import damage
 
-MODULES = ("detection", "configs", "phrases", "clips", "models")  # those that are there are run
+MODULES = ("detection", "configs", "phrases", "clips", "models", "commands")  # those that are there are run
 Builder = Callable[[Path, Random], Callable[[], object]]
 
 MOST_MEMORY = 2 << 30  # more than the process has when it is forked

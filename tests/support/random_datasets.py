@@ -88,8 +88,8 @@ def _sample(draw: st.DrawFn, vocabulary: Vocabulary, image_id: int, format: str 
     if len(instances) and may(WITH_SCORES):
         scores = [draw(SHARES) for _ in range(len(instances))]
         sample = sample.evolve(instances=replace(instances, scores=np.array(scores)))
-    if may(WITH_MODEL_VERSION):
-        sample = sample.evolve(model_version="detector v1")
+        if may(WITH_MODEL_VERSION):
+            sample = sample.evolve(model_version="detector v1")
     if len(instances) and may({"lvis"}):
         sample = sample.evolve(not_exhaustive_class_ids=sample.present_class_ids)
     return sample
@@ -137,6 +137,11 @@ def assert_same(one: Dataset, other: Dataset) -> None:
 def assert_same_sample(one: Sample, other: Sample) -> None:
     """The same in everything but `source`."""
     np.testing.assert_array_equal(np.asarray(one.image), np.asarray(other.image))
+    assert_same_annotations(one, other)
+
+
+def assert_same_annotations(one: Sample, other: Sample) -> None:
+    """The same in everything but `image` and `source`."""
     assert one.size_hw == other.size_hw
     assert one.image_id == other.image_id
     assert one.vocabulary == other.vocabulary

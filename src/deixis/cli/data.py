@@ -5,6 +5,8 @@ from __future__ import annotations
 from deixis.cli.command import Command
 from deixis.options.data_check import DataCheckOptions
 from deixis.options.data_convert import DataConvertOptions
+from deixis.options.data_diff import DataDiffOptions
+from deixis.options.data_merge import DataMergeOptions
 from deixis.options.data_split import DataSplitOptions
 from deixis.options.data_stats import DataStatsOptions
 
@@ -31,6 +33,22 @@ SPLIT = """
 Examples:
   deixis data split --data labels.json --val 0.2 --output parts/       parts/train/ and parts/val/, images linked
   deixis data split --data annotations/ --fractions 0.8 0.1 0.1 --output parts/ --to coco
+"""
+
+MERGE = """
+Examples:
+  deixis data merge a/labels.json b/data.yaml --output merged/
+  deixis data merge a.json b.json --output merged/ --merge cat,Cats=cat --to yolo --image-files link
+  deixis data merge a.json b.json c.json --output merged/ --names separate --duplicates first
+"""
+
+DIFF = """
+Examples:
+  deixis data diff labels_v1.json labels_v2.json
+  deixis data diff before/data.yaml after/labels.json --output changes.html
+  deixis data diff labels.json predictions.json --images photos/ --json > changes.json
+
+Exit codes: 0 the two are the same, 1 they differ, 2 one of them cannot be read.
 """
 
 STATS = """
@@ -60,6 +78,22 @@ COMMANDS = (
         "deixis.recipes.data.split:split_data",
         "split a data set: duplicates stay together, classes are balanced",
         SPLIT,
+    ),
+    Command(
+        "data merge",
+        DataMergeOptions,
+        "deixis.recipes.data.merge:merge_data",
+        "merge data sets of any formats into one",
+        MERGE,
+        bare="data",
+    ),
+    Command(
+        "data diff",
+        DataDiffOptions,
+        "deixis.recipes.data.diff:diff_data",
+        "report what changed between two versions of annotations",
+        DIFF,
+        bare="data",
     ),
     Command(
         "data stats",

@@ -1,8 +1,8 @@
-"""A data set on one HTML page."""
+"""A data set, or what changed between two versions of one, on one HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from deixis.records import Sample
 from deixis.reporting.data import DatasetFacts
-from deixis.reporting.page import Bars, Table, numbers, write_page
-from deixis.reporting.pictures import annotated_pictures
+from deixis.reporting.page import Bars, Cell, Table, numbers, write_page
+from deixis.reporting.pictures import Picture, annotated_pictures
 from deixis.reporting.plots import histogram
 
 
@@ -69,4 +69,34 @@ def write_dataset_page(path: Path, facts: DatasetFacts, spreads: Spreads, pictur
             scroll=True,
         ),
         pictures=annotated_pictures(pictures),
+    )
+
+
+def write_difference_page(
+    path: Path,
+    titles: Sequence[str],
+    counts: Mapping[str, int],
+    classes: Sequence[Sequence[Cell]],
+    pictures: Sequence[Picture],
+    changed: int,
+) -> None:
+    """Write the page.
+
+    Args:
+        titles: that of the page, then of the columns of numbers.
+        classes: name and numbers of each class.
+        pictures: two of each image, before and after.
+        changed: images that changed, of which some may be shown.
+
+    Raises:
+        DataError: the place cannot be written.
+    """
+    write_page(
+        path,
+        "difference",
+        title=titles[0],
+        counts=dict(counts),
+        classes=Table(["Class", *titles[1:]], [list(row) for row in classes], len(titles) - 1, scroll=True),
+        pictures=list(pictures),
+        more=changed - len(pictures) // 2,
     )

@@ -99,7 +99,7 @@ def conformed(sample: Sample, vocabulary: Vocabulary) -> Sample:
     """The sample in the vocabulary of its data set; of names that are not its own nothing is known."""
     own = sample.vocabulary.names
     if own == vocabulary.names:
-        return sample
+        return sample.evolve(vocabulary=vocabulary)  # whose category ids may be others
     rows = {name: row for row, name in enumerate(vocabulary.names)}
     unknown = [name for name in own if name not in rows]
     if unknown:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from deixis.data.pixels.images import decode_image
 from deixis.data.reading import reading
+from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.records import Dataset, Sample, SampleList, Vocabulary
 
@@ -67,6 +68,10 @@ def record_of(dataset: Dataset, index: int) -> Sample:
     """A sample; of a data set with embedded pictures without decoding it."""
     if isinstance(dataset, Subset):
         return record_of(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, Joined):
+        part, place = dataset.find(0, index)
+        sample = record_of(dataset.parts[part], place)
+        return sample.evolve(image_id=index + 1) if dataset.numbered else sample
     if isinstance(dataset, Changed):
         return dataset.change(record_of(dataset.dataset, index))
     return dataset.records[index] if isinstance(dataset, EmbeddedDataset) else dataset[index]
@@ -76,6 +81,9 @@ def picture_bytes(dataset: Dataset, index: int) -> bytes | None:
     """The embedded image file of a sample; None where its picture is a file of its own."""
     if isinstance(dataset, Subset):
         return picture_bytes(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, Joined):
+        part, place = dataset.find(0, index)
+        return picture_bytes(dataset.parts[part], place)
     if isinstance(dataset, Changed):
         return picture_bytes(dataset.dataset, index)
     return dataset.read_bytes(index) if isinstance(dataset, EmbeddedDataset) else None

@@ -93,12 +93,24 @@ class Joined:
 
     Args:
         parts: data sets of images, of phrases or of clips.
+        vocabulary: in place of all names, numbered from 1.
+        numbered: images get ids from 1 in place of their own.
     """
 
-    def __init__(self, parts: Sequence[Any], mixture: Mixture | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Any],
+        mixture: Mixture | None = None,
+        vocabulary: Vocabulary | None = None,
+        *,
+        numbered: bool = False,
+    ) -> None:
         assert parts, "join at least one data set"
         self.parts = tuple(parts)
         self.mixture = mixture
+        self.numbered = numbered
+        if vocabulary is not None:
+            self.vocabulary = vocabulary
         self.name = " + ".join(str(getattr(part, "name", "data")) for part in parts)
         self._ends = np.cumsum([len(part) for part in parts])
         self._rows: tuple[int, Int[np.ndarray, " places"]] | None = None  # of the epoch that was last asked for
@@ -120,11 +132,21 @@ class Joined:
         Raises:
             IndexError: no such place.
         """
+        part, index = self.find(epoch, place)
+        sample = self.parts[part][index]
+        return sample.evolve(image_id=place + 1) if self.numbered else sample
+
+    def find(self, epoch: int, place: int) -> tuple[int, int]:
+        """(data set, position in it) of the sample at a place of an epoch.
+
+        Raises:
+            IndexError: no such place.
+        """
         if not 0 <= place < len(self):
             raise IndexError(f"position {place} of {len(self)}")
         row = place if self.mixture is None else int(self.rows(epoch)[place])
         part = int(np.searchsorted(self._ends, row, side="right"))
-        return self.parts[part][row - int(self._ends[part]) + len(self.parts[part])]
+        return part, row - int(self._ends[part]) + len(self.parts[part])
 
     def rows(self, epoch: int) -> Int[np.ndarray, " places"]:
         """For each place of an epoch, the position of its sample in the data sets joined."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from deixis.data.findings import Findings
 from deixis.data.sets.class_names import settle_names
@@ -77,3 +78,8 @@ def chosen_alone(dataset: Dataset, tools: ClassTools, say: Say, threshold: float
         DataError, OptionError: see `used_names` and `chosen`.
     """
     return chosen(dataset, tools, used_names([dataset], tools), say, threshold=threshold)
+
+
+def image_folders(images: Sequence[Path], count: int) -> Sequence[Path | None]:
+    """The folder of images of each of several data sets: its own, the one for all, or none."""
+    return [*images] * (count // len(images)) if images else [None] * count
