@@ -143,7 +143,7 @@ def _one(name: str, build: Builder, seed: int, number: int, folder: Path, send: 
     read = build(folder, random)
     names = {folder.parent.name} | {path.name for path in folder.rglob("*")}
     what = "as written" if random.random() < UNDAMAGED else damage(folder, random)
-    names |= {path.name for path in folder.rglob("*")}
+    names |= {path.name for path in folder.rglob("*")} | {"/dev/zero"}  # which damaged text may name
     _send(send, f"--reader {name!r} --seed {seed} --only {number}  ({what})")
     started = time.monotonic()
     outcome, text = _outcome(read, names)

@@ -96,8 +96,9 @@ def _entry(entry: Any, where: str, source: str) -> tuple[str, int | None, Pictur
 def _object(one: Any, where: str) -> Drawn:
     values = one if isinstance(one, Mapping) else {}
     label, box, score = values.get("label"), values.get("box_xyxy_px"), finite_number(values.get("score"))
-    numbers = [finite_number(value) for value in box] if isinstance(box, list) and len(box) == 4 else [None]
-    if not isinstance(label, str) or not label.strip() or None in numbers or score is None:
+    numbers = [finite_number(value) for value in box] if isinstance(box, list) else []
+    corners = [number for number in numbers if number is not None]
+    if not isinstance(label, str) or not label.strip() or score is None or len(numbers) != 4 or len(corners) != 4:
         raise DataError(f"{where}: expected a label, a score and four finite numbers of a box, got {shown(one)}")
-    x1, y1, x2, y2 = (float(value) for value in box)
+    x1, y1, x2, y2 = corners
     return Drawn(label, (x1, y1, x2, y2), score=score)
