@@ -28,7 +28,7 @@ from deixis.recipes.data.chosen import image_folders
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample
 from deixis.reporting.dataset_page import write_difference_page
-from deixis.reporting.page import is_our_page
+from deixis.reporting.page import Cell, is_our_page
 from deixis.reporting.pictures import Picture, drawn
 
 COLUMNS = ("before", "after", "added", "gone", "moved", "renamed from", "renamed to")
@@ -56,7 +56,7 @@ def diff_data(options: DataDiffOptions) -> int:
     if options.output is not None:
         changed = [pair for pair in found.pairs if pair.changes]
         pictures = [p for pair in changed[: options.pictures] for p in _pictures(before, after, pair)]
-        rows = [[name, *(counts[column] for column in COLUMNS)] for name, counts in classes.items()]
+        rows: list[list[Cell]] = [[name, *(counts[column] for column in COLUMNS)] for name, counts in classes.items()]
         titles = [f"{options.data[0]} and {options.data[1]}", *COLUMNS]
         write_difference_page(options.output, titles, _totals(found), rows, pictures, len(changed))
         if not options.json:
