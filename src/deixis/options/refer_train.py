@@ -33,12 +33,12 @@ class ReferData(Options):
     """Data: training, validation and test"""
 
     data: tuple[str, ...] = ()
-    """Training data in any format (docs/formats.md), clips (docs/clips.md) and conversations (docs/chat.md) too, or
-    generated scenes, as in "scenes:split=refer_train,count=400,seed=1". Several data sets are mixed."""
+    """Training data in any format (docs/formats.md, clips.md, chat.md), or generated scenes, as
+    in "scenes:split=refer_train,count=400,seed=1". Several data sets are mixed."""
     images: Path | None = None
     """Folder of the training images or videos, if the data does not name it."""
     val_data: tuple[str, ...] = ()
-    """Validation data, on which the best epoch is chosen. Default: a part of the training images is held out."""
+    """Validation data, which chooses the best epoch; held out of --data if not given."""
     val_images: Path | None = None
     """Folder of the validation images."""
     test_data: tuple[str, ...] = ()
@@ -167,7 +167,7 @@ class ReferForgetting(Options):
     """Forgetting: what the model could say before"""
 
     forgetting_data: str = ""
-    """Conversations whose loss and perplexity show what is forgotten (docs/chat.md); default: some of --data."""
+    """Conversations that show what is forgotten; default: some of --data (docs/chat.md)."""
     forgetting_images: Annotated[Path | None, RARE] = None
     """Folder of their images or videos, if the file does not name it."""
     forgetting_max_images: Annotated[AtLeast1, RARE] = 100
