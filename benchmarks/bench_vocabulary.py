@@ -29,7 +29,8 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.geometry.boxes import box_iou
 from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.detector import Detector, load_detector
-from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
+from deixis.records import Dataset, Prompt, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 SIZES = (1, 20, 100, 300, 1203, 2400)
 SURE = 0.3  # scores under it are not compared

@@ -2,7 +2,8 @@
 
 >>> from deixis import load_detector
 >>> detector = load_detector("builtin")  # doctest: +SKIP
->>> detector.predict(["garden.jpg"], ["raccoon", "cat"])  # doctest: +SKIP
+>>> detector.predict("garden.jpg", ["raccoon", "cat"])  # doctest: +SKIP
+[Detections(2 objects in garden.jpg, 640x480 pixels: 1 raccoon, 1 cat)]
 
 Importing deixis is free: torch is imported by the first use of a name that needs it.
 """
@@ -15,11 +16,20 @@ from typing import TYPE_CHECKING, Any
 from deixis.errors import DataError, DeixisError, ModelError, OptionError, PromptError, TrainingError
 
 if TYPE_CHECKING:
+    __version__: str
     from deixis.data.formats import read_dataset
+    from deixis.inference.annotator import Annotator, load_annotator
     from deixis.inference.detect.detector import Detector, load_detector
-    from deixis.records import Detections, Instances, Sample, Vocabulary
+    from deixis.inference.refer.captioner import Captioner, load_captioner
+    from deixis.inference.refer.segmenter import Segmenter, load_segmenter
+    from deixis.recipes.python import evaluate, train
+    from deixis.records import Instances, Sample, Vocabulary
+    from deixis.results.detections import Detections
+    from deixis.results.segmentations import Segmentations
 
 __all__ = [
+    "Annotator",
+    "Captioner",
     "DataError",
     "DeixisError",
     "Detections",
@@ -29,24 +39,45 @@ __all__ = [
     "OptionError",
     "PromptError",
     "Sample",
+    "Segmentations",
+    "Segmenter",
     "TrainingError",
     "Vocabulary",
+    "__version__",
+    "evaluate",
+    "load_annotator",
+    "load_captioner",
     "load_detector",
+    "load_segmenter",
     "read_dataset",
+    "train",
 ]
 
 _LAZY = {
-    "Detections": "deixis.records",
+    "Annotator": "deixis.inference.annotator",
+    "Captioner": "deixis.inference.refer.captioner",
+    "Detections": "deixis.results.detections",
     "Detector": "deixis.inference.detect.detector",
     "Instances": "deixis.records",
     "Sample": "deixis.records",
+    "Segmentations": "deixis.results.segmentations",
+    "Segmenter": "deixis.inference.refer.segmenter",
     "Vocabulary": "deixis.records",
+    "evaluate": "deixis.recipes.python",
+    "load_annotator": "deixis.inference.annotator",
+    "load_captioner": "deixis.inference.refer.captioner",
     "load_detector": "deixis.inference.detect.detector",
+    "load_segmenter": "deixis.inference.refer.segmenter",
     "read_dataset": "deixis.data.formats",
+    "train": "deixis.recipes.python",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("deixis")
     if name not in _LAZY:
         raise AttributeError(f"module 'deixis' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)

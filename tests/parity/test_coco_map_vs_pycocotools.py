@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from deixis.evaluation.coco_map import evaluate_detections
-from deixis.records import Detections, Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 VOCABULARY = Vocabulary(("cat", "dog", "a class without objects", "bird"), (17, 3, 90, 4))
 

@@ -12,7 +12,8 @@ from tiny_runs import train_arguments, write_coco
 
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import evaluate_detections
-from deixis.records import Dataset, Detections
+from deixis.records import Dataset
+from deixis.results.detections import Detections
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from deixis.records import Detections, Sample
+from deixis.records import Sample
+from deixis.results.detections import Detections
 
 FPR_BG_SCORE = 0.3
 """Detections from this score on count in `FPR_bg`: the threshold that predictions have by default."""

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from deixis.errors import DataError
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.thresholds import LEAST_OBJECTS, best_threshold, f1_by_class
-from deixis.records import Detections, Sample, Vocabulary
+from deixis.records import Sample, Vocabulary
+from deixis.results.detections import Detections
 
 MAX_DETECTIONS = 100
 MAX_DETECTIONS_FEDERATED = 300  # LVIS's limit: with a thousand classes, most of the best 100 would not count

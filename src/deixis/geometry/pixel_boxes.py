@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 def clip_boxes(boxes_xyxy_px: Float[np.ndarray, "n 4"], size_hw: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
@@ -40,6 +40,50 @@ def denormalise_boxes(
     boxes_cxcywh_px = boxes_cxcywh_norm * _scale(size_hw, boxes_cxcywh_norm.dtype)
     centre, half = boxes_cxcywh_px[:, :2], boxes_cxcywh_px[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def overlaps(
+    box_xyxy_px: Float[np.ndarray, " 4"], boxes_xyxy_px: Float[np.ndarray, "n 4"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """IoU and IoS (intersection over the smaller area) of one box with others; 0 where there is no area.
+
+    >>> iou, ios = overlaps(np.array([0.0, 0, 4, 4]), np.array([[0.0, 0, 2, 4]]))
+    >>> iou.tolist(), ios.tolist()
+    ([0.5], [1.0])
+    """
+    sides = np.minimum(box_xyxy_px[2:], boxes_xyxy_px[:, 2:]) - np.maximum(box_xyxy_px[:2], boxes_xyxy_px[:, :2])
+    shared = np.clip(sides, 0, None).prod(1)
+    area = np.clip(box_xyxy_px[2:] - box_xyxy_px[:2], 0, None).prod()
+    areas = np.clip(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2], 0, None).prod(1)
+    union, smaller = area + areas - shared, np.minimum(area, areas)
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou, np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
+
+
+def nms(
+    boxes_xyxy_px: Float[np.ndarray, "n 4"],
+    scores: Float[np.ndarray, " n"],
+    iou: float,
+    *,
+    groups: Int[np.ndarray, " n"] | None = None,
+) -> Int[np.ndarray, " m"]:
+    """Non-maximum suppression: positions of the boxes that overlap no better one of their group by `iou` or more.
+
+    In the order given. Of equal scores the first is the better one.
+
+    >>> nms(np.array([[0.0, 0, 9, 9], [0, 0, 9, 8], [50, 0, 60, 9]]), np.array([0.5, 0.9, 0.1]), 0.5).tolist()
+    [1, 2]
+    """
+    waiting = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        covered = overlaps(boxes_xyxy_px[best], boxes_xyxy_px[waiting])[0] >= iou
+        if groups is not None:
+            covered &= groups[waiting] == groups[best]
+        waiting = waiting[~covered]
+    return np.sort(np.array(kept, np.int64))
 
 
 def _scale(size_hw: tuple[int, int], dtype: np.dtype) -> np.ndarray:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, UInt8
 from pycocotools import mask as coco_mask
 
-from deixis.errors import DataError, OptionError, PromptError
+from deixis.errors import OptionError, PromptError
 from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.inference.detect.detector import Detector, Progress, load_detector
-from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.images import ImageInput, as_pixels, each_picture
 from deixis.inference.refer.cycle import Cycle
 from deixis.inference.refer.prompted_masks import PromptedMask, PromptedMasks
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
@@ -115,21 +115,20 @@ class Annotator:
         self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.max_tiles, max_new_tokens=max_new_tokens)
 
     def annotate(
-        self, images: Iterable[ImageInput], names: Sequence[str] | None = None, progress: Progress | None = None
+        self, images: ImageInput, names: Sequence[str] | None = None, progress: Progress | None = None
     ) -> list[AnnotatedImage]:
         """Boxes, masks and captions of images.
 
         Args:
-            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
+                `deixis.data.inputs.pictures`.
             names: what to look for; without names, whatever SAM 2 segments.
 
         Raises:
             DataError: an image cannot be read.
             PromptError: `names` is not a list, a name is blank or too long, or there is no detector.
         """
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise DataError("images must be a list; write [image] for a single image")
-        pictures = list(images)
+        pictures = list(each_picture(images))
         found = []
         for done, image in enumerate(pictures, start=1):
             found.append(self.annotate_one(image, names))
@@ -183,7 +182,11 @@ _Seed = tuple[str | None, np.ndarray, float | None, PromptedMask]
 
 
 def load_annotator(
-    detector: str | Path | None, segmenter: str | Path, device: str | torch.device = "cpu", *, max_tiles: int = 12
+    detector: str | Path | None,
+    segmenter: str | Path,
+    device: str | torch.device | None = None,
+    *,
+    max_tiles: int = 12,
 ) -> Annotator:
     """An annotator of two models, each `builtin`, a folder or a hub id; without names no detector is needed.
 

@@ -9,12 +9,13 @@ from markupsafe import Markup
 
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import knee
-from deixis.records import Detections, Sample
+from deixis.records import Sample
 from deixis.reporting import plots
 from deixis.reporting.data import DatasetFacts, ForgettingFacts
 from deixis.reporting.page import Bars, Cell, Legend, Table, number, numbers, percent
 from deixis.reporting.pictures import Picture, drawn, titled
 from deixis.reporting.run_report import Forgetting, TaskFacts, figures_table
+from deixis.results.detections import Detections
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}

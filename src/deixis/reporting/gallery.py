@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
 
 from deixis.data.pixels.images import load_image
-from deixis.reporting.draw import class_colour
-from deixis.reporting.draw_masks import draw_masks
 from deixis.reporting.page import Table, percent, write_page
 from deixis.reporting.pictures import shrunk
+from deixis.results.draw import class_colour
+from deixis.results.draw_masks import draw_masks
 
 GALLERY = "gallery.html"
 LONG_SIDE_PX = 800

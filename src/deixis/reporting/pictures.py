@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deixis.records import Detections, Instances, Sample
+from deixis.records import Instances, Sample
 from deixis.refer_records import ReferSample
-from deixis.reporting.draw import draw_detections
+from deixis.results.detections import Detections
+from deixis.results.draw import draw_detections
 
 LONG_SIDE_PX = 560
 Picture = tuple[str, UInt8[np.ndarray, "_h _w 3"]]

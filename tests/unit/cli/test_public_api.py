@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -18,7 +19,7 @@ def _run(code: str) -> str:
 def test_all_is_the_public_api() -> None:
     assert deixis.__all__ == sorted(deixis.__all__)
     assert dir(deixis) == deixis.__all__
-    for name in deixis.__all__:
+    for name in set(deixis.__all__) - {"__version__"}:
         thing = getattr(deixis, name)
         assert thing.__module__.startswith("deixis.")
         assert thing.__doc__, f"{name} needs a docstring"
@@ -26,8 +27,15 @@ def test_all_is_the_public_api() -> None:
 
 def test_public_names_are_those_documented() -> None:
     errors = {"DataError", "DeixisError", "ModelError", "OptionError", "PromptError", "TrainingError"}
-    records = {"Detections", "Instances", "Sample", "Vocabulary"}
-    assert set(deixis.__all__) == errors | records | {"Detector", "load_detector", "read_dataset"}
+    records = {"Detections", "Instances", "Sample", "Segmentations", "Vocabulary"}
+    models = {"Annotator", "Captioner", "Detector", "Segmenter"}
+    loaders = {f"load_{name.lower()}" for name in models}
+    calls = {"evaluate", "read_dataset", "train"}
+    assert set(deixis.__all__) == errors | records | models | loaders | calls | {"__version__"}
+
+
+def test_version_is_the_packages() -> None:
+    assert deixis.__version__ == version("deixis")
 
 
 def test_unknown_names_are_attribute_errors() -> None:

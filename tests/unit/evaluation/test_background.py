@@ -10,7 +10,8 @@ import pytest
 
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.coco_map import evaluate_detections
-from deixis.records import Detections, Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 NAMES = Vocabulary(("cat", "dog", "cow"))
 BOX = [0.0, 0, 20, 40]

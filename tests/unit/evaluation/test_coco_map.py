@@ -11,7 +11,8 @@ import pytest
 
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import detections_per_image, evaluate_detections
-from deixis.records import Detections, Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 CAT_DOG = Vocabulary(("cat", "dog"), (17, 18))
 SIZE_HW = (100, 300)

@@ -14,7 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
 from deixis.evaluation.thresholds import SCORES, best_threshold, f1_by_class, matched
-from deixis.records import Detections, Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 NAMES = Vocabulary(("cat", "dog"))
 PLACES = np.asarray([[20.0 * i, 0, 20 * i + 15, 40] for i in range(12)])

@@ -12,8 +12,8 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.annotator import Annotator, noun_phrase
 from deixis.inference.refer.prompted_masks import PromptedMasks, distinct_masks
 from deixis.inference.refer.segmenter import Segmenter
-from deixis.records import Detections
 from deixis.refer_records import Segmentation
+from deixis.results.detections import Detections
 
 IMAGE = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_meant_is_one_clear_error(segmenter) -> None:
         annotator.annotate([IMAGE], "dog")
     with pytest.raises(PromptError, match="blank"):
         annotator.annotate([IMAGE], ["dog", " "])
-    with pytest.raises(DataError, match="must be a list"):
+    with pytest.raises(DataError, match=r"a\.jpg: no such file or folder"):
         annotator.annotate("a.jpg")
     with pytest.raises(OptionError, match="at least 1"):
         Annotator(None, segmenter, points=0)

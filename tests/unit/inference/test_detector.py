@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from deixis.inference.detect.detector import Detector, load_detector
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.models.grounding_dino.small import small_config, small_tokenizer
-from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.results.detections import Detections
 
 NAMES = ["red circle", "blue square", "cat"]
 
@@ -92,18 +94,47 @@ def test_no_images_give_no_detections(detector: Detector) -> None:
 def test_wrong_calls_say_what_to_write(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"write \['cat'\]"):
         detector.predict([_pixels(8, 8)], "cat")
-    with pytest.raises(DataError, match=r"write \[image\]"):
+    with pytest.raises(DataError, match=r"a\.jpg: no such file or folder"):
         detector.predict("a.jpg", NAMES)
-    with pytest.raises(DataError, match=r"write \[image\]"):
-        detector.predict(_pixels(8, 8), NAMES)
+    with pytest.raises(DataError, match="images is a int; expected a path"):
+        detector.predict(8, NAMES)
     with pytest.raises(OptionError, match=r"between 0 and 1, got 30"):
         detector.predict([_pixels(8, 8)], NAMES, threshold=30)
     with pytest.raises(OptionError, match="at least 1"):
         detector.predict([_pixels(8, 8)], NAMES, batch_size=0)
     with pytest.raises(DataError, match="absent"):
         detector.predict([tmp_path / "absent.jpg"], NAMES)
-    with pytest.raises(DataError, match="float64"):
-        detector.predict([np.zeros((8, 8, 3))], NAMES)
+    with pytest.raises(DataError, match="values of float64 must lie in"):
+        detector.predict([np.full((8, 8, 3), -1.5)], NAMES)
+
+
+def test_a_stream_reads_a_batch_ahead_and_no_more(detector: Detector) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            taken.append(len(taken))
+            yield _pixels(16, 24, seed=len(taken))
+
+    stream = detector.stream(endless(), NAMES, 0.0, max_detections=2, batch_size=2)
+    first, second, third = (next(stream) for _ in range(3))
+    assert len(taken) <= 6
+    assert [first.image_id, second.image_id, third.image_id] == [0, 1, 2]
+    assert first.pixels().shape == (16, 24, 3)
+    _same(second, detector.predict(_pixels(16, 24, seed=2), NAMES, 0.0, max_detections=2)[0])
+
+
+def test_a_stream_leaves_out_what_cannot_be_read(detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    left: list[str] = []
+    found = detector.stream(
+        [_pixels(8, 8), tmp_path / "b.jpg", _pixels(8, 9)],
+        NAMES,
+        unreadable=lambda picture, error: left.append(f"{picture.name}: {error}"),
+    )
+    assert [(one.image_id, one.size_hw) for one in found] == [(0, (8, 8)), (1, (8, 9))]
+    assert len(left) == 1
+    assert "b.jpg" in left[0]
 
 
 def test_dataset_predictions_carry_ids_and_report_progress(detector: Detector) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 from deixis.errors import DataError
 from deixis.inference.images import as_pixels, find_images
 from deixis.inference.outputs.detections import coco_results, picture_names, write_predictions
-from deixis.records import Detections, Vocabulary
-from deixis.reporting.draw import draw_detections
+from deixis.records import Vocabulary
+from deixis.results.detections import Detections
+from deixis.results.draw import draw_detections
 
 
 def _picture(path: Path, height: int = 10, width: int = 40) -> Path:

@@ -14,12 +14,13 @@ import pytest
 from deixis.errors import DataError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import TradeOff
-from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.reporting.data import Curves, DatasetFacts, ForgettingFacts, dataset_facts
 from deixis.reporting.detect_report import detections_row, detector_facts
 from deixis.reporting.metrics_file import read_curves
 from deixis.reporting.page import is_our_page
 from deixis.reporting.run_report import RunFacts, TaskFacts, render_run_report, write_run_report
+from deixis.results.detections import Detections
 
 AWKWARD = '<b>cat</b> & "co" $x_{'
 VOCABULARY = Vocabulary((AWKWARD, "dog"))

@@ -9,7 +9,8 @@ import torch
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.inference.detect.postprocess import merge_detections, postprocess
 from deixis.models.checkpoints import DetectorBundle
-from deixis.records import Detections, Prompt, Sample
+from deixis.records import Prompt, Sample
+from deixis.results.detections import Detections
 
 
 @torch.no_grad()  # not inference_mode: what a model caches here may be used in training

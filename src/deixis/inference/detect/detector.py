@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,13 +30,17 @@ from deixis.evaluation.coco_map import (
 )
 from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.postprocess import postprocess
+from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.images import ImageInput, Pictures
+from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
+from deixis.inference.prefetch import read_batches
 from deixis.models.checkpoints import DetectorBundle, load_any_detector
-from deixis.records import Dataset, Detections, Prompt, Sample, Vocabulary
+from deixis.records import Dataset, Prompt, Sample, Vocabulary
+from deixis.results.detections import Detections
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
 
+Key = TypeVar("Key")
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of images done and the total."""
 
@@ -62,8 +66,7 @@ def load_detector(
     >>> len(detector.predict([image], ["red circle"], threshold=1.0)[0])  # nothing in a black image
     0
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Detector(load_any_detector(folder_or_hub_id), chosen, prompt_names)
+    return Detector(load_any_detector(folder_or_hub_id), best_device(device), prompt_names)
 
 
 class Detector:
@@ -102,7 +105,7 @@ class Detector:
 
     def predict(
         self,
-        images: Iterable[ImageInput],
+        images: ImageInput,
         names: Sequence[str] | None = None,
         threshold: float = 0.3,
         *,
@@ -113,7 +116,8 @@ class Detector:
         """Detect the named objects in images.
 
         Args:
-            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
+                `deixis.data.inputs.pictures`.
             names: class names to detect, any number; `class_ids` index them. By default the names that the model was
                 fine-tuned on.
             threshold: minimum score of a detection, in [0, 1].
@@ -121,25 +125,52 @@ class Detector:
             batch_size: images per batch.
 
         Returns:
-            One record per image, best first, with boxes in pixels of the image. `image_id` is the position in `images`.
+            One record per image (of a video, per frame), best first, with boxes in pixels of the image. `image_id` is
+            the position among the images.
 
         Raises:
             DataError: an image cannot be read.
             OptionError: the threshold is outside [0, 1], or `batch_size` or `max_detections` is below 1.
             PromptError: the names are not a list, one of them is longer than a prompt, or there are none.
         """
+        pictures = list(each_picture(images))
+        found: list[Detections] = []
+        for detections in self.stream(pictures, names, threshold, max_detections=max_detections, batch_size=batch_size):
+            found.append(detections)
+            if progress is not None and (len(found) % batch_size == 0 or len(found) == len(pictures)):
+                progress(len(found), len(pictures))
+        return found
+
+    def stream(
+        self,
+        images: ImageInput,
+        names: Sequence[str] | None = None,
+        threshold: float = 0.3,
+        *,
+        max_detections: int = 100,
+        batch_size: int = 4,
+        unreadable: Callable[[Picture, DataError], None] | None = None,
+    ) -> Iterator[Detections]:
+        """The same, image by image, for folders, videos and generators that do not fit in memory.
+
+        Args:
+            unreadable: called with an image that cannot be read, which is then left out; without it that is an error.
+        """
         names = self.names if names is None else names
         if not names:
             raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
         if isinstance(names, str):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise DataError("images must be a list; write [image] for a single one")
         if not 0 <= threshold <= 1:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
-        pictures = Pictures(list(images), Vocabulary(tuple(names)))
-        found = self.predict_dataset(pictures, batch_size, max_detections, progress=progress)
-        return [detections.above(threshold) for detections in found]
+        _require_counts(batch_size, max_detections)
+        asked = Vocabulary(tuple(names))
+        jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
+        found = self._run(jobs, batch_size, max_detections, failed=unreadable)
+        return (
+            replace(one.above(threshold), image_id=number, image=picture)
+            for number, (picture, _, one) in enumerate(found)
+        )
 
     def predict_dataset(
         self,
@@ -165,12 +196,10 @@ class Detector:
         Raises:
             DataError: an image cannot be read.
         """
-        return [
-            found
-            for _, found in self._run(
-                dataset, batch_size, max_detections, indices=indices, workers=workers, progress=progress
-            )
-        ]
+        pairs = self._run_dataset(
+            dataset, batch_size, max_detections, indices=indices, workers=workers, progress=progress
+        )
+        return [found for _, found in pairs]
 
     def evaluate(
         self,
@@ -193,7 +222,7 @@ class Detector:
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
         asked = max_detections or MAX_DETECTIONS_FEDERATED
-        pairs = list(self._run(dataset, batch_size, asked, indices=indices, workers=workers, progress=progress))
+        pairs = list(self._run_dataset(dataset, batch_size, asked, indices=indices, workers=workers, progress=progress))
         truth = [sample for sample, _ in pairs]
         count = max_detections or detections_per_image(truth)
         found = [detections.best(count) for _, detections in pairs]
@@ -202,7 +231,7 @@ class Detector:
             raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
         return metrics, found
 
-    def _run(
+    def _run_dataset(
         self,
         dataset: Dataset,
         batch_size: int,
@@ -213,35 +242,38 @@ class Detector:
         progress: Progress | None,
     ) -> Iterator[tuple[Sample, Detections]]:
         """Each image's annotations (without its pixels) and detections, in order."""
-        if batch_size < 1 or max_detections < 1:
-            raise OptionError(
-                f"batch_size and max_detections must be at least 1, got {batch_size} and {max_detections}"
-            )
+        _require_counts(batch_size, max_detections)
         chosen = range(len(dataset)) if indices is None else indices
-        done = 0
-        with evaluating(self.bundle.model):
-            for prepared in self._prepare(dataset, chosen, batch_size, workers=workers):
-                truth, samples = zip(*prepared, strict=True)
-                yield from zip(truth, self._detect(samples, max_detections), strict=True)
-                done += len(samples)
-                if progress is not None:
-                    progress(done, len(chosen))
+        jobs = ((index, partial(dataset.__getitem__, index)) for index in chosen)
+        results = self._run(jobs, batch_size, max_detections, workers=workers)
+        for done, (_, truth, found) in enumerate(results, start=1):
+            yield truth, found
+            if progress is not None and (done % batch_size == 0 or done == len(chosen)):
+                progress(done, len(chosen))
 
-    def _prepare(
-        self, dataset: Dataset, indices: Sequence[int], batch_size: int, *, workers: int
-    ) -> Iterator[list[tuple[Sample, Sample]]]:
-        """Batches of (annotations, resized image); the next batch is read while the model runs on the current one."""
+    def _run(
+        self,
+        jobs: Iterable[tuple[Key, Callable[[], Sample]]],
+        batch_size: int,
+        max_detections: int,
+        *,
+        workers: int = 2,
+        failed: Callable[[Key, DataError], None] | None = None,
+    ) -> Iterator[tuple[Key, Sample, Detections]]:
+        """Each job's key, annotations (without pixels) and detections, in order; jobs read samples, in threads.
 
-        def prepare(index: int) -> tuple[Sample, Sample]:
-            sample = load(dataset[index])
+        The model is in evaluation mode only while it computes: between two results callers may do as they like.
+        """
+
+        def prepare(read: Callable[[], Sample]) -> tuple[Sample, Sample]:
+            sample = load(read())
             return sample.evolve(image=NO_PIXELS), self._transform(sample, np.random.default_rng(0))
 
-        batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
-            pending = [pool.submit(prepare, index) for index in batches[0]] if batches else []
-            for following in [*batches[1:], []] if batches else []:
-                current, pending = pending, [pool.submit(prepare, index) for index in following]
-                yield [future.result() for future in current]
+        for ready in read_batches(jobs, prepare, batch_size, workers=workers, failed=failed):
+            truth, samples = zip(*(prepared for _, prepared in ready), strict=True)
+            with evaluating(self.bundle.model):
+                found = self._detect(samples, max_detections)
+            yield from ((key, mine, one) for (key, _), mine, one in zip(ready, truth, found, strict=True))
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
         prompts = [self._prompts_for(sample) for sample in samples]
@@ -255,3 +287,8 @@ class Detector:
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[Prompt, ...]:
         return chunk_prompts(names, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len, self.prompt_names)
+
+
+def _require_counts(batch_size: int, max_detections: int) -> None:
+    if batch_size < 1 or max_detections < 1:
+        raise OptionError(f"batch_size and max_detections must be at least 1, got {batch_size} and {max_detections}")

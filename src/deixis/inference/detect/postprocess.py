@@ -12,7 +12,8 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.geometry.pixel_boxes import clip_boxes, denormalise_boxes
-from deixis.records import Detections, Prompt
+from deixis.records import Prompt
+from deixis.results.detections import Detections
 
 
 def class_scores(

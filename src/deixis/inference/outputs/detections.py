@@ -15,7 +15,8 @@ from PIL import Image
 from deixis.atomic_files import write_atomic
 from deixis.errors import DataError
 from deixis.inference.images import ImageInput, as_pixels
-from deixis.records import Detections, Vocabulary
+from deixis.records import Vocabulary
+from deixis.results.detections import Detections
 
 Draw = Callable[[UInt8[np.ndarray, "h w 3"], Detections], UInt8[np.ndarray, "h w 3"]]
 
@@ -34,7 +35,7 @@ def write_predictions(
     Args:
         detections: one record per image, in order.
         images: the files that were predicted on, or their pixels.
-        draw: draws detections onto pixels (`deixis.reporting.draw.draw_detections`); None writes no images.
+        draw: draws detections onto pixels (`deixis.results.draw.draw_detections`); None writes no images.
         vocabulary: has the COCO category ids; without it a category's id is its position among the names, from 1.
         model: what made the detections; written with each image.
 
@@ -79,20 +80,7 @@ def coco_results(detections: Sequence[Detections], vocabulary: Vocabulary | None
     Raises:
         DataError: a detected name is not in the vocabulary.
     """
-    results = []
-    for found in detections:
-        category_ids = _category_ids(found, vocabulary)
-        for box, score, class_id in zip(found.boxes_xyxy_px, found.scores, found.class_ids, strict=True):
-            left, top, right, bottom = (float(v) for v in box)
-            results.append(
-                {
-                    "image_id": found.image_id,
-                    "category_id": category_ids[class_id],
-                    "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
-                    "score": round(float(score), 6),
-                }
-            )
-    return results
+    return [result for found in detections for result in found.to_coco(vocabulary)]
 
 
 def picture_names(images: Sequence[ImageInput]) -> list[str]:
@@ -108,16 +96,6 @@ def picture_names(images: Sequence[ImageInput]) -> list[str]:
         taken.add(name.lower())
         names.append(f"{name}.jpg")
     return names
-
-
-def _category_ids(found: Detections, vocabulary: Vocabulary | None) -> list[int]:
-    if vocabulary is None:
-        return list(range(1, len(found.names) + 1))
-    ids = dict(zip(vocabulary.names, vocabulary.category_ids, strict=True))
-    unknown = [name for name in found.names if name not in ids]
-    if unknown:
-        raise DataError(f"detections of image {found.image_id}: names {unknown} are not in {list(vocabulary.names)}")
-    return [ids[name] for name in found.names]
 
 
 def _json(value: Any) -> str:

@@ -21,15 +21,16 @@ from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.captions import CaptionMetrics, evaluate_captions
 from deixis.geometry.rle import bitmap_rle
+from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.images import ImageInput, as_pixels, each_picture
 from deixis.inference.prefetch import read_ahead
 from deixis.models.sa2va import REGION_START, ConversationTokens, Sa2vaBundle, describe, load_sa2va, sampler
 from deixis.records import Rle
-from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Regions
+from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Regions, Segmentation
 
 Progress = Callable[[int, int], None]
-MaskInput = Bool[np.ndarray, "h w"] | Rle
+MaskInput = Bool[np.ndarray, "h w"] | Rle | Segmentation
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Captioner:
 
     def caption(
         self,
-        images: Iterable[ImageInput],
+        images: ImageInput,
         masks: Iterable[Sequence[MaskInput]],
         batch_size: int = 8,
         *,
@@ -90,8 +91,10 @@ class Captioner:
         """Captions of masks.
 
         Args:
-            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
-            masks: for each image any number of them, as boolean arrays of the image's size or as COCO RLE.
+            images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
+                `deixis.data.inputs.pictures`.
+            masks: for each image any number of them, as boolean arrays of the image's size, as COCO RLE, or as
+                a segmenter gives them.
             batch_size: regions per forward pass.
 
         Returns:
@@ -100,7 +103,7 @@ class Captioner:
         Raises:
             DataError: an image cannot be read, a mask is empty or of another size, or the two lists differ in length.
         """
-        pictures, regions = list(images), [[_rle(mask) for mask in of_image] for of_image in masks]
+        pictures, regions = list(each_picture(images)), [[_rle(mask) for mask in of_image] for of_image in masks]
         if len(pictures) != len(regions):
             raise DataError(
                 f"got masks for {len(regions)} images, expected {len(pictures)}; give one list of masks per image"
@@ -233,14 +236,16 @@ class _Masked:
         return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), expressions, image_id=index, source=source)
 
 
-def load_captioner(source: str | Path, device: str | torch.device = "cpu", **options: Any) -> Captioner:
-    """The captioner of a segmenter's folder or hub id; options are those of `Captioner`.
+def load_captioner(source: str | Path, device: str | torch.device | None = None, **options: Any) -> Captioner:
+    """The captioner of a segmenter's folder or hub id, by default on the first GPU; options are those of `Captioner`.
 
     Raises:
         ModelError: it cannot be read.
     """
-    return Captioner(load_sa2va(source), device, **options)
+    return Captioner(load_sa2va(source), best_device(device), **options)
 
 
 def _rle(mask: MaskInput) -> Rle:
+    if isinstance(mask, Segmentation):
+        return mask.mask_rle
     return mask if isinstance(mask, Mapping) else bitmap_rle(mask)

@@ -18,12 +18,14 @@ from deixis.data.refer.loading import pictured
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.geometry.rle import bitmap_rle
+from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.images import ImageInput, as_pixels
+from deixis.inference.images import ImageInput, as_pixels, each_picture
 from deixis.inference.prefetch import read_ahead
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.language.answers import Answer
 from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
+from deixis.results.segmentations import Segmentations
 
 Progress = Callable[[int, int], None]
 
@@ -71,16 +73,17 @@ class Segmenter:
 
     def segment(
         self,
-        images: Iterable[ImageInput],
+        images: ImageInput,
         phrases: Sequence[str],
         batch_size: int = 8,
         *,
         progress: Progress | None = None,
-    ) -> list[list[Segmentation]]:
+    ) -> list[Segmentations]:
         """The mask of each phrase in each image.
 
         Args:
-            images: paths, PIL images, or uint8 RGB arrays of shape (height, width, 3).
+            images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
+                `deixis.data.inputs.pictures`.
             batch_size: phrases per forward pass.
 
         Returns:
@@ -90,15 +93,30 @@ class Segmenter:
             DataError: an image cannot be read.
             PromptError: `phrases` is not a list, or a phrase is blank or contains a special token.
         """
+        pictures = list(each_picture(images))
+        found = self.stream(pictures, phrases, batch_size, progress=progress)
+        return list(found)
+
+    def stream(
+        self,
+        images: ImageInput,
+        phrases: Sequence[str],
+        batch_size: int = 8,
+        *,
+        progress: Progress | None = None,
+    ) -> Iterator[Segmentations]:
+        """The same, image by image: answers that do not all fit in memory."""
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
         if not phrases or any(not phrase.strip() for phrase in phrases):
             raise PromptError(f"phrases are required and must not be blank, got {list(phrases)}")
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise DataError("images must be a list; write [image] for a single image")
-        asked = tuple(Expression((phrase,), ()) for phrase in phrases)
-        pictures = _Pictures(list(images), asked)
-        return [found for _, found in self.run(pictures, batch_size, progress=progress)]
+        pictures = list(each_picture(images))
+        data = _Pictures(pictures, tuple(Expression((phrase,), ()) for phrase in phrases))
+        answers = self.run(data, batch_size, progress=progress)
+        return (
+            Segmentations(tuple(found), picture, sample.size_hw)
+            for picture, (sample, found) in zip(pictures, answers, strict=True)
+        )
 
     def evaluate(
         self,
@@ -266,18 +284,22 @@ class _Pictures:
 
 def load_segmenter(
     source: str | Path,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     max_tiles: int = 12,
     *,
     generate: bool = False,
     threshold: float | None = None,
 ) -> Segmenter:
-    """The segmenter of a folder or hub id; for its options see `Segmenter`.
+    """The segmenter of a folder or hub id, ready to predict.
+
+    Args:
+        device: by default the first GPU, or the CPU if there is none.
+        max_tiles, generate, threshold: see `Segmenter`.
 
     Raises:
         ModelError: it cannot be read.
     """
-    return Segmenter(load_sa2va(source), device, max_tiles, threshold=threshold, generate=generate)
+    return Segmenter(load_sa2va(source), best_device(device), max_tiles, threshold=threshold, generate=generate)
 
 
 def segmentation_of(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deixis.errors import DataError
 from deixis.evaluation.video_jf import VideoJF, VideoMetrics
 from deixis.inference.refer.segmenter import Progress, Segmenter
 from deixis.inference.refer.tracker import Tracker
 from deixis.records import Rle
+from deixis.refer_records import Segmentation
 from deixis.video_records import Clip, ClipDataset, ClipExpression
 
 MEMORY, FRAME_BY_FRAME = "memory", "frame_by_frame"
@@ -76,7 +79,7 @@ def _add_clip(
     masks: dict[str, dict[str, dict[int, Rle]]] = {way: {text: {} for text in texts} for way in sums}
     for frame, (pixels, records) in enumerate(tracker.follow(clip.frames, texts)):
         if frame in labelled:
-            found = {MEMORY: records}
+            found: dict[str, Sequence[Segmentation]] = {MEMORY: records}
             if segmenter is not None:
                 (found[FRAME_BY_FRAME],) = segmenter.segment([pixels], texts, tracker.finder.batch_size)
             for way, answers in found.items():

@@ -19,8 +19,8 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.records import Detections
-from deixis.reporting.draw import draw_detections
+from deixis.results.detections import Detections
+from deixis.results.draw import draw_detections
 
 
 @writes_output("predictions.json", "coco_results.json", "pictures")

@@ -18,11 +18,12 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.report import spread_indices
-from deixis.records import Dataset, Detections, Sample
+from deixis.records import Dataset, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
 from deixis.reporting.detect_report import detections_row, detector_facts
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import TaskFacts
+from deixis.results.detections import Detections
 from deixis.training.checkpoint import replacing_folder
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end

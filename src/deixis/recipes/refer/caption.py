@@ -20,7 +20,7 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
 from deixis.refer_records import Caption
-from deixis.reporting.draw_masks import draw_masks
+from deixis.results.draw_masks import draw_masks
 
 
 @writes_output("captions.json", "metrics.json", "pictures", "images/000000.png")

@@ -16,12 +16,12 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.refer_records import Segmentation
-from deixis.reporting.draw_masks import draw_masks
+from deixis.results.draw_masks import draw_masks
+from deixis.results.segmentations import Segmentations
 
 
 @writes_output("segmentations.json", "masks", "pictures")
-def predict_segmenter(options: ReferPredictOptions) -> list[list[Segmentation]]:
+def predict_segmenter(options: ReferPredictOptions) -> list[Segmentations]:
     """Write drawn images, mask files and one JSON; images that cannot be read are reported and left out.
 
     Raises:

@@ -16,7 +16,8 @@ from deixis.inference.detect.detector import Detector
 from deixis.inference.detect.postprocess import merge_detections
 from deixis.models.grounding_dino import init_bundle
 from deixis.models.grounding_dino.small import small_config, small_tokenizer
-from deixis.records import Detections, Instances, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.results.detections import Detections
 
 WORDS = ("red", "blue", "green", "circle", "square", "star", "ring", "cross")
 NAMES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first != second)

@@ -32,21 +32,25 @@ def write_labelme(dataset: Dataset, folder: Path, images: ImageMode = "copy", ma
     """
     with new_folder(folder) as draft:
         for sample, name in placed(dataset, draft, images):
-            height, width = sample.size_hw
-            content: dict[str, Any] = {
-                "version": _VERSION,
-                "flags": {},
-                "shapes": [_shape(sample, i, masks) for i in range(len(sample.instances))],
-                "imagePath": name,
-                "imageData": None,
-                "imageHeight": height,
-                "imageWidth": width,
-            }
-            text = json.dumps(content, ensure_ascii=False)
+            text = json.dumps(labelme_content(sample, name, masks), ensure_ascii=False)
             (draft / name).with_suffix(".json").write_text(text, encoding="utf-8")
         names = "".join(f"{name}\n" for name in ("__ignore__", *dataset.vocabulary.names))
         (draft / "labels.txt").write_text(names, encoding="utf-8")
     return folder
+
+
+def labelme_content(sample: Sample, image_name: str, masks: bool = True) -> dict[str, Any]:
+    """The content of an image's file."""
+    height, width = sample.size_hw
+    return {
+        "version": _VERSION,
+        "flags": {},
+        "shapes": [_shape(sample, i, masks) for i in range(len(sample.instances))],
+        "imagePath": image_name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
 
 
 def _shape(sample: Sample, index: int, masks: bool) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, ma
 
 
 def label_lines(sample: Sample, masks: bool) -> list[str]:
-    """The lines of a picture's label file."""
+    """An image's lines of a label file: class, then a box, or the outline of a mask; without crowds."""
     objects = sample.instances.select(~sample.instances.is_crowd)
     boxes = normalise_boxes(objects.boxes_xyxy_px, sample.size_hw)
     lines = []

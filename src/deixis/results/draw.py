@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from deixis.records import Detections, Sample
+from deixis.records import Sample
+
+if TYPE_CHECKING:
+    from deixis.results.detections import Detections
 
 LEGIBLE_LONG_SIDE_PX = 480  # smaller pictures are enlarged by a whole factor, so that names can be read on them
 Rgb = tuple[int, int, int]
@@ -83,7 +87,7 @@ def enlarged(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Image.Image, int]:
 
 def _marks(objects: Detections | Sample, factor: int) -> list[Mark]:
     """What to draw, best first."""
-    if isinstance(objects, Detections):
+    if not isinstance(objects, Sample):
         boxes, class_ids = objects.boxes_xyxy_px, objects.class_ids
         texts = [f"{label} {score:.2f}" for label, score in zip(objects.labels, objects.scores, strict=True)]
     else:

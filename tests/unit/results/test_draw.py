@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deixis.records import Detections, Instances, Sample, Vocabulary
-from deixis.reporting.draw import PALETTE_RGB, class_colour, draw_detections
+from deixis.records import Instances, Sample, Vocabulary
+from deixis.results.detections import Detections
+from deixis.results.draw import PALETTE_RGB, class_colour, draw_detections
 
 
 def _found(

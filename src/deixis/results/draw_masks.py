@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from deixis.geometry.masks import box_of_mask
-from deixis.reporting.draw import Mark, Rectangle, class_colour, enlarged, paint_names
+from deixis.results.draw import Mark, Rectangle, class_colour, enlarged, paint_names
 
 OPACITY = 0.5
 
