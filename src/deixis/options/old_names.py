@@ -43,5 +43,6 @@ def knows_old_names(kind: type[T]) -> type[T]:
         require_present(kind, named)
         make(self, *values, **named)
 
+    del make_renamed.__wrapped__  # what checks its arguments would take those of `make`
     kind.__init__ = make_renamed  # type: ignore[method-assign]
     return kind
