@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from deixis.options.marks import AtLeast1
+from deixis.errors import OptionError
+from deixis.options.marks import AtLeast1, Range
 from deixis.options.types import Options
 
 
@@ -18,8 +20,31 @@ class UsedDetector(Options):
     """Images per batch."""
     prompt_names: AtLeast1 | None = None
     """Maximum number of names per prompt; as many as fit if not given."""
+    slice: str | None = None
+    """See large images also in windows of this many pixels, which finds small objects; auto takes windows that the
+    model does not shrink. Whole images only if not given."""
+    overlap: Annotated[float, Range(0, 0.9)] = 0.2
+    """With --slice: how much neighbouring windows overlap, as a share of their side."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    @property
+    def slice_px(self) -> int | str | None:
+        """--slice as a number of pixels, "auto" or None.
+
+        Raises:
+            OptionError: it is neither.
+        """
+        if self.slice is None or self.slice == "auto":
+            return self.slice
+        if not self.slice.isdecimal() or not 32 <= int(self.slice) <= 100_000:
+            raise OptionError(f"--slice: expected auto or 32 to 100000 pixels, got {self.slice!r}")
+        return int(self.slice)
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        super().check()
+        _ = self.slice_px
 
 
 @dataclass(frozen=True)

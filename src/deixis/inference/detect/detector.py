@@ -30,6 +30,7 @@ from deixis.evaluation.coco_map import (
 )
 from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.postprocess import postprocess
+from deixis.inference.detect.slices import Window, cut_out, joined, require_slices, windows_of
 from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
@@ -48,7 +49,12 @@ NO_PIXELS = Path()  # replaces the image of a sample when only its annotations a
 
 
 def load_detector(
-    folder_or_hub_id: str | Path, device: str | torch.device | None = None, prompt_names: int | None = None
+    folder_or_hub_id: str | Path,
+    device: str | torch.device | None = None,
+    prompt_names: int | None = None,
+    *,
+    slice: int | str | None = None,
+    overlap: float = 0.2,
 ) -> Detector:
     """Load a detector that is ready to predict.
 
@@ -56,7 +62,7 @@ def load_detector(
         folder_or_hub_id: a folder written by deixis or transformers (also an adapter's), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
         device: by default the first GPU, or the CPU if there is none.
-        prompt_names: see `Detector`.
+        prompt_names, slice, overlap: see `Detector`.
 
     Raises:
         ModelError: the checkpoint is missing, incomplete or of another kind.
@@ -66,7 +72,9 @@ def load_detector(
     >>> len(detector.predict([image], ["red circle"], threshold=1.0)[0])  # nothing in a black image
     0
     """
-    return Detector(load_any_detector(folder_or_hub_id), best_device(device), prompt_names)
+    return Detector(
+        load_any_detector(folder_or_hub_id), best_device(device), prompt_names, slice=slice, overlap=overlap
+    )
 
 
 class Detector:
@@ -81,14 +89,26 @@ class Detector:
     Args:
         prompt_names: maximum number of names per prompt; by default as many as fit. Names share a prompt's attention,
             so scores depend a little on this number.
+        slice: side in pixels of the windows in which large images are seen, beside the whole; "auto" for windows that
+            the model does not shrink, where it would shrink the image; None sees the whole alone. Small objects are
+            found that way, and it takes a forward pass per window.
+        overlap: of neighbouring windows, as a share of their side; larger than most objects that are looked for.
 
     Raises:
-        OptionError: `prompt_names` is below 1.
+        OptionError: `prompt_names` is below 1, or `slice` or `overlap` is invalid.
     """
 
     def __init__(
-        self, bundle: DetectorBundle, device: str | torch.device = "cpu", prompt_names: int | None = None
+        self,
+        bundle: DetectorBundle,
+        device: str | torch.device = "cpu",
+        prompt_names: int | None = None,
+        *,
+        slice: int | str | None = None,
+        overlap: float = 0.2,
     ) -> None:
+        require_slices(slice, overlap)
+        self.slice, self.overlap = slice, overlap
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
         self.prompt_names = prompt_names
@@ -265,15 +285,35 @@ class Detector:
         The model is in evaluation mode only while it computes: between two results callers may do as they like.
         """
 
-        def prepare(read: Callable[[], Sample]) -> tuple[Sample, Sample]:
+        def prepare(read: Callable[[], Sample]) -> tuple[Sample, Sample, list[Window]]:
             sample = load(read())
-            return sample.evolve(image=NO_PIXELS), self._transform(sample, np.random.default_rng(0))
+            short_px = self.bundle.image_size[0]
+            windows = windows_of(sample.size_hw, self.slice, self.overlap, model_short_px=short_px)
+            return sample.evolve(image=NO_PIXELS), self._whole(sample, windows), windows
 
         for ready in read_batches(jobs, prepare, batch_size, workers=workers, failed=failed):
-            truth, samples = zip(*(prepared for _, prepared in ready), strict=True)
+            truth, samples, windows = zip(*(prepared for _, prepared in ready), strict=True)
             with evaluating(self.bundle.model):
-                found = self._detect(samples, max_detections)
+                if all(len(of_image) == 1 for of_image in windows):
+                    found = self._detect(samples, max_detections)
+                else:
+                    pairs = zip(samples, windows, strict=True)
+                    found = [self._sliced(one, cuts, batch_size, max_detections) for one, cuts in pairs]
             yield from ((key, mine, one) for (key, _), mine, one in zip(ready, truth, found, strict=True))
+
+    def _whole(self, sample: Sample, windows: Sequence[Window]) -> Sample:
+        """An image ready for the model; one that is to be sliced keeps its pixels."""
+        return sample if len(windows) > 1 else self._transform(sample, np.random.default_rng(0))
+
+    def _sliced(self, sample: Sample, windows: Sequence[Window], batch_size: int, max_detections: int) -> Detections:
+        """The detections of one image, from a batch of its windows at a time."""
+        if len(windows) == 1:
+            return self._detect([sample], max_detections)[0]
+        parts: list[Detections] = []
+        for start in range(0, len(windows), batch_size):
+            cuts = [cut_out(sample, window) for window in windows[start : start + batch_size]]
+            parts += self._detect([self._transform(cut, np.random.default_rng(0)) for cut in cuts], max_detections)
+        return joined(parts, windows, sample.size_hw, max_detections)
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
         prompts = [self._prompts_for(sample) for sample in samples]

@@ -49,9 +49,18 @@ def write_predictions(
     if draw is None:
         return
     for found, image, name in zip(detections, images, picture_names(images), strict=True):
-        drawn = io.BytesIO()
-        Image.fromarray(draw(as_pixels(image), found)).save(drawn, "JPEG", quality=92)
-        write_atomic(folder / "pictures" / name, drawn.getvalue())
+        write_picture(folder / "pictures" / name, draw(as_pixels(image), found))
+
+
+def write_picture(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write a JPEG, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    drawn = io.BytesIO()
+    Image.fromarray(pixels).save(drawn, "JPEG", quality=92)
+    write_atomic(path, drawn.getvalue())
 
 
 def prediction_records(

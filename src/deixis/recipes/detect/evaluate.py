@@ -42,7 +42,9 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     dataset = read_dataset(options.data, options.images, options.format, masks=False)
     used = used_names([dataset], tools)
     dataset = chosen(dataset, tools, used, partial(console.print, markup=False))
-    detector = load_detector(options.model, device, options.prompt_names)
+    detector = load_detector(
+        options.model, device, options.prompt_names, slice=options.slice_px, overlap=options.overlap
+    )
     queries = detector.bundle.model.config.num_queries
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.console import Console
 from deixis.data.formats import read_dataset
-from deixis.errors import OptionError
-from deixis.inference.detect.detector import load_detector
-from deixis.inference.images import find_images, readable_images
-from deixis.inference.outputs.detections import write_predictions
+from deixis.errors import DataError, OptionError
+from deixis.inference.detect.detector import Detector, load_detector
+from deixis.inference.images import Picture, find_images
+from deixis.inference.outputs.detection_lines import LINES, DetectionLines
+from deixis.inference.outputs.detections import picture_names, write_picture, write_predictions
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.progress_bar import ProgressBar
@@ -17,39 +19,82 @@ from deixis.recipes.detect.asked_names import separate_names
 from deixis.recipes.detect.names import names_or_stored
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.results.detections import Detections
 from deixis.results.draw import draw_detections
 
 
-@writes_output("predictions.json", "coco_results.json", "pictures")
+@writes_output("predictions.json", "coco_results.json", "pictures", LINES)
 def predict_detector(options: DetectPredictOptions) -> list[Detections]:
-    """Write drawn pictures, JSON and COCO results of every picture; those that cannot be read are told and left out.
+    """Write drawn pictures, JSON and COCO results of every image; unreadable ones are reported and left out.
+
+    Each image is written when it is done: the same command resumes an interrupted one.
 
     Raises:
-        DeixisError: options, pictures or model cannot be used.
+        DeixisError: options, images or model cannot be used.
     """
     names = asked_names(options)
     device = choose_device(options.device)
     make_output(options.output)
-    images = readable_images(find_images(options.images), warn)
-    detector = load_detector(options.model, device, options.prompt_names)
+    images = find_images(options.images)
+    detector = load_detector(
+        options.model, device, options.prompt_names, slice=options.slice_px, overlap=options.overlap
+    )
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
-    with ProgressBar("images") as progress:
-        found = detector.predict(
-            images,
-            names,
-            options.threshold,
-            max_detections=options.max_detections,
-            batch_size=options.batch_size,
-            progress=progress,
-        )
-    write_predictions(options.output, found, images, draw=draw_detections, model=options.model)
-    objects = sum(len(detections) for detections in found)
+    made_by = {
+        "weights": weights_digest(detector.bundle.model),
+        "names": names,
+        **{
+            name: getattr(options, name) for name in ("threshold", "max_detections", "prompt_names", "slice", "overlap")
+        },
+    }
+    lines = DetectionLines(options.output, made_by, names)
     console = Console(highlight=False)
-    console.print(f"{objects} objects in {len(images)} pictures; see {options.output}", markup=False)
+    if done := lines.done(images):
+        console.print(f"resuming: {done} of {len(images)} images are done", markup=False)
+    _predict(options, detector, lines, images)
+    found = lines.finished(images)
+    paths = [one.image.path for one in found if one.image and one.image.path]
+    write_predictions(options.output, found, paths, model=options.model)
+    lines.remove()
+    objects = sum(len(detections) for detections in found)
+    console.print(f"{objects} objects in {len(found)} pictures; see {options.output}", markup=False)
     return found
+
+
+def _predict(options: DetectPredictOptions, detector: Detector, lines: DetectionLines, images: Sequence[Path]) -> None:
+    """Detect in the images that are not done, and write each.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    names = dict(zip(images, picture_names(images), strict=True))
+    left = [image for image in images if not lines.has(image)]
+    unreadable: list[str] = []
+
+    def report(picture: Picture, error: DataError) -> None:
+        unreadable.append(" ".join(str(error).split()))
+        warn(f"left out: {unreadable[-1]}")
+
+    found = detector.stream(
+        left,
+        lines.names,
+        options.threshold,
+        max_detections=options.max_detections,
+        batch_size=options.batch_size,
+        unreadable=report,
+    )
+    with ProgressBar("images") as progress:
+        for detections in found:
+            path = detections.image.path if detections.image else None
+            assert path is not None
+            write_picture(options.output / "pictures" / names[path], draw_detections(detections.pixels(), detections))
+            lines.add(detections, path)
+            progress(lines.count + len(unreadable), len(images))
+    if not lines.count:
+        raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
 
 
 def asked_names(options: DetectPredictOptions) -> list[str]:

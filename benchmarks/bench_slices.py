@@ -1,0 +1,131 @@
+"""Small objects in large pictures: AP and recall of whole pictures, and of windows joined by three rules.
+
+    python benchmarks/bench_slices.py [--pictures 1] [--write]
+
+Each picture is 3840x2160 pixels, put together from generated scenes, so every object is known. The built-in detector
+sees it whole, then in windows too; the same windows are joined by plain NMS for each class, by NMS with the share of
+the smaller box (IoS), and by deixis's rule (`inference/detect/slices.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deixis.data.formats import read_dataset
+from deixis.evaluation.coco_map import evaluate_detections
+from deixis.geometry.pixel_boxes import overlaps
+from deixis.inference.detect import detector as detectors
+from deixis.inference.detect.detector import load_detector
+from deixis.inference.detect.slices import Window, joined
+from deixis.records import Instances, Sample, SampleList
+from deixis.results.detections import Detections
+
+HEIGHT, WIDTH = 2160, 3840
+RESULT = Path(__file__).parent / "results" / "slices.md"
+
+
+def composed(count: int) -> SampleList:
+    """Pictures of 4K, each a mosaic of scenes with all of their objects."""
+    scenes = read_dataset("scenes:split=demo_val,count=400,seed=7")
+    samples = []
+    place = 0
+    for number in range(count):
+        pixels = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+        boxes, class_ids = [], []
+        top = 0
+        while top < HEIGHT:
+            left, tallest = 0, 1
+            while left < WIDTH:
+                scene = scenes[place % len(scenes)]
+                place += 1
+                height, width = scene.size_hw
+                if left + width > WIDTH or top + height > HEIGHT:
+                    break
+                assert isinstance(scene.image, np.ndarray)
+                pixels[top : top + height, left : left + width] = scene.image
+                boxes.append(scene.instances.boxes_xyxy_px + np.array([left, top, left, top]))
+                class_ids.append(scene.instances.class_ids)
+                left, tallest = left + width, max(tallest, height)
+            top += tallest
+            if top + tallest > HEIGHT:
+                break
+        instances = Instances.build(np.concatenate(boxes), np.concatenate(class_ids))
+        samples.append(Sample(pixels, (HEIGHT, WIDTH), instances, scenes.vocabulary, image_id=number))
+    return SampleList(tuple(samples), scenes.vocabulary, "mosaics")
+
+
+def plain(of_smaller: bool) -> Callable[..., Detections]:
+    """Greedy suppression for each class over all windows, by IoU or by the share of the smaller box."""
+
+    def join(
+        parts: Sequence[Detections], windows: Sequence[Window], size_hw: tuple[int, int], count: int
+    ) -> Detections:
+        if len(parts) == 1:
+            return parts[0]
+        moved = [p.boxes_xyxy_px + np.array(w[:2] * 2) for p, w in zip(parts, windows, strict=True)]
+        boxes, scores = np.concatenate(moved), np.concatenate([part.scores for part in parts])
+        classes = np.concatenate([part.class_ids for part in parts])
+        waiting, kept = np.argsort(-scores, kind="stable"), []
+        while len(waiting):
+            best, waiting = waiting[0], waiting[1:]
+            kept.append(best)
+            share = overlaps(boxes[best], boxes[waiting])[of_smaller]
+            waiting = waiting[(share < 0.5) | (classes[waiting] != classes[best])]
+        order = np.array(kept[:count], np.int64)
+        return replace(
+            parts[0], boxes_xyxy_px=boxes[order], scores=scores[order], class_ids=classes[order], size_hw=size_hw
+        )
+
+    return join
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=1)
+    parser.add_argument("--slice", default="auto")
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    side = given.slice if given.slice == "auto" else int(given.slice)
+    data = composed(given.pictures)
+    objects = sum(len(sample.instances) for sample in data.samples)
+    lines = [
+        f"{len(data)} picture(s) of {WIDTH}x{HEIGHT}, {objects} objects, built-in detector, windows `{given.slice}`, "
+        "overlap 0.2, at most 2000 detections per picture.",
+        "",
+        "| seen | joined by | AP | AP50 | recall of small objects | recall at score 0.3, IoU 0.5 | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rules = [("whole", "-", None), ("windows", "NMS (IoU)", plain(False)), ("windows", "NMS (IoS)", plain(True))]
+    for seen, name, rule in [*rules, ("windows", "deixis", joined)]:
+        detectors.joined = rule or joined
+        model = load_detector("builtin", slice=None if rule is None else side)
+        start = time.perf_counter()
+        found = model.predict_dataset(data, 8, 2000)
+        took = time.perf_counter() - start
+        values = evaluate_detections(data.samples, found, data.vocabulary, max_detections=2000).as_dict()
+        row = [values["AP"], values["AP50"], values.get("AR_small", float("nan")), recall(data, found)]
+        lines.append(f"| {seen} | {name} | {' | '.join(f'{100 * v:.1f}' for v in row)} | {took:.0f} |")
+        print(lines[-1], flush=True)
+    if given.write:
+        RESULT.write_text("# Small objects in large pictures\n\n" + "\n".join(lines) + "\n")
+
+
+def recall(data: SampleList, found: Sequence[Detections]) -> float:
+    """Share of the objects with a detection of their class that scores 0.3 or more and has an IoU of 0.5 or more."""
+    hits = total = 0
+    for sample, one in zip(data.samples, found, strict=True):
+        good = one.above(0.3)
+        for box, class_id in zip(sample.instances.boxes_xyxy_px, sample.instances.class_ids, strict=True):
+            iou = overlaps(box, good.boxes_xyxy_px[good.class_ids == class_id])[0]
+            hits, total = hits + bool(len(iou) and iou.max() >= 0.5), total + 1
+    return hits / total
+
+
+if __name__ == "__main__":
+    main()

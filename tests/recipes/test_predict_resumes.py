@@ -1,0 +1,85 @@
+"""`deixis detect predict` writes as it goes, resumes where it stopped, and leaves out what it cannot read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_runs import write_coco
+
+from deixis.errors import DataError
+from deixis.inference.detect.detector import Detector
+from deixis.options.detect_predict import DetectPredictOptions
+from deixis.recipes.detect import predict
+
+
+def options(tiny_model: object, images: Path, output: Path, threshold: float = 0.0) -> DetectPredictOptions:
+    return DetectPredictOptions(
+        model=str(tiny_model), images=(images,), names=("star",), threshold=threshold, batch_size=1, output=output
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def test_an_interrupted_run_resumes_and_ends_the_same(tiny_model, tmp_path, monkeypatch):
+    images = write_coco(tmp_path / "data", count=4).parent / "images"
+    predict.predict_detector(options(tiny_model, images, tmp_path / "whole"))
+    write, seen = predict.write_picture, []
+
+    def interrupted(path, pixels):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(path)
+        write(path, pixels)
+
+    monkeypatch.setattr(predict, "write_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_detector(options(tiny_model, images, tmp_path / "parts"))
+    assert len(list((tmp_path / "parts/pictures").iterdir())) == 2
+    monkeypatch.setattr(predict, "write_picture", write)
+    asked: list[int] = []
+    stream = Detector.stream
+    monkeypatch.setattr(
+        Detector, "stream", lambda self, left, *a, **b: asked.append(len(left)) or stream(self, left, *a, **b)
+    )
+    predict.predict_detector(options(tiny_model, images, tmp_path / "parts"))
+    assert asked == [2]
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+
+
+def test_other_settings_and_changed_images_are_done_again(tiny_model, tmp_path, monkeypatch):
+    images = write_coco(tmp_path / "data", count=2).parent / "images"
+    out = tmp_path / "out"
+    monkeypatch.setattr(predict, "write_predictions", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_detector(options(tiny_model, images, out))
+    monkeypatch.undo()
+    asked: list[int] = []
+    stream = Detector.stream
+    monkeypatch.setattr(
+        Detector, "stream", lambda self, left, *a, **b: asked.append(len(left)) or stream(self, left, *a, **b)
+    )
+    first = sorted(images.iterdir())[0]
+    first.write_bytes(sorted(images.iterdir())[1].read_bytes())
+    predict.predict_detector(options(tiny_model, images, out, threshold=0.0))
+    predict.predict_detector(options(tiny_model, images, out, threshold=0.9))
+    assert asked == [1, 2]
+
+
+def test_unreadable_images_are_left_out_and_named(tiny_model, tmp_path, capsys):
+    images = write_coco(tmp_path / "data", count=2).parent / "images"
+    broken = images / "aaa.jpg"
+    broken.write_bytes(b"no image")
+    found = predict.predict_detector(options(tiny_model, images, tmp_path / "out"))
+    assert [one.image_id for one in found] == [0, 1]
+    assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 2
+    assert "left out" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"none of 1 images can be read; the first: .*aaa\.jpg"):
+        predict.predict_detector(options(tiny_model, broken, tmp_path / "none"))
