@@ -309,10 +309,11 @@ class Detector:
         """The detections of one image, from a batch of its windows at a time."""
         if len(windows) == 1:
             return self._detect([sample], max_detections)[0]
+        batches = [windows[start : start + batch_size] for start in range(1, len(windows), batch_size)]
         parts: list[Detections] = []
-        for start in range(0, len(windows), batch_size):
-            cuts = [cut_out(sample, window) for window in windows[start : start + batch_size]]
-            parts += self._detect([self._transform(cut, np.random.default_rng(0)) for cut in cuts], max_detections)
+        for batch in (windows[:1], *batches):  # the whole by itself: the squares beside it would be padded to its size
+            cuts = [self._transform(cut_out(sample, window), np.random.default_rng(0)) for window in batch]
+            parts += self._detect(cuts, max_detections)
         return joined(parts, windows, sample.size_hw, max_detections)
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
