@@ -1,8 +1,8 @@
 """A small sound set of each format: from its writer, or where it is only read from `example` of the format's own test.
 
 `tests/unit/data/formats/test_readers_NAME.py` of a new format has `RECOGNISED`, the files by which a folder is known
-(by case, whose first word is the format), and where nothing is written `example(folder)`, which makes a set with the
-names of `small_set`.
+(by case, whose first word is the format; "by its folder" where no file tells alone), and where nothing is written
+`example(folder)`, which makes a set with the names of `small_set`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from deixis.records import Dataset, Sample
 
 @dataclass(frozen=True)
 class Holds:
-    """What a written data set keeps; by default nothing but boxes and the names of their classes."""
+    """What a written data set keeps; by default nothing but boxes and the names of their classes.
+
+    Of a format that is only read, `masks` says whether it has any, so that it is read as phrases too.
+    """
 
     masks: bool = False
     boxes_beside_masks: bool = True

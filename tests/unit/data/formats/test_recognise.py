@@ -17,7 +17,7 @@ LABELME = '{"version": "5", "shapes": [], "imagePath": "a.jpg", "imageData": nul
 LINES = '{"filename": "a.jpg", "detection": {"instances": []}}\n{"filename": "b.jpg", "detection": {"instances": []}}\n'
 BOXES = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
 
-FILES = {
+FILES: dict[str, dict[str, str | bytes]] = {
     "coco": {"labels.json": COCO},
     "coco in annotations": {"annotations/instances.json": COCO, "README.md": ""},
     "lvis": {"lvis.json": '{"images": [{"neg_category_ids": []}]}'},
@@ -34,10 +34,10 @@ for _format in FORMATS:
     FILES |= recognised(_format)
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return folder
 
 
@@ -46,7 +46,7 @@ def test_folders(tmp_path: Path, case: str) -> None:
     assert format_of(write(tmp_path, FILES[case])) == case.split()[0]
 
 
-@pytest.mark.parametrize("case", [case for case in FILES if not case.startswith("voc")])
+@pytest.mark.parametrize("case", [case for case in FILES if not case.startswith("voc") and "by its folder" not in case])
 def test_files(tmp_path: Path, case: str) -> None:
     name, text = next(iter(FILES[case].items()))
     assert format_of(write(tmp_path, {name: text}) / name) == case.split()[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -15,6 +15,7 @@ from deixis.geometry.masks import box_of_mask
 from deixis.geometry.rle import bitmap_rle, polygons_rle
 from deixis.records import Rle
 
+MAX_MASK_PIXELS = 1 << 27
 _Points = Float[np.ndarray, "points 2"]
 _BoxPx = tuple[float, float, float, float]
 
@@ -112,3 +113,16 @@ def bitmap_drawn(
     whole[top : top + height, left : left + width] = bitmap
     x1, y1, x2, y2 = box_of_mask(bitmap)
     return Drawn(name, (left + x1, top + y1, left + x2, top + y2), float(bitmap.sum()), bitmap_rle(whole))
+
+
+def colour_values(image: Image.Image) -> Int[np.ndarray, "h w"]:
+    """The colours of a picture as numbers: red + 256 green + 65536 blue.
+
+    Raises:
+        ValueError: it is larger than a mask can be.
+    """
+    if image.width * image.height > MAX_MASK_PIXELS:
+        raise ValueError(f"has {image.width}x{image.height} pixels, more than the {MAX_MASK_PIXELS} of a mask")
+    red, green, blue = (np.asarray(band, np.int32) for band in image.convert("RGB").split())
+    values: np.ndarray = red + 256 * green + 65536 * blue
+    return values
