@@ -9,6 +9,7 @@ from deixis.data.formats.cvat import CVAT
 from deixis.data.formats.darknet import DARKNET
 from deixis.data.formats.datumaro import DATUMARO
 from deixis.data.formats.fiftyone import FIFTYONE
+from deixis.data.formats.imagefolder import IMAGEFOLDER
 from deixis.data.formats.label_studio import LABEL_STUDIO
 from deixis.data.formats.labelme import LABELME
 from deixis.data.formats.lvis import LVIS
@@ -25,6 +26,7 @@ from deixis.data.formats.yolo import YOLO
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
+        IMAGEFOLDER,  # before VOC: decisive, its parquet and lines are of later formats too
         VOC,
         YOLO,
         ODVG,

@@ -1,0 +1,206 @@
+"""ImageFolder's metadata: a row per picture with `file_name` and `objects`, boxes and categories."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deixis.data.findings import Findings, collecting
+from deixis.data.formats.annotation_files import parse_json, parse_object, read_text
+from deixis.data.formats.box_conventions import frame_of, warn_frame
+from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.parquet.files import CATEGORY_KEYS, INSTALL_HINT
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
+from deixis.data.formats.shared.class_lists import named
+from deixis.data.formats.shared.drawn import Drawn
+from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
+from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.reading import reads, reason, require_regular
+from deixis.errors import DataError
+from deixis.records import SampleList
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+_SUFFIXES = (".jsonl", ".csv", ".parquet")
+_Box = tuple[list[float], Any, bool]
+
+
+def find_imagefolder(path: Path) -> list[Path]:
+    """The metadata of a folder, or of its folders (or `data`'s) train, validation and test; or such a file itself."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in _SUFFIXES and _is_metadata(path) else []
+    for home in (path, path / "data"):
+        found = split_files(home, "*", _is_metadata) if home.is_dir() else []
+        if found:
+            return found
+    return []
+
+
+def _is_metadata(file: Path) -> bool:
+    """Whether a file has a row with a file name and objects; of parquet, only `metadata.parquet`, without pictures."""
+    suffix = file.suffix.lower()
+    if suffix not in _SUFFIXES or is_left_by_macos(file):
+        return False
+    if suffix == ".csv":
+        columns = set(next(csv.reader([head_of(file).split("\n", 1)[0]]), []))
+        return {"file_name", "objects"} <= columns
+    if suffix == ".parquet":
+        return file.stem == "metadata" and _has_columns(file)
+    head = head_of(file)
+    try:
+        row = json.loads(head.split("\n", 1)[0])
+    except (ValueError, RecursionError):
+        return '"file_name"' in head and '"objects"' in head and head.lstrip()[:1] == "{"
+    return isinstance(row, dict) and "file_name" in row and ("objects" in row or "bbox" in row)
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        return {"file_name", "objects"} <= set(_parquet(file).schema_arrow.names)
+    except (DataError, OSError):
+        return False
+
+
+def _parquet(file: Path) -> ParquetFile:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(INSTALL_HINT) from error
+    require_regular(file)
+    try:
+        return ParquetFile(file)
+    except (OSError, ArrowException) as error:
+        raise DataError(f"{file}: cannot read as parquet ({reason(error)}); download or write it again") from error
+
+
+@reads("metadata of an ImageFolder")
+def read_imagefolder(
+    path: str | Path, images: Path | None = None, split: str | None = None, findings: Findings | None = None
+) -> SampleList:
+    """A folder of pictures with `metadata.jsonl`, `metadata.csv` or `metadata.parquet`, or one per split.
+
+    Boxes are COCO's [x, y, width, height]; corners and shares of the image are found from the values, with a warning.
+    Categories are names, or numbers named by a data card (`README.md`) or a list of classes beside the metadata.
+
+    Args:
+        path: the folder, or the metadata.
+        images: the folder that file names are relative to, where it is another.
+        split: train, validation or test, where the folder has such folders.
+        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
+
+    Raises:
+        DataError: a row without a file name, boxes and categories that are not as many, or missing images.
+    """
+    file = split_file(Path(path), split, find_imagefolder)
+    rows: dict[str, list[_Box]] = {}
+    for number, row in _rows(file):
+        with collecting(findings, "record_malformed", file, f"row {number}", "image removed"):
+            name, objects = _row(row, f"{file}: row {number}")
+            rows.setdefault(name, []).extend(objects)
+    if not rows:
+        raise DataError(f"{file}: has no row of an image; there is nothing to train on or evaluate")
+    paths = find_pictures(file, list(rows), images, [file.parent, file.parent / "images"], findings)
+    there = []
+    for (name, objects), image in zip(rows.items(), paths, strict=True):
+        if image is not None:
+            with collecting(findings, "image_unreadable", image, file.name, "image removed"):
+                there.append((image, size_of(image, None, findings), name, objects))
+    corners = _corners([(size_hw, [box for box, *_ in objects]) for _, size_hw, _, objects in there], str(file))
+    labels = [label for *_, objects in there for _, label, _ in objects]
+    names, order, note = _names(labels, file)
+    if note:
+        warnings.warn(f"{file}: {note}", stacklevel=3)
+    pictures = [
+        Picture(
+            image,
+            size_hw,
+            tuple(
+                Drawn(names[label], tuple(box), crowd=crowd)
+                for (_, label, crowd), box in zip(objects, boxes.tolist(), strict=True)
+            ),
+            f"{file.name}: {name}",
+        )
+        for (image, size_hw, name, objects), boxes in zip(there, corners, strict=True)
+    ]
+    return assemble(file, pictures, order, file.resolve().parent.name, findings)
+
+
+def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        yield from enumerate(_parquet(file).read().to_pylist(), start=1)
+    elif suffix == ".csv":
+        for number, row in enumerate(csv.DictReader(StringIO(read_text(file), newline="")), start=1):
+            text = (row.get("objects") or "").strip()
+            where = f"{file}: row {number}"
+            yield number, {**row, "objects": parse_json(text.replace("'", '"'), where) if text else None}
+    else:
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            if line.strip():
+                yield number, parse_object(line, f"{file}: row {number}")
+
+
+def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Box]]:
+    name = row.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where}: has no file_name, got {str(row)[:80]!r}")
+    objects = row.get("objects") if "objects" in row else row
+    if isinstance(objects, list):
+        if not all(isinstance(one, Mapping) for one in objects):
+            raise DataError(f"{where}: objects must have bbox and category, got {str(objects)[:80]}")
+        keys = {key for one in objects for key in one}
+        objects = {key: [one.get(key) for one in objects] for key in keys}
+    if not isinstance(objects, Mapping):
+        if objects is None:
+            return name, []
+        raise DataError(f"{where}: objects must have bbox and category, got {str(objects)[:80]}")
+    boxes = objects.get("bbox") or objects.get("bboxes") or []
+    key = next((key for key in CATEGORY_KEYS if key in objects), None)
+    labels = objects[key] if key is not None else []
+    if not isinstance(boxes, list) or not isinstance(labels, list) or len(boxes) != len(labels):
+        raise DataError(f"{where}: expected lists of as many boxes as categories, got {str(objects)[:80]}")
+    crowd = objects.get("iscrowd")
+    flags = crowd if isinstance(crowd, list) and len(crowd) == len(boxes) else [False] * len(boxes)
+    found: list[_Box] = []
+    for box, label, flag in zip(boxes, labels, flags, strict=True):
+        numbers = [finite_number(value) for value in box] if isinstance(box, list) else []
+        if len(numbers) != 4 or None in numbers:
+            raise DataError(f"{where}: bbox must be four finite numbers, got {str(box)[:80]}")
+        if isinstance(label, bool) or not isinstance(label, int | str) or not str(label).strip():
+            raise DataError(f"{where}: {key} must be a name or a number, got {str(label)[:80]!r}")
+        found.append(([number for number in numbers if number is not None], label, bool(flag)))
+    return name, found
+
+
+def _corners(found: list[tuple[tuple[int, int], list[list[float]]]], where: str) -> list[np.ndarray]:
+    """The boxes of each image as corners in pixels; a warning reports where they were written otherwise."""
+    boxes = [np.array(given, np.float64).reshape(-1, 4) for _, given in found]
+    sizes = [np.tile(np.array([size_hw], np.float64), (len(given), 1)) for size_hw, given in found]
+    if not boxes:
+        return []
+    frame = frame_of(np.concatenate(boxes), np.concatenate(sizes), where)
+    if frame != "xywh":
+        warn_frame(frame, where)
+    corners = []
+    for given, shapes in zip(boxes, sizes, strict=True):
+        scaled = given * shapes[:, [1, 0, 1, 0]] if frame.startswith("share") else given.copy()
+        if frame.endswith("xywh"):
+            scaled[:, 2:] += scaled[:, :2]
+        corners.append(scaled)
+    return corners
+
+
+def _names(labels: list[Any], file: Path) -> tuple[dict[Any, str], list[str] | None, str]:
+    """The name of each label, all names in order or None, and a note for the user."""
+    if not labels or not all(isinstance(label, int) for label in labels):
+        return {label: str(label) for label in labels}, None, ""
+    return named(labels, [file.parent, file.parent.parent, file.parent.parent.parent], str(file))
