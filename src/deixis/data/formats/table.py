@@ -43,6 +43,7 @@ FORMATS: dict[str, Format] = {
         LABEL_STUDIO,
         FIFTYONE,
         DATUMARO,
+        PNG_MASKS,
         LVIS,  # before COCO, whose keys it has too
         COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
     )
