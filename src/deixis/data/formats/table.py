@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deixis.data.formats.coco import COCO
+from deixis.data.formats.coco_panoptic import COCO_PANOPTIC
 from deixis.data.formats.createml import CREATEML
 from deixis.data.formats.csv import CSV
 from deixis.data.formats.cvat import CVAT
@@ -44,6 +45,7 @@ FORMATS: dict[str, Format] = {
         FIFTYONE,
         DATUMARO,
         PNG_MASKS,
+        COCO_PANOPTIC,
         LVIS,  # before COCO, whose keys it has too
         COCO,  # last: takes any JSON file that no tool is known for, so that the error names its missing keys
     )
