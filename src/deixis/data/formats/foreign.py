@@ -89,7 +89,6 @@ def _json_object(content: Any) -> str | None:
         return None
     keys = content.keys()
     tests: list[tuple[bool, str]] = [
-        (_panoptic(content), "COCO's panoptic annotations; give those of instances (instances_….json)"),
         (
             _any(content.get("classes"), "title"),
             "the meta.json of a Supervisely project; give the project's folder, with ann and img in it",
@@ -138,18 +137,14 @@ def _any(rows: Any, key: str) -> bool:
     return isinstance(rows, list) and any(isinstance(row, dict) and key in row for row in rows[:20])
 
 
-def _panoptic(content: Mapping[str, Any]) -> bool:
-    return _any(content.get("annotations"), "segments_info")
-
-
 def _lines(file: Path) -> str | None:
     row = json.loads(_head(file).splitlines()[0])
     if not isinstance(row, dict):
         return None
     if "file_name" in row or any(key.endswith("_file_name") for key in row):
         return (
-            "metadata of a Hugging Face ImageFolder; load it with 'datasets' and save it with to_parquet, which is "
-            "read, or convert it to COCO"
+            "metadata of a Hugging Face ImageFolder without objects (bbox and categories per file_name); add them, or "
+            "give other annotations"
         )
     if "source-ref" in row:
         return _BY_SUFFIX[".manifest"]
@@ -233,7 +228,7 @@ def _masks(folder: Path) -> str | None:
         place = folder / name
         if place.is_dir() and any(place.glob("*.png")) and not any(place.glob("*.txt")):
             return (
-                f"{place}: is a folder of masks as PNG files, without class names; convert them to COCO's JSON with "
-                "RLE segmentations"
+                f"{place}: is a folder of PNG files, but not masks (of few values) with the names of pictures beside "
+                "it; put the pictures in 'images' beside it, or convert the masks to COCO's JSON"
             )
     return None

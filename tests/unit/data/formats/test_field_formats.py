@@ -324,11 +324,6 @@ def test_files_that_macos_leaves_are_skipped(tmp_path: Path) -> None:
 
 
 FOREIGN: dict[str, tuple[str, Any, str]] = {
-    "panoptic": (
-        "panoptic.json",
-        {"images": [{"id": 1}], "annotations": [{"segments_info": []}], "categories": [{"id": 1}]},
-        "panoptic",
-    ),
     "results": ("results.json", [{"image_id": 1, "category_id": 1, "bbox": [], "score": 1}], "COCO results"),
     "labelbox": ("export.json", [{"Labeled Data": "x", "Label": {}}], "Labelbox"),
     "bdd": ("bdd.json", [{"name": "a", "labels": [{"box2d": {}}]}], "BDD100K"),
@@ -338,7 +333,7 @@ FOREIGN: dict[str, tuple[str, Any, str]] = {
     "tfod": ("labels.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "has no row of an image"),
     "wheat": ("train.csv", "image_id,width,height,bbox,source\n", "has no row of an image"),
     "kaggle masks": ("train.csv", "ImageId,EncodedPixels\n", "columns ImageId, EncodedPixels"),
-    "hf": ("metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": []}}\n', "Hugging Face ImageFolder"),
+    "hf": ("metadata.jsonl", '{"file_name": "a.jpg", "text": "a cat"}\n', "Hugging Face ImageFolder without objects"),
     "kitti": ("000001.txt", "Car 0 0 -1.5 587 173 614 200 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI"),
     "dota": ("P0001.txt", "10.0 10.0 20.0 10.0 20.0 20.0 10.0 20.0 plane 0\n", "DOTA"),
     "mot": ("gt.txt", "1,1,912,484,97,109,0,7,1\n", "MOT"),
