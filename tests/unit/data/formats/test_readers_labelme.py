@@ -97,6 +97,18 @@ def test_a_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(coco_mask.decode(sample.instances.masks_rle[0])[4:6, 30:33], bitmap > 0)
 
 
+def test_shapes_of_newer_tools_with_corners(tmp_path: Path) -> None:
+    turned = [[20, 1], [24, 5], [20, 9], [16, 5]]
+    front, back = [[10, 2], [16, 2], [16, 7], [10, 7]], [[12, 1], [18, 1], [18, 6], [12, 6]]
+    kinds = ("rotation", "oriented_rectangle", "quadrilateral")
+    sample = only(tmp_path, *(shape(turned, kind) for kind in kinds), shape([*front, *back], "cuboid"))
+    np.testing.assert_array_equal(sample.instances.boxes_xyxy_px, [[16, 1, 24, 9]] * 3 + [[10, 1, 18, 7]])
+    np.testing.assert_array_equal(sample.instances.areas_px, [32, 32, 32, 46])
+    assert sample.instances.masks_rle is not None
+    with pytest.warns(UserWarning, match=r"left out 1 shapes that enclose nothing"):
+        assert len(only(tmp_path, shape([[1, 1], [2, 2], [3, 1]], "linestrip"), BOX).instances) == 1
+
+
 def test_parts_of_a_group_are_one_object(tmp_path: Path) -> None:
     left, right = [[0, 0], [4, 0], [4, 4], [0, 4]], [[8, 0], [12, 0], [12, 4], [8, 4]]
     sample = only(tmp_path, shape(left, group_id=1), shape(right, group_id=1), shape(right, group_id=1, label="nut"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
@@ -98,6 +99,13 @@ def _rectangle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, in
     return _thing(shape, points, float(sides.prod()), None)
 
 
+def _cuboid(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+    """X-AnyLabeling's: corners of the front and the back, whose outline is the object's."""
+    return _polygon(
+        shape, cv2.convexHull(points.astype(np.float32)).reshape(-1, 2).astype(np.float64), size_hw, where, masks
+    )
+
+
 def _circle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
     if len(points) != 2:
         raise DataError(f"{where}: a circle needs its centre and a point on it, got {len(points)} points")
@@ -135,6 +143,8 @@ _READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str, boo
     "circle": _circle,
     "mask": _mask,
     **dict.fromkeys(("rotation", "oriented_rectangle", "rotated_rectangle", "rotbox"), _polygon),  # four corners
+    **dict.fromkeys(("quadrilateral", "triangle"), _polygon),
+    "cuboid": _cuboid,
 }
 
 
