@@ -176,6 +176,21 @@ def test_sets_of_rows_are_splits(tmp_path: Path) -> None:
         read_dataset(f"{tmp_path / 'boxes.csv'}#test")
 
 
+@pytest.mark.parametrize("names", [("train/a.csv", "valid/b.csv"), ("train_labels.csv", "labels-val.csv")])
+def test_files_and_folders_named_after_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name, picture, box in zip(names, ("a.png", "b.png"), ("10,20,40,30", "50,40,90,70"), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", SIZE).save((tmp_path / name).parent / picture)
+        (tmp_path / name).write_text(f"filename,class,xmin,ymin,xmax,ymax\n{picture},cat,{box}\n")
+    (tmp_path / "sample_submission.csv").write_text("image_id,PredictionString\na,1.0 0 0 50 50\n")
+    with pytest.raises(DataError, match=r"has the splits .*; name one, as in"):
+        read_dataset(tmp_path)
+    assert boxes(read_dataset(f"{tmp_path}#val")) == [[B]]
+    assert boxes(read_dataset(tmp_path / names[0])) == [[A]]
+    with pytest.raises(DataError, match=r"has no split 'test', only"):
+        read_dataset(tmp_path, split="test")
+
+
 def test_names_without_suffix_and_pictures_in_a_folder_of_the_tables_name(tmp_path: Path) -> None:
     dataset, _ = read(tmp_path, 'image_id,bbox\na,"[50, 40, 40, 30]"\n', images=("boxes/a.png",))
     assert str(dataset[0].image).endswith("boxes/a.png")

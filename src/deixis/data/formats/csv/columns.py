@@ -31,7 +31,7 @@ _CLASS = (
 _CROWD = ("iscrowd", "isgroupof", "crowd")
 _SET = ("set", "split", "mluse", "usage", "subset", "partition")
 _HEIGHT, _WIDTH = ("imageheight", "imgheight", "imgh", "height"), ("imagewidth", "imgwidth", "imgw", "width")
-_TEXT = ("bbox", "bboxes", "box", "boxes", "boundingbox", "boundingboxes", "coordinates", "bndbox", "predictionstring")
+_TEXT = ("bbox", "bboxes", "box", "boxes", "boundingbox", "boundingboxes", "coordinates", "bndbox")
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("minx", "miny", "maxx", "maxy"),

@@ -21,7 +21,7 @@ from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures
 from deixis.data.formats.shared.box_values import convention, corners_px
 from deixis.data.formats.shared.class_lists import named
 from deixis.data.formats.shared.drawn import Drawn
-from deixis.data.pixels.image_files import is_left_by_macos
+from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import SampleList
@@ -46,12 +46,14 @@ class _Image:
 
 
 def find_csv(path: Path) -> list[Path]:
-    """The tables of boxes in a folder, or in its `annotations`; or a file that is one."""
+    """The tables of boxes in a folder, in its folders train, valid and test, or in `annotations`; or one itself."""
     if not path.is_dir():
         return [path] if path.suffix.lower() in (".csv", ".tsv") and _is_table(path) else []
-    places = (path, path / "annotations")
-    files = [file for place in places for ending in ("csv", "tsv") for file in sorted(place.glob(f"*.{ending}"))]
-    return [file for file in files if not is_left_by_macos(file) and _is_table(file)]
+    for place in (path, path / "annotations"):
+        files = [file for ending in ("csv", "tsv") for file in split_files(place, ending, _is_table)]
+        if files:
+            return files
+    return []
 
 
 def _is_table(file: Path) -> bool:
@@ -72,6 +74,7 @@ def read_csv(
     Columns are known by their names (`filename`, `image_id`, `xmin`, `x1`, `bbox`, `class`, `label`, …) or, without
     a first row of names, by their values. Boxes are corners, sizes or centres, in pixels or as shares of the image; a
     box may be one text of four numbers. What is not named is found from the values, and a warning says what was taken.
+    Files or folders named after train, valid and test are splits, as the values of a column of sets are.
     A row without a box is an image without objects. Numbers as classes get their names from a list beside the file.
 
     Args:
@@ -85,7 +88,11 @@ def read_csv(
     """
     file = Path(path)
     if file.is_dir():
-        file = only_file(find_csv(file), file, "CSV file of boxes")
+        files = find_csv(file)
+        if by_splits(file, files):
+            file, split = split_file(file, split, find_csv), None
+        else:
+            file = only_file(files, file, "CSV file of boxes")
     found = split_rows(read_text(file))
     if found is None:
         raise DataError(f"{file}: has no columns of images and boxes; name them in the first row, as filename,xmin,…")

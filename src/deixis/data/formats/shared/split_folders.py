@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deixis.data.formats.annotation_files import only_file, same_split
@@ -36,8 +37,24 @@ def split_files(folder: Path, ending: str, is_one: Callable[[Path], bool]) -> li
     return found
 
 
+def by_splits(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """Files by split: that of their folder, as in train/a.csv, or one of the words of their names, as train_labels.csv.
+
+    Empty where some file says none, or two say the same, or a single one lies in the folder itself.
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", file.stem.lower()) if len(files) > 1 else []
+        words = words if file.parent == folder else [file.parent.name]
+        said = next((word for word in words if word in _SPLIT_FOLDERS), None)
+        if said is None or same_split(said) in found:
+            return {}
+        found[same_split(said)] = file
+    return found
+
+
 def split_file(path: Path, split: str | None, find: Callable[[Path], list[Path]]) -> Path:
-    """The file to read of a folder that has one, or one in each of its folders train, val(id) and test.
+    """The file to read of a folder that has one, or one for each of the splits train, val(id) and test.
 
     Raises:
         DataError: there is none or there are several, a split that is not there, or none named where there are some.
@@ -47,7 +64,7 @@ def split_file(path: Path, split: str | None, find: Callable[[Path], list[Path]]
             raise DataError(f"{path}: is one file, with no split {split!r}; give the folder of the splits")
         return path
     files = find(path)
-    by_split = {same_split(file.parent.name): file for file in files if file.parent != path}
+    by_split = by_splits(path, files)
     if not by_split:
         if split is not None:
             raise DataError(f"{path}: has no folder of the split {split!r}; give the file itself")
