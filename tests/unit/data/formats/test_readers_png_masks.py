@@ -32,7 +32,7 @@ CLASSES = mask((1, 2, 2, 10, 8), (2, 20, 2, 30, 8), (2, 20, 12, 25, 16), (255, 3
 
 def write(folder: Path, *masks: np.ndarray, place: str = "masks", images: str = "images", **files: str) -> Path:
     (folder / place).mkdir(parents=True, exist_ok=True)
-    (folder / images).mkdir(exist_ok=True)
+    (folder / images).mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(masks):
         image = Image.fromarray(pixels)
         if place.startswith("Segmentation"):
@@ -124,6 +124,26 @@ def test_endings_of_mask_files(tmp_path: Path) -> None:
     write(tmp_path, TWO_REGIONS, classes_txt="cat\n")
     (tmp_path / "masks/0.png").rename(tmp_path / "masks/0_mask.png")
     assert len(read_dataset(tmp_path)[0].instances) == 2
+
+
+def test_a_mask_per_object(tmp_path: Path) -> None:
+    write(tmp_path, mask((255, 2, 2, 10, 8), (255, 12, 2, 14, 8)), mask((255, 20, 2, 30, 8)))
+    (tmp_path / "masks/1.png").rename(tmp_path / "masks/0_1.png")
+    (tmp_path / "masks/0.png").rename(tmp_path / "masks/0_0.png")
+    (tmp_path / "images/1.jpg").unlink()
+    with pytest.warns(UserWarning, match=r"has no names of classes"):
+        assert boxes(read_dataset(tmp_path)) == [[[2, 2, 14, 8], [20, 2, 30, 8]]]
+
+
+def test_splits_are_folders_of_masks_and_of_images(tmp_path: Path) -> None:
+    for split, pixels in (("train", TWO_REGIONS), ("val", mask((1, 2, 2, 10, 8)))):
+        write(tmp_path, pixels, place=f"masks/{split}", images=f"images/{split}", classes_txt="cat\n")
+    with pytest.raises(DataError, match=r"has the splits train, val; name one, as in .*#train"):
+        read_dataset(tmp_path)
+    assert boxes(read_dataset(f"{tmp_path}#val")) == [[[2, 2, 10, 8]]]
+    assert len(read_dataset(tmp_path / "masks/train")[0].instances) == 2
+    with pytest.raises(DataError, match=r"has no split 'test', only train, val"):
+        read_dataset(tmp_path, split="test")
 
 
 def test_photographs_are_no_masks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ PNG_MASKS = Format(
     "png_masks",
     find_png_masks,
     read_png_masks,
-    takes=("masks", "findings"),
+    takes=("masks", "split", "findings"),
     holds=Holds(masks=True),
     yields_to=(
         "voc",

@@ -12,7 +12,7 @@ from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 _HEAD_CHARS = 20_000
-_SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
+SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 
 
 def head_of(file: Path) -> str:
@@ -31,7 +31,7 @@ def split_files(folder: Path, ending: str, is_one: Callable[[Path], bool]) -> li
     if files:
         return files
     found = []
-    for split in _SPLIT_FOLDERS:
+    for split in SPLIT_FOLDERS:
         if (folder / split).is_dir():
             found += [file for file in sorted((folder / split).glob(f"*.{ending}")) if is_one(file)][:1]
     return found
@@ -46,7 +46,7 @@ def by_splits(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     for file in files:
         words = re.split(r"[^a-z]+", file.stem.lower()) if len(files) > 1 else []
         words = words if file.parent == folder else [file.parent.name]
-        said = next((word for word in words if word in _SPLIT_FOLDERS), None)
+        said = next((word for word in words if word in SPLIT_FOLDERS), None)
         if said is None or same_split(said) in found:
             return {}
         found[same_split(said)] = file
