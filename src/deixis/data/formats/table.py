@@ -17,6 +17,7 @@ from deixis.data.formats.lvis import LVIS
 from deixis.data.formats.odvg import ODVG
 from deixis.data.formats.openimages import OPENIMAGES
 from deixis.data.formats.parquet import PARQUET
+from deixis.data.formats.png_masks import PNG_MASKS
 from deixis.data.formats.predictions import PREDICTIONS
 from deixis.data.formats.record import Format
 from deixis.data.formats.supervisely import SUPERVISELY
@@ -27,9 +28,9 @@ from deixis.data.formats.yolo import YOLO
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
-        IMAGEFOLDER,  # before VOC: decisive, its parquet and lines are of later formats too
         VOC,
         YOLO,
+        IMAGEFOLDER,  # before ODVG and parquet, whose kinds of files it has too
         ODVG,
         VIA,
         CREATEML,
