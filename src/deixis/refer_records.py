@@ -216,6 +216,12 @@ class Regions(NamedTuple):
     outlines: tuple[Float[Tensor, "_ values"], ...] = ()
 
 
+Grid = tuple[int, int]
+"""Rows and columns of the tokens of a picture."""
+Grids = tuple[tuple[Grid, ...], ...]
+"""For each conversation the grids of its pictures, in order; empty where every tile is a picture by itself."""
+
+
 @dataclass(frozen=True)
 class ReferBatch:
     """Images and conversations, padded to common lengths.
@@ -233,6 +239,7 @@ class ReferBatch:
         regions: the regions in the conversations; None if there are none.
         keys: one per image, equal for equal tiles and pixels, without the close-ups of regions.
         frames_per_image: number of frames per row in `sam_pixels_u8` if rows are clips; empty for one each.
+        grids: of the pictures that the tiles form together.
     """
 
     tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
@@ -245,6 +252,7 @@ class ReferBatch:
     regions: Regions | None = None
     keys: tuple[str, ...] = ()
     frames_per_image: tuple[int, ...] = ()
+    grids: Grids = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -270,6 +278,7 @@ class ReferBatch:
             regions and regions._replace(outlines=tuple(change(outline) for outline in regions.outlines)),
             self.keys,
             self.frames_per_image,
+            self.grids,
         )
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from qwen_segmenters import QWENS, qwen_segmenter, write_released_qwen
 from released_segmenters import released_bundle, write_released
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 
@@ -38,6 +39,28 @@ def test_the_teacher_is_a_released_folder(deixis, tmp_path, language) -> None:
     assert any(not torch.equal(tensor, theirs[name]) for name, tensor in written.items()), "it has learned"
     assert read_record(teacher).metrics
     assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("kind", QWENS)
+def test_a_released_qwen_trains_a_step_and_is_written_back(deixis, tmp_path, kind) -> None:
+    base = tmp_path / "released"
+    theirs = write_released_qwen(qwen_segmenter(kind), base)
+    (base / "modeling_sa2va_qwen.py").write_text("# their code\n")
+    code, _, err = deixis(refer_arguments(base, tmp_path, *QUICK, "--no-report"))
+    assert code == 0, err
+    teacher = tmp_path / "segmenter/teachers/sa2va"
+    for name in ("config.json", "preprocessor_config.json", "modeling_sa2va_qwen.py"):
+        assert (teacher / name).read_text() == (base / name).read_text()
+    written = read_weights(teacher)
+    assert written.keys() == theirs.keys()
+    moved = {name for name, tensor in written.items() if not torch.equal(tensor, theirs[name])}
+    assert any(name.startswith("model.model.language_model.layers.") for name in moved)
+    assert any(name.startswith("model.model.visual.merger.") for name in moved)
+    assert not any(name.startswith("model.model.visual.blocks.") for name in moved)
+    assert load_sa2va(teacher).blocks is not None
+    code, _, err = deixis(refer_arguments(base, tmp_path, *QUICK, "--caption-share", "0.5", "--experiment-name", "b"))
+    assert code == 2
+    assert "segmenters take no regions" in err.splitlines()[-1]
 
 
 def test_a_model_of_deixis_with_a_released_form(deixis, tmp_path) -> None:

@@ -137,7 +137,8 @@ def _require_plausible_numbers(value: Any, path: Path, name: str) -> None:
         for item in value:
             _require_plausible_numbers(item, path, name)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        maximum = MAX_COUNT if _COUNTS.search(name) else MAX_SIZE if _SIZES.search(name) else None
+        # Sizes first: SAM 2's embed_dim_per_stage is one, 1,152 in the large model.
+        maximum = MAX_SIZE if _SIZES.search(name) else MAX_COUNT if _COUNTS.search(name) else None
         finite = abs(value) < 1 << 63 if isinstance(value, int) else math.isfinite(value)
         if not finite or (maximum is not None and value > maximum):
             expected = "a finite number" if maximum is None else f"at most {maximum:,}"

@@ -1,15 +1,19 @@
-"""Reading only the tensors in other projects' files; no code in a file is ever run.
+"""Reading only the tensors in other projects' files, and their names there; no code in a file is ever run.
 
 PyTorch's restricted unpickler builds tensors and plain containers. Training tools store more in their files (logs,
 options, NumPy scalars); classes known to occur there are read as `Inert`, which stores nothing and does nothing.
+
+A `Rule` gives the start of a tensor's name here (as in transformers' files) and there. What follows the start, usually
+`weight` or `bias`, is the same on both sides, and `{}` stands for the same number. Tables of rules are used both ways.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -119,3 +123,65 @@ def _state(content: Any) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             return _state(content[key])
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+Form = Literal["same", "third", "unfolded", "one", "grouped", "rows"]
+"""How a tensor is stored there.
+
+same      unchanged
+third     one of three stacked along the first axis: query, key, value
+unfolded  there the last axis runs over channels, then over the four merged pixels, row by row; here over the pixels,
+          column by column, then over channels (Swin's patch merging with and without `nn.Unfold`)
+one       a scalar here, a vector of length 1 there
+grouped   one of query, key, value, interleaved there by key-value head
+rows      rows of one tensor here, a tensor per row there; `*` stands for its number
+"""
+
+
+class Rule(NamedTuple):
+    """The start of a name here and there; `copy` is a second name there with the same content."""
+
+    ours: str
+    theirs: str
+    form: Form = "same"
+    part: int = 0
+    copy: str = ""
+
+
+class Place(NamedTuple):
+    """A tensor's name there, `key`, and a second name with the same content, `copy`, or an empty string."""
+
+    key: str
+    form: Form
+    part: int
+    copy: str
+
+
+class KeyTable:
+    """A layout's rules, looked up by a tensor's name here."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = [(_pattern(rule.ours), rule) for rule in rules]
+        self._places: dict[str, Place | None] = {}
+
+    def place(self, name: str) -> Place | None:
+        """The tensor's name and form there; None if the layout does not have it.
+
+        >>> KeyTable([Rule("model.layers.{}.key.", "layers.{}.in_proj_", "third", 1)]).place("model.layers.3.key.bias")
+        Place(key='layers.3.in_proj_bias', form='third', part=1, copy='')
+        """
+        if name not in self._places:
+            self._places[name] = self._find(name)
+        return self._places[name]
+
+    def _find(self, name: str) -> Place | None:
+        for pattern, rule in self._rules:
+            if match := pattern.match(name):
+                rest, numbers = name[match.end() :], match.groups()
+                copy = rule.copy.format(*numbers) + rest if rule.copy else ""
+                return Place(rule.theirs.format(*numbers) + rest, rule.form, rule.part, copy)
+        return None
+
+
+def _pattern(start: str) -> re.Pattern[str]:
+    return re.compile(re.escape(start).replace(r"\{\}", r"(\d+)"))

@@ -21,7 +21,7 @@ from deixis.atomic_files import file_aside
 from deixis.errors import OptionError, TrainingError
 from deixis.file_modes import give_user_mode
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
-from deixis.refer_records import ReferBatch
+from deixis.refer_records import Grid, ReferBatch
 
 LEVELS = ("fine", "middle", "coarse")
 Features = dict[str, Tensor]  # of one image: "vision" [tiles tile_tokens channels] and the three levels
@@ -70,8 +70,9 @@ class FrozenFeatures:
         shown = shown_tiles(batch.tiles_per_image, batch.regions)
         # one [frames, 3, side, side] per image; no frame where no mask is asked for
         frames = torch.split(batch.sam_pixels_u8, list(batch.frames_per_image) or 1)
-        images = zip(batch.keys, tiles, shown, frames, strict=True)
-        found = [self._features_of(key, seen[:count], sam) for key, seen, count, sam in images]
+        grids = batch.grids or ((),) * len(batch)
+        images = zip(batch.keys, tiles, shown, frames, grids, strict=True)
+        found = [self._features_of(key, seen[:count], sam, grid) for key, seen, count, sam, grid in images]
         vision = []
         for features, seen, count in zip(found, tiles, shown, strict=True):
             vision += [features["vision"]] if len(seen) == count else [features["vision"], self._vision(seen[count:])]
@@ -83,21 +84,26 @@ class FrozenFeatures:
         return torch.cat(vision), (fine, middle, coarse)
 
     def encode(
-        self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], sam_u8: UInt8[Tensor, "frames 3 side side"]
+        self,
+        tiles_u8: UInt8[Tensor, "tiles 3 tile tile"],
+        sam_u8: UInt8[Tensor, "frames 3 side side"],
+        grids: tuple[Grid, ...] = (),
     ) -> Features:
         """Features of one image, or of a clip's frames, in the run's precision; no frames give no levels."""
         levels = dict(zip(LEVELS, self._levels(sam_u8), strict=True)) if len(sam_u8) else {}
-        return {"vision": self._vision(tiles_u8), **levels}
+        return {"vision": self._vision(tiles_u8, grids), **levels}
 
     def _levels(self, sam_u8: UInt8[Tensor, "frames 3 side side"]) -> SamLevels:
         with torch.no_grad(), self.accelerator.autocast(), _in_eval_mode(encoders(self.bundle)["SAM 2 encoder"]):
             return self.bundle.model.sam_features(self.bundle.normalise_sam(sam_u8))
 
-    def _vision(self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
+    def _vision(
+        self, tiles_u8: UInt8[Tensor, "tiles 3 tile tile"], grids: tuple[Grid, ...] = ()
+    ) -> Float[Tensor, "tiles tile_tokens channels"]:
         with torch.no_grad(), self.accelerator.autocast(), _in_eval_mode(encoders(self.bundle)["vision encoder"]):
-            return self.bundle.model.vision_features(self.bundle.normalise_tiles(tiles_u8))
+            return self.bundle.model.vision_features(self.bundle.normalise_tiles(tiles_u8), grids)
 
-    def _features_of(self, key: str, tiles_u8: Tensor, sam_u8: Tensor) -> Features:
+    def _features_of(self, key: str, tiles_u8: Tensor, sam_u8: Tensor, grids: tuple[Grid, ...]) -> Features:
         """The features of one image. Without SAM pixels (no mask is asked for) only `vision` is read or written."""
         path, there = self.folder / f"{key}.safetensors", 0
         wanted = {"vision", *LEVELS} if len(sam_u8) else {"vision"}
@@ -114,7 +120,7 @@ class FrozenFeatures:
         if "vision" in features:
             features |= zip(LEVELS, self._levels(sam_u8), strict=True)
         else:
-            features = self.encode(tiles_u8, sam_u8)
+            features = self.encode(tiles_u8, sam_u8, grids)
         # a file that only lacked the levels is written anew: what it held counts once
         more = sum(tensor.nbytes for tensor in features.values()) - there
         if more <= self.bytes_left:
@@ -169,14 +175,17 @@ def encoders(bundle: Sa2vaBundle) -> dict[str, nn.Module]:
     """The modules whose features are cached, by their names in messages."""
     model = bundle.model
     return {
-        "vision encoder": model.vlm.get_submodule(model.kind.vision_module),
+        "vision encoder": model.vlm.get_submodule(model.family.vision_module),
         "SAM 2 encoder": model.sam.vision_encoder,
     }
 
 
-def feature_bytes(encode: Callable[[Tensor, Tensor], Features], bundle: Sa2vaBundle) -> tuple[int, int]:
+def feature_bytes(
+    encode: Callable[[Tensor, Tensor, tuple[Grid, ...]], Features], bundle: Sa2vaBundle
+) -> tuple[int, int]:
     """(bytes per image, bytes per tile) of the features, measured by encoding a black image."""
     device = next(bundle.model.parameters()).device
     tiles = torch.zeros((1, 3, bundle.tile_px, bundle.tile_px), dtype=torch.uint8, device=device)
-    features = encode(tiles, torch.zeros((1, 3, bundle.sam_px, bundle.sam_px), dtype=torch.uint8, device=device))
+    sam = torch.zeros((1, 3, bundle.sam_px, bundle.sam_px), dtype=torch.uint8, device=device)
+    features = encode(tiles, sam, ((1, 1),) if bundle.blocks else ())
     return sum(features[level].nbytes for level in LEVELS), features["vision"].nbytes

@@ -137,6 +137,7 @@ def refer_losses(
         batch.labels,
         regions=batch.regions,
         frames_per_image=batch.frames_per_image,
+        grids=batch.grids,
         vision=vision,
         sam=sam,
     )
@@ -211,4 +212,5 @@ def one_question(batch: ReferBatch, index: int) -> ReferBatch:
         regions=regions and Regions(regions.focal_per_image[at], regions.cells[at], regions.outlines[at]),
         keys=batch.keys[at],
         frames_per_image=frames[at],
+        grids=batch.grids[at],
     )

@@ -17,6 +17,10 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
+FETCHED_BY_HAND = {
+    "sa2va": "clone github.com/bytedance/Sa2VA into .parity/sa2va, or into sa2va of the folder that DEIXIS_PARITY names"
+}
+"""Code that no package holds, and where it is to be put."""
 TheirAnswer = Callable[..., dict[str, Any]]
 
 
@@ -29,7 +33,8 @@ def their_answer(tmp_path_factory) -> TheirAnswer:
     def ask(package: str, script: str, request: dict[str, Any], timeout_s: float = 300) -> dict[str, Any]:
         installed = Path(os.environ.get("DEIXIS_PARITY", HERE.parents[2] / ".parity")) / package
         if not installed.is_dir():
-            pytest.skip(f"{package} is absent; scripts/parity installs it and runs these tests")
+            how = FETCHED_BY_HAND.get(package, "scripts/parity installs it and runs these tests")
+            pytest.skip(f"{package} is absent; {how}")
         folder = tmp_path_factory.mktemp(package)
         torch.save(request, folder / "request.pt")
         done = subprocess.run(

@@ -8,10 +8,11 @@ from small_trackers import random_clip
 from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from deixis.models.sa2va.families.family import Heads
 from deixis.models.sa2va.memory.attention import see_masks, see_next
 from deixis.models.sa2va.memory.bank import MemoryBank
 from deixis.models.sa2va.sam import decode_masks, encode_image
-from deixis.models.sa2va.weights.layout import SAM_PREFIX, Heads, gather, released_table, scatter
+from deixis.models.sa2va.weights.layout import SAM_PREFIX, gather, released_table, scatter
 
 FORM = {
     "side": 64, "channels": 128, "width": 16, "heads": 1, "stages": [1, 2, 3, 1], "windows": [8, 4, 14, 7],
@@ -23,7 +24,7 @@ TINY = {
     "global_blocks": [5, 7, 9], "background": 7, "memory_channels": 64, "memory_layers": 4, "memory_hidden": 2048,
 }  # fmt: skip
 NO_HEADS = Heads(1, 1)  # the language model's, of which there is none here
-TABLE = released_table("Qwen2ForCausalLM")
+TABLE = released_table()
 
 
 def config(form) -> Sam2VideoConfig:

@@ -58,7 +58,8 @@ class ConversationLimits:
         max_tokens: of a conversation.
         max_masks: of a conversation.
         behaviour: whose answers; see `conversation.ANSWERS`.
-        clip_frames: maximum number of frames of a clip, one tile each.
+        clip_frames: maximum number of frames of a clip.
+        frame_tiles: how many tiles a frame of a clip becomes.
     """
 
     encode: ConversationEncoder
@@ -68,6 +69,7 @@ class ConversationLimits:
     max_masks: int
     behaviour: str = "deixis"
     clip_frames: int = 5
+    frame_tiles: Callable[[tuple[int, int]], int] = lambda size_hw: 1
 
 
 def check_refer(
@@ -204,7 +206,7 @@ def _check_conversation(
         _check_chat(sample, facts, limits, add, clip=clip)
         return
     frames = 1 if clip is None else min(len(clip.labelled), limits.clip_frames)
-    tiles = limits.tiles(sample.size_hw) if frames == 1 else frames
+    tiles = limits.tiles(sample.size_hw) if frames == 1 else frames * limits.frame_tiles(sample.size_hw)
     turn = partial(_turn, behaviour=limits.behaviour, clip=clip is not None)
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:

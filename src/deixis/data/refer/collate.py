@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from deixis.data.pixels.cuts import Blocks, Cutter, Tiling
 from deixis.data.pixels.regions import RegionViews, region_views
-from deixis.data.pixels.tiles import squashed, squashed_mask, tiles_of, union_mask
+from deixis.data.pixels.tiles import squashed, squashed_mask, union_mask
 from deixis.data.refer.conversation import ConversationEncoder, Turn
 from deixis.errors import DataError
 from deixis.refer_records import ReferBatch, ReferSample, ReferTarget, Regions
@@ -28,6 +29,7 @@ class Views:
         tile_side: side of a tile's grid of tokens.
         released: regions as released models take them; see `region_views`.
         outlined: regions have outlines; see `region_views`.
+        blocks: images are shown whole, in blocks, instead of in tiles.
     """
 
     tile_px: int
@@ -37,6 +39,12 @@ class Views:
     tile_side: int = 16
     released: bool = False
     outlined: bool = False
+    blocks: Blocks | None = None
+
+    @property
+    def cutter(self) -> Cutter:
+        """Cuts pictures for the vision-language model."""
+        return Tiling(self.tile_px, self.tile_side) if self.blocks is None else self.blocks
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ def collate_questions(
     pad_token_id: int,
     max_tokens: int,
 ) -> ReferBatch:
-    """A batch. An image is shown in tiles, a clip in one tile per frame.
+    """A batch. An image is shown in tiles, a clip in one tile per frame; or both in blocks.
 
     SAM 2 sees only those in which a mask is asked for.
 
@@ -81,12 +89,13 @@ def collate_questions(
     Raises:
         DataError: a conversation is longer. Cutting it off could cut off a `[SEG]`.
     """
-    shown, tiles, conversations, regions_of, squares = [], [], [], [], []
+    shown, tiles, grids, conversations, regions_of, squares = [], [], [], [], [], []
     for question in questions:
         pictures = [_pixels(frame) for frame in question.frames]
-        max_tiles = 1 if question.later else views.max_tiles
+        cuts = [views.cutter.cut(picture, views.max_tiles, bool(question.later)) for picture in pictures]
         # [tiles, 3, tile, tile]: of all frames, one after another; then close views of small regions
-        shown.append(_stacked([tiles_of(picture, views.tile_px, max_tiles) for picture in pictures], views.tile_px))
+        shown.append(_stacked([cut.squares for cut in cuts], views.tile_px))
+        grids.append(tuple(cut.grid for cut in cuts if cut.grid is not None))
         regions_of.append(_regions(question, len(shown[-1]), views))
         tiles.append(np.concatenate([shown[-1], regions_of[-1].focal]))
         # [frames, 3, side, side]
@@ -127,6 +136,7 @@ def collate_questions(
         regions=_joined(regions_of, views.outlined),
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
         frames_per_image=() if all(count == 1 for count in frames) else frames,
+        grids=tuple(grids) if any(grids) else (),
     )
 
 

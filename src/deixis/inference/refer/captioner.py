@@ -72,6 +72,7 @@ class Captioner:
                 f"expected temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1 and seed >= 0; "
                 f"got {temperature}, {top_p}, {max_new_tokens} and {seed}"
             )
+        bundle.require_regions()
         self.bundle = bundle
         self.device = torch.device(device)
         self.max_tiles, self.max_new_tokens = max_tiles, max_new_tokens

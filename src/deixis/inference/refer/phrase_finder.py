@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deixis.data.pixels.tiles import tiles_of
 from deixis.data.refer.conversation import question_for, single_turn
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, select_mask
 from deixis.models.sa2va.language.states import Meant, seg_states
@@ -50,10 +49,17 @@ class PhraseFinder:
     def meant(self, texts: Sequence[str], pictures: Sequence[np.ndarray]) -> list[list[Meant]]:
         """The `[SEG]` states of each text, for each picture; the same for all of them if they are seen together."""
         model, bundle, together = self.bundle.model, self.bundle, self.together
-        max_tiles = 1 if together else self.max_tiles  # as in training: one tile per frame of a clip
-        tiles = [torch.from_numpy(tiles_of(picture, bundle.tile_px, max_tiles)) for picture in pictures]
+        # Frames that are seen together are cut as in training, those seen alone as images. Sa2VA's own code shows Qwen
+        # whole images in both cases.
+        clip = together and not (bundle.blocks is not None and bundle.behaviour == "sa2va")
+        cuts = [bundle.cutter.cut(picture, self.max_tiles, clip) for picture in pictures]
+        tiles = [torch.from_numpy(cut.squares) for cut in cuts]
+        grids = [() if cut.grid is None else (cut.grid,) for cut in cuts]
         # Of each picture [tiles, tile_tokens, channels].
-        vision = [model.vision_features(bundle.normalise_tiles(one.to(self.device))) for one in tiles]
+        vision = [
+            model.vision_features(bundle.normalise_tiles(one.to(self.device)), grid)
+            for one, grid in zip(tiles, grids, strict=True)
+        ]
         every = range(len(pictures))
         # One conversation per text where frames are seen together, else one per text and frame.
         rows = [(text, every if together else range(i, i + 1)) for i in ([0] if together else every) for text in texts]
@@ -63,7 +69,9 @@ class PhraseFinder:
             ids = [self._conversation(text, len(tiles[frames[0]]), len(frames)) for text, frames in part]
             counts = tuple(sum(len(tiles[frame]) for frame in frames) for _, frames in part)
             shown = torch.cat([vision[frame] for _, frames in part for frame in frames])
-            meant += seg_states(bundle, *self.tokens.padded(ids, self.device), counts, shown, self.generate)
+            placed = tuple(tuple(grid for frame in frames for grid in grids[frame]) for _, frames in part)
+            padded = self.tokens.padded(ids, self.device)
+            meant += seg_states(bundle, *padded, counts, shown, self.generate, grids=placed)
         if together:
             return [meant for _ in pictures]
         return [meant[i * len(texts) : (i + 1) * len(texts)] for i in every]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deixis.data.pixels.tiles import squashed, tiles_of
+from deixis.data.pixels.cuts import Cut
+from deixis.data.pixels.tiles import squashed
 from deixis.data.refer.conversation import question_for, single_turn
 from deixis.data.refer.loading import pictured
 from deixis.errors import DataError, OptionError, PromptError
@@ -24,7 +25,7 @@ from deixis.inference.images import ImageInput, as_pixels, each_picture
 from deixis.inference.prefetch import read_ahead
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.language.answers import Answer
-from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
+from deixis.refer_records import Expression, Grid, Grids, ReferDataset, ReferSample, Segmentation
 from deixis.results.segmentations import Segmentations
 
 Progress = Callable[[int, int], None]
@@ -36,8 +37,13 @@ class _Prepared:
 
     sample: ReferSample
     texts: tuple[str, ...]
-    tiles: Tensor
+    cut: Cut
     sam_pixels: Tensor
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Of the image, where its squares form one."""
+        return () if self.cut.grid is None else (self.cut.grid,)
 
 
 class Segmenter:
@@ -171,7 +177,7 @@ class Segmenter:
             return _Prepared(
                 sample.evolve(image=Path()),
                 tuple(text for expression in sample.expressions for text in expression.texts),
-                torch.from_numpy(tiles_of(sample.image, self.bundle.tile_px, self.max_tiles)),
+                self.bundle.cutter.cut(sample.image, self.max_tiles),
                 torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
             )
 
@@ -181,9 +187,11 @@ class Segmenter:
     def _answer(self, group: Sequence[_Prepared], batch_size: int) -> list[list[Segmentation]]:
         """Both encoders run once per image; then all phrases in batches."""
         model, bundle = self.bundle.model, self.bundle
-        counts = [len(item.tiles) for item in group]
-        tiles = torch.cat([item.tiles for item in group]).to(self.device)  # [all tiles of the group, 3, tile, tile]
-        vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles)), counts)
+        counts = [len(item.cut.squares) for item in group]
+        # [all tiles of the group, 3, tile, tile]
+        tiles = torch.from_numpy(np.concatenate([item.cut.squares for item in group])).to(self.device)
+        grids = tuple(grid for item in group for grid in item.grids)
+        vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles), grids), counts)
         levels = model.sam_features(
             bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
         )
@@ -195,14 +203,15 @@ class Segmenter:
             pyramid = (levels[0][images], levels[1][images], levels[2][images])  # [images of this batch, c, h, w] each
             asked = [(images.index(image), text) for image, text in part]
             find = self._generated if self.generate else self._given
-            masks = find(asked, [vision[image] for image in images], pyramid)
+            seen = [vision[image] for image in images]
+            masks = find(asked, seen, tuple(group[image].grids for image in images), pyramid)
             for (image, text), (logits, iou, present, said) in zip(part, masks, strict=True):
                 record = self._record(group[image].sample, text, logits, iou=iou, present=present, answer=said)
                 answers[image].append(record)
         return answers
 
     def _given(
-        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], grids: Grids, levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
         """For each (index into `vision`, phrase): logits, predicted IoU, probability of presence, standard answer."""
         counts = tuple(len(tiles) for tiles in vision)
@@ -211,14 +220,21 @@ class Segmenter:
         input_ids, attention_mask = self.tokens.padded(given, self.device)
         images = tuple(image for image, _ in asked)
         outputs = segment(
-            self.bundle.model, input_ids, attention_mask, images, counts, torch.cat(tuple(vision)), levels
+            self.bundle.model,
+            input_ids,
+            attention_mask,
+            images,
+            counts,
+            torch.cat(tuple(vision)),
+            levels,
+            grids=grids,
         )
         chosen = select_mask(outputs, self.bundle.behaviour)
         scores = zip(chosen.logits, chosen.ious.tolist(), chosen.present.tolist(), strict=True)
         return [(*found, turn.answer) for found, turn in zip(scores, turns, strict=True)]
 
     def _generated(
-        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], levels: SamLevels
+        self, asked: Sequence[tuple[int, str]], vision: Sequence[Tensor], grids: Grids, levels: SamLevels
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
         """As `_given`, with the answer that the model writes. The language model reads the image once per phrase."""
         bundle = self.bundle
@@ -231,7 +247,8 @@ class Segmenter:
         input_ids, attention_mask = self.tokens.padded(questions, self.device)
         seen = torch.cat([vision[image] for image in images])
         pyramid = (levels[0][images], levels[1][images], levels[2][images])
-        answers = answer(bundle, input_ids, attention_mask, counts, seen, pyramid)
+        placed = tuple(grids[image] for image in images)
+        answers = answer(bundle, input_ids, attention_mask, counts, seen, pyramid, grids=placed)
         return [self._joined(answered) for answered in answers]
 
     def _joined(self, answered: Answer) -> tuple[Float[Tensor, "side side"] | None, float, float, str]:

@@ -10,12 +10,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import Sam2Model, Sam2VideoModel
 
+from deixis.data.pixels.cuts import Blocks, Cutter, Tiling
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.model_record import RECORD_FILE, ModelRecord
+from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.vision_language import kind_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,6 +40,7 @@ class Sa2vaBundle:
         tile_mean, tile_std: of the tiles' RGB values in [0, 1]; SAM 2's are ImageNet's.
         source: the folder or hub id it was read from.
         record: what its folder says of it.
+        blocks: how images are cut, where they are shown whole; None where it is in tiles.
     """
 
     model: Sa2va
@@ -49,6 +51,7 @@ class Sa2vaBundle:
     tile_std: tuple[float, float, float] = IMAGENET_STD
     source: str = ""
     record: ModelRecord = field(default_factory=ModelRecord)
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         rows = self.model.vlm.get_input_embeddings().weight.shape[0]
@@ -96,13 +99,31 @@ class Sa2vaBundle:
 
     @property
     def tile_px(self) -> int:
-        """Side of a tile, in pixels."""
-        return self.model.kind.tile_px(self.model.vlm.config)
+        """Side of a tile, or of a block, in pixels."""
+        return self.cutter.square_px
 
     @property
     def tokens_per_tile(self) -> int:
-        """Image tokens that a tile takes in a conversation."""
-        return self.model.kind.tokens_per_tile(self.model.vlm.config)
+        """Image tokens that a tile, or a block, takes in a conversation."""
+        return 1 if self.blocks is not None else self.model.family.tiling(self.model.vlm.config).side ** 2
+
+    @property
+    def cutter(self) -> Cutter:
+        """Cuts pictures for the vision-language model."""
+        tiling: Tiling = self.model.family.tiling(self.model.vlm.config)
+        return tiling if self.blocks is None else self.blocks
+
+    def require_regions(self) -> None:
+        """See that masks can be described, or asked about.
+
+        Raises:
+            ModelError: images are shown whole, in which no released model has learnt regions.
+        """
+        if self.blocks is not None:
+            raise ModelError(
+                f"{self.source}: {self.model.family.name} segmenters take no regions, as in Sa2VA's own code; use one "
+                "built on InternVL to describe masks"
+            )
 
     @property
     def sam_px(self) -> int:
@@ -139,19 +160,21 @@ def init_sa2va(
     """A segmenter with random weights, to be trained from scratch.
 
     Args:
-        vlm_config: transformers' `InternVLConfig`.
+        vlm_config: transformers' configuration of a family of `families.table`.
         sam_config: transformers' `Sam2Config` or `Sam2VideoConfig`.
         tokenizer: a transformers tokenizer that knows `NEW_TOKENS` and the template's marks.
 
     Raises:
         ModelError: a configuration or a tokenizer that cannot be used.
     """
-    vlm = kind_of(vlm_config).architecture(vlm_config)
+    family = family_of(vlm_config)
+    vlm = family.architecture(vlm_config)
     sam = sam_class(sam_config)(sam_config)
     # Points and pixels are placed by the same random waves.
     sam.prompt_encoder.shared_embedding.positional_embedding.copy_(sam.shared_image_embedding.positional_embedding)
     model = Sa2va(vlm, sam, tokenizer.convert_tokens_to_ids(SEG))
-    return Sa2vaBundle(model, tokenizer, template, behaviour, source="random weights")
+    blocks = family.blocks(vlm_config)
+    return Sa2vaBundle(model, tokenizer, template, behaviour, source="random weights", blocks=blocks)
 
 
 def sam_class(config: Any) -> Any:

@@ -10,11 +10,12 @@ from torch import nn
 
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
+from deixis.models.folders import model_folder, read_tokenizer, reads_model
 from deixis.models.sa2va.bundle import IMAGENET_MEAN, IMAGENET_STD, Behaviour, Sa2vaBundle
 from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.weights.pretrained import HUB_FILES, read_sam, read_vlm
+from deixis.models.sa2va.weights.released import pixel_statistics
 
 ROW_NOISE = 0.02
 """Deviation of new rows from the mean of all others."""
@@ -49,8 +50,9 @@ def join_sa2va(
         torch.manual_seed(seed)
         add_new_tokens(vlm, tokenizer)
         model = Sa2va(vlm, sam, tokenizer.convert_tokens_to_ids(SEG))
-    mean, std = _statistics(vlm_folder)
-    return Sa2vaBundle(model.eval(), tokenizer, template, behaviour, mean, std, f"{vlm_source} + {sam_source}")
+    mean, std = pixel_statistics(vlm_folder, (IMAGENET_MEAN, IMAGENET_STD))
+    source, blocks = f"{vlm_source} + {sam_source}", model.family.blocks(vlm.config)
+    return Sa2vaBundle(model.eval(), tokenizer, template, behaviour, mean, std, source, blocks=blocks)
 
 
 def add_new_tokens(vlm: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -89,12 +91,3 @@ def template_for(tokenizer: Any, source: str) -> Template:
         if all(mark in known for mark in marks):
             return template
     raise ModelError(f"{source}: the tokenizer fits no template of {sorted(TEMPLATES)}; give one")
-
-
-def _statistics(folder: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and deviation of pixels, by the folder's own word or ImageNet's."""
-    path = folder / "preprocessor_config.json"
-    values = read_json(path) if path.exists() else {}
-    (red, green, blue) = values.get("image_mean", IMAGENET_MEAN)
-    (red_std, green_std, blue_std) = values.get("image_std", IMAGENET_STD)
-    return (red, green, blue), (red_std, green_std, blue_std)

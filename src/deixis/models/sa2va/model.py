@@ -9,20 +9,22 @@ Both halves are transformers' own; what joins them is here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deixis.errors import ModelError
+from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.spatial import spatial_projection, spatial_tokens
-from deixis.models.sa2va.vision_language import kind_of, language_model
-from deixis.refer_records import Regions
+from deixis.refer_records import Grid, Grids, Regions
 
 IGNORED = -100
 
@@ -32,6 +34,7 @@ class Sa2va(nn.Module):
 
     Attributes:
         vlm: transformers' vision-language model, with its output layer.
+        family: what kind of model that is.
         sam: transformers' `Sam2Model` or `Sam2VideoModel`.
         text_hidden_fcs: from a hidden state to a prompt: Linear, ReLU, Linear, Dropout(0).
         spatial_token: from a region's outline to one more token of it; see `add_spatial_token`.
@@ -42,7 +45,7 @@ class Sa2va(nn.Module):
 
     def __init__(self, vlm: Any, sam: Any, seg_token_id: int) -> None:
         super().__init__()
-        self.kind = kind_of(vlm.config)
+        self.family = family_of(vlm.config)
         self.vlm = vlm
         self.sam = sam
         hidden = vlm.config.get_text_config().hidden_size
@@ -74,6 +77,7 @@ class Sa2va(nn.Module):
         sam: SamLevels | None = None,
         regions: Regions | None = None,
         frames_per_image: tuple[int, ...] = (),
+        grids: Grids = (),
     ) -> dict[str, Tensor]:
         """Masks of every `[SEG]`, and logits of every labelled token.
 
@@ -88,6 +92,7 @@ class Sa2va(nn.Module):
             regions: that the conversations ask about; a placeholder for each of their tokens follows the image's own.
             frames_per_image: where rows are about clips, or have no `[SEG]`, how many of `sam_pixels` are each row's:
                 every `[SEG]` is then an object in each of them. Empty for one each.
+            grids: of each image's pictures, where its tiles form one together.
 
         Returns:
             pred_masks [objects 3 mask mask]: logits; pred_ious [objects 3] in [0, 1]; object_scores [objects]: logits;
@@ -99,10 +104,13 @@ class Sa2va(nn.Module):
         Raises:
             ModelError: image tokens and tiles do not agree.
         """
-        vision = self.vision_features(_given(tiles, "tiles", "vision")) if vision is None else vision
+        if vision is None:
+            vision = self.vision_features(
+                _given(tiles, "tiles", "vision"), [grid for of_row in grids for grid in of_row]
+            )
         sam = self.sam_features(_given(sam_pixels, "sam_pixels", "sam")) if sam is None else sam
         embeddings = self.embed(input_ids, self.project(vision), tiles_per_image, regions)
-        positions = self.positions(input_ids, shown_tiles(tiles_per_image, regions))
+        positions = self.positions(input_ids, shown_tiles(tiles_per_image, regions), grids)
         hidden = self.hidden_states(embeddings, attention_mask, positions)
         rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
         segs, images = in_every_frame(rows, frames_per_image)
@@ -120,15 +128,20 @@ class Sa2va(nn.Module):
             outputs["label_ids"] = following[labelled]
         return outputs
 
-    def vision_features(self, tiles: Float[Tensor, "tiles 3 tile tile"]) -> Float[Tensor, "tiles tile_tokens channels"]:
+    def vision_features(
+        self, tiles: Float[Tensor, "tiles 3 tile tile"], grids: Sequence[Grid] = ()
+    ) -> Float[Tensor, "tiles tile_tokens channels"]:
         """What the vision encoder sees, before the projector. Without a graph where the encoder is frozen.
 
         Of no tiles (conversations in text alone) it is nothing of what it is of a blank one: every process of a
         distributed run must touch the same parameters.
+
+        Args:
+            grids: that the tiles form, of all pictures one after another; empty where each tile is a picture.
         """
         shown = tiles if len(tiles) else tiles.new_zeros(1, *tiles.shape[1:])
-        with _no_graph_if_frozen(self.vlm.get_submodule(self.kind.vision_module)):
-            return self.kind.vision(self.vlm, shown)[: len(tiles)]
+        with _no_graph_if_frozen(self.vlm.get_submodule(self.family.vision_module)):
+            return self.family.vision(self.vlm, shown, grids)[: len(tiles)]
 
     def sam_features(self, sam_pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
         """SAM 2's feature pyramid, before the mask decoder. Without a graph where the encoder is frozen.
@@ -140,17 +153,17 @@ class Sa2va(nn.Module):
         with _no_graph_if_frozen(self.sam.vision_encoder):
             return encode_image(self.sam, sam_pixels)
 
-    def project(self, vision: Float[Tensor, "tiles tile_tokens channels"]) -> Float[Tensor, "tiles tile_tokens hidden"]:
-        """Image features as the language model's embeddings."""
-        return self.kind.project(self.vlm, vision)
+    def project(self, vision: Float[Tensor, "tiles tile_tokens channels"]) -> Float[Tensor, "tiles tile_tokens wide"]:
+        """Image features as the language model's embeddings; for some families with parts for later layers."""
+        return self.family.project(self.vlm, vision)
 
     def embed(
         self,
         input_ids: Int[Tensor, "batch tokens"],
-        image_tokens: Float[Tensor, "tiles tile_tokens hidden"],
+        image_tokens: Float[Tensor, "tiles tile_tokens wide"],
         tiles_per_image: tuple[int, ...],
         regions: Regions | None = None,
-    ) -> Float[Tensor, "batch tokens hidden"]:
+    ) -> Float[Tensor, "batch tokens wide"]:
         """Text embeddings with the images', and after them their regions', put where the image tokens stand.
 
         Raises:
@@ -166,6 +179,8 @@ class Sa2va(nn.Module):
                 f"({len(image_tokens)} tiles of {image_tokens.shape[1]} tokens); write one image token for each"
             )
         embeddings = self.embed_tokens(input_ids)
+        # Text has nothing to say to later layers: [batch, tokens, wide] with zeros there.
+        embeddings = F.pad(embeddings, (0, placed.shape[-1] - embeddings.shape[-1]))
         return embeddings.masked_scatter(is_image[..., None], placed.to(embeddings.dtype))
 
     def embed_tokens(self, input_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens hidden"]:
@@ -174,29 +189,52 @@ class Sa2va(nn.Module):
         return embeddings if self.token_rows is None else self.token_rows.embed(input_ids, embeddings)
 
     def positions(
-        self, input_ids: Int[Tensor, "batch tokens"], tiles_per_image: tuple[int, ...]
+        self, input_ids: Int[Tensor, "batch tokens"], tiles_per_image: tuple[int, ...], grids: Grids = ()
     ) -> Int[Tensor, "3 batch tokens"] | None:
         """Time, row and column of every token where the language model tells them apart, else None.
 
         Args:
             tiles_per_image: whole tiles in each row; the image tokens after theirs are regions', and count on as text.
+            grids: of the pictures in each row, where the tiles form them together.
+
+        Raises:
+            ModelError: a row has fewer image tokens than its pictures.
         """
-        if self.kind.positions is None:
+        if self.family.positions is None:
             return None
-        tokens = self.kind.tokens_per_tile(self.vlm.config)
+        side = self.family.tiling(self.vlm.config).side
+        grids = grids or tuple(((side, side),) * tiles for tiles in tiles_per_image)
+        counts = [sum(rows * columns for rows, columns in of_row) for of_row in grids]
         is_image = input_ids == self.image_token_id
-        whole = torch.tensor(tiles_per_image, device=input_ids.device)[:, None] * tokens
-        return self.kind.positions(is_image & (is_image.cumsum(1) <= whole), tokens)
+        whole = is_image & (is_image.cumsum(1) <= torch.tensor(counts, device=input_ids.device)[:, None])
+        if (found := whole.sum(1).tolist()) != counts:
+            raise ModelError(f"the rows have {found} image tokens, their pictures {counts}; write one for each")
+        return self.family.positions(whole, [grid for of_row in grids for grid in of_row])
 
     def hidden_states(
         self,
-        embeddings: Float[Tensor, "batch tokens hidden"],
+        embeddings: Float[Tensor, "batch tokens wide"],
         attention_mask: Bool[Tensor, "batch tokens"],
         positions: Int[Tensor, "3 batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The language model's last layer, normalised; what follows a token does not change its state."""
-        outputs = language_model(self.vlm)(
-            inputs_embeds=embeddings, attention_mask=attention_mask.long(), position_ids=positions, use_cache=False
+        return self.read_on(embeddings, attention_mask, positions, None)
+
+    def read_on(
+        self,
+        embeddings: Float[Tensor, "batch tokens wide"],
+        attention_mask: Bool[Tensor, "batch all_tokens"],
+        positions: Tensor | None,
+        cache: Any,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """As `hidden_states`, after what a cache of transformers holds already; these tokens are added to it."""
+        outputs = self.family.read(
+            self.vlm,
+            embeddings,
+            attention_mask=attention_mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         hidden: Tensor = outputs.last_hidden_state
         return hidden

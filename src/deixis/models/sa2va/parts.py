@@ -10,11 +10,11 @@ from torch import nn
 from deixis.errors import OptionError
 from deixis.models.adapters import inject_lora, merge
 from deixis.models.freezing import PartCount, count_parts
+from deixis.models.sa2va.families.table import FAMILIES
 from deixis.models.sa2va.language.templates import NEW_TOKENS
 from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
-from deixis.models.sa2va.vision_language import KINDS
 
 MEMORY = (
     "memory_attention.",
@@ -30,7 +30,7 @@ MEMORY = (
 """What `Sam2VideoModel` has and `Sam2Model` has not."""
 
 PART_OF_PREFIX = {
-    **{f"vlm.{prefix}": part for kind in KINDS.values() for prefix, part in kind.parts.items()},
+    **{f"vlm.{prefix}": part for family in FAMILIES.values() for prefix, part in family.parts.items()},
     "vlm.model.language_model.embed_tokens.": "embeddings",
     "vlm.lm_head.": "embeddings",
     "token_rows.": "embeddings",

@@ -39,11 +39,16 @@ def segmenter_lines(bundle: Sa2vaBundle, layout: str, source: str) -> list[str]:
     text = getattr(vlm, "text_config", vlm)
     memory = "with its memory" if sam.model_type == "sam2_video" else "without memory: frame by frame"
     language = f"{text.model_type} of {text.num_hidden_layers} layers, {text.hidden_size} wide"
+    if bundle.blocks is None:
+        shown = f"tiles of {bundle.tile_px} px, {bundle.tokens_per_tile} tokens each"
+    else:
+        least, most = (pixels // bundle.tile_px**2 for pixels in (bundle.blocks.min_pixels, bundle.blocks.max_pixels))
+        shown = f"images of {least:,} to {most:,} tokens, one per {bundle.tile_px} x {bundle.tile_px} px"
     return [
         f"{source}: {sum(row.total for row in table):,} parameters",
         f"layout       {LAYOUTS[layout]}",
         f"behaviour    {bundle.behaviour}",
-        f"vision       {vlm.model_type}, tiles of {bundle.tile_px} px, {bundle.tokens_per_tile} tokens each",
+        f"vision       {vlm.model_type}, {shown}",
         f"language     {language}, vocabulary {text.vocab_size:,}",
         f"SAM 2        {memory}; images of {bundle.sam_px} px, masks of {bundle.mask_px}",
         *(f"  {row.part:<16} {row.total:>13,} parameters" for row in table if row.total),

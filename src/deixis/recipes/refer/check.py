@@ -12,7 +12,7 @@ from deixis.console import Console, print_text
 from deixis.data.checks.refer import ConversationLimits, ReferFacts, check_refer
 from deixis.data.clip_formats import are_clips, read_clips
 from deixis.data.findings import Findings, collecting_warnings
-from deixis.data.pixels.tiles import grid_for
+from deixis.data.pixels.cuts import Cutter
 from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.refcoco import splits_of
 from deixis.data.sets.placeholders import with_placeholders
@@ -80,15 +80,15 @@ def model_limits(options: ReferCheckOptions) -> ConversationLimits:
     from deixis.models.sa2va import read_wording  # torch and transformers: only where a model is named
 
     wording = read_wording(options.model)
-    tiles = tile_counter(wording.tile_px, options.max_tiles)
     return ConversationLimits(
         wording.tokens,
         wording.seg_token_id,
-        tiles,
+        tile_counter(wording.cutter, options.max_tiles),
         max_tokens=options.max_tokens,
         max_masks=options.max_masks,
         behaviour=options.behaviour,
         clip_frames=options.clip_frames,
+        frame_tiles=tile_counter(wording.cutter, options.max_tiles, clip=True),
     )
 
 
@@ -120,16 +120,9 @@ def sources(options: ReferCheckOptions) -> dict[str, Callable[[list[str]], Refer
     return found
 
 
-def tile_counter(tile_px: int, max_tiles: int) -> Callable[[tuple[int, int]], int]:
-    """A function that counts the tiles of an image, including its thumbnail."""
-
-    def count(size_hw: tuple[int, int]) -> int:
-        if 0 in size_hw:  # a conversation without an image
-            return 0
-        columns, rows = grid_for(size_hw, tile_px, max_tiles)
-        return columns * rows + (columns * rows > 1)
-
-    return count
+def tile_counter(cutter: Cutter, max_tiles: int, clip: bool = False) -> Callable[[tuple[int, int]], int]:
+    """A function that counts the tiles, or blocks, of an image or of a frame of a clip; 0 for a text without one."""
+    return lambda size_hw: 0 if 0 in size_hw else cutter.count(size_hw, max_tiles, clip)
 
 
 def _checked(

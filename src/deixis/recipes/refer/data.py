@@ -85,9 +85,11 @@ def training_feed(
 
     Raises:
         DataError: masks are to be described, and none of the first images has one with a phrase.
+        ModelError: masks are to be described, and the model takes no regions.
     """
     tokens = ConversationTokens.of(bundle)
     if conversations.caption_share:
+        bundle.require_regions()
         require_captions(training)
     return Feed(
         dataset=QuestionDataset(
@@ -134,7 +136,9 @@ def views_of(bundle: Sa2vaBundle, max_tiles: int) -> Views:
     side = round(bundle.tokens_per_tile**0.5)
     released = bundle.behaviour == "sa2va"
     outlined = bundle.model.spatial_token is not None
-    return Views(bundle.tile_px, max_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined)
+    return Views(
+        bundle.tile_px, max_tiles, bundle.sam_px, bundle.mask_px, side, released, outlined, blocks=bundle.blocks
+    )
 
 
 def fingerprint(dataset: Source) -> str:

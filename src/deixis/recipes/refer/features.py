@@ -37,7 +37,7 @@ def frozen_features(
     folder = hardware.cache_features / encoders_digest(bundle, accelerator)
     cache = FrozenFeatures(bundle, folder, most, accelerator=accelerator)
     of_image, of_tile = feature_bytes(cache.encode, bundle)
-    tiles = tile_counter(bundle.tile_px, max_tiles)
+    tiles = tile_counter(bundle.cutter, max_tiles)
     wanted = sum(of_image + of_tile * tiles(training[index].size_hw) for index in range(len(training)))
     kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free = shutil.disk_usage(folder).free

@@ -13,6 +13,7 @@ from small_segmenters import tiny_segmenter
 
 from deixis.cli.main import run
 from deixis.data.checks.refer import ConversationLimits
+from deixis.data.pixels.cuts import Tiling
 from deixis.data.pixels.tiles import tiles_of
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.loading import QuestionDataset
@@ -83,7 +84,9 @@ def _made(folder: Path) -> Path:
 
 
 def test_with_a_models_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = ConversationLimits(lambda turns, tiles: ([7] * 30, []), 7, tile_counter(16, 4), max_tokens=20, max_masks=5)
+    limits = ConversationLimits(
+        lambda turns, tiles: ([7] * 30, []), 7, tile_counter(Tiling(16, 2), 4), max_tokens=20, max_masks=5
+    )
     assert check_refer_data(ReferCheckOptions(data=(str(mini.plain(tmp_path, [GOOD])),)), limits) == 1
     said = capsys.readouterr().out
     assert "longest conversation: 30 tokens" in said
@@ -137,7 +140,7 @@ def test_a_folder_that_is_no_segmenter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size_hw", [(10, 10), (10, 40), (64, 48), (100, 31)])
 def test_tiles_are_counted_as_they_are_cut(size_hw: tuple[int, int]) -> None:
-    assert tile_counter(8, 6)(size_hw) == len(tiles_of(np.zeros((*size_hw, 3), np.uint8), 8, 6))
+    assert tile_counter(Tiling(8, 2), 6)(size_hw) == len(tiles_of(np.zeros((*size_hw, 3), np.uint8), 8, 6))
 
 
 def test_what_cannot_be_meant(tmp_path: Path) -> None:

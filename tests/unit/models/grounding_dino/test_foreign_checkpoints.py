@@ -24,10 +24,11 @@ from deixis.models.grounding_dino.weights.convert import (
     save_checkpoint,
     wanted_tensors,
 )
-from deixis.models.grounding_dino.weights.key_tables import Place, idea_table, mmdetection_table
+from deixis.models.grounding_dino.weights.key_tables import idea_table, mmdetection_table
 from deixis.models.grounding_dino.weights.layouts import from_stored_form
 from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.grounding_dino.weights.transformers_layout import Ties, file_name
+from deixis.models.weight_files import Place
 
 TEXT = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, vocab_size=30522)
 FOUR_MAPS = SwinConfig(

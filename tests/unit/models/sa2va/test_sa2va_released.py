@@ -14,9 +14,11 @@ from small_segmenters import TURNS, batch_of, tiny_segmenter
 from torch import Tensor
 
 from deixis.errors import ModelError
+from deixis.models.model_configs import read_transformers_config
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
-from deixis.models.sa2va.weights.config import HIERAS, sam_config, vlm_config
+from deixis.models.sa2va.families.internvl import vlm_config
 from deixis.models.sa2va.weights.released import read_released, save_released
+from deixis.models.sa2va.weights.sam_config import HIERAS, sam_config
 
 LANGUAGES = ["Qwen2ForCausalLM", "InternLM2ForCausalLM"]
 
@@ -47,7 +49,8 @@ def test_renamed_weights_load_strictly_and_give_the_same_masks(language: str, tm
 
 def test_queries_keys_and_values_taken_in_order_are_caught() -> None:
     """Without de-interleaving, InternLM 2's attention would load, and be wrong."""
-    from deixis.models.sa2va.weights.layout import Heads, Place, _taken
+    from deixis.models.sa2va.families.family import Heads
+    from deixis.models.sa2va.weights.layout import Place, _taken
 
     wqkv = torch.arange(2 * 4 * 8.0)[:, None]
     query = _taken([wqkv], Place("wqkv", "grouped", 0, ""), Heads(2, 2))
@@ -85,7 +88,7 @@ def test_every_unplaced_tensor_is_named(tmp_path: Path) -> None:
 
 def test_what_is_no_released_sa2va_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "sa2va_chat", "text_config": {}}))
-    with pytest.raises(ModelError, match="InternVL kind"):
+    with pytest.raises(ModelError, match="no Sa2VA of a known kind"):
         read_released(tmp_path)
     values = {"model_type": "sa2va_chat", "llm_config": {"architectures": ["Phi3ForCausalLM"]}}
     (tmp_path / "config.json").write_text(json.dumps(values))
@@ -101,7 +104,7 @@ def test_a_segmenter_without_memory_has_no_released_form(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("width", "blocks"), HIERAS)
-def test_sam_2_is_recognised_by_its_weights(width: int, blocks: int) -> None:
+def test_sam_2_is_recognised_by_its_weights(width: int, blocks: int, tmp_path: Path) -> None:
     trunk = "grounding_encoder.sam2_model.image_encoder.trunk."
     state = {f"{trunk}blocks.{i}.norm1.weight": torch.zeros(1) for i in range(blocks)}
     config = sam_config({}, {**state, f"{trunk}patch_embed.proj.bias": torch.zeros(width)}, "here")
@@ -109,6 +112,9 @@ def test_sam_2_is_recognised_by_its_weights(width: int, blocks: int) -> None:
     assert sum(backbone.blocks_per_stage) == blocks
     assert backbone.embed_dim_per_stage[0] == backbone.hidden_size == width
     assert not config.enable_temporal_pos_encoding_for_object_pointers
+    config.save_pretrained(tmp_path)
+    again = read_transformers_config(tmp_path / "config.json")  # no number in it is taken for implausible
+    assert again.vision_config.backbone_config.embed_dim_per_stage == backbone.embed_dim_per_stage
     with pytest.raises(ModelError, match="wanted"):
         sam_config({}, state, "here")
 

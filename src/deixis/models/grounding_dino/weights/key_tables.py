@@ -1,80 +1,15 @@
-"""The name of each detector tensor in the files of IDEA-Research and of MMDetection.
+"""The name of each detector tensor in the files of IDEA-Research and of MMDetection; rules are used both ways.
 
-A rule gives the start of a tensor's name here (as in transformers' files) and there. What follows the start, usually
-`weight` or `bias`, is the same on both sides, and `{}` stands for the same number. The tables are used both ways.
-
-    IDEA-Research   https://github.com/IDEA-Research/GroundingDINO, also Open-GroundingDino
-    MMDetection     https://github.com/open-mmlab/mmdetection, configs/mm_grounding_dino and grounding_dino; LLMDet
+IDEA-Research   https://github.com/IDEA-Research/GroundingDINO, also Open-GroundingDino
+MMDetection     https://github.com/open-mmlab/mmdetection, configs/mm_grounding_dino and grounding_dino; LLMDet
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE
-
-Form = Literal["same", "third", "unfolded", "one", "grouped", "rows"]
-"""How a tensor is stored there.
-
-same      unchanged
-third     one of three stacked along the first axis: query, key, value
-unfolded  there the last axis runs over channels, then over the four merged pixels, row by row; here over the pixels,
-          column by column, then over channels (Swin's patch merging with and without `nn.Unfold`)
-one       a scalar here, a vector of length 1 there
-grouped   one of query, key, value, interleaved there by key-value head
-rows      rows of one tensor here, a tensor per row there; `*` stands for its number
-"""
-
-
-class Rule(NamedTuple):
-    """The start of a name here and there; `copy` is a second name there with the same content."""
-
-    ours: str
-    theirs: str
-    form: Form = "same"
-    part: int = 0
-    copy: str = ""
-
-
-class Place(NamedTuple):
-    """A tensor's name there, `key`, and a second name with the same content, `copy`, or an empty string."""
-
-    key: str
-    form: Form
-    part: int
-    copy: str
-
-
-class KeyTable:
-    """A layout's rules, looked up by a tensor's name here."""
-
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = [(_pattern(rule.ours), rule) for rule in rules]
-        self._places: dict[str, Place | None] = {}
-
-    def place(self, name: str) -> Place | None:
-        """The tensor's name and form there; None if the layout does not have it.
-
-        >>> KeyTable([Rule("model.layers.{}.key.", "layers.{}.in_proj_", "third", 1)]).place("model.layers.3.key.bias")
-        Place(key='layers.3.in_proj_bias', form='third', part=1, copy='')
-        """
-        if name not in self._places:
-            self._places[name] = self._find(name)
-        return self._places[name]
-
-    def _find(self, name: str) -> Place | None:
-        for pattern, rule in self._rules:
-            if match := pattern.match(name):
-                rest, numbers = name[match.end() :], match.groups()
-                copy = rule.copy.format(*numbers) + rest if rule.copy else ""
-                return Place(rule.theirs.format(*numbers) + rest, rule.form, rule.part, copy)
-        return None
-
-
-def _pattern(start: str) -> re.Pattern[str]:
-    return re.compile(re.escape(start).replace(r"\{\}", r"(\d+)"))
+from deixis.models.weight_files import KeyTable, Rule
 
 
 def _rules(ours: str, theirs: str, pairs: dict[str, str]) -> list[Rule]:

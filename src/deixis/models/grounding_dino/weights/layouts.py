@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from deixis.errors import ModelError
-from deixis.models.grounding_dino.weights.key_tables import KeyTable, Place, idea_table, mmdetection_table
+from deixis.models.grounding_dino.weights.key_tables import idea_table, mmdetection_table
 from deixis.models.grounding_dino.weights.recognise import Names, decoder_layer_count
 from deixis.models.grounding_dino.weights.transformers_layout import OPTIONAL, Ties, file_name
+from deixis.models.weight_files import KeyTable, Place
 
 UNTIED = Ties(boxes=False, classes=False)
 PIXEL_ORDER = (0, 2, 1, 3)

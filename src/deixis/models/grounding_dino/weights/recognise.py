@@ -19,8 +19,9 @@ from transformers import BertConfig, GroundingDinoConfig, MMGroundingDinoConfig,
 
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.detector import LEARNED_SCALE
-from deixis.models.grounding_dino.weights.key_tables import BLOCK, DECODER, ENCODER, KeyTable
+from deixis.models.grounding_dino.weights.key_tables import BLOCK, DECODER, ENCODER
 from deixis.models.grounding_dino.weights.transformers_layout import BACKBONE
+from deixis.models.weight_files import KeyTable
 
 POINTS = 4
 TEXT_HEAD_CHANNELS = 64

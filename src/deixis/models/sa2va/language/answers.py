@@ -14,8 +14,7 @@ from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels
-from deixis.models.sa2va.vision_language import language_model
-from deixis.refer_records import Regions
+from deixis.refer_records import Grids, Regions
 
 Choose = Callable[[Float[Tensor, "rows vocabulary"]], Int[Tensor, " rows"]]
 
@@ -85,25 +84,15 @@ def generate(
         shared_tokens: so many tokens at the start are the same in every row, and are read once. No row is as short.
     """
     rows, lengths = len(embeddings), attention_mask.sum(1)
-    decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
+    cache = DynamicCache(config=model.vlm.config.get_text_config())
     if shared_tokens:
-        decoder(
-            inputs_embeds=embeddings[:1, :shared_tokens],
-            attention_mask=attention_mask[:1, :shared_tokens].long(),
-            position_ids=None if positions is None else positions[:, :1, :shared_tokens],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        shared = None if positions is None else positions[:, :1, :shared_tokens]
+        model.read_on(embeddings[:1, :shared_tokens], attention_mask[:1, :shared_tokens], shared, cache)
         cache.batch_select_indices(torch.zeros(rows, dtype=torch.long, device=embeddings.device))
-    outputs = decoder(
-        inputs_embeds=embeddings[:, shared_tokens:],
-        attention_mask=attention_mask.long(),
-        position_ids=None if positions is None else positions[:, :, shared_tokens:],
-        past_key_values=cache,
-        use_cache=True,
-    )
+    own = None if positions is None else positions[:, :, shared_tokens:]
+    states = model.read_on(embeddings[:, shared_tokens:], attention_mask, own, cache)
     start = lengths if positions is None else positions.amax(0).masked_fill(~attention_mask, 0).amax(1) + 1
-    hidden = outputs.last_hidden_state[torch.arange(rows, device=lengths.device), lengths - 1 - shared_tokens]
+    hidden = states[torch.arange(rows, device=lengths.device), lengths - 1 - shared_tokens]
     running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
     written: list[list[int]] = [[] for _ in range(rows)]
     log_probs: list[list[float]] = [[] for _ in range(rows)]
@@ -123,20 +112,14 @@ def generate(
             written[row] += [token_id] if writes else []
         # The padding between a prompt and its answer stays masked; positions go on where the prompt ended.
         attention_mask = torch.cat([attention_mask, running[:, None]], dim=1)
-        outputs = decoder(
-            inputs_embeds=model.embed_tokens(token[:, None]),
-            attention_mask=attention_mask.long(),
-            position_ids=(start + step)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden = outputs.last_hidden_state[:, 0]
+        said_next = model.embed_tokens(token[:, None])
+        hidden = model.read_on(said_next, attention_mask, (start + step)[:, None], cache)[:, 0]
         is_seg = (running & (token == model.seg_token_id)).nonzero()[:, 0].tolist()
         found += [(row, hidden[row]) for row in is_seg]
     found.sort(key=lambda item: item[0])
-    states = torch.stack([state for _, state in found]) if found else hidden[:0]
+    seg_hidden = torch.stack([state for _, state in found]) if found else hidden[:0]
     row_of_object = torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long)
-    return Generated(written, log_probs, states, row_of_object)
+    return Generated(written, log_probs, seg_hidden, row_of_object)
 
 
 @torch.no_grad()
@@ -150,13 +133,15 @@ def answer(
     max_new_tokens: int = 64,
     choose: Choose | None = None,
     regions: Regions | None = None,
+    *,
+    grids: Grids = (),
 ) -> list[Answer]:
     """Let the model answer, and segment what it says. One image a row.
 
     Args:
         input_ids: conversations up to where the assistant begins, padded on the right.
         attention_mask: true on real tokens.
-        tiles_per_image, vision, sam, regions: as in `Sa2va.forward`.
+        tiles_per_image, vision, sam, regions, grids: as in `Sa2va.forward`.
         choose: see `generate`.
 
     Raises:
@@ -164,7 +149,7 @@ def answer(
     """
     model = bundle.model
     embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)
-    positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions))
+    positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions), grids)
     generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions)
     masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
     return [

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from deixis.errors import ModelError
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.sam import SamLevels
-from deixis.models.sa2va.vision_language import language_model
+from deixis.refer_records import Grids
 
 
 @torch.no_grad()
@@ -22,6 +22,8 @@ def segment(
     tiles_per_image: tuple[int, ...],
     vision: Float[Tensor, "tiles tile_tokens channels"],
     sam: SamLevels,
+    *,
+    grids: Grids = (),
 ) -> dict[str, Tensor]:
     """Masks of every `[SEG]` of given conversations, several to an image.
 
@@ -32,7 +34,7 @@ def segment(
             image begin alike, up to its last token.
         attention_mask: true on real tokens.
         image_of_row: the image each row is about; every image has a row.
-        tiles_per_image, vision, sam: of the images, as in `Sa2va.forward`.
+        tiles_per_image, vision, sam, grids: of the images, as in `Sa2va.forward`.
 
     Returns:
         pred_masks, pred_ious, object_scores and object_image (the row of each) as `Sa2va.forward` does.
@@ -49,31 +51,26 @@ def segment(
     if not same.all() or not torch.equal(seen, seen[first][images]):
         raise ModelError("rows about one image must begin alike; write the image first in every one of them")
     longest = int(seen.max())
-    positions = model.positions(input_ids, tuple(tiles_per_image[image] for image in image_of_row))
+    tiles_of_rows = tuple(tiles_per_image[image] for image in image_of_row)
+    positions = model.positions(input_ids, tiles_of_rows, tuple(grids[image] for image in image_of_row if grids))
     numbers = columns.expand(1, len(input_ids), -1) if positions is None else positions
 
     prefix_mask = in_prefix[first][:, :longest]
     prefix_ids = input_ids[first][:, :longest].masked_fill(~prefix_mask, 0)
-    decoder, cache = language_model(model.vlm), DynamicCache(config=model.vlm.config.get_text_config())
-    decoder(
-        inputs_embeds=model.embed(prefix_ids, model.project(vision), tiles_per_image),
-        attention_mask=prefix_mask.long(),
-        position_ids=_unpacked(numbers[:, first, :longest]),
-        past_key_values=cache,
-        use_cache=True,
-    )
+    cache = DynamicCache(config=model.vlm.config.get_text_config())
+    embeddings = model.embed(prefix_ids, model.project(vision), tiles_per_image)
+    model.read_on(embeddings, prefix_mask, _unpacked(numbers[:, first, :longest]), cache)
     cache.batch_select_indices(images)
 
     rest = (seen[:, None] + columns[: input_ids.shape[1] - int(seen.min())]).clamp(max=input_ids.shape[1] - 1)
     real = attention_mask.gather(1, rest) & (columns[: rest.shape[1]] + seen[:, None] < input_ids.shape[1])
     ids = input_ids.gather(1, rest)
-    hidden = decoder(
-        inputs_embeds=model.embed_tokens(ids),
-        attention_mask=torch.cat([prefix_mask[images], real], dim=1).long(),
-        position_ids=_unpacked(numbers.gather(2, rest.expand(len(numbers), -1, -1))),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    hidden = model.read_on(
+        model.embed_tokens(ids),
+        torch.cat([prefix_mask[images], real], dim=1),
+        _unpacked(numbers.gather(2, rest.expand(len(numbers), -1, -1))),
+        cache,
+    )
     rows, places = torch.where((ids == model.seg_token_id) & real)
     masks = model.masks(hidden[rows, places], sam, images[rows])
     return {

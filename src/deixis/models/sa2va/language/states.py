@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.language.answers import generate
+from deixis.refer_records import Grids
 
 
 class Meant(NamedTuple):
@@ -30,13 +31,15 @@ def seg_states(
     tiles_per_row: tuple[int, ...],
     vision: Float[Tensor, "tiles tile_tokens channels"],
     write: bool = False,
+    *,
+    grids: Grids = (),
 ) -> list[Meant]:
     """The `[SEG]`s of every row, from left to right.
 
     Args:
         input_ids: conversations, padded on the right: whole ones, or with `write` up to where the assistant begins.
         attention_mask: true on real tokens.
-        tiles_per_row, vision: as in `Sa2va.forward`; a row's tiles may be the frames of a clip.
+        tiles_per_row, vision, grids: as in `Sa2va.forward`; a row's tiles may be the frames of a clip.
         write: let the model write its answers.
 
     Raises:
@@ -44,7 +47,7 @@ def seg_states(
     """
     model = bundle.model
     embeddings = model.embed(input_ids, model.project(vision), tiles_per_row)
-    positions = model.positions(input_ids, tiles_per_row)
+    positions = model.positions(input_ids, tiles_per_row, grids)
     if write:
         written = generate(model, embeddings, attention_mask, bundle.end_token_id, positions=positions)
         texts = [bundle.tokenizer.decode(ids, skip_special_tokens=False) for ids in written.token_ids]

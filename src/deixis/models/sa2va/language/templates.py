@@ -87,6 +87,17 @@ TEMPLATES = {
             image_token="<|image_pad|>",
             image_end="<|vision_end|>",
         ),
+        Template(
+            "qwen_vl_system",
+            _CHATML,
+            "<|im_end|>",
+            system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+            between="\n",
+            image_start="<|vision_start|>",
+            image_token="<|image_pad|>",
+            image_end="<|vision_end|>",
+        ),
     )
 }
-"""chatml: InternLM2 and Qwen 2 in InternVL; phi3: Phi 3; qwen_vl: Qwen's own vision-language models."""
+"""chatml: InternLM2 and Qwen 2 in InternVL; phi3: Phi 3; qwen_vl: Qwen's own vision-language
+models; qwen_vl_system: those whose chat template begins with a system turn, as Qwen2.5-VL's does."""

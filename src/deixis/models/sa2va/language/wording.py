@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deixis.data.pixels.cuts import Blocks, Cutter
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.encoding import ConversationTokens
-from deixis.models.sa2va.vision_language import kind_of
-from deixis.models.sa2va.weights.config import vlm_config
-from deixis.models.sa2va.weights.pretrained import CONFIG, EXAMPLE, MODEL_TYPE, VLM, read_config, template_of
-from deixis.models.sa2va.weights.released import RELEASED_TYPE, released_template
+from deixis.models.sa2va.families.table import family_of, released_family
+from deixis.models.sa2va.weights.pretrained import (
+    CONFIG,
+    EXAMPLE,
+    MODEL_TYPE,
+    VLM,
+    blocks_of,
+    read_config,
+    template_of,
+)
+from deixis.models.sa2va.weights.released import RELEASED_TYPE
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 
@@ -26,12 +34,12 @@ class Wording:
     Attributes:
         tokens: writes it.
         seg_token_id: of `[SEG]`.
-        tile_px: side of a tile, in pixels.
+        cutter: cuts pictures.
     """
 
     tokens: ConversationTokens
     seg_token_id: int
-    tile_px: int
+    cutter: Cutter
 
 
 @reads_model
@@ -45,19 +53,20 @@ def read_wording(source: str | Path) -> Wording:
     values = read_json(folder / CONFIG)
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     config: Any
+    blocks: Blocks | None
     if kind == MODEL_TYPE:
-        tokenizer, template, config = (
-            read_tokenizer(folder / VLM),
-            template_of(values, folder),
-            read_config(folder / VLM),
-        )
+        tokenizer, template = read_tokenizer(folder / VLM), template_of(values, folder)
+        config, blocks = read_config(folder / VLM), blocks_of(values, folder)
     elif kind == RELEASED_TYPE:
-        tokenizer, template = read_tokenizer(folder), released_template(values)
-        config = vlm_config(values, tokenizer.convert_tokens_to_ids(template.image_token), False, str(source))
+        layout = released_family(values, folder).released
+        tokenizer, template = read_tokenizer(folder), layout.template(values, folder)
+        config = layout.config(values, tokenizer.convert_tokens_to_ids(template.image_token), False, str(source))
+        blocks = layout.blocks(config)
     else:
         raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
-    vlm = kind_of(config)
+    tiling = family_of(config).tiling(config)
     pad = tokenizer.pad_token_id
     end = tokenizer.convert_tokens_to_ids(template.end)
-    tokens = ConversationTokens(tokenizer, template, vlm.tokens_per_tile(config), int(end if pad is None else pad))
-    return Wording(tokens, int(tokenizer.convert_tokens_to_ids(SEG)), vlm.tile_px(config))
+    per_square = tiling.side**2 if blocks is None else 1
+    tokens = ConversationTokens(tokenizer, template, per_square, int(end if pad is None else pad))
+    return Wording(tokens, int(tokenizer.convert_tokens_to_ids(SEG)), blocks or tiling)

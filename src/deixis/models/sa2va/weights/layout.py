@@ -1,47 +1,24 @@
-"""Where each tensor of the segmenter stands in released Sa2VA checkpoints (ByteDance/Sa2VA-*, InternVL kind).
+"""Where each tensor of the segmenter stands in released Sa2VA checkpoints (ByteDance/Sa2VA-*).
 
-The names are those of InternVL 2 and 2.5 (`vision_model`, `language_model`, `mlp1`), of SAM 2 below
-`grounding_encoder.sam2_model`, and `text_hidden_fcs`. The tables are read both ways.
+The vision-language model's names are its family's; SAM 2's are below `grounding_encoder.sam2_model`, then there is
+`text_hidden_fcs`. The tables are read both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from deixis.errors import ModelError
-from deixis.models.grounding_dino.weights.key_tables import KeyTable, Place, Rule
+from deixis.models.sa2va.families.family import Heads
+from deixis.models.weight_files import KeyTable, Place, Rule
 
-INTERNLM2 = "InternLM2ForCausalLM"
 SAM_PREFIX = "grounding_encoder.sam2_model."
 POINT_KINDS = 4
 MASK_STRIDES = 4  # convolutions of stride 2 before the memory encoder
 
-_VISION = {
-    "embeddings.cls_token": "embeddings.class_embedding",
-    "embeddings.position_embeddings": "embeddings.position_embedding",
-    "embeddings.patch_embeddings.projection.": "embeddings.patch_embedding.",
-    "encoder.layer.{}.attention.projection_layer.": "encoder.layers.{}.attn.proj.",
-    "encoder.layer.{}.attention.q_norm.": "encoder.layers.{}.attn.q_norm.",
-    "encoder.layer.{}.attention.k_norm.": "encoder.layers.{}.attn.k_norm.",
-    "encoder.layer.{}.mlp.": "encoder.layers.{}.mlp.",
-    "encoder.layer.{}.lambda_1": "encoder.layers.{}.ls1",
-    "encoder.layer.{}.lambda_2": "encoder.layers.{}.ls2",
-    "encoder.layer.{}.layernorm_before.": "encoder.layers.{}.norm1.",
-    "encoder.layer.{}.layernorm_after.": "encoder.layers.{}.norm2.",
-}
-_PROJECTOR = {"layer_norm.": "0.", "linear_1.": "1.", "linear_2.": "3."}
-_INTERNLM2 = {
-    "self_attn.o_proj.": "attention.wo.",
-    "mlp.gate_proj.": "feed_forward.w1.",
-    "mlp.up_proj.": "feed_forward.w3.",
-    "mlp.down_proj.": "feed_forward.w2.",
-    "input_layernorm.": "attention_norm.",
-    "post_attention_layernorm.": "ffn_norm.",
-}
 _SAM = {
     "no_memory_embedding": "no_mem_embed",
     "no_memory_positional_encoding": "no_mem_pos_enc",
@@ -96,45 +73,17 @@ _THREE_LAYERS = {"proj_in.": "layers.0.", "layers.0.": "layers.1.", "proj_out.":
 _ATTENTION = {"q_proj.": "q_proj.", "k_proj.": "k_proj.", "v_proj.": "v_proj.", "o_proj.": "out_proj."}
 
 
-def released_table(language: str) -> KeyTable:
-    """The rules for a checkpoint whose language model is of this architecture.
+def released_table(rules: Iterable[Rule] = ()) -> KeyTable:
+    """The places of a segmenter's tensors.
 
     Args:
-        language: as `llm_config.architectures` of its configuration says, such as `Qwen2ForCausalLM`.
+        rules: of the vision-language model; see `families.family.Released`.
     """
-    tower, layer = "vlm.model.vision_tower.", "vlm.model.vision_tower.encoder.layer.{}.attention."
-    qkv = "vision_model.encoder.layers.{}.attn.qkv."
-    rules = [Rule(f"{layer}{name}_proj.", qkv, "third", part) for part, name in enumerate("qkv")]
-    rules += _below(tower, "vision_model.", _VISION)
-    rules += _below("vlm.model.multi_modal_projector.", "mlp1.", _PROJECTOR)
-    rules += _internlm2() if language == INTERNLM2 else _plain_language()
     return KeyTable([*rules, Rule("text_hidden_fcs.", "text_hidden_fcs."), *_sam()])
 
 
 def _below(ours: str, theirs: str, pairs: Mapping[str, str]) -> list[Rule]:
     return [Rule(ours + mine, theirs + other) for mine, other in pairs.items()]
-
-
-def _plain_language() -> list[Rule]:
-    return [
-        Rule("vlm.model.language_model.", "language_model.model."),
-        Rule("vlm.lm_head.", "language_model.lm_head."),
-    ]
-
-
-def _internlm2() -> list[Rule]:
-    ours, theirs = "vlm.model.language_model.layers.{}.", "language_model.model.layers.{}."
-    rules = [
-        Rule(f"{ours}self_attn.{name}_proj.", f"{theirs}attention.wqkv.", "grouped", part)
-        for part, name in enumerate("qkv")
-    ]
-    rules += _below(ours, theirs, _INTERNLM2)
-    return [
-        *rules,
-        Rule("vlm.model.language_model.embed_tokens.", "language_model.model.tok_embeddings."),
-        Rule("vlm.model.language_model.norm.", "language_model.model.norm."),
-        Rule("vlm.lm_head.", "language_model.output."),
-    ]
 
 
 def _sam() -> list[Rule]:
@@ -168,13 +117,6 @@ def _memory() -> list[Rule]:
         rules += [Rule(f"{down}layers.{i}.layer_norm.", f"{down}encoder.{3 * i + 1}.")]
     rules += [Rule(f"{down}final_conv.", f"{down}encoder.{3 * MASK_STRIDES}.")]
     return rules + _below("memory_encoder.memory_fuser.layers.{}.", "memory_encoder.fuser.layers.{}.", _FUSER)
-
-
-class Heads(NamedTuple):
-    """Of the language model's attention: key-value heads, and queries for each."""
-
-    groups: int
-    queries: int
 
 
 def gather(

@@ -25,15 +25,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
+from deixis.data.pixels.cuts import Blocks
 from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model, staged_folder
 from deixis.models.model_configs import read_transformers_config, require_same_scale
 from deixis.models.model_record import read_record, write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
+from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.templates import Template
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.vision_language import kind_of
 from deixis.models.sa2va.weights.released import RELEASED_TYPE, read_released
 
 MODEL_TYPE = "deixis_sa2va"
@@ -81,9 +82,25 @@ def load_sa2va(
     if values.get("spatial_token", False):
         model.add_spatial_token()
         _fill(model.spatial_token, folder / SPATIAL)
-    return Sa2vaBundle(
-        model.eval(), read_tokenizer(folder / VLM), template, behaviour, mean, std, str(source), read_record(folder)
-    )
+    words, record, blocks = read_tokenizer(folder / VLM), read_record(folder), blocks_of(values, folder)
+    return Sa2vaBundle(model.eval(), words, template, behaviour, mean, std, str(source), record, blocks)
+
+
+def blocks_of(values: Mapping[str, Any], folder: Path) -> Blocks | None:
+    """How a folder's model takes images whole; None where it takes tiles.
+
+    Raises:
+        ModelError: values that no images fit.
+    """
+    if values.get("blocks") is None:
+        return None
+    try:
+        blocks = Blocks(**values["blocks"])
+        if not (4 <= blocks.square_px <= 256 and blocks.square_px**2 <= blocks.min_pixels <= blocks.max_pixels <= 1e8):
+            raise ValueError("sizes that no image fits")
+        return blocks
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG}: blocks cannot be used ({error}); write the model again") from error
 
 
 def template_of(values: Mapping[str, Any], folder: Path) -> Template:
@@ -118,6 +135,7 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
         "tile_mean": list(bundle.tile_mean),
         "tile_std": list(bundle.tile_std),
         "spatial_token": model.spatial_token is not None,
+        "blocks": None if bundle.blocks is None else dataclasses.asdict(bundle.blocks),
     }
     with staged_folder(folder) as aside, _quiet():
         write_record(aside, dataclasses.replace(bundle.record, task="segmenter"))
@@ -138,7 +156,7 @@ def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
         ModelError: another kind of model, or one that does not fit its configuration.
     """
     config = read_config(folder)
-    return _read(kind_of(config).architecture, config, folder, dtype)
+    return _read(family_of(config).architecture, config, folder, dtype)
 
 
 @reads_model
