@@ -28,7 +28,11 @@ def _first_calls_checked(function: Any = None, *, typechecker: Any) -> Any:
     if function is None:
         return functools.partial(_first_calls_checked, typechecker=typechecker)
     checked = functools.partial(jaxtyped, typechecker=typechecker)
-    return limited(function, checked) if inspect.isfunction(function) else checked(function)
+    if inspect.isfunction(function):
+        return limited(function, checked)
+    if inspect.isclass(function) and getattr(function.__init__, "__globals__", None) is globals():
+        return function  # its __init__ is checked already, and takes more than its signature says
+    return checked(function)
 
 
 def limited(function: Callable[..., Any], check: Callable[..., Any]) -> Callable[..., Any]:

@@ -79,7 +79,7 @@ class Annotator:
     Args:
         detector: detects the names; None if names are never given.
         segmenter: gives masks and captions, and segments the captions again.
-        threshold: detections with a lower score are dropped.
+        threshold: detections with a lower score are dropped; by default see `Detector.predict`.
         min_fit: a detection is dropped if its mask's tight box has a lower IoU with its own box.
         points: without names, SAM 2 is prompted with a grid of this many points per side.
         min_predicted_iou: without names, masks of a lower predicted IoU are dropped.
@@ -93,7 +93,7 @@ class Annotator:
         self,
         detector: Detector | None,
         segmenter: Segmenter,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         *,
         min_fit: float = 0.3,
         points: int = 16,

@@ -29,8 +29,8 @@ class AnnotateOptions(Options):
     output: Path = Path("annotated")
     """Folder for coco.json, expressions.json, gallery.html and annotations.jsonl. The same command resumes an
     interrupted one, and annotates images that were added since."""
-    threshold: Share = 0.3
-    """Minimum score of a detection."""
+    threshold: Share | None = None
+    """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     min_fit: Annotated[Share, Also("least_fit")] = 0.3
     """Minimum IoU of the box around an object's mask with the detector's box."""
     points: AtLeast1 = 16

@@ -26,8 +26,8 @@ class DetectPredictOptions(UsedDetector):
     """Annotations, in any format, whose class names are looked for too."""
     output: Path = Path("predictions")
     """Folder for pictures/, predictions.json and coco_results.json."""
-    threshold: Share = 0.3
-    """Minimum score of a detection."""
+    threshold: Share | None = None
+    """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     max_detections: AtLeast1 = 100
     """Maximum number of detections per image."""
 

@@ -173,6 +173,8 @@ def test_a_group_lists_its_commands(capsys):
         "check",
         "convert",
         "split",
+        "merge",
+        "diff",
         "stats",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from deixis.inference.detect.detector import Detector, load_detector
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.models.grounding_dino.small import small_config, small_tokenizer
+from deixis.models.model_record import ModelRecord
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.results.detections import Detections
 
@@ -77,6 +79,23 @@ def test_batching_changes_nothing(detector: Detector) -> None:
     for image, found in zip(images, together, strict=True):
         (alone,) = detector.predict([image], NAMES, threshold=0, max_detections=5)
         _same(found, alone)
+
+
+def test_thresholds_of_the_models_record_are_used_unless_one_is_given(detector: Detector, monkeypatch) -> None:
+    (everything,) = detector.predict([_pixels(64, 64)], NAMES, threshold=0)
+    middle = {name: float(np.median(everything.scores[everything.class_ids == i])) for i, name in enumerate(NAMES)}
+    least = dict(zip(NAMES, [middle["red circle"], middle["blue square"], 0.3], strict=True))  # "cat" is new to it
+    record = ModelRecord(
+        names=("red circle", "blue square"),
+        thresholds={"score": middle["blue square"]},
+        class_thresholds={"red circle": middle["red circle"]},
+    )
+    monkeypatch.setattr(detector, "bundle", replace(detector.bundle, record=record))
+    (found,) = detector.predict([_pixels(64, 64)], NAMES)
+    expected = everything[everything.scores >= np.asarray([least[name] for name in everything.labels])]
+    assert found.labels == expected.labels
+    assert {"red circle", "blue square"} <= set(found.labels)
+    assert len(detector.predict([_pixels(64, 64)], NAMES, threshold=0)[0]) == len(everything) > len(found)
 
 
 def test_threshold_leaves_out_what_scores_less(detector: Detector) -> None:

@@ -45,6 +45,7 @@ Key = TypeVar("Key")
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of images done and the total."""
 
+DEFAULT_THRESHOLD = 0.3
 NO_PIXELS = Path()  # replaces the image of a sample when only its annotations are needed
 
 
@@ -123,11 +124,17 @@ class Detector:
         """The class names that the model was fine-tuned on, from its folder's `deixis.json`; may be empty."""
         return self.bundle.record.names
 
+    def threshold_of(self, name: str) -> float:
+        """The score from which detections of a name are shown by default."""
+        record = self.bundle.record
+        of_all = record.thresholds.get("score", DEFAULT_THRESHOLD) if name in record.names else DEFAULT_THRESHOLD
+        return float(record.class_thresholds.get(name, of_all))
+
     def predict(
         self,
         images: ImageInput,
         names: Sequence[str] | None = None,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         *,
         max_detections: int = 100,
         batch_size: int = 4,
@@ -140,7 +147,8 @@ class Detector:
                 `deixis.data.inputs.pictures`.
             names: class names to detect, any number; `class_ids` index them. By default the names that the model was
                 fine-tuned on.
-            threshold: minimum score of a detection, in [0, 1].
+            threshold: minimum score of a detection, in [0, 1]. By default what was chosen on validation data for the
+                name, as `deixis.json` has it; 0.3 for names that the model was not fine-tuned on.
             max_detections: maximum number per image.
             batch_size: images per batch.
 
@@ -165,7 +173,7 @@ class Detector:
         self,
         images: ImageInput,
         names: Sequence[str] | None = None,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         *,
         max_detections: int = 100,
         batch_size: int = 4,
@@ -181,14 +189,15 @@ class Detector:
             raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
         if isinstance(names, str):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
-        if not 0 <= threshold <= 1:
+        if threshold is not None and not 0 <= threshold <= 1:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
         _require_counts(batch_size, max_detections)
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
         found = self._run(jobs, batch_size, max_detections, failed=unreadable)
+        least = np.asarray([self.threshold_of(name) if threshold is None else threshold for name in names])
         return (
-            replace(one.above(threshold), image_id=number, image=picture)
+            replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
             for number, (picture, _, one) in enumerate(found)
         )
 

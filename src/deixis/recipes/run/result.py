@@ -9,6 +9,7 @@ from typing import Any
 
 from deixis.atomic_files import write_atomic
 from deixis.errors import OptionError
+from deixis.evaluation.thresholds import LEAST_OBJECTS
 from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
 from deixis.reporting.outcome import Measured, Outcome
@@ -34,7 +35,8 @@ def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
         if values
     }
     chosen = outcome.best.validation
-    scores = {"score": chosen["threshold"]} if "threshold" in chosen else {}
+    enough = "threshold" in chosen and chosen["boxes"] >= LEAST_OBJECTS
+    scores = {"score": chosen["threshold"]} if enough else {}
     update_record(teacher, metrics=figures, thresholds=scores, class_thresholds=chosen.get("class_thresholds", {}))
     write_card(teacher)
     write_atomic(folder / RESULT_FILE, json.dumps(outcome.as_dict(), indent=2) + "\n")
