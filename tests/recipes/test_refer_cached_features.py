@@ -42,9 +42,9 @@ def encoded(monkeypatch):
     calls: list[int] = []
     whole = FrozenFeatures.encode
 
-    def counting(self, tiles, sam):
+    def counting(self, tiles, sam, grids):
         calls.append(len(tiles))
-        return whole(self, tiles, sam)
+        return whole(self, tiles, sam, grids)
 
     monkeypatch.setattr(FrozenFeatures, "encode", counting)
     return calls

@@ -50,12 +50,17 @@ def limited(function: Callable[..., Any], check: Callable[..., Any]) -> Callable
             test, calls = _test, 0
         calls += 1
         if calls > CHECKED_CALLS:
-            return function(*args, **kwargs)
+            return _unchecked(function, args, kwargs)
         if checked is None:
             checked = check(function)
         return checked(*args, **kwargs)
 
     return call
+
+
+def _unchecked(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A frame more, as checked calls have: `stacklevel` of warnings must not lead to modules of deixis."""
+    return function(*args, **kwargs)
 
 
 def install() -> None:
