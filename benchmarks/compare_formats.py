@@ -9,6 +9,7 @@ image, class and box: those without their like are counted, and the largest dist
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib
 import importlib.metadata
@@ -118,15 +119,17 @@ def written_by_supervision(dataset: Any, folder: Path, format: str) -> Path:
 
 def main() -> int:
     """Compare, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="a data set of your own, compared too")
+    arguments = parser.parse_args()
     if importlib.util.find_spec("supervision") is None:
         print("supervision is not installed; nothing to compare with")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         data = {"scenes": write_dataset(read_dataset(SCENES), home / "scenes", "coco")}
-        shared = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-        if shared is not None:
-            data[shared.name] = shared
+        if arguments.data is not None:
+            data[arguments.data.name] = arguments.data
         rows = supervision_rows(data, home)
     version = importlib.metadata.version("supervision")
     lines = [
