@@ -119,7 +119,7 @@ WRONG = {
     '<box label="cat" xtl="1" ytl="2" xbr="3"/>': r"image a\.png: shape 1: has no number 'ybr'",
     '<box label="" xtl="1" ytl="2" xbr="3" ybr="4"/>': "has no label",
     '<box label="cat" xtl="nan" ytl="2" xbr="3" ybr="4"/>': "has no number 'xtl'",
-    '<polygon label="cat" points="1,1;2,2"/>': "has a polygon of 2 points",
+    '<polygon label="cat" points="1,1;2,2"/>': "a polygon needs three points or more, got 2",
     '<polygon label="cat" points="1,1;2"/>': "has 3 coordinates",
     '<polygon label="cat" points="1,1;2,2;1e300,4"/>': "not finite numbers",
     '<mask label="cat" rle="1, 3" left="0" top="0" width="3" height="2"/>': "runs are of 4 pixels, 3x2 are 6",
@@ -148,7 +148,7 @@ def test_images_are_those_that_were_annotated(tmp_path: Path) -> None:
     assert [one.kind for one in findings.found] == ["image_missing"]
     file.write_text(file.read_text().replace('width="60"', 'width="61"'))
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "b.png")
-    with pytest.raises(DataError, match=r"states 61x40 pixels .* but a\.png has 60x40"):
+    with pytest.raises(DataError, match=r"a\.png: annotated as 61x40 pixels .* but has 60x40"):
         read_dataset(file)
 
 

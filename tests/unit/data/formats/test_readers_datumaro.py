@@ -83,7 +83,7 @@ def test_other_kinds_are_counted_and_faults_named(tmp_path: Path) -> None:
     for wrong, said in (
         ({**BOX, "label_id": 9}, "has label_id 9, there are 2 labels"),
         ({**BOX, "bbox": [1, 2, 3]}, "expected 4 finite numbers"),
-        ({**POLYGON, "points": [1, 2]}, "polygon of 1 points"),
+        ({**POLYGON, "points": [1, 2]}, "polygon needs three points or more, got 1"),
         ({"type": "mask", "label_id": 0, "rle": {"counts": "1", "size": [1, 1]}}, "has size"),
     ):
         with pytest.raises(DataError, match=said):

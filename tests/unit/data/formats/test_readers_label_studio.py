@@ -200,7 +200,7 @@ WRONG = [
     ([task(region(RECTANGLE, image_rotation=90))], "turned by 90 degrees"),
     ([task(region({"rle": [1, 2, 3]}, "brushlabels"))], "ends too early"),
     ([task(region({"rle": [999]}, "brushlabels"))], "no list of bytes"),
-    ([task(region({"points": [[1, 2], [3, 4]]}, "polygonlabels"))], "polygon of 2 points"),
+    ([task(region({"points": [[1, 2], [3, 4]]}, "polygonlabels"))], "polygon needs three points or more, got 2"),
     ([task(region(RECTANGLE), image="a.mp4")], "annotates a video"),
     ([task({"type": "videorectangle", "value": {"labels": ["cat"], "sequence": []}})], "annotates a video"),
     ([task(region(RECTANGLE), image="c.png")], r"1 of 1 image files not found, the first is 'c\.png'"),

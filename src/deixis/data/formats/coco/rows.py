@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deixis.data.formats.box_conventions import Frame, frame_of, warn_frame
 from deixis.data.formats.coco.values import box_xyxy_px, finite_number, image_size, polygons_of
+from deixis.data.formats.shared.box_values import Frame, frame_of, warn_frame
 from deixis.geometry.rle import counts_rle
 
 Row = dict[str, Any]

@@ -14,8 +14,9 @@ from PIL import Image
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, only_file, parse_object, read_text
 from deixis.data.formats.coco.values import whole_number
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
-from deixis.data.formats.shared.drawn import Drawn, colour_values
+from deixis.data.formats.shared.mask_pixels import colour_values
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
@@ -107,7 +108,7 @@ def _segment_ids(png: Path, size_hw: tuple[int, int]) -> Int[np.ndarray, "h w"]:
 
 def _object(
     segment: Any, segment_ids: Int[np.ndarray, "h w"], names: Mapping[Any, str], where: str, masks: bool
-) -> Drawn:
+) -> AnnotatedObject:
     number = whole_number(segment.get("id")) if isinstance(segment, Mapping) else None
     if number is None or segment.get("category_id") not in names:
         raise DataError(f"{where}: a segment needs an id and a known category_id, got {str(segment)[:80]}")
@@ -117,4 +118,4 @@ def _object(
     x1, y1, x2, y2 = box_of_mask(mask)
     rle = bitmap_rle(mask) if masks else None
     name, crowd = names[segment["category_id"]], bool(segment.get("iscrowd", 0))
-    return Drawn(name, (x1, y1, x2, y2), float(mask.sum()), rle, crowd)
+    return AnnotatedObject(name, (x1, y1, x2, y2), float(mask.sum()), rle, crowd)

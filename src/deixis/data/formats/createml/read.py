@@ -13,9 +13,9 @@ import numpy as np
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
 from deixis.data.formats.shared.box_values import convention, corners_px
-from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.reading import reads
 from deixis.errors import DataError
@@ -89,7 +89,7 @@ def read_createml(
     pictures = []
     for (image, size_hw, name, objects), given, shapes in zip(there, boxes, sizes, strict=True):
         corners = corners_px(given, shapes, how).tolist()
-        drawn = tuple(Drawn(label, tuple(box)) for (label, _), box in zip(objects, corners, strict=True))
+        drawn = tuple(AnnotatedObject(label, tuple(box)) for (label, _), box in zip(objects, corners, strict=True))
         pictures.append(Picture(image, size_hw, drawn, f"{file.name}: {name}"))
     return assemble(file, pictures, None, file.resolve().parent.name, findings)
 

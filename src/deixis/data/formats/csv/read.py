@@ -17,10 +17,10 @@ from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import only_file, read_text, same_split
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.csv.columns import DELIMITERS, Columns, split_rows
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
 from deixis.data.formats.shared.box_values import convention, corners_px
 from deixis.data.formats.shared.class_lists import named
-from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
@@ -119,7 +119,7 @@ def read_csv(
         image, row = paths[i], table[names[i]]
         assert image is not None
         objects = tuple(
-            Drawn(labels[label], tuple(box), crowd=crowd)
+            AnnotatedObject(labels[label], tuple(box), is_crowd=crowd)
             for label, box, crowd in zip(row.labels, corners_px(given, shape, how).tolist(), row.crowd, strict=True)
         )
         pictures.append(Picture(image, sizes[i], objects, f"{file.name}: {names[i]}"))

@@ -11,12 +11,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotated_images import AnnotatedImage, FoundImage, located_samples, one_object, samples_of
-from deixis.data.formats.annotated_objects import AnnotatedObject
 from deixis.data.formats.annotation_files import only_file, require_no_missing, same_split
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.cvat.shapes import NOT_READ, READ, Shape, object_of, shape_of
 from deixis.data.formats.cvat.tracks import Track, TrackedShape, VideoPictures, frame_files, one_size, video_of
+from deixis.data.formats.shared.annotated_images import (
+    AnnotatedImage,
+    FoundImage,
+    located_samples,
+    one_object,
+    samples_of,
+)
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.reading import reads, require_regular
 from deixis.data.sets.embedded import EmbeddedDataset

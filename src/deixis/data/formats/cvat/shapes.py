@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deixis.data.formats.annotated_objects import (
+from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
     Points,
     bitmap,

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotated_images import AnnotatedImage, one_object, samples_of
-from deixis.data.formats.annotated_objects import (
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, same_split
+from deixis.data.formats.coco.values import finite_number, image_size, mask_rle
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
     Points,
     box,
@@ -20,8 +22,6 @@ from deixis.data.formats.annotated_objects import (
     points_of,
     polygon,
 )
-from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, same_split
-from deixis.data.formats.coco.values import finite_number, image_size, mask_rle
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError

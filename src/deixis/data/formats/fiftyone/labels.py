@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deixis.data.formats.annotated_objects import AnnotatedObject, bitmap, box, points_of, polygon
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject, bitmap, box, points_of, polygon
 
 _MAX_MASK_BYTES = 1 << 29
 

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotated_images import AnnotatedImage, one_object, samples_of
-from deixis.data.formats.annotated_objects import AnnotatedObject
 from deixis.data.formats.annotation_files import ImageIndex, holds_text, only_file, parse_object, read_text, same_split
 from deixis.data.formats.fiftyone.labels import detection, polyline
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads

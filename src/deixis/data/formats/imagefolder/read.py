@@ -14,12 +14,12 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import parse_json, parse_object, read_text
-from deixis.data.formats.box_conventions import frame_of, warn_frame
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.parquet.files import CATEGORY_KEYS, INSTALL_HINT
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
+from deixis.data.formats.shared.box_values import frame_of, warn_frame
 from deixis.data.formats.shared.class_lists import named
-from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, reason, require_regular
@@ -124,7 +124,7 @@ def read_imagefolder(
             image,
             size_hw,
             tuple(
-                Drawn(names[label], tuple(box), crowd=crowd)
+                AnnotatedObject(names[label], tuple(box), is_crowd=crowd)
                 for (_, label, crowd), box in zip(objects, boxes.tolist(), strict=True)
             ),
             f"{file.name}: {name}",

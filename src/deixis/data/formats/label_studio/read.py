@@ -12,11 +12,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotated_images import AnnotatedImage, one_object, samples_of
-from deixis.data.formats.annotated_objects import AnnotatedObject
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.label_studio.regions import LABELS, labels_of, objects_of
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_left_by_macos
 from deixis.data.reading import reads, require_regular

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deixis.data.formats.annotated_objects import (
+from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.label_studio.brush import decode_brush
+from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
     Points,
     bitmap,
@@ -18,8 +20,6 @@ from deixis.data.formats.annotated_objects import (
     polygon,
     turned,
 )
-from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.label_studio.brush import decode_brush
 
 LABELS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import clip_instances, same_split, vocabulary_of, warn_dropped
-from deixis.data.formats.box_conventions import Frame, frame_of, warn_frame
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.parquet.files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
+from deixis.data.formats.shared.box_values import Frame, frame_of, warn_frame
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads

@@ -15,9 +15,10 @@ from PIL import Image
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import ImageIndex, read_text, report_missing, require_no_missing, same_split
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, likely_folders, size_of
 from deixis.data.formats.shared.class_lists import class_names
-from deixis.data.formats.shared.drawn import MAX_MASK_PIXELS, Drawn, colour_values
+from deixis.data.formats.shared.mask_pixels import MAX_MASK_PIXELS, colour_values
 from deixis.data.formats.shared.split_folders import SPLIT_FOLDERS
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, require_regular
@@ -203,7 +204,7 @@ def _of_split(files: list[Path], split: str | None, folder: Path) -> list[Path]:
     return [file for file in files if same_split(file.parent.name) == same_split(split)]
 
 
-def _objects(file: Path, size_hw: tuple[int, int], key: _Key, single: bool, masks: bool) -> list[Drawn]:
+def _objects(file: Path, size_hw: tuple[int, int], key: _Key, single: bool, masks: bool) -> list[AnnotatedObject]:
     """The objects of a mask; the whole of it is one where `single`."""
     drawn = _values(file, key.coloured and key.kinds is None)
     if drawn.shape != size_hw:
@@ -273,10 +274,10 @@ def _regions(
     return found
 
 
-def _object(mask: np.ndarray, value: int, names: Mapping[int, str] | None, file: Path, masks: bool) -> Drawn:
+def _object(mask: np.ndarray, value: int, names: Mapping[int, str] | None, file: Path, masks: bool) -> AnnotatedObject:
     if names is not None and value not in names:
         known: Sequence[int] = list(names)[:10]
         raise DataError(f"{file}: value {value} is not among those of the {len(names)} classes ({known}); add its name")
     x1, y1, x2, y2 = box_of_mask(mask)
     name = _ONE_CLASS if names is None else names[value]
-    return Drawn(name, (x1, y1, x2, y2), float(mask.sum()), bitmap_rle(mask) if masks else None)
+    return AnnotatedObject(name, (x1, y1, x2, y2), float(mask.sum()), bitmap_rle(mask) if masks else None)

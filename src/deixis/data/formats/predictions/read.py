@@ -10,8 +10,8 @@ from typing import Any
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
 from deixis.data.formats.coco.values import finite_number, image_size, whole_number
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures
-from deixis.data.formats.shared.drawn import Drawn
 from deixis.data.reading import reads, shown
 from deixis.errors import DataError
 from deixis.records import SampleList
@@ -93,7 +93,7 @@ def _entry(entry: Any, where: str, source: str) -> tuple[str, int | None, Pictur
     return entry["file"], whole_number(entry.get("image_id")), picture
 
 
-def _object(one: Any, where: str) -> Drawn:
+def _object(one: Any, where: str) -> AnnotatedObject:
     values = one if isinstance(one, Mapping) else {}
     label, box, score = values.get("label"), values.get("box_xyxy_px"), finite_number(values.get("score"))
     numbers = [finite_number(value) for value in box] if isinstance(box, list) else []
@@ -101,4 +101,4 @@ def _object(one: Any, where: str) -> Drawn:
     if not isinstance(label, str) or not label.strip() or score is None or len(numbers) != 4 or len(corners) != 4:
         raise DataError(f"{where}: expected a label, a score and four finite numbers of a box, got {shown(one)}")
     x1, y1, x2, y2 = corners
-    return Drawn(label, (x1, y1, x2, y2), score=score)
+    return AnnotatedObject(label, (x1, y1, x2, y2), score=score)

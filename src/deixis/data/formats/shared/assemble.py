@@ -6,9 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     ImageIndex,
@@ -19,7 +16,7 @@ from deixis.data.formats.annotation_files import (
     warn_dropped,
 )
 from deixis.data.formats.find_images import locate_all, warn_loose
-from deixis.data.formats.shared.drawn import Drawn
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList
@@ -27,22 +24,20 @@ from deixis.text import clean_name
 
 _PROBED_IMAGES = 20
 _MAX_FOLDERS = 60
-_HEAD_CHARS = 20_000
-_SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _BESIDE = ("images", "img", "imgs", "data", "JPEGImages")
-_Points = Float[np.ndarray, "points 2"]
-_BoxPx = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and its objects; `source` is for messages, `model_version` the model that found the objects."""
+    """One image and its objects; `source` is for messages, `model_version` the model that found the objects, and
+    `image_id` None its number from 1."""
 
     image: Path
     size_hw: tuple[int, int]
-    objects: tuple[Drawn, ...]
+    objects: tuple[AnnotatedObject, ...]
     source: str
     model_version: str = ""
+    image_id: int | None = None
 
 
 def likely_folders(home: Path, stem: str = "") -> list[Path]:
@@ -89,18 +84,23 @@ def _located(folder: Path, names: Sequence[str]) -> tuple[list[Path | None], lis
     return files, located.loose
 
 
-def size_of(image: Path, stated_hw: tuple[int, int] | None, findings: Findings | None) -> tuple[int, int]:
+def size_of(
+    image: Path, stated_hw: tuple[int, int] | None, findings: Findings | None, *, any_size: bool = False
+) -> tuple[int, int]:
     """The image's size: as stated in the annotations, which must be its own, upright or as stored, or its own.
 
     With findings the stated size is taken as it is, and the checks compare.
 
+    Args:
+        any_size: objects are shares of the image, so that another stated size does no harm.
+
     Raises:
         DataError: the image cannot be read, or has another size.
     """
-    if stated_hw is not None and findings is not None:
+    if stated_hw is not None and findings is not None and not any_size:
         return stated_hw
     upright_hw, stored_hw = image_sizes_hw(image)
-    if stated_hw is None:
+    if stated_hw is None or (any_size and stated_hw != stored_hw):
         return upright_hw
     if stated_hw not in (upright_hw, stored_hw):
         raise DataError(
@@ -113,7 +113,7 @@ def size_of(image: Path, stated_hw: tuple[int, int] | None, findings: Findings |
 def assemble(
     source: Path, pictures: Iterable[Picture], names: Sequence[str] | None, name: str, findings: Findings | None
 ) -> SampleList:
-    """The data set of some pictures; image ids count them from 1.
+    """The data set of some pictures.
 
     Args:
         source: what was read, for messages.
@@ -127,7 +127,7 @@ def assemble(
     if not pictures:
         raise DataError(f"{source}: lists no image that can be used; there is nothing to train on or evaluate")
     if names is None:
-        names = sorted({clean_name(thing.name) for picture in pictures for thing in picture.objects})
+        names = sorted({clean_name(thing.label) for picture in pictures for thing in picture.objects})
     if not names:
         raise DataError(f"{source}: none of its {len(pictures)} images has an object; there is nothing to learn from")
     vocabulary = vocabulary_of(names, str(source))
@@ -137,27 +137,28 @@ def assemble(
         objects = []
         for thing in picture.objects:
             with collecting(findings, "category_unknown", source, picture.source, "object removed"):
-                if clean_name(thing.name) not in rows:
-                    raise DataError(f"{source}: {picture.source}: class {thing.name!r} is not in the list of classes")
+                if clean_name(thing.label) not in rows:
+                    raise DataError(f"{source}: {picture.source}: class {thing.label!r} is not in the list of classes")
                 objects.append(thing)
         instances = _instances(objects, rows)
         instances, lost = clip_instances(instances, picture.size_hw, keep_all=findings is not None)
         dropped += [picture.source] * lost
-        sample = Sample(picture.image, picture.size_hw, instances, vocabulary, number, picture.source)
+        image_id = picture.image_id or number
+        sample = Sample(picture.image, picture.size_hw, instances, vocabulary, image_id, picture.source)
         samples.append(sample.evolve(model_version=picture.model_version) if picture.model_version else sample)
     warn_dropped(str(source), dropped)
     return SampleList(tuple(samples), vocabulary, name=name)
 
 
-def _instances(objects: Sequence[Drawn], rows: dict[str, int]) -> Instances:
-    """Masks are kept where all objects of an image have one."""
+def _instances(objects: Sequence[AnnotatedObject], rows: dict[str, int]) -> Instances:
+    """Masks are kept where all objects of an image have one, scores likewise."""
     masks = [thing.mask_rle for thing in objects if thing.mask_rle is not None]
     scores = [thing.score for thing in objects if thing.score is not None]
     boxes = [thing.box_xyxy_px for thing in objects]
     return Instances.build(
         boxes,
-        [rows[clean_name(thing.name)] for thing in objects],
-        [thing.crowd for thing in objects],
+        [rows[clean_name(thing.label)] for thing in objects],
+        [thing.is_crowd for thing in objects],
         areas_px=[
             max(x2 - x1, 0) * max(y2 - y1, 0) if thing.area_px is None else thing.area_px
             for thing, (x1, y1, x2, y2) in zip(objects, boxes, strict=True)

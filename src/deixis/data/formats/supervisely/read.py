@@ -15,8 +15,9 @@ import numpy as np
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, same_split
 from deixis.data.formats.coco.values import finite_number, image_size
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject, bitmap, bounds, polygon, with_holes
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
-from deixis.data.formats.shared.drawn import Drawn, bitmap_drawn, bounds, png_bitmap, polygon, with_holes
+from deixis.data.formats.shared.mask_pixels import laid_at, png_bitmap
 from deixis.data.formats.shared.split_folders import head_of
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
@@ -118,7 +119,7 @@ def _names(file: Path, pictures: list[Picture]) -> list[str] | None:
     if not isinstance(classes, list) or not all(isinstance(one, Mapping) for one in classes):
         raise DataError(f"{meta}: has no list of classes, so it is not a Supervisely project's; restore it")
     titles = [clean_name(str(one.get("title", ""))) for one in classes if one.get("shape") not in _OPEN]
-    used = sorted({clean_name(thing.name) for picture in pictures for thing in picture.objects} - set(titles))
+    used = sorted({clean_name(thing.label) for picture in pictures for thing in picture.objects} - set(titles))
     return [*filter(None, titles), *used] or None
 
 
@@ -141,7 +142,7 @@ def _picture(file: Path, image: Path, masks: bool, left: Counter[str], findings:
     return Picture(image, size_hw, tuple(objects), file.name)
 
 
-def _object(row: Any, size_hw: tuple[int, int], where: str, masks: bool, left: Counter[str]) -> Drawn | None:
+def _object(row: Any, size_hw: tuple[int, int], where: str, masks: bool, left: Counter[str]) -> AnnotatedObject | None:
     if not isinstance(row, Mapping) or not isinstance(row.get("classTitle"), str) or not row["classTitle"].strip():
         raise DataError(f"{where}: has no classTitle; add one")
     kind = row.get("geometryType") or _kind(row)
@@ -179,32 +180,32 @@ def _outer(row: Mapping[str, Any]) -> np.ndarray:
     return _points(points.get("exterior") if isinstance(points, Mapping) else None)
 
 
-def _rectangle(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _rectangle(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     corners = _outer(row)
     if len(corners) < 2:
         raise ValueError(f"a rectangle needs two opposite corners, got {len(corners)} points")
-    return Drawn(row["classTitle"], bounds(corners))
+    return AnnotatedObject(row["classTitle"], bounds(corners))
 
 
-def _polygon(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _polygon(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     holes = [_points(hole) for hole in row["points"].get("interior") or []]
-    return with_holes(polygon(row["classTitle"], _outer(row), size_hw, masks), holes, size_hw)
+    return with_holes(polygon(row["classTitle"], [_outer(row)], size_hw, masks=masks), holes, size_hw)
 
 
-def _bitmap(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _bitmap(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     """A PNG, packed by zlib and written as base64, laid at its origin."""
-    bitmap = row.get("bitmap")
-    origin = _points([bitmap.get("origin")] if isinstance(bitmap, Mapping) else None)[0]
+    found = row.get("bitmap")
+    origin = _points([found.get("origin")] if isinstance(found, Mapping) else None)[0]
     try:
-        packed = base64.b64decode(str(bitmap.get("data")), validate=True) if isinstance(bitmap, Mapping) else b""
+        packed = base64.b64decode(str(found.get("data")), validate=True) if isinstance(found, Mapping) else b""
         data = zlib.decompressobj().decompress(packed, _MAX_PNG_BYTES)
     except (ValueError, zlib.error) as error:
         raise ValueError(f"has a bitmap that is no zlib data as base64 ({error})") from error
     left, top = (round(value) for value in origin.tolist())
-    return bitmap_drawn(row["classTitle"], png_bitmap(data, size_hw), (left, top), size_hw)
+    return bitmap(row["classTitle"], laid_at(png_bitmap(data, size_hw), (left, top), size_hw), masks)
 
 
-_DRAW: dict[str, Callable[[Mapping[str, Any], tuple[int, int], bool], Drawn]] = {
+_DRAW: dict[str, Callable[[Mapping[str, Any], tuple[int, int], bool], AnnotatedObject]] = {
     "rectangle": _rectangle,
     "polygon": _polygon,
     "bitmap": _bitmap,

@@ -14,8 +14,8 @@ import numpy as np
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import only_file
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject, ellipse_outline, polygon
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
-from deixis.data.formats.shared.drawn import Drawn, ellipse_points, polygon
 from deixis.data.formats.shared.split_folders import head_of
 from deixis.data.formats.via.files import ViaRows, parse_via
 from deixis.data.pixels.image_files import is_left_by_macos
@@ -83,7 +83,7 @@ def read_via(
             continue
         with collecting(findings, "image_unreadable", image, file.name, "image removed"):
             size_hw = size_of(image, None, findings)
-            objects: list[Drawn] = []
+            objects: list[AnnotatedObject] = []
             for number, (shape, values) in enumerate(rows.images[name], start=1):
                 place = f"{name}: region {number}"
                 with collecting(findings, "record_malformed", file, place, "region removed"):
@@ -133,7 +133,7 @@ def _objects(
     where: str,
     masks: bool,
     left: Counter[str],
-) -> Iterator[Drawn]:
+) -> Iterator[AnnotatedObject]:
     kind = shape.get("name") if isinstance(shape, Mapping) else None
     if kind in _OPEN:
         left[f"{kind}s"] += 1
@@ -157,26 +157,26 @@ def _number(shape: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def _rect(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _rect(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     x, y, width, height = (_number(shape, key) for key in ("x", "y", "width", "height"))
-    return Drawn(name, (x, y, x + width, y + height))
+    return AnnotatedObject(name, (x, y, x + width, y + height))
 
 
-def _round(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _round(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     centre = _number(shape, "cx"), _number(shape, "cy")
     radii = (_number(shape, "r"),) * 2 if "r" in shape else (_number(shape, "rx"), _number(shape, "ry"))
     angle = finite_number(shape.get("theta")) or 0.0
-    return polygon(name, ellipse_points(centre, radii, angle), size_hw, masks)
+    return polygon(name, [ellipse_outline(centre, radii, math.degrees(angle))], size_hw, masks=masks)
 
 
-def _polygon(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> Drawn:
+def _polygon(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
     if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
         raise ValueError("all_points_x and all_points_y must be lists of the same length")
     numbers = [finite_number(value) for value in (*xs, *ys)]
     if None in numbers or not all(math.isfinite(number or 0) for number in numbers):
         raise ValueError("points must be finite numbers")
-    return polygon(name, np.array(numbers, np.float64).reshape(2, -1).T, size_hw, masks)
+    return polygon(name, [np.array(numbers, np.float64).reshape(2, -1).T], size_hw, masks=masks)
 
 
 _DRAW = {"rect": _rect, "polygon": _polygon, "circle": _round, "ellipse": _round}
@@ -187,6 +187,6 @@ def _names(rows: ViaRows, attribute: str | None, pictures: list[Picture]) -> lis
     options = list(rows.options.get(attribute or "", {}))
     if not options:
         return None
-    used = {thing.name for picture in pictures for thing in picture.objects}
+    used = {thing.label for picture in pictures for thing in picture.objects}
     names = [clean_name(name) for name in options if clean_name(name)]
     return [*names, *sorted(used - set(names))]

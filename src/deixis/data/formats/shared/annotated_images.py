@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotated_objects import AnnotatedObject
-from deixis.data.formats.annotation_files import (
-    clip_instances,
-    report_missing,
-    require_no_missing,
-    vocabulary_of,
-    warn_dropped,
-)
+from deixis.data.formats.annotation_files import report_missing, require_no_missing
 from deixis.data.formats.find_images import locate_beside, warn_loose
-from deixis.data.pixels.images import image_sizes_hw
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
+from deixis.data.formats.shared.assemble import Picture, assemble, size_of
 from deixis.errors import DataError
-from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.records import SampleList
 from deixis.text import clean_name
 
 
@@ -72,12 +66,9 @@ def samples_of(
         raise DataError(f"{path}: lists no image; there is nothing to read")
     found: list[FoundImage] = []
     for row, image in zip(rows, image_files(path, rows, images, findings=findings), strict=True):
-        size_hw = (0, 0)
         if image is not None:
             with collecting(findings, "image_unreadable", image, row.source, "image removed"):
-                size_hw = _size(row, image, strict=findings is None)
-            if size_hw != (0, 0):
-                found.append((row, image, size_hw))
+                found.append((row, image, size_of(image, row.size_hw, findings, any_size=row.any_size)))
     return located_samples(path, found, names, findings=findings)
 
 
@@ -89,22 +80,14 @@ def located_samples(
     Raises:
         DataError: no class, or an object that is none.
     """
-    whole = []
+    pictures = []
     for number, (row, image, size_hw) in enumerate(found, start=1):
-        objects = None
         with collecting(findings, "record_malformed", path, row.source, "image removed"):
-            objects = row.objects(size_hw)
-        if objects is not None:
-            whole.append((row, image, size_hw, objects, row.image_id or number))
-    vocabulary = named(path, names, (one.label for *_, objects, _ in whole for one in objects))
-    samples, dropped = [], []
-    for row, image, size_hw, objects, image_id in whole:
-        instances, lost = clip_instances(instances_of(objects, vocabulary), size_hw, keep_all=findings is not None)
-        dropped += [row.source] * lost
-        sample = Sample(image, size_hw, instances, vocabulary, image_id, row.source)
-        samples.append(sample.evolve(model_version=row.model_version))
-    warn_dropped(str(path), dropped)
-    return SampleList(tuple(samples), vocabulary, name=path.stem)
+            objects = tuple(row.objects(size_hw))
+            pictures.append(Picture(image, size_hw, objects, row.source, row.model_version, row.image_id or number))
+    listed = list(map(clean_name, names))
+    more = {clean_name(one.label) for picture in pictures for one in picture.objects} - set(listed)
+    return assemble(path, pictures, [*listed, *sorted(more)], path.stem, findings)
 
 
 @contextmanager
@@ -119,34 +102,6 @@ def one_object(findings: Findings | None, path: Path, place: str) -> Iterator[No
             yield
         except ValueError as error:
             raise DataError(f"{path}: {place}: {error}; correct or remove it") from error
-
-
-def named(path: Path, names: Sequence[str], labels: Iterable[str]) -> Vocabulary:
-    """The vocabulary of listed names and of those that only objects have.
-
-    Raises:
-        DataError: there is no name, or a listed one twice.
-    """
-    listed = list(map(clean_name, names))
-    more = sorted(set(map(clean_name, labels)) - set(listed))
-    if not listed and not more:
-        raise DataError(f"{path}: has no object and no class name; there is nothing to learn from")
-    return vocabulary_of([*listed, *more], str(path))
-
-
-def instances_of(objects: Sequence[AnnotatedObject], vocabulary: Vocabulary) -> Instances:
-    """The objects of one image as arrays."""
-    rows = {name: row for row, name in enumerate(vocabulary.names)}
-    masks = [one.mask_rle for one in objects if one.mask_rle is not None]
-    scores = [one.score for one in objects if one.score is not None]
-    return Instances.build(
-        [one.box_xyxy_px for one in objects],
-        [rows[clean_name(one.label)] for one in objects],
-        [one.is_crowd for one in objects],
-        areas_px=[one.area_px for one in objects],
-        masks_rle=masks if masks and len(masks) == len(objects) else None,
-        scores=scores if scores and len(scores) == len(objects) else None,
-    )
 
 
 def image_files(
@@ -194,17 +149,3 @@ def image_files(
 def _is_on_a_server(name: str) -> bool:
     """Whether the folders of a name are a server's, which no disk has: that they are gone is no news."""
     return "://" in name or name.startswith("/")
-
-
-def _size(row: AnnotatedImage, image: Path, strict: bool) -> tuple[int, int]:
-    if row.size_hw is not None and not strict and not row.any_size:
-        return row.size_hw
-    upright_hw, stored_hw = image_sizes_hw(image)
-    if row.size_hw in (upright_hw, stored_hw):
-        return row.size_hw
-    if row.size_hw is None or row.any_size:
-        return upright_hw
-    raise DataError(
-        f"{row.source}: states {row.size_hw[1]}x{row.size_hw[0]} pixels (width x height) but {image.name} has "
-        f"{upright_hw[1]}x{upright_hw[0]}; correct the file or restore the image it was made on"
-    )

@@ -1,10 +1,10 @@
-"""Shapes that annotation tools draw, as objects: boxes, turned boxes, polygons, ellipses and bitmaps."""
+"""Objects as annotation tools draw them: boxes, turned boxes, polygons, ellipses and masks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -19,11 +19,12 @@ Points = Float[np.ndarray, "points 2"]
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """One object of an image; `mask_rle` is None for a plain box, or where masks are not asked for."""
+    """One object of an image; `area_px` None is the box's, `mask_rle` None where there is no mask or none is asked for,
+    and `score` None where a person drew it."""
 
     label: str
     box_xyxy_px: tuple[float, float, float, float]
-    area_px: float
+    area_px: float | None = None
     mask_rle: Rle | None = None
     is_crowd: bool = False
     score: float | None = None
@@ -52,7 +53,7 @@ def box(label: str, corners_px: Sequence[float], score: float | None = None) -> 
     points = points_of(corners_px)
     if len(points) != 2:
         raise ValueError(f"has {len(points)} corners, a box has 2")
-    return _object(label, points, float((points.max(0) - points.min(0)).prod()), None, score)
+    return AnnotatedObject(label, bounds(points), score=score)
 
 
 def polygon(
@@ -64,10 +65,27 @@ def polygon(
         ValueError: no part, or one of fewer than three points; see `polygons_rle` for others.
     """
     if not parts_px or any(len(part) < 3 for part in parts_px):
-        raise ValueError(f"has a polygon of {min(map(len, parts_px), default=0)} points, three or more are required")
-    area = sum(_area(part) for part in parts_px)
+        raise ValueError(f"a polygon needs three points or more, got {min(map(len, parts_px), default=0)}")
+    area = sum(map(_area, parts_px))
     rle = polygons_rle([part.reshape(-1) for part in parts_px], size_hw) if masks else None
-    return _object(label, np.concatenate(parts_px), area, rle, score)
+    return AnnotatedObject(label, bounds(np.concatenate(parts_px)), area, rle, score=score)
+
+
+def with_holes(outer: AnnotatedObject, holes: Sequence[Points], size_hw: tuple[int, int]) -> AnnotatedObject:
+    """An object drawn as a polygon without the pixels of polygons inside it.
+
+    Raises:
+        ValueError: a hole with a point far outside the image.
+    """
+    holes = [points for points in holes if len(points) >= 3]
+    if not holes:
+        return outer
+    area = (outer.area_px or 0) - sum(map(_area, holes))
+    rle = outer.mask_rle
+    if rle is not None:
+        inner = coco_mask.decode(polygons_rle([points.reshape(-1) for points in holes], size_hw))
+        rle = bitmap_rle(coco_mask.decode(rle) & ~inner.astype(bool))
+    return replace(outer, area_px=max(area, 0.0), mask_rle=rle)
 
 
 def bitmap(
@@ -95,7 +113,7 @@ def from_rle(label: str, rle: Rle, masks: bool, *, score: float | None = None) -
     if not area:
         raise ValueError("has a mask without a pixel")
     x, y, width, height = coco_mask.toBbox(rle).tolist()
-    return _object(label, np.array([[x, y], [x + width, y + height]]), area, rle if masks else None, score)
+    return AnnotatedObject(label, (x, y, x + width, y + height), area, rle if masks else None, score=score)
 
 
 def corners_of(x: float, y: float, width: float, height: float) -> Points:
@@ -103,10 +121,15 @@ def corners_of(x: float, y: float, width: float, height: float) -> Points:
     return points_of([x, y, x + width, y, x + width, y + height, x, y + height])
 
 
-def ellipse_outline(centre: tuple[float, float], radii: tuple[float, float]) -> Points:
-    """Points around an upright ellipse, its four extremes among them."""
+def ellipse_outline(centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0) -> Points:
+    """Points around an ellipse, its four extremes among them where it is upright; degrees as in `turned`.
+
+    Raises:
+        ValueError: see `points_of`.
+    """
     turns = np.arange(_ELLIPSE_POINTS) * (2 * math.pi / _ELLIPSE_POINTS)
-    return points_of((np.array(centre) + np.stack([np.cos(turns), np.sin(turns)], 1) * radii).reshape(-1).tolist())
+    upright = np.array(centre) + np.stack([np.cos(turns), np.sin(turns)], 1) * radii
+    return points_of((turned(upright, centre, degrees) if degrees else upright).reshape(-1).tolist())
 
 
 def turned(points: Points, about: tuple[float, float], degrees: float) -> Points:
@@ -120,9 +143,10 @@ def turned(points: Points, about: tuple[float, float], degrees: float) -> Points
     return np.asarray((points - about) @ matrix + about)
 
 
-def _object(label: str, points: Points, area_px: float, rle: Rle | None, score: float | None) -> AnnotatedObject:
+def bounds(points: Points) -> tuple[float, float, float, float]:
+    """The upright box around points."""
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-    return AnnotatedObject(label, (x1, y1, x2, y2), area_px, rle, score=score)
+    return x1, y1, x2, y2
 
 
 def _area(points: Points) -> float:
