@@ -53,7 +53,8 @@ def box(label: str, corners_px: Sequence[float], score: float | None = None) -> 
     points = points_of(corners_px)
     if len(points) != 2:
         raise ValueError(f"has {len(points)} corners, a box has 2")
-    return AnnotatedObject(label, bounds(points), score=score)
+    area = float((points.max(0) - points.min(0)).prod())
+    return AnnotatedObject(label, bounds(points), area, score=score)
 
 
 def polygon(
