@@ -63,7 +63,8 @@ def _example(format: str, folder: Path, random: Random) -> Callable[[], object]:
     from format_examples import write_example  # which imports this module
 
     main = write_example(format, folder / "set")
-    path = main if random.random() < 0.3 else folder / "set"
+    alone = random.random() < 0.3 and FORMATS[format].find(main)  # a single mask is no data set
+    path = main if alone else folder / "set"
     return partial(read_all, path, format if random.random() < 0.8 else None, random.random() < 0.3)
 
 
