@@ -16,7 +16,7 @@ from deixis.geometry.pixel_boxes import clip_boxes, nms
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results import exports, supervision
 from deixis.results.draw import draw_detections
-from deixis.results.selecting import chosen_names, positions, require_share
+from deixis.results.selecting import positions, require_share, selected
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,7 @@ class Detections(Sequence[Detection]):
         Raises:
             OptionError: a name that was not looked for.
         """
-        keep = np.ones(len(self), bool)
-        if names is not None:
-            keep &= np.isin(self.class_ids, chosen_names(names, self.names))
-        if min_score is not None:
-            keep &= self.scores >= min_score
-        if min_area is not None:
-            keep &= self.areas_px >= min_area
-        return self[keep]
+        return self[selected(self, names, min_score, min_area=min_area)]
 
     def with_nms(self, iou: float = 0.5, class_agnostic: bool = False) -> Detections:
         """Without those that overlap a better one of the same class, or of any, with at least this IoU.

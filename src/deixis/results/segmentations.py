@@ -20,7 +20,7 @@ from deixis.records import Instances, Sample, Vocabulary
 from deixis.refer_records import Segmentation
 from deixis.results import exports, supervision
 from deixis.results.draw_masks import draw_masks
-from deixis.results.selecting import chosen_names, positions, require_share
+from deixis.results.selecting import positions, require_share, selected
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,14 +129,7 @@ class Segmentations(Sequence[Segmentation]):
         Raises:
             OptionError: a phrase that was not asked for.
         """
-        keep = np.ones(len(self), bool)
-        if names is not None:
-            keep &= np.isin(self.class_ids, chosen_names(names, self.names))
-        if min_score is not None:
-            keep &= self.scores >= min_score
-        if min_area is not None:
-            keep &= self.areas_px >= min_area
-        return self[keep]
+        return self[selected(self, names, min_score, min_area=min_area)]
 
     def with_nms(self, iou: float = 0.5, class_agnostic: bool = False) -> Segmentations:
         """Without those whose mask overlaps a better one of the same phrase, or of any, with at least this IoU.
