@@ -110,23 +110,8 @@ def evaluate_detections(
     >>> evaluate_detections([sample], [found], vocabulary).AP
     1.0
     """
-    if len(truth) != len(detections):
-        raise DataError(
-            f"{len(detections)} detection records for {len(truth)} images; expected one per image, in order"
-        )
-    annotations, results = [], []
     limit = max_detections or detections_per_image(truth)
-    for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
-        if sample.image_id != found.image_id:
-            raise DataError(
-                f"{sample.source or position}: detections are of image {found.image_id}, expected {sample.image_id}"
-            )
-        annotations += _annotations(sample, position, vocabulary) + _ignore_regions(sample, position, vocabulary)
-        judged = _judged_categories(sample, vocabulary)
-        # COCO limits detections per class, LVIS per image.
-        by_class = max_detections is None and limit == MAX_DETECTIONS
-        kept = _results(found if by_class else found.best(limit), position, vocabulary)
-        results += [result for result in kept if judged is None or result["category_id"] in judged]
+    annotations, results = _in_cocos_form(truth, detections, vocabulary, max_detections=max_detections, limit=limit)
     pairs, of_absent = absent_scores(truth, detections)
     score = score_above(pairs, of_absent)
     size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
@@ -178,6 +163,34 @@ def detections_per_image(truth: Sequence[Sample]) -> int:
     """How many detections per image to ask for: COCO's 100, or LVIS's 300 where some classes are not annotated."""
     federated = any(sample.absent_class_ids is not None or sample.not_exhaustive_class_ids for sample in truth)
     return MAX_DETECTIONS_FEDERATED if federated else MAX_DETECTIONS
+
+
+def _in_cocos_form(
+    truth: Sequence[Sample],
+    detections: Sequence[Detections],
+    vocabulary: Vocabulary,
+    *,
+    max_detections: int | None,
+    limit: int,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """COCO's annotations, without ids, and results, those that count."""
+    if len(truth) != len(detections):
+        raise DataError(
+            f"{len(detections)} detection records for {len(truth)} images; expected one per image, in order"
+        )
+    annotations, results = [], []
+    for position, (sample, found) in enumerate(zip(truth, detections, strict=True), start=1):
+        if sample.image_id != found.image_id:
+            raise DataError(
+                f"{sample.source or position}: detections are of image {found.image_id}, expected {sample.image_id}"
+            )
+        annotations += _annotations(sample, position, vocabulary) + _ignore_regions(sample, position, vocabulary)
+        judged = _judged_categories(sample, vocabulary)
+        # COCO limits detections per class, LVIS per image.
+        by_class = max_detections is None and limit == MAX_DETECTIONS
+        kept = _results(found if by_class else found.best(limit), position, vocabulary)
+        results += [result for result in kept if judged is None or result["category_id"] in judged]
+    return annotations, results
 
 
 def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[dict[str, Any]]:
