@@ -25,7 +25,7 @@ from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import set_learning_rate
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
-from deixis.training.signals import StopSignal
+from deixis.training.signals import StopSignal, worker_losses_deferred
 
 
 @runtime_checkable
@@ -107,9 +107,10 @@ class Run:
     @contextmanager
     def updating(self) -> Iterator[None]:
         """Around what must change together in a step: weights, log and position. An error leaves `mid_update` true."""
-        self.mid_update = True
-        yield
-        self.mid_update = False
+        with worker_losses_deferred():
+            self.mid_update = True
+            yield
+            self.mid_update = False
 
 
 def train(task: Task, run: Run) -> Progress:
@@ -126,7 +127,10 @@ def train(task: Task, run: Run) -> Progress:
             train_epoch(task, run, last_step)
             finish_epoch(task, run, last_step)
     except RuntimeError as error:
-        # SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError.
+        # SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError; it may reach
+        # them before it reaches this process.
+        if _is_lost_worker(error):
+            time.sleep(0.2)
         if not run.stop.requested:
             if not run.mid_update and _is_lost_worker(error):
                 raise _without_worker(task, run, error) from error

@@ -49,3 +49,24 @@ class StopSignal:
         self.requested = True
         if self._interrupting:
             raise Terminated
+
+
+@contextmanager
+def worker_losses_deferred() -> Iterator[None]:
+    """Inside the block a loading worker may end unnoticed; torch's error for it is raised at the end of the block.
+
+    Torch raises it from its handler of SIGCHLD, wherever the process stands, also with half of the weights changed.
+    """
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    handler = None if number is None else signal.getsignal(number)
+    if number is None or not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    missed: list[tuple[int, FrameType | None]] = []
+    signal.signal(number, lambda *given: missed.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+    if missed:
+        handler(*missed[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,3 +51,31 @@ def test_a_killed_worker_saves_the_run_unless_its_weights_are_changing(
     with pytest.raises(RuntimeError if mid_update else TrainingError, match="killed by signal"):
         loop.train(*run_that_loses_its_workers(requested=False, mid_update=mid_update))
     assert saved == ([] if mid_update else [3])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="no SIGCHLD on this system")
+def test_a_worker_lost_during_an_update_is_reported_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler raises as torch's does; the update is whole before."""
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+    run = SimpleNamespace(mid_update=False)
+    before = signal.signal(signal.SIGCHLD, lost)
+    try:
+        changed = []
+
+        def update() -> None:
+            with loop.Run.updating(run):
+                os.kill(os.getpid(), signal.SIGCHLD)
+                changed.append("weights")
+                changed.append("position")
+
+        with pytest.raises(RuntimeError, match="killed by signal"):
+            update()
+        assert (changed, run.mid_update) == (["weights", "position"], False)
+        assert signal.getsignal(signal.SIGCHLD) is lost
+        with pytest.raises(RuntimeError, match="killed by signal"):
+            os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
