@@ -127,22 +127,31 @@ def train(task: Task, run: Run) -> Progress:
             train_epoch(task, run, last_step)
             finish_epoch(task, run, last_step)
     except RuntimeError as error:
-        # SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError; it may reach
-        # them before it reaches this process.
-        if _is_lost_worker(error):
-            time.sleep(0.2)
-        if not run.stop.requested:
-            if not run.mid_update and _is_lost_worker(error):
-                raise _without_worker(task, run, error) from error
+        with worker_losses_deferred(report=False):  # the next worker's end would raise in here
+            ending = _ending(task, run, error)
+        if ending is error:
             raise
-        if run.mid_update:
-            raise TrainingError(
-                f"step {run.progress.step}: SIGTERM was received while the weights were changing ({error}); they are "
-                "not saved, the last checkpoint is unchanged: continue from it with --resume"
-            ) from error
-        save(task, run, wait=False)
-        raise Terminated from None
+        raise ending from (None if isinstance(ending, Terminated) else error)
     return run.progress
+
+
+def _ending(task: Task, run: Run, error: RuntimeError) -> BaseException:
+    """What a run ends with after an error in the middle of training; saves it where its state is consistent.
+
+    SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError; it may reach them
+    before it reaches this process.
+    """
+    if _is_lost_worker(error):
+        time.sleep(0.2)
+    if not run.stop.requested:
+        return error if run.mid_update or not _is_lost_worker(error) else _without_worker(task, run, error)
+    if run.mid_update:
+        return TrainingError(
+            f"step {run.progress.step}: SIGTERM was received while the weights were changing ({error}); they are "
+            "not saved, the last checkpoint is unchanged: continue from it with --resume"
+        )
+    save(task, run, wait=False)
+    return Terminated()
 
 
 def _is_lost_worker(error: RuntimeError) -> bool:

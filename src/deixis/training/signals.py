@@ -52,10 +52,13 @@ class StopSignal:
 
 
 @contextmanager
-def worker_losses_deferred() -> Iterator[None]:
+def worker_losses_deferred(report: bool = True) -> Iterator[None]:
     """Inside the block a loading worker may end unnoticed; torch's error for it is raised at the end of the block.
 
     Torch raises it from its handler of SIGCHLD, wherever the process stands, also with half of the weights changed.
+
+    Args:
+        report: False leaves the error out: the block deals with the loss of a worker already.
     """
     number = getattr(signal, "SIGCHLD", None)  # Windows has none
     handler = None if number is None else signal.getsignal(number)
@@ -68,5 +71,5 @@ def worker_losses_deferred() -> Iterator[None]:
         yield
     finally:
         signal.signal(number, handler)
-    if missed:
+    if missed and report:
         handler(*missed[0])
