@@ -22,6 +22,15 @@ def printable(text: str) -> str:
     return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def one_line(error: BaseException, most: int | None = None) -> str:
+    r"""The message of an error on one line, its first characters; the name of its type where it has none.
+
+    >>> one_line(ValueError("no\n  number")), one_line(EOFError())
+    ('no number', 'EOFError')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """Names in a row, the first of many.
 

@@ -10,6 +10,7 @@ from deixis.data.inputs.pictures import ImageInput, Picture, as_pixels, each_pic
 from deixis.data.pixels.images import load_image
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, Vocabulary
+from deixis.text import one_line
 
 __all__ = ["ImageInput", "Picture", "as_pixels", "each_picture", "find_images", "readable_images", "sample_of"]
 
@@ -34,7 +35,7 @@ def readable_images(images: Sequence[Path], warn: Callable[[str], None]) -> list
         try:
             load_image(path, _PROBE_SHORT_PX)
         except DataError as error:
-            line = " ".join(str(error).split())
+            line = one_line(error)
             first = first or line
             warn(f"left out: {line}")
         else:

@@ -22,6 +22,7 @@ from deixis.data.reading import reason
 from deixis.errors import DeixisError, ModelError
 from deixis.file_modes import give_user_mode
 from deixis.models.sentencepiece import internlm2_tokenizer, is_internlm2
+from deixis.text import one_line
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -187,7 +188,7 @@ def read_tokenizer(folder: Path) -> Any:
                 return internlm2_tokenizer(folder, config)
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ModelError as error:  # transformers raises many kinds of errors for a missing or damaged tokenizer
-        why = " ".join(str(error.__cause__ or error).split())[:200]
+        why = one_line(error.__cause__ or error, 200)
         hint = "tokenizers with their own code are not run: put one with tokenizer.json into the folder"
         raise ModelError(f"{folder}: no tokenizer can be read ({why}); {hint}") from error
 

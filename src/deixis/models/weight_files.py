@@ -22,6 +22,7 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.folders import reads_model
+from deixis.text import one_line
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict")
 """The key of the weights in a checkpoint: of MMDetection, IDEA-Research, others."""
@@ -105,8 +106,9 @@ def _unpickle(path: Path) -> Any:
             "save only its weights: torch.save({'model': model.state_dict()}, 'weights.pth')"
         ) from error
     except Exception as error:  # a damaged archive raises RuntimeError, EOFError, KeyError, AttributeError and others
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {reason}); download it again") from error
+        raise ModelError(
+            f"{path}: cannot be read ({type(error).__name__}: {one_line(error, 200)}); download it again"
+        ) from error
 
 
 def _reason(message: str) -> str:

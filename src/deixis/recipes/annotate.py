@@ -36,6 +36,7 @@ from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.outputs import warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.reporting.gallery import GALLERY, write_gallery
+from deixis.text import one_line
 
 # Options by their names in annotations.jsonl, which earlier versions wrote too.
 SETTINGS = {name: name for name in ("max_objects", "max_new_tokens", "max_tiles")}
@@ -125,7 +126,7 @@ def _add_lines(
             try:
                 entry = annotation_entry(key, number, annotator.annotate_one(path, options.names))
             except DataError as error:  # of this image only
-                entry = failed_entry(key, number, " ".join(str(error).split()))
+                entry = failed_entry(key, number, one_line(error))
             lines.append(entry)
         progress(place, len(images))
 

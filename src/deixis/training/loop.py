@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from deixis.errors import Terminated, TrainingError
 from deixis.progress_bar import ProgressBar
+from deixis.text import one_line
 from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
@@ -161,9 +162,8 @@ def _is_lost_worker(error: RuntimeError) -> bool:
 def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
     """The error for a loading worker that was killed between two steps; saves the run first."""
     save(task, run, wait=False)
-    reason = " ".join(str(error).split())
     return TrainingError(
-        f"step {run.progress.step}: a data loading worker died, often because memory ran out ({reason}); "
+        f"step {run.progress.step}: a data loading worker died, often because memory ran out ({one_line(error)}); "
         "checkpoints/last is saved: use --resume with fewer --num-workers or a smaller --batch-size"
     )
 

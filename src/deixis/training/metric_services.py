@@ -21,7 +21,7 @@ from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
 from deixis.atomic_files import write_atomic
 from deixis.errors import TrainingError
-from deixis.text import printable
+from deixis.text import one_line, printable
 
 HINTS = {
     "tensorboard": "choose another --output",
@@ -116,7 +116,7 @@ class MetricServices:
         except Exception as error:
             if self._trackers.pop(name, None) is not None:
                 print(
-                    f"deixis: warning: {name} failed ({printable(_one_line(error))}); the run continues without it, "
+                    f"deixis: warning: {name} failed ({printable(one_line(error))}); the run continues without it, "
                     "and metrics.jsonl has all figures",
                     file=sys.stderr,
                 )
@@ -140,7 +140,7 @@ def _start(name: str, folder: Path, run_id: str | None, first: int) -> Any:
     try:
         tracker.start()
     except Exception as error:
-        reason = printable(_one_line(error))
+        reason = printable(one_line(error))
         raise TrainingError(f"--log-with {name}: cannot be started ({reason}); {HINTS[name]}") from error
     return tracker
 
@@ -158,7 +158,7 @@ def _read_state(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     except FileNotFoundError:
         return {}, {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TrainingError(f"{path}: cannot be read ({_one_line(error)}); remove it to start new runs") from error
+        raise TrainingError(f"{path}: cannot be read ({one_line(error)}); remove it to start new runs") from error
 
 
 def _label(record: Mapping[str, Any]) -> str:
@@ -183,7 +183,3 @@ def _texts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that a service can store: lists and the like as text."""
     plain = (bool, int, float, str)
     return {name: value if isinstance(value, plain) else str(value) for name, value in options.items()}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

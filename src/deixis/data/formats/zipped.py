@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from deixis.errors import DataError
+from deixis.text import one_line
 
 MAX_FILES = 2_000_000
 MAX_BYTES = 1 << 40
@@ -69,8 +70,9 @@ def unpacked(path: Path) -> Path:
             raise
         except _FAULTS as error:
             shutil.rmtree(home, ignore_errors=True)
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise DataError(f"{path}: cannot be unpacked ({reason}); unpack it yourself and give the folder") from error
+            raise DataError(
+                f"{path}: cannot be unpacked ({one_line(error, 200)}); unpack it yourself and give the folder"
+            ) from error
         _unpacked[key] = folder
     return _unpacked[key]
 

@@ -20,6 +20,7 @@ from deixis.data.pixels.instances import scale_instances
 from deixis.data.reading import require_regular
 from deixis.errors import DataError, UnreadableImageError
 from deixis.records import Sample
+from deixis.text import one_line
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG = 0x0100, 0x0101
@@ -258,7 +259,7 @@ def _unreadable(path: Path, error: Exception, data: bytes | None = None) -> Unre
     kind = kind_of_file(path) if data is None else kind_of_content(data[:HEAD])
     if kind is not None:
         return UnreadableImageError(f"{path}: is {kind}")
-    reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}").split(" <_io")[0]
+    reason = one_line(error).removesuffix(f" {str(path)!r}").split(" <_io")[0]
     return UnreadableImageError(
         f"{path}: cannot decode image ({reason}); the file is damaged or no image: replace or remove it"
     )

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from deixis.data.reading import require_regular
 from deixis.data.refer_formats.pickle_scan import fault_of_pickle
 from deixis.errors import DataError
+from deixis.text import one_line
 
 # What unpickling damaged or foreign bytes raises.
 _DAMAGE = (
@@ -62,5 +63,4 @@ def load_plain_pickle(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: is no pickle, or a damaged one ({reason}); get it again") from error
+        raise DataError(f"{path}: is no pickle, or a damaged one ({one_line(error)}); get it again") from error

@@ -24,6 +24,7 @@ from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.results.detections import Detections
 from deixis.results.draw import draw_detections
+from deixis.text import one_line
 
 
 @writes_output("predictions.json", "coco_results.json", "pictures", LINES)
@@ -75,7 +76,7 @@ def _predict(options: DetectPredictOptions, detector: Detector, lines: Detection
     unreadable: list[str] = []
 
     def report(picture: Picture, error: DataError) -> None:
-        unreadable.append(" ".join(str(error).split()))
+        unreadable.append(one_line(error))
         warn(f"left out: {unreadable[-1]}")
 
     found = detector.stream(

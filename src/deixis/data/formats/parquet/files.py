@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
+from deixis.text import one_line
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -99,8 +100,9 @@ def open_files(files: Sequence[Path]) -> list[ParquetFile]:
         try:
             table = ParquetFile(file)
         except (OSError, ArrowException) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{file}: cannot read as parquet ({reason}); download or write it again") from error
+            raise DataError(
+                f"{file}: cannot read as parquet ({one_line(error)}); download or write it again"
+            ) from error
         columns = table.schema_arrow.names
         if "image" not in columns or "objects" not in columns:
             raise DataError(f"{file}: expected the columns image and objects, found {', '.join(columns)}")
