@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.clip_formats.lazy import field, first_folder, frames_named
-from deixis.data.formats.annotation_files import holds_text, only_file, parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, the_file
 from deixis.data.formats.coco.values import whole_number
 from deixis.data.pixels.frames import ImageFrames
 from deixis.data.reading import shown
@@ -47,7 +47,7 @@ def expressions_file(path: Path) -> Path:
     Raises:
         DataError: there is none, or there are several.
     """
-    return only_file(find_expressions(path), path, "meta_expressions.json") if path.is_dir() else path
+    return the_file(path, find_expressions, "meta_expressions.json")
 
 
 def read_videos(file: Path) -> tuple[tuple[str, dict[str, Any]], ...]:

@@ -7,7 +7,7 @@ import mmap
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,16 @@ def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:
         seen = ", ".join(file.name for file in found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
         raise DataError(f"{folder}: expected one {what} in it, found {seen or 'none'}; give the file itself")
     return found[0]
+
+
+def the_file(path: str | Path, find: Callable[[Path], list[Path]], what: str) -> Path:
+    """A file itself, or the only one that `find` finds in a folder.
+
+    Raises:
+        DataError: a folder has none, or several.
+    """
+    place = Path(path)
+    return only_file(find(place), place, what) if place.is_dir() else place
 
 
 def same_split(name: str) -> str:

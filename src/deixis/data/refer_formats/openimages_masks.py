@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deixis.data.formats.annotation_files import ImageIndex, only_file
+from deixis.data.formats.annotation_files import ImageIndex, the_file
 from deixis.data.formats.openimages.read import class_descriptions, header
 from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
@@ -95,9 +95,7 @@ def read_openimages_masks(
     Raises:
         DataError: a missing column, labels without a name, or no image that has its masks.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_openimages_masks(file), file, "CSV file of masks")
+    file = the_file(path, find_openimages_masks, "CSV file of masks")
     index = ImageIndex(_image_folders(file) if images is None else [images])
     rows, unseen, bad = _rows(file, index, class_descriptions(file))
     settle(str(file), bad, faults)

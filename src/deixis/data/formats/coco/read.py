@@ -13,10 +13,10 @@ from deixis.data.findings import Findings
 from deixis.data.formats.annotation_files import (
     clip_instances,
     holds_text,
-    only_file,
     parse_json,
     read_text,
     require_no_missing,
+    the_file,
     warn_dropped,
 )
 from deixis.data.formats.coco.rows import in_pixels, settle_ids, with_boxes, without_root
@@ -81,7 +81,7 @@ def coco_file(path: Path) -> Path:
     Raises:
         DataError: there is none, or there are several.
     """
-    return only_file(find_coco(path), path, "COCO JSON file") if path.is_dir() else path
+    return the_file(path, find_coco, "COCO JSON file")
 
 
 @reads("COCO annotations")

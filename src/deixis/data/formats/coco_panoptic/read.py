@@ -12,7 +12,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import holds_text, only_file, parse_object, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, the_file
 from deixis.data.formats.coco.values import whole_number
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
@@ -52,9 +52,7 @@ def read_panoptic(
     Raises:
         DataError: malformed JSON, missing images or PNGs, or a PNG of another size than its image.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_panoptic(file), file, "panoptic JSON file")
+    file = the_file(path, find_panoptic, "panoptic JSON file")
     content = parse_object(read_text(file), str(file))
     rows = {key: _rows(content, key, file) for key in ("images", "annotations", "categories")}
     names = {row.get("id"): clean_name(str(row.get("name", ""))) for row in rows["categories"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import only_file, require_no_missing, same_split
+from deixis.data.formats.annotation_files import require_no_missing, same_split, the_file
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.cvat.shapes import NOT_READ, READ, Shape, object_of, shape_of
 from deixis.data.formats.cvat.tracks import Track, TrackedShape, VideoPictures, frame_files, one_size, video_of
@@ -100,9 +100,7 @@ def read_cvat(
     Raises:
         DataError: malformed XML, a shape that is none, a missing image, or an image of another size.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_cvat(file), file, "XML file of CVAT")
+    file = the_file(path, find_cvat, "XML file of CVAT")
     content = _parse(file, findings)
     _warn(content)
     frames = _frames_of_images(content) if split is None else []

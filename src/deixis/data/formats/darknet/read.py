@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import ImageIndex, only_file, read_text, require_no_missing, same_split
+from deixis.data.formats.annotation_files import ImageIndex, read_text, require_no_missing, same_split, the_file
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.formats.yolo.labels import LabelFiles, is_label_file
 from deixis.data.formats.yolo.layout import SPLITS, YoloLayout
@@ -62,9 +62,7 @@ def read_darknet(
     Raises:
         DataError: no list of names, a missing picture, no label file at all, or a line that is neither box nor polygon.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_darknet(file), file, "obj.data or classes.txt")
+    file = the_file(path, find_darknet, "obj.data or classes.txt")
     layout = _layout_of_settings(file) if file.suffix.lower() == ".data" else _layout_of_list(file)
     if images is not None:
         pairs = _elsewhere(layout, images, split)

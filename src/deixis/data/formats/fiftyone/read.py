@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import ImageIndex, holds_text, only_file, parse_object, read_text, same_split
+from deixis.data.formats.annotation_files import ImageIndex, holds_text, parse_object, read_text, same_split, the_file
 from deixis.data.formats.fiftyone.labels import detection, polyline
 from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
@@ -72,9 +72,7 @@ def read_fiftyone(
     Raises:
         DataError: malformed JSON, labels that are none, a video, or a missing image.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_fiftyone(file), file, "JSON file of FiftyOne")
+    file = the_file(path, find_fiftyone, "JSON file of FiftyOne")
     whole = parse_object(read_text(file), str(file))
     content = _Content(file, findings, masks)
     if isinstance(whole.get("samples"), list):

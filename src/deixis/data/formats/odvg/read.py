@@ -20,9 +20,9 @@ from pathlib import Path
 from deixis.data.findings import Findings
 from deixis.data.formats.annotation_files import (
     clip_instances,
-    only_file,
     parse_object,
     read_text,
+    the_file,
     vocabulary_of,
 )
 from deixis.data.formats.foreign import foreign_file
@@ -118,9 +118,7 @@ def read_odvg(path: str | Path, images: Path | None = None, findings: Findings |
     Raises:
         DataError: a line that is no such object, a label outside the label map, a box that is no box, missing images.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_odvg(file), file, "file of ODVG lines")
+    file = the_file(path, find_odvg, "file of ODVG lines")
     return OdvgDataset(file, images, _label_map(file), findings)
 
 

@@ -13,8 +13,8 @@ from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     ImageIndex,
     clip_instances,
-    only_file,
     read_text,
+    the_file,
     vocabulary_of,
     warn_dropped,
 )
@@ -77,9 +77,7 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     Raises:
         DataError: a missing column, a label without a description, a box that is no box, or no image at all.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_openimages(file), file, "CSV file of boxes")
+    file = the_file(path, find_openimages, "CSV file of boxes")
     names = class_descriptions(file)
     rows = list(_read_csv(file, _BOX_COLUMNS))
     if names is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import only_file
+from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject, ellipse_outline, polygon
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
@@ -67,9 +67,7 @@ def read_via(
     Raises:
         DataError: malformed, a region without a class or of an unknown shape, or missing images.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_via(file), file, "VIA file")
+    file = the_file(path, find_via, "VIA file")
     rows = parse_via(file)
     if not rows.images:
         raise DataError(f"{file}: lists no image; there is nothing to train on or evaluate")

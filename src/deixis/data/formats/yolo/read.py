@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import clip_instances, holds_text, only_file, vocabulary_of, warn_dropped
+from deixis.data.formats.annotation_files import clip_instances, holds_text, the_file, vocabulary_of, warn_dropped
 from deixis.data.formats.coco.values import mask_rle
 from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.yolo.labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
@@ -55,9 +55,7 @@ def read_yolo(
     Raises:
         DataError: no usable YAML file, no images, no label file at all, or a line that is neither box nor polygon.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = only_file(find_yolo(file), file, "YAML file with class names")
+    file = the_file(path, find_yolo, "YAML file with class names")
     layout = read_layout(file)
     files = layout.images_of(split) if images is None else images_in([images], str(layout.file))
     labels_of = LabelFiles(files)

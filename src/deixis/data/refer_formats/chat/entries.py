@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deixis.data.formats.annotation_files import holds_text, only_file, parse_json, read_text, require_no_missing
+from deixis.data.formats.annotation_files import holds_text, parse_json, read_text, require_no_missing
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.pixels.images import image_sizes_hw
@@ -50,16 +50,6 @@ def are_lists_with(path: Path, *keys: str) -> list[Path]:
     return [
         file for file in json_files(path) if opens_with(file, "[") and all(holds_text(file, f'"{key}"') for key in keys)
     ]
-
-
-def the_file(path: str | Path, found: Callable[[Path], list[Path]], what: str) -> Path:
-    """A file itself, or the only one of a folder.
-
-    Raises:
-        DataError: a folder has none, or several.
-    """
-    place = Path(path)
-    return only_file(found(place), place, what) if place.is_dir() else place
 
 
 def listed_entries(file: Path, bad: list[str]) -> list[tuple[int, Entry]]:

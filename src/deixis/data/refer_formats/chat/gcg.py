@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_json, read_text, the_file
 from deixis.data.formats.coco.values import image_size, whole_number
 from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
@@ -27,7 +27,6 @@ from deixis.data.refer_formats.chat.entries import (
     json_files,
     locate,
     opens_with,
-    the_file,
 )
 from deixis.data.refer_formats.entries import object_mask, settle, warn_left_out
 from deixis.errors import DataError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
+from deixis.data.formats.annotation_files import holds_text, parse_json, read_text, the_file
 from deixis.data.formats.record import Format
 from deixis.data.pixels.frames import open_frames
 from deixis.data.pixels.images import image_sizes_hw
@@ -24,7 +24,6 @@ from deixis.data.refer_formats.chat.entries import (
     folders_around,
     listed_entries,
     locate,
-    the_file,
 )
 from deixis.data.refer_formats.entries import settle
 from deixis.errors import DataError

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.record import Format
 from deixis.data.reading import reads, shown
 from deixis.data.refer_formats.chat.entries import (
@@ -20,7 +21,6 @@ from deixis.data.refer_formats.chat.entries import (
     listed_entries,
     locate,
     size_of,
-    the_file,
 )
 from deixis.data.refer_formats.entries import object_mask, settle
 from deixis.errors import DataError

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.record import Format
 from deixis.data.reading import reads, shown
 from deixis.data.refer_formats.chat.entries import (
@@ -22,7 +23,6 @@ from deixis.data.refer_formats.chat.entries import (
     listed_entries,
     locate,
     size_of,
-    the_file,
 )
 from deixis.data.refer_formats.entries import object_mask, settle
 from deixis.errors import DataError
