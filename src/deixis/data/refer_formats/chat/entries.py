@@ -12,8 +12,9 @@ from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import require_regular, shown
+from deixis.data.refer_formats.entries import settle
 from deixis.errors import DataError
-from deixis.refer_records import Exchange
+from deixis.refer_records import Exchange, ReferList, ReferSample
 
 Entry = Mapping[str, Any]
 
@@ -117,6 +118,49 @@ def locate(
     if not some_missing or len(missing) == len(names):
         require_no_missing(source, missing, len(names), folders)
     return found
+
+
+def read_entries(
+    file: Path,
+    images: Path | None,
+    faults: list[str] | None,
+    *,
+    name_of: Callable[[Entry], str],
+    sample_of: Callable[[Entry, Path, int, str], ReferSample],
+) -> ReferList:
+    """A JSON list of entries with an image each.
+
+    Args:
+        images: folder of the images; see `folders_around`.
+        faults: takes what cannot be used, which is then left out.
+        name_of: the name of an entry's image; raises ValueError where it has none.
+        sample_of: of an entry, its image, its number from 1 and where it stands; raises ValueError or DataError.
+
+    Raises:
+        DataError: malformed JSON, missing images, or entries that cannot be used.
+    """
+    bad: list[str] = []
+    named = []
+    for number, entry in listed_entries(file, bad):
+        try:
+            named.append((number, entry, name_of(entry)))
+        except ValueError as error:
+            bad.append(f"entry {number}: {error}")
+    names = [name for *_, name in named]
+    found = locate(str(file), names, folders_around(file, images), faults is not None) if named else []
+    samples = []
+    for (number, entry, name), image in zip(named, found, strict=True):
+        if image is None:
+            bad.append(f"entry {number}: file {name} not found")
+            continue
+        try:
+            samples.append(sample_of(entry, image, number, f"{file.name}: entry {number} ({name})"))
+        except (ValueError, DataError) as error:
+            bad.append(f"entry {number} ({name}): {error}")
+    settle(str(file), bad, faults)
+    if not samples and faults is None:
+        raise DataError(f"{file}: has no entry; there is nothing to train on")
+    return ReferList(tuple(samples), name=file.stem)
 
 
 def size_of(entry: Entry, image: Path) -> tuple[int, int]:

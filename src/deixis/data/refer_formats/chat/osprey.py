@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,11 @@ from deixis.data.refer_formats.chat.entries import (
     Entry,
     are_lists_with,
     exchanges_of,
-    folders_around,
     image_name,
-    listed_entries,
-    locate,
+    read_entries,
     size_of,
 )
-from deixis.data.refer_formats.entries import object_mask, settle
-from deixis.errors import DataError
+from deixis.data.refer_formats.entries import object_mask
 from deixis.refer_records import Expression, ReferList, ReferSample
 
 _REGION = re.compile(r"<(region\d+)>")
@@ -55,29 +53,14 @@ def read_osprey(path: str | Path, images: Path | None = None, faults: list[str] 
         DataError: malformed JSON, missing images, or entries that cannot be used.
     """
     file = the_file(path, find_osprey, "file of Osprey")
-    bad: list[str] = []
-    named = []
-    for number, entry in listed_entries(file, bad):
-        try:
-            named.append((number, entry, image_name(entry, "file_name", "image")))
-        except ValueError as error:
-            bad.append(f"entry {number}: {error}")
-    names = [name for _, _, name in named]
-    found = locate(str(file), names, folders_around(file, images), faults is not None) if named else []
     suffix = _SHORTLY if any(word in file.stem for word in _SHORT) else ""
-    samples = []
-    for (number, entry, name), image in zip(named, found, strict=True):
-        if image is None:
-            bad.append(f"entry {number}: file {name} not found")
-            continue
-        try:
-            samples.append(_sample(entry, image, number, f"{file.name}: entry {number} ({name})", suffix))
-        except (ValueError, DataError) as error:
-            bad.append(f"entry {number} ({name}): {error}")
-    settle(str(file), bad, faults)
-    if not samples and faults is None:
-        raise DataError(f"{file}: has no entry; there is nothing to train on")
-    return ReferList(tuple(samples), name=file.stem)
+    return read_entries(
+        file,
+        images,
+        faults,
+        name_of=lambda entry: image_name(entry, "file_name", "image"),
+        sample_of=partial(_sample, suffix=suffix),
+    )
 
 
 def _sample(entry: Entry, image: Path, number: int, source: str, suffix: str) -> ReferSample:
