@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from deixis.models.interpolation import interpolated_state
 from deixis.options.detect_train import Forgetting
 from deixis.records import Dataset
 from deixis.reporting.data import ForgettingFacts
+from deixis.training.validation import spread_evenly
 
 Measure = Callable[[Detector, Dataset], DetectionMetrics]
 
@@ -125,8 +125,9 @@ def write_forgetting(path: Path, facts: ForgettingFacts) -> None:
 
 
 def _part(dataset: Dataset, most: int, name: str) -> Subset:
-    count = min(most, len(dataset))
-    part = Subset(dataset, tuple(int(i) for i in np.linspace(0, len(dataset) - 1, count).round()), name)
-    if not any((~part[i].instances.is_crowd).any() for i in range(count)):
-        raise DataError(f"{name}: no object in {count} of its images, so forgetting cannot be measured; use other data")
+    part = Subset(dataset, tuple(spread_evenly(len(dataset), most)), name)
+    if not any((~part[i].instances.is_crowd).any() for i in range(len(part))):
+        raise DataError(
+            f"{name}: no object in {len(part)} of its images, so forgetting cannot be measured; use other data"
+        )
     return part

@@ -9,7 +9,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from deixis.data.pixels.images import load
@@ -17,7 +16,6 @@ from deixis.data.sets.subset import Subset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.report import spread_indices
 from deixis.records import Dataset, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
 from deixis.reporting.detect_report import detections_row, detector_facts
@@ -25,6 +23,7 @@ from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import TaskFacts
 from deixis.results.detections import Detections
 from deixis.training.checkpoint import replacing_folder
+from deixis.training.validation import spread_evenly
 
 MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
@@ -38,7 +37,7 @@ def before_pictures(detector: Detector, dataset: Dataset, count: int, batch_size
     """Images spread evenly over the data that is reported on, detected by the model as it is."""
     if not count:
         return []
-    chosen = spread_indices(count, len(dataset))
+    chosen = spread_evenly(len(dataset), count)
     found = detector.predict_dataset(dataset, batch_size, indices=chosen)
     return list(zip(chosen, (load(dataset[i]) for i in chosen), found, strict=True))
 
@@ -94,6 +93,5 @@ def shown(dataset: Dataset) -> Dataset:
     """What a report counts: all of a data set, or of a large one a part spread evenly over it."""
     if len(dataset) <= MOST_COUNTED:
         return dataset
-    chosen = np.linspace(0, len(dataset) - 1, MOST_COUNTED).round().astype(int).tolist()
     name = f"{getattr(dataset, 'name', 'data')}, {MOST_COUNTED:,} of {len(dataset):,} images"
-    return Subset(dataset, tuple(chosen), name)
+    return Subset(dataset, tuple(spread_evenly(len(dataset), MOST_COUNTED)), name)

@@ -15,11 +15,11 @@ from deixis.recipes.refer.chat import forgetting_rows
 from deixis.recipes.refer.data import facts
 from deixis.recipes.refer.presence import threshold_line
 from deixis.recipes.run.data import RunData
-from deixis.recipes.run.report import spread_indices
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.refer_report import Presence, masks_row, segmenter_facts
 from deixis.reporting.run_report import TaskFacts
+from deixis.training.validation import spread_evenly
 
 HEADLINE = ("gIoU", "cIoU", "N_acc", "T_acc", "METEOR", "NLTK METEOR", "exact")
 GROUPS = {"by_tags": "by kind of phrase", "by_words": "by words", "by_sizes": "by size", "by_objects": "by objects"}
@@ -34,7 +34,7 @@ def refer_pictures(segmenter: Segmenter, dataset: ReferDataset, count: int, batc
     """Images spread evenly over the data that is reported on, answered by the model as it is."""
     if not count:
         return []
-    chosen = spread_indices(count, len(dataset))
+    chosen = spread_evenly(len(dataset), count)
     answered = segmenter.run(dataset, batch_size, chosen)
     return [(index, decoded(dataset[index]), found) for index, (_, found) in zip(chosen, answered, strict=True)]
 

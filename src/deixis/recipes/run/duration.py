@@ -12,10 +12,10 @@ import torch
 
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.plan import counted
-from deixis.recipes.run.report import spread_indices
 from deixis.recipes.run.training import Job, Start
 from deixis.training.loop import accumulate_gradients
 from deixis.training.processes import mean_figures
+from deixis.training.validation import spread_evenly
 
 STEPS = 3  # of which the first warms up (kernels are compiled, loaders start) and does not count
 MAX_SECONDS = 30.0  # of the others; one that takes longer is measured alone
@@ -42,7 +42,7 @@ def print_duration(
     """
     validation, test = (min(len(part), max_images or len(part)) if part else 0 for part in (data.validation, data.test))
     all_steps = _seconds_of_steps(start, job)
-    images = spread_indices(IMAGES, validation)
+    images = spread_evenly(validation, IMAGES)
     with start.accelerator.autocast():
         evaluate(images[:1])  # warms up
         began = time.perf_counter()

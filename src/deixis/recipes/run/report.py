@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from deixis.recipes.run.folder import as_text
 from deixis.recipes.run.result import keep_result
 from deixis.recipes.run.training import OpenRun
@@ -17,15 +15,6 @@ from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import RunFacts, TaskFacts, write_run_report
 from deixis.training.checkpoint import versions
 from deixis.training.processes import broadcast_from_first
-
-
-def spread_indices(count: int, size: int) -> list[int]:
-    """At most `count` positions, spread evenly over `size`.
-
-    >>> spread_indices(3, 9), spread_indices(3, 2)
-    ([0, 4, 8], [0, 1])
-    """
-    return [int(index) for index in np.linspace(0, size - 1, min(count, size)).round()]
 
 
 def finish_run(
