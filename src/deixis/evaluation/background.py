@@ -13,11 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
 from deixis.records import Sample
 from deixis.results.detections import Detections
 
-FPR_BG_SCORE = 0.3
-"""Detections from this score on count in `FPR_bg`: the threshold that predictions have by default."""
 FPR_BG_LIMIT = 0.05
 """The rate at which the paper reports AP."""
 
@@ -43,7 +42,9 @@ def absent_scores(
     return pairs, np.sort(np.concatenate(scores))[::-1]
 
 
-def false_positive_rate(pairs: int, scores: Float[np.ndarray, " detections"], score: float = FPR_BG_SCORE) -> float:
+def false_positive_rate(
+    pairs: int, scores: Float[np.ndarray, " detections"], score: float = DEFAULT_THRESHOLD
+) -> float:
     """FPR_bg: detections of absent classes from a score on, per pair; NaN without pairs.
 
     >>> false_positive_rate(4, np.array([0.9, 0.3, 0.2]))

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pycocotools import mask as coco_mask
 
+DEFAULT_THRESHOLD = 0.3
+"""Score from which detections are shown where none was chosen."""
 SCORES = np.arange(1, 100) / 100
 """Thresholds that are tried."""
 LEAST_OBJECTS = 10

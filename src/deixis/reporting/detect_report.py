@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
 from deixis.evaluation.trade_off import knee
 from deixis.records import Sample
 from deixis.reporting import plots
@@ -19,7 +20,6 @@ from deixis.results.detections import Detections
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 SIZES = {"small": "AP_small", "medium": "AP_medium", "large": "AP_large"}
-PICTURE_THRESHOLD = 0.3
 METRICS_NOTE = (
     "All in percent. AP: COCO's average precision over IoU 0.50 to 0.95; AP50, AP75: at one IoU; AR100: recall of "
     "the detections that count per image. Objects are small below 32² and large above 96² pixels of area. Crowds "
@@ -64,7 +64,7 @@ def detector_facts(
         forgetting=None if forgetting is None else forgetting_part(forgetting, what.lower()),
         losses_note=LOSSES_NOTE,
         pictures=pictures,
-        pictures_note=f"Drawn: detections that score {PICTURE_THRESHOLD} or more.",
+        pictures_note=f"Drawn: detections that score {DEFAULT_THRESHOLD} or more.",
     )
 
 
@@ -140,5 +140,5 @@ def detections_row(sample: Sample, before: Detections | None, after: Detections)
     """An image as annotated, before and after training."""
     title, pixels = titled(sample)
     shown = {"Before training": before, "After training": after}
-    found = {caption: one.above(PICTURE_THRESHOLD) for caption, one in shown.items() if one is not None}
+    found = {caption: one.above(DEFAULT_THRESHOLD) for caption, one in shown.items() if one is not None}
     return [drawn(f"Annotated: {title}", pixels, sample), *(drawn(name, pixels, one) for name, one in found.items())]

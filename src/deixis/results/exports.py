@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html as html_text
 import io
 import json
@@ -98,8 +99,6 @@ def save(result: Result, path: Path) -> Path:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    import csv
-
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

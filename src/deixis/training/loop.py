@@ -142,7 +142,7 @@ def _ending(task: Task, run: Run, error: RuntimeError) -> BaseException:
     SIGTERM to a process group also ends the loading workers, which torch reports as a RuntimeError; it may reach them
     before it reaches this process.
     """
-    if _is_lost_worker(error):
+    if _is_lost_worker(error) and not run.stop.requested:
         time.sleep(0.2)
     if not run.stop.requested:
         return error if run.mid_update or not _is_lost_worker(error) else _without_worker(task, run, error)

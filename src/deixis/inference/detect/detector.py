@@ -28,6 +28,7 @@ from deixis.evaluation.coco_map import (
     detections_per_image,
     evaluate_detections,
 )
+from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
 from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.postprocess import postprocess
 from deixis.inference.detect.slices import Window, cut_out, joined, require_slices, windows_of
@@ -45,7 +46,6 @@ Key = TypeVar("Key")
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of images done and the total."""
 
-DEFAULT_THRESHOLD = 0.3
 NO_PIXELS = Path()  # replaces the image of a sample when only its annotations are needed
 
 

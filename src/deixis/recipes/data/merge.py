@@ -141,9 +141,9 @@ def _without_copies(parts: dict[str, list[Dataset]], options: DataMergeOptions) 
     """The data sets without the images that an earlier one has, if asked; copies are reported in any case."""
     places = [(part, number) for part, sets in parts.items() for number in range(len(sets))]
     owners = [(place, index) for place in places for index in range(len(parts[place[0]][place[1]]))]
-    sets = [parts[part][number] for part, number in places]
+    joined = Joined([parts[part][number] for part, number in places])
     with ProgressBar("looking for copies", len(owners)) as progress:
-        hashes = image_hashes(Joined(sets), options.num_workers, progress.one_more)
+        hashes = image_hashes(joined, options.num_workers, progress.one_more)
     first: dict[bytes, int] = {}
     copies = []
     for row, hashed in enumerate(hashes):
@@ -152,7 +152,7 @@ def _without_copies(parts: dict[str, list[Dataset]], options: DataMergeOptions) 
             copies.append((original, row))
     if not copies:
         return parts
-    shown = [f"{_image_name(Joined(sets), row)} ({_image_name(Joined(sets), original)})" for original, row in copies]
+    shown = [f"{_image_name(joined, row)} ({_image_name(joined, original)})" for original, row in copies]
     what = "left out, the first stay with their objects" if options.duplicates == "first" else "kept twice"
     print_text(f"{len(copies)} images of a data set are also in one before it, {what}: {listed(shown, _NAMED)}")
     if options.duplicates == "keep":
