@@ -2,7 +2,8 @@
 
     DeixisError
     ├── DataError        a file, an annotation or a data set that cannot be used
-    │   └── UnreadableImageError   one image that is damaged or missing
+    │   ├── UnreadableImageError   one image that is damaged or missing
+    │   └── NoSuchSplitError       a part that a data set does not have
     ├── PromptError      class names that cannot be made into a prompt
     ├── ModelError       a checkpoint that is missing, incomplete or of another kind
     ├── OptionError      an option (flag or YAML key) with an invalid value
@@ -23,6 +24,10 @@ class DataError(DeixisError):
 
 class UnreadableImageError(DataError):
     """One image cannot be read; training continues without a few of them."""
+
+
+class NoSuchSplitError(DataError):
+    """A data set does not have the split that was asked for."""
 
 
 class PromptError(DeixisError):

@@ -11,7 +11,7 @@ from deixis.data.formats.record import Format
 from deixis.data.formats.zipped import is_zip, unpacked
 from deixis.data.reading import require_regular
 from deixis.data.scenes import PREFIX
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 
 _NAMED = 4
 
@@ -53,7 +53,9 @@ def opened(
     if format.refused:
         raise DataError(f"{place}: {format.name} annotations {format.refused}")
     if split is not None and "split" not in format.takes:
-        raise DataError(f"{place}: {format.name} annotations have no splits to choose from; give the file of {split!r}")
+        raise NoSuchSplitError(
+            f"{place}: {format.name} annotations have no splits to choose from; give the file of {split!r}"
+        )
     return format, place, split
 
 

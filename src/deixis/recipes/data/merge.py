@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from deixis.data.sets.mixing import Joined
 from deixis.data.sets.name_conflicts import name_conflicts
 from deixis.data.sets.split import image_hashes
 from deixis.data.sets.subset import Subset
-from deixis.errors import DataError, OptionError
+from deixis.errors import NoSuchSplitError, OptionError
 from deixis.options.annotated_data import ClassTools
 from deixis.options.data_merge import DataMergeOptions
 from deixis.progress_bar import ProgressBar
@@ -78,11 +79,8 @@ def _by_split(data: str, images: Path | None, format: str | None) -> dict[str, D
         return {PARTS[0]: read_dataset(data, images, format)}
     found: dict[str, Dataset] = {}
     for part in PARTS:
-        try:
+        with suppress(NoSuchSplitError):
             found[part] = read_dataset(data, images, format, split=part)
-        except DataError as error:
-            if "has no split" not in str(error):
-                raise
     return found if len(found) > 1 else {PARTS[0]: read_dataset(data, images, format)}
 
 

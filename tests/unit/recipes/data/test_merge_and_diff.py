@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from format_examples import write_example
 from PIL import Image
 
 from deixis.cli.main import main, run
 from deixis.data.formats import read_dataset
+from deixis.data.formats.table import FORMATS
 from deixis.data.sets.name_conflicts import name_conflicts, name_key
+from deixis.recipes.data import merge
 
 SIDE = 100
 Objects = list[tuple[str, float]]
@@ -186,3 +189,12 @@ def test_the_page_shows_what_changed(versions: list[str], tmp_path: Path, capsys
     with pytest.raises(SystemExit) as caught:
         main(["data", "diff", versions[0]])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if "split" in one.takes])
+def test_a_set_without_splits_is_merged_in_every_format(name: str, tmp_path: Path, monkeypatch) -> None:
+    place = write_example(name, tmp_path / "set")
+    data = place if FORMATS[name].find(place) else tmp_path / "set"
+    found = merge._by_split(str(data), None, name)
+    assert list(found) == ["train"]
+    assert len(found["train"]) == len(read_dataset(data, format=name)) > 0

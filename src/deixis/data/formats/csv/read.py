@@ -23,7 +23,7 @@ from deixis.data.formats.shared.box_values import convention, corners_px
 from deixis.data.formats.shared.class_lists import named
 from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files
 from deixis.data.reading import reads, require_regular
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
 from deixis.text import clean_name
 
@@ -213,7 +213,7 @@ def _of_split(table: dict[str, _Image], split: str | None, file: Path) -> dict[s
         return table
     wanted = _split_name(split)
     if wanted not in known:
-        raise DataError(f"{file}: has no split {split!r}, only {', '.join(known) or 'no column of sets'}")
+        raise NoSuchSplitError(f"{file}: has no split {split!r}, only {', '.join(known) or 'no column of sets'}")
     return {name: image for name, image in table.items() if wanted in image.splits}
 
 

@@ -26,7 +26,7 @@ from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.reading import reads, require_regular
 from deixis.data.sets.embedded import EmbeddedDataset
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
 from deixis.text import listed
 
@@ -189,7 +189,7 @@ def _rows(content: _Content, split: str | None, masks: bool) -> list[AnnotatedIm
     subsets = dict.fromkeys(values["subset"] for values, _ in content.images if values.get("subset"))
     wanted = [name for name in subsets if split is not None and same_split(name.lower()) == same_split(split.lower())]
     if split is not None and not wanted:
-        raise DataError(f"{content.path}: has no subset {split!r}, only {', '.join(subsets) or 'none at all'}")
+        raise NoSuchSplitError(f"{content.path}: has no subset {split!r}, only {', '.join(subsets) or 'none at all'}")
     for values, shapes in content.images:
         name, subset = values.get("name") or "", values.get("subset") or ""
         if split is not None and subset not in wanted:

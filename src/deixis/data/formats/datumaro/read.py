@@ -24,7 +24,7 @@ from deixis.data.formats.shared.annotated_objects import (
 )
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
 
 _DRAWN = ("bbox", "polygon", "mask", "ellipse")
@@ -96,7 +96,8 @@ def _subset(path: Path, split: str | None) -> Path:
         files = [file for file in files if same_split(file.stem.lower()) == same_split(split.lower())]
     if len(files) != 1:
         asked = f"no subset {split!r}" if split is not None else "several subsets, or none"
-        raise DataError(f"{path}: has {asked}; it has {seen}; name one, as in {path}#train")
+        kind = DataError if split is None else NoSuchSplitError
+        raise kind(f"{path}: has {asked}; it has {seen}; name one, as in {path}#train")
     return files[0]
 
 

@@ -17,7 +17,7 @@ from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
 
 _LISTS = {"Detections": "detections", "Polylines": "polylines"}
@@ -79,7 +79,7 @@ def read_fiftyone(
         rows = _of_samples(whole["samples"], content, split)
     elif isinstance(whole.get("labels"), dict):
         if split is not None:
-            raise DataError(f"{file}: has no tags to choose {split!r} from; give the file of {split!r}")
+            raise NoSuchSplitError(f"{file}: has no tags to choose {split!r} from; give the file of {split!r}")
         content.classes = _names(whole.get("classes"))
         index = ImageIndex([images] if images is not None else [file.parent / "data", file.parent])
         rows = [_labelled(key, value, index, content) for key, value in whole["labels"].items()]
@@ -101,7 +101,7 @@ def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) ->
     if split is not None:
         wanted = {tag for tag in tags if same_split(tag.lower()) == same_split(split.lower())}
         if not wanted:
-            raise DataError(
+            raise NoSuchSplitError(
                 f"{content.path}: no sample has the tag {split!r}, only {', '.join(sorted(tags)) or 'none'}"
             )
         samples = [sample for sample in samples if wanted & {str(tag) for tag in sample.get("tags") or []}]

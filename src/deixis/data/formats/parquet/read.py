@@ -16,7 +16,7 @@ from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
 from deixis.data.sets.embedded import EmbeddedDataset
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import Instances, Sample, Vocabulary, size_fault
 
 
@@ -111,19 +111,26 @@ def _usable(
 
 def _files_of(path: Path, split: str | None) -> list[Path]:
     if path.is_file():
+        own = _split_of(path)
+        if split is not None and same_split(own) != same_split(split):
+            raise NoSuchSplitError(f"{path}: is one file, with no split {split!r}; give the folder of the splits")
         return [path]
     files = find_parquet(path)
     if not files:
         raise DataError(f"{path}: no parquet files in it or in its 'data'")
-    splits = list(dict.fromkeys(file.name.split("-")[0].split(".")[0] for file in files))
+    splits = list(dict.fromkeys(map(_split_of, files)))
     wanted = split
     if split is not None and split not in splits:
         wanted = next((name for name in splits if same_split(name) == same_split(split)), split)
     if wanted is None and len(splits) > 1:
         raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as in {path}#{splits[0]}")
     if wanted is not None and wanted not in splits:
-        raise DataError(f"{path}: has no split {split!r}, only {', '.join(splits)}")
-    return [file for file in files if wanted is None or file.name.split("-")[0].split(".")[0] == wanted]
+        raise NoSuchSplitError(f"{path}: has no split {split!r}, only {', '.join(splits)}")
+    return [file for file in files if wanted is None or _split_of(file) == wanted]
+
+
+def _split_of(file: Path) -> str:
+    return file.name.split("-")[0].split(".")[0]
 
 
 def _categories(row: Row, names: Sequence[str] | None) -> list[int | str]:

@@ -22,7 +22,7 @@ from deixis.data.formats.shared.mask_pixels import MAX_MASK_PIXELS, colour_value
 from deixis.data.formats.shared.split_folders import SPLIT_FOLDERS
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, require_regular
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.geometry.masks import box_of_mask
 from deixis.geometry.rle import bitmap_rle
 from deixis.records import SampleList
@@ -200,7 +200,7 @@ def _of_split(files: list[Path], split: str | None, folder: Path) -> list[Path]:
     if split is None:
         raise DataError(f"{folder}: has the splits {known}; name one, as in {folder}#{min(sets)}")
     if same_split(split) not in sets:
-        raise DataError(f"{folder}: has no split {split!r}, only {known}")
+        raise NoSuchSplitError(f"{folder}: has no split {split!r}, only {known}")
     return [file for file in files if same_split(file.parent.name) == same_split(split)]
 
 

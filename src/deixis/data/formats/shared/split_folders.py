@@ -9,7 +9,7 @@ from pathlib import Path
 from deixis.data.formats.annotation_files import only_file, same_split
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import require_regular
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 
 _HEAD_CHARS = 20_000
 SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
@@ -61,17 +61,17 @@ def split_file(path: Path, split: str | None, find: Callable[[Path], list[Path]]
     """
     if not path.is_dir():
         if split is not None:
-            raise DataError(f"{path}: is one file, with no split {split!r}; give the folder of the splits")
+            raise NoSuchSplitError(f"{path}: is one file, with no split {split!r}; give the folder of the splits")
         return path
     files = find(path)
     by_split = by_splits(path, files)
     if not by_split:
         if split is not None:
-            raise DataError(f"{path}: has no folder of the split {split!r}; give the file itself")
+            raise NoSuchSplitError(f"{path}: has no folder of the split {split!r}; give the file itself")
         return only_file(files, path, "file of annotations")
     if split is None and len(by_split) > 1:
         raise DataError(f"{path}: has the splits {', '.join(by_split)}; name one, as in {path}#{next(iter(by_split))}")
     chosen = same_split(split or next(iter(by_split)))
     if chosen not in by_split:
-        raise DataError(f"{path}: has no split {split!r}, only {', '.join(by_split)}")
+        raise NoSuchSplitError(f"{path}: has no split {split!r}, only {', '.join(by_split)}")
     return by_split[chosen]

@@ -21,7 +21,7 @@ from deixis.data.formats.shared.mask_pixels import laid_at, png_bitmap
 from deixis.data.formats.shared.split_folders import head_of
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
 from deixis.text import clean_name
 
@@ -106,7 +106,7 @@ def _of_split(files: list[Path], split: str | None, where: Path) -> list[Path]:
         return files
     chosen = [file for file in files if same_split(file.parent.parent.name) == same_split(split)]
     if not chosen:
-        raise DataError(f"{where}: has no data set {split!r}, only {', '.join(sorted(sets))}")
+        raise NoSuchSplitError(f"{where}: has no data set {split!r}, only {', '.join(sorted(sets))}")
     return chosen
 
 

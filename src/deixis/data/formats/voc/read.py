@@ -23,7 +23,7 @@ from deixis.data.formats.foreign import foreign_file
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.text import clean_name
 
@@ -133,7 +133,7 @@ def _listed(folder: Path, split: str, known: set[str]) -> set[str]:
     file = lists / "ImageSets" / "Main" / f"{split}.txt"
     if not file.is_file():
         seen = sorted(path.stem for path in file.parent.glob("*.txt"))
-        raise DataError(f"{folder}: has no split {split!r}; ImageSets/Main has {', '.join(seen) or 'no lists'}")
+        raise NoSuchSplitError(f"{folder}: has no split {split!r}; ImageSets/Main has {', '.join(seen) or 'no lists'}")
     names = {_stem(line.strip(), known) for line in read_text(file).splitlines() if line.strip()}
     if not names:
         raise DataError(f"{file}: names no image; there is nothing to read")

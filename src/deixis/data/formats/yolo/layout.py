@@ -12,7 +12,7 @@ from deixis.data.formats.annotation_files import read_text, same_split
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.pixels.image_files import is_image_file, unread_pictures
 from deixis.data.yaml_text import parse_yaml
-from deixis.errors import DataError
+from deixis.errors import DataError, NoSuchSplitError
 
 SPLITS = ("train", "val", "test")
 _NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's ways to write nothing
@@ -47,7 +47,7 @@ class YoloLayout:
             raise DataError(f"{self.file}: has the splits {seen}; name one, as in {self.file}#{there[0]}")
         split = split or next(iter(there or self.splits))
         if split not in self.splits:
-            raise DataError(f"{self.file}: has no split {split!r}, only {seen}")
+            raise NoSuchSplitError(f"{self.file}: has no split {split!r}, only {seen}")
         return images_in([self.place(text) for text in self.splits[split]], str(self.file), f" for its split {split!r}")
 
     def place(self, text: str) -> Path:
