@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tiny_runs import write_coco
 
 from deixis.errors import DataError
 from deixis.inference.detect.detector import Detector
+from deixis.models.model_record import update_record
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.recipes.detect import predict
 
@@ -71,6 +74,21 @@ def test_other_settings_and_changed_images_are_done_again(tiny_model, tmp_path, 
     predict.predict_detector(options(tiny_model, images, out, threshold=0.0))
     predict.predict_detector(options(tiny_model, images, out, threshold=0.9))
     assert asked == [1, 2]
+
+
+def test_other_thresholds_of_the_model_are_other_settings(tiny_model, tmp_path, monkeypatch):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    images = write_coco(tmp_path / "data", count=2).parent / "images"
+    asked = replace(options(model, images, tmp_path / "out"), threshold=None)
+    monkeypatch.setattr(predict, "write_predictions", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_detector(asked)
+    monkeypatch.undo()
+    update_record(model, names=("star",), thresholds={"score": 0.01})
+    found = predict.predict_detector(asked)
+    assert [one.above(0.01) == one for one in found] == [True, True]
+    assert found == predict.predict_detector(replace(asked, threshold=0.01, output=tmp_path / "given"))
+    assert any(len(one) != len(one.above(0.3)) for one in found)  # none was kept from the run at 0.3
 
 
 def test_unreadable_images_are_left_out_and_named(tiny_model, tmp_path, capsys):

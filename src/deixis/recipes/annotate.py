@@ -40,7 +40,7 @@ from deixis.text import one_line
 
 # Options by their names in annotations.jsonl, which earlier versions wrote too.
 SETTINGS = {name: name for name in ("max_objects", "max_new_tokens", "max_tiles")}
-WITH_NAMES = SETTINGS | {"threshold": "threshold", "least_fit": "min_fit"}
+WITH_NAMES = SETTINGS | {"least_fit": "min_fit"}
 WITHOUT_NAMES = SETTINGS | {
     "points": "points",
     "least_predicted_iou": "min_predicted_iou",
@@ -98,7 +98,9 @@ def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if annotator.detector is not None:
         digest = weights_digest(annotator.detector.bundle.model)
-        found |= {"detector": options.detector, "detector_weights": digest, "names": list(dict.fromkeys(options.names))}
+        names = list(dict.fromkeys(options.names))
+        found |= {"detector": options.detector, "detector_weights": digest, "names": names}
+        found["threshold"] = annotator.detector.thresholds(names, options.threshold)
     bundle = annotator.segmenter.bundle
     return {
         **found,

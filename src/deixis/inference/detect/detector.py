@@ -124,11 +124,17 @@ class Detector:
         """The class names that the model was fine-tuned on, from its folder's `deixis.json`; may be empty."""
         return self.bundle.record.names
 
-    def threshold_of(self, name: str) -> float:
-        """The score from which detections of a name are shown by default."""
+    def thresholds(self, names: Sequence[str], given: float | None = None) -> float | list[float]:
+        """The score from which detections are shown: the one given, or that of each name; one where all are equal."""
+        if given is not None:
+            return given
         record = self.bundle.record
-        of_all = record.thresholds.get("score", DEFAULT_THRESHOLD) if name in record.names else DEFAULT_THRESHOLD
-        return float(record.class_thresholds.get(name, of_all))
+        of_known = record.thresholds.get("score", DEFAULT_THRESHOLD)
+        chosen = [
+            float(record.class_thresholds.get(name, of_known if name in record.names else DEFAULT_THRESHOLD))
+            for name in names
+        ]
+        return chosen[0] if len(set(chosen)) == 1 else chosen
 
     def predict(
         self,
@@ -195,7 +201,7 @@ class Detector:
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
         found = self._run(jobs, batch_size, max_detections, failed=unreadable)
-        least = np.asarray([self.threshold_of(name) if threshold is None else threshold for name in names])
+        least = np.broadcast_to(np.asarray(self.thresholds(names, threshold)), len(names))
         return (
             replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
             for number, (picture, _, one) in enumerate(found)

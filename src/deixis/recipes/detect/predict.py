@@ -47,9 +47,8 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     made_by = {
         "weights": weights_digest(detector.bundle.model),
         "names": names,
-        **{
-            name: getattr(options, name) for name in ("threshold", "max_detections", "prompt_names", "slice", "overlap")
-        },
+        "threshold": detector.thresholds(names, options.threshold),
+        **{name: getattr(options, name) for name in ("max_detections", "prompt_names", "slice", "overlap")},
     }
     lines = DetectionLines(options.output, made_by, names)
     console = Console(highlight=False)
