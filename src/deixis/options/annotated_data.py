@@ -22,7 +22,7 @@ class AnnotatedData(Options):
     format: str | None = None
     """Format of the annotations; recognised if not given."""
     split: str | None = None
-    """Part to read of a data set that has several, as in --split val (VOC, YOLO, parquet)."""
+    """Part to read of a data set that has several, as in --split val."""
 
 
 @dataclass(frozen=True)
