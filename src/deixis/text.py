@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Control characters that terminals interpret, lone surrogates (from file names that are not UTF-8, or broken JSON
 # escapes), and overrides of the text direction. Line ends and tabs come from deixis and stay.
@@ -38,6 +38,15 @@ def listed(names: Sequence[str], most: int) -> str:
     'a, b and 1 more'
     """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def tallied(counts: Mapping[str, int]) -> str:
+    """How many there are of each kind, sorted by kind.
+
+    >>> tallied({"points": 2, "cuboid": 1})
+    '1 cuboid, 2 points'
+    """
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def clean_name(name: str) -> str:

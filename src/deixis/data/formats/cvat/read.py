@@ -28,7 +28,7 @@ from deixis.data.reading import reads, require_regular
 from deixis.data.sets.embedded import EmbeddedDataset
 from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
-from deixis.text import listed
+from deixis.text import listed, tallied
 
 _NAMES_SHOWN = 5
 _NO_END = 1 << 40
@@ -268,8 +268,7 @@ def _video(
 
 def _warn(content: _Content) -> None:
     if content.left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
-        warnings.warn(f"{content.path}: left out {kinds}; {', '.join(READ)} are read", stacklevel=4)
+        warnings.warn(f"{content.path}: left out {tallied(content.left_out)}; {', '.join(READ)} are read", stacklevel=4)
     if content.attributes:
         names = listed(sorted(content.attributes), _NAMES_SHOWN)
         count = content.attributes.total()

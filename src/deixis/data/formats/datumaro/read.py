@@ -26,6 +26,7 @@ from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
+from deixis.text import tallied
 
 _DRAWN = ("bbox", "polygon", "mask", "ellipse")
 _SUFFIXES = (".jpg", ".png", ".jpeg")
@@ -84,8 +85,7 @@ def read_datumaro(
     rows = [_row(item, number, content) for number, item in enumerate(items, start=1)]
     found = samples_of(file, rows, content.names, images=images, findings=findings)
     if content.left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
-        warnings.warn(f"{file}: left out {kinds}; {', '.join(_DRAWN)} are read", stacklevel=3)
+        warnings.warn(f"{file}: left out {tallied(content.left_out)}; {', '.join(_DRAWN)} are read", stacklevel=3)
     return found
 
 

@@ -19,6 +19,7 @@ from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
+from deixis.text import tallied
 
 _LISTS = {"Detections": "detections", "Polylines": "polylines"}
 
@@ -87,8 +88,7 @@ def read_fiftyone(
         raise DataError(f"{file}: has neither 'samples' nor 'labels', as exports of FiftyOne have; export it again")
     found = samples_of(file, rows, content.classes, images=images, findings=findings)
     if content.left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
-        warnings.warn(f"{file}: left out {kinds}", stacklevel=3)
+        warnings.warn(f"{file}: left out {tallied(content.left_out)}", stacklevel=3)
     return found
 
 

@@ -22,6 +22,7 @@ from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_left_by_macos
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import SampleList
+from deixis.text import tallied
 
 _PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the names of uploaded files
 _MIN_FIELDS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
@@ -267,8 +268,7 @@ def _listed_names(folder: Path) -> list[str]:
 
 def _warn(content: _Content) -> None:
     if content.left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(content.left_out.items()))
-        warnings.warn(f"{content.path}: left out {kinds}", stacklevel=4)
+        warnings.warn(f"{content.path}: left out {tallied(content.left_out)}", stacklevel=4)
     if content.several:
         warnings.warn(
             f"{content.path}: {content.several} tasks have several annotations; took the ground truth, else the latest",

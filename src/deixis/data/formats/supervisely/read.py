@@ -23,7 +23,7 @@ from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError, NoSuchSplitError
 from deixis.records import SampleList
-from deixis.text import clean_name
+from deixis.text import clean_name, tallied
 
 _SETS = {"train", "val", "test"}
 _OPEN = {"line", "polyline", "point", "graph", "cuboid", "cuboid_2d"}
@@ -92,8 +92,9 @@ def read_supervisely(
                 with collecting(findings, "file_malformed", file, "", "image removed"):
                     pictures.append(_picture(file, image, masks, left_out, findings))
     if left_out:
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        warnings.warn(f"{folder}: left out {left_out.total()} objects that enclose nothing ({counted})", stacklevel=3)
+        warnings.warn(
+            f"{folder}: left out {left_out.total()} objects that enclose nothing ({tallied(left_out)})", stacklevel=3
+        )
     name = (folder if folder.is_dir() else folder.parent).resolve().name
     return assemble(folder, pictures, _names(files[0], pictures), name, findings)
 

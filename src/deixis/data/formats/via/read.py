@@ -22,7 +22,7 @@ from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import SampleList
-from deixis.text import clean_name
+from deixis.text import clean_name, tallied
 
 _USUAL = ("class", "label", "name", "type", "category", "object", "species", "kind", "tag")
 _OPEN = {"point", "line", "polyline"}
@@ -88,8 +88,7 @@ def read_via(
                     objects += _objects(shape, values, attribute, size_hw, f"{file}: {place}", masks, left_out)
             pictures.append(Picture(image, size_hw, tuple(objects), f"{file.name}: {name}"))
     if left_out:
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        notes.append(f"left out {left_out.total()} regions that enclose nothing ({counted})")
+        notes.append(f"left out {left_out.total()} regions that enclose nothing ({tallied(left_out)})")
     if rows.films:
         notes.append(f"left out {rows.films} annotations of films or whole images")
     if notes:
