@@ -24,6 +24,7 @@ from deixis.models.model_record import read_record
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, merge_adapters
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.parts import LORA_PATTERN
+from deixis.text import one_line
 
 TRAINED_PARTS = "trained_parts.safetensors"
 ROWS = "token_rows."
@@ -71,7 +72,7 @@ def load_adapted_segmenter(folder: str | Path) -> Sa2vaBundle:
         with safe_open(folder / TRAINED_PARTS, "pt") as file:
             behaviour = (file.metadata() or {}).get("behaviour")
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / TRAINED_PARTS}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{folder / TRAINED_PARTS}: cannot be read ({one_line(error, 200)})") from error
     if behaviour not in ("deixis", "sa2va"):
         raise ModelError(f"{folder / TRAINED_PARTS}: behaviour is {behaviour!r}, expected 'deixis' or 'sa2va'")
     if f"{ROWS}token_ids" in trained:
