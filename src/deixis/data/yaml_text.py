@@ -8,6 +8,7 @@ import yaml
 
 from deixis.data.reading import reading
 from deixis.errors import DataError
+from deixis.text import one_line
 
 MAX_VALUES = 1_000_000
 _TOO_MANY = f"aliases expand to more than {MAX_VALUES} values; write the values out"
@@ -34,7 +35,7 @@ def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:
             _values(node, {}, where)
             return loader.construct_document(node)
         except yaml.YAMLError as error:
-            raise DataError(f"{where}: cannot be read as YAML ({' '.join(str(error).split())}); correct it") from error
+            raise DataError(f"{where}: cannot be read as YAML ({one_line(error)}); correct it") from error
         finally:
             loader.dispose()
 

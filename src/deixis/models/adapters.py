@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_OBJECT_DE
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.folders import read_object, require_file, staged_folder
+from deixis.text import one_line
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
 TARGETS = {
@@ -147,7 +148,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
         config = read_lora_config(folder / CONFIG)
         saved = load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{folder}: no LoRA adapter can be read ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{folder}: no LoRA adapter can be read ({one_line(error, 200)})") from error
     try:
         _inject(model, config)
     except ModelError:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, BertTokenizerFast
 
 from deixis.errors import ModelError
-from deixis.text import whole_characters
+from deixis.text import one_line, whole_characters
 
 EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """Ids in the uncased BERT vocabulary, on which the detector's attention mask and the padding of batches rely."""
@@ -63,6 +63,6 @@ def load_tokenizer(source: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), trust_remote_code=False)
     except Exception as error:  # transformers and the hub's client raise many kinds of errors
         raise ModelError(
-            f"{source}: no tokenizer can be read ({' '.join(str(error).split())[:200]}); name a folder with "
+            f"{source}: no tokenizer can be read ({one_line(error, 200)}); name a folder with "
             "tokenizer.json or vocab.txt of bert-base-uncased, or its hub id if there is a network"
         ) from error

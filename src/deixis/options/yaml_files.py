@@ -15,6 +15,7 @@ from deixis.errors import DataError, OptionError
 from deixis.options.fields import options_of
 from deixis.options.old_names import current_values, require_present
 from deixis.options.types import converted, hints_of
+from deixis.text import one_line
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ def read_options(kind: type[T], path: Path) -> T:
     except DataError as error:
         raise OptionError(str(error)) from error
     except (OSError, ValueError) as error:
-        raise OptionError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise OptionError(f"{path}: cannot be read as YAML ({one_line(error)})") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from deixis.errors import TrainingError
 from deixis.file_modes import give_user_mode
+from deixis.text import one_line
 from deixis.training.checkpoint_checks import (
     numpy_state,
     require_average,
@@ -237,7 +238,7 @@ def _save_tensors(values: dict[str, Any], path: Path) -> None:
     try:
         torch.save(values, path)
     except RuntimeError as error:
-        raise OSError(f"{path.name}: {' '.join(str(error).split())[:120]}") from error
+        raise OSError(f"{path.name}: {one_line(error, 120)}") from error
 
 
 def _digest_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.onnx.graph import ImageGraph, PromptGraph
 from deixis.records import Prompt
+from deixis.text import one_line
 
 OUTPUTS = ("logits", "boxes", "scores")
 TOLERANCE = 1e-3
@@ -101,7 +102,7 @@ def compare_onnx(
         options.log_severity_level = 3  # errors
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ModelError(f"{path}: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{path}: onnxruntime cannot load it ({one_line(error, 200)})") from error
     generator = torch.Generator().manual_seed(seed)
     found = []
     for height, width in sizes_hw:
@@ -137,7 +138,7 @@ def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[st
             program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False, optimize=False
         )
     except Exception as error:  # the exporter's errors have no common base
-        raise ModelError(f"the model cannot be exported ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"the model cannot be exported ({one_line(error, 300)})") from error
     assert written is not None
     return written.model_proto
 

@@ -28,6 +28,7 @@ from deixis.models.grounding_dino.weights.recognise import Names, config_of
 from deixis.models.grounding_dino.weights.transformers_layout import file_name, tensors_to_load, ties_of
 from deixis.models.text import load_tokenizer
 from deixis.models.weight_files import read_tensors
+from deixis.text import one_line
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 """Endings of single-file checkpoints."""
@@ -75,9 +76,7 @@ def wanted_tensors(config: Any, source: str) -> dict[str, Tensor]:
         with torch.device("meta"):
             return dict(GroundingDino(config).state_dict())
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(
-            f"{source}: its shapes fit no Grounding DINO ({' '.join(str(error).split())[:200]})"
-        ) from error
+        raise ModelError(f"{source}: its shapes fit no Grounding DINO ({one_line(error, 200)})") from error
 
 
 def build_bundle(checkpoint: Checkpoint, tokenizer: str | Path, source: str) -> GroundingDinoBundle:

@@ -36,6 +36,7 @@ from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.templates import Template
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.weights.released import RELEASED_TYPE, read_released
+from deixis.text import one_line
 
 MODEL_TYPE = "deixis_sa2va"
 VLM, SAM, CONFIG, PROJECTION = "vlm", "sam", "config.json", "text_hidden_fcs.safetensors"
@@ -196,7 +197,7 @@ def _read(architecture: Any, config: Any, folder: Path, dtype: torch.dtype | Non
                 output_loading_info=True,
             )
         except Exception as error:  # a missing or damaged file, or tensors of another shape
-            raise ModelError(f"{folder}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+            raise ModelError(f"{folder}: cannot be read ({one_line(error, 300)})") from error
     faults = [f"missing {name}" for name in sorted(report["missing_keys"])]
     faults += [f"unexpected {name}" for name in sorted(report["unexpected_keys"])]
     if faults:
@@ -208,7 +209,7 @@ def _fill(module: Any, path: Path) -> None:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"{path}: cannot be read ({one_line(error, 300)})") from error
 
 
 def _keep(module: Any, path: Path) -> None:
