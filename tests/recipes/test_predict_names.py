@@ -16,7 +16,7 @@ def test_names_of_all_sources_are_asked_once_each(tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("\ufefffish\n\n  traffic light \nhouse\nfish\n", encoding="utf-8")
     options = DetectPredictOptions(names=("house", "cat"), names_file=file, names_data=str(labels))
-    assert asked_names(options) == ["house", "cat", "fish", "traffic light", "star"]
+    assert list(asked_names(options)) == ["house", "cat", "fish", "traffic light", "star"]
 
 
 def test_hundreds_of_names_from_a_file(deixis, tiny_model, tmp_path):

@@ -6,6 +6,7 @@ from deixis.cli.command import Command, Repeats
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.detect_train import DetectTrainOptions
+from deixis.options.detect_words import DetectWordsOptions
 
 TRAIN = """
 Examples:
@@ -38,6 +39,14 @@ Examples:
   deixis detect predict --images photos/ --names-file names.txt          thousands, one per line
 """
 
+WORDS = """
+Examples:
+  deixis detect words --data val.json --images photos/ --names "car=car,automobile,sedan" --model runs/cars
+  deixis detect words --data val.json --names "car=car,sedan" "bus=bus,coach" --model IDEA-Research/grounding-dino-tiny
+
+Each wording is measured by itself, then all of a class together. The last line is the --names that find most.
+"""
+
 COMMANDS = (
     Command(
         "detect train",
@@ -60,5 +69,12 @@ COMMANDS = (
         "deixis.recipes.detect.predict:predict_detector",
         "find named things in images",
         PREDICT,
+    ),
+    Command(
+        "detect words",
+        DetectWordsOptions,
+        "deixis.recipes.detect.words:try_words",
+        "try wordings of class names, and say which finds most",
+        WORDS,
     ),
 )

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from deixis.errors import DataError
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
-from deixis.evaluation.thresholds import LEAST_OBJECTS, best_threshold, f1_by_class
+from deixis.evaluation.thresholds import LEAST_OBJECTS, best_threshold, counts_by_class
 from deixis.records import Sample, Vocabulary
 from deixis.results.detections import Detections
 
@@ -52,6 +52,7 @@ class DetectionMetrics:
         F1: at IoU 0.5, the mean over the classes that have an object, at `threshold`.
         threshold: the score at which that is highest; NaN where nothing is found.
         class_thresholds: the score at which a class's own F1 is highest, for classes with ten objects or more.
+        f1_per_class, recall_per_class: of each class with an object, at its own highest F1.
     """
 
     AP: float
@@ -71,6 +72,8 @@ class DetectionMetrics:
     F1: float = math.nan
     threshold: float = math.nan
     class_thresholds: dict[str, float] = field(default_factory=dict)
+    f1_per_class: dict[str, float] = field(default_factory=dict)
+    recall_per_class: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without metrics that are NaN."""
@@ -121,8 +124,8 @@ def evaluate_detections(
     at_rate = precision if same else _accumulate(annotations, few_false, **size)[0]
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
-    f1 = f1_by_class(annotations, results)
-    best_f1, threshold = best_threshold(np.mean([curve for _, curve in f1.values()], axis=0)) if f1 else NOTHING
+    counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
+    best_f1, threshold = best_threshold(np.mean([one.f1 for one in counts.values()], axis=0)) if counts else NOTHING
     return DetectionMetrics(
         AP=_mean(overall),
         AP50=_mean(ap50),
@@ -144,9 +147,11 @@ def evaluate_detections(
         threshold=threshold,
         class_thresholds={
             name: best[1]
-            for c, name in enumerate(vocabulary.names)
-            if f1.get(c + 1, (0,))[0] >= LEAST_OBJECTS and (best := best_threshold(f1[c + 1][1]))[0]
+            for name, one in counts.items()
+            if one.objects >= LEAST_OBJECTS and (best := best_threshold(one.f1))[0]
         },
+        f1_per_class={name: float(one.f1.max()) for name, one in counts.items()},
+        recall_per_class={name: float(one.recall[one.f1.argmax()]) for name, one in counts.items()},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,38 @@ LEAST_OBJECTS = 10
 LEAST_IOU = 0.5
 
 
-def f1_by_class(
+@dataclass(frozen=True)
+class Counts:
+    """How many detections of a class are right and wrong from each of `SCORES` on, and how many objects there are."""
+
+    objects: int
+    right: Float[np.ndarray, " thresholds"]
+    wrong: Float[np.ndarray, " thresholds"]
+
+    @property
+    def f1(self) -> Float[np.ndarray, " thresholds"]:
+        """2 TP / (detections + objects)."""
+        curve: np.ndarray = 2 * self.right / (self.right + self.wrong + self.objects)
+        return curve
+
+    @property
+    def recall(self) -> Float[np.ndarray, " thresholds"]:
+        """TP / objects."""
+        curve: np.ndarray = self.right / self.objects
+        return curve
+
+    @property
+    def precision(self) -> Float[np.ndarray, " thresholds"]:
+        """TP / detections; NaN from scores on that no detection has."""
+        found = self.right + self.wrong
+        curve: np.ndarray = np.divide(self.right, found, out=np.full(len(found), np.nan), where=found > 0)
+        return curve
+
+
+def counts_by_class(
     annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
-) -> dict[int, tuple[int, Float[np.ndarray, " thresholds"]]]:
-    """Of each category that has objects: how many, and F1 = 2 TP / (detections + objects) at each of `SCORES`.
+) -> dict[int, Counts]:
+    """The counts of each category that has objects.
 
     Args:
         annotations: COCO's. Detections of crowds neither count as right nor as wrong.
@@ -40,12 +69,18 @@ def f1_by_class(
         for one, hit, does_count in zip(ranked, hits, counts, strict=True):
             if does_count:
                 (right if hit else wrong)[place[1]].append(one["score"])
-    curves = {}
-    for category, count in objects.items():
-        if count:
-            true, false = _at_least(right[category]), _at_least(wrong[category])
-            curves[category] = count, 2 * true / (true + false + count)
-    return curves
+    return {
+        category: Counts(count, _at_least(right[category]), _at_least(wrong[category]))
+        for category, count in objects.items()
+        if count
+    }
+
+
+def f1_by_class(
+    annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
+) -> dict[int, tuple[int, Float[np.ndarray, " thresholds"]]]:
+    """Of each category that has objects: how many, and F1 at each of `SCORES`."""
+    return {category: (one.objects, one.f1) for category, one in counts_by_class(annotations, results).items()}
 
 
 def matched(

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from pycocotools import mask as coco_mask
 
+from deixis.data.detect.wordings import Wordings
 from deixis.errors import OptionError, PromptError
 from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.inference.detect.detector import Detector, Progress, load_detector
@@ -115,14 +116,15 @@ class Annotator:
         self.cycle = Cycle(segmenter.bundle, segmenter.device, segmenter.max_tiles, max_new_tokens=max_new_tokens)
 
     def annotate(
-        self, images: ImageInput, names: Sequence[str] | None = None, progress: Progress | None = None
+        self, images: ImageInput, names: Sequence[str] | Wordings | None = None, progress: Progress | None = None
     ) -> list[AnnotatedImage]:
         """Boxes, masks and captions of images.
 
         Args:
             images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
                 `deixis.data.inputs.pictures`.
-            names: what to look for; without names, whatever SAM 2 segments.
+            names: what to look for; without names, whatever SAM 2 segments. With several wordings of a class,
+                `{"car": ["car", "automobile"]}`.
 
         Raises:
             DataError: an image cannot be read.
@@ -136,7 +138,7 @@ class Annotator:
                 progress(done, len(pictures))
         return found
 
-    def annotate_one(self, image: ImageInput, names: Sequence[str] | None = None) -> AnnotatedImage:
+    def annotate_one(self, image: ImageInput, names: Sequence[str] | Wordings | None = None) -> AnnotatedImage:
         """The same for a single image."""
         asked = _checked(names)
         if asked and self.detector is None:
@@ -152,7 +154,9 @@ class Annotator:
         )
         return AnnotatedImage(size_hw, objects, left_out)
 
-    def _detected(self, pixels: UInt8[np.ndarray, "h w 3"], names: tuple[str, ...]) -> tuple[list[_Seed], int]:
+    def _detected(
+        self, pixels: UInt8[np.ndarray, "h w 3"], names: tuple[str, ...] | Wordings
+    ) -> tuple[list[_Seed], int]:
         """Detections with a mask that fits, and how many have none."""
         assert self.detector is not None
         (detections,) = self.detector.predict([pixels], names, self.threshold, max_detections=self.max_objects)
@@ -210,10 +214,10 @@ def noun_phrase(caption: str) -> str:
     return " ".join(words[:end]) or NAMELESS
 
 
-def _checked(names: Sequence[str] | None) -> tuple[str, ...]:
+def _checked(names: Sequence[str] | Wordings | None) -> tuple[str, ...] | Wordings:
     if isinstance(names, str):
         raise PromptError(f"names must be a list of names, got the string {names!r}; write [{names!r}]")
     asked = tuple(dict.fromkeys(names or ()))
     if any(not name.strip() for name in asked):
         raise PromptError(f"names must not be blank, got {list(asked)}")
-    return asked
+    return names if isinstance(names, Mapping) else asked

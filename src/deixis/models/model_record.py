@@ -6,6 +6,7 @@
       "task": "detector",                      or "segmenter"
       "domain": "generated",                   "generated": only generated scenes; "photographs"; "unknown"
       "names": ["raccoon"],                    class names of the fine-tuning data
+      "wordings": {"raccoon": ["raccoon", "racoon"]},   what a class is asked for as, where not by its name alone
       "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
       "class_thresholds": {"raccoon": 0.42},   the same for single classes of a detector, in place of its "score"
       "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
@@ -42,6 +43,7 @@ class ModelRecord:
         task: what the model does; empty if unknown.
         domain: the kind of images it was trained on.
         names: class names it was fine-tuned on; empty for segmenters.
+        wordings: of classes that are not asked for by their name alone.
         thresholds: by purpose: "presence" for absent phrases, "score" for detections.
         class_thresholds: scores of detections, by class name, for the classes that have their own.
         metrics: by part of the data, then by name.
@@ -55,6 +57,7 @@ class ModelRecord:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_record(folder: str | Path) -> ModelRecord:
@@ -111,8 +114,13 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
 
 
 def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> ModelRecord:
-    """The record of a model that was fine-tuned from another, without the base's thresholds and metrics."""
-    return replace(base, task=task, names=tuple(names), thresholds={}, class_thresholds={}, metrics={})
+    """The record of a model that was fine-tuned from another, without the base's thresholds and metrics.
+
+    Wordings stay those of the record, of the classes that are trained.
+    """
+    wordings = {name: words for name, words in base.wordings.items() if name in names}
+    changes: dict[str, Any] = {"thresholds": {}, "class_thresholds": {}, "metrics": {}, "wordings": wordings}
+    return replace(base, task=task, names=tuple(names), **changes)
 
 
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
@@ -125,6 +133,7 @@ def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
         "thresholds": (_are_numbers, "an object of finite numbers"),
         "class_thresholds": (_are_numbers, "an object of finite numbers"),
         "metrics": (lambda value: isinstance(value, dict), "an object"),
+        "wordings": (_are_wordings, "an object of lists of strings"),
     }
     for name, value in given.items():
         fits, expected = checks[name]
@@ -142,6 +151,10 @@ def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_wordings(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_are_names, value.values())) and all(value.values())
 
 
 def _are_numbers(value: Any) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER, require, require_model
-from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotBlank, Required, Share
+from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotBlank, Range, Required, Share, WithWordings
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
@@ -19,9 +19,9 @@ class AnnotateOptions(Options):
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
     """Images, or folders of them."""
-    names: Annotated[tuple[str, ...], NotBlank()] = ()
-    """What to look for, as in --names "red car" dog. Without names, objects are what SAM 2 finds under a grid of
-    points, and captions name them."""
+    names: Annotated[tuple[str, ...], NotBlank(), WithWordings()] = ()
+    """What to look for, as in --names "red car" dog; with several wordings of a class, "car=car,sedan". Without names,
+    objects are what SAM 2 finds under a grid of points, and captions name them."""
     detector: str = ""
     """"builtin", a detector's folder, or a hub id; required with --names."""
     segmenter: str = ""
@@ -31,6 +31,10 @@ class AnnotateOptions(Options):
     interrupted one, and annotates images that were added since."""
     threshold: Share | None = None
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
+    nms: Annotated[float | None, Range(0, 1, open_low=True)] = None
+    """Of boxes of one class with this IoU or more, keep the best."""
+    nms_across_classes: bool = False
+    """Boxes of different classes suppress each other too, from --nms or an IoU of 0.7 on."""
     min_fit: Annotated[Share, Also("least_fit")] = 0.3
     """Minimum IoU of the box around an object's mask with the detector's box."""
     points: AtLeast1 = 16

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require_model
-from deixis.options.marks import AtLeast1, Required
+from deixis.options.marks import AtLeast1, Required, WithWordings
 from deixis.options.used_models import UsedDetector
 
 
@@ -22,6 +22,8 @@ class DetectEvalOptions(UsedDetector, ClassTools):
     """Folder of the images, if the annotations do not name it."""
     format: str | None = None
     """Format of the annotations; recognised if not given."""
+    names: Annotated[tuple[str, ...], WithWordings()] = ()
+    """Several wordings of a class of the data, as in --names "car=car,automobile,sedan", merged into the class."""
     output: Path | None = None
     """Folder for metrics.json and coco_results.json; nothing is written if not given."""
     max_images: AtLeast1 | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, require_model
-from deixis.options.marks import AtLeast1, Required, Share
+from deixis.options.marks import AtLeast1, Required, Share, WithWordings
 from deixis.options.used_models import UsedDetector
 
 
@@ -17,11 +17,11 @@ class DetectPredictOptions(UsedDetector):
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
     """Images, or folders of them."""
-    names: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
-    if not given."""
+    if not given. With several wordings of a class: "car=car,automobile,sedan"."""
     names_file: Path | None = None
-    """Text file with more names to look for, one per line."""
+    """Text file with more names to look for, one per line, with wordings where wanted."""
     names_data: str = ""
     """Annotations, in any format, whose class names are looked for too."""
     output: Path = Path("predictions")

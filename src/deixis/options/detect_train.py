@@ -14,7 +14,19 @@ from typing import Annotated, Literal
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
-from deixis.options.marks import RARE, AtLeast0, AtLeast1, Gone, NotNegative, Positive, Removed, Required, Share, Sides
+from deixis.options.marks import (
+    RARE,
+    AtLeast0,
+    AtLeast1,
+    Gone,
+    NotNegative,
+    Positive,
+    Removed,
+    Required,
+    Share,
+    Sides,
+    WithWordings,
+)
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 
@@ -126,6 +138,9 @@ class DetectImages(Options):
     """Share of training images mirrored left to right; 0 for data where left and right matter."""
     crop_probability: Share = 0.5
     """Share of training images cropped at random."""
+    names: Annotated[tuple[str, ...], WithWordings(), RARE] = ()
+    """Several wordings of a class, as in --names "car=car,automobile,sedan": one is drawn for each training prompt, all
+    are looked for in evaluation and later use."""
     prompt_names: Annotated[AtLeast1 | None, RARE] = None
     """Maximum number of names per training prompt: the image's own and some others; as many as fit if not given."""
     max_detections: AtLeast1 | None = None

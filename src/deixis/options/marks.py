@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from deixis.data.detect.wordings import text_of
 from deixis.errors import OptionError
 from deixis.options.checks import require
 from deixis.options.types import Mark, flag_of
@@ -86,6 +88,24 @@ class Sides(Mark):
         """Raises OptionError for sides that are too small, or in the wrong order."""
         fine = value is None or 32 <= value[0] <= value[1]
         require(fine, name, value, "the shorter and the longest side, of 32 pixels or more")
+
+
+class WithWordings(Mark):
+    """Names, some with wordings; a mapping of YAML or Python, `{car: [car, sedan]}`, is the texts `car=car,sedan`."""
+
+    def plain(self, value: Any) -> Any:
+        """The texts of a mapping.
+
+        Raises:
+            OptionError: a wording is no text.
+        """
+        if not isinstance(value, Mapping):
+            return value
+        for name, words in value.items():
+            each = words if isinstance(words, list | tuple) else (words,)
+            if not all(isinstance(one, str) for one in (name, *each)):
+                raise OptionError(f"names: expected wordings as texts for each class, got {name!r}: {words!r}")
+        return [text_of(name, [words] if isinstance(words, str) else words) for name, words in value.items()]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from deixis.options.checks import require
+from deixis.options.marks import WithWordings
 from deixis.options.types import Options
 
 
@@ -15,7 +17,7 @@ class ModelExportOptions(Options):
 
     model: str = "builtin"
     """"builtin", a folder, an adapter folder, or a hub id."""
-    names: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; the names are built into the file. If not given, those
     that the model was fine-tuned on."""
     output: Path = Path("detector.onnx")

@@ -33,6 +33,10 @@ def flag_of(name: str) -> str:
 class Mark:
     """Something that a field states besides its type; see `options.marks`."""
 
+    def plain(self, value: Any) -> Any:
+        """A value as the field's type is made of, from another form that the mark allows."""
+        return value
+
     def require(self, name: str, value: Any) -> None:
         """Raises OptionError for a value of the field that the mark excludes."""
 
@@ -116,6 +120,7 @@ def converted(value: Any, hint: Any, where: str, is_yaml: bool = False, is_shell
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         for mark in arguments[1:]:
+            value = mark.plain(value)
             mark.refuse(where, value)
         return converted(value, arguments[0], where, is_yaml, is_shell)
     if origin in (Union, types.UnionType):

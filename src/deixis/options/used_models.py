@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from deixis.errors import OptionError
 from deixis.options.marks import AtLeast1, Range
@@ -25,8 +25,23 @@ class UsedDetector(Options):
     model does not shrink. Whole images only if not given."""
     overlap: Annotated[float, Range(0, 0.9)] = 0.2
     """With --slice: how much neighbouring windows overlap, as a share of their side."""
+    nms: Annotated[float | None, Range(0, 1, open_low=True)] = None
+    """Non-maximum suppression: of boxes of one class with this IoU or more, keep the best. All are kept if not given,
+    but for those of several wordings of a class (IoU 0.7)."""
+    nms_across_classes: bool = False
+    """Boxes of different classes suppress each other too, from --nms or an IoU of 0.7 on."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    @property
+    def boxes(self) -> dict[str, Any]:
+        """How boxes are found and chosen, as `Detector` takes it."""
+        return {
+            "slice": self.slice_px,
+            "overlap": self.overlap,
+            "nms": self.nms,
+            "across_classes": self.nms_across_classes,
+        }
 
     @property
     def slice_px(self) -> int | str | None:

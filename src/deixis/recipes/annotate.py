@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.console import Console
+from deixis.data.detect.wordings import Wordings
 from deixis.data.refer.conversation import caption_turn, question_for
 from deixis.errors import DataError
 from deixis.inference.annotator import Annotator
@@ -28,8 +29,7 @@ from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.detect.asked_names import separate_names
-from deixis.recipes.detect.names import questions, stored_names
+from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
@@ -57,13 +57,18 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     Raises:
         DeixisError: options, models or output cannot be used, no image is found, or none can be read.
     """
-    options = replace(options, names=tuple(separate_names(options.names)))
-    for question in questions(options.names, stored_names(options.detector) if options.names else ()):
-        warn(question)
+    asked: Wordings = {}
+    if options.names:
+        asked = names_or_stored(separate_names(options.names, stored_names(options.detector)), options.detector)
+        options = replace(options, names=tuple(asked))
     device = choose_device(options.device)
     images = {image_key(image, options.output): image for image in find_images(options.images)}
     annotator = Annotator(
-        load_detector(options.detector, device) if options.names else None,
+        load_detector(
+            options.detector, device, wordings=asked, nms=options.nms, across_classes=options.nms_across_classes
+        )
+        if asked
+        else None,
         load_segmenter(options.segmenter, device, options.max_tiles),
         options.threshold,
         min_fit=options.min_fit,
@@ -77,9 +82,11 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     warn_of_shapes(annotator.segmenter.bundle.record, options.segmenter, f"--segmenter {A_SEGMENTER}", options.images)
     if annotator.detector is not None:
         warn_of_shapes(annotator.detector.bundle.record, options.detector, f"--detector {A_DETECTOR}", options.images)
-    provenance = made_by(options, annotator)
+    provenance = made_by(options, annotator, asked)
     lines = CycleLines(options.output, provenance, ANNOTATIONS)
     console = Console(highlight=False)
+    for line in wordings_lines(asked):
+        console.print(line, markup=False)
     done = {entry["image"] for entry in lines.entries()}
     if done & set(images):
         console.print(f"resuming: {len(done & set(images))} of {len(images)} images are done", markup=False)
@@ -92,7 +99,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     return _write(options, lines, images, provenance=provenance, console=console)
 
 
-def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
+def made_by(options: AnnotateOptions, annotator: Annotator, asked: Wordings) -> dict[str, Any]:
     """What determines annotations: models, prompts, thresholds. Options that only select from them are not among it."""
     settings = WITH_NAMES if options.names else WITHOUT_NAMES
     found: dict[str, Any] = {}
@@ -101,6 +108,10 @@ def made_by(options: AnnotateOptions, annotator: Annotator) -> dict[str, Any]:
         names = list(dict.fromkeys(options.names))
         found |= {"detector": options.detector, "detector_weights": digest, "names": names}
         found["threshold"] = annotator.detector.thresholds(names, options.threshold)
+        if wordings_lines(asked):
+            found["wordings"] = {name: list(words) for name, words in asked.items()}
+        if options.nms or options.nms_across_classes:
+            found["nms"] = [options.nms, options.nms_across_classes]
     bundle = annotator.segmenter.bundle
     return {
         **found,

@@ -7,7 +7,7 @@ import pytest
 from deixis.cli.arguments import parse
 from deixis.errors import OptionError
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.recipes.detect.asked_names import separate_names
+from deixis.recipes.detect.names import separate_names
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from deixis.results.detections import Detections
 CAT_DOG = Vocabulary(("cat", "dog"), (17, 18))
 SIZE_HW = (100, 300)
 Boxes = list[list[float]]
+BY_CLASS = ("per_class", "class_thresholds", "f1_per_class", "recall_per_class")
 
 
 def _sample(boxes: Boxes, class_ids: list[int], image_id: int = 0, crowd: list[bool] | None = None) -> Sample:
@@ -55,7 +56,7 @@ def test_nothing_annotated_has_no_score(images: int) -> None:
     assert math.isnan(metrics.AP)
     background = {"FPR_bg": 0.5, "FPR_bg_score": 0.9} if images else {}  # "cat" is one of two absent classes
     counts = {"images": images, "boxes": 0, "max_detections": 100}
-    assert metrics.as_dict() == {"per_class": {}, "class_thresholds": {}} | counts | background
+    assert metrics.as_dict() == {key: {} for key in BY_CLASS} | counts | background
 
 
 def test_long_thin_box_found_exactly_scores_one() -> None:

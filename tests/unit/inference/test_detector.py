@@ -239,3 +239,43 @@ def test_adapter_folder_loads_with_its_base(detector: Detector, tmp_path: Path) 
 def test_absent_model_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
         load_detector(tmp_path / "nowhere")
+
+
+def test_wordings_are_one_class(detector: Detector) -> None:
+    """The best wording's score in one place; the classes of the others are those of a vocabulary of all wordings."""
+    wordings = {"shape": ["red circle", "blue square"], "cat": "cat"}
+    (each,) = detector.predict([_pixels(64, 64)], NAMES, threshold=0, max_detections=200)
+    (found,) = detector.predict([_pixels(64, 64)], wordings, threshold=0, max_detections=200)
+    assert found.names == ("shape", "cat")
+    assert found.boxes_xyxy_px[found.class_ids == 1].tolist() == each.boxes_xyxy_px[each.class_ids == 2].tolist()
+    of_shape = each[each.class_ids < 2]
+    for box, score in zip(found.boxes_xyxy_px[found.class_ids == 0], found.scores[found.class_ids == 0], strict=True):
+        same = (of_shape.boxes_xyxy_px == box).all(1)
+        assert same.sum() == 2  # one query, both wordings
+        assert score == of_shape.scores[same].max()
+    (few,) = detector.predict([_pixels(64, 64)], wordings, threshold=0, max_detections=3)
+    assert few.scores.tolist() == found.scores[:3].tolist()
+
+
+def test_wordings_of_the_record_are_used_and_split_over_prompts(detector: Detector) -> None:
+    record = ModelRecord(names=("shape",), wordings={"shape": ["red circle", "blue square", "cat"]})
+    of_record = Detector(replace(detector.bundle, record=record), prompt_names=1)
+    (found,) = of_record.predict([_pixels(64, 64)], threshold=0)
+    (each,) = Detector(detector.bundle, prompt_names=1).predict([_pixels(64, 64)], NAMES, threshold=0)
+    assert set(found.labels) == {"shape"}
+    assert found.scores[0] == each.scores[0]
+    metrics, _ = of_record.evaluate(SampleList(_dataset([(64, 64)]).samples[:1], Vocabulary(tuple(NAMES))))
+    assert list(metrics.per_class) == ["red circle"]  # names of the data that the record does not have
+    with pytest.raises(PromptError, match="is a wording of"):
+        detector.predict([_pixels(64, 64)], {"a": ["cat"], "b": ["cat"]})
+
+
+def test_boxes_suppress_each_other_where_asked(detector: Detector) -> None:
+    (everything,) = detector.predict([_pixels(64, 64)], NAMES, threshold=0)
+    for across in (False, True):
+        chosen = Detector(detector.bundle, nms=0.05, across_classes=across)
+        (found,) = chosen.predict([_pixels(64, 64)], NAMES, threshold=0)
+        _same(found, everything.with_nms(0.05, class_agnostic=across))
+        assert len(found) < len(everything)
+    with pytest.raises(OptionError, match="nms: expected a number above 0"):
+        Detector(detector.bundle, nms=0.0)

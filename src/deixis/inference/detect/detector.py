@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.transforms import eval_transform
+from deixis.data.detect.wordings import Wordings, checked_wordings, worded
 from deixis.data.pixels.images import load
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.coco_map import (
@@ -30,6 +31,7 @@ from deixis.evaluation.coco_map import (
 )
 from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
 from deixis.inference.detect.batch import detect_batch
+from deixis.inference.detect.merging import SAME_IOU, merge_wordings, require_iou
 from deixis.inference.detect.postprocess import postprocess
 from deixis.inference.detect.slices import Window, cut_out, joined, require_slices, windows_of
 from deixis.inference.device import best_device
@@ -56,6 +58,9 @@ def load_detector(
     *,
     slice: int | str | None = None,
     overlap: float = 0.2,
+    wordings: Wordings | None = None,
+    nms: float | None = None,
+    across_classes: bool = False,
 ) -> Detector:
     """Load a detector that is ready to predict.
 
@@ -63,7 +68,7 @@ def load_detector(
         folder_or_hub_id: a folder written by deixis or transformers (also an adapter's), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
         device: by default the first GPU, or the CPU if there is none.
-        prompt_names, slice, overlap: see `Detector`.
+        prompt_names, slice, overlap, wordings, nms, across_classes: see `Detector`.
 
     Raises:
         ModelError: the checkpoint is missing, incomplete or of another kind.
@@ -74,7 +79,14 @@ def load_detector(
     0
     """
     return Detector(
-        load_any_detector(folder_or_hub_id), best_device(device), prompt_names, slice=slice, overlap=overlap
+        load_any_detector(folder_or_hub_id),
+        best_device(device),
+        prompt_names,
+        slice=slice,
+        overlap=overlap,
+        wordings=wordings,
+        nms=nms,
+        across_classes=across_classes,
     )
 
 
@@ -94,9 +106,13 @@ class Detector:
             the model does not shrink, where it would shrink the image; None sees the whole alone. Small objects are
             found that way, and it takes a forward pass per window.
         overlap: of neighbouring windows, as a share of their side; larger than most objects that are looked for.
+        wordings: what classes are asked for as, in place of what the model's folder says. What several wordings of a
+            class find in one place is one detection, of the highest score.
+        nms: of boxes of one class that overlap with this IoU or more, only the best is kept; None keeps all.
+        across_classes: boxes of different classes suppress each other too, with an IoU of `nms`, or 0.7.
 
     Raises:
-        OptionError: `prompt_names` is below 1, or `slice` or `overlap` is invalid.
+        OptionError: `prompt_names` is below 1, or `slice`, `overlap` or `nms` is invalid.
     """
 
     def __init__(
@@ -107,9 +123,15 @@ class Detector:
         *,
         slice: int | str | None = None,
         overlap: float = 0.2,
+        wordings: Wordings | None = None,
+        nms: float | None = None,
+        across_classes: bool = False,
     ) -> None:
         require_slices(slice, overlap)
+        require_iou("nms", nms)
         self.slice, self.overlap = slice, overlap
+        self.nms, self.across_classes = nms, across_classes
+        self.wordings = {**bundle.record.wordings, **(wordings or {})}
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
         self.prompt_names = prompt_names
@@ -118,6 +140,19 @@ class Detector:
         bundle.model.to(self.device)
         self._transform = eval_transform(*bundle.image_size)
         self._prompts = lru_cache(maxsize=256)(self._build_prompts)
+
+    def reworded(self, wordings: Wordings) -> Detector:
+        """The same detector with other wordings of some classes."""
+        return Detector(
+            self.bundle,
+            self.device,
+            self.prompt_names,
+            slice=self.slice,
+            overlap=self.overlap,
+            wordings={**self.wordings, **wordings},
+            nms=self.nms,
+            across_classes=self.across_classes,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,7 +174,7 @@ class Detector:
     def predict(
         self,
         images: ImageInput,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | Wordings | None = None,
         threshold: float | None = None,
         *,
         max_detections: int = 100,
@@ -152,7 +187,7 @@ class Detector:
             images: one or many of path, folder, pattern, URL, PIL image, array, tensor, bytes, video; see
                 `deixis.data.inputs.pictures`.
             names: class names to detect, any number; `class_ids` index them. By default the names that the model was
-                fine-tuned on.
+                fine-tuned on. With several wordings of a class, `{"car": ["car", "automobile"], "bus": ["bus"]}`.
             threshold: minimum score of a detection, in [0, 1]. By default what was chosen on validation data for the
                 name, as `deixis.json` has it; 0.3 for names that the model was not fine-tuned on.
             max_detections: maximum number per image.
@@ -178,7 +213,7 @@ class Detector:
     def stream(
         self,
         images: ImageInput,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | Wordings | None = None,
         threshold: float | None = None,
         *,
         max_detections: int = 100,
@@ -195,6 +230,15 @@ class Detector:
             raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
         if isinstance(names, str):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
+        if isinstance(names, Mapping):
+            return self.reworded(checked_wordings(names)).stream(
+                images,
+                list(names),
+                threshold,
+                max_detections=max_detections,
+                batch_size=batch_size,
+                unreadable=unreadable,
+            )
         if threshold is not None and not 0 <= threshold <= 1:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
         _require_counts(batch_size, max_detections)
@@ -314,6 +358,8 @@ class Detector:
                 else:
                     pairs = zip(samples, windows, strict=True)
                     found = [self._sliced(one, cuts, batch_size, max_detections) for one, cuts in pairs]
+            if self.nms is not None or self.across_classes:
+                found = [one.with_nms(self.nms or SAME_IOU, self.across_classes) for one in found]
             yield from ((key, mine, one) for (key, _), mine, one in zip(ready, truth, found, strict=True))
 
     def _whole(self, sample: Sample, windows: Sequence[Window]) -> Sample:
@@ -332,17 +378,27 @@ class Detector:
         return joined(parts, windows, sample.size_hw, max_detections)
 
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
-        prompts = [self._prompts_for(sample) for sample in samples]
-        found = detect_batch(self.bundle, self.device, samples, prompts=prompts, max_detections=max_detections)
+        prompts, rows = zip(*map(self._prompts_for, samples), strict=True)
+        most = max(int(np.bincount(of_image).max()) for of_image in rows)  # wordings of a class
+        found = detect_batch(self.bundle, self.device, samples, prompts=prompts, max_detections=most * max_detections)
         # The vocabulary's own tuple: a thousand names are then stored once, not once per image, and compare fast.
-        return [replace(one, names=sample.vocabulary.names) for one, sample in zip(found, samples, strict=True)]
+        names = [sample.vocabulary.names for sample in samples]
+        if most == 1:
+            return [replace(one, names=own) for one, own in zip(found, names, strict=True)]
+        iou = self.nms or SAME_IOU
+        parts = zip(found, rows, names, strict=True)
+        return [merge_wordings(one, of_image, own, count=max_detections, iou=iou) for one, of_image, own in parts]
 
-    def _prompts_for(self, sample: Sample) -> tuple[Prompt, ...]:
+    def _prompts_for(self, sample: Sample) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
+        """An image's prompts, and the class of each of their names."""
         sentence = sentence_prompt(sample, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len)
-        return self._prompts(sample.vocabulary.names) if sentence is None else (sentence,)
+        names = sample.vocabulary.names
+        return self._prompts(names) if sentence is None else ((sentence,), tuple(range(len(names))))
 
-    def _build_prompts(self, names: tuple[str, ...]) -> tuple[Prompt, ...]:
-        return chunk_prompts(names, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len, self.prompt_names)
+    def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
+        tokenizer, longest = self.bundle.prompt_tokenizer, self.bundle.model.max_text_len
+        asked, rows = worded(names, self.wordings, tokenizer)
+        return chunk_prompts(asked, tokenizer, longest, self.prompt_names), rows
 
 
 def _require_counts(batch_size: int, max_detections: int) -> None:

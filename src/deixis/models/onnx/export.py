@@ -16,9 +16,10 @@ from torch import Tensor
 
 from deixis.atomic_files import file_aside
 from deixis.data.detect.prompts import build_prompt
+from deixis.data.detect.wordings import Wordings, worded
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.models.onnx.graph import ImageGraph, PromptGraph
+from deixis.models.onnx.graph import ImageGraph, PromptGraph, of_classes
 from deixis.records import Prompt
 from deixis.text import one_line
 
@@ -40,16 +41,18 @@ class Difference(NamedTuple):
     scores: float
 
 
-def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | Path) -> Prompt:
+def export_onnx(
+    bundle: GroundingDinoBundle, names: Sequence[str], path: str | Path, *, wordings: Wordings | None = None
+) -> Prompt:
     """Write the detector for a fixed list of names as one ONNX file. The file is written completely, then renamed.
 
     Input `pixel_values` (1, 3, height, width): one image, resized, RGB, normalised; any size with at least as many
     cells as the model has queries. Outputs `logits` (1, queries, tokens), `boxes` (1, queries, 4), cxcywh over the
-    image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens. The file's metadata
-    holds the names, the caption, the image size, mean and std.
+    image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens; of a class with several
+    wordings, the highest of theirs. The file's metadata holds the names, the caption, the image size, mean and std.
 
     Returns:
-        The prompt that is built into the file.
+        The prompt that is built into the file; its names are the wordings.
 
     Raises:
         PromptError: the names cannot be made into a prompt.
@@ -61,8 +64,9 @@ def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | P
     compose = _require("onnx.compose")
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
         raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
-    prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
-    image, text = graphs(bundle, prompt)
+    asked, rows = worded(names, wordings or {}, bundle.prompt_tokenizer)
+    prompt = build_prompt(asked, bundle.prompt_tokenizer, bundle.model.max_text_len)
+    image, text = graphs(bundle, prompt, rows)
     levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
     with _quiet(), torch.no_grad():
         first = _to_onnx(image, (_example_image(bundle),), ["pixel_values"], outputs=levels)
@@ -70,7 +74,7 @@ def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | P
     second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
     whole = compose.merge_models(first, second, [(level, level) for level in levels])
     _name_sizes(whole)
-    for key, value in _facts(bundle, prompt).items():
+    for key, value in _facts(bundle, names, prompt).items():
         entry = whole.metadata_props.add()
         entry.key, entry.value = key, value
     try:
@@ -81,17 +85,30 @@ def export_onnx(bundle: GroundingDinoBundle, names: Sequence[str], path: str | P
     return prompt
 
 
-def graphs(bundle: GroundingDinoBundle, prompt: Prompt) -> tuple[ImageGraph, PromptGraph]:
-    """The exported modules: from an image to its levels, and from those to logits, boxes and scores."""
+def graphs(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int] = ()) -> tuple[ImageGraph, PromptGraph]:
+    """The exported modules: from an image to its levels, and from those to logits, boxes and scores.
+
+    Args:
+        rows: the class of each name of the prompt; each its own if not given.
+    """
     input_ids = torch.tensor([prompt.input_ids])
     class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
-    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens)
+    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens, rows=rows)
 
 
 def compare_onnx(
-    path: str | Path, bundle: GroundingDinoBundle, prompt: Prompt, *, sizes_hw: Sequence[tuple[int, int]], seed: int = 0
+    path: str | Path,
+    bundle: GroundingDinoBundle,
+    prompt: Prompt,
+    *,
+    sizes_hw: Sequence[tuple[int, int]],
+    seed: int = 0,
+    rows: Sequence[int] = (),
 ) -> list[Difference]:
     """Compare the file in onnxruntime with the detector itself, on noise images.
+
+    Args:
+        rows: the class of each name of the prompt; each its own if not given.
 
     Raises:
         ModelError: onnxruntime is missing or cannot load the file.
@@ -108,7 +125,8 @@ def compare_onnx(
     for height, width in sizes_hw:
         pixels = torch.randn(1, 3, height, width, generator=generator)
         theirs = session.run(list(OUTPUTS), {"pixel_values": pixels.numpy()})
-        ours = _reference(bundle, prompt, pixels)
+        logits, boxes, scores = _reference(bundle, prompt, pixels)
+        ours = logits, boxes, of_classes(scores, rows)
         gaps = [float((a - torch.from_numpy(b)).abs().max()) for a, b in zip(ours, theirs, strict=True)]
         found.append(Difference((height, width), *gaps))
     return found
@@ -168,9 +186,9 @@ def _name_sizes(model: Any) -> None:
                 side.dim_param = renamed[side.dim_param]
 
 
-def _facts(bundle: GroundingDinoBundle, prompt: Prompt) -> dict[str, str]:
+def _facts(bundle: GroundingDinoBundle, names: Sequence[str], prompt: Prompt) -> dict[str, str]:
     facts = {
-        "names": prompt.names,
+        "names": list(names),
         "caption": prompt.caption,
         "image_size": bundle.image_size,
         "image_mean": bundle.mean,

@@ -7,6 +7,7 @@ variables, not as long formulas of the image's size that the exporter would have
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -41,12 +42,19 @@ class PromptGraph(nn.Module):
         model: the detector; it is not changed.
         input_ids: the prompt, from [CLS] to [SEP].
         class_tokens: the weight of each token in each name; rows sum to 1.
+        rows: the class of each name; each its own if not given.
     """
 
     def __init__(
-        self, model: GroundingDino, input_ids: Int[Tensor, "1 tokens"], class_tokens: Float[Tensor, "names tokens"]
+        self,
+        model: GroundingDino,
+        input_ids: Int[Tensor, "1 tokens"],
+        class_tokens: Float[Tensor, "names tokens"],
+        *,
+        rows: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.rows = tuple(rows)
         with torch.no_grad():
             context = model.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
         for name, tensor in context._asdict().items():
@@ -57,12 +65,13 @@ class PromptGraph(nn.Module):
 
     def forward(
         self, levels: list[Tensor]
-    ) -> tuple[Float[Tensor, "1 queries tokens"], Float[Tensor, "1 queries 4"], Float[Tensor, "1 queries names"]]:
-        """Logits per token, boxes in cxcywh_norm, and scores per name: the mean of its tokens' sigmoids."""
+    ) -> tuple[Float[Tensor, "1 queries tokens"], Float[Tensor, "1 queries 4"], Float[Tensor, "1 queries classes"]]:
+        """Logits per token, boxes in cxcywh_norm, and scores per class: the mean of its tokens' sigmoids."""
         context = TextContext(*(self.get_buffer(f"text_{name}") for name in TextContext._fields))
         out = self.detector.ground(self.pyramid(levels), context)
         logits = out["pred_logits"][..., : context.tokens.shape[1]]
-        return logits, out["pred_boxes"], logits.sigmoid() @ self.get_buffer("class_tokens").T
+        scores = logits.sigmoid() @ self.get_buffer("class_tokens").T
+        return logits, out["pred_boxes"], of_classes(scores, self.rows)
 
     def pyramid(self, levels: list[Tensor]) -> Pyramid:
         """The levels as `Trunk.encode_image` joins them, for an image without padding."""
@@ -82,6 +91,18 @@ class PromptGraph(nn.Module):
             valid_wh=torch.stack([valid_size_wh(mask, torch.float32) for mask in masks], dim=1),
             padded=False,
         )
+
+
+def of_classes(scores: Float[Tensor, "1 queries names"], rows: Sequence[int]) -> Float[Tensor, "1 queries classes"]:
+    """The score of each class: the highest of its wordings'.
+
+    >>> of_classes(torch.tensor([[[0.1, 0.7, 0.2]]]), (0, 0, 1))
+    tensor([[[0.7000, 0.2000]]])
+    """
+    if len(set(rows)) == len(rows):
+        return scores
+    groups = [[name for name, of in enumerate(rows) if of == row] for row in range(max(rows) + 1)]
+    return torch.stack([scores[..., group].amax(-1) for group in groups], dim=-1)
 
 
 def _without_backbones(model: GroundingDino) -> GroundingDino:

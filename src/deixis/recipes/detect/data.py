@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.loading import SampleDataset
-from deixis.data.detect.negatives import choose_names, fit_objects, fits
+from deixis.data.detect.negatives import choose_names, fit_objects, fits, name_cost
 from deixis.data.detect.prompts import PromptTokenizer, build_prompt
 from deixis.data.detect.transforms import Transform, train_transform
+from deixis.data.detect.wordings import Wordings, require_distinct, worded, wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.data.formats.odvg.read import OdvgDataset
 from deixis.data.scenes.images import SceneDataset
@@ -33,7 +34,7 @@ from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
 from deixis.options.groups import Loop
 from deixis.recipes.data.chosen import EVERYTHING, Say, chosen, used_names
 from deixis.recipes.run.data import SPLIT_SEED, RunData, held_out_shares, note_on_parts
-from deixis.records import Batch, Dataset, Prompt, Sample, SampleList
+from deixis.records import Batch, Dataset, Prompt, Sample, SampleList, Vocabulary
 from deixis.training.feed import Feed
 
 VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
@@ -91,6 +92,22 @@ def read_all(
         None if one is None else chosen(one, tools, used, lambda line: None, sample=False) for one in measured
     )
     return parts, validation, test, used
+
+
+def with_wordings(bundle: DetectorBundle, texts: Sequence[str], names: Sequence[str], where: str) -> DetectorBundle:
+    """The detector with wordings of the data's classes in its record, those given before those it has.
+
+    Args:
+        where: the data, for messages.
+
+    Raises:
+        OptionError: a class that the data does not have.
+        PromptError: two classes have the same wording.
+    """
+    given = {**bundle.record.wordings, **wordings_of_classes(texts, names, where)}
+    wordings = {name: words for name, words in given.items() if name in names}
+    require_distinct(names, wordings)
+    return replace(bundle, record=replace(bundle.record, wordings=wordings))
 
 
 def read_measured(data: DetectData) -> tuple[Dataset | None, Dataset | None]:
@@ -162,13 +179,14 @@ def joined(parts: Sequence[Dataset]) -> Dataset:
 class TrainingPrompts:
     """The prompt of a training sample: its sentence, or names (`choose_names`): all, or its own and some others.
 
-    Names stand in a new order each time if `shuffle`.
+    Names stand in a new order each time if `shuffle`. Of a class with several wordings, one is drawn each time.
     """
 
     tokenizer: PromptTokenizer
     max_text_len: int
     shuffle: bool
     max_names: int | None = None
+    wordings: Wordings = field(default_factory=dict)
 
     def sentence(self, sample: Sample) -> Prompt | None:
         """The sample's sentence as its prompt, where that can be."""
@@ -178,8 +196,9 @@ class TrainingPrompts:
         sentence = self.sentence(sample)
         if sentence is not None:
             return sentence
+        drawn = {name: str(generator.choice(words)) for name, words in self._of(sample).items()}
         names = choose_names(
-            sample,
+            reworded(sample, drawn),
             generator,
             self.tokenizer,
             self.max_text_len,
@@ -187,7 +206,30 @@ class TrainingPrompts:
         )
         if self.shuffle:
             names = tuple(names[i] for i in generator.permutation(len(names)))
-        return build_prompt(names, self.tokenizer, self.max_text_len)
+        prompt = build_prompt(names, self.tokenizer, self.max_text_len)
+        classes = {wording: name for name, wording in drawn.items()}
+        return replace(prompt, names=tuple(classes.get(name, name) for name in names)) if drawn else prompt
+
+    def longest(self, sample: Sample) -> Sample:
+        """The sample with the longest wording of each class as its name: what any prompt of it fits into."""
+        costs = {
+            name: max(words, key=lambda word: name_cost(word, self.tokenizer))
+            for name, words in self._of(sample).items()
+        }
+        return reworded(sample, costs)
+
+    def _of(self, sample: Sample) -> Wordings:
+        """The wordings of the sample's classes, in the vocabulary's order."""
+        names = sample.vocabulary.names if self.wordings else ()
+        return {name: self.wordings[name] for name in names if name in self.wordings}
+
+
+def reworded(sample: Sample, wordings: Mapping[str, str]) -> Sample:
+    """The sample with other names of some classes."""
+    if not wordings:
+        return sample
+    old = sample.vocabulary
+    return sample.evolve(vocabulary=Vocabulary(tuple(wordings.get(n, n) for n in old.names), old.category_ids))
 
 
 @dataclass(frozen=True)
@@ -201,11 +243,13 @@ class FittedTransform:
         sample = self.transform(sample, generator)
         if self.prompts.sentence(sample) is not None:
             return sample
-        return fit_objects(sample, generator, self.prompts.tokenizer, self.prompts.max_text_len)
+        longest = self.prompts.longest(sample)
+        fitted = fit_objects(longest, generator, self.prompts.tokenizer, self.prompts.max_text_len)
+        return fitted if longest is sample else fitted.evolve(vocabulary=sample.vocabulary)
 
 
 def training_prompts(prompt_names: int | None, bundle: DetectorBundle, training: Dataset) -> TrainingPrompts:
-    """The prompts of a run, of at most `prompt_names` names.
+    """The prompts of a run, of at most `prompt_names` names, with the wordings of the model's record.
 
     Names that no prompt can hold are found here, and images that show too many are counted.
 
@@ -213,18 +257,19 @@ def training_prompts(prompt_names: int | None, bundle: DetectorBundle, training:
         PromptError: names that cannot be told apart, or one longer than a prompt.
     """
     tokenizer, longest = bundle.prompt_tokenizer, bundle.model.max_text_len
+    prompts = TrainingPrompts(tokenizer, longest, True, prompt_names, bundle.record.wordings)
     for part in parts_of(training):
-        chunk_prompts(part[0].vocabulary.names, tokenizer, longest)
+        chunk_prompts(worded(part[0].vocabulary.names, prompts.wordings, tokenizer)[0], tokenizer, longest)
     if lies_in_files(training):
         looked_at = range(0, len(training), -(-len(training) // MOST_LOOKED_AT))
-        overfull = sum(not fits(training[index], tokenizer, longest) for index in looked_at)
+        overfull = sum(not fits(prompts.longest(training[index]), tokenizer, longest) for index in looked_at)
         if overfull:
             warnings.warn(
                 f"{overfull} of {len(looked_at)} training images show more classes than a prompt of {longest} tokens "
                 "holds; each time they are seen, some of their classes are drawn and asked for",
                 stacklevel=2,
             )
-    return TrainingPrompts(tokenizer, longest, shuffle=True, max_names=prompt_names)
+    return prompts
 
 
 def training_feed(

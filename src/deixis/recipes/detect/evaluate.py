@@ -10,6 +10,7 @@ from rich.table import Table
 from deixis.atomic_files import write_atomic
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
+from deixis.data.detect.wordings import wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import load_detector
@@ -42,9 +43,8 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     dataset = read_dataset(options.data, options.images, options.format, masks=False)
     used = used_names([dataset], tools)
     dataset = chosen(dataset, tools, used, partial(console.print, markup=False))
-    detector = load_detector(
-        options.model, device, options.prompt_names, slice=options.slice_px, overlap=options.overlap
-    )
+    wordings = wordings_of_classes(options.names, dataset.vocabulary.names, options.data)
+    detector = load_detector(options.model, device, options.prompt_names, wordings=wordings, **options.boxes)
     queries = detector.bundle.model.config.num_queries
     warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)

@@ -1,14 +1,16 @@
-"""The class names that a detector was fine-tuned on: asked for where none are given, and compared with those given."""
+"""What a detector is asked for: names as they are typed, or those that it was fine-tuned on, each with its wordings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from deixis.data.detect.wordings import Wordings, read_wordings, require_distinct, text_of
 from deixis.errors import OptionError
 from deixis.models.builtin import resolve_model
-from deixis.models.model_record import read_record
+from deixis.models.model_record import ModelRecord, read_record
 from deixis.recipes.run.outputs import warn
 from deixis.text import listed
 
@@ -16,30 +18,86 @@ SIMILARITY = 0.75  # of 1; "racoon" and "raccoon" have 0.92, "dog" and "frog" 0.
 MAX_SHOWN = 5
 
 
-def stored_names(model: str) -> tuple[str, ...]:
-    """The names in the record of a model's folder; none for a model of the hub, or a folder without a record.
+def stored_record(model: str) -> ModelRecord:
+    """The record of a model's folder; an empty one for a model of the hub, or a folder without a record.
 
     Raises:
         ModelError: the record cannot be read, or there is no one model.
     """
     folder = Path(resolve_model(model))
-    return read_record(folder).names if folder.is_dir() else ()
+    return read_record(folder) if folder.is_dir() else ModelRecord()
 
 
-def names_or_stored(names: Sequence[str], model: str) -> list[str]:
-    """What to look for, each name once: the names given, or those that the model was fine-tuned on.
+def stored_names(model: str) -> tuple[str, ...]:
+    """The names in that record."""
+    return stored_record(model).names
+
+
+def names_or_stored(texts: Sequence[str], model: str) -> Wordings:
+    """What to look for: each class once, with its wordings; the classes given, or those the model was fine-tuned on.
 
     A name that the model does not know, but nearly, is questioned on stderr.
 
+    Args:
+        texts: names, or names with wordings: see `read_wordings`.
+
     Raises:
         OptionError: none are given, and the model stores none.
+        PromptError: two classes have the same wording.
     """
-    known = stored_names(model)
-    if not names and not known:
+    record = stored_record(model)
+    if not texts and not record.names:
         raise OptionError(f"--names is required: {model} stores no names; as in --names raccoon 'traffic light'")
-    for question in questions(names, known):
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts or map(text_of, record.names):
+        name, wordings = read_wordings(text, record.names)
+        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *wordings)))
+    asked = {name: given or tuple(record.wordings.get(name, ())) or (name,) for name, given in found.items()}
+    for question in questions([name for name, given in found.items() if not given], record.names):
         warn(question)
-    return list(dict.fromkeys(names or known))
+    require_distinct(list(asked), asked)
+    return asked
+
+
+def wordings_lines(asked: Wordings) -> list[str]:
+    """A line for each class that is not asked for by its name alone.
+
+    >>> wordings_lines({"cat": ("cat",), "car": ("car", "sedan")})
+    ["'car' is asked for as 'car', 'sedan'"]
+    """
+    return [
+        f"{name!r} is asked for as {', '.join(map(repr, wordings))}"
+        for name, wordings in asked.items()
+        if tuple(wordings) != (name,)
+    ]
+
+
+def separate_names(names: Sequence[str], known: Sequence[str] = ()) -> list[str]:
+    """Texts for `names_or_stored`, of which `"cat. dog."` and `"cat, dog"` are two; a warning says how they were read.
+
+    Args:
+        known: names that are taken as they stand.
+
+    >>> separate_names(["St. Bernard", "cat"]), separate_names(["car=car,automobile"])
+    (['St. Bernard', 'cat'], ['car=car,automobile'])
+    """
+    found: list[str] = []
+    for name in names:
+        parts = [name]
+        if name not in known and not re.search(r"(?<!\\)=", name):
+            parts = re.split(r"\. " if _is_prompt(name) else r"(?<!\\),", name.strip().rstrip("."))
+            parts = [part.strip() for part in parts if part.strip()]
+        if len(parts) > 1:
+            warn(f"--names {name!r}: taken as {len(parts)} names: {', '.join(map(repr, parts))}")
+            found += parts
+        else:
+            found.append(name)
+    return found
+
+
+def _is_prompt(name: str) -> bool:
+    """Whether a text ends with a full stop and has another, as Grounding DINO's prompts do."""
+    return name.rstrip().endswith(".") and ". " in name.strip()
 
 
 def questions(names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -30,9 +30,11 @@ from deixis.recipes.detect.data import (
     read_training_data,
     training_feed,
     training_prompts,
+    with_wordings,
 )
 from deixis.recipes.detect.forgetting import ForgettingData, read_forgetting_data
 from deixis.recipes.detect.model import prepare_model
+from deixis.recipes.detect.names import wordings_lines
 from deixis.recipes.detect.policy import learning_rates, resolve
 from deixis.recipes.model.choice import knowing
 from deixis.recipes.run.data import RunData
@@ -80,6 +82,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
         gradient_checkpointing=options.gradient_checkpointing,
     )
     bundle = knowing(bundle, options.model, A_DETECTOR, options.data)
+    bundle = with_wordings(bundle, options.names, data.training.vocabulary.names, ", ".join(options.data))
     prompts = training_prompts(options.prompt_names, bundle, data.training)
     feed = training_feed(
         data.training,
@@ -111,7 +114,7 @@ def print_plan(plan: Plan, start: Start) -> None:
         f"{len(names)} names: {listed(names, 12)}",
         markup=False,
     )
-    for line in (data.note, *data.left_out):
+    for line in (data.note, *data.left_out, *wordings_lines(bundle.record.wordings)):
         console.print(line, markup=False)
     steps = plan.feed.steps_per_epoch(start.accelerator.num_processes)
     print_length(console, plan.settings, steps, options.group(Optimiser))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.console import Console
+from deixis.data.detect.wordings import Wordings, text_of
 from deixis.data.formats import read_dataset
 from deixis.errors import DataError, OptionError
 from deixis.inference.detect.detector import Detector, load_detector
@@ -15,8 +16,7 @@ from deixis.inference.outputs.detections import picture_names, write_picture, wr
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.detect.asked_names import separate_names
-from deixis.recipes.detect.names import names_or_stored
+from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
@@ -36,22 +36,25 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     Raises:
         DeixisError: options, images or model cannot be used.
     """
-    names = asked_names(options)
+    asked = asked_names(options)
+    names = list(asked)
     device = choose_device(options.device)
     make_output(options.output)
     images = find_images(options.images)
-    detector = load_detector(
-        options.model, device, options.prompt_names, slice=options.slice_px, overlap=options.overlap
-    )
+    detector = load_detector(options.model, device, options.prompt_names, wordings=asked, **options.boxes)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
     made_by = {
         "weights": weights_digest(detector.bundle.model),
         "names": names,
         "threshold": detector.thresholds(names, options.threshold),
         **{name: getattr(options, name) for name in ("max_detections", "prompt_names", "slice", "overlap")},
+        **({"wordings": dict(asked)} if wordings_lines(asked) else {}),
+        **({"nms": [options.nms, options.nms_across_classes]} if options.nms or options.nms_across_classes else {}),
     }
     lines = DetectionLines(options.output, made_by, names)
     console = Console(highlight=False)
+    for line in wordings_lines(asked):
+        console.print(line, markup=False)
     if done := lines.done(images):
         console.print(f"resuming: {done} of {len(images)} images are done", markup=False)
     _predict(options, detector, lines, images)
@@ -97,18 +100,18 @@ def _predict(options: DetectPredictOptions, detector: Detector, lines: Detection
         raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
 
 
-def asked_names(options: DetectPredictOptions) -> list[str]:
-    """What to look for, each name once: those given, those of the file, those of the annotations; or the model's own.
+def asked_names(options: DetectPredictOptions) -> Wordings:
+    """What to look for, each class once: those given, those of the file, those of the annotations; or the model's own.
 
     Raises:
         OptionError: there is none, or the file cannot be read.
         DataError: the annotations cannot be read.
     """
-    names = separate_names(options.names)
+    names = separate_names(options.names, stored_names(options.model))
     if options.names_file is not None:
         names += _names_in(options.names_file)
     if options.names_data:
-        names += read_dataset(options.names_data).vocabulary.names
+        names += map(text_of, read_dataset(options.names_data).vocabulary.names)
     return names_or_stored(names, options.model)
 
 

@@ -85,6 +85,7 @@ def record_lines(record: ModelRecord) -> list[str]:
     lines = [f"trained on   {knows[record.domain]}"]
     if record.names:
         lines.append(f"names        {listed(record.names, 12)}")
+    lines += [f"wordings     {name}: {listed(words, 12)}" for name, words in record.wordings.items()]
     lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
     return lines
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deixis.console import print_text
 from deixis.data.detect.prompts import build_prompt
+from deixis.data.detect.wordings import worded
 from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import CONFIG, base_of
 from deixis.models.builtin import model_of_run
@@ -114,15 +115,18 @@ def export_model(options: ModelExportOptions) -> None:
     options.check()
     if not options.overwrite:
         _must_not_exist(options.output)
-    names = names_or_stored(options.names, options.model)
+    asked = names_or_stored(options.names, options.model)
     bundle = load_any_detector(options.model)
     if options.dry_run:
-        prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
+        words, _ = worded(list(asked), asked, bundle.prompt_tokenizer)
+        prompt = build_prompt(words, bundle.prompt_tokenizer, bundle.model.max_text_len)
         print_text(f"would write {options.output} for {prompt.caption!r}, {len(prompt.input_ids)} tokens")
         return
-    prompt = export_onnx(bundle, names, options.output)
+    prompt = export_onnx(bundle, list(asked), options.output, wordings=asked)
+    _, rows = worded(list(asked), asked, bundle.prompt_tokenizer)
     print_text(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.0f} MB, for {prompt.caption!r}")
-    differences = compare_onnx(options.output, bundle, prompt, sizes_hw=options.check_sizes or check_sizes(bundle))
+    sizes_hw = options.check_sizes or check_sizes(bundle)
+    differences = compare_onnx(options.output, bundle, prompt, sizes_hw=sizes_hw, rows=rows)
     for found in differences:
         height, width = found.size_hw
         gaps = f"logits {found.logits:.1e}, boxes {found.boxes:.1e}, scores {found.scores:.1e}"

@@ -179,3 +179,25 @@ def test_a_training_sample_is_a_function_of_seed_epoch_and_index(tokenizer: Bert
     assert [other[(1, 0)][1].names, other[(0, 0)][1].names] == asked[::-1], "whatever was drawn before"
     assert set(asked[0]) != set(asked[1]), "another epoch, other negatives"
     assert list(asked[0]) != sorted(asked[0], key=MANY.names.index), "in another order"
+
+
+def test_a_wording_is_drawn_for_each_prompt_and_the_class_stays(tokenizer: BertPromptTokenizer) -> None:
+    vocabulary = Vocabulary(("cat", "dog"))
+    wordings = {"dog": ("dog", "red square"), "other": ("raccoon",)}
+    prompts = TrainingPrompts(tokenizer, 256, shuffle=False, wordings=wordings)
+    sample = shows([1], vocabulary=vocabulary)
+    made = [prompts(sample, draw(seed)) for seed in range(20)]
+    assert {prompt.caption for prompt in made} == {"cat. dog.", "cat. red square."}
+    assert {prompt.names for prompt in made} == {("cat", "dog")}
+    (target,) = collate([sample], [made[0]]).targets
+    assert target.class_ids.tolist() == [1]
+    assert prompts(sample, draw(3)).caption == prompts(sample, draw(3)).caption
+
+
+def test_objects_are_fitted_by_their_longest_wording(tokenizer: BertPromptTokenizer) -> None:
+    vocabulary = Vocabulary(("cat", "dog"))
+    prompts = TrainingPrompts(tokenizer, 6, shuffle=False, wordings={"dog": ("dog", "red square")})
+    transform = FittedTransform(lambda sample, _: sample, prompts)
+    with pytest.warns(UserWarning, match="more classes"):  # "cat." and "dog." would fit, "cat." and "red square." not
+        fitted = transform(shows([0, 1], vocabulary=vocabulary), draw())
+    assert (len(fitted.present_class_ids), fitted.vocabulary) == (1, vocabulary)

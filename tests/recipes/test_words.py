@@ -1,0 +1,85 @@
+"""Several wordings for a class through the commands: tried, predicted with, trained with, and kept with the model."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from tiny_runs import write_coco
+
+from deixis.models.model_record import ModelRecord, read_record, write_record
+from deixis.options.detect_words import DetectWordsOptions
+from deixis.recipes.detect.words import Found, try_words
+
+
+def test_wordings_are_tried_without_training(deixis, tiny_model, tmp_path):
+    data = write_coco(tmp_path / "data", count=2)
+    command = ["detect", "words", "--model", tiny_model, "--data", data, "--output", tmp_path / "out", "--names"]
+    code, out, err = deixis([*command, "star=star,five points,sun"])
+    assert code == 0, err
+    ranked = json.loads((tmp_path / "out/words.json").read_text())["star"]
+    assert [one["AP"] for one in ranked] == sorted((one["AP"] for one in ranked), reverse=True)
+    best = shlex.quote(f"star={','.join(ranked[0]['wordings'])}")
+    words = ["star"], ["five points"], ["sun"], ["star", "five points", "sun"]
+    assert sorted(one["wordings"] for one in ranked) == sorted(words)
+    assert out.splitlines()[-1] == f"finds most: --names {best}"
+    for names, message in (("star=a", "several wordings of a class"), ("moon=a,b", "no class 'moon' in")):
+        code, _, err = deixis([*command, names])
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert message in err
+
+
+def test_the_wording_that_finds_most_is_named(monkeypatch, tiny_model, tmp_path):
+    """With figures of which the best is known."""
+    data = write_coco(tmp_path / "data", count=1)
+    best = {"star": 0.2, "sun": 0.7, "star,sun": 0.6}
+
+    def measure(detector, dataset, wordings, **_):
+        asked = [("star",), ("sun",), ("star", "sun")]
+        found = [Found("star", words, best[",".join(words)], 0.5, 0.5) for words in asked]
+        return {"star": sorted(found, key=lambda one: -one.AP)}
+
+    monkeypatch.setattr("deixis.recipes.detect.words.measure_words", measure)
+    options = DetectWordsOptions(model=str(tiny_model), data=str(data), names=("star=star,sun",))
+    assert try_words(options)["star"][0].wordings == ("sun",)
+
+
+def test_predictions_know_the_class_alone(deixis, tiny_model, tmp_path):
+    images = write_coco(tmp_path / "data", count=1).parent / "images"
+    command = ["detect", "predict", "--model", tiny_model, "--images", images, "--threshold", "0", "--output"]
+    (tmp_path / "names.txt").write_text("star=star,sun\na.b\nx\\=y\n")
+    code, out, err = deixis([*command, tmp_path / "found", "--names-file", tmp_path / "names.txt"])
+    assert code == 0, err
+    (record,) = json.loads((tmp_path / "found/predictions.json").read_text())
+    assert {found["label"] for found in record["objects"]} <= {"star", "a.b", "x=y"}
+    assert "'star' is asked for as 'star', 'sun'" in out
+
+
+@pytest.mark.parametrize("form", ["flag", "record"])
+def test_wordings_are_trained_and_kept(deixis, tiny_model, tmp_path, form):
+    data = write_coco(tmp_path / "data", count=6)
+    names = ["--names", "star=star,sun"] if form == "flag" else []
+    if form == "record":
+        write_record(tiny_model, ModelRecord(wordings={"star": ["star", "sun"], "other": ["thing"]}))
+    run = [
+        "detect",
+        "train",
+        "--data",
+        data,
+        "--model",
+        tiny_model,
+        "--max-steps",
+        "1",
+        "--output",
+        "run",
+        "--gpus",
+        "0",
+    ]
+    quick = ["--num-workers", "0", "--report-images", "0", "--val-loss-images", "0", "--log-with", "none", *names]
+    code, out, err = deixis([*run, *quick])
+    (tiny_model / "deixis.json").unlink(missing_ok=True)
+    assert code == 0, err
+    assert "'star' is asked for as 'star', 'sun'" in out
+    record = read_record(tmp_path / "run/teachers/grounding_dino")
+    assert (record.names, record.wordings) == (("star",), {"star": ["star", "sun"]})
