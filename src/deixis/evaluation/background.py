@@ -37,7 +37,7 @@ def absent_scores(
     for sample, found in zip(truth, detections, strict=True):
         absent = {sample.vocabulary.names[c] for c in sample.known_absent_class_ids}
         pairs += len(absent)
-        rows = np.asarray([name in absent for name in found.names], dtype=bool)
+        rows = np.asarray([name in absent for name in found.names], dtype=bool)  # [names of the record]
         scores.append(found.scores[rows[found.class_ids]])
     return pairs, np.sort(np.concatenate(scores))[::-1]
 
@@ -62,4 +62,5 @@ def score_above(pairs: int, scores: Float[np.ndarray, " detections"], limit: flo
     if not pairs:
         return math.nan
     allowed = math.floor(limit * pairs + 1e-9)  # 0.05 * 20 must count as 1
+    # from the highest score on, this one is the first too many
     return float(scores[allowed]) if allowed < len(scores) else 0.0

@@ -207,7 +207,7 @@ def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[
     return [
         {
             "image_id": image_id,
-            "category_id": rows[c] + 1,
+            "category_id": rows[c] + 1,  # counted from 1, here and in all that follows
             "bbox": _xywh(box),
             "area": float(area),
             "iscrowd": int(crowd),
@@ -287,6 +287,7 @@ def _accumulate(
     evaluator.params.maxDets = [limit]
     evaluator.evaluate()
     evaluator.accumulate()
+    # the last axis is `maxDets`: one limit
     return np.asarray(evaluator.eval["precision"])[..., 0], np.asarray(evaluator.eval["recall"])[..., 0]
 
 

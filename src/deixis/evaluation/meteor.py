@@ -106,6 +106,7 @@ class _Java:
     """A METEOR 1.5 process that answers lines; it ends with the `with` block, also after an error."""
 
     def __init__(self, jar: Path) -> None:
+        # the options of pycocoevalcap
         self.command = ["java", HEAP, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         self.timed_out = False
 

@@ -96,16 +96,16 @@ class PresenceScores:
     def _giou(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """A shown mask counts with its IoU, an empty one with 1 where nothing is meant and 0 otherwise."""
         order = np.argsort(self.present[self.meant])
-        shown = np.cumsum(np.append(0.0, self.ious[self.meant][order][::-1]))[
-            ::-1
-        ]  # sum from the i-th probability upwards
+        ious = self.ious[self.meant][order]
+        shown = np.append(0.0, ious[::-1]).cumsum()[::-1]  # sum of the IoUs from the i-th probability upwards
+        # [thresholds]: the first phrase shown
         first = np.searchsorted(self.present[self.meant][order], thresholds, "left")
         giou: np.ndarray = (shown[first] + self._n_acc(thresholds) * (~self.meant).sum()) / len(self.meant)
         return giou
 
     def _n_acc(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         absent = np.sort(self.present[~self.meant])
-        return np.searchsorted(absent, thresholds, "left") / len(absent)
+        return np.searchsorted(absent, thresholds, "left") / len(absent)  # below the threshold, so left empty
 
     def _t_acc(self, thresholds: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         there = np.sort(self.present[self.meant])
@@ -125,7 +125,7 @@ def presence_scores(truth: Sequence[ReferSample], segmentations: Sequence[Sequen
             shared, predicted, wanted = overlap(answer.mask_rle, expression.masks_rle)
             iou = shared / (predicted + wanted - shared + UNION_EPSILON)
             rows.append((answer.present if predicted else -1.0, iou, bool(wanted)))
-    table = np.array(rows, dtype=float).reshape(-1, 3)
+    table = np.array(rows, dtype=float).reshape(-1, 3)  # [phrases, 3]; `reshape` for none
     return PresenceScores(table[:, 0], table[:, 1], table[:, 2].astype(bool))
 
 

@@ -65,7 +65,7 @@ def counts_by_class(
     wrong: dict[int, list[float]] = defaultdict(list)
     for place, here in found.items():
         ranked = sorted(here, key=lambda one: -one["score"])
-        hits, counts = matched(ranked, truth.get(place, []))
+        hits, counts = matched(ranked, truth.get(place, []))  # [detections] each
         for one, hit, does_count in zip(ranked, hits, counts, strict=True):
             if does_count:
                 (right if hit else wrong)[place[1]].append(one["score"])
@@ -99,7 +99,7 @@ def matched(
     iou = coco_mask.iou(*boxes_xywh_px, crowds.astype(np.uint8).tolist())  # [detections, objects]
     free = ~crowds
     for row, overlaps in enumerate(iou):
-        open_to = np.where(free, overlaps, 0)
+        open_to = np.where(free, overlaps, 0)  # [objects]; neither crowds nor what a better detection took
         best = int(open_to.argmax())
         if open_to[best] >= LEAST_IOU:
             hits[row], free[best] = True, False
@@ -117,7 +117,7 @@ def best_threshold(f1: Float[np.ndarray, " thresholds"]) -> tuple[float, float]:
     highest = float(np.max(f1, initial=0))
     if not highest:
         return 0.0, float("nan")
-    tied = np.flatnonzero(f1 >= highest - 1e-9)
+    tied = np.flatnonzero(f1 >= highest - 1e-9)  # sums of floats differ in their last digits
     return highest, float(SCORES[tied[len(tied) // 2]])
 
 

@@ -122,6 +122,7 @@ class VideoJF:
             tally[1] += 1
         mean = sums.group()
         self._all.add(mean.j, mean.f)
+        # A phrase counts as its mean over frames, however long its clip is.
         for groups, names in ((self._presence, presence_of(clip, expression)), (self._tags, expression.tags)):
             for name in names:
                 groups.setdefault(name, _Sums()).add(mean.j, mean.f)
@@ -186,6 +187,7 @@ def boundary_f(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"], 
 def _boundary(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Pixels that differ from their neighbour to the right, below, or diagonally; the frame's edges are no boundary."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    # As DAVIS's `seg2bmap`: one of the two pixels at a border, not both.
     right, below, across = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
     return np.asarray((mask ^ right) | (mask ^ below) | (mask ^ across), np.uint8)
 

@@ -81,7 +81,7 @@ def _follow(onward: dict[_Point, list[_Point]], start: _Point) -> np.ndarray:
     here, heading = start, (0, 0)
     while True:
         ways = onward[here]
-        right = (here[0] - heading[1], here[1] + heading[0])
+        right = (here[0] - heading[1], here[1] + heading[0])  # y points down: a right turn is (dx, dy) to (-dy, dx)
         there = right if right in ways else ways[0]
         ways.remove(there)
         if not ways:

@@ -51,6 +51,7 @@ def overlaps(
     >>> iou.tolist(), ios.tolist()
     ([0.5], [1.0])
     """
+    # [n, 2]: width and height of what is shared
     sides = np.minimum(box_xyxy_px[2:], boxes_xyxy_px[:, 2:]) - np.maximum(box_xyxy_px[:2], boxes_xyxy_px[:, :2])
     shared = np.clip(sides, 0, None).prod(1)
     area = np.clip(box_xyxy_px[2:] - box_xyxy_px[:2], 0, None).prod()

@@ -90,7 +90,8 @@ def _cut_far(points: _Points, size_hw: tuple[int, int]) -> _Cut:
     if not extreme <= MAX_COORDINATE_PX:
         height, width = size_hw
         raise ValueError(f"has a point at {extreme:g} pixels, far outside its image of {width}x{height}")
-    size = np.array(size_hw[::-1], np.float64)
+    size = np.array(size_hw[::-1], np.float64)  # (width, height), as points are (x, y)
+    # Four cuts, at each side of a box three images wide and high; pycocotools would walk along every pixel outside it.
     for axis in (0, 1):
         for sign, limit in ((1.0, -size[axis]), (-1.0, -2 * size[axis])):
             if (sign * points[:, axis] < limit).any():  # keeps [-size, 2 * size] along each axis
@@ -104,7 +105,7 @@ def _cut(points: _Points, axis: int, sign: float, *, limit: float) -> _Cut:
     kept: list[np.ndarray] = []
     for here, depth, before, earlier in zip(points, depths, np.roll(points, 1, 0), np.roll(depths, 1), strict=True):
         if (depth < 0) != (earlier < 0):
-            kept.append(before + (here - before) * (earlier / (earlier - depth)))
+            kept.append(before + (here - before) * (earlier / (earlier - depth)))  # where the edge crosses the limit
         if depth >= 0:
             kept.append(here)
     return np.array(kept).reshape(-1, 2) if len(kept) >= 3 else np.full((3, 2), 2.0 * limit * sign)

@@ -104,6 +104,7 @@ class Identity:
         Raises:
             TrainingError: names each difference.
         """
+        # As JSON gives them back (tuples as lists, paths as text): only so can they equal what was saved.
         current = json.loads(json.dumps({**self.options, **self.facts}, default=str))
         saved = {**json.loads(json.dumps(self.defaults, default=str)), **self.current_names(saved)}
         longer = {name for name in LENGTHS if _is_longer(name, current.get(name), saved.get(name))}
@@ -149,7 +150,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(previous)
         fresh.rename(folder)
-        _flush(folder.parent)
+        _flush(folder.parent)  # a rename is durable once its folder is flushed
         shutil.rmtree(previous, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); its previous content is kept") from error
@@ -294,6 +295,7 @@ def load_checkpoint(
     progress = identity.require_same(saved, folder, progress)
     try:
         tensors = load_file(folder / MODEL)
+        # weights_only: a pickle could execute code
         training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
         require_same_tensors(model, tensors, folder)
         require_optimizer_state(optimizer, training["optimizer"])
@@ -332,7 +334,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() in seen and tensor.numel():
+        if tensor.data_ptr() in seen and tensor.numel():  # empty tensors all have the address 0
             continue
         seen.add(tensor.data_ptr())
         tensors[name] = tensor.detach().contiguous()
@@ -376,6 +378,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     random.setstate((kind, tuple(internal), gauss))
     np.random.set_state(numpy_state(states["numpy"]))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
+    # on another number of GPUs they fit none
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
 

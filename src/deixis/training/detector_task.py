@@ -140,7 +140,12 @@ def detection_losses(
 def loss_sums(model: nn.Module, normalise: Normalise, criterion: DetectionCriterion, *, batch: Batch) -> Sums:
     """Every component of a batch as its sum over the boxes, for `mean_losses`; without those of denoising queries."""
     _, losses = detection_losses(
-        model, normalise, criterion, batch=batch, normaliser=torch.ones((), device=batch.pixels_u8.device)
+        # Divided by 1, losses are sums.
+        model,
+        normalise,
+        criterion,
+        batch=batch,
+        normaliser=torch.ones((), device=batch.pixels_u8.device),
     )
     boxes = sum(len(target.class_ids) for target in batch.targets)
     losses["class_error"] = losses["class_error"] * boxes  # a mean over the boxes already

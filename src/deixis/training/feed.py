@@ -57,7 +57,7 @@ class Feed(Generic[BatchT]):
             process_index=accelerator.process_index,
             accumulation=self.accumulation,
             aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
-        )[start * self.accumulation :]
+        )[start * self.accumulation :]  # a resumed epoch starts after the batches of its finished steps
         if not batches:
             return
         pin = accelerator.device.type == "cuda"

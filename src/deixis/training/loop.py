@@ -143,7 +143,7 @@ def _ending(task: Task, run: Run, error: RuntimeError) -> BaseException:
     before it reaches this process.
     """
     if _is_lost_worker(error) and not run.stop.requested:
-        time.sleep(0.2)
+        time.sleep(0.2)  # SIGTERM may still be on its way to this process
     if not run.stop.requested:
         return error if run.mid_update or not _is_lost_worker(error) else _without_worker(task, run, error)
     if run.mid_update:
@@ -151,7 +151,7 @@ def _ending(task: Task, run: Run, error: RuntimeError) -> BaseException:
             f"step {run.progress.step}: SIGTERM was received while the weights were changing ({error}); they are "
             "not saved, the last checkpoint is unchanged: continue from it with --resume"
         )
-    save(task, run, wait=False)
+    save(task, run, wait=False)  # other processes may have ended already
     return Terminated()
 
 
@@ -181,11 +181,13 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
     started = time.perf_counter()
     for group in task.groups(progress.epoch, progress.step_in_epoch):
         seed_step(settings.seed, progress.step, accelerator.process_index)
+        # By updates and not by steps: a skipped step takes nothing from the warm-up.
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
         normaliser = task.normaliser(group)
         losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
         if progress.updates == 0:  # once: the same parameters get gradients in every step
             require_gradients(accelerator.unwrap_model(task.model))
+        # The norm before clipping. If it is NaN, so are all gradients now: the step is skipped below.
         norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
         assert norm is not None
         # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
@@ -207,7 +209,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
                 run.logs.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
             progress.count_step(updated=finite)
         run.optimizer.zero_grad(set_to_none=True)
-        started = time.perf_counter()
+        started = time.perf_counter()  # the next step's time includes waiting for its data
 
         run.bar(progress.step, note=f"epoch {progress.epoch + 1}/{settings.epochs}  loss {figures['loss']:.3f}")
         due = settings.save_interval > 0 and progress.step % settings.save_interval == 0

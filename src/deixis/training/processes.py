@@ -90,7 +90,7 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB on Linux
 
 
 def peak_memory_text(device: torch.device) -> str:
@@ -104,7 +104,7 @@ def seed_step(seed: int, step: int, process_index: int) -> None:
 
     deixis draws from torch's generator; Python's and NumPy's are seeded for libraries that a model may use.
     """
-    mixed = (seed * 1_000_003 + step) * 4_099 + process_index
+    mixed = (seed * 1_000_003 + step) * 4_099 + process_index  # no two alike below 1,000,003 steps and 4,099 processes
     torch.manual_seed(mixed)
     random.seed(mixed)
     np.random.seed(mixed % 2**32)  # noqa: NPY002

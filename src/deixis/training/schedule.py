@@ -33,4 +33,5 @@ class Schedule:
         if self.kind == "step":
             return 1.0 if updates < self.drop_at * self.total_updates else 0.1
         span = max(1, self.total_updates - self.warmup_updates)
+        # SGDR, arXiv 1608.03983, eq. 5, to 0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (updates - self.warmup_updates) / span)))

@@ -25,7 +25,7 @@ class StopSignal:
         self._previous: Any = None
 
     def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():  # Python sets handlers in no other thread
             self._previous = signal.signal(signal.SIGTERM, self._handle)
         return self
 

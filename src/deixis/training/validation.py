@@ -49,6 +49,7 @@ def mean_losses(batches: Iterable[B], sums_of: Callable[[B], Sums], accelerator:
                 counts[name] += count
     of_processes: Sequence[tuple[dict[str, float], dict[str, int]]]
     of_processes = gather_lists(accelerator, [(dict(sums), dict(counts))])
+    # A process without a batch has no names; those of the others count.
     names = dict.fromkeys(name for found, _ in of_processes for name in found)
     return {
         name: sum(found.get(name, 0.0) for found, _ in of_processes)

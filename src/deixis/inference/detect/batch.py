@@ -47,6 +47,7 @@ def detect_batch(
         now = pairs[start : start + len(samples)]
         images, asked = [image for image, _ in now], [prompts[image][turn] for image, turn in now]
         input_ids, attention_mask = (tensor.to(device) for tensor in pad_prompts(asked))
+        # [pairs, queries, ...], one prompt per pair
         outputs = model.ground(pyramid.select(images), model.encode_text(input_ids, attention_mask))
         sizes_hw, ids = [samples[i].original_size_hw for i in images], [samples[i].image_id for i in images]
         for image, detections in zip(

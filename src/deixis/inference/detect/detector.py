@@ -300,6 +300,8 @@ class Detector:
             DataError: an image cannot be read, or no object is annotated, so AP cannot be measured.
         """
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+        # Whether LVIS's limit applies is known once all annotations are read, so its number is asked for, and cut
+        # below.
         asked = max_detections or MAX_DETECTIONS_FEDERATED
         pairs = list(self._run_dataset(dataset, batch_size, asked, indices=indices, workers=workers, progress=progress))
         truth = [sample for sample, _ in pairs]
@@ -364,6 +366,7 @@ class Detector:
 
     def _whole(self, sample: Sample, windows: Sequence[Window]) -> Sample:
         """An image ready for the model; one that is to be sliced keeps its pixels."""
+        # nothing is drawn: evaluation only resizes
         return sample if len(windows) > 1 else self._transform(sample, np.random.default_rng(0))
 
     def _sliced(self, sample: Sample, windows: Sequence[Window], batch_size: int, max_detections: int) -> Detections:

@@ -89,11 +89,11 @@ def joined(parts: Sequence[Detections], windows: Sequence[Window], size_hw: tupl
     """
     if len(parts) == 1:
         return parts[0]
-    boxes = np.concatenate(
+    boxes = np.concatenate(  # [n, 4], moved from pixels of their windows to pixels of the picture
         [part.boxes_xyxy_px + np.array(window[:2] * 2) for part, window in zip(parts, windows, strict=True)]
     )
     is_cut = np.concatenate([_cut(part, window, size_hw) for part, window in zip(parts, windows, strict=True)])
-    origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # [n]: the window of each box
     scores = np.concatenate([part.scores for part in parts])
     class_ids = np.concatenate([part.class_ids for part in parts])
     waiting = np.argsort(-scores * np.where(is_cut, _CUT_COUNTS, 1.0), kind="stable")
@@ -101,7 +101,7 @@ def joined(parts: Sequence[Detections], windows: Sequence[Window], size_hw: tupl
     while len(waiting):
         best, waiting = waiting[0], waiting[1:]
         kept.append(best)
-        iou, ios = overlaps(boxes[best], boxes[waiting])
+        iou, ios = overlaps(boxes[best], boxes[waiting])  # [waiting] each
         smaller = _areas(boxes[waiting]) <= _areas(boxes[[best]])
         same = (iou >= _SAME) | (is_cut[waiting] & smaller & (ios >= _SAME))
         same &= (class_ids[waiting] == class_ids[best]) & (origin[waiting] != origin[best])
@@ -117,7 +117,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     """Where windows start along an axis: evenly, the first at 0, the last ending at the end."""
     if length <= side:
         return [0]
-    step = max(1.0, side * (1 - overlap))
+    step = max(1.0, side * (1 - overlap))  # at least this overlap; spread evenly it is mostly more
     count = int(np.ceil((length - side) / step)) + 1
     return [round(start) for start in np.linspace(0, length - side, count)]
 

@@ -161,10 +161,13 @@ class Captioner:
         side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"
         outlined = self.bundle.model.spatial_token is not None
         regions = [expression.masks_rle for expression in sample.expressions if has_pixels(expression)]
+        # Each region has a conversation of its own, and so views of its own: its cells are numbered as if it were
+        # alone.
         views = tuple(
             region_views(sample.image, [mask], len(tiles), self.bundle.tile_px, side, released, outlined)
             for mask in (union_mask(masks, sample.size_hw) for masks in regions)
         )
+        # one region per expression
         joined = tuple(masks[0] if len(masks) == 1 else coco_mask.merge(list(masks)) for masks in regions)
         return _Prepared(sample.evolve(image=Path()), index, joined, torch.from_numpy(tiles), views)
 
@@ -174,6 +177,7 @@ class Captioner:
         if not item.views:
             return []
         bundle = self.bundle
+        # [tiles, tile_tokens, channels]
         whole = bundle.model.vision_features(bundle.normalise_tiles(item.tiles.to(self.device)))
         said = []
         for start in range(0, len(item.views), batch_size):
@@ -181,6 +185,7 @@ class Captioner:
             focal = torch.from_numpy(np.concatenate([views.focal for views in part])).to(self.device)
             # [all close views of the batch, tile_tokens, channels]
             close = bundle.model.vision_features(bundle.normalise_tiles(focal)) if len(focal) else whole[:0]
+            # [views, tile_tokens, channels] for each region
             seen = torch.split(close, [len(views.focal) for views in part])
             asked = [
                 self.tokens.question(caption_turn().question, len(whole), [len(cells) for cells in views.cells])
@@ -190,10 +195,12 @@ class Captioner:
                 bundle,
                 *self.tokens.padded(asked, self.device),
                 tuple(len(whole) + len(views.focal) for views in part),
+                # Every row has the whole image, then its own region's close view.
                 torch.cat([tokens for views in seen for tokens in (whole, views)]),
                 self._regions(part),
                 self.max_new_tokens,
                 self._choose(item.index, range(start, start + len(part))),
+                # image and words before the region are the same in all rows
                 shared_tokens=asked[0].index(self.region_start_id),
             )
         return [

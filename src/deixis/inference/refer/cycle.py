@@ -88,6 +88,7 @@ class Cycle:
         """
         chosen = range(len(dataset)) if indices is None else indices
         with evaluating(self.segmenter.bundle.model):  # outermost, so that training mode is restored last
+            # Side by side, image by image: the captions of a whole data set need not be held.
             passes = [captioner.run(dataset, batch_size, chosen) for captioner in self.captioners]
             for index, described in zip(chosen, zip(*passes, strict=True), strict=True):
                 candidates = [captions for _, captions in described]
@@ -117,7 +118,7 @@ class Cycle:
         for number, expression in enumerate(regions):
             each = [captions[number] for captions in candidates]
             ious = [_iou(found.get(caption.text), expression) for caption in each]
-            best = ious.index(max(ious))
+            best = ious.index(max(ious))  # of equal ones the most probable caption, which comes first
             own = _iou(found.get(expression.texts[0]), expression) if self.direct and expression.texts else None
             cycled.append(Cycled(each[best], ious[best], own, expression.texts))
         return cycled
@@ -127,4 +128,4 @@ def _iou(found: Segmentation | None, expression: Expression) -> float:
     if found is None:
         return 0.0
     intersection, predicted, wanted = overlap(found.mask_rle, expression.masks_rle)
-    return intersection / (predicted + wanted - intersection)
+    return intersection / (predicted + wanted - intersection)  # `wanted` is not 0: regions have pixels

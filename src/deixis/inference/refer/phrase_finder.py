@@ -68,6 +68,7 @@ class PhraseFinder:
             part = rows[start : start + self.batch_size]
             ids = [self._conversation(text, len(tiles[frames[0]]), len(frames)) for text, frames in part]
             counts = tuple(sum(len(tiles[frame]) for frame in frames) for _, frames in part)
+            # [tiles of the rows, tile_tokens, channels]
             shown = torch.cat([vision[frame] for _, frames in part for frame in frames])
             placed = tuple(tuple(grid for frame in frames for grid in grids[frame]) for _, frames in part)
             padded = self.tokens.padded(ids, self.device)
@@ -85,7 +86,7 @@ class PhraseFinder:
         """Each phrase in one frame, and the state of its most probable `[SEG]`; several `[SEG]`s give one mask."""
         model = self.bundle.model
         hidden = torch.cat([one.hidden for one in meant])  # [SEGs of all phrases, hidden]
-        frame = torch.zeros(len(hidden), dtype=torch.long, device=self.device)
+        frame = torch.zeros(len(hidden), dtype=torch.long, device=self.device)  # all in the one frame of `levels`
         masks = model.masks(hidden, levels, frame)
         outputs = {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
         chosen = select_mask(outputs, self.bundle.behaviour)
@@ -100,7 +101,7 @@ class PhraseFinder:
             present = chosen.present[own]
             there = present >= self.threshold
             there = there if bool(there.any()) else torch.ones_like(there)  # below the threshold as a whole
-            logits = chosen.logits[own][there].amax(0)
+            logits = chosen.logits[own][there].amax(0)  # [side, side]: a union's logit is the highest of its masks'
             iou = float(chosen.ious[own][there].mean())
             found.append(Found(logits, iou, float(present.max()), one.answer))
             states.append(one.hidden[int(present.argmax())])

@@ -69,11 +69,12 @@ class PromptedMasks:
             return []
         size_hw = (pixels.shape[0], pixels.shape[1])
         boxes = torch.from_numpy(np.ascontiguousarray(boxes_xyxy_px, dtype=np.float32))
+        # (x, y, x, y): pixels of the image per pixel of a mask
         to_image = torch.tensor([size_hw[1], size_hw[0]] * 2) / self.bundle.mask_px
         parts = self._parts_of_phrases(pixels, sorted(set(names)))
         found = []
         for box, name, (logits, ious) in zip(boxes, names, self._ask(pixels, boxes, masks_of_boxes), strict=True):
-            best = _best_fitting(logits > 0, ious, box / to_image)
+            best = _best_fitting(logits > 0, ious, box / to_image)  # of the three masks
             masks = [(enlarged(logits[best], size_hw, self.via_px), "box", float(ious[best]))]
             masks += [(part, "phrase", iou) for part, iou in parts[name]]
             fits = [_fit(_tight_box(torch.from_numpy(mask)), box) for mask, _, _ in masks]
@@ -120,14 +121,15 @@ class PromptedMasks:
         model, side = self.bundle.model, self.bundle.sam_px
         seen = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())[None].to(self.device)
         height, width = pixels.shape[:2]
+        # each axis by its own factor: the image is squashed to a square
         scale = torch.tensor([side / width, side / height]).repeat(prompts_px.shape[1] // 2)
         prompts = (prompts_px * scale).to(self.device)
         answers = []
         with evaluating(model):
             levels = model.sam_features(self.bundle.normalise_sam(seen))
             for part in torch.split(prompts, PROMPTS_PER_BATCH):
-                first = torch.zeros(len(part), dtype=torch.long, device=self.device)
-                masks = ask(model.sam, part, levels, first)
+                first = torch.zeros(len(part), dtype=torch.long, device=self.device)  # the only image
+                masks = ask(model.sam, part, levels, first)  # [part, 3, side, side]
                 answers += list(zip(masks.logits.float().cpu(), masks.ious.float().cpu(), strict=True))
         return answers
 
@@ -142,6 +144,7 @@ class PromptedMasks:
         for answer in answers:
             bitmap = np.ascontiguousarray(coco_mask.decode(answer.mask_rle))
             count, labels = cv2.connectedComponents(bitmap, connectivity=8)
+            # label 0 is the background
             parts[answer.text] = [(labels == label, answer.score) for label in range(1, count)]
         return parts
 
@@ -153,6 +156,7 @@ def distinct_masks(masks: Bool[Tensor, "masks h w"], scores: Float[Tensor, " mas
     kept: list[int] = []
     for place in scores.argsort(descending=True, stable=True).tolist():
         common = flat[kept] @ flat[place]  # [kept]: pixels in both
+        # IoU as a product instead of a quotient: empty masks have no union to divide by.
         if not (common >= max_overlap * (areas[kept] + areas[place] - common)).any():
             kept.append(place)
     return kept

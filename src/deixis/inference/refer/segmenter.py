@@ -191,6 +191,7 @@ class Segmenter:
         # [all tiles of the group, 3, tile, tile]
         tiles = torch.from_numpy(np.concatenate([item.cut.squares for item in group])).to(self.device)
         grids = tuple(grid for item in group for grid in item.grids)
+        # [tiles, tile_tokens, channels] for each image
         vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles), grids), counts)
         levels = model.sam_features(
             bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
@@ -200,8 +201,9 @@ class Segmenter:
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             images = sorted({image for image, _ in part})
+            # one row per phrase, images repeated
             pyramid = (levels[0][images], levels[1][images], levels[2][images])  # [images of this batch, c, h, w] each
-            asked = [(images.index(image), text) for image, text in part]
+            asked = [(images.index(image), text) for image, text in part]  # numbered within the batch
             find = self._generated if self.generate else self._given
             seen = [vision[image] for image in images]
             masks = find(asked, seen, tuple(group[image].grids for image in images), pyramid)
@@ -217,7 +219,7 @@ class Segmenter:
         counts = tuple(len(tiles) for tiles in vision)
         turns = [single_turn(text, self.bundle.behaviour) for _, text in asked]
         given = [self.tokens([turn], counts[image])[0] for (image, _), turn in zip(asked, turns, strict=True)]
-        input_ids, attention_mask = self.tokens.padded(given, self.device)
+        input_ids, attention_mask = self.tokens.padded(given, self.device)  # [phrases, tokens]
         images = tuple(image for image, _ in asked)
         outputs = segment(
             self.bundle.model,

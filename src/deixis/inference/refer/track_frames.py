@@ -87,8 +87,10 @@ class FramePrompter:
             there = [row for row, one in enumerate(found) if (one.logits is not None if every else self._there(one))]
             if not there:
                 continue
+            # another SAM 2 has features of its own
             own = levels if self.sam is self.bundle.model.sam else self.levels(self.sam, pixels)
             if self.prompts == "first":
+                # [visible, sam_channels]
                 embeddings = self.bundle.model.text_hidden_fcs(torch.stack([hidden[row] for row in there]))
                 seen = see_prompts(self.sam, own, embeddings, suppress=self.scored)
             else:
@@ -114,6 +116,7 @@ class FramePrompter:
             ever_found.update(row for row, one in enumerate(found) if self._there(one))
             for phrase, one in zip(objects, found, strict=True):
                 phrase.answers[index] = one.answer
+        # Only after all frames: whether a phrase is tracked depends on every one of them.
         for index, seen, meanings in prompted:
             for row in ever_found:
                 objects[row].bank.prompt(index, seen, row, meanings[row])
@@ -130,5 +133,5 @@ class FramePrompter:
             logits = torch.stack([logits for row in there if (logits := found[row].logits) is not None])
             # [found, 1, side, side]
             large = F.interpolate(logits[:, None].float(), (side, side), mode="bilinear", align_corners=False)
-            masks[there] = large[:, 0] > 0
+            masks[there] = large[:, 0] > 0  # rows of objects that are not visible stay empty
         return masks

@@ -138,13 +138,13 @@ class Tracker:
     def _followed(
         self, frames: Frames | Iterable[np.ndarray], phrases: Sequence[str]
     ) -> Iterator[tuple[np.ndarray, list[Segmentation]]]:
-        most = max(self.prompt_frames, 2)
+        most = max(self.prompt_frames, 2)  # with one place only, each new prompt would push out the first
         objects = [TrackedPhrase(phrase, MemoryBank(self.sam, most)) for phrase in phrases]
         asked, stream = self._sampled(frames)
         size_hw: tuple[int, int] | None = None
         with evaluating(self.bundle.model):
             self.prompter.prompt(objects, asked)
-            del asked
+            del asked  # the sampled frames; pixels that the whole video would keep in memory
             for index, pixels in enumerate(stream):
                 size_hw = pixels.shape[:2] if size_hw is None else size_hw
                 if pixels.shape[:2] != size_hw:
@@ -182,7 +182,7 @@ class Tracker:
                 phrase.given[index] = Found(seen.logits[row], iou, there)
         records = []
         for phrase in objects:
-            found = phrase.given.pop(index, NOTHING)
+            found = phrase.given.pop(index, NOTHING)  # taken out: nothing of a frame is kept
             answer = phrase.answers.pop(index, found.answer)
             shown = None if found.present < self.threshold else found.logits
             phrase.lost = shown is None or not bool((shown > 0).any())

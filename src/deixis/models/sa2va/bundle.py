@@ -55,11 +55,13 @@ class Sa2vaBundle:
 
     def __post_init__(self) -> None:
         rows = self.model.vlm.get_input_embeddings().weight.shape[0]
+        # More rows than tokens are usual: vocabularies are padded to a round number.
         if len(self.tokenizer) > rows:
             raise ModelError(f"{self.source}: the tokenizer has {len(self.tokenizer)} tokens, the model only {rows}")
         marks = (*NEW_TOKENS, self.template.end, self.template.image_token)
         if missing := [mark for mark in marks if mark not in self.tokenizer.get_vocab()]:
             raise ModelError(f"{self.source}: the tokenizer does not know {missing}; wanted each as one token")
+        # A folder whose tokenizer was exchanged would put pictures, or read masks, at another word, without any error.
         for mark, wanted in ((SEG, self.model.seg_token_id), (self.template.image_token, self.model.image_token_id)):
             if (token_id := self.tokenizer.convert_tokens_to_ids(mark)) != wanted:
                 raise ModelError(f"{self.source}: {mark} is token {token_id}, the model takes {wanted} for it")
@@ -147,6 +149,7 @@ class Sa2vaBundle:
 def _normalise(pixels_u8: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     means = torch.tensor(mean, device=pixels_u8.device)[:, None, None]
     deviations = torch.tensor(std, device=pixels_u8.device)[:, None, None]
+    # (pixels / 255 - mean) / deviation in two passes, in place: one batch of floats is all that is allocated.
     return pixels_u8.to(torch.float32).mul_(1 / (255 * deviations)).sub_(means / deviations)
 
 

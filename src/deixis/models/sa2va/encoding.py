@@ -35,6 +35,7 @@ class ConversationTokens:
     def of(bundle: Sa2vaBundle) -> ConversationTokens:
         """Those of a segmenter."""
         pad = bundle.tokenizer.pad_token_id
+        # Where there is no padding token any other will do: padded positions are neither attended to nor labelled.
         pad = bundle.end_token_id if pad is None else int(pad)
         marks = tuple(sorted({*bundle.tokenizer.all_special_tokens, *NEW_TOKENS}))
         return ConversationTokens(bundle.tokenizer, bundle.template, bundle.tokens_per_tile, pad, marks)
@@ -55,8 +56,10 @@ class ConversationTokens:
             first = position == 0
             asked = self._question(turn.question, tiles, regions, frames) if first else self._later(turn.question)
             question = self._ids(asked)
+            # `[SEG]` is in every answer; phrase marks only in a data set's own, put there by `grounded_answer`.
             self._require_plain(_without((SEG, *PHRASE_MARKS) if turn.given else (SEG,), turn.answer))
             answer = self._ids(self.template.answer(turn.answer))
+            # The end mark is part of the answer and is learnt; the image and the question are only read.
             input_ids += question + answer
             labels += [IGNORED] * len(question) + answer
         return input_ids, labels
@@ -74,6 +77,7 @@ class ConversationTokens:
     ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
         """(input_ids, attention_mask) of several, padded on the right."""
         longest = max(len(ids) for ids in conversations)
+        # On the right: attention is causal, so that what follows a conversation does not change its states.
         padded = [[*ids, *[self.pad_token_id] * (longest - len(ids))] for ids in conversations]
         real = [[True] * len(ids) + [False] * (longest - len(ids)) for ids in conversations]
         return torch.tensor(padded, device=device), torch.tensor(real, device=device)
@@ -93,9 +97,9 @@ class ConversationTokens:
             raise PromptError(f"{text!r} holds {found!r}, a mark of the conversation itself; take it out of the phrase")
 
     def _ids(self, text: str) -> list[int]:
-        return [
-            int(token_id) for token_id in self.tokenizer(whole_characters(text), add_special_tokens=False).input_ids
-        ]
+        # Each part of a conversation is tokenised alone: special tokens would begin and end all of them.
+        ids = self.tokenizer(whole_characters(text), add_special_tokens=False).input_ids
+        return [int(token_id) for token_id in ids]
 
 
 def _without(marks: Sequence[str], text: str) -> str:

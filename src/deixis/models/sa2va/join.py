@@ -46,6 +46,7 @@ def join_sa2va(
     tokenizer = read_tokenizer(vlm_folder)
     template = template or template_for(tokenizer, str(vlm_source))
     vlm, sam = read_vlm(vlm_folder), read_sam(sam_folder)
+    # The caller's own stream of random numbers goes on as if nothing had been drawn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         add_new_tokens(vlm, tokenizer)
@@ -67,14 +68,15 @@ def add_new_tokens(vlm: Any, tokenizer: Any) -> tuple[int, ...]:
     old = len(tokenizer)
     tokenizer.add_tokens(added, special_tokens=True)
     if len(tokenizer) > vlm.get_input_embeddings().weight.shape[0]:
+        # Their values are set below; transformers' own way draws from the covariance of the whole table.
         vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     weights: list[nn.Parameter] = [vlm.get_input_embeddings().weight]
-    if vlm.lm_head.weight is not weights[0]:
+    if vlm.lm_head.weight is not weights[0]:  # otherwise tied: one table for both
         weights.append(vlm.lm_head.weight)
     ids = [tokenizer.convert_tokens_to_ids(token) for token in added]
     with torch.no_grad():
         for weight in weights:
-            mean = weight[:old].float().mean(0)
+            mean = weight[:old].float().mean(0)  # [hidden]; spare rows were never trained and do not count
             weight[ids] = (mean + ROW_NOISE * torch.randn(len(ids), len(mean))).to(weight.dtype)
     return tuple(ids)
 

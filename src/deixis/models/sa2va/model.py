@@ -49,6 +49,7 @@ class Sa2va(nn.Module):
         self.vlm = vlm
         self.sam = sam
         hidden = vlm.config.get_text_config().hidden_size
+        # In the language model's precision, which its inputs, the hidden states, have.
         self.text_hidden_fcs = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, sam.hidden_dim), nn.Dropout(0.0)
         ).to(vlm.dtype)
@@ -109,24 +110,31 @@ class Sa2va(nn.Module):
                 _given(tiles, "tiles", "vision"), [grid for of_row in grids for grid in of_row]
             )
         sam = self.sam_features(_given(sam_pixels, "sam_pixels", "sam")) if sam is None else sam
-        embeddings = self.embed(input_ids, self.project(vision), tiles_per_image, regions)
+        embeddings = self.embed(input_ids, self.project(vision), tiles_per_image, regions)  # [batch, tokens, wide]
         positions = self.positions(input_ids, shown_tiles(tiles_per_image, regions), grids)
-        hidden = self.hidden_states(embeddings, attention_mask, positions)
+        hidden = self.hidden_states(embeddings, attention_mask, positions)  # [batch, tokens, hidden]
+        # [segs] each. Read at `[SEG]` itself; LISA and GLaMM read at the token before it, from which it was predicted.
         rows, columns = torch.where((input_ids == self.seg_token_id) & attention_mask)
-        segs, images = in_every_frame(rows, frames_per_image)
+        segs, images = in_every_frame(rows, frames_per_image)  # [objects] each; with clips more objects than `[SEG]`s
         rows, columns = rows[segs], columns[segs]
-        asking = hidden[rows, columns]
+        asking = hidden[rows, columns]  # [objects, hidden]
         outputs = {"object_image": images}
         masks = self.masks(asking, sam, images)
         outputs |= {"pred_masks": masks.logits, "pred_ious": masks.ious, "object_scores": masks.object_scores}
         if masks.points is not None:
             outputs["point_logits"] = masks.points
-        if labels is not None:
-            following = labels[:, 1:]
-            labelled = following != IGNORED
-            outputs["label_logits"] = self.token_logits(hidden[:, :-1][labelled])
-            outputs["label_ids"] = following[labelled]
-        return outputs
+        return outputs if labels is None else outputs | self._label_outputs(hidden, labels)
+
+    def _label_outputs(
+        self, hidden: Float[Tensor, "batch tokens hidden"], labels: Int[Tensor, "batch tokens"]
+    ) -> dict[str, Tensor]:
+        """label_logits and label_ids of `forward`."""
+        # The state at a position predicts the token after it: labels move one to the left.
+        following = labels[:, 1:]  # [batch, tokens - 1]
+        labelled = following != IGNORED
+        # Only where there is a label: a vocabulary has 150,000 tokens, and most positions are images and questions.
+        logits = self.token_logits(hidden[:, :-1][labelled])  # [labels, vocabulary]
+        return {"label_logits": logits, "label_ids": following[labelled]}
 
     def vision_features(
         self, tiles: Float[Tensor, "tiles 3 tile tile"], grids: Sequence[Grid] = ()
@@ -169,18 +177,19 @@ class Sa2va(nn.Module):
         Raises:
             ModelError: a row has another number of image tokens than its image's tiles and regions have.
         """
-        is_image = input_ids == self.image_token_id
+        is_image = input_ids == self.image_token_id  # [batch, tokens]
         outlines = () if regions is None else regions.outlines
         spatial = None if self.spatial_token is None else spatial_tokens(self.spatial_token, outlines)
-        placed, counts = placed_tokens(image_tokens, tiles_per_image, regions, spatial)
+        placed, counts = placed_tokens(image_tokens, tiles_per_image, regions, spatial)  # [placeholders, wide]
         if tuple(found := is_image.sum(1).tolist()) != counts:
             raise ModelError(
                 f"the rows have {found} image tokens, their tiles and regions {list(counts)} "
                 f"({len(image_tokens)} tiles of {image_tokens.shape[1]} tokens); write one image token for each"
             )
-        embeddings = self.embed_tokens(input_ids)
+        embeddings = self.embed_tokens(input_ids)  # [batch, tokens, hidden]
         # Text has nothing to say to later layers: [batch, tokens, wide] with zeros there.
         embeddings = F.pad(embeddings, (0, placed.shape[-1] - embeddings.shape[-1]))
+        # Placeholders are filled row by row, from left to right: the order of `placed`.
         return embeddings.masked_scatter(is_image[..., None], placed.to(embeddings.dtype))
 
     def embed_tokens(self, input_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens hidden"]:
@@ -203,9 +212,11 @@ class Sa2va(nn.Module):
         if self.family.positions is None:
             return None
         side = self.family.tiling(self.vlm.config).side
+        # Without grids each tile is a picture of its own, of side × side tokens.
         grids = grids or tuple(((side, side),) * tiles for tiles in tiles_per_image)
         counts = [sum(rows * columns for rows, columns in of_row) for of_row in grids]
         is_image = input_ids == self.image_token_id
+        # A row's first image tokens are its pictures'; those after them are its regions' and have no place in a grid.
         whole = is_image & (is_image.cumsum(1) <= torch.tensor(counts, device=input_ids.device)[:, None])
         if (found := whole.sum(1).tolist()) != counts:
             raise ModelError(f"the rows have {found} image tokens, their pictures {counts}; write one for each")
@@ -251,6 +262,7 @@ class Sa2va(nn.Module):
         image_of_object: Int[Tensor, " objects"],
     ) -> Masks:
         """Masks from the hidden states at `[SEG]`. With no objects the result is empty and still has a graph."""
+        # Computing again what was not kept saves memory only where there is a backward pass.
         at_once = self.objects_at_once if torch.is_grad_enabled() else None
         if len(hidden):
             return decode_masks(self.sam, self.text_hidden_fcs(hidden), sam, image_of_object, at_once)
@@ -276,11 +288,13 @@ def in_every_frame(
     segs = torch.arange(len(rows), device=rows.device)
     if not frames_per_image:
         return segs, rows
+    # For example rows [0, 0, 1] (two `[SEG]`s about the first clip, one about the second) and frames (2, 1):
     counts = torch.tensor(frames_per_image, device=rows.device)
-    repeats = counts[rows]
-    starts = repeats.cumsum(0) - repeats
-    segs = segs.repeat_interleave(repeats)
-    frame = torch.arange(len(segs), device=rows.device) - starts[segs]
+    repeats = counts[rows]  # [segs]: 2, 2, 1
+    starts = repeats.cumsum(0) - repeats  # [segs]: 0, 2, 4, where each one's objects begin
+    segs = segs.repeat_interleave(repeats)  # [objects]: 0, 0, 1, 1, 2
+    frame = torch.arange(len(segs), device=rows.device) - starts[segs]  # 0, 1, 0, 1, 0: frames within their clips
+    # Frames of all rows are in one batch: 0, 1, 0, 1, 2.
     return segs, (counts.cumsum(0) - counts)[rows[segs]] + frame
 
 

@@ -30,6 +30,7 @@ MEMORY = (
 """What `Sam2VideoModel` has and `Sam2Model` has not."""
 
 PART_OF_PREFIX = {
+    # The first prefix that fits decides, so a part stands before the larger one that contains it.
     **{f"vlm.{prefix}": part for family in FAMILIES.values() for prefix, part in family.parts.items()},
     "vlm.model.language_model.embed_tokens.": "embeddings",
     "vlm.lm_head.": "embeddings",
@@ -92,6 +93,7 @@ def freeze(
         raise OptionError(f"the segmenter has no part {unknown}; its parts are {list(PARTS)}")
     if lora and "language" in chosen:
         raise OptionError("the language model trains either in full or through adapters; choose one")
+    # Before anything is chosen: PEFT freezes all that is not an adapter.
     if lora:
         inject_lora(model, LORA_PATTERN, rank, alpha=alpha, dropout=dropout)
     for name, parameter in model.named_parameters():
@@ -108,6 +110,7 @@ def merge_adapters(model: Sa2va) -> None:
     """Fold adapters and new rows into the weights, in place. A model without them is left alone."""
     if model.token_rows is not None:
         rows, model.token_rows = model.token_rows, None
+        # With a tied output layer this row is both.
         _embedding(model).data[rows.token_ids] = rows.embedding.data.to(_embedding(model).dtype)
         if rows.head is not None:
             model.vlm.lm_head.weight.data[rows.token_ids] = rows.head.data.to(model.vlm.lm_head.weight.dtype)

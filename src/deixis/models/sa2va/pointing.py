@@ -31,18 +31,21 @@ def point_logits(
     Args:
         coarse: what the mask decoder is to see of each object's image.
     """
-    cells = coarse + sam.get_image_wide_positional_embeddings()
+    cells = coarse + sam.get_image_wide_positional_embeddings()  # [objects, channels, h, w]
+    # Scaled as in attention (arXiv 1706.03762, eq. 1): the size of a sum over channels does not grow with their number.
     scaled = prompts.to(cells.dtype)[:, :, None, None] / math.sqrt(prompts.shape[1])
-    logits: Tensor = (scaled * cells).sum(1)
+    logits: Tensor = (scaled * cells).sum(1)  # [objects, h, w]
     return logits
 
 
 def as_mask_prompt(sam: Sam, logits: Float[Tensor, "objects h w"]) -> Float[Tensor, "objects sam_channels h w"]:
     """The map as SAM 2's dense prompt: of each object's cells the best counts 1, others by their odds to it."""
+    # p / p of the best cell: the best counts 1 however many cells there are; a softmax's shares would shrink.
     shares = (logits.flatten(1) - logits.flatten(1).amax(1, keepdim=True)).exp().view(logits.shape)
     size = sam.prompt_encoder.mask_input_size
+    # SAM 2 takes masks at four times the side of its coarse level, and halves them twice.
     enlarged = F.interpolate(shares[:, None], tuple(size), mode="bilinear", align_corners=False)
-    dense: Tensor = sam.prompt_encoder.mask_embed(enlarged)
+    dense: Tensor = sam.prompt_encoder.mask_embed(enlarged)  # [objects, 1, 4h, 4w] to [objects, channels, h, w]
     return dense
 
 

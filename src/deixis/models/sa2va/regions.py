@@ -44,12 +44,13 @@ def placed_tokens(
     if len(image_tokens) != sum(tiles_per_image):
         raise ModelError(f"{len(image_tokens)} tiles are given, {sum(tiles_per_image)} are said to be")
     shown = shown_tiles(tiles_per_image, regions)
-    flat = image_tokens.flatten(0, 1)
+    flat = image_tokens.flatten(0, 1)  # [tiles * tile_tokens, hidden]
     if spatial is not None:
-        flat = torch.cat([flat, spatial.to(flat.dtype)])
+        flat = torch.cat([flat, spatial.to(flat.dtype)])  # outlines' tokens after those of all tiles
     if regions is None:
         return flat, tuple(tiles * tokens for tiles in tiles_per_image)
     chosen: list[int] = []
+    # Where in `flat` the image's own tokens begin, and those of its outlines.
     start, outline = 0, sum(tiles_per_image) * tokens
     outlines = [len(of_image) for of_image in regions.outlines] or [0] * len(tiles_per_image)
     if (made := 0 if spatial is None else len(spatial)) != sum(outlines):
@@ -58,8 +59,9 @@ def placed_tokens(
         last = tiles * tokens
         if any(not 0 <= cell < last + drawn for cell in cells):
             raise ModelError(f"a region has token {max(cells)}, its image's {tiles} tiles have {last}")
-        chosen += range(start, start + whole * tokens)
+        chosen += range(start, start + whole * tokens)  # without focal views, which come last
+        # `cells` counts through the image's tiles and on through its outlines, which lie elsewhere in `flat`.
         chosen += [start + cell if cell < last else outline + cell - last for cell in cells]
         start, outline = start + last, outline + drawn
     counts = tuple(whole * tokens + len(cells) for whole, cells in zip(shown, regions.cells, strict=True))
-    return flat[torch.tensor(chosen, device=flat.device)], counts
+    return flat[torch.tensor(chosen, device=flat.device)], counts  # [placeholders, hidden]

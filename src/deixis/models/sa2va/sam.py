@@ -61,6 +61,8 @@ class Decoded(NamedTuple):
 
 def encode_image(sam: Sam, pixels: Float[Tensor, "batch 3 side side"]) -> SamLevels:
     """The feature pyramid of images."""
+    # All with `sam_channels`. The two finer ones go through conv_s0 and conv_s1 only later, in `sharp_levels`: these
+    # belong to the mask decoder, which trains, and what is computed here may be cached.
     fine, middle, coarse = sam.vision_encoder(pixels, return_dict=True).fpn_hidden_states
     return fine, middle, coarse
 
@@ -87,10 +89,10 @@ def decode_masks(
     fine, middle = sharp_levels(sam, levels)
     coarse = without_memory(sam, levels[2])
     blank = blank_tokens(sam, len(prompts))
-    sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)
+    sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)  # [objects, 3, sam_channels]
 
     def decoded(sparse: Tensor, images: Tensor) -> Masks:
-        here = coarse[images]
+        here = coarse[images]  # [objects, sam_channels, coarse, coarse]: a copy for each object
         points = where_pointed(sam, sparse[:, -1], here)
         found = decode(sam, here, (fine[images], middle[images]), sparse, dense_prompt(sam, points))
         return Masks(found.logits, found.ious, found.object_scores, points)
@@ -98,6 +100,7 @@ def decode_masks(
     if objects_at_once is None:
         return decoded(sparse, image_of_object)
     stretches = zip(torch.split(sparse, objects_at_once), torch.split(image_of_object, objects_at_once), strict=True)
+    # `checkpoint` keeps only the prompts of each stretch, and decodes them again in the backward pass.
     parts = [checkpoint(decoded, some, images, use_reentrant=False) for some, images in stretches]
     points = [part.points for part in parts if part.points is not None]
     return Masks(
@@ -124,12 +127,14 @@ def decode(
         sparse, dense: prompts as tokens, and as a map that is added to the features.
         three: three masks, of which one is to be chosen; otherwise a single one.
     """
+    # transformers decodes several prompts per image: [images, prompts, ...]. Here each object is an image with one
+    # prompt, an axis that goes in by `[:, None]` and comes out by `[:, 0]`.
     logits, ious, tokens, object_scores = sam.mask_decoder(
         image_embeddings=coarse,
-        image_positional_embeddings=sam.get_image_wide_positional_embeddings(),
-        sparse_prompt_embeddings=sparse[:, None],
+        image_positional_embeddings=sam.get_image_wide_positional_embeddings(),  # [1, sam_channels, coarse, coarse]
+        sparse_prompt_embeddings=sparse[:, None],  # [objects, 1, tokens, sam_channels]
         dense_prompt_embeddings=dense,
-        multimask_output=three,
+        multimask_output=three,  # the last three of the decoder's four masks, or one
         high_resolution_features=list(sharp),
     )
     return Decoded(logits[:, 0], ious[:, 0], tokens[:, 0], object_scores[:, 0, 0])

@@ -21,16 +21,17 @@ def masks_of_boxes(
         levels: of every image, once.
         image_of_object: the image each box is in.
     """
+    # One prompt per object, [objects, 1, 4]; a box becomes its two corners and a `not_a_point`.
     sparse, _ = sam.prompt_encoder(None, None, boxes_xyxy[:, None], None)
-    return _decoded(sam, sparse[:, 0], levels, image_of_object)
+    return _decoded(sam, sparse[:, 0], levels, image_of_object)  # [objects, 3, sam_channels]
 
 
 def masks_of_points(
     sam: Sam, points_xy: Float[Tensor, "objects 2"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
 ) -> Masks:
     """Three masks for each point, which is inside of what is meant; otherwise as `masks_of_boxes`."""
-    inside = torch.ones(len(points_xy), 1, 1, dtype=torch.int32, device=points_xy.device)
-    sparse, _ = sam.prompt_encoder(points_xy[:, None, None], inside, None, None)
+    inside = torch.ones(len(points_xy), 1, 1, dtype=torch.int32, device=points_xy.device)  # 1: on the object
+    sparse, _ = sam.prompt_encoder(points_xy[:, None, None], inside, None, None)  # [objects, 1 prompt, 1 point, 2]
     return _decoded(sam, sparse[:, 0], levels, image_of_object)
 
 

@@ -29,6 +29,7 @@ def small_chat_tokenizer(words: Sequence[str]) -> Any:
     """
     printable = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
     pieces = [f"##{character}" for character in printable if character.isalnum()]
+    # Special tokens come first, so that their ids do not change with the words.
     known = [*SPECIAL_TOKENS, *printable, *pieces, *sorted({*WORDS, *(word.lower() for word in words)})]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(known))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=100))
@@ -56,17 +57,17 @@ def small_vlm_config(
     tied: bool = True,
 ) -> InternVLConfig:
     """InternVL's form: a plain ViT, 2 × 2 patches a token (64 tokens a tile of 128 px), Qwen 2."""
-    tokens = (tile_px // patch_px // 2) ** 2
+    tokens = (tile_px // patch_px // 2) ** 2  # the pixel shuffle joins 2 × 2 patches
     text = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=text_width,
         intermediate_size=3 * text_width,
         num_hidden_layers=text_layers,
-        num_attention_heads=text_width // 32,
+        num_attention_heads=text_width // 32,  # heads of 32 channels, here as in the vision encoder and in SAM 2
         num_key_value_heads=text_width // 32,
         max_position_embeddings=2048,
         tie_word_embeddings=tied,
-        bos_token_id=None,
+        bos_token_id=None,  # Qwen begins a text without a mark
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
@@ -102,7 +103,7 @@ def small_sam_config(
         blocks: of the four stages. The last of the third stage attends to the whole image; it must not be its first.
     """
     window = (8, 4, 4, 2)
-    last_global = (sum(blocks[:3]) - 1,)
+    last_global = (sum(blocks[:3]) - 1,)  # blocks are numbered through all stages
     backbone = {
         "hidden_size": widths[0],
         "image_size": [side_px, side_px],
@@ -111,11 +112,12 @@ def small_sam_config(
         "num_attention_heads_per_stage": [max(1, width // 32) for width in widths],
         "window_size_per_stage": list(window),
         "global_attention_blocks": list(last_global),
+        # A learned map of positions, enlarged to the cells of the first stage.
         "window_positional_embedding_background_size": [side_px // 16, side_px // 16],
     }
     vision = {
         "backbone_config": {"model_type": "sam2_hiera_det_model", **backbone},
-        "backbone_channel_list": list(reversed(widths)),
+        "backbone_channel_list": list(reversed(widths)),  # coarsest first, as the neck takes them
         "backbone_feature_sizes": [[side_px // stride] * 2 for stride in (4, 8, 16)],
         "fpn_hidden_size": channels,
     }
@@ -142,6 +144,7 @@ def small_memory_config(sam: Any, layers: int = 2, **changes: Any) -> Sam2VideoC
     own = {"vision_config", "prompt_encoder_config", "mask_decoder_config"}
     renamed = {
         name: {**parts[name], "model_type": parts[name]["model_type"].replace("sam2_", "sam2_video_")}
+        # The parts' fields are the same in both models, their model_type is not; the vision part is the same class.
         for name in own - {"vision_config"}
     }
     memory = {

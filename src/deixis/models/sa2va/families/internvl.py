@@ -56,6 +56,8 @@ VISION = {
 PATCH_PX, IMAGE_PX = 14, 224
 """What InternViT's own code takes where config.json is silent."""
 
+# Ours (transformers') to the checkpoint's, below the vision tower. Queries, keys and values are one tensor there:
+# `rules`.
 _VISION = {
     "embeddings.cls_token": "embeddings.class_embedding",
     "embeddings.position_embeddings": "embeddings.position_embedding",
@@ -69,10 +71,10 @@ _VISION = {
     "encoder.layer.{}.layernorm_before.": "encoder.layers.{}.norm1.",
     "encoder.layer.{}.layernorm_after.": "encoder.layers.{}.norm2.",
 }
-_PROJECTOR = {"layer_norm.": "0.", "linear_1.": "1.", "linear_2.": "3."}
+_PROJECTOR = {"layer_norm.": "0.", "linear_1.": "1.", "linear_2.": "3."}  # mlp1: norm, linear, GELU, linear
 _INTERNLM2 = {
     "self_attn.o_proj.": "attention.wo.",
-    "mlp.gate_proj.": "feed_forward.w1.",
+    "mlp.gate_proj.": "feed_forward.w1.",  # Llama's original names: w1 gate, w3 up, w2 down
     "mlp.up_proj.": "feed_forward.w3.",
     "mlp.down_proj.": "feed_forward.w2.",
     "input_layernorm.": "attention_norm.",
@@ -85,12 +87,13 @@ def vision(
 ) -> Float[Tensor, "tiles tokens channels"]:
     """The vision tower's patches without the class token, 2 × 2 of them joined into one."""
     tower, config = vlm.model.vision_tower, vlm.config
-    patches = tower(pixel_values=tiles).last_hidden_state
+    patches = tower(pixel_values=tiles).last_hidden_state  # [tiles, 1 + side², channels]
     if config.vision_feature_select_strategy == "default":
-        patches = patches[:, 1:]
+        patches = patches[:, 1:]  # without the class token
     side = round(patches.shape[1] ** 0.5)
+    # [tiles, side, side, channels] to [tiles, side / 2, side / 2, 4 * channels] with a ratio of 0.5
     joined = vlm.model.pixel_shuffle(patches.unflatten(1, (side, side)), scale_factor=config.downsample_ratio)
-    features: Tensor = joined.flatten(1, 2)
+    features: Tensor = joined.flatten(1, 2)  # [tiles, side² / 4, 4 * channels]
     return features
 
 
@@ -104,6 +107,7 @@ def tiling(config: Any) -> Tiling:
     """Tiles of the vision tower's own size."""
     vision = config.vision_config
     side_px, patch_px = int(vision.image_size[0]), int(vision.patch_size[0])
+    # 448 px: 448 // 14 * 0.5 = 16 tokens to a side
     return Tiling(side_px, int(side_px // patch_px * config.downsample_ratio))
 
 
@@ -131,6 +135,8 @@ def vlm_config(values: Mapping[str, Any], image_token_id: int, tied: bool, sourc
     """
     language = language_of(values, source)
     shuffle, layer = values.get("ps_version", "v1"), values.get("select_layer", -1)  # as their code's defaults
+    # v1 leaves rows and columns swapped after the pixel shuffle, and an earlier layer has other features: transformers
+    # does neither, and such a model would read its pictures wrongly without any error.
     if (shuffle, layer) != ("v2", -1):
         raise ModelError(
             f"{source}: ps_version {str(shuffle)[:20]!r} (v1 where the file has none) and select_layer "
@@ -138,6 +144,7 @@ def vlm_config(values: Mapping[str, Any], image_token_id: int, tied: bool, sourc
         )
     vision = {ours: values["vision_config"][name] for name, ours in VISION.items() if name in values["vision_config"]}
     patch = values["vision_config"].get("patch_size", PATCH_PX)
+    # As in their code, force_image_size wins over the vision encoder's own.
     side = values.get("force_image_size") or values["vision_config"].get("image_size", IMAGE_PX)
     ratio = float(values.get("downsample_ratio", 0.5))
     config = InternVLConfig(
@@ -155,9 +162,13 @@ def vlm_config(values: Mapping[str, Any], image_token_id: int, tied: bool, sourc
 
 def _text_config(values: Mapping[str, Any], language: str, tied: bool) -> Any:
     kind = LANGUAGES[language]
+    # transformers 4 wrote dozens of settings for generation into such files; only the language model's own fields are
+    # kept, without those that are set below.
     known = kind().to_dict().keys() - {"architectures", "model_type", "dtype", "rope_parameters", "tie_word_embeddings"}
     named = {RENAMED.get(name, name): value for name, value in values.items()}
     kept = {name: value for name, value in named.items() if name in known and value is not None}
+    # transformers 4 has rope_theta and rope_scaling (with `type`), transformers 5 both in rope_parameters
+    # (`rope_type`).
     rope = {"rope_theta": values.get("rope_theta", 10_000.0), "rope_type": "default"}
     scaling = values.get("rope_scaling") or values.get("rope_parameters")
     if scaling:
@@ -168,6 +179,7 @@ def _text_config(values: Mapping[str, Any], language: str, tied: bool) -> Any:
 def heads(config: Any) -> Heads:
     """How InternLM 2 interleaves its attention."""
     text = config.text_config
+    # grouped queries: each key serves several
     return Heads(text.num_key_value_heads, text.num_attention_heads // text.num_key_value_heads)
 
 
@@ -191,7 +203,8 @@ def released_values(config: Any, template: Template) -> dict[str, Any]:
         "ps_version": "v2",
         "select_layer": -1,
         "template": theirs,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": False,  # `scatter` writes the output layer out, also where it is tied
+        # How Sa2VA's own code cuts images: 1 to 12 tiles and the whole as one more.
         "dynamic_image_size": True,
         "use_thumbnail": True,
         "min_dynamic_patch": 1,
@@ -217,6 +230,7 @@ def rules(config: Any) -> list[Rule]:
     """Where the tensors of a checkpoint are, by its language model."""
     tower, layer = "vlm.model.vision_tower.", "vlm.model.vision_tower.encoder.layer.{}.attention."
     qkv = "vision_model.encoder.layers.{}.attn.qkv."
+    # The vision tower's qkv: all queries, then all keys, then all values.
     found = [Rule(f"{layer}{name}_proj.", qkv, "third", part) for part, name in enumerate("qkv")]
     found += [Rule(tower + ours, "vision_model." + theirs) for ours, theirs in _VISION.items()]
     found += [Rule("vlm.model.multi_modal_projector." + ours, "mlp1." + theirs) for ours, theirs in _PROJECTOR.items()]
@@ -233,6 +247,7 @@ def _plain_language() -> list[Rule]:
 def _internlm2() -> list[Rule]:
     ours, theirs = "vlm.model.language_model.layers.{}.", "language_model.model.layers.{}."
     found = [
+        # InternLM 2's wqkv: for each key its queries, itself and its value, group after group.
         Rule(f"{ours}self_attn.{name}_proj.", f"{theirs}attention.wqkv.", "grouped", part)
         for part, name in enumerate("qkv")
     ]

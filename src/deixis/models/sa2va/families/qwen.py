@@ -48,13 +48,15 @@ def patches_of(
     config = vlm.config.vision_config
     patch, merge, frames = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
     count, channels, side, _ = squares.shape
-    blocks = side // patch // merge
+    blocks = side // patch // merge  # of a square: 16 for a tile, 1 where the square is a block
     # Patches in the order in which they are merged, every picture as a film of equal frames.
+    # rows and columns in three steps each: block, patch, pixel
     patches = squares.reshape(count, channels, blocks, merge, patch, blocks, merge, patch)
     patches = patches.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [squares, rows, columns, merge, merge, channels, patch, patch]
+    # frames before the pixels: the patch embedding is a 3D convolution
     film = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, frames, -1, -1)
     shapes = [(1, rows * merge, columns * merge) for rows, columns in grids or [(blocks, blocks)] * count]
-    pixels = film.reshape(-1, channels * frames * patch * patch).to(vlm.model.visual.dtype)
+    pixels = film.reshape(-1, channels * frames * patch * patch).to(vlm.model.visual.dtype)  # [patches, values]
     return pixels, torch.tensor(shapes, device=squares.device)
 
 
@@ -67,16 +69,20 @@ def positions(is_image: Bool[Tensor, "batch tokens"], grids: Sequence[Grid]) -> 
         grids: of all pictures, row by row.
     """
     device = is_image.device
-    none = [torch.zeros(0, dtype=torch.long)]
+    none = [torch.zeros(0, dtype=torch.long)]  # `cat` of a batch without pictures
+    # [image tokens]: the row of each in its picture
     down = torch.cat(none + [torch.arange(height).repeat_interleave(width) for height, width in grids])
     across = torch.cat(none + [torch.arange(width).repeat(height) for height, width in grids])
     # The next token stands after the longer side: all of a picture's steps are taken at its last token.
     taken = torch.cat(none + [torch.tensor([0] * (h * w - 1) + [max(h, w)]) for h, w in grids])
     zeros = torch.zeros(is_image.shape, dtype=torch.long, device=device)
+    # [batch, tokens]; 0 in text
     rows, columns = (zeros.masked_scatter(is_image, places.to(device)) for places in (down, across))
     steps = (zeros + 1).masked_scatter(is_image, taken.to(device))
+    # Steps taken before each token. All tokens of a picture share their start, as their place in time: M-RoPE,
+    # Qwen2-VL, arXiv 2409.12191.
     start = steps.cumsum(1) - steps
-    return torch.stack([start, start + rows, start + columns])
+    return torch.stack([start, start + rows, start + columns])  # [3, batch, tokens]
 
 
 def tiling(config: Any) -> Tiling:

@@ -21,8 +21,8 @@ def vision(
 ) -> Float[Tensor, "squares tokens hidden"]:
     """The vision encoder with its merger, which undoes the encoder's own order of windows."""
     pixels, shapes = qwen.patches_of(vlm, squares, grids)
-    merged: Tensor = vlm.model.visual(pixels, grid_thw=shapes).pooler_output
-    return merged.reshape(len(squares), -1, merged.shape[-1])
+    merged: Tensor = vlm.model.visual(pixels, grid_thw=shapes).pooler_output  # [all tokens, hidden]
+    return merged.reshape(len(squares), -1, merged.shape[-1])  # a square has one token, or a tile's 256
 
 
 QWEN2_5_VL = Family(

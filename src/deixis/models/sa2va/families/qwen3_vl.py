@@ -28,6 +28,7 @@ def vision(
     """The vision encoder with its mergers: of the last layer, then of the earlier ones."""
     pixels, shapes = qwen.patches_of(vlm, squares, grids)
     seen = vlm.model.visual(pixels, grid_thw=shapes)
+    # [all tokens, hidden * (1 + later layers)]
     merged = torch.cat([seen.pooler_output, *seen.deepstack_features], dim=-1)
     return merged.reshape(len(squares), -1, merged.shape[-1])
 
@@ -35,9 +36,10 @@ def vision(
 def read(vlm: Any, embeddings: Float[Tensor, "batch tokens wide"], **options: Any) -> Any:
     """The language model, each of whose first layers is followed by its own part of the image features."""
     model = vlm.model.language_model
-    own, *later = torch.split(embeddings, model.config.hidden_size, dim=-1)
+    own, *later = torch.split(embeddings, model.config.hidden_size, dim=-1)  # [batch, tokens, hidden] each
     if later:  # absent where a row goes on with text alone; text among images has zeros to add
         options["visual_pos_masks"] = torch.ones(own.shape[:2], dtype=torch.bool, device=own.device)
+        # transformers takes them flat, at the places where the mask is true: here everywhere.
         options["deepstack_visual_embeds"] = [features.flatten(0, 1) for features in later]
     return model(inputs_embeds=own, **options)
 

@@ -58,5 +58,6 @@ def _has_sam3(folder: Path) -> bool:
     """By the code that belongs to the folder, or by its configuration, which names that code and SAM 3's own part."""
     if any(path.name.lower().startswith("sam3") for path in folder.iterdir()):
         return True
+    # _name_or_path may hold any folder's name, also one with "sam3" in it.
     values = {name: value for name, value in read_object(folder / "config.json").items() if name != "_name_or_path"}
     return "sam3" in json.dumps(values).lower()

@@ -83,28 +83,27 @@ def generate(
         min_tokens: no row ends before that many tokens.
         shared_tokens: so many tokens at the start are the same in every row, and are read once. No row is as short.
     """
-    rows, lengths = len(embeddings), attention_mask.sum(1)
-    cache = DynamicCache(config=model.vlm.config.get_text_config())
-    if shared_tokens:
-        shared = None if positions is None else positions[:, :1, :shared_tokens]
-        model.read_on(embeddings[:1, :shared_tokens], attention_mask[:1, :shared_tokens], shared, cache)
-        cache.batch_select_indices(torch.zeros(rows, dtype=torch.long, device=embeddings.device))
-    own = None if positions is None else positions[:, :, shared_tokens:]
-    states = model.read_on(embeddings[:, shared_tokens:], attention_mask, own, cache)
-    start = lengths if positions is None else positions.amax(0).masked_fill(~attention_mask, 0).amax(1) + 1
-    hidden = states[torch.arange(rows, device=lengths.device), lengths - 1 - shared_tokens]
+    rows, cache = len(embeddings), DynamicCache(config=model.vlm.config.get_text_config())
+    hidden = _read_prompts(
+        model, embeddings, attention_mask, positions=positions, cache=cache, shared_tokens=shared_tokens
+    )
+    # The first new token's position: one more than the highest so far, in time, row or column.
+    start = attention_mask.sum(1)  # [rows]
+    if positions is not None:
+        start = positions.amax(0).masked_fill(~attention_mask, 0).amax(1) + 1
     running = torch.ones(rows, dtype=torch.bool, device=embeddings.device)
     written: list[list[int]] = [[] for _ in range(rows)]
     log_probs: list[list[float]] = [[] for _ in range(rows)]
     found: list[tuple[int, Tensor]] = []
     for step in range(max_new_tokens):
-        logits = model.token_logits(hidden)
+        logits = model.token_logits(hidden)  # [rows, vocabulary]
         never = [*forbidden, end_token_id] if step < min_tokens else list(forbidden)
         logits[:, never] = float("-inf")
         token = logits.argmax(-1) if choose is None else choose(logits)
-        said = logits.float().log_softmax(-1).gather(1, token[:, None])[:, 0].tolist()
+        said = logits.float().log_softmax(-1).gather(1, token[:, None])[:, 0].tolist()  # [rows]
         for row in running.nonzero()[:, 0].tolist():
             log_probs[row].append(said[row])
+        # Rows that have ended go on in the batch, and what they write is dropped: masked, and not kept below.
         running = running & (token != end_token_id)
         if not running.any():
             break
@@ -113,13 +112,37 @@ def generate(
         # The padding between a prompt and its answer stays masked; positions go on where the prompt ended.
         attention_mask = torch.cat([attention_mask, running[:, None]], dim=1)
         said_next = model.embed_tokens(token[:, None])
+        # One position for time, row and column alike: text counts on in all three. [rows, 1, hidden] to [rows, hidden]
         hidden = model.read_on(said_next, attention_mask, (start + step)[:, None], cache)[:, 0]
         is_seg = (running & (token == model.seg_token_id)).nonzero()[:, 0].tolist()
         found += [(row, hidden[row]) for row in is_seg]
-    found.sort(key=lambda item: item[0])
+    found.sort(key=lambda item: item[0])  # stable: within a row the order of writing stays
+    # `hidden[:0]`: no objects, in the right type and width
     seg_hidden = torch.stack([state for _, state in found]) if found else hidden[:0]
     row_of_object = torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long)
     return Generated(written, log_probs, seg_hidden, row_of_object)
+
+
+def _read_prompts(
+    model: Sa2va,
+    embeddings: Float[Tensor, "rows tokens hidden"],
+    attention_mask: Bool[Tensor, "rows tokens"],
+    *,
+    positions: Int[Tensor, "3 rows tokens"] | None,
+    cache: DynamicCache,
+    shared_tokens: int,
+) -> Float[Tensor, "rows hidden"]:
+    """The state at the end of each prompt, from which its first token follows; keys and values go into the cache."""
+    rows, lengths = len(embeddings), attention_mask.sum(1)
+    if shared_tokens:
+        # The first row stands for all: its keys and values, [1, heads, shared, dim] per layer, are copied to the rows.
+        shared = None if positions is None else positions[:, :1, :shared_tokens]
+        model.read_on(embeddings[:1, :shared_tokens], attention_mask[:1, :shared_tokens], shared, cache)
+        cache.batch_select_indices(torch.zeros(rows, dtype=torch.long, device=embeddings.device))
+    own = None if positions is None else positions[:, :, shared_tokens:]
+    states = model.read_on(embeddings[:, shared_tokens:], attention_mask, own, cache)  # [rows, own tokens, hidden]
+    # Prompts are padded on the right: the last real token of each is at another column.
+    return states[torch.arange(rows, device=lengths.device), lengths - 1 - shared_tokens]
 
 
 @torch.no_grad()
@@ -151,6 +174,7 @@ def answer(
     embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)
     positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions), grids)
     generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions)
+    # One pass of the decoder for all rows; `of` then gives each row its own.
     masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
     return [
         Answer(
@@ -169,7 +193,7 @@ def select_mask(outputs: dict[str, Tensor], behaviour: Behaviour) -> Chosen:
         outputs: of `Sa2va.forward`: pred_masks, pred_ious, object_scores.
         behaviour: `sa2va` takes every object for present; `deixis` has learnt to tell.
     """
-    best = outputs["pred_ious"].argmax(1)
+    best = outputs["pred_ious"].argmax(1)  # [objects]
     every = torch.arange(len(best), device=best.device)
     scores = outputs["object_scores"]
     present = scores.sigmoid() if behaviour == "deixis" else torch.ones_like(scores)

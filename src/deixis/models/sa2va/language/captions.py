@@ -48,8 +48,9 @@ def describe(
         ModelError: image tokens do not agree with tiles and regions.
     """
     model, tokenizer = bundle.model, bundle.tokenizer
-    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)
+    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)  # [rows, tokens, wide]
     positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions))
+    # A caption has no `[SEG]` and no image; the end stays allowed, after the first token.
     never = sorted(set(tokenizer.all_special_ids) - {bundle.end_token_id})
     said = generate(
         model,
@@ -85,13 +86,15 @@ def sampler(seeds: Sequence[int], temperature: float = 1.0, top_p: float = 1.0) 
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def choose(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+        # [rows, vocabulary], likeliest first
         ordered, tokens = (logits.double() / temperature).softmax(-1).sort(descending=True, stable=True)
         reached = ordered.cumsum(-1)
-        kept = ordered * (reached - ordered < top_p)
+        kept = ordered * (reached - ordered < top_p)  # by what comes before a token: the first always stays
+        # [rows], on the CPU: the same on every device
         drawn = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        point = drawn.to(logits.device)[:, None] * kept.sum(-1, keepdim=True)
+        point = drawn.to(logits.device)[:, None] * kept.sum(-1, keepdim=True)  # [rows, 1], within what was kept
         # The first token at which the sum passes the point; it has a probability above 0.
         place = (kept.cumsum(-1) <= point).sum(-1, keepdim=True).clamp(max=logits.shape[1] - 1)
-        return tokens.gather(1, place)[:, 0]
+        return tokens.gather(1, place)[:, 0]  # from places in the order to ids
 
     return choose

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -42,32 +44,29 @@ def segment(
     Raises:
         ModelError: rows of an image begin differently, or image tokens and tiles do not agree.
     """
-    device, columns = input_ids.device, torch.arange(input_ids.shape[1], device=input_ids.device)
-    images = torch.tensor(image_of_row, device=device)
-    first = torch.tensor([image_of_row.index(image) for image in range(len(tiles_per_image))], device=device)
-    seen = ((input_ids == model.image_token_id) * (columns + 1)).amax(1)  # tokens up to the image's last
-    in_prefix = columns < seen[:, None]
-    same = (input_ids == input_ids[first][images]) | ~in_prefix
-    if not same.all() or not torch.equal(seen, seen[first][images]):
-        raise ModelError("rows about one image must begin alike; write the image first in every one of them")
-    longest = int(seen.max())
+    columns = torch.arange(input_ids.shape[1], device=input_ids.device)  # [tokens]
+    images = torch.tensor(image_of_row, device=input_ids.device)  # [rows]
+    first_row = torch.tensor([image_of_row.index(i) for i in range(len(tiles_per_image))], device=input_ids.device)
+    prefix = _prefixes(model, input_ids, images, first_row=first_row)
     tiles_of_rows = tuple(tiles_per_image[image] for image in image_of_row)
     positions = model.positions(input_ids, tiles_of_rows, tuple(grids[image] for image in image_of_row if grids))
+    # [kinds, rows, tokens]. Written out, because the rest of each row begins at a column of its own.
     numbers = columns.expand(1, len(input_ids), -1) if positions is None else positions
 
-    prefix_mask = in_prefix[first][:, :longest]
-    prefix_ids = input_ids[first][:, :longest].masked_fill(~prefix_mask, 0)
-    cache = DynamicCache(config=model.vlm.config.get_text_config())
-    embeddings = model.embed(prefix_ids, model.project(vision), tiles_per_image)
-    model.read_on(embeddings, prefix_mask, _unpacked(numbers[:, first, :longest]), cache)
-    cache.batch_select_indices(images)
+    cache, prefix_mask = _read_images(
+        model, input_ids, prefix, numbers=numbers, image_tokens=model.project(vision), tiles_per_image=tiles_per_image
+    )
+    cache.batch_select_indices(images)  # keys and values of [images, ...] to [rows, ...]
 
-    rest = (seen[:, None] + columns[: input_ids.shape[1] - int(seen.min())]).clamp(max=input_ids.shape[1] - 1)
-    real = attention_mask.gather(1, rest) & (columns[: rest.shape[1]] + seen[:, None] < input_ids.shape[1])
+    # The rest of each row, moved to the left by the length of its prefix.
+    width = input_ids.shape[1]
+    rest = prefix.lengths[:, None] + columns[: width - int(prefix.lengths.min())]  # [rows, longest rest]: its columns
+    inside, rest = rest < width, rest.clamp(max=width - 1)
+    real = attention_mask.gather(1, rest) & inside
     ids = input_ids.gather(1, rest)
     hidden = model.read_on(
         model.embed_tokens(ids),
-        torch.cat([prefix_mask[images], real], dim=1),
+        torch.cat([prefix_mask[images], real], dim=1),  # [rows, longest + longest rest]
         _unpacked(numbers.gather(2, rest.expand(len(numbers), -1, -1))),
         cache,
     )
@@ -79,6 +78,56 @@ def segment(
         "object_scores": masks.object_scores,
         "object_image": rows,
     }
+
+
+class _Prefixes(NamedTuple):
+    """What the rows of an image have in common.
+
+    Attributes:
+        first_row: the first row of each image.
+        lengths: tokens of each row up to its last image token.
+    """
+
+    first_row: Int[Tensor, " images"]
+    lengths: Int[Tensor, " rows"]
+
+
+def _prefixes(
+    model: Sa2va,
+    input_ids: Int[Tensor, "rows tokens"],
+    images: Int[Tensor, " rows"],
+    *,
+    first_row: Int[Tensor, " images"],
+) -> _Prefixes:
+    """Raises ModelError where rows about one image begin differently."""
+    columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+    # The highest column of an image token, counted from 1: the tokens up to and with it.
+    lengths = ((input_ids == model.image_token_id) * (columns + 1)).amax(1)
+    pattern_row = first_row[images]  # [rows]: the first row of each row's image
+    same = (input_ids == input_ids[pattern_row]) | (columns >= lengths[:, None])  # [rows, tokens]
+    if not same.all() or not torch.equal(lengths, lengths[pattern_row]):
+        raise ModelError("rows about one image must begin alike; write the image first in every one of them")
+    return _Prefixes(first_row, lengths)
+
+
+def _read_images(
+    model: Sa2va,
+    input_ids: Int[Tensor, "rows tokens"],
+    prefix: _Prefixes,
+    *,
+    numbers: Int[Tensor, "kinds rows tokens"],
+    image_tokens: Float[Tensor, "tiles tile_tokens wide"],
+    tiles_per_image: tuple[int, ...],
+) -> tuple[DynamicCache, Bool[Tensor, "images longest"]]:
+    """Keys and values of each image's prefix, read in its first row, and which of them are real."""
+    longest, columns = int(prefix.lengths.max()), torch.arange(input_ids.shape[1], device=input_ids.device)
+    mask = (columns < prefix.lengths[:, None])[prefix.first_row][:, :longest]  # [images, longest]
+    # Beyond a shorter prefix its question begins, which is read later: hidden by the mask.
+    ids = input_ids[prefix.first_row][:, :longest].masked_fill(~mask, 0)
+    cache = DynamicCache(config=model.vlm.config.get_text_config())
+    embeddings = model.embed(ids, image_tokens, tiles_per_image)  # [images, longest, wide]
+    model.read_on(embeddings, mask, _unpacked(numbers[:, prefix.first_row, :longest]), cache)
+    return cache, mask
 
 
 def _unpacked(numbers: Int[Tensor, "kinds batch tokens"]) -> Tensor:

@@ -52,6 +52,6 @@ def seg_states(
         written = generate(model, embeddings, attention_mask, bundle.end_token_id, positions=positions)
         texts = [bundle.tokenizer.decode(ids, skip_special_tokens=False) for ids in written.token_ids]
         return [Meant(written.seg_hidden[written.row_of_object == row], text) for row, text in enumerate(texts)]
-    hidden = model.hidden_states(embeddings, attention_mask, positions)
+    hidden = model.hidden_states(embeddings, attention_mask, positions)  # [rows, tokens, hidden]
     is_seg = (input_ids == model.seg_token_id) & attention_mask
     return [Meant(states[places], "") for states, places in zip(hidden, is_seg, strict=True)]

@@ -43,6 +43,7 @@ class Template:
         >>> TEMPLATES["chatml"].image(2)
         '<img><IMG_CONTEXT><IMG_CONTEXT></img>'
         """
+        # One pair of marks around all tiles, as InternVL writes them; the placeholders are replaced in `Sa2va.embed`.
         return f"{self.image_start}{self.image_token * tokens}{self.image_end}"
 
     def regions(self, tokens: Sequence[int]) -> str:
@@ -57,6 +58,7 @@ class Template:
             f"{region_name(number)}{REGION_START}{self.image_token * count}{REGION_END}"
             for number, count in enumerate(tokens, start=1)
         ]
+        # Sa2VA's own sentence, word for word: released models were trained on no other.
         return f"There are {len(each)} part regions in the picture: {', '.join(each)}.\n"
 
     def question(self, text: str, first: bool) -> str:

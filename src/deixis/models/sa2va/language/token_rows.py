@@ -39,7 +39,8 @@ class TokenRows(nn.Module):
         self, input_ids: Int[Tensor, "batch tokens"], embeddings: Float[Tensor, "batch tokens hidden"]
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Embeddings with those of the new tokens replaced."""
-        is_row = input_ids[..., None] == self.token_ids
+        is_row = input_ids[..., None] == self.token_ids  # [batch, tokens, rows]
+        # A product and not an index: the rows have a gradient, of zeros, also in a batch without any of their tokens.
         rows = is_row.to(self.embedding.dtype) @ self.embedding
         return torch.where(is_row.any(-1, keepdim=True), rows.to(embeddings.dtype), embeddings)
 
@@ -48,4 +49,5 @@ class TokenRows(nn.Module):
     ) -> Float[Tensor, "positions vocabulary"]:
         """Logits with those of the new tokens replaced."""
         rows = self.embedding if self.head is None else self.head
+        # [positions, rows] into columns
         return logits.index_copy(-1, self.token_ids, nn.functional.linear(hidden, rows).to(logits.dtype))

@@ -60,6 +60,7 @@ def read_wording(source: str | Path) -> Wording:
     elif kind == RELEASED_TYPE:
         layout = released_family(values, folder).released
         tokenizer, template = read_tokenizer(folder), layout.template(values, folder)
+        # whether the output layer is tied does not change the tokens
         config = layout.config(values, tokenizer.convert_tokens_to_ids(template.image_token), False, str(source))
         blocks = layout.blocks(config)
     else:

@@ -42,16 +42,17 @@ def see_masks(
         meanings: embeddings of the objects' phrases, for a memory that keeps them; they shape the pointers.
     """
     dtype = levels[2].dtype
-    given = masks[:, None].to(dtype)
+    given = masks[:, None].to(dtype)  # [objects, 1, side, side]
     logits = MASK_SCALE * given + MASK_BIAS
-    small = F.interpolate(
+    small = F.interpolate(  # [objects, 1, side / 4, side / 4]
         logits.float(), sam.prompt_encoder.mask_input_size, mode="bilinear", align_corners=False, antialias=True
     ).to(dtype)
-    dense = sam.prompt_encoder.mask_embed(sam.mask_downsample(given))
+    dense = sam.prompt_encoder.mask_embed(sam.mask_downsample(given))  # [objects, channels, side / 16, side / 16]
+    # Bare, without even the embedding that there is no memory: as in Meta's `_use_mask_as_output`.
     coarse = levels[2].expand(len(masks), -1, -1, -1)
     # A mask alone leaves nothing to choose: its pointer is the single mask's, as in Meta's code (not transformers').
     found = _decoded(sam, levels, coarse, dense, _sparse(sam, len(masks), meanings), three=meanings is not None)
-    there = masks.flatten(1).any(1).to(dtype)
+    there = masks.flatten(1).any(1).to(dtype)  # [objects]
     # Twice, as SAM 2 does: by the decoder's word, and by whether the mask has any pixel.
     pointers = _hidden_pointers(sam, _pointers(sam, found), there)
     scores = MASK_SCALE * there + MASK_BIAS
@@ -62,7 +63,7 @@ def see_prompts(
     sam: SamWithMemory, levels: SamLevels, prompts: Float[Tensor, "objects sam_channels"], suppress: bool = True
 ) -> Seen:
     """A frame whose objects are asked for by embeddings, as in `decode_masks`, and remembered as decoded."""
-    coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)
+    coarse = without_memory(sam, levels[2]).expand(len(prompts), -1, -1, -1)  # [objects, channels, coarse, coarse]
     sparse, dense = _sparse(sam, len(prompts), prompts), dense_prompt(sam, where_pointed(sam, prompts, coarse))
     sharp = tuple(level.expand(len(prompts), -1, -1, -1) for level in sharp_levels(sam, levels))
     return see_decoded(sam, levels, decode(sam, coarse, (sharp[0], sharp[1]), sparse, dense), suppress)
@@ -90,9 +91,11 @@ def decode_next(sam: SamWithMemory, levels: SamLevels, banks: Sequence[MemoryBan
     coarse = recall(sam, levels[2], banks, frame)
     settings = sam.config
     three = settings.multimask_output_for_tracking and settings.multimask_output_in_sam
+    # SAM 2 gives three masks only for few points; a tracked frame has none, so 0 must be in the range.
     three = three and settings.multimask_min_pt_num <= 0 <= settings.multimask_max_pt_num
     kept = [meaning for bank in banks if (meaning := bank.meaning()) is not None]
     meanings = torch.stack(kept) if len(kept) == len(banks) else None
+    # One object without a phrase, and all are asked without: they go through the decoder together.
     points = where_pointed(sam, meanings, coarse)
     found = _decoded(sam, levels, coarse, dense_prompt(sam, points), _sparse(sam, len(banks), meanings), three)
     return found._replace(points=points)
@@ -101,10 +104,11 @@ def decode_next(sam: SamWithMemory, levels: SamLevels, banks: Sequence[MemoryBan
 def see_decoded(sam: SamWithMemory, levels: SamLevels, found: Decoded, suppress: bool = True) -> Seen:
     """Of the masks of each object the best, and how it is remembered."""
     best, every = found.ious.argmax(1), torch.arange(len(found.ious), device=found.ious.device)
-    logits = found.logits[every, best]
+    logits = found.logits[every, best]  # [objects, side / 4, side / 4]
     if suppress:
         logits = logits.where((found.object_scores > 0)[:, None, None], ABSENT_LOGIT)
     side = [4 * small for small in sam.prompt_encoder.mask_input_size]
+    # [objects, side, side]: what the memory encoder takes
     large = F.interpolate(logits[:, None].float(), side, mode="bilinear", align_corners=False)[:, 0]
     spatial = _remembered(sam, levels[2], large.to(logits.dtype).sigmoid(), found.object_scores)
     return Seen(logits, found.ious[every, best], found.object_scores, spatial, _pointers(sam, found))
@@ -128,17 +132,21 @@ def recall(
             raise ModelError(f"object {index} was never prompted; prompt it in some frame before it is tracked")
         memories.append((places(sam, coarse, spatial), pointer_tokens(sam, coarse, pointers)))
         groups.setdefault((len(spatial), len(pointers)), []).append(index)
-    here = coarse.flatten(2).permute(2, 0, 1)
-    where = positions(sam.vision_encoder.neck.position_encoding, coarse)[:, None]
+    here = coarse.flatten(2).permute(2, 0, 1)  # [cells, 1, channels]: SAM 2's memory attention has the batch second
+    where = positions(sam.vision_encoder.neck.position_encoding, coarse)[:, None]  # [cells, 1, channels]
     out: dict[int, Tensor] = {}
     for members in groups.values():
+        # For each object its memories' tokens and then its pointers', and likewise their positions.
         joined = [[torch.cat(parts) for parts in zip(*memories[index], strict=True)] for index in members]
+        # [tokens, members, memory channels]
         memory, when = (torch.stack(parts, dim=1) for parts in zip(*joined, strict=True))
+        # The last tokens are pointers, which have no place in the frame: they get no rotary position.
         last = len(memories[members[0]][1][0])
         many = len(members)
         attended = sam.memory_attention(here.expand(-1, many, -1), memory, where.expand(-1, many, -1), when, last)
+        # [1, members, cells, channels] from transformers; each [channels, cells] here
         out |= dict(zip(members, attended.reshape(many, *here.shape[::2]).transpose(1, 2), strict=True))
-    flat = torch.stack([out[index] for index in range(len(banks))])
+    flat = torch.stack([out[index] for index in range(len(banks))])  # [objects, channels, cells]
     return flat.view(*flat.shape[:2], *coarse.shape[2:])
 
 
@@ -174,10 +182,13 @@ def _remembered(
     object_scores: Float[Tensor, " objects"],
 ) -> Float[Tensor, "objects cells memory_channels"]:
     """The memory encoder on masks in [0, 1]."""
+    # [objects, 1, side, side], from -10 to 10 in SAM 2
     masks = sam.config.sigmoid_scale_for_mem_enc * shares[:, None] + sam.config.sigmoid_bias_for_mem_enc
+    # [objects, memory channels, coarse, coarse]
     memory, _ = sam.memory_encoder(coarse.expand(len(shares), -1, -1, -1), masks.to(coarse.dtype))
     occluded = sam.occlusion_spatial_embedding_parameter
     if occluded is not None:
+        # SAM 2.1: what was hidden is marked
         memory = memory + (object_scores <= 0).to(memory.dtype)[:, None, None, None] * occluded[..., None, None]
-    flat: Tensor = memory.flatten(2).transpose(1, 2)
+    flat: Tensor = memory.flatten(2).transpose(1, 2)  # [objects, cells, memory channels]
     return flat

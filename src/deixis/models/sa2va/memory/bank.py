@@ -47,7 +47,7 @@ class MemoryBank:
         require_memory(sam)
         self.max_prompts = max_prompts
         self.dtype = dtype
-        self.frames_kept = int(sam.config.num_maskmem) - 1
+        self.frames_kept = int(sam.config.num_maskmem) - 1  # the last of its places in time is for prompted frames
         self.pointers_kept = int(sam.config.max_object_pointers_in_encoder) - 1
         self.prompted: dict[int, tuple[Tensor, Tensor]] = {}
         self.meanings: dict[int, Tensor] = {}
@@ -73,9 +73,9 @@ class MemoryBank:
             meaning: the embedding of the object's phrase there, for a memory that was trained with it.
         """
         if len(self.prompted) >= self.max_prompts and frame not in self.prompted:
-            oldest = sorted(self.prompted)[: 1 + (self.max_prompts > 1)]
+            oldest = sorted(self.prompted)[: 1 + (self.max_prompts > 1)]  # the first prompt stays: it is the surest
             del self.prompted[oldest[-1]]
-            self.meanings.pop(oldest[-1], None)
+            self.meanings.pop(oldest[-1], None)  # not every prompt has one
         if meaning is not None:
             self.meanings[frame] = meaning.clone()
         self.prompted[frame] = self._kept(seen.spatial[row]), seen.pointers[row].clone()

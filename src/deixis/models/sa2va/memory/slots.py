@@ -20,8 +20,8 @@ def places(
     """Memories one after another, and where and when each cell is."""
     encoder = sam.memory_encoder
     grid = coarse.new_empty(1, spatial[0][1].shape[1], *coarse.shape[2:])
-    where = positions(encoder.position_encoding, grid)
-    when = sam.memory_temporal_positional_encoding[:, 0]
+    where = positions(encoder.position_encoding, grid)  # [cells, c]
+    when = sam.memory_temporal_positional_encoding[:, 0]  # [num_maskmem, 1, c]
     # Prompted frames are 0 frames ago and take the last row.
     places = [where + when[ago - 1].to(where.dtype) for ago, _ in spatial]
     return torch.cat([memory.to(coarse.dtype) for _, memory in spatial]), torch.cat(places)
@@ -35,18 +35,20 @@ def pointer_tokens(
     if not pointers:
         return coarse.new_zeros(0, width), coarse.new_zeros(0, width)
     stacked = torch.stack([pointer for _, pointer in pointers]).to(coarse.dtype)
-    pieces = max(1, stacked.shape[1] // width)
+    pieces = max(1, stacked.shape[1] // width)  # a pointer of 256 channels is 4 tokens of 64
     if sam.config.enable_temporal_pos_encoding_for_object_pointers:
         most = float(sam.config.max_object_pointers_in_encoder - 1)
+        # [pointers], in [0, 1]
         ago = torch.tensor([ago for ago, _ in pointers], device=coarse.device, dtype=torch.float32) / most
         when = sam.temporal_positional_encoding_projection_layer(_sine(ago, stacked.shape[1]).to(coarse.dtype))
     else:
-        when = stacked.new_zeros(len(stacked), width)
-    return stacked.reshape(-1, width), when.repeat_interleave(pieces, dim=0)
+        when = stacked.new_zeros(len(stacked), width)  # SAM 2.0: pointers have no time
+    return stacked.reshape(-1, width), when.repeat_interleave(pieces, dim=0)  # [pointers * pieces, c] each
 
 
 def _sine(values: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
     half = torch.arange(width // 2, device=values.device, dtype=torch.float32)
+    # [n, width / 2]; neighbours share a wavelength, as in Meta's code
     waves = values[:, None] / SINE_BASE ** (2 * (half // 2) / (width // 2))
     return torch.cat([waves.sin(), waves.cos()], dim=1)
 

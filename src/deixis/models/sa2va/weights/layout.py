@@ -27,6 +27,7 @@ _SAM = {
     "occlusion_spatial_embedding_parameter": "no_obj_embed_spatial",
     "temporal_positional_encoding_projection_layer.": "obj_ptr_tpos_proj.",
     "mask_downsample.": "mask_downsample.",
+    # transformers has the random waves of positions twice, for pixels and for points; the checkpoint once.
     "shared_image_embedding.positional_embedding": "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
     "prompt_encoder.shared_embedding.positional_embedding": (
         "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
@@ -36,6 +37,7 @@ _SAM = {
     "vision_encoder.backbone.pos_embed": "image_encoder.trunk.pos_embed",
     "vision_encoder.backbone.patch_embed.projection.": "image_encoder.trunk.patch_embed.proj.",
     "vision_encoder.neck.convs.{}.": "image_encoder.neck.convs.{}.conv.",
+    # Numbers are places in a Sequential, in which activations (2, and 5 in `_MASK_EMBED`) have no tensors.
     "mask_decoder.upscale_conv1.": "sam_mask_decoder.output_upscaling.0.",
     "mask_decoder.upscale_layer_norm.": "sam_mask_decoder.output_upscaling.1.",
     "mask_decoder.upscale_conv2.": "sam_mask_decoder.output_upscaling.3.",
@@ -69,6 +71,7 @@ _FUSER = {
     "pointwise_conv1.": "pwconv1.",
     "pointwise_conv2.": "pwconv2.",
 }
+# transformers names the first and last layer of a perceptron, and counts those between from 0.
 _THREE_LAYERS = {"proj_in.": "layers.0.", "layers.0.": "layers.1.", "proj_out.": "layers.2."}
 _ATTENTION = {"q_proj.": "q_proj.", "k_proj.": "k_proj.", "v_proj.": "v_proj.", "o_proj.": "out_proj."}
 
@@ -91,6 +94,8 @@ def _sam() -> list[Rule]:
     layer, prompt = "mask_decoder.transformer.layers.{}.", "sam_prompt_encoder."
     rules = _below("", "", _SAM)
     rules += _below("prompt_encoder.mask_embed.", f"{prompt}mask_downscaling.", _MASK_EMBED)
+    # Background, foreground, and the two corners of a box: four embeddings of one row each there, one of four rows
+    # here.
     rules += [Rule("prompt_encoder.point_embed.", f"{prompt}point_embeddings.*.", "rows")]
     rules += _below("vision_encoder.backbone.blocks.{}.", "image_encoder.trunk.blocks.{}.", _BLOCK)
     for name in ("self_attn.", "cross_attn_token_to_image.", "cross_attn_image_to_token."):
@@ -113,6 +118,7 @@ def _memory() -> list[Rule]:
     for name in ("self_attn.", "cross_attn_image."):
         rules += _below(layer + name, layer + name, _ATTENTION)
     for i in range(MASK_STRIDES):
+        # A Sequential of convolution, norm and activation, four times, and a last convolution.
         rules += [Rule(f"{down}layers.{i}.conv.", f"{down}encoder.{3 * i}.")]
         rules += [Rule(f"{down}layers.{i}.layer_norm.", f"{down}encoder.{3 * i + 1}.")]
     rules += [Rule(f"{down}final_conv.", f"{down}encoder.{3 * MASK_STRIDES}.")]
@@ -193,22 +199,23 @@ def keys_of(place: Place) -> list[str]:
 
 def _taken(tensors: list[Tensor], place: Place, heads: Heads) -> Tensor | None:
     if place.form == "rows":
-        return torch.cat(tensors)
+        return torch.cat(tensors)  # [4, channels]
     (tensor,) = tensors
     if place.form == "third":
         return tensor.tensor_split(3)[place.part]
     if place.form == "grouped":
-        per_group = heads.queries + 2
+        per_group = heads.queries + 2  # its queries, a key and a value
         if tensor.shape[0] % (heads.groups * per_group):
             return None
         # Of each group its queries, its key, its value.
         grouped = tensor.reshape(heads.groups, per_group, -1, *tensor.shape[1:])
         chosen = (slice(0, heads.queries), slice(-2, -1), slice(-1, None))[place.part]
-        return grouped[:, chosen].flatten(0, 2)
+        return grouped[:, chosen].flatten(0, 2)  # [groups * chosen heads * dim, ...]
     return tensor
 
 
 def _interleaved(three: list[Tensor], heads: Heads) -> Tensor:
     counts = (heads.queries, 1, 1)
+    # [groups, count, dim, ...] each
     split = [part.reshape(heads.groups, count, -1, *part.shape[1:]) for part, count in zip(three, counts, strict=True)]
     return torch.cat(split, dim=1).flatten(0, 2)

@@ -97,6 +97,7 @@ def blocks_of(values: Mapping[str, Any], folder: Path) -> Blocks | None:
         return None
     try:
         blocks = Blocks(**values["blocks"])
+        # A file's numbers decide how much memory a picture takes: bounded before any picture is cut.
         if not (4 <= blocks.square_px <= 256 and blocks.square_px**2 <= blocks.min_pixels <= blocks.max_pixels <= 1e8):
             raise ValueError("sizes that no image fits")
         return blocks
@@ -111,7 +112,7 @@ def template_of(values: Mapping[str, Any], folder: Path) -> Template:
         ModelError: it names none.
     """
     try:
-        return Template(**{**values["template"], "user": tuple(values["template"]["user"])})
+        return Template(**{**values["template"], "user": tuple(values["template"]["user"])})  # JSON has no tuples
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
 

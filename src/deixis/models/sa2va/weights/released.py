@@ -51,6 +51,8 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     values = config_values(folder / "config.json")
     if values.get("model_type") != RELEASED_TYPE:
         raise ModelError(f"{folder / 'config.json'}: no released Sa2VA (model_type {RELEASED_TYPE!r})")
+    # Sa2VA's folders bring code for transformers (`auto_map`). None of it is run: the family below builds the same
+    # network.
     family = released_family(values, folder)
     layout = family.released
     words = read_tokenizer(folder if tokenizer is None else model_folder(tokenizer, ("*",), "Qwen/Qwen2.5-0.5B"))
@@ -59,12 +61,14 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     tied = not any(name in state for name in layout.output_layers)
     vlm = layout.config(values, words.convert_tokens_to_ids(template.image_token), tied, str(source))
     sam = sam_config(values, state, str(source))
+    # Built without memory first: sizes of a broken config.json must not fill the memory.
     require_same_scale(lambda: Sa2va(family.architecture(vlm), Sam2VideoModel(sam), 0), folder)
     model = _built(family.architecture, vlm, sam, words.convert_tokens_to_ids(SEG), state)
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not (tied and name == "vlm.lm_head.weight")
     }
     tensors = gather(state, wanted, released_table(layout.rules(vlm)), layout.heads(vlm), str(source))
+    # A tied output layer is left out above; `gather` has seen to all others.
     model.load_state_dict(tensors, strict=not tied)
     mean, std = pixel_statistics(folder, layout.statistics) if layout.preprocessor else layout.statistics
     return Sa2vaBundle(model.eval(), words, template, "sa2va", mean, std, source=str(source), blocks=layout.blocks(vlm))
@@ -110,6 +114,7 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
             (aside / PREPROCESSOR).write_text(json.dumps(pixels, indent=2) + "\n", encoding="utf-8")
         if like is not None:
             for pattern in ("*.py", "config.json", *layout.files):
+                # Last, so that its config.json, which names the code, replaces the one written above.
                 for file in Path(like).glob(pattern):
                     shutil.copy(file, aside / file.name)
 
@@ -141,6 +146,8 @@ def require_released_form(bundle: Sa2vaBundle, place: str | Path) -> None:
 
 def _built(architecture: Any, vlm: Any, sam: Any, seg_token_id: int, state: Mapping[str, Tensor]) -> Sa2va:
     """The network without weights, in the precision of the files."""
+    # Parameters are made in the precision of the file: a 26B model in float32 would need twice the memory of its
+    # weights.
     precision = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
     before = torch.get_default_dtype()
     torch.set_default_dtype(precision)

@@ -44,6 +44,7 @@ def sam_config(values: Mapping[str, Any], state: Mapping[str, Tensor], source: s
     if SAM_KEY in values:
         return Sam2VideoConfig.from_dict(values[SAM_KEY])
     trunk = SAM_PREFIX + "image_encoder.trunk."
+    # config.json of released models says nothing of SAM 2: width and depth tell its four sizes apart.
     blocks = _count(state, re.escape(trunk) + r"blocks\.(\d+)\.norm1\.weight")
     first = state.get(f"{trunk}patch_embed.proj.bias")
     width = 0 if first is None else len(first)
@@ -53,6 +54,7 @@ def sam_config(values: Mapping[str, Any], state: Mapping[str, Tensor], source: s
         )
     hiera = HIERAS[width, blocks]
     widths = [width * 2**stage for stage in range(4)]
+    # Width and heads double from stage to stage, while the side of the maps halves.
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": width,
@@ -70,6 +72,7 @@ def sam_config(values: Mapping[str, Any], state: Mapping[str, Tensor], source: s
             "backbone_config": backbone,
             "backbone_channel_list": widths[::-1],
         },
+        # SAM 2.1 has both parts; SAM 2.0, as in released Sa2VA models, neither.
         enable_temporal_pos_encoding_for_object_pointers=_has(state, "obj_ptr_tpos_proj.weight"),
         enable_occlusion_spatial_embedding=_has(state, "no_obj_embed_spatial"),
     )
