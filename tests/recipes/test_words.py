@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 
 import pytest
 from tiny_runs import write_coco
 
+from deixis.models.builtin import resolve_model
 from deixis.models.model_record import ModelRecord, read_record, write_record
 from deixis.options.detect_words import DetectWordsOptions
 from deixis.recipes.detect.words import Found, try_words
@@ -83,3 +85,15 @@ def test_wordings_are_trained_and_kept(deixis, tiny_model, tmp_path, form):
     assert "'star' is asked for as 'star', 'sun'" in out
     record = read_record(tmp_path / "run/teachers/grounding_dino")
     assert (record.names, record.wordings) == (("star",), {"star": ["star", "sun"]})
+
+
+def test_eval_updates_the_model(deixis, tmp_path):
+    shutil.copytree(resolve_model("builtin"), tmp_path / "model")
+    measure = ["detect", "eval", "--data", "scenes:split=demo_val,count=8,seed=2", "--update-model"]
+    code, out, err = deixis([*measure, "--model", tmp_path / "model", "--threshold-for", "precision=0.1"])
+    assert code == 0, err
+    assert f"updated {tmp_path / 'model/deixis.json'}" in out
+    assert 0 < read_record(tmp_path / "model").thresholds["score"] < 0.9
+    code, _, err = deixis([*measure, "--model", "builtin"])
+    assert code == 2
+    assert "--update-model: builtin is no folder" in err

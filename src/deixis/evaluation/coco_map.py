@@ -17,14 +17,22 @@ from jaxtyping import Float
 
 from deixis.errors import DataError
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
-from deixis.evaluation.thresholds import LEAST_OBJECTS, best_threshold, counts_by_class
+from deixis.evaluation.calibration import calibration_error, fit_calibration
+from deixis.evaluation.thresholds import (
+    LEAST_OBJECTS,
+    SCORES,
+    Counts,
+    best_threshold,
+    counts_by_class,
+    pooled,
+    threshold_for_precision,
+)
 from deixis.records import Sample, Vocabulary
 from deixis.results.detections import Detections
 
 MAX_DETECTIONS = 100
 MAX_DETECTIONS_FEDERATED = 300  # LVIS's limit: with a thousand classes, most of the best 100 would not count
 SMALL_AREA_PX, MEDIUM_AREA_PX = 32**2, 96**2  # an object is small below the first, large above the second
-NOTHING = (math.nan, math.nan)
 AREA_RANGES_PX = {
     "small": [0, SMALL_AREA_PX],
     "medium": [SMALL_AREA_PX, MEDIUM_AREA_PX],
@@ -50,9 +58,13 @@ class DetectionMetrics:
         AP_at_FPR_bg: AP of the detections whose score keeps FPR_bg at 0.05 or less.
         FPR_bg_score: they score more than this.
         F1: at IoU 0.5, the mean over the classes that have an object, at `threshold`.
-        threshold: the score at which that is highest; NaN where nothing is found.
-        class_thresholds: the score at which a class's own F1 is highest, for classes with ten objects or more.
+        threshold: the score at which that is highest, or the lowest with the precision that was asked for; NaN where
+            nothing is found, or not with that precision.
+        precision, recall: of all detections from `threshold` on, at IoU 0.5.
+        ECE: expected calibration error of the scores; ECE_calibrated: after `calibration`, on the same data.
+        class_thresholds: the same score for each class with ten objects or more.
         f1_per_class, recall_per_class: of each class with an object, at its own highest F1.
+        calibration: what makes the scores mean what they say; see `evaluation.calibration`.
     """
 
     AP: float
@@ -71,9 +83,14 @@ class DetectionMetrics:
     FPR_bg_score: float = math.nan
     F1: float = math.nan
     threshold: float = math.nan
+    precision: float = math.nan
+    recall: float = math.nan
+    ECE: float = math.nan
+    ECE_calibrated: float = math.nan
     class_thresholds: dict[str, float] = field(default_factory=dict)
     f1_per_class: dict[str, float] = field(default_factory=dict)
     recall_per_class: dict[str, float] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without metrics that are NaN."""
@@ -86,6 +103,7 @@ def evaluate_detections(
     vocabulary: Vocabulary,
     *,
     max_detections: int | None = None,
+    wanted_precision: float | None = None,
 ) -> DetectionMetrics:
     """Score detections against annotations, both in pixels of the original images.
 
@@ -103,6 +121,7 @@ def evaluate_detections(
         vocabulary: the classes that count.
         max_detections: how many detections per image count, the best ones. By default `detections_per_image`: COCO's
             100 per class or LVIS's 300. Where an image has more objects, even perfect boxes score less than 1.
+        wanted_precision: share of detections that shall be right from the thresholds on; the highest F1 if None.
 
     Raises:
         DataError: the two do not belong together (count, image ids), or a detected name is not in the vocabulary.
@@ -125,7 +144,6 @@ def evaluate_detections(
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
-    best_f1, threshold = best_threshold(np.mean([one.f1 for one in counts.values()], axis=0)) if counts else NOTHING
     return DetectionMetrics(
         AP=_mean(overall),
         AP50=_mean(ap50),
@@ -143,16 +161,37 @@ def evaluate_detections(
         FPR_bg=false_positive_rate(pairs, of_absent),
         AP_at_FPR_bg=_mean(at_rate[..., 0]) if pairs else math.nan,
         FPR_bg_score=score,
-        F1=best_f1,
-        threshold=threshold,
-        class_thresholds={
-            name: best[1]
-            for name, one in counts.items()
-            if one.objects >= LEAST_OBJECTS and (best := best_threshold(one.f1))[0]
-        },
+        **_chosen_scores(counts, wanted_precision),
         f1_per_class={name: float(one.f1.max()) for name, one in counts.items()},
         recall_per_class={name: float(one.recall[one.f1.argmax()]) for name, one in counts.items()},
     )
+
+
+def _chosen_scores(counts: Mapping[str, Counts], wanted_precision: float | None) -> dict[str, Any]:
+    """The thresholds and the calibration that the detections of each class give, and what they come to."""
+    if not counts:
+        return {}
+    all_of_them = pooled(counts.values())
+    mean_f1 = np.mean([one.f1 for one in counts.values()], axis=0)
+    enough = {name: one for name, one in counts.items() if one.objects >= LEAST_OBJECTS}
+    if wanted_precision is None:
+        _, threshold = best_threshold(mean_f1)
+        of_class = {name: best_threshold(one.f1)[1] for name, one in enough.items()}
+    else:
+        threshold = threshold_for_precision(all_of_them, wanted_precision)
+        of_class = {name: threshold_for_precision(one, wanted_precision) for name, one in enough.items()}
+    at = int(np.argmin(abs(SCORES - threshold))) if math.isfinite(threshold) else None
+    calibration = fit_calibration(all_of_them)
+    return {
+        "F1": 0.0 if at is None else float(mean_f1[at]),
+        "threshold": threshold,
+        "precision": math.nan if at is None else float(all_of_them.precision[at]),
+        "recall": math.nan if at is None else float(all_of_them.recall[at]),
+        "ECE": calibration_error(all_of_them),
+        "ECE_calibrated": calibration_error(all_of_them, calibration) if calibration else math.nan,
+        "class_thresholds": without_nan(of_class),
+        "calibration": calibration,
+    }
 
 
 def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

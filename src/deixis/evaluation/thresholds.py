@@ -1,10 +1,11 @@
-"""The score from which detections are worth showing: where F1, between precision and recall at IoU 0.5, is highest."""
+"""The score from which detections are worth showing: where F1 at IoU 0.5 is highest, or precision high enough."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,22 +23,37 @@ LEAST_IOU = 0.5
 
 @dataclass(frozen=True)
 class Counts:
-    """How many detections of a class are right and wrong from each of `SCORES` on, and how many objects there are."""
+    """The detections of a class, or of all, that are right and those that are wrong.
+
+    Attributes:
+        objects: how many there are.
+        right_scores, wrong_scores: of the detections.
+    """
 
     objects: int
-    right: Float[np.ndarray, " thresholds"]
-    wrong: Float[np.ndarray, " thresholds"]
+    right_scores: Float[np.ndarray, " right"]
+    wrong_scores: Float[np.ndarray, " wrong"]
+
+    @cached_property
+    def right(self) -> Float[np.ndarray, " thresholds"]:
+        """How many are right from each of `SCORES` on."""
+        return _at_least(self.right_scores)
+
+    @cached_property
+    def wrong(self) -> Float[np.ndarray, " thresholds"]:
+        """How many are wrong from each of `SCORES` on."""
+        return _at_least(self.wrong_scores)
 
     @property
     def f1(self) -> Float[np.ndarray, " thresholds"]:
         """2 TP / (detections + objects)."""
-        curve: np.ndarray = 2 * self.right / (self.right + self.wrong + self.objects)
+        curve: np.ndarray = 2 * self.right / np.maximum(self.right + self.wrong + self.objects, 1)
         return curve
 
     @property
     def recall(self) -> Float[np.ndarray, " thresholds"]:
         """TP / objects."""
-        curve: np.ndarray = self.right / self.objects
+        curve: np.ndarray = self.right / max(self.objects, 1)
         return curve
 
     @property
@@ -51,7 +67,7 @@ class Counts:
 def counts_by_class(
     annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
 ) -> dict[int, Counts]:
-    """The counts of each category that has objects.
+    """The counts of each category that has objects, at IoU 0.5.
 
     Args:
         annotations: COCO's. Detections of crowds neither count as right nor as wrong.
@@ -70,10 +86,28 @@ def counts_by_class(
             if does_count:
                 (right if hit else wrong)[place[1]].append(one["score"])
     return {
-        category: Counts(count, _at_least(right[category]), _at_least(wrong[category]))
+        category: Counts(count, np.asarray(right[category], float), np.asarray(wrong[category], float))
         for category, count in objects.items()
         if count
     }
+
+
+def pooled(counts: Iterable[Counts]) -> Counts:
+    """The counts of several classes as those of one."""
+    each = list(counts)
+    right, wrong = ([getattr(one, name) for one in each] for name in ("right_scores", "wrong_scores"))
+    empty = np.zeros(0)
+    return Counts(sum(one.objects for one in each), np.concatenate([empty, *right]), np.concatenate([empty, *wrong]))
+
+
+def threshold_for_precision(counts: Counts, wanted: float) -> float:
+    """The lowest of `SCORES` from which on the wanted share of detections is right; NaN where there is none.
+
+    >>> float(threshold_for_precision(Counts(2, np.array([0.9, 0.5]), np.array([0.7, 0.3])), 0.6))
+    0.31
+    """
+    good = np.flatnonzero(counts.precision >= wanted - 1e-9)
+    return float(SCORES[good[0]]) if len(good) else float("nan")
 
 
 def f1_by_class(
@@ -128,7 +162,7 @@ def _by_image_and_category(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int,
     return found
 
 
-def _at_least(scores: list[float]) -> Float[np.ndarray, " thresholds"]:
+def _at_least(scores: Float[np.ndarray, " scores"]) -> Float[np.ndarray, " thresholds"]:
     """How many scores reach each threshold."""
     counts: np.ndarray = (len(scores) - np.searchsorted(np.sort(scores), SCORES - 1e-9)).astype(float)
     return counts

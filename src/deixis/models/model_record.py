@@ -8,6 +8,7 @@
       "names": ["raccoon"],                    class names of the fine-tuning data
       "wordings": {"raccoon": ["raccoon", "racoon"]},   what a class is asked for as, where not by its name alone
       "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
+      "calibration": {"temperature": 0.8, "shift": 0.6},   of a detector's scores: sigmoid(logit / temperature + shift)
       "class_thresholds": {"raccoon": 0.42},   the same for single classes of a detector, in place of its "score"
       "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
     }
@@ -47,6 +48,7 @@ class ModelRecord:
         thresholds: by purpose: "presence" for absent phrases, "score" for detections.
         class_thresholds: scores of detections, by class name, for the classes that have their own.
         metrics: by part of the data, then by name.
+        calibration: of a detector's scores, which its thresholds already know; empty for none.
         extra: fields in the file that this version does not know.
     """
 
@@ -58,6 +60,7 @@ class ModelRecord:
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_record(folder: str | Path) -> ModelRecord:
@@ -120,7 +123,7 @@ def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> 
     """
     wordings = {name: words for name, words in base.wordings.items() if name in names}
     changes: dict[str, Any] = {"thresholds": {}, "class_thresholds": {}, "metrics": {}, "wordings": wordings}
-    return replace(base, task=task, names=tuple(names), **changes)
+    return replace(base, task=task, names=tuple(names), calibration={}, **changes)
 
 
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
@@ -134,6 +137,7 @@ def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
         "class_thresholds": (_are_numbers, "an object of finite numbers"),
         "metrics": (lambda value: isinstance(value, dict), "an object"),
         "wordings": (_are_wordings, "an object of lists of strings"),
+        "calibration": (_is_calibration, "a temperature above 0 and a shift"),
     }
     for name, value in given.items():
         fits, expected = checks[name]
@@ -155,6 +159,11 @@ def _are_names(value: Any) -> bool:
 
 def _are_wordings(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_are_names, value.values())) and all(value.values())
+
+
+def _is_calibration(value: Any) -> bool:
+    fits = _are_numbers(value) and value.keys() in (set(), {"temperature", "shift"})
+    return fits and value.get("temperature", 1) > 0
 
 
 def _are_numbers(value: Any) -> bool:

@@ -36,6 +36,26 @@ def check_name(name: str) -> None:
     require(fine, "experiment_name", name, "the name of one folder, without '/'")
 
 
+def wanted_precision(threshold_for: str) -> float | None:
+    """The precision that `--threshold-for` asks for; None for the highest F1.
+
+    Raises:
+        OptionError: it asks for neither.
+
+    >>> wanted_precision("precision=0.9"), wanted_precision("f1")
+    (0.9, None)
+    """
+    kind, _, value = threshold_for.lower().partition("=")
+    if kind == "f1" and not value:
+        return None
+    try:
+        wanted = float(value) if kind == "precision" else -1
+    except ValueError:
+        wanted = -1
+    require(0 < wanted <= 1, "threshold_for", threshold_for, "f1, or precision=SHARE with a share above 0, at most 1")
+    return wanted
+
+
 A_DETECTOR, A_SEGMENTER = "IDEA-Research/grounding-dino-tiny", "ByteDance/Sa2VA-1B"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR, choose_model, require_model
+from deixis.options.checks import A_DETECTOR, choose_model, require_model, wanted_precision
 from deixis.options.marks import AtLeast1, Required, WithWordings
 from deixis.options.used_models import UsedDetector
 
@@ -26,6 +26,12 @@ class DetectEvalOptions(UsedDetector, ClassTools):
     """Several wordings of a class of the data, as in --names "car=car,automobile,sedan", merged into the class."""
     output: Path | None = None
     """Folder for metrics.json and coco_results.json; nothing is written if not given."""
+    threshold_for: str = "f1"
+    """What thresholds are chosen for: f1, or a precision, as in precision=0.9."""
+    calibrate: bool = False
+    """Fit a calibration of the scores, in place of the model's own."""
+    update_model: bool = False
+    """Keep the thresholds, and what --calibrate found, in the deixis.json of the model's folder."""
     max_images: AtLeast1 | None = None
     """Measure only the first N images."""
     max_detections: AtLeast1 | None = None
@@ -40,3 +46,4 @@ class DetectEvalOptions(UsedDetector, ClassTools):
         """Raises OptionError for the first invalid value."""
         super().check()
         require_model(self.model, A_DETECTOR)
+        wanted_precision(self.threshold_for)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR, choose_model, require, require_model
+from deixis.options.checks import A_DETECTOR, choose_model, require, require_model, wanted_precision
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import (
     RARE,
@@ -143,6 +143,12 @@ class DetectImages(Options):
     are looked for in evaluation and later use."""
     prompt_names: Annotated[AtLeast1 | None, RARE] = None
     """Maximum number of names per training prompt: the image's own and some others; as many as fit if not given."""
+    threshold_for: Annotated[str, RARE] = "f1"
+    """What the thresholds that are kept with the model are chosen for, on validation data: f1, or a precision, as in
+    precision=0.9."""
+    calibrate: Annotated[bool, RARE] = False
+    """Scores mean the share of detections that are right: temperature and shift, fitted on validation data, are kept
+    with the model."""
     max_detections: AtLeast1 | None = None
     """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
     more objects need more."""
@@ -215,3 +221,4 @@ class DetectTrainOptions(
         self.check_run()
         require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
         require_model(self.model, A_DETECTOR)
+        wanted_precision(self.threshold_for)

@@ -17,7 +17,7 @@ from deixis.results.detections import Detections
 CAT_DOG = Vocabulary(("cat", "dog"), (17, 18))
 SIZE_HW = (100, 300)
 Boxes = list[list[float]]
-BY_CLASS = ("per_class", "class_thresholds", "f1_per_class", "recall_per_class")
+BY_CLASS = ("per_class", "class_thresholds", "f1_per_class", "recall_per_class", "calibration")
 
 
 def _sample(boxes: Boxes, class_ids: list[int], image_id: int = 0, crowd: list[bool] | None = None) -> Sample:

@@ -106,3 +106,16 @@ def test_matches_are_those_of_cocos_evaluation(seed):
 def test_no_curve_has_no_threshold():
     assert f1_by_class([], []) == {}
     assert math.isnan(best_threshold(np.zeros(len(SCORES)))[1])
+
+
+def test_thresholds_for_a_wanted_precision():
+    scores = [(0.9, True)] * 6 + [(0.6, False)] * 2 + [(0.5, True)] * 6 + [(0.2, False)] * 9
+    truth = Sample(Path("a.jpg"), (60, 300), Instances.build(PLACES, [0] * 12), NAMES)
+    right = iter(PLACES)
+    boxes = np.asarray([next(right) if true else [0, 45, 9, 59] for _, true in scores], float)
+    found = Detections(boxes, np.asarray([s for s, _ in scores]), np.zeros(len(scores), np.int64), NAMES.names)
+    metrics = evaluate_detections([truth], [found], NAMES, wanted_precision=0.8)
+    assert (metrics.threshold, metrics.precision, metrics.recall) == (0.21, 12 / 14, 1.0)
+    assert metrics.class_thresholds == {"cat": 0.21}
+    assert evaluate_detections([truth], [found], NAMES, wanted_precision=0.95).threshold == 0.61
+    assert "threshold" not in evaluate_detections([truth], [found[6:8]], NAMES, wanted_precision=0.95).as_dict()

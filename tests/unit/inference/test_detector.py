@@ -279,3 +279,12 @@ def test_boxes_suppress_each_other_where_asked(detector: Detector) -> None:
         assert len(found) < len(everything)
     with pytest.raises(OptionError, match="nms: expected a number above 0"):
         Detector(detector.bundle, nms=0.0)
+
+
+def test_scores_are_calibrated_as_the_record_says(detector: Detector) -> None:
+    (plain,) = detector.predict([_pixels(64, 64)], NAMES, threshold=0)
+    record = ModelRecord(calibration={"temperature": 0.5, "shift": 1.0})
+    (found,) = Detector(replace(detector.bundle, record=record)).predict([_pixels(64, 64)], NAMES, threshold=0)
+    assert found.boxes_xyxy_px.tolist() == plain.boxes_xyxy_px.tolist()
+    logits = np.log(plain.scores / (1 - plain.scores))
+    np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-2 * logits - 1)), rtol=1e-9)

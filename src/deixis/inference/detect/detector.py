@@ -23,6 +23,7 @@ from deixis.data.detect.transforms import eval_transform
 from deixis.data.detect.wordings import Wordings, checked_wordings, worded
 from deixis.data.pixels.images import load
 from deixis.errors import DataError, OptionError, PromptError
+from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.coco_map import (
     MAX_DETECTIONS_FEDERATED,
     DetectionMetrics,
@@ -131,6 +132,7 @@ class Detector:
         require_iou("nms", nms)
         self.slice, self.overlap = slice, overlap
         self.nms, self.across_classes = nms, across_classes
+        self.calibration = bundle.record.calibration
         self.wordings = {**bundle.record.wordings, **(wordings or {})}
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
@@ -289,12 +291,13 @@ class Detector:
         workers: int = 2,
         progress: Progress | None = None,
         max_detections: int | None = None,
+        wanted_precision: float | None = None,
     ) -> tuple[DetectionMetrics, list[Detections]]:
         """COCO metrics on a data set, and the detections they were computed from.
 
         Args:
             limit: only the first N images.
-            max_detections: number of detections per image that count; see `evaluate_detections`.
+            max_detections, wanted_precision: see `evaluate_detections`.
 
         Raises:
             DataError: an image cannot be read, or no object is annotated, so AP cannot be measured.
@@ -307,7 +310,9 @@ class Detector:
         truth = [sample for sample, _ in pairs]
         count = max_detections or detections_per_image(truth)
         found = [detections.best(count) for _, detections in pairs]
-        metrics = evaluate_detections(truth, found, dataset.vocabulary, max_detections=max_detections)
+        metrics = evaluate_detections(
+            truth, found, dataset.vocabulary, max_detections=max_detections, wanted_precision=wanted_precision
+        )
         if metrics.boxes == 0:
             raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
         return metrics, found
@@ -362,6 +367,8 @@ class Detector:
                     found = [self._sliced(one, cuts, batch_size, max_detections) for one, cuts in pairs]
             if self.nms is not None or self.across_classes:
                 found = [one.with_nms(self.nms or SAME_IOU, self.across_classes) for one in found]
+            if self.calibration:
+                found = [replace(one, scores=calibrated(one.scores, self.calibration)) for one in found]
             yield from ((key, mine, one) for (key, _), mine, one in zip(ready, truth, found, strict=True))
 
     def _whole(self, sample: Sample, windows: Sequence[Window]) -> Sample:

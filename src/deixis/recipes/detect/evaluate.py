@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 
 from rich.table import Table
 
@@ -12,11 +13,14 @@ from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.detect.wordings import wordings_of_classes
 from deixis.data.formats import read_dataset
+from deixis.errors import OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.outputs.detections import coco_results
+from deixis.models.builtin import BUILTIN, model_of_run
+from deixis.models.model_record import RECORD_FILE, update_record
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR
+from deixis.options.checks import A_DETECTOR, wanted_precision
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.chosen import chosen, used_names
@@ -25,8 +29,10 @@ from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
+from deixis.recipes.run.result import chosen_scores
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg", "F1")
+CHOSEN = ("threshold", "precision", "recall", "ECE", "ECE_calibrated")
 NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg", "F1"), "every image shows every class")
 MOST_CLASSES = 100  # printed; metrics.json has all
 
@@ -51,17 +57,41 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
     sets = [(options.data, options.images, dataset)]
     report_findings(console, sets, options.format, limits, tools=tools, used=used)
+    if options.calibrate:
+        detector.calibration = {}
     with ProgressBar("images") as progress:
         metrics, detections = detector.evaluate(
-            dataset, options.batch_size, options.max_images, progress=progress, max_detections=options.max_detections
+            dataset,
+            options.batch_size,
+            options.max_images,
+            progress=progress,
+            max_detections=options.max_detections,
+            wanted_precision=wanted_precision(options.threshold_for),
         )
     print_metrics(metrics)
+    if options.update_model:
+        keep_scores(console, options, metrics)
     if options.output is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
         write_atomic(
             options.output / "coco_results.json", json.dumps(coco_results(detections, dataset.vocabulary)) + "\n"
         )
     return metrics
+
+
+def keep_scores(console: Console, options: DetectEvalOptions, metrics: DetectionMetrics) -> None:
+    """Write the thresholds, and a calibration where asked, into the record of the model's folder.
+
+    Raises:
+        OptionError: the model is no folder of the user's.
+        ModelError: the record cannot be written.
+    """
+    folder = Path(model_of_run(options.model))
+    if options.model == BUILTIN or not folder.is_dir():
+        raise OptionError(f"--update-model: {options.model} is no folder; only a model of your own can be updated")
+    kept = chosen_scores(metrics.as_dict(), options.calibrate)
+    update_record(folder, **kept)
+    console.print(f"updated {folder / RECORD_FILE}: {json.dumps(kept)}", markup=False)
 
 
 def print_metrics(metrics: DetectionMetrics) -> None:
@@ -76,6 +106,8 @@ def print_metrics(metrics: DetectionMetrics) -> None:
         table.add_row(
             shown, f"{100 * values[name]:.1f}" if name in values else NOT_MEASURED.get(name, "no such objects")
         )
+    for name in (name for name in CHOSEN if name in values):
+        table.add_row(name, f"{values[name]:.2f}" if name == "threshold" else f"{100 * values[name]:.1f}")
     table.add_section()
     classes = list(metrics.per_class.items())
     if len(classes) > MOST_CLASSES:

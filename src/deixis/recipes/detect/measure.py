@@ -27,19 +27,25 @@ class DetectorMeasure:
     Attributes:
         workers: threads that load images.
         max_detections: per image; None for COCO's 100 or LVIS's 300.
+        wanted_precision: of the thresholds that are chosen; see `evaluate_detections`.
     """
 
     accelerator: Accelerator
     batch_size: int
     workers: int
     max_detections: int | None = None
+    wanted_precision: float | None = None
 
     def __call__(self, detector: Detector, dataset: Dataset) -> DetectionMetrics:
         """Metrics of a detector as it is."""
         with self.accelerator.autocast():
             if self.accelerator.num_processes == 1:
                 measured = detector.evaluate(
-                    dataset, self.batch_size, workers=self.workers, max_detections=self.max_detections
+                    dataset,
+                    self.batch_size,
+                    workers=self.workers,
+                    max_detections=self.max_detections,
+                    wanted_precision=self.wanted_precision,
                 )
                 return measured[0]
             return self._shared(detector, dataset)
@@ -61,4 +67,5 @@ class DetectorMeasure:
         truth = [dataset[index] for index in range(len(dataset))]
         most = self.max_detections or detections_per_image(truth)
         best = [one.best(most) for one in everything]
-        return evaluate_detections(truth, best, dataset.vocabulary, max_detections=self.max_detections)
+        limits = {"max_detections": self.max_detections, "wanted_precision": self.wanted_precision}
+        return evaluate_detections(truth, best, dataset.vocabulary, **limits)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import compile_layers
 from deixis.models.freezing import parameter_table, part_of
 from deixis.options.annotated_data import ClassTools
+from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
 from deixis.recipes.detect.data import fingerprint, read_all
@@ -117,11 +118,20 @@ def finish(
         policy=POLICY,
         parameters=parameter_table(plan.bundle.model),
         took=took,
+        lines=partial(threshold_lines, options.threshold_for),
     )
     if forgetting:
         print_forgetting(opened.console, forgetting)
     before, after = metrics_of(outcome.reported(outcome.before)), metrics_of(outcome.reported(outcome.best))
     return FinetuneResult(folder, teacher, before, after, forgetting, outcome)
+
+
+def threshold_lines(threshold_for: str, outcome: Outcome) -> list[str]:
+    """That no threshold has the wanted precision, where that is so."""
+    wanted, found = wanted_precision(threshold_for), outcome.best.validation
+    if wanted is None or "threshold" in found:
+        return []
+    return [f"no threshold: from no score on are {100 * wanted:g} % of the detections on validation data right"]
 
 
 def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:
@@ -156,7 +166,8 @@ def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:
 def measure_of(options: DetectTrainOptions, accelerator: Accelerator) -> DetectorMeasure:
     """How the run measures."""
     batch_size = options.eval_batch_size or options.batch_size
-    return DetectorMeasure(accelerator, batch_size, max(options.num_workers, 1), options.max_detections)
+    workers, precision = max(options.num_workers, 1), wanted_precision(options.threshold_for)
+    return DetectorMeasure(accelerator, batch_size, workers, options.max_detections, precision)
 
 
 def find_forgotten(

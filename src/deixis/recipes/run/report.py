@@ -50,7 +50,7 @@ def finish_run(
         if opened.config["report"] and outcome.reported(outcome.best) is not None:
             run = run_facts(opened, policy, parameters, outcome, took=took)
             write_run_report(folder / "report.html", run, facts(outcome))
-        keep_result(folder, teacher, outcome)
+        keep_result(folder, teacher, outcome, bool(opened.config.get("calibrate")))
     for line in (*outcome.lines(shown), *lines(outcome), f"weights {teacher}"):
         console.print(line, markup=False)
     if (folder / "report.html").exists():

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deixis.atomic_files import write_atomic
 from deixis.errors import OptionError
+from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.thresholds import LEAST_OBJECTS
 from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
@@ -23,8 +26,11 @@ def require_one_seed(seeds: int) -> None:
         raise OptionError(f"--seeds: got {seeds} for a single run; call deixis.recipes.run.repeat.repeat_run")
 
 
-def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
+def keep_result(folder: Path, teacher: Path, outcome: Outcome, calibrate: bool = False) -> None:
     """Write `result.json` into the run's folder; figures and thresholds of the kept weights into the model's record.
+
+    Args:
+        calibrate: the record gets the calibration of a detector's scores too.
 
     Raises:
         DataError, ModelError: they cannot be written.
@@ -34,12 +40,24 @@ def keep_result(folder: Path, teacher: Path, outcome: Outcome) -> None:
         for name, values in (("validation", outcome.best.validation), ("test", outcome.best.test))
         if values
     }
-    chosen = outcome.best.validation
-    enough = "threshold" in chosen and chosen["boxes"] >= LEAST_OBJECTS
-    scores = {"score": chosen["threshold"]} if enough else {}
-    update_record(teacher, metrics=figures, thresholds=scores, class_thresholds=chosen.get("class_thresholds", {}))
+    update_record(teacher, metrics=figures, **chosen_scores(outcome.best.validation, calibrate))
     write_card(teacher)
     write_atomic(folder / RESULT_FILE, json.dumps(outcome.as_dict(), indent=2) + "\n")
+
+
+def chosen_scores(metrics: Mapping[str, Any], calibrate: bool) -> dict[str, Any]:
+    """The fields of a model's record that metrics of validation data decide: thresholds, and a calibration.
+
+    Thresholds are on the scale of the calibrated scores.
+    """
+    calibration = metrics.get("calibration", {}) if calibrate else {}
+    enough = "threshold" in metrics and metrics["boxes"] >= LEAST_OBJECTS
+    own = {"score": metrics["threshold"]} if enough else {}
+    scores, of_class = (
+        dict(zip(values, calibrated(np.array([*values.values()], float), calibration).round(6).tolist(), strict=True))
+        for values in (own, metrics.get("class_thresholds", {}))
+    )
+    return {"thresholds": scores, "class_thresholds": of_class, **({"calibration": calibration} if calibrate else {})}
 
 
 def _figures(measured: Measured, values: Mapping[str, Any]) -> dict[str, Any]:
