@@ -8,6 +8,7 @@ downloaded.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import re
 import shutil
@@ -90,7 +91,8 @@ def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) 
 
     Words contain neither white space nor "|", so a pair is one line of the protocol.
     """
-    with _Java(jar) as java:
+    java = _started(str(shutil.which("java")), jar)
+    try:
         statistics = [
             java.ask("SCORE ||| " + " ||| ".join(" ".join(words) for words in (*wanted, candidate)))[0]
             for candidate, wanted in pairs
@@ -99,29 +101,40 @@ def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) 
         for group in groups:
             answers = java.ask("EVAL ||| " + " ||| ".join(statistics[i] for i in group), len(group) + 1)
             values.append(float(answers[-1]))  # the others are scores of single captions
+    except BaseException:  # half a question may be left in its pipe
+        java.close()
+        raise
     return tuple(values)
 
 
+_processes: dict[tuple[str, Path], _Java] = {}
+
+
+def _started(program: str, jar: Path) -> _Java:
+    """The one process of this program and jar. It is kept, since it takes longer to start than to score an epoch."""
+    java = _processes.get((program, jar))
+    if java is None or java.process.poll() is not None:
+        java = _processes[program, jar] = _Java(program, jar)
+        atexit.register(java.close)
+    return java
+
+
 class _Java:
-    """A METEOR 1.5 process that answers lines; it ends with the `with` block, also after an error."""
+    """A METEOR 1.5 process that answers lines until it is closed, or this process ends."""
 
-    def __init__(self, jar: Path) -> None:
-        # the options of pycocoevalcap
-        self.command = ["java", HEAP, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    def __init__(self, program: str, jar: Path) -> None:
         self.timed_out = False
-
-    def __enter__(self) -> _Java:
         self.process = subprocess.Popen(
-            self.command,
+            # the options of pycocoevalcap
+            [program, HEAP, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
             errors="replace",
         )
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.process.kill()
         with contextlib.suppress(OSError):  # closes the pipes; unflushed data has no reader
             self.process.__exit__(None, None, None)

@@ -54,6 +54,20 @@ def test_groups_are_scored_from_the_statistics_of_their_captions(java) -> None:
     assert found.values == pytest.approx((2 / 3, 0, 1))
 
 
+def test_one_process_serves_all_and_is_started_again_where_it_ended(java, monkeypatch) -> None:
+    java(ECHO)
+    started = []
+    popen = module.subprocess.Popen
+    monkeypatch.setattr(module.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    for _ in range(2):
+        assert corpus_meteor(["a star"], [["a star"]], [[0]]).values == (1.0,)
+    assert len(started) == 1
+    started[0].kill()
+    started[0].wait()
+    assert corpus_meteor(["a star"], [["a star"]], [[0]]).values == (1.0,)
+    assert len(started) == 2
+
+
 def test_no_caption_breaks_the_protocol(java) -> None:
     java(ECHO)
     references = [[text, "another"] for text in ODD]
