@@ -81,6 +81,7 @@ SEGMENTER: dict[str, Any] = {
     "ema_decay": 0.99,
     "caption_share": 0.2,
 }
+TRIAL: dict[str, Any] = {"max_val_images": 4}  # of the segmenter, which describes each of them
 COMMON: dict[str, Any] = {"baseline": False, "report": False, "overwrite": True, "num_workers": 1, "gpus": 0, "seed": 0}
 
 
@@ -109,7 +110,7 @@ def build_segmenter(output: Path, steps: int | None) -> Path:
     start = output / "segmenter_start"
     save_sa2va(bundle, start)
     run = {"model": str(start), "output": output, "experiment_name": "segmenter", "max_steps": steps}
-    of_images = teacher_of(finetune_segmenter(ReferTrainOptions(**SEGMENTER, **COMMON, **run)))
+    of_images = teacher_of(finetune_segmenter(ReferTrainOptions(**SEGMENTER | COMMON | run | (TRIAL if steps else {}))))
     bundle = load_sa2va(of_images)
     train_memory(bundle, "scenes:split=clip_train,count=400,seed=1", steps or MEMORY_STEPS)
     save_sa2va(bundle, output / "segmenter_builtin")

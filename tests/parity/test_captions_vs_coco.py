@@ -12,8 +12,6 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.evaluation.caption_scores import cider_d, words_of_caption
 from deixis.evaluation.meteor import corpus_meteor
 
-pytestmark = pytest.mark.xdist_group("captions_vs_coco")  # one process makes what these tests share
-
 pytest.importorskip("pycocoevalcap", reason="pycocoevalcap is absent; pip install 'deixis[captions]'")
 if shutil.which("java") is None:
     pytest.skip("there is no Java to run METEOR 1.5 and the Penn Treebank tokenizer", allow_module_level=True)

@@ -15,8 +15,6 @@ from tiny_runs import finish, records, start
 from deixis.losses.refer import ReferCriterion
 from deixis.training.segmenter_task import SegmenterTask
 
-pytestmark = pytest.mark.xdist_group("refer_guard_run")  # one process makes what these tests share
-
 PLAIN = ("--no-report", "--no-baseline", "--batch-size", "2")
 
 

@@ -27,8 +27,6 @@ from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
 from deixis.training.detector_task import warn_about_missing_outputs
 
-pytestmark = pytest.mark.xdist_group("validation_losses")  # one process makes what these tests share
-
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 

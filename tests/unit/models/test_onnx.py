@@ -25,8 +25,6 @@ from deixis.models.onnx.swin import SwinGraph
 from deixis.options.model_export import ModelExportOptions
 from deixis.recipes.model.tools import export_model
 
-pytestmark = pytest.mark.xdist_group("onnx")  # one process makes what these tests share
-
 NAMES = ("red square", "blue circle", "cat")
 SIZES = [(96, 64), (97, 131), (30, 21), (64, 224)]
 

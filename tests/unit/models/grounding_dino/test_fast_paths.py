@@ -53,8 +53,6 @@ from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, mean_figures
 
-pytestmark = pytest.mark.xdist_group("fast_paths")  # one process makes what these tests share
-
 STEPS = 50
 
 
