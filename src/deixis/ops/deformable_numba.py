@@ -142,6 +142,7 @@ def _gather(out, at, value, offsets, scales, first, last, channels):  # type: ig
 def _forward(value, locations, weights, widths, heights, starts, out, sizes, first_row, last_row):  # type: ignore[no-untyped-def]
     """A row is an (image, query) pair; arrays are flat; `sizes`: (queries, keys, heads, channels, samples per head)."""
     queries, key_count, heads, channels, samples = sizes
+    # The geometry repeats a query's samples for as many queries as one loop locates.
     block = widths.shape[0] // (heads * samples)
     table = np.empty((_ROWS, widths.shape[0]), value.dtype)
     keys = np.empty((4, widths.shape[0]), np.int32)
@@ -154,6 +155,7 @@ def _forward(value, locations, weights, widths, heights, starts, out, sizes, fir
         for row_head in range(block_row * heads, end_row * heads):
             begin = (row_head - block_row * heads) * samples
             end = begin + samples
+            # value is [batch, keys, heads, channels], flat
             image, head = row_head // (queries * heads), row_head % heads
             head_at = _U((image * key_count * heads + head) * channels)
             _corners(table, keys, weights, first, head_at, begin, end, _U(heads * channels), offsets, scales)
@@ -246,7 +248,8 @@ def _backward(  # type: ignore[no-untyped-def]
     """
     queries, key_count, heads, channels, samples = sizes
     grad_value, grad_locations, grad_weights = grads
-    block = max(1, widths.shape[0] // max(1, samples))
+    block = max(1, widths.shape[0] // max(1, samples))  # of one head alone, so more queries fit in
+    # `own_...`: this head's samples of a block of queries, packed one after another.
     count = block * samples
     table = np.empty((_ROWS, count), value.dtype)
     keys = np.empty((4, count), np.int32)
@@ -256,7 +259,7 @@ def _backward(  # type: ignore[no-untyped-def]
     own_locations = np.empty(2 * count, value.dtype)
     own_weights = np.empty(count, value.dtype)
     own_grad = np.empty(block * channels, value.dtype)
-    rows = np.empty(key_count * channels, value.dtype)
+    rows = np.empty(key_count * channels, value.dtype)  # this head's features of all levels
     grad_rows = np.zeros(key_count * channels if wants_value else 0, value.dtype)
     value_at = _U((image * key_count * heads + head) * channels)
     _pack(rows, value, value_at, _U(heads * channels), key_count, channels)

@@ -23,7 +23,7 @@ def reference_deformable_attention(
     batch, _, heads, channels = value.shape
     queries, points = attention_weights.shape[1], attention_weights.shape[4]
     if not queries:
-        return value.flatten(2)[:, :0]
+        return value.flatten(2)[:, :0]  # [batch, 0, heads*channels], still with a graph
     out = value.new_zeros(batch * heads, channels, queries)
     # grid_sample counts from -1 to 1
     grids = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points, 2]

@@ -142,9 +142,10 @@ def _shapes_on(device: torch.device, shapes_hw: tuple[int, ...]) -> Tensor:
 
 def _meta(value: Tensor) -> dict[str, Any]:
     return {
+        # `tl.arange` takes powers of 2; the lanes beyond are masked
         "BLOCK": triton.next_power_of_2(max(value.shape[3], 1)),
         "ACCUMULATE": tl.float64 if value.dtype == torch.float64 else tl.float32,
-        "num_warps": 1,
+        "num_warps": 1,  # a head has about 32 channels: one warp
     }
 
 
@@ -158,7 +159,7 @@ def forward(
     batch, keys, heads, channels = value.shape
     _, queries, _, levels, points = attention_weights.shape
     out = value.new_empty(batch, queries, heads * channels)
-    if out.numel():
+    if out.numel():  # a grid of no programs cannot be launched
         arrays = (value.contiguous(), _shapes_on(value.device, shapes_hw))
         samples = (sampling_locations.contiguous(), attention_weights.contiguous())
         sizes = (queries, keys, heads, channels, levels, points)

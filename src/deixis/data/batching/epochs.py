@@ -102,8 +102,8 @@ def epoch_batches(
             order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
     last = 0 if drop_last else count % step
     batches = -(-last // of_batches)  # of the last step
-    order = order[: count - count % step + last]
-    if last < batches * num_processes:
+    order = order[: count - count % step + last]  # without the samples that `drop_last` leaves out
+    if last < batches * num_processes:  # some process would have a batch without a sample
         order = np.concatenate([order, np.resize(order, batches * num_processes - last)])
     full = count // step * accumulation
     return EpochBatches(epoch, order, step, accumulation, num_processes, process_index, range(full + batches))
@@ -139,8 +139,10 @@ class EpochBatches(Sequence[list[Key]]):
         if isinstance(which, slice):
             return replace(self, batches=self.batches[which])
         step, batch = divmod(self.batches[which], self.accumulation)
-        samples = self.order[step * self.step : (step + 1) * self.step]
+        samples = self.order[step * self.step : (step + 1) * self.step]  # of all processes in this step
         of_batch = self.step // self.accumulation
+        # First to the batches of the step, then to the processes: a batch of all processes together is what one process
+        # would have in it.
         shared = np.array_split(samples, -(-len(samples) // of_batch))[batch]
         mine = np.array_split(shared, self.num_processes)[self.process_index]
         return [(self.epoch, int(index)) for index in mine]
@@ -151,8 +153,9 @@ def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator
     parts = []
     full = len(order) // step * step
     for start in range(0, full, step * _BUCKET_BATCHES):
+        # already shuffled: each window is a random choice
         window = order[start : min(start + step * _BUCKET_BATCHES, full)]
-        window = window[np.argsort(ratios[window], kind="stable")].reshape(-1, step)
+        window = window[np.argsort(ratios[window], kind="stable")].reshape(-1, step)  # [steps, samples of a step]
         parts.append(generator.permutation(window, axis=0).reshape(-1))
     return np.concatenate([*parts, order[full:]])
 

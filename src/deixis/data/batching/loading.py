@@ -90,6 +90,7 @@ class _Guarded(torch.utils.data.Dataset):
         first: UnreadableImageError | None = None
         for step in range(self.replacements + 1):
             try:
+                # The next sample in the data set, whoever asks: the same replacement with any number of workers.
                 item = self.dataset[epoch, (index + step) % len(self.dataset) if step else index]
             except UnreadableImageError as error:
                 first = first or error

@@ -26,7 +26,7 @@ class InTransfer:
         file = io.BytesIO()
         pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
         pickler.dump(self.content)
-        return _received, (file.getvalue(), pickler.shared)
+        return _received, (file.getvalue(), pickler.shared)  # torch pickles the list itself, into shared memory
 
 
 class _Pickler(pickle.Pickler):
@@ -45,6 +45,7 @@ class _Pickler(pickle.Pickler):
         return len(self.shared) - 1
 
     def reducer_override(self, value: Any) -> Any:
+        # by value, where torch would open a file descriptor
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
 
 

@@ -65,6 +65,8 @@ def chunk_prompts(
 
 def _even_cuts(lengths: Sequence[int], budget: int, most: int) -> list[tuple[int, int]]:
     """Runs `[start, stop)` of at most `budget` tokens and `most` items: as few as can be, then as even as can be."""
+    # As few prompts as can be; then the smallest budget, and the fewest names, with which they are no more. Both are
+    # found by bisection: what is enough stays enough when there is more of it.
     count = len(_cuts(lengths, budget, most))
 
     def enough(tokens: int, items: int) -> bool:

@@ -55,6 +55,7 @@ def pad_images(
     samples: Sequence[Sample], divisor: int = 1, shared: bool = False
 ) -> tuple[UInt8[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
     """(pixels, mask) of decoded samples: see `Batch.pixels_u8` and `Batch.pixel_mask`."""
+    # rounded up
     height, width = (-(-max(sample.size_hw[axis] for sample in samples) // divisor) * divisor for axis in (0, 1))
     pixels = _black((len(samples), 3, height, width), shared)  # [batch, 3, h, w]
     pixel_mask = torch.zeros((len(samples), height, width), dtype=torch.bool)
@@ -96,6 +97,7 @@ def _target(sample: Sample, prompt: Prompt, length: int) -> Target:
     # [classes, tokens of this prompt] into [classes, tokens of the batch's longest]
     positive_map[:, : prompt.positive_map.shape[1]] = torch.from_numpy(np.asarray(prompt.positive_map, np.float32))
     boxes = normalise_boxes(instances.boxes_xyxy_px, sample.size_hw)
+    # rows of `positive_map`
     class_ids = torch.tensor(_prompt_rows(sample, prompt, instances.class_ids.tolist()), dtype=torch.int64)
     boxes, class_ids, positive_map = join_phrases(boxes, class_ids, positive_map)
     return Target(
@@ -141,7 +143,7 @@ def join_phrases(
         if len(phrases) == 1:
             kept.append(place)
             ids.append(row)
-        elif keys.index(key) == place:
+        elif keys.index(key) == place:  # at the first of its repeats; the others go
             kept.append(place)
             ids.append(joined.setdefault(phrases, len(positive_map) + len(joined)))
     tokens = [(positive_map[sorted(phrases)] > 0).any(0).to(positive_map.dtype) for phrases in joined]

@@ -91,8 +91,9 @@ def _noised(
     device, objects = target.boxes_cxcywh_norm.device, len(target.class_ids)
     generator = None if target.seed is None else torch.Generator(device).manual_seed(target.seed)
     copies = 2 * groups  # of each object: a copy and a decoy per group
+    # [copies * objects]: 0 for a copy, 1 for a decoy
     decoy = torch.arange(copies, device=device).repeat_interleave(objects) % 2
-    boxes = _moved(target.boxes_cxcywh_norm.repeat(copies, 1), decoy, box_noise, generator)
+    boxes = _moved(target.boxes_cxcywh_norm.repeat(copies, 1), decoy, box_noise, generator)  # [copies * objects, 4]
     labels = _swapped(target.class_ids.repeat(copies), len(target.positive_map), label_noise, generator)
     # [copies * objects, 4], [copies * objects, tokens], [copies * objects]
     rows = (boxes, target.positive_map[labels], torch.ones(copies * objects, dtype=torch.bool, device=device))
@@ -128,6 +129,7 @@ def _moved(
     half = boxes_cxcywh_norm[..., 2:].repeat(1, 2) / 2  # [queries, 4]: half of (width, height, width, height)
     shares, signs = (torch.rand(half.shape, generator=generator, device=half.device) for _ in range(2))
     sign = torch.where(signs < 0.5, -1.0, 1.0)
+    # DINO, section 3.3: shares in [0, 1) for copies and in [1, 2) for decoys, of half the box's side.
     corners = (cxcywh_to_xyxy(boxes_cxcywh_norm) + box_noise * sign * (shares + decoy[:, None]) * half).clamp(0, 1)
     low, high = corners[..., :2], corners[..., 2:]
     return torch.cat(((low + high) / 2, (high - low).clamp(min=0)), dim=-1)

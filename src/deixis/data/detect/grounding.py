@@ -34,7 +34,7 @@ def locate_phrases(caption: str, phrases: Sequence[str], given: Mapping[str, Spa
     (((9, 20),), ((0, 5),))
     """
     found: dict[str, Spans] = {}
-    for phrase in sorted(phrases, key=len, reverse=True):
+    for phrase in sorted(phrases, key=len, reverse=True):  # longer ones first: they rule places out for shorter ones
         longer = [span for spans in found.values() for span in spans]
         spans = given.get(phrase, ())
         found[phrase] = spans if _says(caption, spans, phrase) else (_search(caption, phrase, longer),)
@@ -87,6 +87,7 @@ def build_sentence_prompt(
     for row, phrase, places in zip(rows, phrases, spans, strict=True):
         for token, (start, end) in enumerate(offsets):
             inside = any(start < high and end > low for low, high in places)
+            # special tokens have no characters
             row[token] = start < end and inside and sentence[start:end] not in DELIMITERS
         if not row.any():
             raise PromptError(f"the phrase {phrase!r} has no token in this model's tokenizer; rename it")

@@ -49,7 +49,7 @@ def choose_names(
         require_fit(names[i], int(costs[i]), max_text_len)
     room = budget - int(costs[chosen].sum())
     absent = np.array(sorted(sample.known_absent_class_ids), np.int64)
-    for i in generator.permutation(absent).tolist():
+    for i in generator.permutation(absent).tolist():  # a long name that does not fit may be followed by a short one
         if len(chosen) >= most:
             break
         if costs[i] <= room:

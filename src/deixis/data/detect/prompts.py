@@ -57,7 +57,7 @@ def build_prompt(names: Sequence[str], tokenizer: PromptTokenizer, max_text_len:
     """
     if not names:
         raise PromptError("a prompt needs at least one class name, got none")
-    phrases = _phrases(names)
+    phrases = _phrases(names)  # aligned with `names`, which messages quote
     caption, char_spans = _caption(phrases)
     input_ids, offsets = tokenizer(caption)
     _check_length(names, char_spans, input_ids, offsets, max_text_len)
@@ -149,7 +149,7 @@ def _check_tokens(
 ) -> list[tuple[int, ...]]:
     """The token ids of each name, after seeing that they are usable."""
     delimiter_ids = {input_ids[i] for _, end in char_spans for i in _tokens_of((end, end + 1), offsets)}
-    reserved = {input_ids[0], input_ids[-1], *delimiter_ids}
+    reserved = {input_ids[0], input_ids[-1], *delimiter_ids}  # [CLS], [SEP] and whatever the delimiters become
     per_name = []
     for name, span in zip(names, char_spans, strict=True):
         ids = tuple(input_ids[i] for i in _tokens_of(span, offsets))

@@ -39,7 +39,7 @@ def resized_hw(size_hw: tuple[int, int], short_px: int, long_px: int) -> tuple[i
     if long / short * short_px > long_px:
         exact_short = long_px * short / long
     new_short = round(exact_short)
-    if short == new_short:
+    if short == new_short:  # transformers leaves both sides alone here
         return size_hw
     new_short, new_long = max(new_short, 1), max(int(exact_short * long / short), 1)
     return (new_short, new_long) if size_hw[0] <= size_hw[1] else (new_long, new_short)

@@ -77,6 +77,8 @@ class Blocks:
         min_pixels = min(self.min_pixels // share, max_pixels)
         height, width = size_hw
         height, width = max(height, width // MAX_ASPECT), max(width, height // MAX_ASPECT)
+        # As Qwen2-VL's `smart_resize`: rounded to whole blocks; outside the limits scaled by the square root of the
+        # areas' ratio, down to fit in or up to reach them.
         rows, columns = round(height / self.square_px), round(width / self.square_px)
         area = rows * columns * self.square_px**2
         if area > max_pixels:

@@ -33,8 +33,9 @@ def hash_image(pixels: UInt8[np.ndarray, "h w 3"], content: bytes | None) -> Ima
     if content is None:
         content = repr(pixels.shape).encode() + pixels.tobytes()
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    # [8, 9]: eight differences in a row
     small = cv2.resize(grey, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
+    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)  # [64]
     thumb = np.asarray(cv2.resize(grey, (_THUMB_SIDE, _THUMB_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     return ImageHash(hashlib.sha256(content).digest(), int.from_bytes(np.packbits(bits).tobytes(), "big"), thumb)
 
@@ -49,7 +50,7 @@ def duplicate_pairs(hashes: Sequence[ImageHash]) -> Iterator[tuple[int, int]]:
     first_of: dict[bytes, int] = {}
     bands: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, hashed in enumerate(hashes):
-        if hashed.digest in first_of:
+        if hashed.digest in first_of:  # a copy is compared with the others by its first
             yield first_of[hashed.digest], index
             continue
         first_of[hashed.digest] = index
@@ -65,7 +66,7 @@ def duplicate_pairs(hashes: Sequence[ImageHash]) -> Iterator[tuple[int, int]]:
             others = others[np.bitwise_count(difference_hashes[others] ^ difference_hashes[index]) <= _NEAR_BITS]
             if len(others) == 0:
                 continue
-            near = np.abs(thumbs[others] - thumbs[index]).mean((1, 2)) <= _NEAR_GREY
+            near = np.abs(thumbs[others] - thumbs[index]).mean((1, 2)) <= _NEAR_GREY  # [others, side, side] to [others]
             yield from ((index, int(other)) for other in others[near])
 
 

@@ -170,6 +170,7 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 pixels = _decode_jpeg(path.read_bytes() if data is None else data, share)
             if pixels is None:
+                # JPEGs of other modes, decoded smaller; others ignore it
                 image.draft("RGB", (image.width // share, image.height // share))
                 image.load()
                 if image.format == "TIFF":  # Pillow turns TIFFs upright by itself
@@ -214,6 +215,7 @@ def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = _wide_grey_to_u8(np.asarray(image))
         return np.repeat(grey[..., None], 3, axis=2)
+    # alpha over white: what is clear has arbitrary colours
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
@@ -232,7 +234,7 @@ def _wide_grey_to_u8(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     elif grey.dtype.kind == "f" and low >= 0 and high <= 255:
         scaled = values
     elif low >= 0 and high <= 65535:
-        scaled = values / 257
+        scaled = values / 257  # 65535 / 257 is 255
     else:
         scaled = (values - low) * (255 / (high - low))
     return np.round(scaled).astype(np.uint8)
@@ -241,7 +243,7 @@ def _wide_grey_to_u8(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
 def _upright(pixels: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Undo EXIF orientation 1 to 8 (Exif 2.32, tag 0x0112)."""
     if orientation in _SWAPS_AXES:
-        pixels = pixels.swapaxes(0, 1)
+        pixels = pixels.swapaxes(0, 1)  # [h, w, 3] to [w, h, 3]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):

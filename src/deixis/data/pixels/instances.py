@@ -42,7 +42,7 @@ def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple
 def flip_instances(instances: Instances, width_px: int) -> Instances:
     """Instances of an image mirrored left to right."""
     x1, y1, x2, y2 = instances.boxes_xyxy_px.T
-    boxes = np.stack([width_px - x2, y1, width_px - x1, y2], axis=1)
+    boxes = np.stack([width_px - x2, y1, width_px - x1, y2], axis=1)  # the right side becomes the left one
     return replace(instances, boxes_xyxy_px=boxes, masks_rle=_map_masks(instances, lambda bitmap: bitmap[:, ::-1]))
 
 
@@ -56,6 +56,7 @@ def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     boxes = instances.boxes_xyxy_px
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
     clipped = np.clip(boxes, low, high)
+    # [n]: share of each box that is left
     remaining = _sides(clipped).prod(1) / np.maximum(_sides(boxes).prod(1), 1e-12)
     masks = _map_masks(instances, lambda bitmap: bitmap[top:bottom, left:right])
     areas = instances.areas_px * remaining
@@ -94,6 +95,7 @@ def visible_shares(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     reach_in = _reach_in(instances, window_xyxy_px)
     for index, rle in enumerate(instances.masks_rle or ()):
         if reach_in[index] and shares[index] < 1 and (area := int(coco_mask.area(rle))):
+            # its box reaches over the border: counted, pixel by pixel
             shares[index] = int(coco_mask.decode(rle)[top:bottom, left:right].sum()) / area
     return np.where(reach_in, shares, 0.0)
 

@@ -40,6 +40,8 @@ def check_boxes(path: Path) -> None:
                     f"{end - start} are left; get the file again"
                 )
             open_boxes.append((after, end, parent))
+            # `stsd` opens with version, flags and a count (8 bytes); what it lists are codecs, which are not looked
+            # into.
             if name in _PARENTS and parent != b"stsd":
                 open_boxes.append((content + 8 * (name == b"stsd"), after, name))
             elif name in _ENTRY_BYTES:

@@ -69,6 +69,7 @@ def region_views(
         if not released and len(numbers) < FOCAL_CELLS:
             left, top, right, bottom = focal_box_px(mask)
             close = np.flatnonzero(region_cells(mask[top:bottom, left:right], side))
+            # the region's view comes after the tiles and earlier views
             numbers = np.concatenate([numbers, close + (tiles + len(focal)) * side**2])
             focal.append(squashed(image[top:bottom, left:right], (tile_px, tile_px)).transpose(2, 0, 1))
         cells.append(tuple(numbers.tolist()))
@@ -93,11 +94,12 @@ def region_outline(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " values"
     (height, width), (left, top, right, bottom) = mask.shape, box_of_mask(mask)
     side = max(right - left, bottom - top)
     square = np.zeros((side, side), np.float32)
-    x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
+    x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2  # the shorter side in the middle
     square[y : y + bottom - top, x : x + right - left] = mask[top:bottom, left:right]
     edges, pixels = np.linspace(0, side, OUTLINE_SIDE + 1)[:, None], np.arange(side)
+    # [outline side, side]: of each cell with each pixel
     overlap = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0, None)
-    shares = (overlap * (OUTLINE_SIDE / side)).astype(np.float32)
+    shares = (overlap * (OUTLINE_SIDE / side)).astype(np.float32)  # rows sum to 1
     drawn = shares @ square @ shares.T  # [outline side, outline side], area averages
     box = ((left + right) / width / 2, (top + bottom) / height / 2, (right - left) / width, (bottom - top) / height)
     return np.concatenate([drawn.ravel(), np.array(box, np.float32)]) * np.float32(2) - np.float32(1)
@@ -116,6 +118,7 @@ def region_cells(mask: Bool[np.ndarray, "h w"], side: int, nearest: bool = False
     if not mask.any():
         raise DataError("a region without a pixel cannot be described; remove the mask")
     if nearest:
+        # as torch: the pixel at the start of a cell
         rows, columns = (np.arange(side) * length // side for length in mask.shape)
         sampled: np.ndarray = mask[np.ix_(rows, columns)]
         if sampled.any():
@@ -131,6 +134,7 @@ def focal_box_px(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
         first, last = box[axis], box[axis + 2]
         reach = max(FOCAL_SCALE * (last - first), FOCAL_MIN_PX) / 2
         middle = (first + last) / 2
+        # box is (x, y, x, y), shape (h, w): axis 0 is shape 1
         ends.append((max(0, round(middle - reach)), min(mask.shape[1 - axis], round(middle + reach))))
     (left, right), (top, bottom) = ends
     return left, top, right, bottom

@@ -21,6 +21,7 @@ def grid_for(size_hw: tuple[int, int], tile_px: int, max_tiles: int) -> tuple[in
     height, width = size_hw
     grids = [(columns, rows) for columns in range(1, max_tiles + 1) for rows in range(1, max_tiles // columns + 1)]
     best, least = (1, 1), float("inf")
+    # small grids first, as InternVL: ties are decided by this order
     for columns, rows in sorted(grids, key=lambda grid: (grid[0] * grid[1], grid[0])):
         gap = abs(width / height - columns / rows)
         roomy = width * height > 0.5 * tile_px * tile_px * columns * rows
@@ -62,6 +63,7 @@ def squashed_mask(mask: Bool[np.ndarray, "h w"], side: int) -> Bool[np.ndarray, 
     """
     if mask.shape == (side, side) or not mask.any():
         return mask if mask.shape == (side, side) else np.zeros((side, side), bool)
+    # [side, side]: area averages
     shares = np.array(Image.fromarray(mask.astype(np.float32), "F").resize((side, side), Image.Resampling.BOX))
     covered = shares >= 0.5
     return covered if covered.any() else shares >= shares.max()

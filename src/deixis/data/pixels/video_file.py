@@ -73,7 +73,7 @@ class VideoFrames:
             raise DataError(
                 f"{self.path}: ends after {len(packets)} of {max(stated, 1)} frames; the file is cut off, get it again"
             )
-        packets.sort(key=lambda packet: packet[0])
+        packets.sort(key=lambda packet: packet[0])  # files hold frames in the order of decoding
         shown_at, decoded_at, is_key = (np.array(values, np.int64) for values in zip(*packets, strict=True))
         keys = np.flatnonzero(is_key)
         if not len(keys):
@@ -106,6 +106,7 @@ class VideoFrames:
             for number in numbers:
                 key = int(self.index.key_frames.searchsorted(number, side="right")) - 1
                 start = int(self.index.key_frames[key]) if key >= 0 else 0
+                # Decoding goes on to a frame ahead, unless a key frame on the way is nearer to it.
                 if position is None or number <= position or start > position + 1:
                     container.seek(int(self.index.key_decoded_at[max(key, 0)]), stream=stream)
                     decoded = container.decode(stream)
@@ -174,4 +175,5 @@ def _first_known(*values: int | None) -> int:
 def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     """RGB, rotated as the file states (phones film sideways)."""
     pixels = frame.to_ndarray(format="rgb24")
+    # `frame.rotation` is counter-clockwise, like `rot90`
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

@@ -36,14 +36,16 @@ def sample_frames(
     if not labels:
         raise DataError(f"{clip.source}: has no labelled frames to train on")
     count = min(count, labels)
-    edges = [part * labels // count for part in range(count + 1)]
+    edges = [part * labels // count for part in range(count + 1)]  # `count` parts, equal up to one label
     chosen = [int(rng.integers(start, end)) for start, end in pairwise(edges)]
     kept: set[int] = set()  # parts whose frame shows what was asked for
     for expression in expressions:
         seen = [label for label in range(labels) if _visible(clip, expression, label)]
         showing = [part for part, label in enumerate(chosen) if label in seen]
         if seen and not showing:
+            # not at the expense of an expression shown already
             free = [label for label in seen if bisect_right(edges, label) - 1 not in kept] or seen
+            # `bisect_right(edges, label) - 1` is the part that a label lies in.
             label = free[int(rng.integers(len(free)))]
             showing = [bisect_right(edges, label) - 1]
             chosen[showing[0]] = label

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from deixis.data.pixels.cuts import Blocks, Cutter, Tiling
 from deixis.data.pixels.regions import RegionViews, region_views
@@ -101,26 +103,8 @@ def collate_questions(
         # [frames, 3, side, side]
         squared = [squashed(p, (views.sam_px, views.sam_px)).transpose(2, 0, 1)[None] for p in pictures]
         squares.append(_stacked(squared, views.sam_px))
-        regions = [len(cells) for cells in regions_of[-1].cells]
-        turns, tiles_each = question.turns, len(shown[-1]) // max(len(pictures), 1)
-        input_ids, labels = encode(turns, tiles_each, regions, len(pictures))
-        while len(input_ids) > max_tokens and len(turns) > 1 and turns[-1].given and not question.asked:
-            turns = turns[:-1]  # a long chat loses its last exchange, and no mask with it
-            input_ids, labels = encode(turns, tiles_each, regions, len(pictures))
-        if len(input_ids) > max_tokens:
-            raise DataError(
-                f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {max_tokens} are "
-                "allowed; shorten the phrases, ask for fewer at a time, or raise --max-tokens"
-            )
-        conversations.append((input_ids, labels))
-    longest = max(len(input_ids) for input_ids, _ in conversations)
-    ids = torch.full((len(questions), longest), pad_token_id)
-    attention = torch.zeros((len(questions), longest), dtype=torch.bool)
-    labels_padded = torch.full((len(questions), longest), -100)
-    for row, (input_ids, labels) in enumerate(conversations):
-        ids[row, : len(input_ids)] = torch.tensor(input_ids)
-        labels_padded[row, : len(labels)] = torch.tensor(labels)
-        attention[row, : len(input_ids)] = True
+        conversations.append(_encoded(question, encode, len(shown[-1]), regions_of[-1], max_tokens=max_tokens))
+    ids, attention, labels = _padded(conversations, pad_token_id)
     frames = tuple(len(question.frames) if question.asked else 0 for question in questions)
     return ReferBatch(
         tiles_u8=torch.from_numpy(np.concatenate(tiles)),
@@ -131,13 +115,47 @@ def collate_questions(
         ),
         input_ids=ids,
         attention_mask=attention,
-        labels=labels_padded,
+        labels=labels,
         targets=tuple(_target(question, views.mask_px) for question in questions),
         regions=_joined(regions_of, views.outlined),
+        # Of what is the same in every epoch: close views of regions, which are not, are left out.
         keys=tuple(_key(*pixels) for pixels in zip(shown, squares, strict=True)),
+        # Empty stands for one frame per row, the form in which `Sa2va.forward` repeats nothing.
         frames_per_image=() if all(count == 1 for count in frames) else frames,
         grids=tuple(grids) if any(grids) else (),
     )
+
+
+def _encoded(
+    question: Question, encode: ConversationEncoder, tiles: int, regions: RegionViews, *, max_tokens: int
+) -> tuple[list[int], list[int]]:
+    """(input_ids, labels) of a conversation about a picture, or a clip, in so many tiles or blocks altogether."""
+    turns, pictures = question.turns, len(question.frames)
+    shown = tiles // max(pictures, 1), [len(cells) for cells in regions.cells], pictures
+    input_ids, labels = encode(turns, *shown)
+    while len(input_ids) > max_tokens and len(turns) > 1 and turns[-1].given and not question.asked:
+        turns = turns[:-1]  # a long chat loses its last exchange, and no mask with it
+        input_ids, labels = encode(turns, *shown)
+    if len(input_ids) > max_tokens:
+        raise DataError(
+            f"{question.sample.source}: the conversation has {len(input_ids)} tokens, at most {max_tokens} are "
+            "allowed; shorten the phrases, ask for fewer at a time, or raise --max-tokens"
+        )
+    return input_ids, labels
+
+
+def _padded(
+    conversations: Sequence[tuple[list[int], list[int]]], pad_token_id: int
+) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
+    """(input_ids, attention_mask, labels), padded on the right."""
+    shape = len(conversations), max(len(input_ids) for input_ids, _ in conversations)
+    ids, labels = torch.full(shape, pad_token_id), torch.full(shape, -100)  # -100: no loss
+    attention = torch.zeros(shape, dtype=torch.bool)
+    for row, (own_ids, own_labels) in enumerate(conversations):
+        ids[row, : len(own_ids)] = torch.tensor(own_ids)
+        labels[row, : len(own_labels)] = torch.tensor(own_labels)
+        attention[row, : len(own_ids)] = True
+    return ids, attention, labels
 
 
 def _key(*pixels: np.ndarray) -> str:

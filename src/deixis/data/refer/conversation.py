@@ -52,6 +52,8 @@ GROUNDED_QUESTIONS = (
 )
 PHRASE_MARKS = ("<p>", "</p>")
 """Around a phrase before its `[SEG]`, where an answer is more than the phrase."""
+# Marks of InternVL, Qwen, Phi and SentencePiece vocabularies. The lookahead leaves all but their first sign out of the
+# match, so that `without_marks` puts a blank after it.
 _MARKS = re.compile(
     r"<(?=/?(?:p|vp|image|video|img|img_context|quad|ref|box|s|unk|pad)>|\|[^<>|\s]*\|>)|\[(?=(?:seg|pad|unk)\])",
     re.IGNORECASE,
@@ -234,6 +236,7 @@ def chat_turns(
         first = len(asked)
         for start, end, position in exchange.grounded:
             texts = expressions[position].texts
+            # an empty range: a `[SEG]` without its phrase
             asked.append((position, exchange.answer[start:end] or (texts[0] if texts else "")))
         expected = tuple(range(first, len(asked)))
         question = without_marks(_drawn(exchange.questions, rng))

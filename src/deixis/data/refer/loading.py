@@ -53,7 +53,7 @@ class QuestionDataset(EpochDataset):
         """
         sample, rng = self.drawn(key)
         question = self._question(sample, rng)
-        return replace(question, seed=int(rng.integers(SEEDS)))
+        return replace(question, seed=int(rng.integers(SEEDS)))  # of the points at which its masks are compared
 
     def _question(self, drawn: ReferSample | Clip, rng: np.random.Generator) -> Question:
         if isinstance(drawn, Clip):

@@ -192,7 +192,7 @@ def _recoloured(moving: Moving, kinds: Sequence[Kind], pairs: Sequence[Kind], rn
 
 def _meet(first: Moving, second: Moving) -> bool:
     """Whether two things lie on one spot for too long."""
-    shares = np.linspace(0, 1, 25)
+    shares = np.linspace(0, 1, 25)  # times at which the two are compared
     apart = [np.hypot(*np.subtract(first.at(share), second.at(share))) for share in shares]
     near = np.array(apart) < 0.9 * (first.thing.radius_px + second.thing.radius_px)
     return bool(near.mean() > _MEETING)

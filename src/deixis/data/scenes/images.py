@@ -102,6 +102,7 @@ class SceneDataset:
 
     def size_hw(self, index: int) -> tuple[int, int]:
         """(height, width) of a scene in pixels, without drawing it."""
+        # a stream of its own: the size is known without drawing
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index, 1])
         return CANVAS_SIZES_HW[int(rng.integers(len(CANVAS_SIZES_HW)))]
 
@@ -168,7 +169,7 @@ def draw_scene(
     things: list[Thing] = []
     masks: list[np.ndarray] = []
     wanted = int(rng.integers(1, MOST_THINGS + 1))
-    for _ in range(8 * wanted):
+    for _ in range(8 * wanted):  # tries: what would hide others is not placed
         if len(things) == wanted:
             break
         thing = _place(kinds[int(rng.integers(len(kinds)))], size_hw, rng, plain)
@@ -181,8 +182,9 @@ def draw_scene(
         colour = np.clip(np.array(COLOURS_RGB[thing.colour]) * rng.uniform(0.88, 1.06) + rng.normal(0, 6, 3), 0, 255)
         period_px = max(4.0, thing.radius_px * rng.uniform(0.35, 0.55))
         surface = paint(thing.texture, colour, window.size_hw, period_px, rng)
+        # alpha blending: edges are smooth, masks cut at half
         pixels[window.slices] += alpha[..., None] * (surface - pixels[window.slices])
-        masks = [earlier & ~mask for earlier in masks]
+        masks = [earlier & ~mask for earlier in masks]  # later things lie on top
         masks.append(mask)
         things.append(thing)
     if rng.random() < 0.3:
@@ -197,7 +199,7 @@ def _place(kind: tuple[str, str], size_hw: tuple[int, int], rng: np.random.Gener
     largest = 0.3 * min(size_hw)
     textured = rng.random() >= plain
     smallest = SMALLEST_TEXTURED_RADIUS_PX if textured else SMALLEST_RADIUS_PX
-    radius = smallest * (largest / smallest) ** rng.random()
+    radius = smallest * (largest / smallest) ** rng.random()  # log-uniform: small things are as frequent as large ones
     limit = TURN_LIMIT_DEG.get(kind[1], DEFAULT_TURN_LIMIT_DEG)
     return Thing(
         shape=kind[1],

@@ -56,7 +56,7 @@ def drifts(kind: Kind, size_hw: tuple[int, int], rng: np.random.Generator) -> li
     thing = thing_of(kind, size_hw, rng)
     motion, axis, sign = _direction(rng)
     start, end = list(_inside(thing, size_hw, rng)), list(_inside(thing, size_hw, rng))
-    side, margin = size_hw[1 - axis], 1.1 * thing.radius_px
+    side, margin = size_hw[1 - axis], 1.1 * thing.radius_px  # axis 0 is x, whose side is the width, size_hw[1]
     way = rng.uniform(_LEAST_WAY * side, side - 2 * margin)
     low = rng.uniform(margin, side - margin - way)
     start[axis], end[axis] = (low, low + way) if sign > 0 else (low + way, low)
@@ -92,7 +92,7 @@ def passes_behind(kind: Kind, size_hw: tuple[int, int], rng: np.random.Generator
     motion, axis, sign = _direction(rng)
     small = replace(thing_of(kind, size_hw, rng), radius_px=rng.uniform(0.9, 1.1) * SMALLEST_RADIUS_PX, texture="plain")
     shape = COVERING_SHAPES[int(rng.integers(len(COVERING_SHAPES)))]
-    wide = 1.5 if shape == "diamond" else 1.0
+    wide = 1.5 if shape == "diamond" else 1.0  # its outline is narrower than it is high
     large = replace(thing_of((kind[0], shape), size_hw, rng), radius_px=wide * 0.23 * min(size_hw), turn_deg=0.0)
     centre = (width / 2 + rng.uniform(-6, 6), height / 2 + rng.uniform(-6, 6))
     start, end = list(centre), list(centre)

@@ -185,6 +185,7 @@ def _related(meant: tuple[int, ...], anchor: int, things: Sequence[Thing]) -> li
         ("above", -offsets[:, 1]),
         ("below", offsets[:, 1]),
     ):
+        # one clearly on this side, all others on the other
         if (along > CLEARLY_APART_PX).sum() == 1 and (along < 0).sum() == len(meant) - 1:
             found.append((relation, meant[int(along.argmax())]))
     distances = np.hypot(*offsets.T)

@@ -187,11 +187,14 @@ def coverage(
 ) -> Float[np.ndarray, "h w"]:
     """How much of each pixel of a window a placed outline covers, in [0, 1]."""
     turn = np.deg2rad(turn_deg)
+    # points are rows: `contour @ rotation` turns clockwise, as y points down
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     scale = OVERSAMPLING * 16  # cv2 takes fixed-point coordinates: here 4 fractional bits
     centre = np.subtract(centre_xy_px, (window.left, window.top))
     contours = [
-        np.round(((contour @ rotation) * radius_px + centre) * scale - 8).astype(np.int32) for contour in outline
+        # -8 of 16 is half a pixel: cv2 counts from the centres of pixels
+        np.round(((contour @ rotation) * radius_px + centre) * scale - 8).astype(np.int32)
+        for contour in outline
     ]
     height, width = window.size_hw
     canvas = np.zeros((height * OVERSAMPLING, width * OVERSAMPLING), np.uint8)
