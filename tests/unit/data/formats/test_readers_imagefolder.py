@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from deixis.data.findings import Findings
 from deixis.data.formats import format_of, read_dataset
+from deixis.data.formats.writing import write_parts
 from deixis.errors import DataError
-from deixis.records import Dataset
+from deixis.records import Dataset, Instances, SampleList
 
 LINE = '{"file_name": "a.jpg", "objects": {"bbox": [], "categories": []}}\n'
 RECOGNISED = {
@@ -38,10 +40,6 @@ def write(folder: Path, rows: Any, name: str = "metadata.jsonl") -> Path:
         Image.new("RGB", (100, 80)).save(folder / picture)
     (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder
-
-
-def example(folder: Path) -> None:
-    write(folder, [row("a.png", A, B, categories=["cat", "red bird"]), row("b.png", A, categories=["größe"])])
 
 
 def boxes(dataset: Dataset) -> list[Any]:
@@ -75,6 +73,41 @@ def test_a_table_with_objects_as_text(tmp_path: Path) -> None:
     csv.writer(text).writerows([["file_name", "objects"], *([r["file_name"], json.dumps(r["objects"])] for r in ROWS)])
     (tmp_path / "metadata.csv").write_text(text.getvalue())
     assert boxes(read_dataset(tmp_path)) == RIGHT
+
+
+def test_ids_and_areas_are_kept_where_they_are_whole(tmp_path: Path) -> None:
+    rows = [row("a.png", A, categories=["cat"], image_id=7), row("b.png", B, A, categories=["dog", "cat"], image_id=3)]
+    rows[0]["objects"] |= {"area": [12.5], "id": [4]}
+    rows[1]["objects"] |= {"area": [1.0], "iscrowd": [0, 1, 0]}
+    dataset = read_dataset(write(tmp_path, rows))
+    assert [dataset[i].image_id for i in range(2)] == [7, 3]
+    assert [dataset[i].instances.areas_px.tolist() for i in range(2)] == [[12.5], [1200.0, 300.0]]
+    assert not dataset[1].instances.is_crowd.any()
+    rows[1]["image_id"] = 7
+    same = read_dataset(write(tmp_path, rows))
+    assert [same[i].image_id for i in range(2)] == [1, 2]
+
+
+def test_what_is_written_is_laid_out_for_datasets(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path / "in", ROWS))
+    parts = {"train": dataset, "val": SampleList((dataset[1].evolve(instances=Instances.none()),), dataset.vocabulary)}
+    assert write_parts(parts, tmp_path / "out", "imagefolder") == {
+        "train": f"{tmp_path}/out#train",
+        "val": f"{tmp_path}/out#val",
+    }
+    (line, _) = (tmp_path / "out/train/metadata.jsonl").read_text().splitlines()
+    assert json.loads(line)["objects"] == {
+        "id": [0],
+        "bbox": [A],
+        "category": [0],
+        "area": [300.0],
+        "iscrowd": [False],
+    }
+    head = yaml.safe_load((tmp_path / "out/README.md").read_text().split("---")[1])
+    features = {feature["name"]: feature for feature in head["dataset_info"]["features"]}
+    assert set(features) == {"image", *json.loads(line)} - {"file_name"}
+    empty = read_dataset(f"{tmp_path}/out#validation")
+    assert (empty.vocabulary.names, boxes(empty)) == (("cat", "dog"), [[]])
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,12 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import parse_json, parse_object, read_text
-from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.coco.values import finite_number, whole_number
 from deixis.data.formats.parquet.files import CATEGORY_KEYS, INSTALL_HINT
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
 from deixis.data.formats.shared.box_values import frame_of, warn_frame
-from deixis.data.formats.shared.class_lists import named
+from deixis.data.formats.shared.class_lists import class_names, named
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, reason, require_regular
@@ -30,7 +31,24 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
-_Box = tuple[list[float], Any, bool]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A box as written, its category, a name or a number, and its area where there is one."""
+
+    box: list[float]
+    label: int | str
+    is_crowd: bool
+    area_px: float | None
+
+
+@dataclass
+class _Image:
+    """The objects of an image, in one row or several, and the id of the first row where it has one."""
+
+    image_id: int | None
+    objects: list[_Object] = field(default_factory=list)
 
 
 def find_imagefolder(path: Path) -> list[Path]:
@@ -101,35 +119,37 @@ def read_imagefolder(
         DataError: a row without a file name, boxes and categories that are not as many, or missing images.
     """
     file = split_file(Path(path), split, find_imagefolder)
-    rows: dict[str, list[_Box]] = {}
+    rows: dict[str, _Image] = {}
     for number, row in _rows(file):
         with collecting(findings, "record_malformed", file, f"row {number}", "image removed"):
             name, objects = _row(row, f"{file}: row {number}")
-            rows.setdefault(name, []).extend(objects)
+            rows.setdefault(name, _Image(whole_number(row.get("image_id")))).objects.extend(objects)
     if not rows:
         raise DataError(f"{file}: has no row of an image; there is nothing to train on or evaluate")
     paths = find_pictures(file, list(rows), images, [file.parent, file.parent / "images"], findings)
-    there = []
-    for (name, objects), image in zip(rows.items(), paths, strict=True):
+    there: list[tuple[str, Path, tuple[int, int]]] = []
+    for name, image in zip(rows, paths, strict=True):
         if image is not None:
             with collecting(findings, "image_unreadable", image, file.name, "image removed"):
-                there.append((image, size_of(image, None, findings), name, objects))
-    corners = _corners([(size_hw, [box for box, *_ in objects]) for _, size_hw, _, objects in there], str(file))
-    labels = [label for *_, objects in there for _, label, _ in objects]
-    names, order, note = _names(labels, file)
+                there.append((name, image, size_of(image, None, findings)))
+    found = [rows[name] for name, *_ in there]
+    corners = _corners([(size, row.objects) for (*_, size), row in zip(there, found, strict=True)], str(file))
+    names, order, note = _names([one.label for row in found for one in row.objects], file)
     if note:
         warnings.warn(f"{file}: {note}", stacklevel=3)
+    own_ids = len({row.image_id for row in found} - {None}) == len(found)
     pictures = [
         Picture(
             image,
             size_hw,
             tuple(
-                AnnotatedObject(names[label], tuple(box), is_crowd=crowd)
-                for (_, label, crowd), box in zip(objects, boxes.tolist(), strict=True)
+                AnnotatedObject(names[one.label], tuple(box), one.area_px, is_crowd=one.is_crowd)
+                for one, box in zip(row.objects, boxes.tolist(), strict=True)
             ),
             f"{file.name}: {name}",
+            image_id=row.image_id if own_ids else None,
         )
-        for (image, size_hw, name, objects), boxes in zip(there, corners, strict=True)
+        for (name, image, size_hw), row, boxes in zip(there, found, corners, strict=True)
     ]
     return assemble(file, pictures, order, file.resolve().parent.name, findings)
 
@@ -149,7 +169,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Any]]:
                 yield number, parse_object(line, f"{file}: row {number}")
 
 
-def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Box]]:
+def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Object]]:
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: has no file_name, got {str(row)[:80]!r}")
@@ -168,23 +188,28 @@ def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Box]]:
     labels = objects[key] if key is not None else []
     if not isinstance(boxes, list) or not isinstance(labels, list) or len(boxes) != len(labels):
         raise DataError(f"{where}: expected lists of as many boxes as categories, got {str(objects)[:80]}")
-    crowd = objects.get("iscrowd")
-    flags = crowd if isinstance(crowd, list) and len(crowd) == len(boxes) else [False] * len(boxes)
-    found: list[_Box] = []
-    for box, label, flag in zip(boxes, labels, flags, strict=True):
+    found: list[_Object] = []
+    more = [_per_object(objects.get(key), len(boxes)) for key in ("iscrowd", "area")]
+    for box, label, crowd, area in zip(boxes, labels, *more, strict=True):
         numbers = [finite_number(value) for value in box] if isinstance(box, list) else []
         if len(numbers) != 4 or None in numbers:
             raise DataError(f"{where}: bbox must be four finite numbers, got {str(box)[:80]}")
         if isinstance(label, bool) or not isinstance(label, int | str) or not str(label).strip():
             raise DataError(f"{where}: {key} must be a name or a number, got {str(label)[:80]!r}")
-        found.append(([number for number in numbers if number is not None], label, bool(flag)))
+        numbers_px = [number for number in numbers if number is not None]
+        found.append(_Object(numbers_px, label, bool(crowd), finite_number(area)))
     return name, found
 
 
-def _corners(found: list[tuple[tuple[int, int], list[list[float]]]], where: str) -> list[np.ndarray]:
+def _per_object(values: Any, count: int) -> Sequence[Any]:
+    """The values of an optional key, one per object; nothing where they are not as many."""
+    return values if isinstance(values, list) and len(values) == count else [None] * count
+
+
+def _corners(found: Sequence[tuple[tuple[int, int], Sequence[_Object]]], where: str) -> list[np.ndarray]:
     """The boxes of each image as corners in pixels; a warning reports where they were written otherwise."""
-    boxes = [np.array(given, np.float64).reshape(-1, 4) for _, given in found]
-    sizes = [np.tile(np.array([size_hw], np.float64), (len(given), 1)) for size_hw, given in found]
+    boxes = [np.array([one.box for one in objects], np.float64).reshape(-1, 4) for _, objects in found]
+    sizes = [np.tile(np.array([size_hw], np.float64), (len(objects), 1)) for size_hw, objects in found]
     if not boxes:
         return []
     frame = frame_of(np.concatenate(boxes), np.concatenate(sizes), where)
@@ -201,6 +226,10 @@ def _corners(found: list[tuple[tuple[int, int], list[list[float]]]], where: str)
 
 def _names(labels: list[Any], file: Path) -> tuple[dict[Any, str], list[str] | None, str]:
     """The name of each label, all names in order or None, and a note for the user."""
-    if not labels or not all(isinstance(label, int) for label in labels):
+    folders = [file.parent, file.parent.parent, file.parent.parent.parent]
+    if not labels:
+        known = class_names(folders)
+        return {}, None if known is None else [name for _, name in sorted(known[0].items())], ""
+    if not all(isinstance(label, int) for label in labels):
         return {label: str(label) for label in labels}, None, ""
-    return named(labels, [file.parent, file.parent.parent, file.parent.parent.parent], str(file))
+    return named(labels, folders, str(file))
