@@ -134,7 +134,8 @@ def _names(formats: Mapping[str, Format]) -> list[str]:
 def _what_is_there(folder: Path, formats: Mapping[str, Format]) -> str:
     """What a folder holds, and which of its folders to give instead."""
     counts = Counter(file.suffix.lower() or file.name for file in folder.iterdir() if file.is_file())
-    files = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(_NAMED)) or "no files"
+    most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_NAMED]
+    files = ", ".join(f"{count} {suffix}" for suffix, count in most) or "no files"
     folders = sorted(child for child in folder.iterdir() if child.is_dir())
     nested = [child for child in folders if any(format.find(child) for format in formats.values())]
     hint = f"give one of its folders: {_some(nested)}" if nested else "give the folder of the annotations"

@@ -21,6 +21,7 @@ from deixis.errors import DataError
 LabelRow = tuple[int, list[float]]
 _NO_LABELS = {"classes", "labels", "obj", "predefined_classes", "names", "train", "val", "valid", "test", "readme"}
 _NAMED = 3
+_SAME_MIDDLE = 2e-3
 _OUTSIDE = 0.01  # drawn polygons may leave their image by a rounding, not by more
 
 
@@ -164,6 +165,14 @@ def _in_box(values: Sequence[float]) -> bool:
     return len(points) > 0 and bool((away <= 0).all())
 
 
+def _is_parallelogram(values: Sequence[float]) -> bool:
+    """Whether numbers are the four corners of a turned box: its diagonals have one middle."""
+    if len(values) != 8:
+        return False
+    corners = np.array(values).reshape(4, 2)
+    return bool(np.abs(corners[0] + corners[2] - corners[1] - corners[3]).max() < _SAME_MIDDLE)
+
+
 def require_no_keypoints(rows: Iterable[Sequence[LabelRow]], layout: YoloLayout) -> None:
     """A data set whose every polygon fits as a box and keypoints x, y is one of poses, not of polygons.
 
@@ -171,7 +180,9 @@ def require_no_keypoints(rows: Iterable[Sequence[LabelRow]], layout: YoloLayout)
         DataError: it is.
     """
     long = [values for found in rows for _, values in found if len(values) > 4]
-    if len(long) > 1 and len({len(values) for values in long}) == 1 and all(map(_in_box, long)):
+    turned_boxes = 2 * sum(map(_is_parallelogram, long)) >= len(long)
+    alike = len(long) > 1 and len({len(values) for values in long}) == 1
+    if alike and not turned_boxes and all(map(_in_box, long)):
         raise DataError(
             f"{layout.file}: all {len(long)} lines of {len(long[0])} numbers fit as a box and points in it, not as "
             f"polygons; add 'kpt_shape: [{(len(long[0]) - 4) // 2}, 2]' to the file"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,33 @@ def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, ma
     Returns:
         the YAML file, for `read_yolo`.
     """
+    return write_labels(parts, folder, images, lambda sample: label_lines(sample, masks))
+
+
+def write_labels(
+    parts: Mapping[str, Dataset],
+    folder: Path,
+    images: ImageMode,
+    lines_of: Callable[[Sample], Sequence[str]],
+    head: str = "",
+) -> Path:
+    """`data.yaml`, the images, and for each a text file.
+
+    Args:
+        lines_of: the lines of an image's text file.
+        head: a first line of `data.yaml`.
+    """
     with new_folder(folder) as draft:
         for split, dataset in parts.items():
             (draft / "labels" / split).mkdir(parents=True)
             for sample, name in placed(dataset, draft / "images" / split, images):
-                text = "".join(f"{line}\n" for line in label_lines(sample, masks))
+                text = "".join(f"{line}\n" for line in lines_of(sample))
                 (draft / "labels" / split / name).with_suffix(".txt").write_text(text)
         names = dict(enumerate(next(iter(parts.values())).vocabulary.names))
         places = {split: f"images/{split}" for split in parts}
         content = {"path": ".", **places, "nc": len(names), "names": names}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        (draft / "data.yaml").write_text(text, encoding="utf-8")
+        (draft / "data.yaml").write_text(f"{head}\n{text}" if head else text, encoding="utf-8")
     return folder / "data.yaml"
 
 
