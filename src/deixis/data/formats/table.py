@@ -24,11 +24,13 @@ from deixis.data.formats.supervisely import SUPERVISELY
 from deixis.data.formats.via import VIA
 from deixis.data.formats.voc import VOC
 from deixis.data.formats.yolo import YOLO
+from deixis.data.formats.yolo_obb import YOLO_OBB
 
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
         VOC,
+        YOLO_OBB,  # before YOLO, whose files it has too
         YOLO,
         IMAGEFOLDER,  # before ODVG and parquet, whose kinds of files it has too
         ODVG,

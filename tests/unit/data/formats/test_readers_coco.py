@@ -326,7 +326,7 @@ def test_formats_are_recognised(tmp_path: Path) -> None:
     write(tmp_path, content())
     assert len(read_dataset(tmp_path)) == 2  # a folder with one JSON file
     assert len(read_dataset(str(tmp_path / "labels.json"), format="coco")) == 2
-    with pytest.raises(DataError, match=r"unknown format 'yolov5'; choose one of voc, yolo, .*odvg"):
+    with pytest.raises(DataError, match=r"unknown format 'yolov5'; choose one of voc, yolo_obb, yolo, .*odvg"):
         read_dataset(tmp_path, format="yolov5")
     (tmp_path / "notes.json").write_text("{}")  # stands beside many exports
     assert len(read_dataset(tmp_path)) == 2

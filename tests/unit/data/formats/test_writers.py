@@ -232,7 +232,8 @@ def test_masks_can_be_left_out(shared_data: Path, tmp_path: Path) -> None:
 def test_real_sets_keep_images_names_and_boxes(shared_data: Path, tmp_path: Path, source: str, format: str) -> None:
     dataset = read_dataset(shared_data / source)
     moved = [line for line in not_kept(dataset, format) if line.startswith("boxes of")]
-    read = read_dataset(write_dataset(dataset, tmp_path / "out", format, images="link"))
+    upright = format == "yolo_obb"  # whose turned rectangles have other bounds than their masks
+    read = read_dataset(write_dataset(dataset, tmp_path / "out", format, images="link", masks=not upright))
     assert len(read) == len(dataset)
     assert sum(len(read[i].instances) for i in range(len(read))) == sum(
         len(dataset[i].instances) for i in range(len(dataset))
