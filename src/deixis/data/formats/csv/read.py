@@ -20,7 +20,7 @@ from deixis.data.formats.csv.columns import DELIMITERS, Columns, split_rows
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
 from deixis.data.formats.shared.box_values import convention, corners_px
-from deixis.data.formats.shared.class_lists import named
+from deixis.data.formats.shared.class_lists import listed, named
 from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError, NoSuchSplitError
@@ -222,8 +222,10 @@ def _classes(file: Path, images: Sequence[_Image], columns: Columns) -> tuple[di
     labels = sorted({label for image in images for label in image.labels})
     if columns.label is None:
         return {_ONE_CLASS: _ONE_CLASS}, [_ONE_CLASS], f"has no column of classes; every object is {_ONE_CLASS!r}"
-    if not labels or not all(re.fullmatch(r"\d{1,9}(\.0*)?", label) for label in labels):
-        return {label: clean_name(label) for label in labels}, None, ""
+    folders = [file.parent, file.parent.parent]
+    order = listed(list(map(clean_name, labels)), folders)
+    if order is not None or not labels or not all(re.fullmatch(r"\d{1,9}(\.0*)?", label) for label in labels):
+        return {label: clean_name(label) for label in labels}, order, ""
     numbers = {label: int(float(label)) for label in labels}
-    names, order, note = named(list(numbers.values()), [file.parent, file.parent.parent], str(file))
+    names, order, note = named(list(numbers.values()), folders, str(file))
     return {label: names[number] for label, number in numbers.items()}, order, note

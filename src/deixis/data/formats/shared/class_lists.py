@@ -46,6 +46,17 @@ def class_names(folders: Sequence[Path], first: int = 0) -> tuple[dict[int, str]
     return None
 
 
+def listed(names: Sequence[str], folders: Sequence[Path]) -> list[str] | None:
+    """All names in order where `classes.txt`, or the like, has these among its lines; None where none has.
+
+    Raises:
+        DataError: a list that cannot be read.
+    """
+    files = [folder / name for folder in folders for name in _TEXTS]
+    lists = (list(_read(file, 0).values()) for file in files if file.is_file())
+    return next((lines for lines in lists if set(names) <= set(lines)), None)
+
+
 def _read(file: Path, first: int) -> dict[int, str]:
     text = read_text(file)
     if file.name in _TEXTS:
