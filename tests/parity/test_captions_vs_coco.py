@@ -12,6 +12,8 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.evaluation.caption_scores import cider_d, words_of_caption
 from deixis.evaluation.meteor import corpus_meteor
 
+pytestmark = pytest.mark.slow  # Java loads for ten seconds
+
 pytest.importorskip("pycocoevalcap", reason="pycocoevalcap is absent; pip install 'deixis[captions]'")
 if shutil.which("java") is None:
     pytest.skip("there is no Java to run METEOR 1.5 and the Penn Treebank tokenizer", allow_module_level=True)
@@ -67,7 +69,6 @@ def test_meteor_of_the_corpus_and_of_single_captions(coco) -> None:
     assert found.values[4] not in (single[0], single[1])
 
 
-@pytest.mark.slow
 def test_many_captions_odd_ones_among_them() -> None:
     """Each phrase of some scenes against the one before it: thousands of captions in one process."""
     scenes = refer_scenes("refer_seen", 60, 3)

@@ -115,6 +115,7 @@ def test_transformers_own_epsilon_differs_where_no_cell_is_left(flavour: str) ->
     assert (got["pred_logits"][real] - plain.logits[real]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @compares_outputs
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_swin_tiny_outputs_match(flavour: str) -> None:

@@ -6,6 +6,8 @@ import pytest
 from safetensors.torch import load_file
 from tiny_runs import EVERYTHING, records, train_arguments, write_coco, write_tiny_model
 
+pytestmark = pytest.mark.slow
+
 WAYS = {"joined": (4, 1), "halves": (2, 2), "quarters": (1, 4)}
 
 

@@ -52,6 +52,7 @@ def test_a_run_learns_both_directions_in_the_same_batches(model, tmp_path, deixi
     assert all(not torch.equal(before[name][mark], after[name][mark]) for mark in marks)
 
 
+@pytest.mark.slow
 def test_features_are_kept_once_an_image_whatever_is_described(model, tmp_path, deixis) -> None:
     """Close views differ from epoch to epoch; the losses are those without a cache, up to rounding."""
     common = ("--caption-share", "1", "--epochs", "2", "--no-baseline", "--no-report", "--lora-dropout", "0")
@@ -111,6 +112,7 @@ def test_captions_of_scenes_are_measured(model, tmp_path, deixis) -> None:
     assert "colour" in out
 
 
+@pytest.mark.slow
 def test_a_measured_meteor_is_reported_under_its_name(model, tmp_path, deixis, monkeypatch) -> None:
     monkeypatch.setattr("deixis.evaluation.meteor._nltk_scorer", lambda: lambda references, said: 0.25)
     code, out, err = deixis(

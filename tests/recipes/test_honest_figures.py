@@ -128,6 +128,7 @@ def test_no_image_is_in_two_parts_of_two_data_sets(tmp_path):
     assert [len(part) for part in data.training.parts] == [42, 42]
 
 
+@pytest.mark.slow
 def test_the_segmenter_too(deixis, segmenter, tmp_path):
     code, out, err = deixis(refer_arguments(segmenter, tmp_path, "--epochs", "2", "--test-data", REFER_TEST))
     assert code == 0, err

@@ -65,6 +65,7 @@ def test_a_run_that_fails_in_its_evaluation_has_saved_its_epoch(tiny_model, tmp_
     assert [kinds.count(kind) for kind in ("step", "evaluation")] == [3, 1]  # no step is done twice
 
 
+@pytest.mark.slow
 def test_a_killed_loading_worker_is_one_line_and_the_run_resumes(tiny_model, tmp_path):
     arguments = train_arguments(tiny_model, tmp_path, "--epochs", "40", "--no-baseline", "--no-report")
     arguments[arguments.index("--workers") + 1] = "1"

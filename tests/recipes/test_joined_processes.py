@@ -22,6 +22,7 @@ answer = f"{accelerator.num_processes} {accelerator.device.type}"
 """
 
 
+@pytest.mark.slow
 def test_two_processes_on_cpus_are_joined_without_being_told_so(tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(ASK)
     launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

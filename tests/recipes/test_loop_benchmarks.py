@@ -49,6 +49,7 @@ def one_photograph(root, folder):
     return str(path)
 
 
+@pytest.mark.slow
 def test_real_photographs(shared_data, model, tmp_path):
     from real_steps import ANNOTATE_HEAD, LOOP_HEAD, Run, annotated, looped, truth_of
 

@@ -19,6 +19,7 @@ def model(tmp_path_factory):
     return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model", seed=3)
 
 
+@pytest.mark.slow
 def test_a_run_fits_keeps_and_shows_the_threshold(model, tmp_path, deixis) -> None:
     code, out, err = deixis(
         refer_arguments(model, tmp_path, "--max-steps", "2", "--no-baseline", "--val-data", VALIDATION)

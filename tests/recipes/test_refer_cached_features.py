@@ -95,6 +95,7 @@ def test_what_has_no_room_is_encoded_anew(plain, model, tmp_path, deixis, encode
     assert len(encoded) == 8 + 5 + 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_whatever_the_folder_holds(plain, model, tmp_path, deixis, monkeypatch) -> None:
     arguments = refer_arguments(model, tmp_path, *ALONE, "--save-interval", "1", "--cache-features", tmp_path / "seen")
     whole = recipe.SegmenterTask.groups

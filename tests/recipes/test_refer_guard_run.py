@@ -116,6 +116,7 @@ def test_the_parts_that_make_masks_are_named(model, tmp_path, deixis) -> None:
     assert "language" not in err.partition("received")[0]
 
 
+@pytest.mark.slow
 def test_describing_alone_sets_off_no_alarm(model, tmp_path, deixis) -> None:
     """Nothing asks for a mask, so the parts that make masks learn nothing by right."""
     more = ("--epochs", "3", "--caption-share", "1")

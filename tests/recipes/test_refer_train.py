@@ -83,6 +83,7 @@ def test_a_resumed_run_ends_with_the_same_weights(run, model, tmp_path, deixis) 
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_all_parts_ends_as_the_whole_one(model, tmp_path, deixis) -> None:
     """Everything trains; resumed in the sixth of eight steps, it ends as the run that was not stopped."""
     more = ("--epochs", "2", "--no-lora", "--train-embeddings")
@@ -141,6 +142,7 @@ def stop_in_second_epoch(arguments, deixis) -> None:
         assert deixis(arguments)[0] == 130
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_loading_processes(model, tmp_path, run, deixis) -> None:
     arguments = refer_arguments(model, tmp_path, "--epochs", "2", "--num-workers", "2")
     assert deixis(arguments)[0] == 0
@@ -241,6 +243,7 @@ def test_bad_input_is_one_line_and_exit_2(model, tmp_path, deixis, more, said) -
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_quick_run_ends_after_twenty_steps(model, tmp_path, deixis) -> None:
     more = ("--quick", "--epochs", "8", "--no-report", "--no-baseline", "--log-with", "none")
     code, _, err = deixis(refer_arguments(model, tmp_path, *more))

@@ -75,6 +75,7 @@ def test_averaged_weights_of_a_detector(deixis, tiny_model, tmp_path, more):
     assert "--to" in err
 
 
+@pytest.mark.slow
 def test_weights_of_a_segmenter_without_averages(deixis, tmp_path):
     model = write_tiny_segmenter(tmp_path / "model")
     code, _, err = deixis(refer_arguments(model, tmp_path, "--epochs", "1", "--no-report"))

@@ -18,6 +18,7 @@ LANGUAGES = ("Qwen2ForCausalLM", "InternLM2ForCausalLM")
 QUICK = ("--max-steps", "1", "--no-baseline", "--teacher-layout", "sa2va")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_teacher_is_a_released_folder(deixis, tmp_path, language) -> None:
     base = tmp_path / "released"

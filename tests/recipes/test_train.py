@@ -155,6 +155,7 @@ def test_max_steps_ends_a_run_within_an_epoch(train):
     assert records(folder)[-1]["kind"] == "evaluation"
 
 
+@pytest.mark.slow
 def test_stopping_after_some_epochs_keeps_the_rates_of_all(train):
     def rates(*more):
         folder, _ = train("--epochs", "3", "--schedule", "cosine", "--no-report", "--no-baseline", "--overwrite", *more)

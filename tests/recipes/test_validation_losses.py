@@ -36,6 +36,7 @@ def segmenter(tmp_path_factory):
     return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model")
 
 
+@pytest.mark.slow
 def test_every_component_is_logged_and_drawn_and_changes_nothing(deixis, tiny_model, tmp_path):
     arguments = train_arguments(tiny_model, tmp_path, "--epochs", "2")
     assert deixis(arguments)[0] == 0
@@ -83,6 +84,7 @@ def test_an_untrained_image_has_the_loss_that_the_criterion_gives_it(tiny_model)
     assert all(weight.grad is None for weight in bundle.model.parameters())
 
 
+@pytest.mark.slow
 def test_the_segmenters_losses(deixis, segmenter, tmp_path):
     assert deixis(refer_arguments(segmenter, tmp_path, "--epochs", "2"))[0] == 0
     evaluations = records(tmp_path / "segmenter", "baseline", "evaluation")

@@ -18,6 +18,8 @@ from deixis.losses import detection
 from deixis.losses.detection import boxes_per_process, build_criterion
 from deixis.records import Target
 
+pytestmark = pytest.mark.slow
+
 QUERIES, TEXT_LEN, FEATURES, LAYERS = 5, 30, 6, 3
 COUNTS = {"even": (2, 3, 3, 2), "uneven": (7, 1, 0, 1), "one process without boxes": (0, 0, 4, 2), "none": (0, 0, 0, 0)}
 

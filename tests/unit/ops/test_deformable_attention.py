@@ -237,6 +237,7 @@ def test_numba_equals_the_reference_on_a_real_size_in_single_precision() -> None
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
+@pytest.mark.slow
 def test_torch_compile_keeps_one_graph() -> None:
     # In a process of its own: the tests' shape checks, which users do not have, would break the graph.
     code = """

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_runs import environment
 
 
+@pytest.mark.slow
 def test_gradients_are_the_same_and_sizes_share_graphs() -> None:
     here = Path(__file__).parent
     env = environment()

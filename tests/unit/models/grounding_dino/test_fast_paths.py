@@ -226,6 +226,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     return found
 
 
+@pytest.mark.slow
 def test_the_losses_of_fifty_steps_are_the_same(runs: dict[str, Trained]) -> None:
     plain, fast = runs["plain"][0], runs["fast"][0]
     assert len(plain) == STEPS
@@ -245,6 +246,7 @@ def test_checkpoints_hold_the_same(runs: dict[str, Trained]) -> None:
     assert fast == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("written", "read"), [("plain", "fast"), ("fast", "plain")])
 def test_each_goes_on_from_the_others_checkpoint(runs: dict[str, Trained], written: str, read: str) -> None:
     _, _, _, folder = runs[written]

@@ -178,6 +178,7 @@ def test_folders_keep_it_and_released_layouts_cannot(tmp_path: Path) -> None:
         load_sa2va(tmp_path / "folder")
 
 
+@pytest.mark.slow
 def test_a_run_trains_it(tmp_path: Path) -> None:
     bundle = tiny_segmenter()
     torch.manual_seed(3)
