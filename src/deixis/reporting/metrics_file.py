@@ -88,7 +88,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            if number == len(lines):
+            if number == len(lines):  # a crash in the middle of writing
                 break
             raise DataError(f"{path}: line {number} is no JSON object; remove it") from error
         records.append(record)

@@ -83,7 +83,7 @@ def render_page(template: str, **values: Any) -> str:
 def is_our_page(text: str) -> bool:
     """Whether a page was written by this package."""
     source, _, _ = _environment().loader.get_source(_environment(), "base.html")  # type: ignore[union-attr]
-    return text.startswith(source.partition("{{")[0])
+    return text.startswith(source.partition("{{")[0])  # all pages begin with the same lines
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +93,7 @@ def _environment() -> Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name in a template fails, not shows nothing
         finalize=lambda value: printable(value) if type(value) is str else value,  # escapes for what no page holds
     )
     environment.filters |= {"number": number, "percent": percent, "width": _width, "change_from": _change}

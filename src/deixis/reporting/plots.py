@@ -91,6 +91,7 @@ def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False
         return ""
     low, high = float(values.min()), float(values.max())
     if whole:
+        # whole numbers in the middle of their bars
         edges = np.arange(low - 0.5, high + 1, max(1, -(-int(high - low + 1) // MAX_BARS)))
         edges = edges if edges[-1] > high else np.append(edges, 2 * edges[-1] - edges[-2])
     elif log:
@@ -147,7 +148,7 @@ def _one_panel(
     if marked is not None:
         axes.axvline(marked, color=_GREY, linewidth=1, linestyle="--")
     legend = axes.legend(frameon=False, fontsize=8, labelcolor=_PAGE_COLOUR, loc="best", ncols=1 + len(curves) // 5)
-    legend.set_in_layout(False)
+    legend.set_in_layout(False)  # else it would shrink the panel
     _plain(axes)
     return _svg(figure, description)
 
@@ -214,6 +215,7 @@ def _svg(figure: Any, description: str) -> str:
     import matplotlib
 
     written = io.StringIO()
+    # text stays text; a fixed salt gives the same ids each time
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = written.getvalue()

@@ -80,7 +80,7 @@ class Detections(Sequence[Detection]):
     @property
     def areas_px(self) -> Float[np.ndarray, " n"]:
         """The area of each box."""
-        sides = np.clip(self.boxes_xyxy_px[:, 2:] - self.boxes_xyxy_px[:, :2], 0, None)
+        sides = np.clip(self.boxes_xyxy_px[:, 2:] - self.boxes_xyxy_px[:, :2], 0, None)  # [n, 2]
         areas: np.ndarray = sides.prod(1)
         return areas
 

@@ -54,6 +54,7 @@ def class_colour(class_id: int) -> Rgb:
     """
     if class_id < len(PALETTE_RGB):
         return PALETTE_RGB[class_id]
+    # the golden ratio: neighbouring ids get far hues
     red, green, blue = colorsys.hsv_to_rgb(class_id * 0.61803398875 % 1, 0.55 + 0.4 * (class_id % 2), 0.92)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -81,7 +82,7 @@ def draw_detections(image: UInt8[np.ndarray, "h w 3"], objects: Detections | Sam
 def enlarged(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Image.Image, int]:
     """The picture, enlarged by a whole factor where its long side is under 480 pixels, and the factor."""
     height, width = image.shape[:2]
-    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))
+    factor = max(1, -(-LEGIBLE_LONG_SIDE_PX // max(height, width)))  # a whole factor keeps pixels square
     return Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC), factor
 
 
@@ -131,6 +132,7 @@ def _paint_name(
     left, top, right, bottom = font.getbbox(text)
     width, height = right - left + 2 * line + 2, bottom - top + 2 * line + 2
     x0, y0, x1, y1 = mark.box
+    # above, inside, below, right above, right inside
     corners = [(x0, y0 - height), (x0, y0), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1 - height)]
     places = []
     for x, y in corners:
@@ -138,7 +140,7 @@ def _paint_name(
         places.append((x, y, x + width, y + height))
     place = min(places, key=lambda candidate: sum(_overlap(candidate, other) for other in taken))  # the first of equals
     painter.rectangle(place, fill=mark.colour)
-    dark = 0.299 * mark.colour[0] + 0.587 * mark.colour[1] + 0.114 * mark.colour[2] < 140
+    dark = 0.299 * mark.colour[0] + 0.587 * mark.colour[1] + 0.114 * mark.colour[2] < 140  # luma, ITU-R BT.601
     origin = (place[0] + line + 1 - left, place[1] + line + 1 - top)
     painter.text(origin, text, font=font, fill="white" if dark else "black")
     return place

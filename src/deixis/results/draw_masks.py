@@ -34,6 +34,7 @@ def draw_masks(
         large = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
         inside = large.astype(bool)
         pixels[inside] = np.round(pixels[inside] * (1 - OPACITY) + np.array(colour) * OPACITY).astype(np.uint8)
+        # RETR_CCOMP: holes have outlines too
         contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(pixels, contours, -1, colour, line)
         marks.append(Mark(_box(inside, size_wh), text if inside.any() else f"{text}: not here", colour))

@@ -70,6 +70,7 @@ def crops(
     cut = []
     for left, top, right, bottom in boxes_xyxy_px:
         more_x, more_y = margin * (right - left), margin * (bottom - top)
+        # every pixel that the box touches, and inside the image
         x0 = int(np.clip(np.floor(left - more_x), 0, width - 1))
         y0 = int(np.clip(np.floor(top - more_y), 0, height - 1))
         x1, y1 = (
@@ -117,6 +118,7 @@ def coco_results(found: Boxes, vocabulary: Vocabulary | None = None) -> list[dic
             {
                 "image_id": found.image_id,
                 "category_id": category_ids[class_id],
+                # COCO: left, top, width, height
                 "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
                 "score": round(float(score), 6),
             }

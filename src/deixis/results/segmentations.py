@@ -84,6 +84,7 @@ class Segmentations(Sequence[Segmentation]):
     @property
     def boxes_xyxy_px(self) -> Float[np.ndarray, "n 4"]:
         """The tight box of each mask; zeros where it is empty."""
+        # COCO's left, top, width, height
         boxes = np.array([coco_mask.toBbox(answer.mask_rle) for answer in self.answers], np.float64).reshape(-1, 4)
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
@@ -142,7 +143,7 @@ class Segmentations(Sequence[Segmentation]):
         rles, labels = [answer.mask_rle for answer in self.answers], self.labels
         for i in np.argsort(-self.scores, kind="stable").tolist():
             rivals = [rles[j] for j in kept if class_agnostic or labels[j] == labels[i]]
-            if not rivals or coco_mask.iou([rles[i]], rivals, [0] * len(rivals)).max() < iou:
+            if not rivals or coco_mask.iou([rles[i]], rivals, [0] * len(rivals)).max() < iou:  # [0]: no crowds
                 kept.append(i)
         return self[sorted(kept)]
 

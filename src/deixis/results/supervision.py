@@ -49,6 +49,7 @@ def from_supervision(found: Any, names: Sequence[str] | None, size_hw: tuple[int
         ids = np.array([known.index(str(label)) for label in labels], np.int64)
     if count and (not known or ids.min() < 0 or ids.max() >= len(known)):
         raise DataError(f"class ids {sorted(set(ids.tolist()))[:9]} need as many names, got {list(known)}; give names")
+    # ground truth there has no confidence
     scores = np.ones(count) if found.confidence is None else np.asarray(found.confidence, np.float64)
     order = np.argsort(-scores, kind="stable")
     return {

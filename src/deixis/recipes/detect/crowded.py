@@ -27,7 +27,7 @@ def warn_of_crowded_images(
     """
     if _is_drawn(dataset):
         return  # a handful of objects in each, and drawing them takes time
-    count = min(len(dataset), limit or len(dataset), LOOKED_AT)
+    count = min(len(dataset), limit or len(dataset), LOOKED_AT)  # annotations only; no picture is decoded
     records = [record_of(dataset, index) for index in range(count)]
     objects = [int((~record.instances.is_crowd).sum()) for record in records]
     most, name = max(objects, default=0), getattr(dataset, "name", "data")

@@ -134,6 +134,7 @@ def hold_out_of(parts: Sequence[Dataset], shares: Sequence[float]) -> list[list[
         DataError: an image cannot be read; a data set has too few images that differ.
     """
     places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
+    # copies across all data sets
     groups = [[places[place] for place in group] for group in duplicate_groups(joined(parts))]
     names = [str(getattr(part, "name", "data")) for part in parts]
     positions = hold_out(groups, names, [len(part) for part in parts], shares, SPLIT_SEED)
@@ -198,6 +199,7 @@ class TrainingPrompts:
         sentence = self.sentence(sample)
         if sentence is not None:
             return sentence
+        # A class is asked for by one of its wordings, and keeps its own name in the prompt, by which targets find it.
         drawn = {name: str(generator.choice(words)) for name, words in self._of(sample).items()}
         names = choose_names(
             reworded(sample, drawn),
@@ -301,7 +303,7 @@ def training_feed(
         accumulation=loop.gradient_accumulation_steps,
         seed=seed,
         workers=hardware.num_workers,
-        aspect_ratios=aspect_ratios(training),
+        aspect_ratios=aspect_ratios(training),  # of the data set itself: `Feed` picks those that an epoch shows
         unreadable=UnreadableImages(data.max_unreadable_images),
     )
 
@@ -314,7 +316,7 @@ def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:
     if isinstance(dataset, Subset):
         whole = aspect_ratios(dataset.dataset)
         return None if whole is None else whole[list(dataset.indices)]
-    if isinstance(dataset, SceneDataset | OdvgDataset):
+    if isinstance(dataset, SceneDataset | OdvgDataset):  # both know sizes without making samples
         size_hw = dataset.size_hw
     elif lies_in_files(dataset):
 

@@ -85,6 +85,7 @@ def measure_forgetting(
     last = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
     detector, points = Detector(bundle, device), []
     for weight in sorted({0.0, *sweep, 1.0}):
+        # WiSE-FT (arXiv 2109.01903): the straight line between the two models' weights.
         bundle.model.load_state_dict(interpolated_state(first, last, weight))
         points.append(TradeOff(weight, measure(detector, data.new).AP, measure(detector, data.old).AP))
     command = merge_command(teacher, knee(points).weight, base=None if is_adapter else base)

@@ -60,11 +60,11 @@ class DetectorMeasure:
     def _shared(self, detector: Detector, dataset: Dataset) -> DetectionMetrics:
         accelerator = self.accelerator
         mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
-        asked = self.max_detections or MAX_DETECTIONS_FEDERATED
+        asked = self.max_detections or MAX_DETECTIONS_FEDERATED  # LVIS's limit, cut below where it does not apply
         predicted = detector.predict_dataset(dataset, self.batch_size, asked, indices=mine, workers=self.workers)
         found = list(zip(mine, predicted, strict=True))
         everything = gather_in_order(accelerator, found)
-        truth = [dataset[index] for index in range(len(dataset))]
+        truth = [dataset[index] for index in range(len(dataset))]  # of files the annotations alone: nothing is decoded
         most = self.max_detections or detections_per_image(truth)
         best = [one.best(most) for one in everything]
         limits = {"max_detections": self.max_detections, "wanted_precision": self.wanted_precision}

@@ -38,7 +38,7 @@ def prepare_model(
     bundle = load_any_detector(model)
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
-    if lora.lora:
+    if lora.lora:  # adding adapters freezes everything else
         add_lora(bundle.model, lora.lora_r, lora.lora_alpha, dropout=lora.lora_dropout, targets=lora.lora_targets)
     else:
         freeze(bundle.model, [part for part, rate in rates.items() if rate == 0])

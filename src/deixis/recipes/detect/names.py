@@ -85,6 +85,7 @@ def separate_names(names: Sequence[str], known: Sequence[str] = ()) -> list[str]
     for name in names:
         parts = [name]
         if name not in known and not re.search(r"(?<!\\)=", name):
+            # "cat. dog." as in Grounding DINO's own prompts
             parts = re.split(r"\. " if _is_prompt(name) else r"(?<!\\),", name.strip().rstrip("."))
             parts = [part.strip() for part in parts if part.strip()]
         if len(parts) > 1:

@@ -155,6 +155,7 @@ def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:
         criterion,
         feed=plan.feed,
         accelerator=accelerator,
+        # `detector` holds the model that trains, not a copy
         evaluate=lambda: measure(detector, validation).as_dict() | losses(),
         save_model=lambda path: save_trained(bundle, path, names, adapter_of=adapter_of),
         denoise=make_denoise(options.group(DetectLoss)),

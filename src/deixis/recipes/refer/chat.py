@@ -76,6 +76,7 @@ def held_out_chat(source: Source, most: int) -> tuple[Source, Source | None]:
     """(what is left for training, what is held out) of conversations, spread evenly; of few nothing is held out."""
     if len(source) < _MIN_CHATS:
         return source, None
+    # spread: files are often sorted by subject
     held = spread_evenly(len(source), min(most, round(_HELD_OUT * len(source))))
     left = np.setdiff1d(np.arange(len(source)), held)
     kept = Subset(source, tuple(left.tolist()), f"{source.name}, less those held out")

@@ -123,7 +123,7 @@ def _add_lines(
     progress: Callable[[int, int], None],
     accelerator: Accelerator | None,
 ) -> None:
-    before = dataset[done - 1] if done and lines is not None else None
+    before = dataset[done - 1] if done and lines is not None else None  # the last image done: it must be the data's
     if before is not None and lines is not None:
         last = deque(lines.entries(), maxlen=1)
         if (last[0]["id"], last[0]["width"]) != (before.image_id, before.size_hw[1]):
@@ -149,7 +149,7 @@ def _add_lines(
     count = accelerator.num_processes
     for start in range(done, len(dataset), count * _ROUND):
         end = min(start + count * _ROUND, len(dataset))
-        indices = range(start + accelerator.process_index, end, count)
+        indices = range(start + accelerator.process_index, end, count)  # of this round, every count-th
         mine = list(_entries(options, dataset, cycle, indices=indices))
         for entry in gather_in_order(accelerator, mine):
             if lines is not None:

@@ -149,7 +149,7 @@ def fingerprint(dataset: Source) -> str:
         return " + ".join(fingerprint(part) for part in dataset.parts)
     digest = hashlib.sha256()
     for content in _contents(dataset):
-        digest.update(repr(content).encode())
+        digest.update(repr(content).encode())  # texts and masks; pixels are not read
     return f"{len(dataset)} images, {digest.hexdigest()[:12]}"
 
 

@@ -52,7 +52,7 @@ class SegmenterMeasure:
             found = list(zip(mine, segmenter.run(dataset, self.batch_size, mine), strict=True))
         everything = gather_in_order(accelerator, found)
         truth, shown = [sample for sample, _ in everything], [answers for _, answers in everything]
-        fitted = fit_threshold(segmenter, truth, shown) if fit else {}
+        fitted = fit_threshold(segmenter, truth, shown) if fit else {}  # in every process alike: all have all answers
         metrics = evaluate_segmentations(truth, emptied(segmenter, shown)).as_dict() | fitted
         if self.captions:
             captioner = Captioner(segmenter.bundle, accelerator.device, self.max_tiles)

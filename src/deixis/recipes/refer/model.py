@@ -123,7 +123,7 @@ def save_segmenter(bundle: Sa2vaBundle, folder: Path, *, adapter_of: str = "") -
     Args:
         adapter_of: the model that its adapters are for; they are then also written by themselves, into `adapter/`.
     """
-    merged = copy.deepcopy(bundle.model).to("cpu")
+    merged = copy.deepcopy(bundle.model).to("cpu")  # merging cannot be undone exactly: a copy is merged
     merge_adapters(merged)
     with replacing_folder(folder) as fresh:
         save_sa2va(replace(bundle, model=merged), fresh)
@@ -164,6 +164,7 @@ def write_teacher(parts: ReferParts, best: Path, teacher: Path) -> None:
         if parts.teacher_layout == "deixis":
             shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ADAPTER))
             return
+        # Sa2VA's code has no other
         save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(parts.model))
         write_card(fresh, teacher.name)
 

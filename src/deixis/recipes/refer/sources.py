@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -40,26 +40,18 @@ def read_refer_data(
         DataError: they cannot be read, or are empty.
         OptionError: weights that do not fit the data sets.
     """
-    named = public.placeholder_captions
-    if named:
+    if public.placeholder_captions:
         warn_once(
             f"--placeholder-captions: every mask without a phrase is asked for as {PHRASE!r}, which teaches no "
             "language; for phrases of their own, leave it out or write captions by deixis refer cycle"
         )
-    sources = [read_source(path, given.images, given.format) for path in given.data]
-    if public.refcoco_dir is not None:
-        sources.append(read_refer(public.refcoco_dir, given.images, "refcoco", split="train"))
-    if public.sa1b_dir is not None:
-        sources.append(read_sa1b(public, folder))
-    if public.openimages_dir is not None:
-        sources.append(read_refer(public.openimages_dir, given.images, "openimages_masks"))
-    if public.sav_dir is not None:
-        sources.append(read_sav(public, folder))
+    sources = _training_sources(given, public, folder)
     measured = ((given.val_data, given.val_images), (given.test_data, given.test_images))
     validation, test = (
-        read_refer_sources(data, images, given.format, named) if data else None for data, images in measured
+        read_refer_sources(data, images, given.format, public.placeholder_captions) if data else None
+        for data, images in measured
     )
-    sources = [with_phrases(phrased(source, named)) for source in sources]
+    sources = [with_phrases(phrased(source, public.placeholder_captions)) for source in sources]
     talk = [number for number, source in enumerate(sources) if only_talks(source)]
     official: dict[str, list[ReferDataset]] = {}
     if validation is None:
@@ -72,31 +64,64 @@ def read_refer_data(
     images = sum(len(sources[number]) for number in split)
     shares: tuple[float, ...] = ()
     if validation is None:
-        # Held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
         shares = held_out_shares(images, VALIDATION_SHARE, VALIDATION_SHARE, test is not None) if split else ()
-        parts = held_out([sources[number] for number in split], shares) if split else []
-        for number, (kept, *_) in zip(split, parts, strict=True):
-            sources[number] = kept
-        roles = [[as_images(part[role]) for part in parts] for role in range(1, len(shares) + 1)]
-        chosen = [*official.get("validation", ()), *(roles[0] if roles else ())]
-        tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
-        if not chosen:
-            raise DataError(
-                f"{sources[0].name}: its conversations ask for no mask, so there is nothing to choose the epoch by; "
-                "give --val-data with phrases and masks"
-            )
-        validation = mixed(chosen, (), 0)
-        test = mixed(tested, (), 0) if tested else test
-    forgetting = forgetting or ReferForgetting()
+        validation, held = _hold_out_of(sources, split, shares, official=official)
+        test = test if held is None else held
+    chat = _chat_of(sources, talk, forgetting or ReferForgetting())
+    training = mixed(sources, given.data_weights, seed)
+    note = note_on_parts(shares, images, test is not None)
+    note = f"{note_on_official(official)}; {note}" if official else note
+    return RunData(training, validation, test, note, cast(ReferDataset | None, chat))
+
+
+def _training_sources(given: ReferData, public: PublicData, folder: Path) -> list[Source]:
+    """The data sets to train on, `--data` first, then the public ones."""
+    sources = [read_source(path, given.images, given.format) for path in given.data]
+    if public.refcoco_dir is not None:
+        sources.append(read_refer(public.refcoco_dir, given.images, "refcoco", split="train"))
+    if public.sa1b_dir is not None:
+        sources.append(read_sa1b(public, folder))
+    if public.openimages_dir is not None:
+        sources.append(read_refer(public.openimages_dir, given.images, "openimages_masks"))
+    if public.sav_dir is not None:
+        sources.append(read_sav(public, folder))
+    return sources
+
+
+def _hold_out_of(
+    sources: list[Source], split: Sequence[int], shares: Sequence[float], *, official: Mapping[str, list[ReferDataset]]
+) -> tuple[ReferDataset, ReferDataset | None]:
+    """(validation, test) data: the authors' own splits, and the shares held out of some sources, in place.
+
+    It is held out before mixing, so that no image is on both sides and the mix still draws anew each epoch.
+
+    Raises:
+        DataError: there is nothing to measure.
+    """
+    parts = held_out([sources[number] for number in split], shares) if split else []
+    for number, (kept, *_) in zip(split, parts, strict=True):
+        sources[number] = kept
+    # for each share the part that every data set gives to it
+    roles = [[as_images(part[role]) for part in parts] for role in range(1, len(shares) + 1)]
+    chosen = [*official.get("validation", ()), *(roles[0] if roles else ())]
+    tested = [*official.get("test", ()), *(roles[1] if len(roles) > 1 else ())]
+    if not chosen:
+        raise DataError(
+            f"{sources[0].name}: its conversations ask for no mask, so there is nothing to choose the epoch by; "
+            "give --val-data with phrases and masks"
+        )
+    return mixed(chosen, (), 0), mixed(tested, (), 0) if tested else None
+
+
+def _chat_of(sources: list[Source], talk: Sequence[int], forgetting: ReferForgetting) -> Source | None:
+    """The conversations that show what is forgotten: those named, or some held out of the sources that only talk, in
+    place; of several such sources, the first that has enough."""
     chat = read_chat(forgetting)
     if chat is None:
         for number in talk:
             sources[number], held = held_out_chat(sources[number], forgetting.forgetting_max_images)
             chat = held if chat is None else chat
-    training = mixed(sources, given.data_weights, seed)
-    note = note_on_parts(shares, images, test is not None)
-    note = f"{note_on_official(official)}; {note}" if official else note
-    return RunData(training, validation, test, note, cast(ReferDataset | None, chat))
+    return chat
 
 
 def as_images(source: Source) -> ReferDataset:

@@ -103,6 +103,7 @@ def train_segmenter(plan: Plan, start: Start, features: FrozenFeatures | None) -
     opened = open_run(start, options, bundle.model, data=data, fingerprint=fingerprint)
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     if start.resuming:
+        # the log has it; checkpoints hold weights only
         segmenter.threshold = last_threshold(opened.folder / "metrics.jsonl", segmenter.threshold)
     pictures = refer_pictures(segmenter, data.reported, opened.pictures, options.eval_batch_size or 4)
     measure = measure_of(options, accelerator)

@@ -47,6 +47,7 @@ def print_duration(
         evaluate(images[:1])  # warms up
         began = time.perf_counter()
         evaluate(images[start.accelerator.process_index :: start.accelerator.num_processes])
+    # the processes share the images: this is the time of the run per image
     per_image = _same_everywhere(start, time.perf_counter() - began) / len(images)
 
     measured = all_steps[1:] or all_steps
@@ -55,6 +56,7 @@ def print_duration(
     steps = job.total_steps if stop is None else min(job.total_steps, stop * per_epoch)
     evaluations = math.ceil(math.ceil(steps / per_epoch) / job.settings.evaluate_every) + job.baseline
     per_evaluation = per_image * (validation + min(loss_images, validation))
+    # of the best epoch, of the last, and before training
     of_test = per_image * test * (2 + job.baseline)  # of the best epoch and of the last
     start.console.print(
         f"time        about {_in_words(steps * per_step + evaluations * per_evaluation + of_test)}: "

@@ -154,7 +154,7 @@ def is_run(folder: Path) -> bool:
         return True
     try:
         with (folder / "metrics.jsonl").open(encoding="utf-8") as file:
-            first = file.readline(1 << 20)
+            first = file.readline(1 << 20)  # of a large file without line ends, no more than this
         record = json.loads(first) if first.strip() else {"kind": "", "step": 0}  # stopped before its first line
     except (OSError, ValueError, RecursionError):
         return False

@@ -67,6 +67,7 @@ def run_lock(folder: Path, active: bool = True) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error}); choose another --output") from error
     ended = threading.Event()
+    # a daemon: a lock must not keep its process alive
     heart = threading.Thread(target=_beat, args=(path, ended), daemon=True)
     heart.start()
     try:

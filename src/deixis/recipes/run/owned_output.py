@@ -75,6 +75,7 @@ def owned_output(folder: Path, names: Sequence[str]) -> Iterator[None]:
                 f"{folder}: holds {', '.join(strange)}, which deixis did not write, or which was changed since; "
                 "choose another --output, or move it away"
             )
+        # Before anything is written: after a crash these names, without a digest yet, may be replaced.
         _write_manifest(folder, {**written, **dict.fromkeys(names)})
         try:
             yield
@@ -105,6 +106,7 @@ def _may_be_replaced(folder: Path, name: str, written: Mapping[str, Any], names:
         return True
     if name in written:
         return written[name] is None or written[name] == _digest(path)
+    # a folder from before there were lists
     return not written and any(_is_resumable(folder / other) for other in names)
 
 

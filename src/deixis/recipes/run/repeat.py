@@ -74,7 +74,7 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
     runs = {seed: _options_of(options, folder, seed) for seed in seeds}
     if options.resume and not any(one.folder.exists() for one in runs.values()):
         raise TrainingError(f"{folder}: no run of these seeds to resume from; leave out --resume")
-    if (folder / "metrics.jsonl").exists():
+    if (folder / "metrics.jsonl").exists():  # of this folder itself; those of seeds are one level below
         raise TrainingError(f"{folder}: holds a run of one seed; choose another --experiment-name for {len(seeds)}")
     require_own(folder)
     if options.dry_run:

@@ -51,7 +51,7 @@ def chosen_scores(metrics: Mapping[str, Any], calibrate: bool) -> dict[str, Any]
     Thresholds are on the scale of the calibrated scores.
     """
     calibration = metrics.get("calibration", {}) if calibrate else {}
-    enough = "threshold" in metrics and metrics["boxes"] >= LEAST_OBJECTS
+    enough = "threshold" in metrics and metrics["boxes"] >= LEAST_OBJECTS  # a threshold chosen on few objects is chance
     own = {"score": metrics["threshold"]} if enough else {}
     scores, of_class = (
         dict(zip(values, calibrated(np.array([*values.values()], float), calibration).round(6).tolist(), strict=True))

@@ -167,7 +167,7 @@ def open_run(
         TrainingError: the folder cannot be written.
     """
     config, accelerator = plain_values(options), start.accelerator
-    accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()  # others may still be reading the folder, which is moved aside next
     if start.is_first:
         prepare_folder(options, config, start.resuming)
     accelerator.wait_for_everyone()
@@ -179,6 +179,7 @@ def open_run(
     }
     if data.test is not None:
         facts["test_data"] = fingerprint(data.test)
+    # Defaults too: options that are newer than a checkpoint are taken to have been at theirs.
     given, defaults = (
         {name: value for name, value in values.items() if name not in MAY_CHANGE}
         for values in (config, plain_values(type(options)()))
@@ -210,6 +211,7 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
     optimiser, total_steps, optimizer = job.optimiser, job.total_steps, job.adamw()
     average = WeightAverage(job.model, optimiser.ema_decay) if optimiser.ema_decay else None
     progress = restored(opened, job.model, optimizer, average) if opened.resuming else Progress()
+    # before the first step the baseline is measured again
     resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
     log_folder = opened.folder if opened.is_first else None
     with (
@@ -273,7 +275,7 @@ def test_result(run: Run, measure_test: MeasureTest) -> None:
     """Measure the weights that are kept, read from where users find them, and those of the last epoch."""
     last = run.progress.epoch - 1
     log_test(run, "best", run.progress.best_epoch, measure_test, run.folder / "checkpoints" / "best")
-    if run.progress.best_epoch == last:
+    if run.progress.best_epoch == last:  # the same weights: measured above
         return
     with run.average.applied() if run.average else nullcontext():
         log_test(run, "last", last, measure_test, None)

@@ -53,7 +53,7 @@ def detector_validation_losses(
     Args:
         images: how many are measured, spread evenly; 0 disables.
     """
-    plain = replace(prompts, shuffle=False)
+    plain = replace(prompts, shuffle=False)  # names in one order: the figure must not move by itself
     transform = FittedTransform(eval_transform(*bundle.image_size), plain)
     dataset = SampleDataset(validation, transform, plain, DRAWS_SEED)
     batches = batches_of(spread_evenly(len(validation), images), batch_size, accelerator)
