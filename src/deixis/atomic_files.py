@@ -69,7 +69,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         try:
             draft.mkdir(parents=True)
             yield draft
-            if folder.is_dir():
+            if folder.is_dir():  # empty, and in the way of the rename on Windows
                 folder.rmdir()
             draft.rename(folder)
         finally:

@@ -64,6 +64,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if not self.category_ids:
+            # frozen; COCO counts categories from 1
             object.__setattr__(self, "category_ids", tuple(range(1, len(self.names) + 1)))
         if not self.names:
             raise DataError("a vocabulary needs at least one class name, got none")
@@ -130,7 +131,8 @@ class Instances:
     ) -> Instances:
         """Instances from plain lists; by default no object is a crowd, and areas are those of the boxes."""
         boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 4)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # finite but huge corners
+            # a box with its corners exchanged has area 0
             areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) if areas_px is None else areas_px
         return Instances(
             boxes_xyxy_px=boxes,
@@ -148,7 +150,7 @@ class Instances:
 
     def select(self, keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> Instances:
         """The instances selected by a boolean mask or an index array, in order."""
-        chosen = np.arange(len(self))[keep]
+        chosen = np.arange(len(self))[keep]  # tuples can be indexed by numbers only
         return Instances(
             self.boxes_xyxy_px[chosen],
             self.class_ids[chosen],

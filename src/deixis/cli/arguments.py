@@ -52,6 +52,7 @@ def parse(kind: type[T], words: Sequence[str], command: str, examples: str = "")
 
 def _flags(words: Sequence[str], command: str) -> Iterator[tuple[str, list[str]]]:
     """Each flag of a command line with the words that follow it."""
+    # a negative number is a value
     starts = [place for place, word in enumerate(words) if re.match(r"--[A-Za-z]", word)]
     if words and starts[:1] != [0]:
         raise OptionError(f"unexpected {words[0]!r}: options start with '--'; see 'deixis {command} --help'")
@@ -73,7 +74,7 @@ def _value(hint: Any, values: list[str], flag: str, command: str) -> Any:
         raise OptionError(f"unexpected {values[1]!r} after {flag} {values[0]}; see 'deixis {command} --help'")
     if kind is bool:
         word = (values or ["true"])[0]
-        return {"true": True, "false": False}.get(word.lower(), word)
+        return {"true": True, "false": False}.get(word.lower(), word)  # anything else is refused by `converted`
     if not values:
         raise OptionError(f"{flag}: expected {in_words(kind)}, got nothing")
     return values[0]

@@ -74,10 +74,11 @@ def _train(run: Callable[[Any], Any], options: Any, repeats: Repeats, words: Seq
     from deixis.recipes.run.devices import require_gpus
     from deixis.recipes.run.repeat import repeat_run
 
+    # torchrun sets it: this is one of its processes already
     if options.gpus is not None and "LOCAL_RANK" not in os.environ:
         require_gpus(options.gpus)
         if options.gpus > 1:
-            imported(repeats.check_inputs)(options)
+            imported(repeats.check_inputs)(options)  # one message here, rather than one from each process
             relaunch(options.gpus, words)
     if options.seeds > 1:
         repeat_run(options, run, repeats.metrics)

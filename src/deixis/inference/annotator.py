@@ -146,6 +146,7 @@ class Annotator:
         pixels = as_pixels(image)
         seeds, left_out = self._detected(pixels, asked) if asked else (self._on_grid(pixels), 0)
         size_hw = (pixels.shape[0], pixels.shape[1])
+        # without a phrase: the cycle writes it
         regions = tuple(Expression((), (mask.mask_rle,)) for _, _, _, mask in seeds)
         ((_, cycled),) = self.cycle.run(ReferList((ReferSample(pixels, size_hw, regions),)), self.batch_size)
         objects = tuple(
@@ -163,6 +164,7 @@ class Annotator:
         boxes = clip_boxes(detections.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
         masks = self.prompted.in_boxes(pixels, boxes, detections.labels)
         rows = zip(detections.labels, boxes, detections.scores.tolist(), masks, strict=True)
+        # An empty mask has no region to caption.
         seeds: list[_Seed] = [row for row in rows if row[3].fit >= self.min_fit and coco_mask.area(row[3].mask_rle)]
         return seeds, len(masks) - len(seeds)
 
@@ -210,6 +212,7 @@ def noun_phrase(caption: str) -> str:
     words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", caption.lower())
     while words and words[0] in _ARTICLES:
         words = words[1:]
+    # never at the first word: "left shoe" is a noun phrase
     end = next((place for place, word in enumerate(words) if place and word in _AFTER_NOUN), len(words))
     return " ".join(words[:end]) or NAMELESS
 

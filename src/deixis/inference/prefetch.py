@@ -48,7 +48,7 @@ def read_batches(
 
         pending = submitted()
         while pending:
-            current, pending = pending, submitted()
+            current, pending = pending, submitted()  # the next batch is read while the caller works on this one
             ready = []
             for key, future in current:
                 try:

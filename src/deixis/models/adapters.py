@@ -33,6 +33,7 @@ TARGETS = {
 }
 """For each part of the detector, its linear layers that get an adapter, as a regular expression on module names."""
 
+# PEFT's own names. Its `PeftModel` holds the model as `base_model.model`, hence the prefix of every tensor.
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 ADAPTER = "default"
 MAX_RANK = 16_384
@@ -128,7 +129,7 @@ def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
         raise ModelError(f"{folder}: the model has no adapters to save; save the whole model instead")
     tensors = {PREFIX + _plain(name): tensor.cpu().contiguous() for name, tensor in _adapter_tensors(model).items()}
     config.base_model_name_or_path = base or None
-    config.inference_mode = True
+    config.inference_mode = True  # as PEFT's own `save_pretrained` writes it
     config.auto_mapping = _auto_mapping(model)
     with staged_folder(folder) as draft:
         config.save_pretrained(draft)
@@ -164,10 +165,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
         if own[name].shape != saved[name].shape
     ]
     if faults:
-        merge(model, keep=False)
+        merge(model, keep=False)  # the caller's model stays as it was
         raise ModelError(f"{folder}: the adapter does not fit the model ({len(faults)} faults): {'; '.join(faults)}")
     for name, tensor in own.items():
-        tensor.copy_(saved[name])
+        tensor.copy_(saved[name])  # `detach` shares memory: this fills the model's own parameters
 
 
 def read_lora_config(path: Path) -> LoraConfig:
@@ -251,4 +252,4 @@ def _auto_mapping(model: nn.Module) -> dict[str, str] | None:
 
 
 def _plain(name: str) -> str:
-    return name.replace(f".{ADAPTER}.", ".")
+    return name.replace(f".{ADAPTER}.", ".")  # in a file PEFT leaves out the adapter's name, which its modules have

@@ -67,7 +67,7 @@ def load_any_detector(source: str | Path) -> DetectorBundle:
             raise
         raise ModelError(f"{adapters[-1] / CONFIG}: base_model_name_or_path: {error}") from error
     record = bundle.record
-    for adapter in reversed(adapters):
+    for adapter in reversed(adapters):  # from the base outwards: each was trained on what is below it
         load_adapter(bundle.model, adapter)
         merge(bundle.model)
         own = read_record(adapter)

@@ -206,6 +206,7 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         yield aside
         for path in [*aside.rglob("*"), aside]:
             give_user_mode(path)
+        # One rename makes a new folder appear whole; into an existing one files go one by one, each whole.
         if not folder.exists():
             aside.rename(folder)
             return

@@ -48,6 +48,7 @@ def interpolated_state(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], 
             f"the base and the tuned model differ in more than weights ({len(faults)}): {'; '.join(faults)}"
         )
     return {
+        # exact at both ends; integers are not interpolated
         name: torch.lerp(start, tuned[name].to(start), share) if start.is_floating_point() else tuned[name].clone()
         for name, start in base.items()
     }

@@ -76,6 +76,7 @@ def load_adapted_segmenter(folder: str | Path) -> Sa2vaBundle:
     if behaviour not in ("deixis", "sa2va"):
         raise ModelError(f"{folder / TRAINED_PARTS}: behaviour is {behaviour!r}, expected 'deixis' or 'sa2va'")
     if f"{ROWS}token_ids" in trained:
+        # makes room for the new tokens' rows, whose values `trained` has
         freeze(model, ("embeddings",), lora=False, new_token_ids=trained[f"{ROWS}token_ids"].tolist())
     own = model.state_dict()
     faults = [name for name, tensor in trained.items() if name not in own or own[name].shape != tensor.shape]

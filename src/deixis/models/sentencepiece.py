@@ -70,6 +70,7 @@ def internlm2_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTo
         if number < len(names):
             names[number] = token.content
     ids = {name: number for number, name in enumerate(names)}
+    # `byte_fallback`: a character without a piece becomes the pieces "<0x00>" to "<0xFF>" of its UTF-8 bytes.
     tokenizer = Tokenizer(BPE(ids, _merges(model, ids), unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = _normalizer(model)
     blanks = [decoders.Replace(_BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -110,6 +111,7 @@ def read_sentencepiece(file: Path) -> SentencePieceModel:
         for field, value in _fields(file.read_bytes()):
             if field == 1:
                 inner = dict(_fields(value))
+                # a score or kind that is not written has the default, 0.0 and 1
                 pieces.append(Piece(inner[1].decode(), struct.unpack("<f", inner.get(2, bytes(4)))[0], inner.get(3, 1)))
             elif field == 2:
                 model_type = dict(_fields(value)).get(3, model_type)
@@ -131,7 +133,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
-        kind = key & 7
+        kind = key & 7  # protobuf's wire types: 0 a varint, 1 eight bytes, 2 a length and bytes, 5 four bytes
         if kind == 0:
             value, at = _varint(data, at)
             yield key >> 3, value
@@ -153,7 +155,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     while True:
         byte = data[at]
         at += 1
-        value |= (byte & 0x7F) << shift
+        value |= (byte & 0x7F) << shift  # seven bits at a time, lowest first; the eighth says that more follow
         shift += 7
         if byte < 0x80:
             return value, at
@@ -186,7 +188,8 @@ def _merges(model: SentencePieceModel, ids: dict[str, int]) -> list[tuple[str, s
     for piece in model.pieces[len(_SPECIAL) :]:
         for cut in range(1, len(piece.text)):
             left, right = piece.text[:cut], piece.text[cut:]
-            if piece.kind == 1 and left in ids and right in ids:
+            if piece.kind == 1 and left in ids and right in ids:  # 1: an ordinary piece
+                # of equal scores the pair with the lower ids
                 ways.append((-piece.score, ids[left], ids[right], left, right))
     return [(left, right) for *_, left, right in sorted(ways)]
 

@@ -44,7 +44,7 @@ class FastPromptTokenizer:
             truncation=False,
             padding=False,
             verbose=False,
-            split_special_tokens=True,
+            split_special_tokens=True,  # a class called "[SEP]" must not end the prompt
         )
         return list(encoded["input_ids"]), [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
 
@@ -59,6 +59,7 @@ def load_tokenizer(source: str | Path) -> Any:
     vocabulary = path / "vocab.txt" if path.is_dir() else path
     try:
         if vocabulary.is_file() and not (path / "tokenizer.json").is_file():
+            # BERT's number of positions; a `vocab.txt` does not say
             return BertTokenizerFast(str(vocabulary), model_max_length=512)
         return AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), trust_remote_code=False)
     except Exception as error:  # transformers and the hub's client raise many kinds of errors

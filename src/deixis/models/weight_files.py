@@ -98,6 +98,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> Any:
     allowed: list[Any] = [(Inert, name) for name in LEFT_BY_TRAINING_TOOLS]
     try:
+        # `Inert` under the name of each class: nothing of theirs is imported
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

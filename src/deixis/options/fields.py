@@ -68,6 +68,7 @@ def options_of(kind: type) -> dict[str, Option]:
 def _helps(kind: type) -> dict[str, str]:
     """The string under each field, of a class and of those that it derives from."""
     found: dict[str, str] = {}
+    # a class overrides the texts of its groups
     for base in reversed([one for one in kind.__mro__ if issubclass(one, Options) and one is not Options]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = tree.body if isinstance(tree, ast.ClassDef) else []

@@ -149,7 +149,7 @@ def check_annotations(
     """
     samples: dict[int, Sample] = {}
     first_of: dict[Path, Sample] = {}
-    step = max(-(-len(dataset) // max_images), 1)
+    step = max(-(-len(dataset) // max_images), 1)  # rounded up
     indices = range(0, len(dataset), step)
     opened = {indices[i] for i in range(0, len(indices), max(-(-len(indices) // OPENED), 1))}
     for index in indices:

@@ -45,6 +45,7 @@ def examine_leaks(
     training: Sequence[tuple[Sample, ImageHash]], validation: Sequence[tuple[Sample, ImageHash]], findings: Findings
 ) -> set[int]:
     """Positions of the training images that are validation images too; near copies are only reported."""
+    # of equal files the first is named
     files = {hashed.digest: file_of(sample) for sample, hashed in reversed(validation)}
     same = {index for index, (_, hashed) in enumerate(training) if hashed.digest in files}
     for index in sorted(same):

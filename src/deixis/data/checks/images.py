@@ -88,7 +88,7 @@ def examine_range(sample: Sample, wide_grey: tuple[float, float] | None, finding
     if wide_grey is None:
         return
     low, high = wide_grey
-    levels = (high - low) / 257
+    levels = (high - low) / 257  # 65535 becomes 255
     if levels < MIN_GREY_LEVELS:
         text = f"uses {low:.0f} to {high:.0f} of 0 to 65535, which become {levels:.1f} of 255 grey levels"
         findings.add("image_dim", file_of(sample), sample.source, text)

@@ -44,7 +44,7 @@ def examine_limits(sample: Sample, limits: ModelLimits, findings: Findings) -> N
     short_px, long_px = limits.image_size
     scale = min(short_px / min(sample.size_hw), long_px / max(sample.size_hw))
     sides = (objects.boxes_xyxy_px[:, 2:] - objects.boxes_xyxy_px[:, :2]) * scale
-    across = np.sqrt(np.maximum(sides, 0).prod(1))
+    across = np.sqrt(np.maximum(sides, 0).prod(1))  # the side of a square of the same area
     small = across < MIN_OBJECT_PX
     if small.any():
         text = (

@@ -90,7 +90,7 @@ def _repeated(
     overlaps = np.asarray(coco_mask.iou(boxes, boxes, [0] * len(rows)))
     file = file_of(sample)
     own_names = bool(sample.caption)  # a region with several phrases is repeated for each
-    for later, earlier in np.argwhere(np.tril(overlaps, -1) >= SAME_IOU).tolist():
+    for later, earlier in np.argwhere(np.tril(overlaps, -1) >= SAME_IOU).tolist():  # below the diagonal: each pair once
         first, second = int(rows[earlier]), int(rows[later])
         if repeated[first] or repeated[second]:
             continue

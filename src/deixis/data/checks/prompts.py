@@ -64,7 +64,7 @@ def examine_prompts(
             findings.add("names_same_tokens", file, place, text)
         first_with.setdefault(ids, name)
         _report_pieces(name, ids, pieces[name], getattr(tokenizer, "unknown_id", None), file, findings)
-    costs = [len(found) + 1 for found in pieces.values() if found]
+    costs = [len(found) + 1 for found in pieces.values() if found]  # and the delimiter
     facts = PromptFacts(pieces, limit, sum(costs) + _FRAMES, _prompts(costs, limit - _FRAMES))
     if facts.prompts > 1:
         text = f"{len(names)} names take {facts.tokens} tokens of {limit}: {facts.prompts} prompts an image"

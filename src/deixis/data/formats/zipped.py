@@ -97,6 +97,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
+        # counted as it comes: the sizes that an archive states may be wrong
         with archive.open(entry) as source, target.open("xb") as file:
             while chunk := source.read(_CHUNK):
                 left -= len(chunk)
@@ -115,7 +116,7 @@ def _inside(entry: zipfile.ZipInfo, path: Path) -> PurePosixPath:
         DataError: it is outside, a link or another special file, or encrypted.
     """
     name = PurePosixPath(entry.filename.replace("\\", "/"))
-    kind = stat.S_IFMT(entry.external_attr >> 16)
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # the upper half holds Unix's mode; 0 from other systems
     if name.is_absolute() or ".." in name.parts or not name.parts or ":" in name.parts[0]:
         raise DataError(f"{path}: has an entry outside of the archive, {entry.filename[:80]!r}; do not trust it")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

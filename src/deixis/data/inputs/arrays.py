@@ -61,7 +61,7 @@ def _as_uint8(planes: np.ndarray, name: str) -> UInt8[np.ndarray, "h w c"]:
     if kind == "b":
         return planes.astype(np.uint8) * np.uint8(255)
     if planes.dtype == np.uint16:
-        return np.round(planes / 257).astype(np.uint8)
+        return np.round(planes / 257).astype(np.uint8)  # 65535 / 257 is 255
     if kind not in "fiu":
         raise DataError(f"{name}: an array must hold numbers, got {planes.dtype}")
     low, high = planes.min(), planes.max()

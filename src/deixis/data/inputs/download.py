@@ -57,6 +57,7 @@ def download(url: str) -> bytes:
 def _content(answer: Any, url: str, until: float) -> bytes:
     parts: list[bytes] = []
     size = 0
+    # `read1` returns what has come; `read` would wait for a whole chunk, past `until`
     while part := answer.read1(_CHUNK):
         parts.append(part)
         size += len(part)

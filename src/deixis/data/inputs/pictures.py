@@ -191,6 +191,7 @@ class Film:
         with self._lock:
             if number in self._kept:
                 return self._kept[number]
+            # Decoding forwards to a frame a little ahead is cheaper than a seek to the key frame before it.
             if self._next < 0 or not 0 <= number - self._next <= self.SKIPPED:
                 self._reading, self._next = self.frames.read(range(number, len(self.frames))), number
             while self._next <= number:
@@ -221,7 +222,7 @@ def _is_tensor(image: Any) -> bool:
 def _channels_last(image: Any) -> np.ndarray:
     """A tensor (c, h, w), (h, w, c) or (h, w) as an array; the first where both are possible."""
     tensor = image.detach().cpu()
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         return array.transpose(1, 2, 0)
     return array

@@ -68,6 +68,7 @@ def _assignments(
             return [pair for part in parts for pair in _assignments(flag, part, names, given, where)]
         except OptionError:  # the text is one pair, with signs in its names
             pass
+    # a name may hold "=" itself: each sign may be the one
     sides = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
     if not sides:
         raise OptionError(f"{flag}: expected OLD=NEW, got {text!r}")
@@ -92,6 +93,7 @@ def _chosen(flag: str, texts: Sequence[str], settled: dict[str, str], where: str
         for name in _names_in(text, known):
             if name not in known:
                 raise OptionError(f"{flag}: {_unknown(name, known, where)}")
+            # a new name goes before an old one of the same letters
             found[name if name in settled.values() else settled[name]] = None
     return list(found)
 

@@ -109,6 +109,7 @@ def _losses(
     reasons = np.full(len(instances), _KEPT)
     if min_score is not None and instances.scores is not None:
         reasons[instances.scores < min_score] = _LOW
+    # later lines win: a class that is not used is the reason named first
     reasons[(instances.areas_px < min_area_px) & ~instances.is_crowd] = _SMALL
     reasons[~in_use[instances.class_ids]] = _OTHER_CLASS
     return reasons
@@ -130,6 +131,7 @@ def _changed_sample(
         )
     names = sample.vocabulary.names
     own = dict.fromkeys(used[name] for name in names if name in used)
+    # grounding data: an image has names of its own
     new = vocabulary if names == whole.names or not own else Vocabulary(tuple(own))
     if new.names == names and all(used.get(name) == name for name in names):
         return sample.evolve(vocabulary=new)
@@ -138,6 +140,7 @@ def _changed_sample(
     if sample.caption:  # the sentence has other names than those that are left
         sample = sample.evolve(caption="", phrase_spans=())
     sample = regrouped(sample, new, new_rows)
+    # none of its own names is used, so it judges none
     return sample if own else sample.evolve(absent_class_ids=frozenset())
 
 
@@ -150,6 +153,7 @@ def _without_small(sample: Sample, classes: Collection[int], keep: np.ndarray) -
     gone = frozenset(classes) - present
     return sample.evolve(
         instances=instances,
+        # a class whose objects are all left out is neither present nor absent
         absent_class_ids=sample.known_absent_class_ids if gone else sample.absent_class_ids,
         not_exhaustive_class_ids=sample.not_exhaustive_class_ids | frozenset(classes),
     )

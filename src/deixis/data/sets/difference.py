@@ -189,7 +189,7 @@ def _matches(before: Sample, after: Sample, new_boxes: Float[np.ndarray, "n 4"])
     same = np.array(
         [[_name(after, j) == _name(before, i) for i in range(len(old_boxes))] for j in range(len(new_boxes))]
     )
-    likely = overlaps + 0.5 * same
+    likely = overlaps + 0.5 * same  # an equal name counts as much as 0.5 of IoU
     order = sorted(np.argwhere(overlaps >= SAME_OBJECT_IOU).tolist(), key=lambda place: -likely[place[0], place[1]])
     taken_new, taken_old = set[int](), set[int]()
     for j, i in order:

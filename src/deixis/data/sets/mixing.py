@@ -79,7 +79,7 @@ class Mixture:
         """Steps `first` to `first + count` of a data set's endless walk."""
         found = []
         while count > 0:
-            turn, place = divmod(first, self.sizes[part])
+            turn, place = divmod(first, self.sizes[part])  # the n-th pass, and how far into it
             found.append(shuffled_pass(self.sizes[part], self.seed, part, turn)[place : place + count])
             first, count = first + len(found[-1]), count - len(found[-1])
         return np.concatenate(found)
@@ -146,7 +146,7 @@ class Joined:
             raise IndexError(f"position {place} of {len(self)}")
         row = place if self.mixture is None else int(self.rows(epoch)[place])
         part = int(np.searchsorted(self._ends, row, side="right"))
-        return part, row - int(self._ends[part]) + len(self.parts[part])
+        return part, row - int(self._ends[part]) + len(self.parts[part])  # counted from the data set's own start
 
     def rows(self, epoch: int) -> Int[np.ndarray, " places"]:
         """For each place of an epoch, the position of its sample in the data sets joined."""
@@ -166,6 +166,7 @@ def apportion(weights: Sequence[float] | Float[np.ndarray, " parts"], total: int
     shares = np.asarray(weights, np.float64)
     exact = shares / shares.sum() * total
     counts = np.floor(exact).astype(np.int64)
+    # largest remainders first: each gets one of what the floors leave
     counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
     return tuple(counts.tolist())
 

@@ -67,6 +67,7 @@ def _image_keys(dataset: Dataset) -> dict[str, int]:
     for sample in records(dataset):
         if isinstance(sample.image, Path):
             keys[sample.image.stem] = keys[sample.image.name] = sample.image_id
+    # an id goes before a file of that name
     return keys | {str(sample.image_id): sample.image_id for sample in records(dataset)}
 
 

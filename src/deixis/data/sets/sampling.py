@@ -27,15 +27,16 @@ def sampled(dataset: Dataset, count: int, seed: int = 0) -> Subset:
     of_empty = min(round(count * len(empty) / len(shown)), count - 1 if len(empty) < len(shown) else count)
     chosen = set(empty[:of_empty])
     left: dict[str, list[int]] = defaultdict(list)
-    for index in reversed(order):
+    for index in reversed(order):  # `pop` takes them in the order
         for label in shown[index]:
             left[label].append(index)
     drawn = dict.fromkeys(left, 0)
+    # of classes shown equally often the rarest goes first
     queue = [(0, len(indices), label) for label, indices in left.items()]
     heapq.heapify(queue)
     while queue and len(chosen) < count:
         seen, rarity, label = heapq.heappop(queue)
-        if seen != drawn[label]:
+        if seen != drawn[label]:  # an image drawn for another class showed this one too
             heapq.heappush(queue, (drawn[label], rarity, label))
             continue
         while left[label] and left[label][-1] in chosen:

@@ -76,7 +76,7 @@ def hold_out(
                 mine = counts[group]
                 if held and held + mine[number] > wanted:
                     continue
-                if (left[mine > 0] > mine[mine > 0]).all():
+                if (left[mine > 0] > mine[mine > 0]).all():  # each data set of the group keeps another one for training
                     part_of[group], held, left = part, held + int(mine[number]), left - mine
             if not held:
                 raise DataError(
@@ -156,14 +156,14 @@ def _shared_out(counts: Sequence[Counter[str]], sizes: Sequence[int], shares: Fl
         wanted_images[part] -= sizes[group]
         for name, count in counts[group].items():
             wanted[name][part] -= count
-            members[name].discard(group)
+            members[name].discard(group)  # assigned once, for its rarest class
 
     while any(members.values()):
         rarest = min((name for name in members if members[name]), key=lambda name: (len(members[name]), name))
         for group in sorted(members[rarest], key=lambda g: (-counts[g][rarest], g)):
             assign(group, wanted[rarest])
     for group, part in enumerate(part_of):
-        if part < 0:
+        if part < 0:  # shows no class
             assign(group, wanted_images)
     return part_of
 

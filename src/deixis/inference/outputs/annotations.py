@@ -82,6 +82,7 @@ def write_coco_annotations(
                     "id": len(annotations) + 1,
                     "image_id": entry["id"],
                     "category_id": numbers[found["name"]],
+                    # COCO: left, top, width, height
                     "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
                     "area": int(coco_mask.area(found["mask"])),
                     "segmentation": found["mask"],

@@ -34,7 +34,7 @@ class CycleLines:
 
     def __init__(self, folder: Path, made_by: Mapping[str, Any], name: str = LINES) -> None:
         self.path = folder / name
-        self.made_by = json.loads(json.dumps(made_by))
+        self.made_by = json.loads(json.dumps(made_by))  # as it will be read back: tuples are lists
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._repair()
@@ -76,7 +76,7 @@ class CycleLines:
     def _repair(self) -> None:
         """Remove an incomplete last line; check the first line, or write it."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
+        whole = content[: content.rfind(b"\n") + 1]  # without a line that was cut off
         if not whole:
             write_atomic(self.path, json.dumps({"made_by": self.made_by}, ensure_ascii=False) + "\n")
             return

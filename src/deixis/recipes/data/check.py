@@ -52,6 +52,7 @@ def check_data(options: DataCheckOptions) -> int:
         places = (options.val_data, options.val_images, options.format, options.val_split)
         tools = replace(tools, sample=None)
         validation = survey(*places, other, options.num_workers, limits, tools=tools, used=used)
+        # `--fix` writes only the training data
         findings.found += [replace(f, fix="") for f in other.found if not f.kind.startswith("class_")]
         compare(checked, validation, findings)
     facts = _try_names(checked, tokenizer, findings, of_a_model=bool(options.model))
@@ -170,7 +171,7 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
     lost = not_kept(dataset, format)
     written = write_dataset(dataset, options.fix, format, options.image_files)
     write_atomic(options.fix / FIXES_FILE, fixes_text(found, lost, format))
-    again = read_dataset(written, format=format)
+    again = read_dataset(written, format=format)  # shows that the copy can be read
     console.print(
         f"cleaned copy: {options.fix}, {len(again)} images, {sum(checked.counts.values())} objects;", markup=False
     )

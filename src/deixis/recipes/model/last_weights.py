@@ -88,5 +88,5 @@ def _fill(model: torch.nn.Module, folder: Path) -> bool:
     model.load_state_dict(tensors, strict=False)  # a shared tensor is saved once
     with torch.no_grad():
         for name, average in averages.items():
-            own[name].copy_(average)
+            own[name].copy_(average)  # only what trains has an average
     return bool(averages)

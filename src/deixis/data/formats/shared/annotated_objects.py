@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle, polygons_rle
 from deixis.records import Rle
 
-_ELLIPSE_POINTS = 64
+_ELLIPSE_POINTS = 64  # a multiple of 4, so that the four extremes are among them
 Points = Float[np.ndarray, "points 2"]
 
 
@@ -140,6 +140,7 @@ def turned(points: Points, about: tuple[float, float], degrees: float) -> Points
     [[1.0, 2.0]]
     """
     angle = math.radians(degrees)
+    # The transpose of the usual rotation matrix, since points are rows; y runs down, so it turns clockwise.
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     return np.asarray((points - about) @ matrix + about)
 
@@ -152,4 +153,4 @@ def bounds(points: Points) -> tuple[float, float, float, float]:
 
 def _area(points: Points) -> float:
     x, y = points.T
-    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
+    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2  # the shoelace formula

@@ -46,7 +46,7 @@ def convention(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], named: BoxKind
     """
     if not len(boxes):
         return Convention(named if named in _MEANT else "xywh", False, "")
-    limits = sizes_hw[:, ::-1]
+    limits = sizes_hw[:, ::-1]  # (width, height), as boxes are (x, y)
     shares = _are_shares(boxes, limits)
     limits = np.ones_like(limits) if shares else limits
     fits = {kind: _fit(boxes, kind, limits, _ROUNDING_SHARE if shares else _ROUNDING_PX) for kind in _MEANT}

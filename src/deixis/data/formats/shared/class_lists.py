@@ -61,7 +61,7 @@ def _read(file: Path, first: int) -> dict[int, str]:
     text = read_text(file)
     if file.name in _TEXTS:
         lines = [clean_name(line) for line in text.splitlines() if line.strip()]
-        lines = [line for line in lines if line != "__ignore__"]
+        lines = [line for line in lines if line != "__ignore__"]  # the first line of labelme's labels.txt
         return dict(enumerate(lines, start=first))
     if file.name in _TABLES:
         return _pairs(list(csv.reader(StringIO(text, newline=""))))

@@ -75,6 +75,7 @@ def idea_table() -> KeyTable:
     rules += _rules(ENCODER + "text_enhancer_layer.", layer, FEED_FORWARD_IDEA | norms)
     rules += _fusion_rules(encoder + "fusion_layers.{}.")
 
+    # `norm1` follows the image attention, as in Deformable DETR, though here self-attention comes first.
     layer = decoder + "layers.{}."
     rules += _thirds(DECODER + "self_attn.", layer + "self_attn.in_proj_")
     rules += _thirds(DECODER + "encoder_attn_text.", layer + "ca_text.in_proj_")
@@ -95,6 +96,7 @@ def _idea_single_rules(decoder: str) -> list[Rule]:
     return [
         Rule("model.decoder.layer_norm.", decoder + "norm."),
         Rule("model.decoder.reference_points_head.", decoder + "ref_point_head."),
+        # theirs are shared with the decoder: both names are in its files
         Rule("bbox_embed.{}.", "bbox_embed.{}.", copy=decoder + "bbox_embed.{}."),
         Rule("model.input_proj_vision.", "input_proj."),
         Rule("model.text_backbone.", "bert."),
@@ -154,6 +156,7 @@ def mmdetection_table(maps: int, decoder_layers: int) -> KeyTable:
     rules += _rules(ENCODER + "text_enhancer_layer.", layer, FEED_FORWARD_MM | others)
     rules += _fusion_rules("encoder.fusion_layers.{}.")
 
+    # MMDetection counts the norms in the order of their use: self-attention, text, image, feed-forward.
     layer = "decoder.layers.{}."
     rules += _thirds(DECODER + "self_attn.", layer + "self_attn.attn.in_proj_")
     rules += _thirds(DECODER + "encoder_attn_text.", layer + "cross_attn_text.attn.in_proj_")
@@ -178,7 +181,7 @@ def _mmdetection_single_rules(maps: int, decoder_layers: int) -> list[Rule]:
         for level, theirs in levels
         for part, name in enumerate(("conv", "gn"))
     ]
-    for ours, place in enumerate((0, 2, 4)):
+    for ours, place in enumerate((0, 2, 4)):  # a `Sequential`; 1 and 3 are ReLUs
         head = f"bbox_head.reg_branches.{decoder_layers}.{place}."
         rules += [Rule(f"bbox_embed.{{}}.layers.{ours}.", f"bbox_head.reg_branches.{{}}.{place}.")]
         rules += [Rule(f"model.encoder_output_bbox_embed.layers.{ours}.", head)]

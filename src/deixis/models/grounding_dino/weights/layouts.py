@@ -88,6 +88,7 @@ def table_of(layout: Layout, state: Mapping[str, Tensor], source: str) -> KeyTab
     if layout is IDEA:
         return idea_table()
     convs = [int(match[1]) for name in state if (match := re.match(r"neck\.convs\.(\d+)\.", name))]
+    # the layers' own names depend on neither number
     layers = decoder_layer_count(Names(state, mmdetection_table(0, 0), source))
     return mmdetection_table(1 + max(convs, default=-1), layers)
 
@@ -193,6 +194,7 @@ def scatter(tensors: Mapping[str, Tensor], table: KeyTable, source: str) -> dict
             out |= {key: to_stored_form(tensor, place) for key in (place.key, place.copy) if key}
     if unnamed:
         raise ModelError(f"{source}: the layout has no place for {', '.join(unnamed)}; choose another")
+    # query, key, value in a stack: (3 d, d)
     return out | {key: torch.cat([parts[i] for i in range(3)]) for key, parts in thirds.items()}
 
 

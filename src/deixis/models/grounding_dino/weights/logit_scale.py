@@ -44,12 +44,14 @@ def fold_scales(tensors: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]
             out[name] = (out[name].double() * math.exp(log_factor)).to(out[name].dtype)
 
     text_norm = f"model.encoder.layers.{config.encoder_layers - 1}.text_enhancer_layer.layer_norm_after."
-    times(last, text_norm + "weight", text_norm + "bias")
+    times(last, text_norm + "weight", text_norm + "bias")  # all scores grow by exp(last)
     for layer in range(layers):
         attention = f"model.decoder.layers.{layer}.encoder_attn_text."
+        # the decoder sees that text as before
         times(-last, attention + "key.weight", attention + "value.weight")
+    # the rest of the encoder's own scale
     times(proposing - last, "model.enc_output_norm.weight", "model.enc_output_norm.bias")
-    times(last - proposing, "model.encoder_output_bbox_embed.layers.0.weight")
+    times(last - proposing, "model.encoder_output_bbox_embed.layers.0.weight")  # its boxes must not change
     for name in heads:
         out[name] = tensors[name] - last
     out[encoder] = torch.full_like(tensors[encoder], constant)

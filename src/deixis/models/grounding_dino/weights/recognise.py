@@ -114,6 +114,7 @@ def config_of(names: Names) -> Any:
             0, *_first(ENCODER, "deformable_layer.fc1.bias", "deformable_layer.fc1.weight")
         ),
         "decoder_ffn_dim": names.length(0, *_first(DECODER, "fc1.bias", "fc1.weight")),
+        # its rows are heads * levels * points
         "encoder_attention_heads": names.length(0, *_first(ENCODER, *encoder_ends)) // (levels * POINTS),
         "decoder_attention_heads": names.length(0, *_first(DECODER, *decoder_ends)) // (levels * POINTS),
         "encoder_n_points": POINTS,
@@ -139,6 +140,7 @@ def _same_box_heads(names: Names, layers: int) -> bool:
     """Whether all decoder layers have equal box heads, as in the released Grounding DINO weights."""
     for end in (f"layers.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")):
         heads = [head for n in range(layers) if (head := names.tensor(f"bbox_embed.{n}.{end}")) is not None]
+        # files have a copy per layer: only equal values show that they are shared
         if any(not torch.equal(heads[0], head) for head in heads[1:]):
             return False
     return True
@@ -162,7 +164,7 @@ def _backbone_config(names: Names) -> SwinConfig:
         patch_size=names.length(-1, BACKBONE + "embeddings.patch_embeddings.projection.weight"),
         embed_dim=width,
         depths=depths,
-        num_heads=[names.length(1, *places) for places in tables],
+        num_heads=[names.length(1, *places) for places in tables],  # a table is (offsets, heads)
         window_size=window,
         mlp_ratio=hidden / width,
         qkv_bias=any(names.tensor(_block(s, 0, "attention.self.query.bias")) is not None for s in range(stages)),

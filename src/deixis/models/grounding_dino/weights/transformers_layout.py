@@ -92,7 +92,9 @@ def tensors_to_load(
         if name.endswith(DERIVED):
             continue
         canonical = file_name(name, ties)
-        if not torch.equal(given.setdefault(canonical, tensor), tensor):
+        if not torch.equal(
+            given.setdefault(canonical, tensor), tensor
+        ):  # a file may have a tied tensor under several names
             faults.append(f"{name} differs from {canonical}, to which config.json ties it")
     wanted = {name: file_name(name, ties) for name in state}
     faults += [
