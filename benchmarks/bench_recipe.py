@@ -1,7 +1,7 @@
 """How far a small data set moves the weights: AP on new and on old names, by rate, effective batch and number of steps.
 
     python benchmarks/bench_recipe.py raccoon --seeds 3 --write
-    python benchmarks/bench_recipe.py cards --variants today 'batch 16' --write
+    python benchmarks/bench_recipe.py cards --variants today 'batch 16' --outcomes runs.jsonl --write
 
 Each run trains the built-in detector on photographs and measures its last epoch on held-out ones and on generated
 scenes of names that it knew before (`unseen_pairs`). "Way" is the rate times the number of steps, in units of
@@ -12,11 +12,14 @@ of their own.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -90,6 +93,21 @@ def run(data: Path, variant: Variant, seed: int, images: int, short_px: int) -> 
     return Outcome(last.AP_new, last.AP_old, moved(tuned))
 
 
+def kept(file: Path | None, key: dict[str, object], make: Callable[[], Outcome]) -> Outcome:
+    """The outcome that `file` holds for `key`, or what `make` returns, added to it: a series may be interrupted."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file and file.exists() else []
+    for line in map(json.loads, lines):
+        if line["key"] == key:
+            return Outcome(**line["outcome"])
+    started = time.perf_counter()
+    outcome = make()
+    if file:
+        line = {"key": key, "outcome": asdict(outcome), "seconds": round(time.perf_counter() - started)}
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+    return outcome
+
+
 def moved(tuned: dict[str, torch.Tensor]) -> float:
     """Length of the change over the length of the weights that changed."""
     first = load_file(builtin_folder("detector") / "model.safetensors")
@@ -121,6 +139,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40, help="training images of an epoch")
     parser.add_argument("--epochs", type=int, default=None, help="in place of the variants' own, for a quick look")
     parser.add_argument("--short-px", type=int, default=96, help="short side of the images; the model's own is 128")
+    parser.add_argument("--outcomes", type=Path, help="a file of finished runs, one line each, which are not run again")
     parser.add_argument("--write", action="store_true", help="add the table to benchmarks/results")
     arguments = parser.parse_args()
     data = Path(os.environ.get("DEIXIS_SHARED_DATA", DEFAULT_DATA)) / DATA[arguments.name]
@@ -132,7 +151,15 @@ def main() -> None:
     ]
     for name in arguments.variants:
         variant = replace(VARIANTS[name], epochs=arguments.epochs or VARIANTS[name].epochs)
-        outcomes = [run(data, variant, seed, arguments.images, arguments.short_px) for seed in range(arguments.seeds)]
+        size = {"images": arguments.images, "short_px": arguments.short_px}
+        outcomes = [
+            kept(
+                arguments.outcomes,
+                {"data": arguments.name, **asdict(variant), "seed": seed, **size},
+                partial(run, data, variant, seed, **size),
+            )
+            for seed in range(arguments.seeds)
+        ]
         lines.append(row(name, variant, arguments.images, outcomes))
         print(lines[-1], flush=True)
     print("\n".join(lines))

@@ -18,7 +18,7 @@ import torch
 
 HERE = Path(__file__).parent
 FETCHED_BY_HAND = {
-    "sa2va": "clone github.com/bytedance/Sa2VA into .parity/sa2va, or into sa2va of the folder that DEIXIS_PARITY names"
+    "sa2va": "git clone https://github.com/bytedance/Sa2VA .parity/sa2va, or scripts/parity --sa2va FOLDER"
 }
 """Code that no package holds, and where it is to be put."""
 TheirAnswer = Callable[..., dict[str, Any]]
