@@ -1,8 +1,13 @@
 # Sourced by the other scripts: makes the project's own Python environment in .venv, once, and activates it.
-# A change of pyproject.toml or constraints.txt installs anew. DEIXIS_PYTHON names another interpreter.
+# A change of pyproject.toml or constraints.txt installs anew. DEIXIS_PYTHON names another interpreter,
+# DEIXIS_CONSTRAINTS=constraints-lowest.txt other versions, which go into .venv-lowest.
 set -euo pipefail
 unset PYTHONDONTWRITEBYTECODE # tests start some hundred processes, which would all compile deixis anew
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+constraints="${DEIXIS_CONSTRAINTS:-constraints.txt}"
+environment="$(basename "$constraints" .txt)"
+environment=".venv${environment#constraints}"
 
 find_python() {
     local candidate
@@ -18,21 +23,21 @@ find_python() {
 }
 
 install() { # install EXTRA: the package, editable, with an extra
-    python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-    python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$1"
+    python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" torch
+    python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" --editable "$1"
 }
 
 prepare() { # prepare NAME SPEC: the environment for one purpose, kept until its inputs change
-    local stamp=".venv/.installed-$1" wanted
-    wanted="$(cat pyproject.toml constraints.txt | cksum)"
-    if [ ! -x .venv/bin/python ]; then
+    local stamp="$environment/.installed-$1" wanted
+    wanted="$(cat pyproject.toml "$constraints" | cksum)"
+    if [ ! -x "$environment/bin/python" ]; then
         local python
         python="$(find_python)"
-        echo "Making an environment in .venv with $("$python" --version)" >&2
-        "$python" -m venv .venv
+        echo "Making an environment in $environment with $("$python" --version)" >&2
+        "$python" -m venv "$environment"
     fi
     # shellcheck disable=SC1091
-    . .venv/bin/activate
+    . "$environment/bin/activate"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "Installing deixis and what it needs (a few minutes, once)" >&2
         install "$2"

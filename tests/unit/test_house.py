@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import deixis
 from deixis.data.formats.table import FORMATS
 
 PACKAGE = Path(deixis.__file__).parent
-DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
+PROJECT = Path(__file__).parents[2]
+DOCS = PROJECT / "docs" / "architecture.md"
 MOST_FILES = 34  # modules of a room: options/ has one per command; most rooms have at most 15
 
 
@@ -66,3 +68,16 @@ def test_to_add_a_family_of_detectors_six_files_are_touched() -> None:
     places = re.findall(r"`((?:models|losses|options)/[\w/.]*)`", row)
     assert len(places) == 6
     assert all((PACKAGE / place).exists() for place in places)
+
+
+def test_the_lowest_constraints_are_the_lower_ends_of_the_ranges() -> None:
+    """Each pin is the first release of its range that has a wheel: 1.10.1 for >=1.10."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    ranges = dict(one.split(">=") for one in (*project["dependencies"], *extras["onnx"], *extras["parquet"]))
+    lines = (PROJECT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins.keys() == ranges.keys()
+    for name, pin in pins.items():
+        lowest = ranges[name].split(".")
+        assert pin.split(".")[: len(lowest)] == lowest, name
