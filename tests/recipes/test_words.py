@@ -59,41 +59,37 @@ def test_predictions_know_the_class_alone(deixis, tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["flag", "record"])
-def test_wordings_are_trained_and_kept(deixis, tiny_model, tmp_path, form):
-    data = write_coco(tmp_path / "data", count=6)
+def test_what_is_chosen_is_trained_with_and_kept(deixis, tiny_model, tmp_path, form):
+    """Wordings, a threshold that nothing reaches, a calibration, sinks."""
+    data, model = write_coco(tmp_path / "data", count=6), tmp_path / "base"
+    shutil.copytree(tiny_model, model)
     names = ["--names", "star=star,sun"] if form == "flag" else []
     if form == "record":
-        write_record(tiny_model, ModelRecord(wordings={"star": ["star", "sun"], "other": ["thing"]}))
-    run = [
-        "detect",
-        "train",
-        "--data",
-        data,
-        "--model",
-        tiny_model,
-        "--max-steps",
-        "1",
-        "--output",
-        "run",
-        "--gpus",
-        "0",
-    ]
-    quick = ["--num-workers", "0", "--report-images", "0", "--val-loss-images", "0", "--log-with", "none", *names]
-    code, out, err = deixis([*run, *quick])
-    (tiny_model / "deixis.json").unlink(missing_ok=True)
+        write_record(model, ModelRecord(wordings={"star": ["star", "sun"], "other": ["thing"]}))
+    chosen = ["--sinks", "2", "--calibrate", "--threshold-for", "precision=0.99"]
+    run = f"detect train --data {data} --model {model} --max-steps 1 --output run --gpus 0 --num-workers 0".split()
+    quick = ["--report-images", "0", "--val-loss-images", "0", "--log-with", "none", "--no-baseline", "--no-report"]
+    code, out, err = deixis([*run, *quick, *names, *chosen])
     assert code == 0, err
     assert "'star' is asked for as 'star', 'sun'" in out
     record = read_record(tmp_path / "run/teachers/grounding_dino")
     assert (record.names, record.wordings) == (("star",), {"star": ["star", "sun"]})
+    assert "sinks   2 of kind" in out
+    assert record.sinks["tried"] == 2
+    files = {file.name for file in (tmp_path / "run/teachers/grounding_dino").iterdir()}
+    assert ("sinks.safetensors" in files) == (record.sinks["count"] == 2)
+    assert ("score" in record.thresholds) != ("no threshold: from no score on are 99 %" in out)
 
 
 def test_eval_updates_the_model(deixis, tmp_path):
     shutil.copytree(resolve_model("builtin"), tmp_path / "model")
-    measure = ["detect", "eval", "--data", "scenes:split=demo_val,count=8,seed=2", "--update-model"]
+    measure = ["detect", "eval", "--data", "scenes:split=demo_val,count=8,seed=2", "--update-model", "--try-sinks", "2"]
     code, out, err = deixis([*measure, "--model", tmp_path / "model", "--threshold-for", "precision=0.1"])
     assert code == 0, err
     assert f"updated {tmp_path / 'model/deixis.json'}" in out
-    assert 0 < read_record(tmp_path / "model").thresholds["score"] < 0.9
+    record = read_record(tmp_path / "model")
+    assert 0 < record.thresholds["score"] < 0.9
+    assert (record.sinks["tried"], record.sinks["images"]) == (2, 8)
     code, _, err = deixis([*measure, "--model", "builtin"])
     assert code == 2
     assert "--update-model: builtin is no folder" in err

@@ -15,6 +15,7 @@ from deixis.models.folders import reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
 from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
 from deixis.models.grounding_dino.description import describe_config
+from deixis.models.grounding_dino.sinks import MAX_SINKS, SinkKind, make_sinks, read_sinks, with_sinks, write_sinks
 from deixis.models.grounding_dino.weights.convert import (
     SUFFIXES,
     Checkpoint,
@@ -26,22 +27,35 @@ from deixis.models.model_record import ModelRecord, read_record
 
 __all__ = [
     "BUCKET_PX",
+    "MAX_SINKS",
     "SUFFIXES",
     "Checkpoint",
     "DetectorBundle",
+    "SinkKind",
     "build_bundle",
     "compile_layers",
     "describe_config",
     "load_any_detector",
+    "make_sinks",
     "read_checkpoint",
     "save_checkpoint",
     "save_detector",
+    "with_sinks",
+    "write_sinks",
 ]
 
 DetectorBundle = GroundingDinoBundle
 """A detector with its tokenizer and image settings: the union of the bundles, once there is a second family."""
 
-save_detector = save_grounding_dino
+
+def save_detector(bundle: DetectorBundle, folder: str | Path) -> None:
+    """Write a detector so that deixis and transformers can read it; its sinks, which only deixis reads, beside it.
+
+    Raises:
+        ModelError: the folder cannot be written, or the model has adapters that are not merged.
+    """
+    save_grounding_dino(bundle, folder)
+    write_sinks(Path(folder), bundle.sinks)
 
 
 @reads_model
@@ -72,4 +86,7 @@ def load_any_detector(source: str | Path) -> DetectorBundle:
         merge(bundle.model)
         own = read_record(adapter)
         record = record if own == ModelRecord() else own
-    return replace(bundle, source=str(adapters[0]), record=record) if adapters else bundle
+    if adapters:
+        bundle = replace(bundle, source=str(adapters[0]), record=record)
+    folder = adapters[0] if adapters else Path(resolve_model(base))
+    return replace(bundle, sinks=read_sinks(folder, bundle.model.config.d_model))

@@ -9,6 +9,7 @@
       "wordings": {"raccoon": ["raccoon", "racoon"]},   what a class is asked for as, where not by its name alone
       "thresholds": {"presence": 0.8},         chosen on validation data, used unless an option overrides them
       "calibration": {"temperature": 0.8, "shift": 0.6},   of a detector's scores: sigmoid(logit / temperature + shift)
+      "sinks": {"count": 8, "kind": "brackets"},   attention sinks (sinks.safetensors), and what they did
       "class_thresholds": {"raccoon": 0.42},   the same for single classes of a detector, in place of its "score"
       "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
     }
@@ -48,6 +49,7 @@ class ModelRecord:
         thresholds: by purpose: "presence" for absent phrases, "score" for detections.
         class_thresholds: scores of detections, by class name, for the classes that have their own.
         metrics: by part of the data, then by name.
+        sinks: how many attention sinks a detector has, their kind, and the figures that decided; empty if never tried.
         calibration: of a detector's scores, which its thresholds already know; empty for none.
         extra: fields in the file that this version does not know.
     """
@@ -61,6 +63,7 @@ class ModelRecord:
     extra: Mapping[str, Any] = field(default_factory=dict)
     wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     calibration: Mapping[str, float] = field(default_factory=dict)
+    sinks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_record(folder: str | Path) -> ModelRecord:
@@ -123,7 +126,7 @@ def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> 
     """
     wordings = {name: words for name, words in base.wordings.items() if name in names}
     changes: dict[str, Any] = {"thresholds": {}, "class_thresholds": {}, "metrics": {}, "wordings": wordings}
-    return replace(base, task=task, names=tuple(names), calibration={}, **changes)
+    return replace(base, task=task, names=tuple(names), calibration={}, sinks={}, **changes)
 
 
 def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
@@ -137,6 +140,7 @@ def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
         "class_thresholds": (_are_numbers, "an object of finite numbers"),
         "metrics": (lambda value: isinstance(value, dict), "an object"),
         "wordings": (_are_wordings, "an object of lists of strings"),
+        "sinks": (lambda value: isinstance(value, dict), "an object"),
         "calibration": (_is_calibration, "a temperature above 0 and a shift"),
     }
     for name, value in given.items():

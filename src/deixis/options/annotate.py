@@ -10,6 +10,7 @@ from deixis.options.checks import A_DETECTOR, A_SEGMENTER, require, require_mode
 from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotBlank, Range, Required, Share, WithWordings
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
+from deixis.options.used_models import MAX_SINKS
 
 
 @knows_old_names
@@ -35,6 +36,8 @@ class AnnotateOptions(Options):
     """Of boxes of one class with this IoU or more, keep the best."""
     nms_across_classes: bool = False
     """Boxes of different classes suppress each other too, from --nms or an IoU of 0.7 on."""
+    sinks: Annotated[int | None, Range(0, MAX_SINKS)] = None
+    """The detector's attention sinks, as in detect predict; those of its folder if not given."""
     min_fit: Annotated[Share, Also("least_fit")] = 0.3
     """Minimum IoU of the box around an object's mask with the detector's box."""
     points: AtLeast1 = 16

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR, choose_model, require_model, wanted_precision
-from deixis.options.marks import AtLeast1, Required, WithWordings
-from deixis.options.used_models import UsedDetector
+from deixis.options.checks import A_DETECTOR, choose_model, require, require_model, wanted_precision
+from deixis.options.marks import AtLeast1, Range, Required, WithWordings
+from deixis.options.used_models import MAX_SINKS, UsedDetector
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class DetectEvalOptions(UsedDetector, ClassTools):
     """What thresholds are chosen for: f1, or a precision, as in precision=0.9."""
     calibrate: bool = False
     """Fit a calibration of the scores, in place of the model's own."""
+    try_sinks: Annotated[int, Range(0, MAX_SINKS)] = 0
+    """Try this many attention sinks; the figures are those with the best kind if they help, else those without."""
     update_model: bool = False
-    """Keep the thresholds, and what --calibrate found, in the deixis.json of the model's folder."""
+    """Keep the thresholds, and what --calibrate and --try-sinks found, in the model's folder."""
     max_images: AtLeast1 | None = None
     """Measure only the first N images."""
     max_detections: AtLeast1 | None = None
@@ -46,4 +48,5 @@ class DetectEvalOptions(UsedDetector, ClassTools):
         """Raises OptionError for the first invalid value."""
         super().check()
         require_model(self.model, A_DETECTOR)
+        require(not self.try_sinks or self.sinks is None, "try_sinks", self.try_sinks, "none beside --sinks")
         wanted_precision(self.threshold_for)

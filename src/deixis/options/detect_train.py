@@ -21,6 +21,7 @@ from deixis.options.marks import (
     Gone,
     NotNegative,
     Positive,
+    Range,
     Removed,
     Required,
     Share,
@@ -29,6 +30,7 @@ from deixis.options.marks import (
 )
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
+from deixis.options.used_models import MAX_SINKS
 
 Part = Literal["backbone", "text", "encoder", "decoder", "heads"]
 LoraTarget = Literal["encoder", "decoder", "backbone", "text"]
@@ -149,6 +151,9 @@ class DetectImages(Options):
     calibrate: Annotated[bool, RARE] = False
     """Scores mean the share of detections that are right: temperature and shift, fitted on validation data, are kept
     with the model."""
+    sinks: Annotated[int, Range(0, MAX_SINKS), RARE] = 0
+    """After training, try this many attention sinks against detections of what is not there (8 to 24 are usual), on
+    validation data; they are kept with the model only if they help. 0 tries none."""
     max_detections: AtLeast1 | None = None
     """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
     more objects need more."""

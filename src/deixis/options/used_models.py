@@ -9,6 +9,8 @@ from deixis.errors import OptionError
 from deixis.options.marks import AtLeast1, Range
 from deixis.options.types import Options
 
+MAX_SINKS = 64
+
 
 @dataclass(frozen=True)
 class UsedDetector(Options):
@@ -30,6 +32,9 @@ class UsedDetector(Options):
     but for those of several wordings of a class (IoU 0.7)."""
     nms_across_classes: bool = False
     """Boxes of different classes suppress each other too, from --nms or an IoU of 0.7 on."""
+    sinks: Annotated[int | None, Range(0, MAX_SINKS)] = None
+    """Attention sinks behind each prompt, against detections of what is not there (docs/figures.md): this many, 0 for
+    none; those of the model's folder if not given."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
@@ -41,6 +46,7 @@ class UsedDetector(Options):
             "overlap": self.overlap,
             "nms": self.nms,
             "across_classes": self.nms_across_classes,
+            "sinks": self.sinks,
         }
 
     @property

@@ -32,7 +32,7 @@ from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.digest import tensor_digest, weights_digest
 from deixis.recipes.run.outputs import warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.reporting.gallery import GALLERY, write_gallery
@@ -65,7 +65,12 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     images = {image_key(image, options.output): image for image in find_images(options.images)}
     annotator = Annotator(
         load_detector(
-            options.detector, device, wordings=asked, nms=options.nms, across_classes=options.nms_across_classes
+            options.detector,
+            device,
+            wordings=asked,
+            nms=options.nms,
+            across_classes=options.nms_across_classes,
+            sinks=options.sinks,
         )
         if asked
         else None,
@@ -110,6 +115,8 @@ def made_by(options: AnnotateOptions, annotator: Annotator, asked: Wordings) -> 
         found["threshold"] = annotator.detector.thresholds(names, options.threshold)
         if wordings_lines(asked):
             found["wordings"] = {name: list(words) for name, words in asked.items()}
+        if annotator.detector.sinks is not None:
+            found["sinks"] = tensor_digest(annotator.detector.sinks)
         if options.nms or options.nms_across_classes:
             found["nms"] = [options.nms, options.nms_across_classes]
     bundle = annotator.segmenter.bundle

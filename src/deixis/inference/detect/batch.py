@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.inference.detect.postprocess import merge_detections, postprocess
-from deixis.models.checkpoints import DetectorBundle
+from deixis.models.checkpoints import DetectorBundle, with_sinks
 from deixis.records import Prompt, Sample
 from deixis.results.detections import Detections
 
@@ -21,6 +23,7 @@ def detect_batch(
     *,
     prompts: Sequence[Sequence[Prompt]],
     max_detections: int,
+    sinks: Float[Tensor, "sinks channels"] | None = None,
 ) -> list[Detections]:
     """The best detections of each image over all of its prompts.
 
@@ -31,6 +34,7 @@ def detect_batch(
     Args:
         samples: decoded and resized.
         prompts: one or more per image; `Detections.names` are their names, one prompt after the other.
+        sinks: tokens behind each prompt whose detections do not count.
 
     Returns:
         One record per image, best first.
@@ -48,7 +52,8 @@ def detect_batch(
         images, asked = [image for image, _ in now], [prompts[image][turn] for image, turn in now]
         input_ids, attention_mask = (tensor.to(device) for tensor in pad_prompts(asked))
         # [pairs, queries, ...], one prompt per pair
-        outputs = model.ground(pyramid.select(images), model.encode_text(input_ids, attention_mask))
+        context = with_sinks(model.encode_text(input_ids, attention_mask), sinks)
+        outputs = model.ground(pyramid.select(images), context)
         sizes_hw, ids = [samples[i].original_size_hw for i in images], [samples[i].image_id for i in images]
         for image, detections in zip(
             images, postprocess(outputs, asked, sizes_hw, max_detections=max_detections, image_ids=ids), strict=True

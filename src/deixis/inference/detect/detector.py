@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -16,6 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.grounding import sentence_prompt
@@ -39,7 +42,7 @@ from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
 from deixis.inference.prefetch import read_batches
-from deixis.models.checkpoints import DetectorBundle, load_any_detector
+from deixis.models.checkpoints import MAX_SINKS, DetectorBundle, load_any_detector, make_sinks
 from deixis.records import Dataset, Prompt, Sample, Vocabulary
 from deixis.results.detections import Detections
 
@@ -62,6 +65,7 @@ def load_detector(
     wordings: Wordings | None = None,
     nms: float | None = None,
     across_classes: bool = False,
+    sinks: int | None = None,
 ) -> Detector:
     """Load a detector that is ready to predict.
 
@@ -69,7 +73,7 @@ def load_detector(
         folder_or_hub_id: a folder written by deixis or transformers (also an adapter's), a hub id such as
             `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
         device: by default the first GPU, or the CPU if there is none.
-        prompt_names, slice, overlap, wordings, nms, across_classes: see `Detector`.
+        prompt_names, slice, overlap, wordings, nms, across_classes, sinks: see `Detector`.
 
     Raises:
         ModelError: the checkpoint is missing, incomplete or of another kind.
@@ -88,6 +92,7 @@ def load_detector(
         wordings=wordings,
         nms=nms,
         across_classes=across_classes,
+        sinks=sinks,
     )
 
 
@@ -111,9 +116,11 @@ class Detector:
             class find in one place is one detection, of the highest score.
         nms: of boxes of one class that overlap with this IoU or more, only the best is kept; None keeps all.
         across_classes: boxes of different classes suppress each other too, with an IoU of `nms`, or 0.7.
+        sinks: attention sinks behind each prompt, against detections of what is not there: as many of the kind
+            "brackets", 0 for none; by default those of the model's folder.
 
     Raises:
-        OptionError: `prompt_names` is below 1, or `slice`, `overlap` or `nms` is invalid.
+        OptionError: `prompt_names` is below 1, or `slice`, `overlap`, `nms` or `sinks` is invalid.
     """
 
     def __init__(
@@ -127,12 +134,16 @@ class Detector:
         wordings: Wordings | None = None,
         nms: float | None = None,
         across_classes: bool = False,
+        sinks: int | None = None,
     ) -> None:
         require_slices(slice, overlap)
         require_iou("nms", nms)
+        if sinks is not None and not 0 <= sinks <= MAX_SINKS:
+            raise OptionError(f"sinks must be from 0 to {MAX_SINKS}, got {sinks}")
         self.slice, self.overlap = slice, overlap
         self.nms, self.across_classes = nms, across_classes
         self.calibration = bundle.record.calibration
+        self.use_sinks(bundle.sinks if sinks is None else make_sinks(bundle, sinks, "brackets") if sinks else None)
         self.wordings = {**bundle.record.wordings, **(wordings or {})}
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
@@ -141,20 +152,23 @@ class Detector:
         self.device = torch.device(device)
         bundle.model.to(self.device)
         self._transform = eval_transform(*bundle.image_size)
+
+    def use_sinks(self, sinks: Float[Tensor, "sinks channels"] | None) -> None:
+        """Other attention sinks from now on, or none."""
+        self.sinks = sinks
         self._prompts = lru_cache(maxsize=256)(self._build_prompts)
+
+    @property
+    def prompt_len(self) -> int:
+        """Tokens that a prompt may have, beside the sinks."""
+        return self.bundle.model.max_text_len - (0 if self.sinks is None else len(self.sinks))
 
     def reworded(self, wordings: Wordings) -> Detector:
         """The same detector with other wordings of some classes."""
-        return Detector(
-            self.bundle,
-            self.device,
-            self.prompt_names,
-            slice=self.slice,
-            overlap=self.overlap,
-            wordings={**self.wordings, **wordings},
-            nms=self.nms,
-            across_classes=self.across_classes,
-        )
+        other = copy.copy(self)
+        other.wordings = {**self.wordings, **wordings}
+        other.use_sinks(self.sinks)  # and its own prompts
+        return other
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -390,7 +404,14 @@ class Detector:
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
         prompts, rows = zip(*map(self._prompts_for, samples), strict=True)
         most = max(int(np.bincount(of_image).max()) for of_image in rows)  # wordings of a class
-        found = detect_batch(self.bundle, self.device, samples, prompts=prompts, max_detections=most * max_detections)
+        found = detect_batch(
+            self.bundle,
+            self.device,
+            samples,
+            prompts=prompts,
+            max_detections=most * max_detections,
+            sinks=self.sinks,
+        )
         # The vocabulary's own tuple: a thousand names are then stored once, not once per image, and compare fast.
         names = [sample.vocabulary.names for sample in samples]
         if most == 1:
@@ -401,14 +422,14 @@ class Detector:
 
     def _prompts_for(self, sample: Sample) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
         """An image's prompts, and the class of each of their names."""
-        sentence = sentence_prompt(sample, self.bundle.prompt_tokenizer, self.bundle.model.max_text_len)
+        sentence = sentence_prompt(sample, self.bundle.prompt_tokenizer, self.prompt_len)
         names = sample.vocabulary.names
         return self._prompts(names) if sentence is None else ((sentence,), tuple(range(len(names))))
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
-        tokenizer, longest = self.bundle.prompt_tokenizer, self.bundle.model.max_text_len
+        tokenizer = self.bundle.prompt_tokenizer
         asked, rows = worded(names, self.wordings, tokenizer)
-        return chunk_prompts(asked, tokenizer, longest, self.prompt_names), rows
+        return chunk_prompts(asked, tokenizer, self.prompt_len, self.prompt_names), rows
 
 
 def _require_counts(batch_size: int, max_detections: int) -> None:

@@ -31,6 +31,7 @@ class GroundingDinoBundle:
         mean, std: of RGB values in [0, 1].
         source: the folder or hub id it was loaded from.
         record: the content of the folder's `deixis.json`.
+        sinks: text tokens behind every prompt of predictions; see `sinks`.
     """
 
     model: GroundingDino
@@ -40,6 +41,7 @@ class GroundingDinoBundle:
     std: tuple[float, float, float] = IMAGENET_STD
     source: str = ""
     record: ModelRecord = field(default_factory=ModelRecord)
+    sinks: Tensor | None = None
 
     def __post_init__(self) -> None:
         short_px, long_px = self.image_size

@@ -19,6 +19,7 @@ from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.wordings import Wordings, worded
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
+from deixis.models.grounding_dino.sinks import with_sinks
 from deixis.models.onnx.graph import ImageGraph, PromptGraph, of_classes
 from deixis.records import Prompt
 from deixis.text import one_line
@@ -49,7 +50,8 @@ def export_onnx(
     Input `pixel_values` (1, 3, height, width): one image, resized, RGB, normalised; any size with at least as many
     cells as the model has queries. Outputs `logits` (1, queries, tokens), `boxes` (1, queries, 4), cxcywh over the
     image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens; of a class with several
-    wordings, the highest of theirs. The file's metadata holds the names, the caption, the image size, mean and std.
+    wordings, the highest of theirs. Attention sinks are built in, without columns of their own. The file's metadata
+    holds the names, the caption, the image size, mean and std.
 
     Returns:
         The prompt that is built into the file; its names are the wordings.
@@ -65,7 +67,8 @@ def export_onnx(
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
         raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
     asked, rows = worded(names, wordings or {}, bundle.prompt_tokenizer)
-    prompt = build_prompt(asked, bundle.prompt_tokenizer, bundle.model.max_text_len)
+    sinks = 0 if bundle.sinks is None else len(bundle.sinks)
+    prompt = build_prompt(asked, bundle.prompt_tokenizer, bundle.model.max_text_len - sinks)
     image, text = graphs(bundle, prompt, rows)
     levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
     with _quiet(), torch.no_grad():
@@ -93,7 +96,7 @@ def graphs(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int] = ()
     """
     input_ids = torch.tensor([prompt.input_ids])
     class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
-    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens, rows=rows)
+    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens, rows=rows, sinks=bundle.sinks)
 
 
 def compare_onnx(
@@ -139,7 +142,8 @@ def _reference(bundle: GroundingDinoBundle, prompt: Prompt, pixels: Tensor) -> t
     tokens = input_ids.shape[1]
     pixel_mask = torch.ones(1, *pixels.shape[-2:], dtype=torch.bool)
     with torch.no_grad():
-        out = model(pixels, pixel_mask, input_ids, torch.ones_like(input_ids, dtype=torch.bool))
+        context = with_sinks(model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool)), bundle.sinks)
+        out = model.ground(model.encode_image(pixels, pixel_mask), context)
     logits = out["pred_logits"][..., :tokens]
     class_tokens = torch.from_numpy(prompt.positive_map)[:, :tokens].to(logits)
     return logits, out["pred_boxes"], logits.sigmoid() @ class_tokens.T

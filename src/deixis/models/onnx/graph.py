@@ -18,6 +18,7 @@ from deixis.models.grounding_dino.backbone import project_levels
 from deixis.models.grounding_dino.encoder import Pyramid, TextContext
 from deixis.models.grounding_dino.layers.attention import DeformableAttention
 from deixis.models.grounding_dino.layers.positions import image_positions, valid_size_wh
+from deixis.models.grounding_dino.sinks import with_sinks
 from deixis.models.onnx.swin import SwinGraph
 
 
@@ -43,6 +44,7 @@ class PromptGraph(nn.Module):
         input_ids: the prompt, from [CLS] to [SEP].
         class_tokens: the weight of each token in each name; rows sum to 1.
         rows: the class of each name; each its own if not given.
+        sinks: behind the prompt.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class PromptGraph(nn.Module):
         class_tokens: Float[Tensor, "names tokens"],
         *,
         rows: Sequence[int] = (),
+        sinks: Float[Tensor, "sinks channels"] | None = None,
     ) -> None:
         super().__init__()
-        self.rows = tuple(rows)
+        self.rows, self.tokens = tuple(rows), input_ids.shape[1]
         with torch.no_grad():
             context = model.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
+            context = with_sinks(context, sinks)
         for name, tensor in context._asdict().items():
             self.register_buffer(f"text_{name}", tensor.clone())
         self.register_buffer("class_tokens", class_tokens)
@@ -69,7 +73,7 @@ class PromptGraph(nn.Module):
         """Logits per token, boxes in cxcywh_norm, and scores per class: the mean of its tokens' sigmoids."""
         context = TextContext(*(self.get_buffer(f"text_{name}") for name in TextContext._fields))
         out = self.detector.ground(self.pyramid(levels), context)
-        logits = out["pred_logits"][..., : context.tokens.shape[1]]
+        logits = out["pred_logits"][..., : self.tokens]
         scores = logits.sigmoid() @ self.get_buffer("class_tokens").T
         return logits, out["pred_boxes"], of_classes(scores, self.rows)
 

@@ -97,7 +97,7 @@ def read_all(
 def with_wordings(bundle: DetectorBundle, texts: Sequence[str], names: Sequence[str], where: str) -> DetectorBundle:
     """The detector with wordings of the data's classes in its record, those given before those it has.
 
-    A calibration of its scores goes: it does not hold for the weights that are trained.
+    Sinks and the calibration of its scores go: they do not hold for the weights that are trained.
 
     Args:
         where: the data, for messages.
@@ -109,7 +109,7 @@ def with_wordings(bundle: DetectorBundle, texts: Sequence[str], names: Sequence[
     given = {**bundle.record.wordings, **wordings_of_classes(texts, names, where)}
     wordings = {name: words for name, words in given.items() if name in names}
     require_distinct(names, wordings)
-    return replace(bundle, record=replace(bundle.record, wordings=wordings, calibration={}))
+    return replace(bundle, sinks=None, record=replace(bundle.record, wordings=wordings, calibration={}, sinks={}))
 
 
 def read_measured(data: DetectData) -> tuple[Dataset | None, Dataset | None]:

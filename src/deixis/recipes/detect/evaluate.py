@@ -13,9 +13,11 @@ from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.detect.wordings import wordings_of_classes
 from deixis.data.formats import read_dataset
+from deixis.data.sets.subset import Subset
 from deixis.errors import OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
-from deixis.inference.detect.detector import load_detector
+from deixis.inference.detect.detector import Detector, Progress, load_detector
+from deixis.inference.detect.sinks import SinkTrial
 from deixis.inference.outputs.detections import coco_results
 from deixis.models.builtin import BUILTIN, model_of_run
 from deixis.models.model_record import RECORD_FILE, update_record
@@ -26,10 +28,13 @@ from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.chosen import chosen, used_names
 from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
+from deixis.recipes.detect.measure import choose_sinks
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.recipes.run.result import chosen_scores
+from deixis.recipes.run.result import chosen_scores, keep_sinks
+from deixis.records import Dataset
+from deixis.results.detections import Detections
 
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg", "F1")
 CHOSEN = ("threshold", "precision", "recall", "ECE", "ECE_calibrated")
@@ -45,6 +50,8 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
         DeixisError: options, data or model cannot be used.
     """
     device = choose_device(options.device)
+    if options.update_model:
+        model_to_update(options.model)
     console, tools = Console(highlight=False, soft_wrap=True), options.group(ClassTools)
     dataset = read_dataset(options.data, options.images, options.format, masks=False)
     used = used_names([dataset], tools)
@@ -59,18 +66,14 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     report_findings(console, sets, options.format, limits, tools=tools, used=used)
     if options.calibrate:
         detector.calibration = {}
+    trial = add_sinks(console, options, detector, dataset) if options.try_sinks else None
     with ProgressBar("images") as progress:
-        metrics, detections = detector.evaluate(
-            dataset,
-            options.batch_size,
-            options.max_images,
-            progress=progress,
-            max_detections=options.max_detections,
-            wanted_precision=wanted_precision(options.threshold_for),
-        )
+        metrics, detections = measure_once(options, detector, dataset, progress)
     print_metrics(metrics)
     if options.update_model:
         keep_scores(console, options, metrics)
+        if trial is not None:
+            keep_sinks(model_to_update(options.model), trial, detector.sinks, options.calibrate)
     if options.output is not None:
         write_atomic(options.output / "metrics.json", json.dumps(metrics.as_dict(), indent=2) + "\n")
         write_atomic(
@@ -79,17 +82,55 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     return metrics
 
 
+def add_sinks(console: Console, options: DetectEvalOptions, detector: Detector, dataset: Dataset) -> SinkTrial:
+    """Try attention sinks; the detector has the best kind afterwards if they help, else none."""
+    measured: Dataset = dataset
+    if options.max_images is not None and options.max_images < len(dataset):
+        measured = Subset(dataset, tuple(range(options.max_images)), options.data)
+
+    def measure(one: Detector, images: Dataset) -> DetectionMetrics:
+        return measure_once(options, one, images)[0]
+
+    trial, sinks = choose_sinks(detector, measured, options.try_sinks, measure=measure)
+    detector.use_sinks(sinks)
+    for line in trial.lines():
+        console.print(line, markup=False)
+    return trial
+
+
+def measure_once(
+    options: DetectEvalOptions, detector: Detector, dataset: Dataset, progress: Progress | None = None
+) -> tuple[DetectionMetrics, list[Detections]]:
+    """Metrics and detections as the options ask for them."""
+    return detector.evaluate(
+        dataset,
+        options.batch_size,
+        options.max_images,
+        progress=progress,
+        max_detections=options.max_detections,
+        wanted_precision=wanted_precision(options.threshold_for),
+    )
+
+
+def model_to_update(model: str) -> Path:
+    """The folder of a model of the user's own.
+
+    Raises:
+        OptionError: it has none.
+    """
+    folder = Path(model_of_run(model))
+    if model == BUILTIN or not folder.is_dir():
+        raise OptionError(f"--update-model: {model} is no folder; only a model of your own can be updated")
+    return folder
+
+
 def keep_scores(console: Console, options: DetectEvalOptions, metrics: DetectionMetrics) -> None:
     """Write the thresholds, and a calibration where asked, into the record of the model's folder.
 
     Raises:
-        OptionError: the model is no folder of the user's.
         ModelError: the record cannot be written.
     """
-    folder = Path(model_of_run(options.model))
-    if options.model == BUILTIN or not folder.is_dir():
-        raise OptionError(f"--update-model: {options.model} is no folder; only a model of your own can be updated")
-    kept = chosen_scores(metrics.as_dict(), options.calibrate)
+    folder, kept = model_to_update(options.model), chosen_scores(metrics.as_dict(), options.calibrate)
     update_record(folder, **kept)
     console.print(f"updated {folder / RECORD_FILE}: {json.dumps(kept)}", markup=False)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 
+from deixis.data.sets.subset import Subset
 from deixis.evaluation.coco_map import (
     MAX_DETECTIONS_FEDERATED,
     DetectionMetrics,
@@ -15,9 +17,25 @@ from deixis.evaluation.coco_map import (
     evaluate_detections,
 )
 from deixis.inference.detect.detector import Detector
+from deixis.inference.detect.sinks import Measure, SinkTrial, try_sinks, with_sinks_of
 from deixis.models.checkpoints import load_any_detector
+from deixis.recipes.detect.data import has_objects
 from deixis.records import Dataset
 from deixis.training.processes import gather_in_order
+from deixis.training.validation import spread_evenly
+
+SINK_IMAGES = 64
+
+
+def choose_sinks(
+    detector: Detector, dataset: Dataset, count: int, *, measure: Measure
+) -> tuple[SinkTrial, Tensor | None]:
+    """What attention sinks do on a data set, the kind chosen on 64 of its images; and those to keep, if they help."""
+    few: Dataset = Subset(dataset, tuple(spread_evenly(len(dataset), SINK_IMAGES)), "images to choose sinks on")
+    few = few if len(few) < len(dataset) and has_objects(few) else dataset
+    trial = try_sinks(detector, few, dataset, count, measure=measure)
+    chosen = with_sinks_of(detector, trial.kind, count, dataset.vocabulary.names).sinks if trial.helps else None
+    return trial, chosen
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.digest import tensor_digest, weights_digest
 from deixis.recipes.run.outputs import make_output, warn
 from deixis.recipes.run.owned_output import writes_output
 from deixis.results.detections import Detections
@@ -48,6 +48,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         "names": names,
         "threshold": detector.thresholds(names, options.threshold),
         **{name: getattr(options, name) for name in ("max_detections", "prompt_names", "slice", "overlap")},
+        **({} if detector.sinks is None else {"sinks": tensor_digest(detector.sinks)}),
         **({"wordings": dict(asked)} if wordings_lines(asked) else {}),
         **({"nms": [options.nms, options.nms_across_classes]} if options.nms or options.nms_across_classes else {}),
     }

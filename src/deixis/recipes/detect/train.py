@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
-from deixis.models.checkpoints import compile_layers
+from deixis.models.checkpoints import compile_layers, load_any_detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
@@ -20,7 +20,7 @@ from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, 
 from deixis.options.groups import Optimiser
 from deixis.recipes.detect.data import fingerprint, read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
-from deixis.recipes.detect.measure import DetectorMeasure
+from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
 from deixis.recipes.detect.model import make_criterion, make_denoise, save_trained
 from deixis.recipes.detect.plan import Plan, make_plan, print_plan
 from deixis.recipes.detect.report import POLICY, BeforePicture, before_pictures, copy_weights, metrics_of, report_facts
@@ -28,7 +28,7 @@ from deixis.recipes.run.duration import print_duration
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
 from deixis.recipes.run.report import finish_run
-from deixis.recipes.run.result import require_one_seed
+from deixis.recipes.run.result import keep_sinks, require_one_seed
 from deixis.recipes.run.training import Job, OpenRun, Start, open_run, start_run, train_run
 from deixis.recipes.run.validation_losses import detector_validation_losses
 from deixis.reporting.data import ForgettingFacts
@@ -120,10 +120,24 @@ def finish(
         took=took,
         lines=partial(threshold_lines, options.threshold_for),
     )
+    if options.sinks:
+        add_sinks(plan, opened, measure, teacher)
     if forgetting:
         print_forgetting(opened.console, forgetting)
     before, after = metrics_of(outcome.reported(outcome.before)), metrics_of(outcome.reported(outcome.best))
     return FinetuneResult(folder, teacher, before, after, forgetting, outcome)
+
+
+def add_sinks(plan: Plan, opened: OpenRun, measure: DetectorMeasure, teacher: Path) -> None:
+    """Try attention sinks on validation data; keep them, or that they do not help, with the teacher."""
+    bundle = replace(load_any_detector(teacher), image_size=plan.bundle.image_size)
+    detector = Detector(bundle, measure.accelerator.device)
+    detector.calibration = {}  # fitted anew
+    trial, sinks = choose_sinks(detector, plan.data.validation, plan.options.sinks, measure=measure)
+    if opened.is_first:
+        keep_sinks(teacher, trial, sinks, plan.options.calibrate)
+    for line in trial.lines():
+        opened.console.print(line, markup=False)
 
 
 def threshold_lines(threshold_for: str, outcome: Outcome) -> list[str]:

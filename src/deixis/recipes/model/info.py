@@ -86,6 +86,10 @@ def record_lines(record: ModelRecord) -> list[str]:
     if record.names:
         lines.append(f"names        {listed(record.names, 12)}")
     lines += [f"wordings     {name}: {listed(words, 12)}" for name, words in record.wordings.items()]
+    if record.sinks.get("count"):
+        lines.append(
+            f"sinks        {record.sinks['count']} of kind {record.sinks.get('kind')}; plain transformers has none"
+        )
     lines += [f"threshold    {name} {value:g}" for name, value in record.thresholds.items()]
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -15,3 +15,8 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
     return digest.hexdigest()[:12]
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """The same of one tensor."""
+    return hashlib.sha256(np.ascontiguousarray(tensor.detach().cpu().numpy()).data).hexdigest()[:12]

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from deixis.atomic_files import write_atomic
 from deixis.errors import OptionError
 from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.thresholds import LEAST_OBJECTS
+from deixis.inference.detect.sinks import SinkTrial
+from deixis.models.checkpoints import write_sinks
 from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
 from deixis.reporting.outcome import Measured, Outcome
@@ -58,6 +61,16 @@ def chosen_scores(metrics: Mapping[str, Any], calibrate: bool) -> dict[str, Any]
         for values in (own, metrics.get("class_thresholds", {}))
     )
     return {"thresholds": scores, "class_thresholds": of_class, **({"calibration": calibration} if calibrate else {})}
+
+
+def keep_sinks(folder: Path, trial: SinkTrial, sinks: Tensor | None, calibrate: bool = False) -> None:
+    """Write what a trial of attention sinks chose, with the thresholds that it measured, into a model's folder.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    write_sinks(folder, sinks)
+    update_record(folder, sinks=trial.facts(), **chosen_scores(trial.chosen.as_dict(), calibrate))
 
 
 def _figures(measured: Measured, values: Mapping[str, Any]) -> dict[str, Any]:
