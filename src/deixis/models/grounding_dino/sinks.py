@@ -90,7 +90,7 @@ def read_sinks(folder: Path, channels: int) -> Float[Tensor, "sinks {channels}"]
     path = folder / SINKS_FILE
     if not path.is_file():
         return None
-    tensors = load_file(path)
+    tensors: dict[str, Tensor] = load_file(path)
     sinks = tensors.get("sinks")
     fits = sinks is not None and sinks.ndim == 2 and sinks.shape[1] == channels and 0 < len(sinks) <= MAX_SINKS
     if not fits or sinks is None or not (sinks.is_floating_point() and sinks.isfinite().all()):
