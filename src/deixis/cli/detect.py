@@ -37,6 +37,7 @@ Examples:
   deixis detect predict --images photos/ --model runs/raccoons           the names it was fine-tuned on
   deixis detect predict --images a.jpg b.jpg --names star --threshold 0.5 --output found/
   deixis detect predict --images photos/ --names-file names.txt          thousands, one per line
+  deixis detect predict --images gate.mp4 --names car --track            a video, each car with an id
 """
 
 WORDS = """
@@ -67,7 +68,7 @@ COMMANDS = (
         "detect predict",
         DetectPredictOptions,
         "deixis.recipes.detect.predict:predict_detector",
-        "find named things in images",
+        "find named things in images and videos",
         PREDICT,
     ),
     Command(

@@ -13,10 +13,10 @@ from deixis.options.used_models import UsedDetector
 
 @dataclass(frozen=True)
 class DetectPredictOptions(UsedDetector):
-    """Find named things in images; write drawn images, JSON and COCO results."""
+    """Find named things in images and videos; write drawn images and videos, JSON and COCO results."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
-    """Images, or folders of them."""
+    """Images, videos, or folders of them."""
     names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
     if not given. With several wordings of a class: "car=car,automobile,sedan"."""
@@ -25,7 +25,10 @@ class DetectPredictOptions(UsedDetector):
     names_data: str = ""
     """Annotations, in any format, whose class names are looked for too."""
     output: Path = Path("predictions")
-    """Folder for pictures/, predictions.json and coco_results.json."""
+    """Folder for pictures/, predictions.json and coco_results.json; of videos for videos/ and mot/."""
+    track: bool = False
+    """Follow each object through the frames of a video: ids in the drawn video, the JSON lines and the MOT files. A
+    folder of images is then a video. Needs the library trackers."""
     threshold: Share | None = None
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     max_detections: AtLeast1 = 100

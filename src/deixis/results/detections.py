@@ -28,12 +28,14 @@ class Detection:
         score: in [0, 1].
         box_xyxy_px: (left, top, right, bottom) in pixels of the image.
         class_id: index of the label in `Detections.names`.
+        track_id: of the object through a video; None if it was not tracked.
     """
 
     label: str
     score: float
     box_xyxy_px: tuple[float, float, float, float]
     class_id: int
+    track_id: int | None = None
 
     @property
     def area_px(self) -> float:
@@ -55,6 +57,7 @@ class Detections(Sequence[Detection]):
         names: the class names in the prompts.
         size_hw: (height, width) of the image; (0, 0) if unknown.
         image: what they were found in, decoded again when it is needed; None if unknown.
+        track_ids: of each object through a video, from 1; -1 for one that is not tracked yet. None without tracking.
 
     >>> boxes = np.array([[10.0, 20, 50, 40], [12, 20, 50, 42], [0, 0, 9, 9]])
     >>> found = Detections(boxes, np.array([0.9, 0.8, 0.4]), np.array([0, 0, 1]), ("cat", "dog"), size_hw=(60, 80))
@@ -71,6 +74,7 @@ class Detections(Sequence[Detection]):
     image_id: int = 0
     size_hw: tuple[int, int] = (0, 0)
     image: Picture | None = field(default=None)
+    track_ids: Int[np.ndarray, " n"] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -98,9 +102,20 @@ class Detections(Sequence[Detection]):
         if isinstance(chosen, int):
             class_id = int(self.class_ids[chosen])
             left, top, right, bottom = map(float, self.boxes_xyxy_px[chosen])
-            return Detection(self.names[class_id], float(self.scores[chosen]), (left, top, right, bottom), class_id)
+            track_id = -1 if self.track_ids is None else int(self.track_ids[chosen])
+            return Detection(
+                self.names[class_id],
+                float(self.scores[chosen]),
+                (left, top, right, bottom),
+                class_id,
+                track_id if track_id >= 0 else None,
+            )
         return replace(
-            self, boxes_xyxy_px=self.boxes_xyxy_px[chosen], scores=self.scores[chosen], class_ids=self.class_ids[chosen]
+            self,
+            boxes_xyxy_px=self.boxes_xyxy_px[chosen],
+            scores=self.scores[chosen],
+            class_ids=self.class_ids[chosen],
+            track_ids=None if self.track_ids is None else self.track_ids[chosen],
         )
 
     def __iter__(self) -> Iterator[Detection]:
@@ -111,7 +126,7 @@ class Detections(Sequence[Detection]):
             return NotImplemented
         if (self.names, self.image_id, self.size_hw) != (other.names, other.image_id, other.size_hw):
             return False
-        arrays = ("boxes_xyxy_px", "scores", "class_ids")
+        arrays = ("boxes_xyxy_px", "scores", "class_ids", "track_ids")
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays)
 
     __hash__ = None  # type: ignore[assignment]  # arrays can change
@@ -189,7 +204,7 @@ class Detections(Sequence[Detection]):
     # Other forms
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record per object: label, score, left, top, right, bottom in pixels, class_id, image."""
+        """One plain record per object: label, score, left, top, right, bottom in pixels, class_id, image; track_id."""
         name = self.image.name if self.image is not None else ""
         return [
             {
@@ -199,6 +214,7 @@ class Detections(Sequence[Detection]):
                 "class_id": one.class_id,
                 "image": name,
                 "image_id": self.image_id,
+                **({} if self.track_ids is None else {"track_id": one.track_id}),
             }
             for one in self
         ]
@@ -251,8 +267,8 @@ class Detections(Sequence[Detection]):
         Raises:
             OptionError: pandas is not installed.
         """
-        columns = ("label", "score", "left", "top", "right", "bottom", "class_id", "image", "image_id")
-        return exports.table(self.rows(), columns)
+        columns = ["label", "score", "left", "top", "right", "bottom", "class_id", "image", "image_id"]
+        return exports.table(self.rows(), columns if self.track_ids is None else [*columns, "track_id"])
 
     def to_supervision(self) -> Any:
         """As `supervision.Detections`.

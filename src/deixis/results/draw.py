@@ -91,6 +91,11 @@ def _marks(objects: Detections | Sample, factor: int) -> list[Mark]:
     if not isinstance(objects, Sample):
         boxes, class_ids = objects.boxes_xyxy_px, objects.class_ids
         texts = [f"{label} {score:.2f}" for label, score in zip(objects.labels, objects.scores, strict=True)]
+        if objects.track_ids is not None:
+            texts = [
+                f"{text} #{track}" if track > 0 else text for text, track in zip(texts, objects.track_ids, strict=True)
+            ]
+            class_ids = np.where(objects.track_ids > 0, objects.track_ids, class_ids)  # a colour for each object
     else:
         boxes, class_ids = objects.instances.boxes_xyxy_px, objects.instances.class_ids
         texts = [

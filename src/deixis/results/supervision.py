@@ -32,6 +32,7 @@ def to_supervision(found: Any, masks: np.ndarray | None = None) -> Any:
         mask=masks,
         confidence=np.asarray(found.scores, np.float64),
         class_id=np.asarray(found.class_ids, np.int64),
+        tracker_id=getattr(found, "track_ids", None),
         data={"class_name": labels},
         metadata={KEY: {"names": list(found.names), "image_id": found.image_id, "size_hw": list(found.size_hw)}},
     )
@@ -52,6 +53,7 @@ def from_supervision(found: Any, names: Sequence[str] | None, size_hw: tuple[int
     # ground truth there has no confidence
     scores = np.ones(count) if found.confidence is None else np.asarray(found.confidence, np.float64)
     order = np.argsort(-scores, kind="stable")
+    tracks = getattr(found, "tracker_id", None)
     return {
         "boxes_xyxy_px": np.asarray(found.xyxy, np.float64).reshape(-1, 4)[order],
         "scores": scores[order],
@@ -59,5 +61,6 @@ def from_supervision(found: Any, names: Sequence[str] | None, size_hw: tuple[int
         "names": known,
         "image_id": int(kept.get("image_id", 0)),
         "size_hw": tuple(size_hw or kept.get("size_hw", (0, 0))),
+        "track_ids": None if tracks is None else np.asarray(tracks, np.int64)[order],
         "order": order,
     }

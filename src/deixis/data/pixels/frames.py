@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_image_file
+from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_image_file, is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw, load_image
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.errors import DataError
 from deixis.video_records import Frames
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv"})
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ def open_frames(path: str | Path) -> Frames:
     frames = VideoFrames(place)
     _ = frames.size_hw  # a file that is not a video raises here
     return frames
+
+
+def is_video_file(path: Path) -> bool:
+    """Whether a file is a video by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not is_left_by_macos(path)
 
 
 def _natural(path: Path) -> tuple[int, str]:

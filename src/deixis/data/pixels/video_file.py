@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,12 @@ class VideoFrames:
                 ) from error
             except _AV_ERRORS as error:
                 raise DataError(f"{self.path}: cannot be read as a video ({error}); get the file again") from error
+
+
+def rate_of(video: Any) -> float:
+    """Frames per second of a video file; 30 where it is not one."""
+    is_video = isinstance(video, str | PathLike) and Path(video).is_file()
+    return float(VideoFrames(Path(video)).rate) if is_video else 30.0
 
 
 def _require_size(path: Path, height: int, width: int) -> None:

@@ -25,6 +25,7 @@ from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.transforms import eval_transform
 from deixis.data.detect.wordings import Wordings, checked_wordings, worded
 from deixis.data.pixels.images import load
+from deixis.data.pixels.video_file import rate_of
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.coco_map import (
@@ -38,6 +39,7 @@ from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.merging import SAME_IOU, merge_wordings, require_iou
 from deixis.inference.detect.postprocess import postprocess
 from deixis.inference.detect.slices import Window, cut_out, joined, require_slices, windows_of
+from deixis.inference.detect.tracking import ObjectTracker, byte_tracker, tracked
 from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
@@ -241,11 +243,6 @@ class Detector:
         Args:
             unreadable: called with an image that cannot be read, which is then left out; without it that is an error.
         """
-        names = self.names if names is None else names
-        if not names:
-            raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
-        if isinstance(names, str):
-            raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
         if isinstance(names, Mapping):
             return self.reworded(checked_wordings(names)).stream(
                 images,
@@ -255,8 +252,7 @@ class Detector:
                 batch_size=batch_size,
                 unreadable=unreadable,
             )
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
+        names = self._checked(names, threshold)
         _require_counts(batch_size, max_detections)
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
@@ -266,6 +262,57 @@ class Detector:
             replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
             for number, (picture, _, one) in enumerate(found)
         )
+
+    def track(
+        self,
+        frames: ImageInput,
+        names: Sequence[str] | Wordings | None = None,
+        threshold: float | None = None,
+        *,
+        rate: float | None = None,
+        tracker: ObjectTracker | None = None,
+        max_detections: int = 100,
+        batch_size: int = 4,
+    ) -> Iterator[Detections]:
+        """Detect the named objects in the frames of one video and follow them: `track_ids` of each frame's detections.
+
+        Args:
+            frames: a video, or whatever `predict` takes as its frames, in order; a generator may be endless.
+            threshold: as in `predict`; an object that is followed may score half of it.
+            rate: frames per second; by default the video's own, or 30.
+            tracker: of the library `trackers`; by default its ByteTrack. Each video needs a new one.
+            batch_size: frames per batch; 1 for frames that come from a camera.
+
+        Raises:
+            OptionError: `trackers` is not installed; see also `predict`.
+        """
+        if isinstance(names, Mapping):
+            return self.reworded(checked_wordings(names)).track(
+                frames,
+                list(names),
+                threshold,
+                rate=rate,
+                tracker=tracker,
+                max_detections=max_detections,
+                batch_size=batch_size,
+            )
+        asked = self._checked(names, threshold)
+        own = tracker is None
+        if tracker is None:
+            tracker = byte_tracker(rate or rate_of(frames))
+        found = self.stream(frames, asked, 0.0, max_detections=max_detections, batch_size=batch_size)
+        return tracked(found, self.thresholds(asked, threshold), tracker, relative=own)
+
+    def _checked(self, names: Sequence[str] | None, threshold: float | None) -> Sequence[str]:
+        """The names to detect; raises PromptError or OptionError where they or the threshold are none."""
+        names = self.names if names is None else names
+        if not names:
+            raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
+        if isinstance(names, str):
+            raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
+        return names
 
     def predict_dataset(
         self,

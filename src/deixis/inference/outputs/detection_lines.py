@@ -40,9 +40,13 @@ class DetectionLines:
             (folder / LINES).unlink(missing_ok=True)
             self._lines = CycleLines(folder, made_by, LINES)
         self._found: dict[str, Detections] = {}
+        self._videos: dict[str, dict[str, Any]] = {}
         with suppress(DataError, KeyError, TypeError, ValueError):  # from a damaged line on, images are done again
             for entry in self._lines.entries():
-                self._found[_key(Path(entry["file"]), entry["stamp"])] = self._detections(entry)
+                if "video" in entry:
+                    self._videos[_key(Path(entry["video"]), entry["stamp"])] = dict(entry["facts"])
+                else:
+                    self._found[_key(Path(entry["file"]), entry["stamp"])] = self._detections(entry)
 
     @property
     def count(self) -> int:
@@ -83,6 +87,20 @@ class DetectionLines:
             replace(found, image_id=number, image=Picture(str(image), image, image))
             for number, (image, found) in enumerate(done)
         ]
+
+    def add_video(self, video: Path, **facts: Any) -> None:
+        """Keep that all results of a video are written, with facts about them.
+
+        Raises:
+            DataError: the line cannot be written.
+        """
+        stamp = _stamp(video)
+        self._lines.append({"video": str(video), "stamp": stamp, "facts": facts})
+        self._videos[_key(video, stamp)] = facts
+
+    def video(self, video: Path) -> dict[str, Any] | None:
+        """The facts about a video whose results are written, as it is now; None if they are not."""
+        return self._videos.get(_key(video, _stamp(video)))
 
     def remove(self) -> None:
         """Once all results are written."""

@@ -23,7 +23,7 @@ from deixis.options.data_check import DataCheckOptions
 from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
 from deixis.recipes.data.chosen import EVERYTHING, used_names
 from deixis.recipes.data.survey import compare, survey
-from deixis.recipes.detect.limits import model_limits
+from deixis.recipes.model.limits import model_limits
 
 FIXES_FILE = "fixes.txt"
 _LONGEST_NAMES = 5

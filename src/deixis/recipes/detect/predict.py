@@ -10,13 +10,16 @@ from deixis.data.detect.wordings import Wordings, text_of
 from deixis.data.formats import read_dataset
 from deixis.errors import DataError, OptionError
 from deixis.inference.detect.detector import Detector, load_detector
-from deixis.inference.images import Picture, find_images
+from deixis.inference.detect.tracking import byte_tracker
+from deixis.inference.images import Picture
 from deixis.inference.outputs.detection_lines import LINES, DetectionLines
 from deixis.inference.outputs.detections import picture_names, write_picture, write_predictions
+from deixis.inference.outputs.videos import MOT, VIDEOS
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
+from deixis.recipes.detect.predict_videos import FOLDER_RATE, images_and_videos, predict_videos
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import tensor_digest, weights_digest
@@ -27,9 +30,11 @@ from deixis.results.draw import draw_detections
 from deixis.text import one_line
 
 
-@writes_output("predictions.json", "coco_results.json", "pictures", LINES)
+@writes_output("predictions.json", "coco_results.json", "pictures", LINES, VIDEOS, MOT)
 def predict_detector(options: DetectPredictOptions) -> list[Detections]:
-    """Write drawn pictures, JSON and COCO results of every image; unreadable ones are reported and left out.
+    """Write drawn pictures, JSON and COCO results of every image, and the results of every video.
+
+    What cannot be read is reported and left out; the records of images are returned.
 
     Each image is written when it is done: the same command resumes an interrupted one.
 
@@ -40,7 +45,9 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     names = list(asked)
     device = choose_device(options.device)
     make_output(options.output)
-    images = find_images(options.images)
+    images, videos = images_and_videos(options)
+    if options.track:
+        byte_tracker(FOLDER_RATE)  # an error before the model is read, if it is not installed
     detector = load_detector(options.model, device, options.prompt_names, wordings=asked, **options.boxes)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
     made_by = {
@@ -58,18 +65,19 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         console.print(line, markup=False)
     if done := lines.done(images):
         console.print(f"resuming: {done} of {len(images)} images are done", markup=False)
-    _predict(options, detector, lines, images)
-    found = lines.finished(images)
-    paths = [one.image.path for one in found if one.image and one.image.path]
-    write_predictions(options.output, found, paths, model=options.model)
+    found = _predict(options, detector, lines, images) if images else []
+    said = [f"{sum(map(len, found))} objects in {len(found)} pictures"] if images else []
+    if videos:
+        said.append(predict_videos(options, detector, lines, videos))
     lines.remove()
-    objects = sum(len(detections) for detections in found)
-    console.print(f"{objects} objects in {len(found)} pictures; see {options.output}", markup=False)
+    console.print(f"{'; '.join(said)}; see {options.output}", markup=False)
     return found
 
 
-def _predict(options: DetectPredictOptions, detector: Detector, lines: DetectionLines, images: Sequence[Path]) -> None:
-    """Detect in the images that are not done, and write each.
+def _predict(
+    options: DetectPredictOptions, detector: Detector, lines: DetectionLines, images: Sequence[Path]
+) -> list[Detections]:
+    """Detect in the images that are not done, and write each; then what was found in all.
 
     Raises:
         DataError: no image can be read.
@@ -99,6 +107,10 @@ def _predict(options: DetectPredictOptions, detector: Detector, lines: Detection
             progress(lines.count + len(unreadable), len(images))
     if not lines.count:
         raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
+    everything = lines.finished(images)
+    paths = [one.image.path for one in everything if one.image and one.image.path]
+    write_predictions(options.output, everything, paths, model=options.model)
+    return everything
 
 
 def asked_names(options: DetectPredictOptions) -> Wordings:
