@@ -116,9 +116,9 @@ def _unrecognised(path: Path, formats: Mapping[str, Format], what: str) -> str:
     """What a file or folder is instead, as far as it can be seen, and what to give."""
     known = ", ".join(_names(formats))
     if path.is_dir():
-        return foreign_folder(path) or (
-            f"{path}: no {what} of a known format ({known}) in it; {_what_is_there(path, formats)}"
-        )
+        nested = [child for child in sorted(path.iterdir()) if child.is_dir() and _is_known(child, formats)]
+        unread = None if nested else foreign_folder(path)
+        return unread or f"{path}: no {what} of a known format ({known}) in it; {_what_is_there(path, nested)}"
     foreign = foreign_file(path)
     if foreign is not None:
         return f"{path}: is {foreign}"
@@ -131,13 +131,15 @@ def _names(formats: Mapping[str, Format]) -> list[str]:
     return [name for name, format in formats.items() if not format.refused]
 
 
-def _what_is_there(folder: Path, formats: Mapping[str, Format]) -> str:
+def _is_known(path: Path, formats: Mapping[str, Format]) -> bool:
+    return any(format.find(path) for format in formats.values())
+
+
+def _what_is_there(folder: Path, nested: list[Path]) -> str:
     """What a folder holds, and which of its folders to give instead."""
     counts = Counter(file.suffix.lower() or file.name for file in folder.iterdir() if file.is_file())
     most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_NAMED]
     files = ", ".join(f"{count} {suffix}" for suffix, count in most) or "no files"
-    folders = sorted(child for child in folder.iterdir() if child.is_dir())
-    nested = [child for child in folders if any(format.find(child) for format in formats.values())]
     hint = f"give one of its folders: {_some(nested)}" if nested else "give the folder of the annotations"
     return f"it holds {files}; {hint}"
 

@@ -231,3 +231,30 @@ def test_tables_of_other_things_are_none(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("image,score\na.png,0.5\n")
     with pytest.raises(DataError, match=r"no annotations of a known format"):
         read_dataset(tmp_path)
+
+
+def test_makesense_without_names_writes_sizes(tmp_path: Path) -> None:
+    dataset, said = read(tmp_path, "cat,10,20,30,10,a.png,100,80\ndog,1,2,3,4,b.png,100,80\n")
+    assert boxes(dataset) == [[[10, 20, 40, 30]], [[1, 2, 4, 6]]]
+    assert said == ""
+
+
+def test_boxes_as_named_numbers_in_a_column_of_annotations(tmp_path: Path) -> None:
+    text = """image_id,annotations\na,"[{'x': 10, 'y': 20, 'width': 95, 'height': 10}]"\nb,[]\n"""
+    dataset, _ = read(tmp_path, text.replace("95", "30"))
+    assert boxes(dataset) == [[[10, 20, 40, 30]], []]
+
+
+def test_text_of_another_encoding_is_named(tmp_path: Path) -> None:
+    line = "a.png,100,80,größe,10,20,40,30\n"
+    (tmp_path / "boxes.csv").write_bytes(f"filename,width,height,class,xmin,ymin,xmax,ymax\n{line}".encode("latin-1"))
+    with pytest.raises(DataError, match=r"boxes.csv: is no UTF-8 text"):
+        read_dataset(tmp_path)
+
+
+def test_a_list_of_all_names_gives_their_order(tmp_path: Path) -> None:
+    text = "filename,class,xmin,ymin,xmax,ymax\na.png,cat,10,20,40,30\nb.png,,,,,\n"
+    dataset, _ = read(tmp_path, text, classes_txt="dog\ncat\n")
+    assert dataset.vocabulary.names == ("dog", "cat")
+    other, _ = read(tmp_path, text, classes_txt="dog\nbird\n")
+    assert other.vocabulary.names == ("cat",), "a list of others is none of these"

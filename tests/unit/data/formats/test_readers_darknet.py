@@ -58,6 +58,50 @@ def test_cvats_yolo_11_with_its_splits(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+SMALL = {"obj.data": "classes = 2\nnames = data/obj.names\n", "obj.names": "cat\nwash bear\n"}
+NOTES = '{"categories": [{"id": 1, "name": "wash bear"}, {"id": 0, "name": "cat"}], "info": {}}'
+
+
+@pytest.mark.parametrize(
+    "files",
+    {
+        "a subset of another name": SMALL
+        | {"obj.data": SMALL["obj.data"] + "Barn = data/Barn.txt\n", "Barn.txt": "data/obj_Barn_data/a.png\n"}
+        | {"obj_Barn_data/a.txt": LINE, "obj_Barn_data/a.png": ""},
+        "no list of images": SMALL
+        | {"obj.data": SMALL["obj.data"] + "train = data/train.txt\n"}
+        | {"obj_train_data/a.txt": LINE, "obj_train_data/a.png": ""},
+        "a list in upper case": {"Classes.txt": "cat\nwash bear\n", "a.txt": LINE, "a.png": ""},
+        "names of Label Studio's notes": {"notes.json": NOTES, "labels/a.txt": LINE, "images/a.png": ""},
+        "a folder of pictures of another name": {
+            "labels/classes.txt": "cat\nwash bear\n",
+            "labels/a.txt": LINE,
+            "imgs/a.png": "",
+        },
+        "pictures and labels in a folder": {"obj.names": "cat\nwash bear\n", "data/a.txt": LINE, "data/a.png": ""},
+        "mark of byte order and Windows' ends of lines": {
+            "obj.data": "\ufeffclasses = 2\r\ntrain = data\\train.txt\r\nnames = data\\obj.names\r\n",
+            "obj.names": "\ufeffcat\r\nwash bear\r\n",
+            "train.txt": "data\\obj_train_data\\a.png\r\n",
+            "obj_train_data/a.txt": LINE,
+            "obj_train_data/a.png": "",
+        },
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_exports_that_differ_a_little(tmp_path: Path, files: tuple[str, dict[str, str]]) -> None:
+    write(tmp_path, files[1])
+    assert format_of(tmp_path) == "darknet"
+    assert boxes(tmp_path) == [BOX]
+
+
+def test_of_several_exports_in_a_folder_one_is_asked_for(tmp_path: Path) -> None:
+    for task in ("task1", "task2"):
+        write(tmp_path / task, DATA | dict.fromkeys(PICTURES, ""))
+    with pytest.raises(DataError, match=r"give one of its folders: task1, task2"):
+        read_dataset(tmp_path)
+
+
 def test_labels_that_come_without_their_pictures(tmp_path: Path) -> None:
     write(tmp_path / "export", DATA)
     write(tmp_path / "mine", dict.fromkeys(("x/a.png", "b.png", "c.png"), ""))

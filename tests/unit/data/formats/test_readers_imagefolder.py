@@ -194,3 +194,11 @@ def test_metadata_without_objects_is_of_no_known_format(tmp_path: Path) -> None:
     write(tmp_path, [{"file_name": "a.png", "text": "a cat"}])
     with pytest.raises(DataError, match=r"metadata of a Hugging Face ImageFolder"):
         read_dataset(tmp_path)
+
+
+def test_boxes_and_labels_beside_the_file_name(tmp_path: Path) -> None:
+    rows = [
+        {"file_name": "a.png", "bboxes": [A], "labels": ["cat"]},
+        {"file_name": "b.png", "bboxes": [], "labels": []},
+    ]
+    assert boxes(read_dataset(write(tmp_path, rows))) == [[[10, 20, 40, 30]], []]

@@ -70,6 +70,20 @@ def names(dataset: Any, index: int = 0) -> list[str]:
     return [dataset.vocabulary.names[i] for i in dataset[index].instances.class_ids]
 
 
+@pytest.mark.parametrize(
+    ("place", "images", "name"),
+    [("Masks", "Images", "0.PNG"), ("train_masks", "train", "0.png"), ("masks", "images", "0_mask.tif")],
+)
+def test_other_spellings_of_folders_and_files(tmp_path: Path, place: str, images: str, name: str) -> None:
+    write(tmp_path, CLASSES, place=place, images=images, classes_txt="cat\ndog\n")
+    with Image.open(tmp_path / place / "0.png") as image:
+        image.load()
+    (tmp_path / place / "0.png").unlink()
+    image.save(tmp_path / place / name)
+    assert format_of(tmp_path) == "png_masks"
+    assert names(read_dataset(tmp_path)) == ["cat", "dog", "dog"]
+
+
 @pytest.mark.parametrize("value", [1, 255])
 def test_one_value_is_drawn_regions(tmp_path: Path, value: int) -> None:
     write(tmp_path, TWO_REGIONS * np.uint8(value), mask())

@@ -95,3 +95,13 @@ def test_turned_boxes_are_no_poses(tmp_path: Path, degrees: float) -> None:
     both = [turned(corners_of(x, 34, 40, 16), (x + 20.0, 42.0), degrees) for x in (110, 120)]
     file = write_dataset(dataset(tmp_path, *both), tmp_path / "out", "yolo_obb")
     assert len(read_dataset(file)[0].instances) == len(read_dataset(file, format="yolo")[0].instances) == 2
+
+
+def test_turned_boxes_that_reach_out_of_their_image_are_cut(tmp_path: Path) -> None:
+    source = dataset(tmp_path, TURNED)
+    file = write_dataset(source, tmp_path / "out", "yolo_obb")
+    outside = (turned(corners_of(170, 40, 50, 16), (195.0, 48.0), 30.0) / SIZE_HW[::-1]).reshape(-1).tolist()
+    (tmp_path / "out/labels/train/a.txt").write_text(f"1 {' '.join(map(str, outside))}\n")
+    for format in ("yolo", "yolo_obb"):
+        (box,) = read_dataset(file, format=format)[0].instances.boxes_xyxy_px
+        assert box[2] == SIZE_HW[1]

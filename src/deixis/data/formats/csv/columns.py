@@ -31,7 +31,7 @@ _CLASS = (
 _CROWD = ("iscrowd", "isgroupof", "crowd")
 _SET = ("set", "split", "mluse", "usage", "subset", "partition")
 _HEIGHT, _WIDTH = ("imageheight", "imgheight", "imgh", "height"), ("imagewidth", "imgwidth", "imgw", "width")
-_TEXT = ("bbox", "bboxes", "box", "boxes", "boundingbox", "boundingboxes", "coordinates", "bndbox")
+_TEXT = ("bbox", "bboxes", "box", "boxes", "boundingbox", "boundingboxes", "coordinates", "bndbox", "annotations")
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("minx", "miny", "maxx", "maxy"),
@@ -170,6 +170,8 @@ def _by_values(rows: Sequence[Sequence[str]]) -> Columns | None:
     first = len(columns) - 8  # AutoML: four corners, of which the second and the last may be left out
     if first in (2, 3) and all(numeric[i] or not any(columns[i]) for i in range(first, len(columns))):
         return Columns(image, (first, first + 1, first + 4, first + 5), "corners", label, set=sets)
+    if image == len(columns) - 3 >= 5 and all(numeric[image - 4 : image] + numeric[image + 1 :]):
+        return Columns(image, tuple(range(image - 4, image)), "xywh", label, image + 2, image + 1)  # makesense.ai's
     start, length = _longest_run(numeric)
     if length not in (4, 5, 6, 7):
         return None

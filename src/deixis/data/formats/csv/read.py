@@ -59,7 +59,7 @@ def find_csv(path: Path) -> list[Path]:
 def _is_table(file: Path) -> bool:
     try:
         require_regular(file)
-        with file.open(encoding="utf-8-sig", newline="") as text:
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
             return split_rows(text.read(_HEAD_CHARS).replace("\r\n", "\n"), limit=1) is not None
     except (OSError, ValueError, csv.Error, DataError):
         return False

@@ -1,7 +1,7 @@
 """YOLO label files that are described by Darknet's `obj.data`, or by nothing but a list of class names.
 
 Darknet and CVAT (YOLO 1.1) write `obj.data`, which names the list of names and the lists of pictures. LabelImg and
-Label Studio write `classes.txt` beside the label files.
+Label Studio write `classes.txt` beside the label files; Label Studio's `notes.json` has the names too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from itertools import islice
 from pathlib import Path
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import ImageIndex, read_text, require_no_missing, same_split, the_file
+from deixis.data.formats.annotation_files import (
+    ImageIndex,
+    parse_object,
+    read_text,
+    require_no_missing,
+    same_split,
+    the_file,
+)
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.formats.yolo.labels import LabelFiles, is_label_file
 from deixis.data.formats.yolo.layout import SPLITS, YoloLayout
@@ -22,7 +29,9 @@ from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError
 from deixis.records import SampleList
 
-_LISTS = ("classes.txt", "obj.names", "predefined_classes.txt")
+_LISTS = ("classes.txt", "obj.names", "predefined_classes.txt", "names.txt", "class_names.txt", "notes.json")
+_NO_SPLITS = {"names", "backup", "classes", "eval", "results", "top", "labels", "map", "difficult"}
+_PICTURES = ("images", "imgs", "img")
 _PROBED_FILES = 200
 _MAX_BYTES = 1 << 20  # of a file of settings or names
 _PREFIX = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio's, before the name of an uploaded file
@@ -32,11 +41,17 @@ def find_darknet(path: Path) -> list[Path]:
     """Darknet's settings in a folder, else its list of class names where label files are around it; or such a file."""
     if path.is_dir():
         settings = [file for file in sorted(path.glob("*.data")) if not is_left_by_macos(file) and _settings(file)]
-        lists = [path / name for name in _LISTS] + [path / "labels" / name for name in _LISTS]
-        return settings or [file for file in lists if file.is_file() and _has_labels(file)][:1]
+        return settings or [file for file in _lists(path) if _has_labels(file)][:1]
     if path.suffix.lower() == ".data":
         return [path] if _settings(path) else []
-    return [path] if path.name in _LISTS and path.is_file() and _has_labels(path) else []
+    return [path] if path in _lists(path.parent) and _has_labels(path) else []
+
+
+def _lists(folder: Path) -> list[Path]:
+    """The lists of class names in a folder or its `labels`, in any case, likeliest first."""
+    files = [file for place in (folder, folder / "labels") if place.is_dir() for file in sorted(place.iterdir())]
+    known = [file for file in files if file.name.lower() in _LISTS and file.is_file()]
+    return sorted(known, key=lambda file: _LISTS.index(file.name.lower()))
 
 
 @reads("YOLO annotations of Darknet")
@@ -69,8 +84,11 @@ def read_darknet(
     else:
         files = layout.images_of(split)
         labels_of = LabelFiles(files)
-        labels_of.warn(file)
         pairs = [(image, labels_of.of(image)) for image in files]
+        if file.suffix.lower() != ".data" and not any(labels.is_file() for _, labels in pairs):
+            pairs = _elsewhere(layout, layout.root, split)  # pictures and labels in folders of other names
+        else:
+            labels_of.warn(file)
     if not any(labels.is_file() for _, labels in pairs):
         raise DataError(f"{file}: none of {len(pairs)} images has a label file; the first would be {pairs[0][1]}")
     return labelled_samples(layout, pairs, masks, findings)
@@ -93,17 +111,27 @@ def _layout_of_settings(file: Path) -> YoloLayout:
     found = _settings(file)
     if not found:
         raise DataError(f"{file}: has no line 'names = …', which Darknet's settings need; give the right file")
-    keys = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
-    splits: dict[str, tuple[str, ...]] = {split: (found[key],) for key, split in keys if found.get(key)}
+    splits: dict[str, tuple[str, ...]] = {
+        same_split(key): (_list_or_folder(file, key, value),)
+        for key, value in found.items()
+        if value and key.lower() not in _NO_SPLITS
+    }
     if not splits:
         raise DataError(f"{file}: has no line 'train = …'; add where the list of images is")
     layout = YoloLayout(file, (), splits, False, file.parent)
     return YoloLayout(file, _names(layout.place(found["names"])), splits, False, file.parent)
 
 
+def _list_or_folder(file: Path, key: str, value: str) -> str:
+    """Where the pictures of a split are: its list or, where an export lacks that, CVAT's folder of its name."""
+    folder = f"obj_{key}_data"
+    lists = (file.parent / value.replace("\\", "/"), file.parent / Path(value.replace("\\", "/")).name)
+    return folder if (file.parent / folder).is_dir() and not any(place.is_file() for place in lists) else value
+
+
 def _layout_of_list(file: Path) -> YoloLayout:
     home = file.parent.parent if file.parent.name == "labels" else file.parent
-    root = home / "images" if (home / "images").is_dir() else home
+    root = next((home / name for name in _PICTURES if (home / name).is_dir()), home)
     parts: dict[str, tuple[str, ...]] = {
         same_split(name): (name,) for name in (*SPLITS, "valid") if (root / name).is_dir()
     }
@@ -111,12 +139,24 @@ def _layout_of_list(file: Path) -> YoloLayout:
 
 
 def _names(file: Path) -> tuple[str, ...]:
+    if file.suffix.lower() == ".json":
+        return _noted_names(file)
     lines = [line.strip() for line in read_text(file).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if not lines or not all(lines):
         raise DataError(f"{file}: expected one class name per line, got {'a blank line' if lines else 'no line'}")
     return tuple(lines)
+
+
+def _noted_names(file: Path) -> tuple[str, ...]:
+    """The names of Label Studio's `notes.json`, by their ids."""
+    rows = parse_object(read_text(file), str(file)).get("categories")
+    named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    names = {row.get("id"): row.get("name") for row in named}
+    if not names or set(names) != set(range(len(names))) or not all(isinstance(name, str) for name in names.values()):
+        raise DataError(f"{file}: has no categories with ids from 0 on and names; put the names in classes.txt")
+    return tuple(str(names[number]) for number in range(len(names)))
 
 
 def _elsewhere(layout: YoloLayout, images: Path, split: str | None) -> list[tuple[Path, Path]]:
@@ -160,8 +200,10 @@ def _label_files(file: Path) -> Iterator[Path]:
     """The text files in `labels` and its folders, else beside the list of names or the pictures."""
     home = file.parent.parent if file.parent.name == "labels" else file.parent
     inside = home / "labels"
-    places = [inside, *(inside / name for name in (*SPLITS, "valid"))] if inside.is_dir() else [home, home / "images"]
+    places = [inside, *(inside / name for name in (*SPLITS, "valid"))]
+    if not inside.is_dir():
+        places = [home, *(child for child in islice(sorted(home.iterdir()), _PROBED_FILES) if child.is_dir())]
     for place in places:
         for one in sorted(place.glob("*.txt")):
-            if one.name not in _LISTS and not is_left_by_macos(one):
+            if one.name.lower() not in _LISTS and not is_left_by_macos(one):
                 yield one

@@ -77,7 +77,7 @@ def _is_metadata(file: Path) -> bool:
         row = json.loads(head.split("\n", 1)[0])
     except (ValueError, RecursionError):
         return '"file_name"' in head and '"objects"' in head and head.lstrip()[:1] == "{"
-    return isinstance(row, dict) and "file_name" in row and ("objects" in row or "bbox" in row)
+    return isinstance(row, dict) and "file_name" in row and bool({"objects", "bbox", "bboxes"} & row.keys())
 
 
 def _has_columns(file: Path) -> bool:

@@ -1,6 +1,7 @@
 """Pictures and masks as PNG files of the same names: indices or colours of classes or of objects."""
 
-from deixis.data.formats.png_masks.read import find_png_masks, read_png_masks
+from deixis.data.formats.png_masks.files import find_png_masks
+from deixis.data.formats.png_masks.read import read_png_masks
 from deixis.data.formats.record import Format, Holds
 
 PNG_MASKS = Format(

@@ -130,7 +130,7 @@ def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> LabelRow:
         raise DataError(
             f"{where}: expected a class and 4 numbers of a box or 6 and more of a polygon, got {len(values)}{hint}"
         )
-    if len(values) > 4:
+    if len(values) > 4 and not _is_parallelogram(values):  # turned boxes may reach out of the image
         _require_polygon(values, where, layout)
     if max(map(abs, values)) > 2:
         raise DataError(f"{where}: numbers must be shares of the image's size, from 0 to 1, got {values[:8]}")

@@ -174,7 +174,7 @@ def images_in(places: Sequence[Path], where: str, whose: str = "") -> list[Path]
     if not images:
         raise DataError(
             f"{where}: no image{whose}; looked in {', '.join(map(str, places))}{f' ({line})' if line else ''}; correct "
-            "the path"
+            "the path, or give their folder with --images"
         )
     return images
 
