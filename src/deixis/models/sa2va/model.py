@@ -23,6 +23,7 @@ from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.regions import placed_tokens, shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
+from deixis.models.sa2va.sam_protocol import Sam
 from deixis.models.sa2va.spatial import spatial_projection, spatial_tokens
 from deixis.refer_records import Grid, Grids, Regions
 
@@ -43,7 +44,7 @@ class Sa2va(nn.Module):
         objects_at_once: see `sam.decode_masks`; None unless memory is to be saved.
     """
 
-    def __init__(self, vlm: Any, sam: Any, seg_token_id: int) -> None:
+    def __init__(self, vlm: Any, sam: Sam, seg_token_id: int) -> None:
         super().__init__()
         self.family = family_of(vlm.config)
         self.vlm = vlm

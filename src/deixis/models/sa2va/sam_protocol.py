@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         """SAM 2 for images: `Sam2Model` or `Sam2VideoModel`."""
 
         config: Any
+        hidden_dim: int
         vision_encoder: Any
         prompt_encoder: Any
         mask_decoder: Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         def get_image_wide_positional_embeddings(self) -> Tensor: ...
         def eval(self) -> Self: ...
         def to(self, device: Any) -> Self: ...
+        def save_pretrained(self, folder: Any, /) -> None: ...
 
     class SamWithMemory(Sam, Protocol):
         """SAM 2 for videos: `Sam2VideoModel`."""

@@ -131,16 +131,16 @@ def small_sam_config(
     return Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
-def small_memory_config(sam: Any, layers: int = 2, **changes: Any) -> Sam2VideoConfig:
+def small_memory_config(sam_config: Sam2Config, layers: int = 2, **changes: Any) -> Sam2VideoConfig:
     """The same SAM 2 with a memory of earlier frames, in SAM 2.1's form.
 
     Args:
-        sam: of `small_sam_config`.
+        sam_config: of `small_sam_config`.
         layers: of the memory attention.
         changes: other fields of the result.
     """
-    channels, side = sam.vision_config.fpn_hidden_size, sam.prompt_encoder_config.image_size
-    parts = sam.to_dict()
+    channels, side = sam_config.vision_config.fpn_hidden_size, sam_config.prompt_encoder_config.image_size
+    parts = sam_config.to_dict()
     own = {"vision_config", "prompt_encoder_config", "mask_decoder_config"}
     renamed = {
         name: {**parts[name], "model_type": parts[name]["model_type"].replace("sam2_", "sam2_video_")}

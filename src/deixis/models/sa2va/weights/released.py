@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import Sam2VideoModel
+from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.initialization import no_init_weights
 
 from deixis.data.refer.conversation import SEG
@@ -144,7 +144,9 @@ def require_released_form(bundle: Sa2vaBundle, place: str | Path) -> None:
     scatter(names, released_table(layout.rules(vlm)), layout.heads(vlm), str(place))
 
 
-def _built(architecture: Any, vlm: Any, sam: Any, seg_token_id: int, state: Mapping[str, Tensor]) -> Sa2va:
+def _built(
+    architecture: Any, vlm_config: Any, sam_config: Sam2VideoConfig, seg_token_id: int, state: Mapping[str, Tensor]
+) -> Sa2va:
     """The network without weights, in the precision of the files."""
     # Parameters are made in the precision of the file: a 26B model in float32 would need twice the memory of its
     # weights.
@@ -153,6 +155,6 @@ def _built(architecture: Any, vlm: Any, sam: Any, seg_token_id: int, state: Mapp
     torch.set_default_dtype(precision)
     try:
         with no_init_weights():
-            return Sa2va(architecture(vlm), Sam2VideoModel(sam), seg_token_id)
+            return Sa2va(architecture(vlm_config), Sam2VideoModel(sam_config), seg_token_id)
     finally:
         torch.set_default_dtype(before)
