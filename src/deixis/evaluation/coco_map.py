@@ -19,7 +19,7 @@ from deixis.errors import DataError
 from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.calibration import calibration_error, fit_calibration
 from deixis.evaluation.thresholds import (
-    LEAST_OBJECTS,
+    MIN_OBJECTS,
     SCORES,
     Counts,
     best_threshold,
@@ -134,13 +134,8 @@ def evaluate_detections(
     """
     limit = max_detections or detections_per_image(truth)
     annotations, results = _in_cocos_form(truth, detections, vocabulary, max_detections=max_detections, limit=limit)
-    pairs, of_absent = absent_scores(truth, detections)
-    score = score_above(pairs, of_absent)
     size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
     precision, recall = _accumulate(annotations, results, **size)
-    few_false = [result for result in results if result["score"] > score]
-    same = pairs == 0 or len(few_false) == len(results)
-    at_rate = precision if same else _accumulate(annotations, few_false, **size)[0]
     # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
     overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
     counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
@@ -158,13 +153,34 @@ def evaluate_detections(
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
         max_detections=limit,
-        FPR_bg=false_positive_rate(pairs, of_absent),
-        AP_at_FPR_bg=_mean(at_rate[..., 0]) if pairs else math.nan,
-        FPR_bg_score=score,
+        **_on_absent_classes(
+            *absent_scores(truth, detections), annotations, results=results, whole_ap=_mean(overall), **size
+        ),
         **_chosen_scores(counts, wanted_precision),
         f1_per_class={name: float(one.f1.max()) for name, one in counts.items()},
         recall_per_class={name: float(one.recall[one.f1.argmax()]) for name, one in counts.items()},
     )
+
+
+def _on_absent_classes(
+    pairs: int,
+    scores: Float[np.ndarray, " detections"],
+    annotations: list[dict[str, Any]],
+    *,
+    results: list[dict[str, Any]],
+    whole_ap: float,
+    **size: int,
+) -> dict[str, Any]:
+    """False positives on absent classes, of which there are `pairs`, and the AP of detections that keep them rare."""
+    score = score_above(pairs, scores)
+    few_false = [result for result in results if result["score"] > score]
+    if not pairs:
+        ap = math.nan
+    elif len(few_false) == len(results):
+        ap = whole_ap
+    else:
+        ap = _mean(_accumulate(annotations, few_false, **size)[0][..., 0])
+    return {"FPR_bg": false_positive_rate(pairs, scores), "AP_at_FPR_bg": ap, "FPR_bg_score": score}
 
 
 def _chosen_scores(counts: Mapping[str, Counts], wanted_precision: float | None) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def _chosen_scores(counts: Mapping[str, Counts], wanted_precision: float | None)
         return {}
     all_of_them = pooled(counts.values())
     mean_f1 = np.mean([one.f1 for one in counts.values()], axis=0)
-    enough = {name: one for name, one in counts.items() if one.objects >= LEAST_OBJECTS}
+    enough = {name: one for name, one in counts.items() if one.objects >= MIN_OBJECTS}
     if wanted_precision is None:
         _, threshold = best_threshold(mean_f1)
         of_class = {name: best_threshold(one.f1)[1] for name, one in enough.items()}

@@ -16,9 +16,9 @@ DEFAULT_THRESHOLD = 0.3
 """Score from which detections are shown where none was chosen."""
 SCORES = np.arange(1, 100) / 100
 """Thresholds that are tried."""
-LEAST_OBJECTS = 10
+MIN_OBJECTS = 10
 """A class with fewer objects has no threshold of its own: a single object would decide on it."""
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def matched(
     for row, overlaps in enumerate(iou):
         open_to = np.where(free, overlaps, 0)  # [objects]; neither crowds nor what a better detection took
         best = int(open_to.argmax())
-        if open_to[best] >= LEAST_IOU:
+        if open_to[best] >= MIN_IOU:
             hits[row], free[best] = True, False
-        elif overlaps[crowds].max(initial=0) >= LEAST_IOU:
+        elif overlaps[crowds].max(initial=0) >= MIN_IOU:
             counts[row] = False
     return hits, counts
 

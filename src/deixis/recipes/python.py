@@ -110,7 +110,7 @@ def evaluate(
 
 
 def task_of(model: Any, data: Any, task: str | None = None) -> str:
-    """ "detector" or "segmenter": as told, as the model's folder says, as the generated scenes are; else a detector.
+    """ "detector" or "segmenter": as given, as the model's folder says, as the generated scenes are; else a detector.
 
     Raises:
         OptionError: another task.

@@ -32,7 +32,7 @@ HINTS = {
 PROJECT = "deixis"
 """wandb's project and mlflow's experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME names another."""
 STATE_FILE = "metric_services.json"
-_MOST_AT_ONCE = 1000  # metrics in one call of mlflow
+_MAX_PER_CALL = 1000  # metrics in one call of mlflow
 _LONGEST_NAME = 250  # of a metric in mlflow
 
 
@@ -105,8 +105,8 @@ class MetricServices:
         values = {key: value for key, value in record.items() if key not in ("kind", "step")}
         numbers = list(_numbers(values, _label(record)).items())
         with self._or_without(name):
-            for start in range(0, len(numbers), _MOST_AT_ONCE):
-                self._trackers[name].log(dict(numbers[start : start + _MOST_AT_ONCE]), step=record["step"])
+            for start in range(0, len(numbers), _MAX_PER_CALL):
+                self._trackers[name].log(dict(numbers[start : start + _MAX_PER_CALL]), step=record["step"])
 
     @contextmanager
     def _or_without(self, name: str) -> Iterator[None]:

@@ -111,7 +111,7 @@ def epoch_batches(
 
 @dataclass(frozen=True)
 class EpochBatches(Sequence[list[Key]]):
-    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes a sample.
+    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes per sample.
 
     Attributes:
         order: all samples of the epoch.

@@ -20,7 +20,7 @@ class PromptFacts:
 
     Attributes:
         pieces: by name, the text of each of its tokens, delimiter not counted; empty where no prompt can ask for it.
-        limit: tokens a prompt holds.
+        limit: tokens that one prompt holds.
         tokens: tokens of one prompt with all names.
         prompts: prompts that all names take, in their order.
     """
@@ -67,7 +67,7 @@ def examine_prompts(
     costs = [len(found) + 1 for found in pieces.values() if found]  # and the delimiter
     facts = PromptFacts(pieces, limit, sum(costs) + _FRAMES, _prompts(costs, limit - _FRAMES))
     if facts.prompts > 1:
-        text = f"{len(names)} names take {facts.tokens} tokens of {limit}: {facts.prompts} prompts an image"
+        text = f"{len(names)} names take {facts.tokens} tokens of {limit}: {facts.prompts} prompts per image"
         findings.add("prompt_chunks", file, "", text)
     return facts
 

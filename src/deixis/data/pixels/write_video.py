@@ -16,7 +16,7 @@ from deixis.errors import DataError
 
 CODECS = ("libx264", "mpeg4")
 """The first that this FFmpeg has."""
-MOST_PER_SECOND = 1000
+MAX_PER_SECOND = 1000
 
 WriteFrame = Callable[[UInt8[np.ndarray, "h w 3"]], None]
 
@@ -40,7 +40,7 @@ def video_writer(path: Path, rate: Fraction | int = 24) -> Iterator[WriteFrame]:
             def write(frame: np.ndarray) -> None:
                 even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
                 if not streams:
-                    stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(MOST_PER_SECOND))
+                    stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(MAX_PER_SECOND))
                     stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
                     streams.append(stream)
                 if even.shape[:2] != (streams[0].height, streams[0].width):

@@ -129,7 +129,7 @@ def collate_questions(
 def _encoded(
     question: Question, encode: ConversationEncoder, tiles: int, regions: RegionViews, *, max_tokens: int
 ) -> tuple[list[int], list[int]]:
-    """(input_ids, labels) of a conversation about a picture, or a clip, in so many tiles or blocks altogether."""
+    """(input_ids, labels) of a conversation about a picture, or a clip, in `tiles` tiles or blocks altogether."""
     turns, pictures = question.turns, len(question.frames)
     shown = tiles // max(pictures, 1), [len(cells) for cells in regions.cells], pictures
     input_ids, labels = encode(turns, *shown)

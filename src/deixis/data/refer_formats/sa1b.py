@@ -1,4 +1,4 @@
-"""SA-1B (Kirillov et al., arXiv 2304.02643): many masks an image, and no text."""
+"""SA-1B (Kirillov et al., arXiv 2304.02643): many masks per image, and no text."""
 
 from __future__ import annotations
 

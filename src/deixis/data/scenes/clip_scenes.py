@@ -29,8 +29,8 @@ from deixis.video_records import Clip, ClipExpression, Masklet
 CLIP_SPLITS = ("clip_train", "clip_seen", "clip_unseen")
 CLIP_SIZE_HW = (128, 128)
 CLIP_FRAMES = 24
-MOST_CLIP_PHRASES = 8
-_MOST_GROUPS = 3
+MAX_CLIP_PHRASES = 8
+_MAX_GROUPS = 3
 _TWINS = 0.5  # share of clips in which two things look alike and move differently
 _MEETING = 0.25  # share of frames at most in which two things may lie on one spot
 _TRIES = 40
@@ -134,7 +134,7 @@ class ClipScenes:
         seen = [frames.masks(number) for number in range(self.frames)]
         masklets = [Masklet(tuple(_rle(masks[i]) for masks in seen), i) for i in range(len(movings))]
         phrases = clip_phrases(movings, rng, pairs)
-        chosen = sorted(rng.permutation(len(phrases))[:MOST_CLIP_PHRASES].tolist())
+        chosen = sorted(rng.permutation(len(phrases))[:MAX_CLIP_PHRASES].tolist())
         expressions = []
         for position in chosen:
             phrase = phrases[position]
@@ -162,7 +162,7 @@ def _composed(pairs: Sequence[Kind], size_hw: tuple[int, int], rng: np.random.Ge
     """Two or three things (four with what one of them passes behind) and their ways, which seldom cross."""
     kinds = few_kinds(tuple(pairs), rng)
     movings: list[Moving] = []
-    wanted = int(rng.integers(2, _MOST_GROUPS + 1))
+    wanted = int(rng.integers(2, _MAX_GROUPS + 1))
     groups = 0
     for _ in range(_TRIES):
         if groups == wanted:

@@ -32,10 +32,10 @@ def parse_scenes(text: str) -> tuple[str, int, int]:
     for part in filter(None, text.removeprefix(PREFIX).split(",")):
         key, _, value = part.partition("=")
         if key.strip() not in ("split", *_DEFAULTS) or not value.strip():
-            raise DataError(f"{text}: cannot read {part!r}; wanted scenes:split=NAME,count=N,seed=N")
+            raise DataError(f"{text}: cannot read {part!r}; expected scenes:split=NAME,count=N,seed=N")
         fields[key.strip()] = value.strip()
     if "split" not in fields:
-        raise DataError(f"{text}: no split; wanted scenes:split=NAME,count=N,seed=N")
+        raise DataError(f"{text}: no split; expected scenes:split=NAME,count=N,seed=N")
     numbers = dict(_DEFAULTS)
     for key in _DEFAULTS.keys() & fields.keys():
         if not fields[key].isdecimal():

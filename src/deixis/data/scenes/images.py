@@ -40,8 +40,8 @@ from deixis.records import Instances, Sample, Vocabulary
 
 SPLITS = ("pretrain", "seen_pairs", "unseen_pairs", "demo_train", "demo_val")
 CANVAS_SIZES_HW = ((128, 128), (128, 128), (128, 160), (160, 128))
-MOST_THINGS = 6
-LEAST_VISIBLE = 0.85  # of a thing's own area, after those drawn over it
+MAX_THINGS = 6
+MIN_VISIBLE = 0.85  # of a thing's own area, after those drawn over it
 SMALLEST_RADIUS_PX = 10.0
 SMALLEST_TEXTURED_RADIUS_PX = 14.0  # below it, stripes and dots cannot be told apart
 
@@ -164,11 +164,11 @@ def name_of(thing: Thing, scheme: str) -> str:
 def draw_scene(
     size_hw: tuple[int, int], kinds: tuple[tuple[str, str], ...], rng: np.random.Generator, plain: float
 ) -> Scene:
-    """A scene of 1 to `MOST_THINGS` things of the given (colour, shape) kinds; `plain` is the share without texture."""
+    """A scene of 1 to `MAX_THINGS` things of the given (colour, shape) kinds; `plain` is the share without texture."""
     pixels = background(size_hw, rng).astype(np.float32)
     things: list[Thing] = []
     masks: list[np.ndarray] = []
-    wanted = int(rng.integers(1, MOST_THINGS + 1))
+    wanted = int(rng.integers(1, MAX_THINGS + 1))
     for _ in range(8 * wanted):  # tries: what would hide others is not placed
         if len(things) == wanted:
             break
@@ -218,7 +218,7 @@ def _leaves_visible(mask: Bool[np.ndarray, "h w"], thing: Thing, masks: list[np.
         if apart < 0.8 * max(earlier.radius_px, thing.radius_px):
             return False
         area = np.count_nonzero(earlier_mask)
-        if np.count_nonzero(earlier_mask & ~mask) < LEAST_VISIBLE * area:
+        if np.count_nonzero(earlier_mask & ~mask) < MIN_VISIBLE * area:
             return False
     return True
 

@@ -15,7 +15,7 @@ COVERING_SHAPES = ("circle", "square", "diamond")
 """Without holes and wide enough for a smaller thing to go behind."""
 _LARGEST_SHARE = 0.17  # radius of a moving thing, of the picture's shorter side
 _OUTSIDE = 1.35  # in radii: how far from the edge a centre must be for nothing to be seen
-_LEAST_WAY = 0.35  # of the picture's side: a motion that is beyond doubt
+_MIN_WAY = 0.35  # of the picture's side: a motion that is beyond doubt
 _PLAIN_SHARE = 0.65
 
 Kind = tuple[str, str]  # (colour, shape)
@@ -57,7 +57,7 @@ def drifts(kind: Kind, size_hw: tuple[int, int], rng: np.random.Generator) -> li
     motion, axis, sign = _direction(rng)
     start, end = list(_inside(thing, size_hw, rng)), list(_inside(thing, size_hw, rng))
     side, margin = size_hw[1 - axis], 1.1 * thing.radius_px  # axis 0 is x, whose side is the width, size_hw[1]
-    way = rng.uniform(_LEAST_WAY * side, side - 2 * margin)
+    way = rng.uniform(_MIN_WAY * side, side - 2 * margin)
     low = rng.uniform(margin, side - margin - way)
     start[axis], end[axis] = (low, low + way) if sign > 0 else (low + way, low)
     end[1 - axis] = start[1 - axis]
@@ -148,7 +148,7 @@ def _across_the_edge(
     motion, axis, sign = _direction(rng)
     inside = list(_inside(thing, size_hw, rng))
     side, margin = size_hw[1 - axis], 1.1 * thing.radius_px
-    depth = rng.uniform(_LEAST_WAY * side, side - margin)
+    depth = rng.uniform(_MIN_WAY * side, side - margin)
     inside[axis] = depth if sign > 0 else side - depth
     outside = list(inside)
     outside[axis] = -_OUTSIDE * thing.radius_px - 1 if sign > 0 else side + _OUTSIDE * thing.radius_px + 1

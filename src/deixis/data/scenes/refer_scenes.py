@@ -33,7 +33,7 @@ REFER_SPLITS = (
 )
 NAMING = ("attribute", "several", "absent")
 TELLING_APART = ("size", "place", "relation")
-MOST_PHRASES = 6
+MAX_PHRASES = 6
 _PLAIN_SHARE = 0.65
 _ALL_NEW = tuple((colour, shape) for colour in COLOURS_RGB for shape in NEW_SHAPES)
 
@@ -63,7 +63,7 @@ class ReferScenes:
             phrases = descriptions_of(scene.things) or phrases
         if self.split == "refer_places":
             phrases = [phrase for phrase in phrases if phrase.tags[0] in TELLING_APART] or phrases
-        chosen = sorted(rng.permutation(len(phrases))[:MOST_PHRASES].tolist())
+        chosen = sorted(rng.permutation(len(phrases))[:MAX_PHRASES].tolist())
         rles = [bitmap_rle(mask) for mask in scene.masks]
         expressions = []
         for position in chosen:

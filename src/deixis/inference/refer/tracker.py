@@ -91,8 +91,7 @@ class Tracker:
             batch_size=batch_size,
             max_tiles=max_tiles,
         )
-        self.sam = bundle.model.sam if sam is None else sam.eval()
-        require_memory(self.sam)
+        self.sam = require_memory(bundle.model.sam if sam is None else sam.eval())
         # Object scores of released models are not trained; those of an original SAM 2 and of behaviour deixis are.
         self.scored = sam is not None or bundle.behaviour == "deixis"
         bundle.model.to(self.device)

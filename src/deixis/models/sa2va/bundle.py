@@ -60,7 +60,7 @@ class Sa2vaBundle:
             raise ModelError(f"{self.source}: the tokenizer has {len(self.tokenizer)} tokens, the model only {rows}")
         marks = (*NEW_TOKENS, self.template.end, self.template.image_token)
         if missing := [mark for mark in marks if mark not in self.tokenizer.get_vocab()]:
-            raise ModelError(f"{self.source}: the tokenizer does not know {missing}; wanted each as one token")
+            raise ModelError(f"{self.source}: the tokenizer does not know {missing}; expected each as one token")
         # A folder whose tokenizer was exchanged would put pictures, or read masks, at another word, without any error.
         for mark, wanted in ((SEG, self.model.seg_token_id), (self.template.image_token, self.model.image_token_id)):
             if (token_id := self.tokenizer.convert_tokens_to_ids(mark)) != wanted:
@@ -188,5 +188,5 @@ def sam_class(config: Any) -> Any:
     """
     kind = getattr(config, "model_type", None)
     if kind not in SAM_KINDS:
-        raise ModelError(f"model_type {kind!r} is no SAM 2; wanted one of {sorted(SAM_KINDS)}")
+        raise ModelError(f"model_type {kind!r} is no SAM 2; expected one of {sorted(SAM_KINDS)}")
     return SAM_KINDS[kind]

@@ -29,7 +29,7 @@ class ConversationTokens:
     template: Template
     tokens_per_tile: int
     pad_token_id: int
-    marks: tuple[str, ...] = ()  # refused in texts; `refer check` gives none, since it tells them itself
+    marks: tuple[str, ...] = ()  # refused in texts; `refer check` gives none, since it reports them itself
 
     @staticmethod
     def of(bundle: Sa2vaBundle) -> ConversationTokens:

@@ -87,7 +87,7 @@ class Sa2va(nn.Module):
             tiles: normalised, all images one after another; unused where `vision` is given.
             tiles_per_image: how many of them are each image's.
             sam_pixels: normalised; unused where `sam` is given.
-            input_ids: one conversation an image, padded on the right, with an image token for every tile token.
+            input_ids: one conversation per image, padded on the right, with an image token for every tile token.
             attention_mask: true on real tokens.
             labels: the token that each position is (not shifted), -100 where no loss is wanted.
             vision, sam: what `vision_features` and `sam_features` gave for the images.

@@ -19,7 +19,7 @@ def shown_tiles(tiles_per_image: tuple[int, ...], regions: Regions | None) -> tu
     if regions is None:
         return tiles_per_image
     if not len(regions.cells) == len(regions.focal_per_image) == len(tiles_per_image):
-        raise ModelError(f"regions of {len(regions.cells)} images for {len(tiles_per_image)}; give one entry an image")
+        raise ModelError(f"regions of {len(regions.cells)} images for {len(tiles_per_image)}; give one entry per image")
     shown = tuple(tiles - focal for tiles, focal in zip(tiles_per_image, regions.focal_per_image, strict=True))
     if any(whole < (tiles > 0) for whole, tiles in zip(shown, tiles_per_image, strict=True)):
         raise ModelError(f"images have {tiles_per_image} tiles, {regions.focal_per_image} of them focal views")

@@ -80,10 +80,10 @@ def decode_masks(
     carries the embedding that says that there is no memory of earlier frames.
 
     Args:
-        prompts: one embedding an object.
+        prompts: one embedding per object.
         levels: of every image, once.
         image_of_object: the image each object is in.
-        objects_at_once: decode so many objects at a time and keep nothing of it for the backward pass, which computes
+        objects_at_once: decode this many objects at a time and keep nothing of it for the backward pass, which computes
             it again; None keeps the activations of all.
     """
     fine, middle = sharp_levels(sam, levels)
@@ -123,7 +123,7 @@ def decode(
 
     Args:
         coarse: features of each object's image, with a memory or with the embedding that there is none.
-        sharp: of `sharp_levels`, one row an object.
+        sharp: of `sharp_levels`, one row per object.
         sparse, dense: prompts as tokens, and as a map that is added to the features.
         three: three masks, of which one is to be chosen; otherwise a single one.
     """

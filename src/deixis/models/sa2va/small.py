@@ -56,7 +56,7 @@ def small_vlm_config(
     text_layers: int = 4,
     tied: bool = True,
 ) -> InternVLConfig:
-    """InternVL's form: a plain ViT, 2 × 2 patches a token (64 tokens a tile of 128 px), Qwen 2."""
+    """InternVL's form: a plain ViT, 2 × 2 patches per token (64 tokens per tile of 128 px), Qwen 2."""
     tokens = (tile_px // patch_px // 2) ** 2  # the pixel shuffle joins 2 × 2 patches
     text = Qwen2Config(
         vocab_size=len(tokenizer),

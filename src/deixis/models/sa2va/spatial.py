@@ -1,4 +1,4 @@
-"""What a region's outline tells the language model: one token more a region.
+"""The outline of a region for the language model: one more token per region.
 
 Region tokens say what the vision encoder saw inside a mask, not what form the mask has; an encoder that starts from
 nothing had learnt no forms after thousands of steps. The outline itself, projected, says it at once: the spatial token
@@ -25,7 +25,7 @@ def spatial_projection(hidden: int) -> nn.Sequential:
 def spatial_tokens(
     projection: nn.Sequential, outlines: Sequence[Float[Tensor, "_ values"]]
 ) -> Float[Tensor, "all_regions hidden"]:
-    """A token a region, image by image. Of no regions the result is empty and still has a graph: every process of a
+    """One token per region, image by image. Of no regions the result is empty and still has a graph: every process of a
     distributed run must touch the same parameters.
 
     Raises:

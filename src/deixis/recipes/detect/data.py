@@ -39,7 +39,7 @@ from deixis.training.feed import Feed
 
 VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
 SHARE_OF_EACH = 0.15  # for validation and for test, where both are
-MOST_LOOKED_AT = 20_000  # training images whose classes are counted before a run; more would take minutes
+MAX_COUNTED = 20_000  # training images whose classes are counted before a run; more would take minutes
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
@@ -265,7 +265,7 @@ def training_prompts(prompt_names: int | None, bundle: DetectorBundle, training:
     for part in parts_of(training):
         chunk_prompts(worded(part[0].vocabulary.names, prompts.wordings, tokenizer)[0], tokenizer, longest)
     if lies_in_files(training):
-        looked_at = range(0, len(training), -(-len(training) // MOST_LOOKED_AT))
+        looked_at = range(0, len(training), -(-len(training) // MAX_COUNTED))
         overfull = sum(not fits(prompts.longest(training[index]), tokenizer, longest) for index in looked_at)
         if overfull:
             warnings.warn(

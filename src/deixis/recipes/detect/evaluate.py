@@ -39,7 +39,7 @@ from deixis.results.detections import Detections
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg", "F1")
 CHOSEN = ("threshold", "precision", "recall", "ECE", "ECE_calibrated")
 NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg", "F1"), "every image shows every class")
-MOST_CLASSES = 100  # printed; metrics.json has all
+MAX_CLASSES = 100  # printed; metrics.json has all
 
 
 @writes_output("metrics.json", "coco_results.json")
@@ -136,7 +136,7 @@ def keep_scores(console: Console, options: DetectEvalOptions, metrics: Detection
 
 
 def print_metrics(metrics: DetectionMetrics) -> None:
-    """A table of the headline metrics and one line a class; of very many classes, only the worst."""
+    """A table of the headline metrics and one line per class; of very many classes, only the worst."""
     counted = f"at most {metrics.max_detections} detections per image"
     table = Table(title=f"{metrics.images} images, {metrics.boxes} objects, {counted}")
     table.add_column("metric")
@@ -151,9 +151,9 @@ def print_metrics(metrics: DetectionMetrics) -> None:
         table.add_row(name, f"{values[name]:.2f}" if name == "threshold" else f"{100 * values[name]:.1f}")
     table.add_section()
     classes = list(metrics.per_class.items())
-    if len(classes) > MOST_CLASSES:
-        classes = sorted(classes, key=lambda item: item[1])[:MOST_CLASSES]
-        table.add_row(f"worst {MOST_CLASSES} of {len(metrics.per_class)} classes", "")
+    if len(classes) > MAX_CLASSES:
+        classes = sorted(classes, key=lambda item: item[1])[:MAX_CLASSES]
+        table.add_row(f"worst {MAX_CLASSES} of {len(metrics.per_class)} classes", "")
     for name, value in classes:
         table.add_row(f"AP {name}", f"{100 * value:.1f}")
     Console(highlight=False).print(table)

@@ -36,7 +36,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 
 def recipe_for(images: int) -> RecipeName:
-    """The recipe for so many training images.
+    """The recipe for a number of training images.
 
     >>> recipe_for(999), recipe_for(1000), recipe_for(10_000), recipe_for(10_001)
     ('small', 'medium', 'medium', 'large')

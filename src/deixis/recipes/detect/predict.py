@@ -134,9 +134,9 @@ def _names_in(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(
-            f"--names-file: {path} cannot be read ({error}); wanted UTF-8 text, one name a line"
+            f"--names-file: {path} cannot be read ({error}); expected UTF-8 text, one name per line"
         ) from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise OptionError(f"--names-file: {path} has no names, wanted one a line")
+        raise OptionError(f"--names-file: {path} has no names, expected one per line")
     return names

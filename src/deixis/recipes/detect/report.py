@@ -25,7 +25,7 @@ from deixis.results.detections import Detections
 from deixis.training.checkpoint import replacing_folder
 from deixis.training.validation import spread_evenly
 
-MOST_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
+MAX_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
 
 
@@ -91,7 +91,7 @@ def report_facts(
 
 def shown(dataset: Dataset) -> Dataset:
     """What a report counts: all of a data set, or of a large one a part spread evenly over it."""
-    if len(dataset) <= MOST_COUNTED:
+    if len(dataset) <= MAX_COUNTED:
         return dataset
-    name = f"{getattr(dataset, 'name', 'data')}, {MOST_COUNTED:,} of {len(dataset):,} images"
-    return Subset(dataset, tuple(spread_evenly(len(dataset), MOST_COUNTED)), name)
+    name = f"{getattr(dataset, 'name', 'data')}, {MAX_COUNTED:,} of {len(dataset):,} images"
+    return Subset(dataset, tuple(spread_evenly(len(dataset), MAX_COUNTED)), name)

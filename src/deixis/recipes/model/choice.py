@@ -1,4 +1,4 @@
-"""What a model knows, and what it is told when it is given pictures that it does not know."""
+"""What a model was trained on, and the warning when it is given pictures of another kind."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def check_sizes(bundle: DetectorBundle) -> list[tuple[int, int]]:
 def _base_of(model: str) -> str:
     folder = Path(model_of_run(model))
     if not (folder / CONFIG).is_file():
-        raise OptionError("--base: got none, wanted what the fine-tuning of --model started from")
+        raise OptionError("--base is required: the model that the fine-tuning of --model started from")
     return base_of(folder)
 
 

@@ -60,7 +60,7 @@ def _asks(sample: ReferSample | Clip, described: bool) -> bool:
 
 
 def read_chat(forgetting: ReferForgetting) -> Source | None:
-    """The conversations of --forgetting-data, at most so many, spread evenly; None where none are named.
+    """The conversations of --forgetting-data, --forgetting-max-images at most, spread evenly; None if none are named.
 
     Raises:
         DataError: they cannot be read.

@@ -193,5 +193,5 @@ def mixed(sources: Sequence[Source], weights: Sequence[float], seed: int) -> Ref
         )
     if len(sources) == 1:
         return cast(ReferDataset, sources[0])
-    # Clips are told from images where questions are drawn.
+    # Clips are recognised among images where questions are drawn.
     return cast(ReferDataset, Joined(sources, Mixture.of([len(s) for s in sources], weights, seed=seed)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from deixis.atomic_files import write_atomic
 from deixis.errors import OptionError
 from deixis.evaluation.calibration import calibrated
-from deixis.evaluation.thresholds import LEAST_OBJECTS
+from deixis.evaluation.thresholds import MIN_OBJECTS
 from deixis.inference.detect.sinks import SinkTrial
 from deixis.models.checkpoints import write_sinks
 from deixis.models.model_card import write_card
@@ -54,7 +54,7 @@ def chosen_scores(metrics: Mapping[str, Any], calibrate: bool) -> dict[str, Any]
     Thresholds are on the scale of the calibrated scores.
     """
     calibration = metrics.get("calibration", {}) if calibrate else {}
-    enough = "threshold" in metrics and metrics["boxes"] >= LEAST_OBJECTS  # a threshold chosen on few objects is chance
+    enough = "threshold" in metrics and metrics["boxes"] >= MIN_OBJECTS  # a threshold chosen on few objects is chance
     own = {"score": metrics["threshold"]} if enough else {}
     scores, of_class = (
         dict(zip(values, calibrated(np.array([*values.values()], float), calibration).round(6).tolist(), strict=True))

@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from deixis.data.scenes.images import (
-    LEAST_VISIBLE,
+    MIN_VISIBLE,
     SEEN_PAIRS,
     UNSEEN_PAIRS,
     Thing,
@@ -65,7 +65,7 @@ def test_masks_do_not_overlap_and_stay_visible() -> None:
             outline = outline_of(thing.shape)
             whole = coverage(outline, thing.centre_xy_px, thing.radius_px, thing.turn_deg, window) >= 0.5
             # Each of the up to five later things may cover its share.
-            assert mask.sum() >= LEAST_VISIBLE**5 * whole.sum()
+            assert mask.sum() >= MIN_VISIBLE**5 * whole.sum()
 
 
 def test_a_drawn_thing_is_where_its_box_says() -> None:

@@ -199,7 +199,7 @@ def test_regions_that_do_not_fit_are_refused() -> None:
         (Regions((1,), (cells[:-1],)), "image tokens"),
         (Regions((1,), ((*cells[:-1], 16 * count),)), "a region has token"),
         (Regions((count,), (cells,)), "focal views"),
-        (Regions((1, 0), (cells, ())), "one entry an image"),
+        (Regions((1, 0), (cells, ())), "one entry per image"),
     ):
         with pytest.raises(ModelError, match=said):
             bundle.model.embed(asked.input_ids, tokens, asked.tiles_per_image, regions)

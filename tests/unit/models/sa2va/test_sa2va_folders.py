@@ -77,7 +77,7 @@ def test_what_is_no_segmenter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         load_sa2va(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ModelError, match="'bert', wanted"):
+    with pytest.raises(ModelError, match="'bert', expected"):
         load_sa2va(tmp_path)
 
 

@@ -82,7 +82,7 @@ def test_every_unplaced_tensor_is_named(tmp_path: Path) -> None:
     message = str(caught.value)
     assert f"missing {gone}" in message
     assert "unexpected stranger.weight" in message
-    assert f"{qkv} has shape (3,), wanted" in message
+    assert f"{qkv} has shape (3,), expected" in message
     assert "\n" not in message
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_released_sa2va_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(values))
     tiny_segmenter().tokenizer.save_pretrained(tmp_path)
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="'Phi3ForCausalLM', wanted one of"):
+    with pytest.raises(ModelError, match="'Phi3ForCausalLM', expected one of"):
         read_released(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_sam_2_is_recognised_by_its_weights(width: int, blocks: int, tmp_path: P
     config.save_pretrained(tmp_path)
     again = read_transformers_config(tmp_path / "config.json")  # no number in it is taken for implausible
     assert again.vision_config.backbone_config.embed_dim_per_stage == backbone.embed_dim_per_stage
-    with pytest.raises(ModelError, match="wanted"):
+    with pytest.raises(ModelError, match="expected"):
         sam_config({}, state, "here")
 
 

@@ -2,7 +2,7 @@
 
 The model is never called as a whole: images, text and positions are brought together by `Sa2va`, which can so put
 other things among the tokens, take hidden states where it wants them, and compute logits only where they are needed.
-Nothing outside this folder knows which family speaks.
+Nothing outside this folder knows which family is loaded.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def language_of(values: Mapping[str, Any], source: str) -> str:
     """
     names = (values.get("llm_config") or {}).get("architectures") or [None]
     if names[0] not in LANGUAGES:
-        raise ModelError(f"{source}: the language model is {names[0]!r}, wanted one of {list(LANGUAGES)}")
+        raise ModelError(f"{source}: the language model is {names[0]!r}, expected one of {list(LANGUAGES)}")
     return str(names[0])
 
 

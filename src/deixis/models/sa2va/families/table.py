@@ -26,7 +26,7 @@ def family_of(config: Any) -> Family:
     """
     name = getattr(config, "model_type", None)
     if name not in FAMILIES:
-        raise ModelError(f"model_type {name!r} cannot be made a segmenter; wanted one of {sorted(FAMILIES)}")
+        raise ModelError(f"model_type {name!r} cannot be made a segmenter; expected one of {sorted(FAMILIES)}")
     return FAMILIES[name]
 
 

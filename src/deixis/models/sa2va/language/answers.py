@@ -23,7 +23,7 @@ class Generated(NamedTuple):
     """What was written after each row, and the hidden states at its `[SEG]` tokens.
 
     Attributes:
-        token_ids: one list a row, without the end.
+        token_ids: one list per row, without the end.
         log_probs: of each token written, and of the end where the row came to it.
         seg_hidden: row by row, from left to right.
         row_of_object: the row of each.
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """One mask an object.
+    """One mask per object.
 
     Attributes:
         logits: of the mask.
@@ -76,12 +76,12 @@ def generate(
         embeddings: prompts, padded on the right.
         attention_mask: true on real tokens.
         end_token_id: a row ends with it.
-        max_new_tokens: it also ends after so many.
+        max_new_tokens: it also ends after this many.
         choose: logits to the next token of each row; the likeliest by default.
         positions: what `Sa2va.positions` says of the prompts.
         forbidden: tokens that are never written.
         min_tokens: no row ends before that many tokens.
-        shared_tokens: so many tokens at the start are the same in every row, and are read once. No row is as short.
+        shared_tokens: this many tokens at the start are the same in every row, and are read once. No row is as short.
     """
     rows, cache = len(embeddings), DynamicCache(config=model.vlm.config.get_text_config())
     hidden = _read_prompts(
@@ -116,11 +116,16 @@ def generate(
         hidden = model.read_on(said_next, attention_mask, (start + step)[:, None], cache)[:, 0]
         is_seg = (running & (token == model.seg_token_id)).nonzero()[:, 0].tolist()
         found += [(row, hidden[row]) for row in is_seg]
-    found.sort(key=lambda item: item[0])  # stable: within a row the order of writing stays
-    # `hidden[:0]`: no objects, in the right type and width
-    seg_hidden = torch.stack([state for _, state in found]) if found else hidden[:0]
-    row_of_object = torch.tensor([row for row, _ in found], device=hidden.device, dtype=torch.long)
-    return Generated(written, log_probs, seg_hidden, row_of_object)
+    return Generated(written, log_probs, *_by_row(found, hidden))
+
+
+def _by_row(
+    found: list[tuple[int, Tensor]], like: Float[Tensor, "rows hidden"]
+) -> tuple[Float[Tensor, "objects hidden"], Int[Tensor, " objects"]]:
+    """States of `[SEG]`, and the row of each, row by row; of no states, empty tensors like the others."""
+    found = sorted(found, key=lambda item: item[0])  # stable: within a row the order of writing stays
+    rows = torch.tensor([row for row, _ in found], device=like.device, dtype=torch.long)
+    return torch.stack([state for _, state in found]) if found else like[:0], rows
 
 
 def _read_prompts(

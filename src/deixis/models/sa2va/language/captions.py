@@ -38,7 +38,7 @@ def describe(
     """Answer questions about regions in words alone. At least one word is said, and no special token.
 
     Args:
-        input_ids: conversations up to where the assistant begins, padded on the right; one a row.
+        input_ids: conversations up to where the assistant begins, padded on the right; one per row.
         attention_mask: true on real tokens.
         tiles_per_image, vision, regions: as in `Sa2va.forward`.
         choose: the likeliest token by default; see `sampler`.
@@ -74,7 +74,7 @@ def sampler(seeds: Sequence[int], temperature: float = 1.0, top_p: float = 1.0) 
     """Draws tokens for `generate`, each row by its own seed, so that what is drawn does not depend on the other rows.
 
     Args:
-        seeds: one a row.
+        seeds: one per row.
         temperature: below 1 prefers likely tokens.
         top_p: only the likeliest tokens that together reach this probability are drawn (arXiv 1904.09751).
 

@@ -58,10 +58,7 @@ def segment(
     )
     cache.batch_select_indices(images)  # keys and values of [images, ...] to [rows, ...]
 
-    # The rest of each row, moved to the left by the length of its prefix.
-    width = input_ids.shape[1]
-    rest = prefix.lengths[:, None] + columns[: width - int(prefix.lengths.min())]  # [rows, longest rest]: its columns
-    inside, rest = rest < width, rest.clamp(max=width - 1)
+    rest, inside = _rests(prefix, columns)
     real = attention_mask.gather(1, rest) & inside
     ids = input_ids.gather(1, rest)
     hidden = model.read_on(
@@ -128,6 +125,15 @@ def _read_images(
     embeddings = model.embed(ids, image_tokens, tiles_per_image)  # [images, longest, wide]
     model.read_on(embeddings, mask, _unpacked(numbers[:, prefix.first_row, :longest]), cache)
     return cache, mask
+
+
+def _rests(
+    prefix: _Prefixes, columns: Int[Tensor, " tokens"]
+) -> tuple[Int[Tensor, "rows longest_rest"], Bool[Tensor, "rows longest_rest"]]:
+    """The columns after each row's prefix, moved to the left, and which of them the row has."""
+    width = len(columns)
+    rest = prefix.lengths[:, None] + columns[: width - int(prefix.lengths.min())]
+    return rest.clamp(max=width - 1), rest < width
 
 
 def _unpacked(numbers: Int[Tensor, "kinds batch tokens"]) -> Tensor:

@@ -38,7 +38,7 @@ class Template:
     image_end: str = "</img>"
 
     def image(self, tokens: int) -> str:
-        """An image of so many tokens, all its tiles together.
+        """An image of this many tokens, all its tiles together.
 
         >>> TEMPLATES["chatml"].image(2)
         '<img><IMG_CONTEXT><IMG_CONTEXT></img>'
@@ -47,7 +47,7 @@ class Template:
         return f"{self.image_start}{self.image_token * tokens}{self.image_end}"
 
     def regions(self, tokens: Sequence[int]) -> str:
-        """Regions of so many tokens each, as released models are told of them; what follows is the question.
+        """Regions, each of its number of tokens, as released models were trained on them; what follows is the question.
 
         >>> TEMPLATES["phi3"].regions([1, 1])[41:]
         'region1<vp><IMG_CONTEXT></vp>, region2<vp><IMG_CONTEXT></vp>.\\n'

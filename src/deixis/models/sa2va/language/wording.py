@@ -64,7 +64,7 @@ def read_wording(source: str | Path) -> Wording:
         config = layout.config(values, tokenizer.convert_tokens_to_ids(template.image_token), False, str(source))
         blocks = layout.blocks(config)
     else:
-        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
+        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, expected {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
     tiling = family_of(config).tiling(config)
     pad = tokenizer.pad_token_id
     end = tokenizer.convert_tokens_to_ids(template.end)

@@ -76,7 +76,7 @@ def see_next(
 
     Args:
         levels: of the one frame.
-        banks: one an object, none of them empty.
+        banks: one per object, none of them empty.
         frame: its number, which the banks count from.
         suppress: an object whose score says that it is absent gets an empty mask (SAM 2's way; not Sa2VA's).
     """

@@ -6,21 +6,21 @@ for: the prompted frames, the last `num_maskmem - 1` memories, the last `max_obj
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deixis.errors import ModelError
-from deixis.models.sa2va.sam_protocol import Sam
+from deixis.models.sa2va.sam_protocol import Sam, SamWithMemory
 
 
 class Seen(NamedTuple):
     """What SAM 2 made of each object in one frame, and what it will remember of it.
 
     Attributes:
-        logits: one mask an object, a quarter of the image's side.
+        logits: one mask per object, a quarter of the image's side.
         ious: the IoU that the model expects, in [0, 1]; 1 for a mask that was given.
         object_scores: logits of whether the object is there.
         spatial: the memory of the frame, cell by cell.
@@ -107,12 +107,17 @@ class MemoryBank:
         return memory.to(self.dtype, copy=True)  # a row of a larger tensor would keep the whole of it alive
 
 
-def require_memory(sam: Sam) -> None:
-    """Raises ModelError for a SAM 2 that was built for images alone."""
+def require_memory(sam: Sam) -> SamWithMemory:
+    """The same SAM 2, known to have a memory.
+
+    Raises:
+        ModelError: it was built for images alone.
+    """
     if not hasattr(sam, "memory_attention"):
         raise ModelError(
             "this SAM 2 has no memory (Sam2Model); name one that has, as in --sam-model facebook/sam2-hiera-large"
         )
+    return cast(SamWithMemory, sam)
 
 
 def keeps_phrases(sam: Sam) -> bool:

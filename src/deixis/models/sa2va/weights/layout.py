@@ -156,7 +156,7 @@ def gather(
         tensor = _taken([state[key] for key in keys], place, heads)
         if tensor is None or tensor.shape != like.shape:
             shapes = ", ".join(str(tuple(state[key].shape)) for key in keys)
-            faults[f"{place.key} has shape {shapes}, wanted {tuple(like.shape)} for {name}"] = None
+            faults[f"{place.key} has shape {shapes}, expected {tuple(like.shape)} for {name}"] = None
         else:
             tensors[name] = tensor
     faults |= dict.fromkeys(f"unexpected {name}" for name in sorted(state.keys() - used))

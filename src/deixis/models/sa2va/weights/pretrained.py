@@ -69,7 +69,7 @@ def load_sa2va(
         bundle.model.to(dtype)
         return dataclasses.replace(bundle, source=str(source), record=read_record(folder))
     if kind != MODEL_TYPE:
-        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, wanted {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
+        raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, expected {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
     if tokenizer is not None:
         raise ModelError(f"{tokenizer}: {folder} has a tokenizer in {VLM}/; another is for released Sa2VA folders only")
     template = template_of(values, folder)

@@ -144,9 +144,7 @@ def require_released_form(bundle: Sa2vaBundle, place: str | Path) -> None:
     scatter(names, released_table(layout.rules(vlm)), layout.heads(vlm), str(place))
 
 
-def _built(
-    architecture: Any, vlm_config: Any, sam_config: Sam2VideoConfig, seg_token_id: int, state: Mapping[str, Tensor]
-) -> Sa2va:
+def _built(architecture: Any, vlm: Any, sam: Sam2VideoConfig, seg_token_id: int, state: Mapping[str, Tensor]) -> Sa2va:
     """The network without weights, in the precision of the files."""
     # Parameters are made in the precision of the file: a 26B model in float32 would need twice the memory of its
     # weights.
@@ -155,6 +153,6 @@ def _built(
     torch.set_default_dtype(precision)
     try:
         with no_init_weights():
-            return Sa2va(architecture(vlm_config), Sam2VideoModel(sam_config), seg_token_id)
+            return Sa2va(architecture(vlm), Sam2VideoModel(sam), seg_token_id)
     finally:
         torch.set_default_dtype(before)

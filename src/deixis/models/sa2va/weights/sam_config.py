@@ -50,7 +50,7 @@ def sam_config(values: Mapping[str, Any], state: Mapping[str, Tensor], source: s
     width = 0 if first is None else len(first)
     if (width, blocks) not in HIERAS:
         raise ModelError(
-            f"{source}: SAM 2's image encoder is {width} wide and has {blocks} blocks; wanted {list(HIERAS)}"
+            f"{source}: SAM 2's image encoder is {width} wide and has {blocks} blocks; expected one of {list(HIERAS)}"
         )
     hiera = HIERAS[width, blocks]
     widths = [width * 2**stage for stage in range(4)]
