@@ -154,7 +154,7 @@ def evaluate_detections(
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
         max_detections=limit,
         **_on_absent_classes(
-            *absent_scores(truth, detections), annotations, results=results, whole_ap=_mean(overall), **size
+            absent_scores(truth, detections), annotations, results=results, whole_ap=_mean(overall), **size
         ),
         **_chosen_scores(counts, wanted_precision),
         f1_per_class={name: float(one.f1.max()) for name, one in counts.items()},
@@ -163,15 +163,15 @@ def evaluate_detections(
 
 
 def _on_absent_classes(
-    pairs: int,
-    scores: Float[np.ndarray, " detections"],
+    absent: tuple[int, Float[np.ndarray, " detections"]],
     annotations: list[dict[str, Any]],
     *,
     results: list[dict[str, Any]],
     whole_ap: float,
     **size: int,
 ) -> dict[str, Any]:
-    """False positives on absent classes, of which there are `pairs`, and the AP of detections that keep them rare."""
+    """False positives on absent classes, of `absent_scores`, and the AP of detections that keep them rare."""
+    pairs, scores = absent
     score = score_above(pairs, scores)
     few_false = [result for result in results if result["score"] > score]
     if not pairs:
