@@ -54,6 +54,7 @@ def read_davis(path: Path, videos: Path | None = None, split: str | None = None)
 
 
 def _listed(path: Path, split: str) -> list[str]:
+    # 2016 has lists of the same names
     lists = sorted(path.glob(f"ImageSets/**/{split}.txt"), key=lambda file: ("2017" not in file.parts, str(file)))
     if not lists:
         raise DataError(f"{path}: no list ImageSets/…/{split}.txt")

@@ -32,7 +32,10 @@ def masks_by_expression(
     homes = [file.resolve().parent, *roots(file, root), *file.resolve().parents[1:3]]
     pickles = [home / NAME for home in dict.fromkeys(homes) if (home / NAME).is_file()]
     keys = [
-        (name, key) for name, entry in videos for key in sorted(field(entry, "expressions", dict, f"{file}: {name}"))
+        # keys are text: "10" comes before "2"
+        (name, key)
+        for name, entry in videos
+        for key in sorted(field(entry, "expressions", dict, f"{file}: {name}"))
     ]
     for path in pickles:
         content = load_plain_pickle(path)

@@ -50,7 +50,7 @@ def _open(file: Path, root: Path, item: tuple[str, Any]) -> Clip:
         number = whole_number(key)
         if number is None or not 0 <= number < len(masklets):
             raise DataError(f"{where}: object {shown(key)} is none of the {len(masklets)} masklets of {annotation}")
-        text = field(value, "formated", str, f"{where}, object {key}").strip()
+        text = field(value, "formated", str, f"{where}, object {key}").strip()  # spelt so in the file
         if not text:
             raise DataError(f"{where}, object {key}: its sentence is blank")
         expressions.append(ClipExpression((text,), (number,), expression_id=number))

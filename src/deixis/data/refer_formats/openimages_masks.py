@@ -157,7 +157,7 @@ def _rows(
                     unseen.add(row[image])
                 elif names is not None and row[label] not in names:
                     bad.append(f"line {reader.line_num}: label {row[label]!r} is not among the class descriptions")
-                elif names is None and row[label].startswith("/m/"):
+                elif names is None and row[label].startswith("/m/"):  # Freebase's id of a class, no word
                     bad.append(f"line {reader.line_num}: label {row[label]!r} needs class-descriptions.csv beside it")
                 else:
                     name = row[label] if names is None else names[row[label]]

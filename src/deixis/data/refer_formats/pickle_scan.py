@@ -55,7 +55,7 @@ def fault_of_pickle(data: bytes) -> str | None:
                 return f"a value of {length} bytes, more than the file has"
         elif code in _LINES:
             for _ in range(_LINES[code]):
-                at = data.find(b"\n", at) + 1 or size
+                at = data.find(b"\n", at) + 1 or size  # without a line end: to the end of the data
         else:
             return None
     return None
@@ -67,4 +67,5 @@ def _memo(data: bytes, at: int, width: int) -> tuple[int, int | None]:
         return at + width, int.from_bytes(data[at : at + width], "little")
     end = data.find(b"\n", at)
     digits = data[at:end] if end >= 0 else b""
+    # Longer numbers are beyond any file, and `int` of a very long text takes long.
     return end + 1 or len(data), int(digits) if digits.isdigit() and len(digits) < 20 else None

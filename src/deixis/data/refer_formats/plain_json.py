@@ -121,6 +121,7 @@ def _expressions(entry: Mapping[str, Any], size_hw: tuple[int, int], where: str,
             count = len(masks) if isinstance(masks, list) else "no"
             bad.append(f"{where}: {count} masks for {len(items)} texts; each text needs a mask")
             return []
+        # Sa2VA's form as ours
         items = [{"text": text, "masks": [mask]} for text, mask in zip(items, masks, strict=True)]
     expressions = []
     for number, item in enumerate(items, start=1):
@@ -146,7 +147,7 @@ def _expression(item: Any, number: int, size_hw: tuple[int, int]) -> Expression:
     expression_id = whole_number(identity)
     if expression_id is None:
         raise ValueError(f"id must be a whole number, got {shown(identity)}")
-    texts = () if item.get("text") is None and masks else sentences(item.get("text"))
+    texts = () if item.get("text") is None and masks else sentences(item.get("text"))  # a mask that awaits a caption
     return Expression(texts, tuple(masks), tuple(tags), expression_id)
 
 

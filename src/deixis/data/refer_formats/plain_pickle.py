@@ -52,7 +52,7 @@ def load_plain_pickle(path: Path) -> Any:
         fault = fault_of_pickle(content)
         if fault is not None:
             raise DataError(f"{path}: is no pickle, or a damaged one (it has {fault}); get it again")
-        return _PlainUnpickler(BytesIO(content), encoding="utf-8").load()
+        return _PlainUnpickler(BytesIO(content), encoding="utf-8").load()  # texts that Python 2 wrote are bytes
     except _RefusedError as error:
         raise DataError(
             f"{path}: this pickle asks to import {error}; only plain data is read, and nothing of it was run: "

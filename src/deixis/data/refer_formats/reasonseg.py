@@ -128,6 +128,7 @@ def _drawn(shapes: Any, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
             points = np.array(polygon, np.float64).reshape(-1, 1, 2).astype(np.int32)
             layers.append((int(_painted(np.zeros(size_hw, np.uint8), points, 1).sum()), value, points))
     canvas = np.zeros(size_hw, np.uint8)
+    # As the authors' reader does it: whole pixels, the largest area first, the outline drawn besides the filling.
     for _, value, points in sorted(layers, key=lambda layer: -layer[0]):
         _painted(canvas, points, value)
     return canvas

@@ -211,6 +211,7 @@ def _samples(
 def _expression(ref: _Row, annotations: Mapping[int, _Row], size_hw: tuple[int, int]) -> Expression:
     if not isinstance(ref["sentences"], list) or not all(isinstance(item, dict) for item in ref["sentences"]):
         raise ValueError("sentences are no list of objects")
+    # `sent` is cleaned, `raw` as it was typed
     texts = sentences([item.get("sent") or item.get("raw") or "" for item in ref["sentences"]])
     masks = []
     for ann_id in ref["ann_ids"]:

@@ -66,6 +66,7 @@ class Templated:
         expressions = class_expressions(sample, self.templates, self.objects)
         if self.absent_per_image:
             absent = sorted(sample.known_absent_class_ids)
+            # the same in every epoch and worker
             drawn = np.random.default_rng([self.indices[index]]).permutation(len(absent))[: self.absent_per_image]
             expressions += [
                 Expression(phrases(sample.vocabulary.names[c], self.templates), (), ("absent",), c)

@@ -200,7 +200,7 @@ def _sample(row: _Row, image: Path, number: int, source: str) -> ReferSample:
         key = phrase.text.lower() if place is None else place
         merged.setdefault(key, (phrase.text, []))[1].extend(masks)
     found = [(key if isinstance(key, tuple) else None, *value) for key, value in merged.items()]
-    found.sort(key=lambda one: one[0] or (len(row.caption), 0))
+    found.sort(key=lambda one: one[0] or (len(row.caption), 0))  # those without a place come last
     expressions = tuple(
         Expression((text,), tuple(masks), expression_id=i) for i, (_, text, masks) in enumerate(found, 1)
     )
@@ -247,7 +247,7 @@ def _span(value: Any, caption: str) -> tuple[int, int]:
 def _apart(phrases: list[Grounded]) -> tuple[Grounded, ...]:
     """Phrases that do not overlap, in order; of two that do, the longer one."""
     kept: list[Grounded] = []
-    for phrase in sorted(phrases, key=lambda one: (one.start - one.end, one.start)):
+    for phrase in sorted(phrases, key=lambda one: (one.start - one.end, one.start)):  # longest first
         if all(phrase.end <= other.start or other.end <= phrase.start for other in kept):
             kept.append(phrase)
     return tuple(sorted(kept))
@@ -255,7 +255,7 @@ def _apart(phrases: list[Grounded]) -> tuple[Grounded, ...]:
 
 def _caption(entry: Entry) -> str:
     caption = entry.get("caption")
-    caption = caption.strip('"').strip() if isinstance(caption, str) else ""
+    caption = caption.strip('"').strip() if isinstance(caption, str) else ""  # some captions are in quotation marks
     if not caption:
         raise ValueError(f"has no 'caption', got {shown(entry.get('caption'))}")
     return caption

@@ -101,7 +101,7 @@ def read_llava(path: str | Path, images: Path | None = None, faults: list[str] |
     for number, entry in _lines(file) if file.suffix == ".jsonl" else listed_entries(file, bad):
         try:
             turns = next((entry[key] for key in _TURNS if key in entry), None)
-            exchanges_of(turns)
+            exchanges_of(turns)  # raises where they cannot be used; not kept, since the turns are
             usable.append((number, _media(entry, "image"), _media(entry, "video"), turns))
         except ValueError as error:
             bad.append(f"entry {number}: {error}")

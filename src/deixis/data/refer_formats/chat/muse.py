@@ -76,7 +76,7 @@ def _sample(entry: Entry, image: Path, number: int, source: str) -> ReferSample:
             written, places = _answer(text, names)
         except ValueError as error:
             raise ValueError(f"answer {position}: {error}") from error
-        first = len(questions) + len(objects)
+        first = len(questions) + len(objects)  # in the sample's expressions, where objects follow all questions
         asked.append(Expression((question.strip(),), tuple(masks), ("question",), position))
         objects += [Expression((), (mask,), expression_id=position) for mask in masks]
         grounded = tuple(Grounded(*place, first + i) for i, place in enumerate(places))
@@ -116,7 +116,7 @@ def _answer(text: Any, names: list[str]) -> tuple[str, list[tuple[int, int]]]:
         raise ValueError(f"{max(len(parts) - 1, 0)} {_MASK} for {len(names)} masks in {shown(text)}")
     words, places = parts[0], []
     for part in parts[1:]:
-        places.append((len(words), len(words)))
+        places.append((len(words), len(words)))  # no words of its own: `{seg}` stands beside them
         words += part
     return words, places
 

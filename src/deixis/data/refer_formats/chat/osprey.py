@@ -68,6 +68,7 @@ def _sample(entry: Entry, image: Path, number: int, source: str, suffix: str) ->
     masks = _masks(entry.get("annotation"), size_hw)
     described = entry.get("description", entry.get("descriptions"))
     if "conversations" in entry:
+        # "<region1>" to "region1"
         chat = exchanges_of(entry["conversations"], lambda text: _REGION.sub(r"\1", text).strip(), suffix)
         expressions = tuple(Expression((), (mask,), expression_id=i) for i, mask in enumerate(masks, 1))
         return ReferSample(image, size_hw, expressions, number, source, chat, tuple(range(len(masks))))
