@@ -130,7 +130,7 @@ def _picture(sample: Sample, data: bytes | None) -> Picture:
     if isinstance(sample.image, np.ndarray):
         return Picture(_png(sample.image), f"{sample.image_id:06d}.png")
     name = sample.image.name
-    if image_sizes_hw(sample.image, data)[0] != sample.size_hw:
+    if image_sizes_hw(sample.image, data)[0] != sample.size_hw:  # annotated in the orientation that is stored
         pixels = load(sample).image if data is None else decode_image(data, sample.source)
         assert isinstance(pixels, np.ndarray)
         if pixels.shape[:2] != sample.size_hw:

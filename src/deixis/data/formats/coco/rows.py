@@ -129,9 +129,10 @@ def in_pixels(
         return list(annotations), frame
     warn_frame(frame, where)
     if frame.startswith("share"):
-        boxes = boxes * sizes[:, [1, 0, 1, 0]]
+        boxes = boxes * sizes[:, [1, 0, 1, 0]]  # (height, width) as (width, height, width, height)
     if frame.endswith("corners"):
         boxes[:, 2:] -= boxes[:, :2]
+    # by identity: two rows may be equal
     settled = {id(row): row | {"bbox": box} for row, box in zip(rows, boxes.tolist(), strict=True)}
     return [settled.get(id(row), row) for row in annotations], frame
 

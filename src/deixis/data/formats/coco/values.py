@@ -28,7 +28,7 @@ def whole_number(value: Any) -> int | None:
         if not digits.isdecimal() or len(digits) > 19:
             return None
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 63:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 63:  # NaN fails this too
         return None
     return int(value) if value == int(value) else None
 

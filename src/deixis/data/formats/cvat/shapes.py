@@ -89,7 +89,7 @@ def between(one: Shape, other: Shape, share: float) -> Shape:
         points = start[pairs[:, 0]] * (1 - share) + end[pairs[:, 1]] * share
         return replace(one, numbers=tuple(points.reshape(-1).tolist()))
     numbers = tuple(a + (b - a) * share for a, b in zip(one.numbers, other.numbers, strict=True))
-    way = (other.degrees - one.degrees + 180) % 360 - 180
+    way = (other.degrees - one.degrees + 180) % 360 - 180  # degrees, from -180 to 180
     return replace(one, numbers=numbers, degrees=(one.degrees + way * share) % 360)
 
 
@@ -120,10 +120,11 @@ def _mask(shape: Shape, size_hw: tuple[int, int]) -> np.ndarray:
         raise ValueError("has a mask whose numbers are not whole")
     left, top, width, height, *runs = (int(number) for number in shape.numbers)
     inside = max(left, 0), max(top, 0), min(left + width, size_hw[1]), min(top + height, size_hw[0])
-    if width < 1 or height < 1 or width * height > 4 * size_hw[0] * size_hw[1] + 4:
+    if width < 1 or height < 1 or width * height > 4 * size_hw[0] * size_hw[1] + 4:  # before memory is taken for it
         raise ValueError(f"has a mask of {width}x{height} pixels, its image has {size_hw[1]}x{size_hw[0]}")
     if min(runs) < 0 or sum(runs) != width * height:
         raise ValueError(f"has a mask whose runs are of {sum(runs)} pixels, {width}x{height} are {width * height}")
+    # runs alternate, unset pixels first
     pixels = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(height, width)
     whole = np.zeros(size_hw, np.uint8)
     x1, y1, x2, y2 = inside

@@ -62,6 +62,7 @@ class VideoPictures:
 
     def __call__(self, index: int) -> bytes:
         file = BytesIO()
+        # quickly: it is decoded again at once
         Image.fromarray(self.video[self.numbers[index]]).save(file, "PNG", compress_level=1)
         return file.getvalue()
 

@@ -68,7 +68,7 @@ def _mask(rle: Rle) -> dict[str, str]:
     flat = pixels[top:bottom, left:right].reshape(-1)
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *changes.tolist(), len(flat)]).tolist()
-    text = ", ".join(map(str, [0, *runs] if flat[0] else runs))
+    text = ", ".join(map(str, [0, *runs] if flat[0] else runs))  # the first run is of unset pixels, if only none
     sides = {"left": left, "top": top, "width": right - left, "height": bottom - top}
     return {"rle": text, **{key: str(value) for key, value in sides.items()}}
 

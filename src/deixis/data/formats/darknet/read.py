@@ -30,6 +30,7 @@ from deixis.errors import DataError
 from deixis.records import SampleList
 
 _LISTS = ("classes.txt", "obj.names", "predefined_classes.txt", "names.txt", "class_names.txt", "notes.json")
+# Keys of `obj.data` that name no pictures.
 _NO_SPLITS = {"names", "backup", "classes", "eval", "results", "top", "labels", "map", "difficult"}
 _PICTURES = ("images", "imgs", "img")
 _PROBED_FILES = 200

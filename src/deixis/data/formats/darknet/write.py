@@ -30,7 +30,7 @@ def write_darknet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
             for sample, name in placed(dataset, draft / place, images):
                 text = "".join(f"{line}\n" for line in label_lines(sample, masks=False))
                 (draft / place / name).with_suffix(".txt").write_text(text)
-                lines.append(f"data/{place}/{name}\n")
+                lines.append(f"data/{place}/{name}\n")  # as in CVAT's exports, whose archives have no folder `data`
             (draft / f"{key}.txt").write_text("".join(lines), encoding="utf-8")
             settings.append(f"{key} = data/{key}.txt")
         settings += ["names = data/obj.names", "backup = backup/"]

@@ -115,7 +115,7 @@ def _row(item: Mapping[str, Any], number: int, content: _Content) -> AnnotatedIm
     plain = [given] if isinstance(given, str) and given else []
     names = [*plain, *(f"{name}{suffix}" for suffix in _SUFFIXES)]
     size = image.get("size") if isinstance(image, dict) else None
-    size_hw = image_size(*size) if isinstance(size, list) and len(size) == 2 else None
+    size_hw = image_size(*size) if isinstance(size, list) and len(size) == 2 else None  # [height, width]
     rows = item.get("annotations") or []
     objects = _Objects(content, tuple(rows) if isinstance(rows, list) else (), f"item {name}")
     in_subset = [f"{content.path.stem}/{text}" for text in plain]
@@ -141,7 +141,7 @@ class _Objects:
                     self.content.left_out[str(kind)[:40]] += 1
                     continue
                 found = self._object(row, str(kind), size_hw)
-                key = (row["group"], found.label) if row.get("group") else number
+                key = (row["group"], found.label) if row.get("group") else number  # group 0 is none
                 groups.setdefault(key, []).append((str(kind), found))
         return [_joined(parts) for parts in groups.values()]
 

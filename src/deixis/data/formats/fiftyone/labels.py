@@ -54,7 +54,7 @@ def polyline(row: Mapping[str, Any], label: str, size_hw: tuple[int, int], masks
         if any(number is None for number in numbers):
             raise ValueError("has points that are no finite numbers")
         shares = points_of([number for number in numbers if number is not None])
-        parts.append(points_of((shares * size_hw[::-1]).reshape(-1).tolist()))
+        parts.append(points_of((shares * size_hw[::-1]).reshape(-1).tolist()))  # (x, y) by (width, height)
     return polygon(label, parts, size_hw, masks=masks, score=finite_number(row.get("confidence")))
 
 
@@ -69,6 +69,7 @@ def _mask(value: Any) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, kind = read(file)
+        # objects would be unpickled
         if len(shape) != 2 or kind.hasobject or shape[0] * shape[1] * kind.itemsize != len(data) - file.tell():
             raise ValueError(f"an array of shape {shape}")
         pixels = np.frombuffer(data, kind, offset=file.tell()).reshape(shape, order="F" if fortran else "C")

@@ -156,7 +156,7 @@ def _field(samples: Sequence[Mapping[str, Any]], path: Path) -> str:
         if isinstance(value, dict) and value.get("_cls") in kinds
     }
     usual = [name for name in fields if name in ("ground_truth", "detections")]
-    chosen = sorted(usual, reverse=True)[:1] or list(fields)
+    chosen = sorted(usual, reverse=True)[:1] or list(fields)  # `ground_truth` before `detections`
     if len(chosen) != 1:
         seen = ", ".join(fields) or "none"
         raise DataError(f"{path}: expected one field of detections or polylines, found {seen}; export only one field")

@@ -38,6 +38,7 @@ def decode_brush(values: Any, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h 
     while at < count:
         repeated, length = bits.read(1), bits.read(sizes[bits.read(2)]) + 1
         end = min(at + length, count)
+        # Pixel p has its alpha at value 4p + 3.
         if repeated:
             found[at // _CHANNELS : end // _CHANNELS] = bits.read(word) > 0
         else:
@@ -51,7 +52,7 @@ def encode_brush(bitmap: UInt8[np.ndarray, "h w"]) -> list[int]:
     """A mask as Label Studio's bytes."""
     flat = np.repeat(bitmap.reshape(-1) > 0, _CHANNELS)
     edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), len(flat)]
-    parts = [f"{len(flat):032b}{7:05b}", *(f"{bits - 1:04b}" for bits in _COUNT_BITS)]
+    parts = [f"{len(flat):032b}{7:05b}", *(f"{bits - 1:04b}" for bits in _COUNT_BITS)]  # 7: values of 8 bits
     for start, end in pairwise(edges):
         value = "1" * 8 if flat[start] else "0" * 8
         for length in _runs(end - start):
@@ -72,7 +73,7 @@ class _Bits:
     """Numbers of up to 32 bits, one after the other."""
 
     def __init__(self, data: Sequence[int] | bytes) -> None:
-        self._data = bytes(data) + bytes(8)
+        self._data = bytes(data) + bytes(8)  # so that a window may reach beyond the end
         self._end = 8 * len(data)
         self._at = 0
 

@@ -18,7 +18,7 @@ from deixis.data.formats.placing import ImageMode, placed
 from deixis.geometry.masks import outlines
 from deixis.records import Dataset, Rle, Sample
 
-_VERSION = "5.5.0"
+_VERSION = "5.5.0"  # of labelme, which wants one
 
 
 def write_labelme(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:

@@ -72,7 +72,7 @@ def _judged(sample: Sample, row: Mapping[str, Any], classes: Mapping[int, int]) 
     absent, not_exhaustive = (
         _class_ids(row.get(key), classes, f"{sample.source}: {key}") for key in (NEGATIVE, NOT_EXHAUSTIVE)
     )
-    everything = len(absent | sample.present_class_ids) == len(sample.vocabulary)
+    everything = len(absent | sample.present_class_ids) == len(sample.vocabulary)  # as in COCO
     return sample.evolve(absent_class_ids=None if everything else absent, not_exhaustive_class_ids=not_exhaustive)
 
 

@@ -175,7 +175,7 @@ def _share(row: Mapping[str, str], column: str, where: str) -> float:
         value = float(row[column])
     except ValueError:
         value = -1.0
-    if not -0.5 <= value <= 1.5:
+    if not -0.5 <= value <= 1.5:  # boxes may leave the image a little; pixels are refused
         raise DataError(f"{where}: {column} must be a share of the image's size, from 0 to 1, got {row[column]!r}")
     return value
 

@@ -69,7 +69,7 @@ def _regions(
         if value == 0 or value in void:
             continue
         if classes is not None:
-            kind = int(np.bincount(classes[mask].astype(np.int64)).argmax())
+            kind = int(np.bincount(classes[mask].astype(np.int64)).argmax())  # that of most of its pixels
             found += [(mask, kind)] if kind and kind not in void else []
         elif apart:
             count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)

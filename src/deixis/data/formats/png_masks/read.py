@@ -110,6 +110,7 @@ def _names(place: Path) -> tuple[dict[int, str] | None, bool]:
         return None, False
     names, file = listed
     if names and file.suffix == ".txt" and names.get(0, "").lower() not in _BACKGROUND:
+        # the list begins with the first class, and 0 is background
         names = {value + 1: name for value, name in names.items()}
     return {value: name for value, name in names.items() if value and name.lower() not in _BACKGROUND}, False
 

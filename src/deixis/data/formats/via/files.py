@@ -12,7 +12,7 @@ from typing import Any
 from deixis.data.formats.annotation_files import parse_json, read_text
 from deixis.errors import DataError
 
-_SHAPES = {1: "point", 2: "rect", 3: "circle", 4: "ellipse", 5: "line", 6: "polyline", 7: "polygon"}
+_SHAPES = {1: "point", 2: "rect", 3: "circle", 4: "ellipse", 5: "line", 6: "polyline", 7: "polygon"}  # VIA 3's numbers
 _EXTREME_RECTANGLE, _EXTREME_CIRCLE = 8, 9
 _IMAGE_TYPE = 2
 _COORDINATES = {
@@ -119,7 +119,7 @@ def _version_3(content: Mapping[str, Any]) -> ViaRows:
         rows.options[names[key]] = {name: name for name in chosen.values()}
     for row in content.get("metadata", {}).values():
         shown = [fid for fid in views.get(str(row.get("vid")), [str(row.get("vid"))]) if fid in pictures]
-        if not shown or row.get("z"):
+        if not shown or row.get("z"):  # z: times in a film
             rows.films += 1
             continue
         values = {
@@ -146,7 +146,7 @@ def _shape(xy: Sequence[Any]) -> dict[str, Any]:
         xs, ys = values[::2], values[1::2]
         return {"name": "rect", "x": min(xs), "y": min(ys), "width": max(xs) - min(xs), "height": max(ys) - min(ys)}
     if number == _EXTREME_CIRCLE:
-        (x1, y1, x2, y2, x3, y3), shift = values[:6], 2
+        (x1, y1, x2, y2, x3, y3), shift = values[:6], 2  # three points on the circle; its centre by Cramer's rule
         det = shift * (x1 * (y2 - y3) + x2 * (y3 - y1) + x3 * (y1 - y2))
         a, b, c = x1 * x1 + y1 * y1, x2 * x2 + y2 * y2, x3 * x3 + y3 * y3
         cx = (a * (y2 - y3) + b * (y3 - y1) + c * (y1 - y2)) / det

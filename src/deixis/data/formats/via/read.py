@@ -162,7 +162,7 @@ def _rect(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: 
 def _round(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     centre = _number(shape, "cx"), _number(shape, "cy")
     radii = (_number(shape, "r"),) * 2 if "r" in shape else (_number(shape, "rx"), _number(shape, "ry"))
-    angle = finite_number(shape.get("theta")) or 0.0
+    angle = finite_number(shape.get("theta")) or 0.0  # radians
     return polygon(name, [ellipse_outline(centre, radii, math.degrees(angle))], size_hw, masks=masks)
 
 

@@ -30,7 +30,7 @@ def write_via(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks:
         found: dict[str, Any] = {}
         for sample, name in placed(dataset, draft / "images", images):
             size = (draft / "images" / name).stat().st_size
-            found[f"{name}{size}"] = {
+            found[f"{name}{size}"] = {  # VIA's own key of an image
                 "filename": name,
                 "size": size,
                 "regions": _regions(sample, masks),

@@ -220,7 +220,7 @@ def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, fl
         raise DataError(f"{where}: has no <name>; add one")
     box = node.find("bndbox")
     x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
-    return name, (x1 - 1, y1 - 1, x2, y2)
+    return name, (x1 - 1, y1 - 1, x2, y2)  # VOC counts pixels from 1 and includes the last one
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:

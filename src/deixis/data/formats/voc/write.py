@@ -45,6 +45,7 @@ def _annotation(sample: Sample, file_name: str) -> ElementTree.Element:
         _add(node, "name", sample.vocabulary.names[class_id])
         _add(node, "difficult", "0")
         box = ElementTree.SubElement(node, "bndbox")
+        # pixels from 1, the last one included
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), (x1 + 1, y1 + 1, x2, y2), strict=True):
             _add(box, key, str(int(value)) if value.is_integer() else repr(value))
     return root

@@ -117,7 +117,7 @@ def _box(values: list[float], size_hw: tuple[int, int]) -> tuple[list[float], fl
 
 
 def _polygon(values: list[float], size_hw: tuple[int, int], masks: bool) -> tuple[list[float], float, Rle | None]:
-    points = np.array(values).reshape(-1, 2) * size_hw[::-1]
+    points = np.array(values).reshape(-1, 2) * size_hw[::-1]  # (x, y) by (width, height)
     x, y = points.T
     area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
     mask = mask_rle([points.reshape(-1).tolist()], size_hw) if masks else None
