@@ -150,6 +150,12 @@ def test_text_ids(tmp_path: Path) -> None:
     assert len(dataset[0].instances) == 2
 
 
+def test_categories_named_by_numbers(tmp_path: Path) -> None:
+    labels = content()
+    labels["categories"][0]["name"] = 7
+    assert "7" in read_coco(write(tmp_path, labels)).vocabulary.names
+
+
 def test_an_unused_category_that_repeats_a_used_name_is_left_out(tmp_path: Path) -> None:
     labels = content()
     labels["categories"].insert(0, {"id": 0, "name": "Cat", "supercategory": "none"})

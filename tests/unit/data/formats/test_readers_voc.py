@@ -116,7 +116,7 @@ def test_a_size_that_is_absent_or_zero_is_read_from_the_image(tmp_path: Path) ->
 
 
 def test_boxes_without_area_inside_the_image_are_dropped_with_a_count(tmp_path: Path) -> None:
-    boxes = [(70, 1, 80, 20), (20, 10, 11, 30), (50, 30, 90, 90)]
+    boxes = [(70, 1, 80, 20), (-30, 10, -20, 30), (50, 30, 90, 90)]
     write(tmp_path, "a.xml", xml_file(*(xml_object(box=box) for box in boxes)), "a.jpg")
     with pytest.warns(UserWarning, match=r"dropped 2 boxes .* the first in a.xml"):
         dataset = read_voc(tmp_path)

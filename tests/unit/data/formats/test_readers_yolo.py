@@ -129,7 +129,7 @@ FAULTS = {
     "class": ("2 0.5 0.5 0.5 0.5", "a.txt: line 1: class 2 is not one of the 2 names of data.yaml"),
     "negative": ("-1 0.5 0.5 0.5 0.5", "class -1 is not one of"),
     "half": ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not one of"),
-    "pixels": ("0 20 5 10 8", r"a.txt: line 1: numbers must be shares .* got \[20.0"),
+    "pixels": ("0 20 5 10 8", r"a.txt: line 1: numbers must be shares .* got \[20.0.*pixels\? divide"),
     "nan": ("0 nan 0.5 0.5 0.5", "numbers must be shares"),
 }
 

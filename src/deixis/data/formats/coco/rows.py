@@ -20,15 +20,22 @@ _ROOT_PARENTS = {"", "none", "null"}
 def settle_ids(content: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The three lists with whole ids as integers, and ids of annotations as the images and categories write theirs.
 
-    `"1"`, `1` and `1.0` are one id. An id that is not listed in any spelling stays as it is, to be refused.
+    `"1"`, `1` and `1.0` are one id. An id that is not listed in any spelling stays as it is, to be refused. A category
+    that is named by a number, as those of digits are, has it as text.
     """
     images, categories = _whole(content["images"], "id"), _whole(content["categories"], "id")
+    categories = [_named_by_text(row) for row in categories]
     annotations = _as_listed(content["annotations"], "image_id", images)
     return {
         "images": images,
         "categories": categories,
         "annotations": _as_listed(annotations, "category_id", categories),
     }
+
+
+def _named_by_text(row: Any) -> Any:
+    name = row.get("name") if isinstance(row, dict) else None
+    return row | {"name": str(name)} if isinstance(name, int | float) and not isinstance(name, bool) else row
 
 
 def _whole(rows: Sequence[Any], key: str) -> list[Any]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deixis.data.formats.annotation_files import parse_object
 from deixis.data.formats.coco.values import finite_number, image_size
+from deixis.data.formats.shared.box_values import in_order
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.records import Spans
@@ -169,6 +172,6 @@ def _boxes(value: Any, where: str) -> list[Box]:
         numbers = [finite_number(number) for number in box] if isinstance(box, list) and len(box) == 4 else [None]
         if any(number is None for number in numbers):
             raise DataError(f"{where}: bbox must be four finite numbers [x1, y1, x2, y2], got {box!r}")
-        x1, y1, x2, y2 = (float(number or 0) for number in numbers)
+        x1, y1, x2, y2 = in_order(np.array([float(number or 0) for number in numbers])).tolist()
         boxes.append((x1, y1, x2, y2))
     return boxes

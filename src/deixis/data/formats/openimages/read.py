@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
+
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     ImageIndex,
@@ -19,6 +21,7 @@ from deixis.data.formats.annotation_files import (
     warn_dropped,
 )
 from deixis.data.formats.foreign import foreign_file
+from deixis.data.formats.shared.box_values import in_order
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
@@ -202,7 +205,7 @@ def _sample(
     found: _Image, image: Path, size_hw: tuple[int, int], vocabulary: Vocabulary, judged: bool, keep_all: bool
 ) -> tuple[Sample, int]:
     height, width = size_hw
-    boxes = [[x1 * width, y1 * height, x2 * width, y2 * height] for x1, y1, x2, y2 in found.boxes]
+    boxes = in_order(np.array(found.boxes).reshape(-1, 4)) * (width, height, width, height)
     instances, lost = clip_instances(Instances.build(boxes, found.class_ids, found.crowd), size_hw, keep_all)
     present = set(instances.class_ids.tolist())
     absent = frozenset(found.absent - present) if judged else None

@@ -50,6 +50,8 @@ def convention(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], named: BoxKind
     shares = _are_shares(boxes, limits)
     limits = np.ones_like(limits) if shares else limits
     fits = {kind: _fit(boxes, kind, limits, _ROUNDING_SHARE if shares else _ROUNDING_PX) for kind in _MEANT}
+    if named == "corners":  # then their order means nothing; unnamed, it tells corners from sizes
+        fits["corners"] = _fit(in_order(boxes), "corners", limits, _ROUNDING_SHARE if shares else _ROUNDING_PX)
     usual: BoxKind = {"unknown": "corners", "text": "xywh"}.get(named, named)  # type: ignore[assignment]
     doubtful = not fits[usual].all() if named in ("unknown", "text") else fits[usual].mean() < 0.5
     kind = next((other for other in _MEANT if doubtful and fits[other].all()), usual)
@@ -69,7 +71,13 @@ def corners_px(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], how: Conventio
     """Boxes as corners in pixels."""
     if how.shares:
         boxes = boxes * sizes_hw[:, [1, 0, 1, 0]]
-    return _as_corners(boxes, how.kind)
+    return in_order(boxes) if how.kind == "corners" else _as_corners(boxes, how.kind)
+
+
+def in_order(corners: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """Boxes by any two opposite corners as [left, top, right, bottom]: some tools keep the order of the strokes."""
+    first, second = corners[..., :2], corners[..., 2:]
+    return np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
 
 
 def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"], where: str) -> Frame:

@@ -20,6 +20,7 @@ from deixis.data.formats.annotation_files import (
     warn_dropped,
 )
 from deixis.data.formats.foreign import foreign_file
+from deixis.data.formats.shared.box_values import in_order
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
@@ -219,8 +220,9 @@ def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, fl
     if not name:
         raise DataError(f"{where}: has no <name>; add one")
     box = node.find("bndbox")
-    x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
-    return name, (x1 - 1, y1 - 1, x2, y2)  # VOC counts pixels from 1 and includes the last one
+    written = [_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax")]
+    left, top, right, bottom = in_order(np.array(written)).tolist()
+    return name, (left - 1, top - 1, right, bottom)  # VOC counts pixels from 1 and includes the last one
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:

@@ -133,7 +133,8 @@ def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> LabelRow:
     if len(values) > 4 and not _is_parallelogram(values):  # turned boxes may reach out of the image
         _require_polygon(values, where, layout)
     if max(map(abs, values)) > 2:
-        raise DataError(f"{where}: numbers must be shares of the image's size, from 0 to 1, got {values[:8]}")
+        hint = "; pixels? divide them by the image's width and height" if min(values) >= 0 else ""
+        raise DataError(f"{where}: numbers must be shares of the image's size, from 0 to 1, got {values[:8]}{hint}")
     return int(label), values
 
 
