@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deixis.data.clip_formats.lazy import LazyClips
 from deixis.data.clip_formats.table import CLIP_FORMATS
-from deixis.data.formats.recognise import are_scenes, opened, without_split
+from deixis.data.formats.recognise import are_scenes, opened, unzipped, without_split
 from deixis.data.reading import reading
 from deixis.data.refer_formats.sa1b import find_sa1b
 from deixis.data.scenes import PREFIX
@@ -57,4 +57,5 @@ def are_clips(path: str | Path, format: str | None = None) -> bool:
         place, _ = without_split(Path(path))
         if not place.exists() or find_sa1b(place):  # SA-1B may be too large to be listed
             return False
+        place = unzipped(place, CLIP_FORMATS)
         return any(known.find(place) for known in CLIP_FORMATS.values())

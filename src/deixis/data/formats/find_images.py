@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 _NAMED = 3
 _PROBED_IMAGES = 20
+_MAX_LISTED, _MAX_FOLDERS = 1000, 60
 _BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
 
 
@@ -115,7 +116,8 @@ def locate_beside(path: Path, names: Sequence[str], images: Path | None) -> tupl
         path: the annotation file; without `images`, the likely folders around it are tried.
         images: the folder that the names are relative to, where the user gives it.
     """
-    folders = [images] if images is not None else _likely_folders(path)
+    stems = (path.stem, path.stem.removeprefix("instances_"))
+    folders = [images] if images is not None else likely_folders(path.parent, *stems)
     probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
     folder = max(folders, key=lambda place: _fit(place, probe))
     located = locate_all(folder, names)
@@ -128,20 +130,13 @@ def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
     return sum(found), sum((folder / name).is_file() for name in names)
 
 
-def _likely_folders(path: Path) -> list[Path]:
-    """Where tools put images beside `labels.json` or `annotations/instances_train2017.json`, likeliest first."""
-    home, up = path.parent, path.parent.parent
-    plain = path.stem.removeprefix("instances_")
-    places = [
-        home,
-        *(home / name for name in _BESIDE),
-        home / path.stem,
-        home / plain,
-        up,
-        up / "images",
-        up / plain,
-        up / "images" / plain,
-    ]
+def likely_folders(home: Path, *stems: str) -> list[Path]:
+    """Where pictures may be for annotations in a folder: beside them, in folders of usual names, in any folder there,
+    in the folder above; and in folders that are called as the annotations are. Likeliest first."""
+    up, names = home.parent, (*_BESIDE, *dict.fromkeys(filter(None, stems)))
+    children = [child for child in sorted(home.iterdir())[:_MAX_LISTED] if child.is_dir() and child.name[0] != "."]
+    places = [home, *(home / name for name in names), *children[:_MAX_FOLDERS], up, *(up / name for name in names)]
+    places += [up / "images" / stem for stem in names[len(_BESIDE) :]]
     return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 

@@ -47,8 +47,7 @@ def opened(
     require_regular(place)
     if not place.exists():
         raise DataError(f"{place}: no such file or folder; give the annotations' file or folder, or scenes:…")
-    if is_zip(place):
-        place = _innermost(unpacked(place), formats)
+    place = unzipped(place, formats)
     format = formats[name] if name is not None else recognise(place, formats, what)
     if format.refused:
         raise DataError(f"{place}: {format.name} annotations {format.refused}")
@@ -57,6 +56,15 @@ def opened(
             f"{place}: {format.name} annotations have no splits to choose from; give the file of {split!r}"
         )
     return format, place, split
+
+
+def unzipped(place: Path, formats: Mapping[str, Format]) -> Path:
+    """The folder that holds an archive's annotations, once it is unpacked; what is no archive as it is.
+
+    Raises:
+        DataError: an archive that cannot be unpacked.
+    """
+    return _innermost(unpacked(place), formats) if is_zip(place) else place
 
 
 def _innermost(folder: Path, formats: Mapping[str, Format]) -> Path:

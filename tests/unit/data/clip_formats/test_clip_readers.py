@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from clip_miniatures import box, columns, rle
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.data.clip_formats import read_clips
+from deixis.data.clip_formats import are_clips, read_clips
 from deixis.data.clip_formats.table import CLIP_FORMATS
 from deixis.data.formats.recognise import recognise
 from deixis.errors import DataError
@@ -301,3 +302,10 @@ class TestRecognition:
             read_clips(tmp_path)
         with pytest.raises(DataError, match="no splits to choose from"):
             read_clips(tmp_path / "meta_expressions.json", split="val")
+
+
+def test_an_archive_of_clips_is_known_as_one(tmp_path: Path) -> None:
+    mini.sav(tmp_path / "sav")
+    archive = Path(shutil.make_archive(str(tmp_path / "sav"), "zip", tmp_path, "sav"))
+    assert are_clips(archive)
+    assert len(first(archive).masklets) == 3

@@ -242,3 +242,19 @@ def test_predictions_are_written_with_score_and_version(tmp_path: Path) -> None:
     assert read.vocabulary.names == ("dog", "cat")
     assert read[0].instances.scores.tolist() == [0.75]
     assert read[0].model_version == "v7"
+
+
+def test_annotations_with_their_tasks_as_storages_hold_them(tmp_path: Path) -> None:
+    """A file per annotation, the task inside."""
+    value = {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
+    (tmp_path / "images").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (60, 40)).save(tmp_path / "images" / f"{number}.png")
+        region = {"type": "rectanglelabels", "original_width": 60, "original_height": 40, "value": value}
+        task = {"id": number, "data": {"image": f"s3://bucket/{number}.png"}}
+        row = {"id": 10 + number, "result": [region], "was_cancelled": number == 2, "task": task}
+        (tmp_path / f"{number}.json").write_text(json.dumps(row))
+    assert format_of(tmp_path) == "label_studio"
+    with pytest.warns(UserWarning, match=r"left out 1 tasks that were cancelled"):
+        dataset = read_dataset(tmp_path)
+    assert dataset[0].instances.boxes_xyxy_px.tolist() == [[6, 4, 36, 24]]

@@ -14,8 +14,9 @@ from PIL import Image
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, the_file
 from deixis.data.formats.coco.values import whole_number
+from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
 from deixis.data.formats.shared.mask_pixels import colour_values
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads, require_regular

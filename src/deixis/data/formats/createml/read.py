@@ -13,8 +13,9 @@ import numpy as np
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
 from deixis.data.formats.shared.box_values import convention, corners_px
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.reading import reads

@@ -17,8 +17,9 @@ from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import only_file, read_text, same_split
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.csv.columns import DELIMITERS, Columns, split_rows
+from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
 from deixis.data.formats.shared.box_values import convention, corners_px
 from deixis.data.formats.shared.class_lists import listed, named
 from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files

@@ -1,6 +1,7 @@
 """CVAT's own XML, for images and for videos."""
 
-from deixis.data.formats.cvat.read import find_cvat, read_cvat
+from deixis.data.formats.cvat.parse import find_cvat
+from deixis.data.formats.cvat.read import read_cvat
 from deixis.data.formats.cvat.write import write_cvat
 from deixis.data.formats.record import Format, Holds
 

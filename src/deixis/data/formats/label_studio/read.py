@@ -9,24 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree import ElementTree
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
 from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.label_studio.regions import LABELS, labels_of, objects_of
+from deixis.data.formats.label_studio.files import find_label_studio, listed_names, tasks_of
+from deixis.data.formats.label_studio.regions import labels_of, objects_of
 from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
-from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_left_by_macos
-from deixis.data.reading import reads, require_regular
+from deixis.data.pixels.image_files import IMAGE_SUFFIXES
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import SampleList
 from deixis.text import tallied
 
 _PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the names of uploaded files
 _MIN_FIELDS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
-_MAX_CONFIG_BYTES = 1 << 20
 
 
 @dataclass
@@ -50,32 +48,6 @@ class _Task:
     regions: Sequence[Mapping[str, Any]]
     upload: str = ""
     model_version: str = ""
-
-
-def find_label_studio(path: Path) -> list[Path]:
-    """The JSON files of Label Studio in a folder, its `tasks` or `annotations`; or a file itself, if it is one."""
-    if not path.is_dir():
-        return [path] if path.suffix.lower() == ".json" and _is_label_studio(path) else []
-    for place in (path, path / "tasks", path / "annotations"):
-        files = [file for file in sorted(place.glob("*.json")) if not is_left_by_macos(file)]
-        if files and any(map(_is_label_studio, files[:5])):
-            return [file for file in files if _is_label_studio(file)]
-    return []
-
-
-def _is_label_studio(file: Path) -> bool:
-    try:
-        require_regular(file)
-        with file.open("rb") as content:
-            head = content.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except (OSError, DataError):
-        return False
-    if not head.startswith((b"[", b"{")) or holds_text(file, '"categories"') or holds_text(file, '"coordinates"'):
-        return False
-    keys = ("annotations", "completions", "predictions")
-    if holds_text(file, '"data"') and any(holds_text(file, f'"{key}"') for key in keys):
-        return head.startswith(b"[") or holds_text(file, '"result"')
-    return head.startswith(b"[") and any(holds_text(file, f'"{key}"') for key in LABELS[:-1])
 
 
 @reads("Label Studio JSON")
@@ -103,22 +75,14 @@ def read_label_studio(
     if not files:
         raise DataError(f"{place}: no JSON file of Label Studio in it; give the export")
     content = _Content(files[0], findings, masks)
-    _read_tasks([(file, row) for file in files for row in _rows(file)], content)
+    _read_tasks([(file, row) for file in files for row in tasks_of(file)], content)
     if not content.rows:
         left = ", ".join(f"{count} {kind}" for kind, count in content.left_out.items()) or "no task"
         raise DataError(
             f"{files[0]}: is Label Studio JSON without an annotated image: {left}; annotate and export again"
         )
     _warn(content)
-    return samples_of(files[0], content.rows, _listed_names(files[0].parent), images=images, findings=findings)
-
-
-def _rows(file: Path) -> list[Any]:
-    content = parse_json(read_text(file), str(file))
-    rows = content if isinstance(content, list) else [content]
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{file}: is no Label Studio JSON: expected tasks as objects; export it again")
-    return rows
+    return samples_of(files[0], content.rows, listed_names(files[0].parent), images=images, findings=findings)
 
 
 def _read_tasks(rows: Sequence[tuple[Path, Mapping[str, Any]]], content: _Content) -> None:
@@ -248,22 +212,6 @@ def _without_prefix(name: str) -> str | None:
     """The name that a file had before it was uploaded; None where it has no prefix."""
     last = PurePosixPath(name.rpartition("?d=")[2]).name
     return _PREFIX.sub("", last, count=1) if _PREFIX.match(last) else None
-
-
-def _listed_names(folder: Path) -> list[str]:
-    """The labels of a labelling configuration in a folder, in their order."""
-    for file in sorted(folder.glob("*.xml")):
-        try:
-            require_regular(file)
-            if is_left_by_macos(file) or file.stat().st_size > _MAX_CONFIG_BYTES:
-                continue
-            root = ElementTree.fromstring(file.read_bytes())
-        except (OSError, ValueError, LookupError, DataError, ElementTree.ParseError):
-            continue
-        names = [label.get("alias") or label.get("value") or "" for label in root.iter("Label")]
-        if root.tag == "View" and names:
-            return list(dict.fromkeys(name for name in names if name.strip()))
-    return []
 
 
 def _warn(content: _Content) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.formats.annotation_files import ImageIndex, same_split
+from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.png_masks.pixels import mask_values
-from deixis.data.formats.shared.assemble import likely_folders
 from deixis.data.formats.shared.split_folders import SPLIT_FOLDERS
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.errors import DataError, NoSuchSplitError

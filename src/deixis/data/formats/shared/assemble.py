@@ -23,8 +23,6 @@ from deixis.records import Instances, Sample, SampleList
 from deixis.text import clean_name
 
 _PROBED_IMAGES = 20
-_MAX_FOLDERS = 60
-_BESIDE = ("images", "img", "imgs", "data", "JPEGImages")
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,6 @@ class Picture:
     source: str
     model_version: str = ""
     image_id: int | None = None
-
-
-def likely_folders(home: Path, stem: str = "") -> list[Path]:
-    """Where pictures may be for a file in a folder: beside it, in folders of usual names, in any folder there."""
-    up = home.parent
-    places = [home, *(home / name for name in _BESIDE), *([home / stem] if stem else [])]
-    children = [child for child in sorted(home.iterdir())[:1000] if child.is_dir() and child.name[0] != "."]
-    places += [*children[:_MAX_FOLDERS], up, *(up / name for name in _BESIDE), *([up / stem] if stem else [])]
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 
 def find_pictures(

@@ -14,8 +14,9 @@ import numpy as np
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject, ellipse_outline, polygon
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, likely_folders, size_of
+from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
 from deixis.data.formats.shared.split_folders import head_of
 from deixis.data.formats.via.files import ViaRows, parse_via
 from deixis.data.pixels.image_files import is_left_by_macos
