@@ -5,15 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import stand_in_trackers
+from clip_miniatures import moving_bar, video
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny_refer_runs import write_tiny_segmenter
 
 from deixis.data.formats import read_dataset
+from deixis.data.pixels.frames import open_frames
 from deixis.data.refer_formats import read_refer
 from deixis.inference.annotator import Annotator
 
@@ -162,3 +166,22 @@ def test_real_photographs(segmenter, shared_data, tmp_path, deixis) -> None:
     code, _, err = deixis(grid([folder / "supervision_4.jpg", folder / "sam_dog.jpg"], segmenter, tmp_path / "out"))
     assert code == 0, err
     read_both(tmp_path / "out")
+
+
+def test_a_video_is_annotated_frame_by_frame_and_tracked(segmenter, tiny_model, tmp_path, deixis, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", stand_in_trackers)
+    clip = video(tmp_path / "gate.mp4", np.repeat(moving_bar(1), 5, axis=0), fps=10)
+    more = ("--detector", tiny_model, "--names", "star", "fish", "--threshold", "0", "--min-fit", "0")
+    code, _, err = deixis([*grid([clip], segmenter, tmp_path / "out", "--track", "--frame-step", "2"), *more])
+    assert code == 0, err
+    read_both(tmp_path / "out")
+    written = json.loads((tmp_path / "out/coco.json").read_text())
+    assert [image["file_name"] for image in written["images"]] == [f"frames/gate/{n:06}.jpg" for n in (0, 2, 4)]
+    ids = {image["id"]: [] for image in written["images"]}
+    for found in written["annotations"]:
+        ids[found["image_id"]].append(found["track_id"])
+    assert list(ids.values()) == [[None, None], [1, 2], [1, 2]] or list(ids.values()) == [[None, None], [2, 1], [2, 1]]
+    drawn = open_frames(tmp_path / "out/videos/gate.mp4")
+    assert (len(drawn), drawn.rate) == (3, 5)
+    assert len((tmp_path / "out/mot/gate.txt").read_text().splitlines()) == 4
+    assert (tmp_path / "out/mot/labels.txt").read_text() == "star\nfish\n"

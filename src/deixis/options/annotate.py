@@ -19,7 +19,7 @@ class AnnotateOptions(Options):
     """Annotate photographs: boxes, masks, captions, and whether each caption finds its mask again."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
-    """Images, or folders of them."""
+    """Images, videos, or folders of them."""
     names: Annotated[tuple[str, ...], NotBlank(), WithWordings()] = ()
     """What to look for, as in --names "red car" dog; with several wordings of a class, "car=car,sedan". Without names,
     objects are what SAM 2 finds under a grid of points, and captions name them."""
@@ -28,8 +28,12 @@ class AnnotateOptions(Options):
     segmenter: str = ""
     """"builtin", a segmenter's folder (a run's teachers/ or checkpoints/best, or the released layout), or a hub id."""
     output: Path = Path("annotated")
-    """Folder for coco.json, expressions.json, gallery.html and annotations.jsonl. The same command resumes an
-    interrupted one, and annotates images that were added since."""
+    """Folder for coco.json, expressions.json, gallery.html and annotations.jsonl; of videos for videos/, mot/ and
+    frames/. The same command resumes an interrupted one, and annotates images that were added since."""
+    frame_step: AtLeast1 = 1
+    """Of a video, annotate every Nth frame; frames are written as images below --output."""
+    track: bool = False
+    """Give the objects of a video ids that stay through its frames. Needs the library trackers."""
     threshold: Share | None = None
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     nms: Annotated[float | None, Range(0, 1, open_low=True)] = None

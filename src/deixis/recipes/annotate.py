@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,22 @@ from deixis.data.refer.conversation import caption_turn, question_for
 from deixis.errors import DataError
 from deixis.inference.annotator import Annotator
 from deixis.inference.detect.detector import load_detector
-from deixis.inference.images import find_images
 from deixis.inference.outputs.annotations import (
     ANNOTATIONS,
     COCO,
     EXPRESSIONS,
     annotation_entry,
     failed_entry,
-    image_key,
     write_coco_annotations,
     write_expressions,
 )
 from deixis.inference.outputs.cycle import CycleLines
+from deixis.inference.outputs.videos import MOT, VIDEOS
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.annotate_videos import FRAMES, AnnotatedVideo, images_and_frames, video_of, write_videos
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
@@ -48,7 +48,7 @@ WITHOUT_NAMES = SETTINGS | {
 }
 
 
-@writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY)
+@writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY, FRAMES, VIDEOS, MOT)
 def annotate(options: AnnotateOptions) -> dict[str, int]:
     """Write coco.json, expressions.json and gallery.html; returns counts of their content. Resumes a stopped run.
 
@@ -62,7 +62,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         asked = names_or_stored(separate_names(options.names, stored_names(options.detector)), options.detector)
         options = replace(options, names=tuple(asked))
     device = choose_device(options.device)
-    images = {image_key(image, options.output): image for image in find_images(options.images)}
+    images, videos = images_and_frames(options)
     annotator = Annotator(
         load_detector(
             options.detector,
@@ -97,11 +97,11 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
         console.print(f"resuming: {len(done & set(images))} of {len(images)} images are done", markup=False)
     try:
         with ProgressBar("images") as progress:
-            _add_lines(options, annotator, lines, images=images, done=done, progress=progress)
+            _add_lines(options, annotator, lines, images=images, videos=videos, done=done, progress=progress)
     except KeyboardInterrupt:
         console.print(f"run the same command again to resume from {lines.path}", markup=False)
         raise
-    return _write(options, lines, images, provenance=provenance, console=console)
+    return _write(options, lines, images, videos=videos, provenance=provenance, console=console)
 
 
 def made_by(options: AnnotateOptions, annotator: Annotator, asked: Wordings) -> dict[str, Any]:
@@ -136,14 +136,18 @@ def _add_lines(
     lines: CycleLines,
     *,
     images: dict[str, Path],
+    videos: Sequence[AnnotatedVideo],
     done: set[str],
     progress: Callable[[int, int], None],
 ) -> None:
     number = len(done)
+    frames = video_of(videos)
     for place, (key, path) in enumerate(images.items(), start=1):
         if key not in done:
             number += 1
             try:
+                if key in frames:
+                    frames[key].write_frame(key, path)
                 entry = annotation_entry(key, number, annotator.annotate_one(path, options.names))
             except DataError as error:  # of this image only
                 entry = failed_entry(key, number, one_line(error))
@@ -156,6 +160,7 @@ def _write(
     lines: CycleLines,
     images: dict[str, Path],
     *,
+    videos: Sequence[AnnotatedVideo],
     provenance: dict[str, Any],
     console: Console,
 ) -> dict[str, int]:
@@ -167,6 +172,7 @@ def _write(
     if not good:
         raise DataError(f"none of {len(failed)} images can be read; the first: {failed[0]['error']}")
     output = options.output
+    write_videos(options, videos, good)
     counts = {
         "pictures": len(good),
         "objects": write_coco_annotations(

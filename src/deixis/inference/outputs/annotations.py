@@ -89,6 +89,7 @@ def write_coco_annotations(
                     "iscrowd": 0,
                     "score": score,
                     **{name: found[name] for name in (*SCORES, "mask_prompt", "caption")},
+                    **({"track_id": found["track_id"]} if "track_id" in found else {}),
                 }
             )
     content = {

@@ -1,0 +1,118 @@
+"""The videos of `deixis annotate`: frames become image files, and after all are annotated, objects get track ids."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deixis.atomic_files import write_atomic
+from deixis.data.inputs.find import find_images
+from deixis.data.inputs.pictures import Film
+from deixis.data.pixels.frames import is_video_file
+from deixis.data.pixels.images import load_image
+from deixis.inference.detect.tracking import byte_tracker, tracked
+from deixis.inference.outputs.annotations import image_key
+from deixis.inference.outputs.videos import detection_video
+from deixis.options.annotate import AnnotateOptions
+from deixis.recipes.detect.predict_videos import video_names
+from deixis.results.detections import Detections
+from deixis.results.draw import draw_detections
+
+FRAMES = "frames"
+"""Folder of the frames that are annotated, below --output."""
+
+
+@dataclass(frozen=True)
+class AnnotatedVideo:
+    """A video and the files that its frames become.
+
+    Attributes:
+        name: of its files.
+        keys: of the frames among all images, in order.
+        step: between two frames.
+    """
+
+    name: str
+    film: Film
+    keys: tuple[str, ...]
+    step: int
+
+    def write_frame(self, key: str, path: Path) -> None:
+        """Write a frame as a JPEG.
+
+        Raises:
+            DataError: it cannot be decoded, or the file cannot be written.
+        """
+        file = io.BytesIO()
+        Image.fromarray(self.film.frame(self.keys.index(key) * self.step)).save(file, "JPEG", quality=95)
+        write_atomic(path, file.getvalue())
+
+
+def images_and_frames(options: AnnotateOptions) -> tuple[dict[str, Path], list[AnnotatedVideo]]:
+    """All images by their names in the outputs, those that frames become too, and the videos.
+
+    Raises:
+        DataError: nothing is found, or a video cannot be read.
+        OptionError: --track needs a library that is not installed.
+    """
+    if options.track:
+        byte_tracker(1)  # an error before anything is read, if it is not installed
+    found = find_images(options.images, videos=True)
+    images = {image_key(image, options.output): image for image in found if not is_video_file(image)}
+    files = [path for path in found if is_video_file(path)]
+    videos = []
+    for path, name in zip(files, video_names(files), strict=True):
+        film = Film(path)
+        places = [Path(FRAMES, name, f"{n:06}.jpg") for n in range(0, len(film.frames), options.frame_step)]
+        images |= {place.as_posix(): options.output / place for place in places}
+        videos.append(AnnotatedVideo(name, film, tuple(place.as_posix() for place in places), options.frame_step))
+    return images, videos
+
+
+def write_videos(options: AnnotateOptions, videos: Sequence[AnnotatedVideo], entries: Sequence[dict[str, Any]]) -> None:
+    """Write each video with its objects drawn in, JSON lines and MOT; with --track, `track_id` enters the objects.
+
+    Args:
+        entries: of all images; objects of frames are changed.
+
+    Raises:
+        DataError: a frame cannot be read, or the folder cannot be written.
+    """
+    by_key = {entry["image"]: entry for entry in entries}
+    names = tuple(options.names) or tuple(sorted({found["name"] for entry in entries for found in entry["objects"]}))
+    for video in videos:
+        own = [by_key[key] for key in video.keys if key in by_key]
+        rate = video.film.frames.rate / video.step
+        frames = (_detections(entry, names or ("object",)) for entry in own)
+        if options.track:
+            frames = tracked(frames, 0.0, byte_tracker(float(rate)))
+        with detection_video(options.output, video.name, rate=rate, names=names, draw=draw_detections) as add:
+            for entry, found in zip(own, frames, strict=True):
+                if found.track_ids is not None:
+                    for one, track_id in zip(entry["objects"], found.track_ids.tolist(), strict=True):
+                        one["track_id"] = track_id if track_id > 0 else None
+                add(load_image(options.output / entry["image"]), found)
+
+
+def _detections(entry: Mapping[str, Any], names: tuple[str, ...]) -> Detections:
+    """The objects of an image, in their order."""
+    objects = entry["objects"]
+    scores = [one["predicted_iou"] if one["detector_score"] is None else one["detector_score"] for one in objects]
+    return Detections(
+        np.array([one["box_xyxy_px"] for one in objects], np.float64).reshape(-1, 4),
+        np.array(scores, np.float64),
+        np.array([names.index(one["name"]) for one in objects], np.int64),
+        names,
+        size_hw=(int(entry["height"]), int(entry["width"])),
+    )
+
+
+def video_of(videos: Sequence[AnnotatedVideo]) -> dict[str, AnnotatedVideo]:
+    """The video of each frame."""
+    return {key: video for video in videos for key in video.keys}
