@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def write_videos(options: AnnotateOptions, videos: Sequence[AnnotatedVideo], ent
     for video in videos:
         own = [by_key[key] for key in video.keys if key in by_key]
         rate = video.film.frames.rate / video.step
-        frames = (_detections(entry, names or ("object",)) for entry in own)
+        frames: Iterator[Detections] = (_detections(entry, names or ("object",)) for entry in own)
         if options.track:
             frames = tracked(frames, 0.0, byte_tracker(float(rate)))
         with detection_video(options.output, video.name, rate=rate, names=names, draw=draw_detections) as add:
