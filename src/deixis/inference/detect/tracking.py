@@ -72,6 +72,7 @@ def tracked(
     """
     numbers: dict[int, int] = {}
     for found in frames:
+        # [n]: that of each detection's class
         least = np.broadcast_to(np.asarray(thresholds, np.float64), len(found.names))[found.class_ids]
         offered = found[found.scores >= least / 2]
         least = least[found.scores >= least / 2]

@@ -52,7 +52,7 @@ def with_sinks(context: TextContext, sinks: Float[Tensor, "sinks channels"] | No
     if sinks is None or not len(sinks):
         return context
     (batch, _, channels), count = context.tokens.shape, len(sinks)
-    tokens = sinks.to(context.tokens).expand(batch, -1, -1)
+    tokens = sinks.to(context.tokens).expand(batch, -1, -1)  # [S, C] -> [B, S, C]
     itself = torch.eye(count, dtype=torch.bool, device=tokens.device).expand(batch, 1, -1, -1)
     start = sine_embedding(torch.zeros(batch, count).to(context.positions), channels, temperature=10000)
     # two blocks on the diagonal: [B, 1, L, L] and [B, 1, S, S] -> [B, 1, L + S, L + S]
@@ -105,4 +105,4 @@ def _features(bundle: GroundingDinoBundle, name: str) -> Float[Tensor, "tokens c
     ids, _ = bundle.prompt_tokenizer(normalise_name(name) + ".")
     input_ids = torch.tensor([ids], device=device)
     context = bundle.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
-    return context.tokens[0, 1:-2]
+    return context.tokens[0, 1:-2]  # without [CLS], "." and [SEP]

@@ -74,13 +74,13 @@ class PromptGraph(nn.Module):
         context = TextContext(*(self.get_buffer(f"text_{name}") for name in TextContext._fields))
         out = self.detector.ground(self.pyramid(levels), context)
         logits = out["pred_logits"][..., : self.tokens]
-        scores = logits.sigmoid() @ self.get_buffer("class_tokens").T
+        scores = logits.sigmoid() @ self.get_buffer("class_tokens").T  # [1, Q, L] @ [L, names]
         return logits, out["pred_boxes"], of_classes(scores, self.rows)
 
     def pyramid(self, levels: list[Tensor]) -> Pyramid:
         """The levels as `Trunk.encode_image` joins them, for an image without padding."""
         model = self.detector.model
-        masks = [torch.ones_like(level[:, 0], dtype=torch.bool) for level in levels]
+        masks = [torch.ones_like(level[:, 0], dtype=torch.bool) for level in levels]  # [1, C, h, w] -> [1, h, w]
         positions = [
             image_positions(mask, model.d_model, model.position_temperature, dtype=torch.float32)
             + model.level_embed[index]
@@ -106,7 +106,7 @@ def of_classes(scores: Float[Tensor, "1 queries names"], rows: Sequence[int]) ->
     if len(set(rows)) == len(rows):
         return scores
     groups = [[name for name, of in enumerate(rows) if of == row] for row in range(max(rows) + 1)]
-    return torch.stack([scores[..., group].amax(-1) for group in groups], dim=-1)
+    return torch.stack([scores[..., group].amax(-1) for group in groups], dim=-1)  # [1, Q, wordings] -> [1, Q] each
 
 
 def _without_backbones(model: GroundingDino) -> GroundingDino:
