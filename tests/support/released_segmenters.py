@@ -35,6 +35,7 @@ INTERNLM = [
 VISION = [
     (r"^vlm\.model\.vision_tower\.", "vision_model."),
     (r"encoder\.layer\.", "encoder.layers."),
+    (r"attention\.([qk])_norm", r"attn.\1_norm"),
     (r"cls_token", "class_embedding"),
     (r"position_embeddings", "position_embedding"),
     (r"patch_embeddings\.projection", "patch_embedding"),

@@ -130,6 +130,22 @@ def test_a_released_folder_is_read_and_written_back(kind: str, version: int, tmp
         assert read_wording(tmp_path / folder).cutter == BLOCKS
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["stored twice", "stored once"])
+@pytest.mark.parametrize("kind", QWENS)
+def test_an_output_layer_that_is_the_embedding(kind: str, stored: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "released"
+    state = write_released_qwen(qwen_segmenter(kind), folder)
+    embedding = state["model.model.language_model.embed_tokens.weight"]
+    state["model.lm_head.weight"] = embedding.clone()
+    kept = {name: tensor for name, tensor in state.items() if stored or name != "model.lm_head.weight"}
+    save_file(kept, folder / "model.safetensors")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "tie_word_embeddings": True}))
+    vlm = load_sa2va(folder).model.vlm
+    assert vlm.lm_head.weight is vlm.model.language_model.embed_tokens.weight
+    assert torch.equal(vlm.lm_head.weight, embedding)
+
+
 def test_every_unplaced_tensor_is_named(tmp_path: Path) -> None:
     bundle = qwen_segmenter("qwen3_vl")
     state = write_released_qwen(bundle, tmp_path / "released")

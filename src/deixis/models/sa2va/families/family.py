@@ -40,6 +40,7 @@ class Released:
         config: transformers' configuration, by (config.json, image token, whether the output layer is the embedding,
             source for messages). Raises ModelError for what is not supported.
         output_layers: names of the output layer; where the checkpoint has none of them, it is the embedding.
+        embeddings: names of the embedding.
         rules: where the vision-language model's tensors are, by its configuration.
         values: config.json without SAM 2's part, by (configuration, template).
         heads: of the attention, where the checkpoint holds queries, keys and values interleaved.
@@ -54,6 +55,7 @@ class Released:
     template: Callable[[Mapping[str, Any], Path], Template]
     config: Callable[[Mapping[str, Any], int, bool, str], Any]
     output_layers: tuple[str, ...]
+    embeddings: tuple[str, ...]
     rules: Callable[[Any], Sequence[Rule]]
     values: Callable[[Any, Template], dict[str, Any]]
     statistics: tuple[tuple[float, float, float], tuple[float, float, float]]

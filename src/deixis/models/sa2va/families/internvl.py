@@ -272,6 +272,7 @@ INTERNVL = Family(
         lambda values, folder: TEMPLATES[TEMPLATE_NAMES.get(str(values.get("template")), "chatml")],
         vlm_config,
         ("language_model.lm_head.weight", "language_model.output.weight"),
+        ("language_model.model.embed_tokens.weight", "language_model.model.tok_embeddings.weight"),
         rules,
         released_values,
         IMAGENET,

@@ -138,6 +138,7 @@ def released_qwen(model_type: str, config_class: Any, statistics: tuple[Any, Any
         lambda values, folder: released_template(folder),
         config,
         ("model.lm_head.weight",),
+        ("model.model.language_model.embed_tokens.weight",),
         lambda config: RULES,
         written,
         statistics,

@@ -130,7 +130,7 @@ def _by_row(
 
 def _read_prompts(
     model: Sa2va,
-    embeddings: Float[Tensor, "rows tokens hidden"],
+    embeddings: Float[Tensor, "rows tokens wide"],
     attention_mask: Bool[Tensor, "rows tokens"],
     *,
     positions: Int[Tensor, "3 rows tokens"] | None,

@@ -21,6 +21,7 @@ from deixis.models.folders import model_folder, read_json, read_tokenizer, read_
 from deixis.models.model_configs import config_values, require_same_scale, statistics
 from deixis.models.model_record import write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle
+from deixis.models.sa2va.families.family import Released
 from deixis.models.sa2va.families.table import family_of, released_family
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
@@ -58,7 +59,9 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     words = read_tokenizer(folder if tokenizer is None else model_folder(tokenizer, ("*",), "Qwen/Qwen2.5-0.5B"))
     template = layout.template(values, folder)
     state = {name.replace(*FUSER_ALIAS): tensor for name, tensor in read_weights(folder).items()}
-    tied = not any(name in state for name in layout.output_layers)
+    tied = output_is_embedding(values, state, layout)
+    if tied:
+        state = {name: tensor for name, tensor in state.items() if name not in layout.output_layers}
     vlm = layout.config(values, words.convert_tokens_to_ids(template.image_token), tied, str(source))
     sam = sam_config(values, state, str(source))
     # Built without memory first: sizes of a broken config.json must not fill the memory.
@@ -72,6 +75,16 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
     model.load_state_dict(tensors, strict=not tied)
     mean, std = pixel_statistics(folder, layout.statistics) if layout.preprocessor else layout.statistics
     return Sa2vaBundle(model.eval(), words, template, "sa2va", mean, std, source=str(source), blocks=layout.blocks(vlm))
+
+
+def output_is_embedding(values: Mapping[str, Any], state: Mapping[str, Tensor], layout: Released) -> bool:
+    """Whether one tensor is both: the file has no output layer, or config.json says so and the two are equal."""
+    output = next((state[name] for name in layout.output_layers if name in state), None)
+    if output is None:
+        return True
+    parts = (values, values.get("llm_config"), values.get("text_config"))
+    said = any(isinstance(part, Mapping) and part.get("tie_word_embeddings") is True for part in parts)
+    return said and any(torch.equal(output, state[name]) for name in layout.embeddings if name in state)
 
 
 def pixel_statistics(folder: Path, default: Statistics) -> Statistics:
@@ -153,6 +166,8 @@ def _built(architecture: Any, vlm: Any, sam: Sam2VideoConfig, seg_token_id: int,
     torch.set_default_dtype(precision)
     try:
         with no_init_weights():
-            return Sa2va(architecture(vlm), Sam2VideoModel(sam), seg_token_id)
+            model = Sa2va(architecture(vlm), Sam2VideoModel(sam), seg_token_id)
+        model.vlm.tie_weights()  # part of the initialisation that is left out above
+        return model
     finally:
         torch.set_default_dtype(before)
