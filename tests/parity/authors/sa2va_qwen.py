@@ -97,29 +97,76 @@ def built(request):
         ),
     )
     package = f"projects.sa2va.hf.{request['kind']}"
-    sam = importlib.import_module(f"{package}.sam2")
-    sam.torch, sam_form = Torch(), request["sam"]
-    sam.SAM2.preprocess_image.__defaults__ = (torch.float32,)  # a mean in bfloat16 moves masks by 0.4 %
-    torch.Tensor.cuda = lambda tensor, *_, **__: tensor
-    hiera, predictor = sam.Hiera, sam.SAM2VideoPredictor
-    smaller = {"stages": sam_form["stages"], "global_att_blocks": sam_form["global_blocks"]}
-    sam.Hiera = lambda **options: hiera(**{**options, **smaller})
-    sam.SAM2VideoPredictor = lambda **options: predictor(**{**options, "image_size": sam_form["side"]})
+    small_sam(package, request["sam"])
     modeling = importlib.import_module(f"{package}.modeling_sa2va_qwen")
     modeling.torch = Torch()
     settings = importlib.import_module(f"{package}.configuration_sa2va_chat").Sa2VAChatConfigQwen
     config = settings(template="qwen_chat", **request["config"])
     torch.manual_seed(request.get("seed", 0))
     model = modeling.Sa2VAChatModelQwen(config).eval()
-    model.extra_image_processor.target_length = sam_form["side"]
+    model.extra_image_processor.target_length = request["sam"]["side"]
+    return weighted(model, request, "model.")
+
+
+def small_sam(package, form):
+    """Their SAM 2 with fewer blocks and a smaller square, on the CPU and in float32."""
+    sam = importlib.import_module(f"{package}.sam2")
+    sam.torch = Torch()
+    sam.SAM2.preprocess_image.__defaults__ = (torch.float32,)  # a mean in bfloat16 moves masks by 0.4 %
+    torch.Tensor.cuda = lambda tensor, *_, **__: tensor
+    hiera, predictor = sam.Hiera, sam.SAM2VideoPredictor
+    smaller = {"stages": form["stages"], "global_att_blocks": form["global_blocks"]}
+    sam.Hiera = lambda **options: hiera(**{**options, **smaller})
+    sam.SAM2VideoPredictor = lambda **options: predictor(**{**options, "image_size": form["side"]})
+
+
+def weighted(model, request, language, joint=0.1):
+    """With the request's weights, or with noise on its own: more of it on the parts that `language` names, and `joint`
+    on what leads from there to SAM 2."""
     if "weights" in request:
         model.load_state_dict(request["weights"], strict=True)
     else:
         with torch.no_grad():  # what starts at zero, or at one, would hide mistakes
             for name, parameter in model.named_parameters():
-                big = name.startswith("model.") or "text_hidden_fcs" in name
-                parameter.add_(torch.randn_like(parameter) * (0.1 if big else 0.01))
+                size = joint if "text_hidden_fcs" in name else 0.1 if name.startswith(language) else 0.01
+                parameter.add_(torch.randn_like(parameter) * size)
     return model
+
+
+def leading(said, start):
+    """Options of `generate` that make a model say `said` after `start` tokens."""
+
+    def lead(ids, scores):
+        forced = torch.full_like(scores, float("-inf"))
+        forced[:, said[ids.shape[1] - start]] = 0
+        return forced
+
+    return {"max_new_tokens": len(said), "logits_processor": [lead]}
+
+
+def keep_masks(model, kept):
+    """Puts the logits of every mask into `kept`, before they are enlarged."""
+    own = model.grounding_encoder.language_embd_inference
+
+    def masks(states, embedded):
+        enlarged = own(states, embedded)
+        kept.setdefault("logits", []).append(states["output_dict"]["cond_frame_outputs"][0]["pred_masks"])
+        return enlarged
+
+    model.grounding_encoder.language_embd_inference = masks
+
+
+def mask_losses(kept, targets):
+    """Logits of the masks, [objects side/4 side/4], and their losses as Sa2VA weighs them."""
+    losses = importlib.import_module("third_parts.mmdet.models.losses")
+    logits = torch.cat(kept["logits"])[:, 0]
+    weigh = {
+        "loss_mask": losses.CrossEntropyLoss(use_sigmoid=True, reduction="mean", loss_weight=2.0),
+        "loss_dice": losses.DiceLoss(
+            use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0, loss_weight=0.5
+        ),
+    }
+    return {"logits": logits, **{name: loss(logits, targets.float()) for name, loss in weigh.items()}}
 
 
 @torch.no_grad()
@@ -129,7 +176,7 @@ def main(request):
     processor = Processor(tokenizer, request["config"], request.get("pixels"))
     said = tokenizer(request["answer"], add_special_tokens=False)["input_ids"]
     kept = {}
-    own_generate, own_masks = model.model.generate, model.grounding_encoder.language_embd_inference
+    own_generate = model.model.generate
 
     def generate(**options):
         """Their call, in which the model is led to say the answer."""
@@ -137,21 +184,12 @@ def main(request):
         kept["input_ids"], kept["pixel_values"] = options["input_ids"], options["pixel_values"]
         kept["grid"] = options["image_grid_thw"]
 
-        def lead(ids, scores):
-            forced = torch.full_like(scores, float("-inf"))
-            forced[:, said[ids.shape[1] - start]] = 0
-            return forced
-
-        found = own_generate(**{**options, "max_new_tokens": len(said), "logits_processor": [lead]})
+        found = own_generate(**{**options, **leading(said, start)})
         kept["whole"] = found.sequences
         return found
 
-    def masks(states, embedded):
-        enlarged = own_masks(states, embedded)
-        kept.setdefault("logits", []).append(states["output_dict"]["cond_frame_outputs"][0]["pred_masks"])
-        return enlarged
-
-    model.model.generate, model.grounding_encoder.language_embd_inference = generate, masks
+    model.model.generate = generate
+    keep_masks(model, kept)
     image = Image.fromarray(request["image"].numpy())
     found = model.predict_forward(image=image, text=request["text"], tokenizer=tokenizer, processor=processor)
     labels = kept["whole"].clone()
@@ -161,26 +199,17 @@ def main(request):
         pixel_values=kept["pixel_values"], image_grid_thw=kept["grid"], output_hidden_states=True,
         mm_token_type_ids=(kept["whole"] == request["config"]["image_token_id"]).int(),
     )  # fmt: skip
-    losses = importlib.import_module("third_parts.mmdet.models.losses")
-    targets, logits = request["targets"].float(), torch.cat(kept["logits"])[:, 0]  # [objects, side / 4, side / 4]
-    weigh = {
-        "loss_mask": losses.CrossEntropyLoss(use_sigmoid=True, reduction="mean", loss_weight=2.0),
-        "loss_dice": losses.DiceLoss(
-            use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0, loss_weight=0.5
-        ),
-    }
     return {
         "weights": model.state_dict(),
         "prediction": found["prediction"],
         "masks": torch.stack([torch.from_numpy(mask) for mask in found["prediction_masks"]]),
-        "logits": logits,
         "input_ids": kept["input_ids"],
         "whole": kept["whole"],
         "pixel_values": kept["pixel_values"],
         "grid": kept["grid"],
         "hidden": whole.hidden_states[-1],
         "loss_language": whole.loss,
-        **{name: loss(logits, targets) for name, loss in weigh.items()},
+        **mask_losses(kept, request["targets"]),
     }
 
 

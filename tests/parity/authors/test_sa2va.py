@@ -1,25 +1,30 @@
-"""Our Sa2VA on Qwen2.5-VL and Qwen3-VL beside the authors' own code: the same random weights, read strictly, and back.
+"""Our Sa2VA of every family beside the authors' own code: the same random weights, read strictly, and written back.
 
-Their code is that of github.com/bytedance/Sa2VA, unedited; `sa2va_qwen.py` says what stands in for what it asks for.
+Their code is that of github.com/bytedance/Sa2VA, unedited; `sa2va_qwen.py` and `sa2va_internvl.py` say what stands in
+for what it asks for.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from internvl_layouts import LAYOUTS, published_config
 from qwen_segmenters import BLOCKS, qwen_config, qwen_tokenizer
 from safetensors.torch import load_file, save_file
+from small_segmenters import WORDS
 from transformers import Sam2VideoConfig
 
 from deixis.data.pixels.tiles import squashed
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, load_sa2va, save_released, select_mask
+from deixis.models.sa2va.small import small_chat_tokenizer
 
-KINDS = {"qwen2_5_vl": "models_qwen2_5_vl", "qwen3_vl": "models_qwen3vl"}
+KINDS = {"qwen2_5_vl": "models_qwen2_5_vl", "qwen3_vl": "models_qwen3vl"} | dict.fromkeys(LAYOUTS, "models")
 SIDE, STAGES, GLOBAL = 256, [1, 2, 3, 1], [5]
 TEXT, ANSWER = "please segment the red circle", "sure, [SEG]. it is [SEG].<|im_end|>"
 MEAN, STD = [0.5, 0.4, 0.3], [0.5, 0.6, 0.7]
@@ -53,17 +58,21 @@ def worst(found, wanted):
 @pytest.fixture(scope="module", params=KINDS)
 def asked(request, tmp_path_factory):
     """What both are asked."""
-    tokenizer = qwen_tokenizer()
+    whole = request.param in LAYOUTS  # what is configured stands in one file
+    tokenizer = small_chat_tokenizer(WORDS) if whole else qwen_tokenizer()
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     random = np.random.default_rng(5)
     return {
         "kind": KINDS[request.param],
-        "config": qwen_config(request.param, tokenizer).to_dict(),
+        "script": "sa2va_internvl.py" if whole else "sa2va_qwen.py",
+        "config": (
+            published_config(request.param, tokenizer) if whole else qwen_config(request.param, tokenizer).to_dict()
+        ),
         "tokenizer": str(folder),
         "pixels": [BLOCKS.min_pixels, BLOCKS.max_pixels],
         "sam": {"stages": STAGES, "global_blocks": GLOBAL, "side": SIDE},
-        "image": torch.from_numpy(random.integers(0, 256, (50, 70, 3), dtype=np.uint8)),
+        "image": torch.from_numpy(random.integers(0, 256, (40, 80, 3) if whole else (50, 70, 3), dtype=np.uint8)),
         "text": "<image>\n" + TEXT,
         "answer": ANSWER,
         "targets": torch.from_numpy(random.random((2, SIDE // 4, SIDE // 4)) > 0.7),
@@ -78,10 +87,11 @@ def read(answer, asked, folder):
         {name: tensor.clone().contiguous() for name, tensor in answer["weights"].items()}, folder / "model.safetensors"
     )
     values = {"model_type": "sa2va_chat", "template": "qwen_chat", "deixis_sam_config": sam_values()}
-    text = {"deixis_pixels": asked["pixels"]}
-    (folder / "config.json").write_text(json.dumps({**asked["config"], **values, **text}))
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
-    qwen_tokenizer().save_pretrained(folder)
+    if asked["script"] == "sa2va_qwen.py":
+        values["deixis_pixels"] = asked["pixels"]
+        (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    (folder / "config.json").write_text(json.dumps({**asked["config"], **values}))
+    shutil.copytree(asked["tokenizer"], folder, dirs_exist_ok=True)
     return load_sa2va(folder)
 
 
@@ -89,7 +99,8 @@ def ours(bundle, asked, whole):
     """What our model makes of the same image and conversation."""
     image = asked["image"].numpy()
     cut = bundle.cutter.cut(image, 12)
-    tiles, grids = bundle.normalise_tiles(torch.from_numpy(cut.squares)), ((cut.grid,),)
+    tiles = bundle.normalise_tiles(torch.from_numpy(cut.squares))
+    grids = ((cut.grid,),) if cut.grid else ()
     pixels = bundle.normalise_sam(torch.from_numpy(squashed(image, (SIDE, SIDE)).transpose(2, 0, 1).copy())[None])
     start = len(ConversationTokens.of(bundle).question(TEXT, len(tiles)))
     labels = whole.clone()
@@ -99,14 +110,15 @@ def ours(bundle, asked, whole):
 
 
 def test_tokens_states_masks_and_losses(asked, their_answer, tmp_path) -> None:
-    answer = their_answer("sa2va", "sa2va_qwen.py", asked, timeout_s=580)
+    answer = their_answer("sa2va", asked["script"], asked, timeout_s=580)
     bundle = read(answer, asked, tmp_path / "released")
     model, whole = bundle.model, answer["whole"]
     cut = bundle.cutter.cut(asked["image"].numpy(), 12)
     assert ConversationTokens.of(bundle).question(TEXT, len(cut.squares)) == answer["input_ids"][0].tolist()
     with torch.no_grad():
         outputs, (tiles, grids, real) = ours(bundle, asked, whole)
-        embeddings = model.embed(whole, model.project(model.vision_features(tiles, grids[0])), (len(tiles),))
+        features = model.vision_features(tiles, grids[0] if grids else ())
+        embeddings = model.embed(whole, model.project(features), (len(tiles),))
         hidden = model.hidden_states(embeddings, real, model.positions(whole, (len(tiles),), grids))
         chosen = select_mask(outputs, "sa2va")
         language = F.cross_entropy(outputs["label_logits"], outputs["label_ids"])
@@ -137,7 +149,7 @@ def test_tokens_states_masks_and_losses(asked, their_answer, tmp_path) -> None:
     save_released(bundle, tmp_path / "back", tmp_path / "released")
     weights = load_file(tmp_path / "back" / "model.safetensors")
     assert weights.keys() == answer["weights"].keys()
-    again = their_answer("sa2va", "sa2va_qwen.py", {**asked, "weights": weights}, timeout_s=580)
+    again = their_answer("sa2va", asked["script"], {**asked, "weights": weights}, timeout_s=580)
     with torch.no_grad():
         after = select_mask(ours(bundle, asked, again["whole"])[0], "sa2va").logits
     assert worst(after, again["logits"]) < 3e-5
