@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from qwen_segmenters import QWENS, qwen_segmenter, write_released_qwen
 from released_segmenters import released_bundle
+from safetensors.torch import load_file
 from small_segmenters import tiny_segmenter
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import train_arguments
@@ -48,6 +50,27 @@ def test_info_of_both_layouts(deixis, segmenter, tmp_path):
         assert code == 0, err
         for fact in (f"layout       {layout}", "qwen2 of", "SAM 2        with its memory", "text_hidden_fcs"):
             assert fact in out
+
+
+@pytest.mark.parametrize("kind", QWENS)
+def test_a_released_qwen_is_described_and_goes_both_ways(deixis, kind, tmp_path):
+    released, mine, back = (tmp_path / name for name in ("released", "mine", "back"))
+    state = write_released_qwen(qwen_segmenter(kind), released)
+    code, out, err = deixis(["model", "info", released])
+    assert code == 0, err
+    for fact in (f"vision       {kind}, images of 24 to 64 tokens", "layout       released Sa2VA", "3 layers, 32 wide"):
+        assert fact in out
+    for command in (
+        ["--to", "transformers", "--output", mine],
+        ["--to", "sa2va", "--like", released, "--output", back],
+    ):
+        code, out, err = deixis(["model", "convert", mine if "sa2va" in command else released, *command])
+        assert code == 0, err
+    assert "images of 24 to 64 tokens" in deixis(["model", "info", mine])[1]
+    written = load_file(back / "model.safetensors")
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[name], state[name]) for name in state)
+    assert (back / "config.json").read_text() == (released / "config.json").read_text()
 
 
 def test_what_has_no_released_form_is_one_line(deixis, tmp_path):

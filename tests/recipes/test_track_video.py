@@ -11,7 +11,8 @@ import pytest
 import torch
 from clip_miniatures import moving_bar, video
 from pycocotools import mask as coco_mask
-from small_trackers import tiny_tracker
+from qwen_segmenters import QWENS, qwen_segmenter
+from small_trackers import tiny_tracker, video_config
 
 from deixis.cli.main import run
 from deixis.data.pixels.frames import open_frames
@@ -58,6 +59,21 @@ def test_masks_and_a_drawn_video_are_written(model: Path, tmp_path: Path, capsys
     assert drawn.rate == 12  # type: ignore[attr-defined]
     assert {file.name for file in out.iterdir()} == {"masks.json", "video.mp4", ".deixis-output.json"}
     assert "red circle: visible in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", QWENS)
+def test_a_qwen_follows_a_phrase(kind: str, tmp_path: Path) -> None:
+    bundle = qwen_segmenter(kind, seed=1, sam=video_config())
+    with torch.no_grad():
+        bundle.model.sam.mask_decoder.pred_obj_score_head.proj_out.bias += 4.0
+    save_sa2va(bundle, tmp_path / "model")
+    frames, out = frame_folder(tmp_path / "frames", moving_bar(4)), tmp_path / "out"
+    command = ["refer", "track", "--video", str(frames), "--model", str(tmp_path / "model"), "--output", str(out)]
+    assert run([*command, *PHRASES, "--prompt-frames", "2", "--device", "cpu", "--no-draw"]) == 0
+    tracks = json.loads((out / "masks.json").read_text(encoding="utf-8"))
+    assert [len(phrase["masks"]) for phrase in tracks["phrases"]] == [4, 4]
+    areas = [[coco_mask.area(rle) if rle else 0 for rle in phrase["masks"]] for phrase in tracks["phrases"]]
+    assert all(any(of_phrase) for of_phrase in areas)
 
 
 def test_a_folder_of_frames_without_a_drawing(model: Path, tmp_path: Path) -> None:

@@ -61,9 +61,13 @@ def qwen_config(kind: str, tokenizer: Any, tied: bool = False) -> Any:
     return Qwen3VLConfig(vision_config=vision, text_config=text, image_token_id=image, tie_word_embeddings=tied)
 
 
-def qwen_segmenter(kind: str, seed: int = 0, behaviour: Any = "sa2va") -> Sa2vaBundle:
-    """A segmenter as released ones are, with SAM 2's memory; in evaluation mode."""
-    sam = released_bundle("Qwen2ForCausalLM").model.sam.config
+def qwen_segmenter(kind: str, seed: int = 0, behaviour: Any = "sa2va", *, sam: Any = None) -> Sa2vaBundle:
+    """A segmenter as released ones are, with SAM 2's memory; in evaluation mode.
+
+    Args:
+        sam: configuration of another SAM 2.
+    """
+    sam = sam or released_bundle("Qwen2ForCausalLM").model.sam.config
     torch.manual_seed(seed)
     tokenizer = qwen_tokenizer()
     bundle = init_sa2va(qwen_config(kind, tokenizer), sam, tokenizer, TEMPLATES["qwen_vl"], behaviour)

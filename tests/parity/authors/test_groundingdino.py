@@ -203,6 +203,18 @@ def order_of(out: dict[str, Any], starts: Tensor) -> Tensor:
     return order
 
 
+def test_only_queries_of_equal_score_may_change_places() -> None:
+    out = {"pred_boxes": torch.rand(1, 6, 4), "pred_logits": torch.randn(1, 6, 3)}
+    order = torch.tensor([0, 2, 1, 3, 4, 5])
+    starts = out["pred_boxes"][:, order]
+    with pytest.raises(AssertionError):
+        order_of({"enc_outputs": out}, starts)
+    out["pred_logits"][0, 1] = out["pred_logits"][0, 2] + 1e-4
+    assert torch.equal(order_of({"enc_outputs": out}, starts), order)
+    with pytest.raises(AssertionError):  # a start that is none of ours
+        order_of({"enc_outputs": out}, starts + 0.01)
+
+
 def in_their_order(model: nn.Module, given: tuple[Tensor, ...], starts: Tensor) -> tuple[dict[str, Any], Tensor]:
     """(our outputs, the rank of the same query in theirs). What a query starts to look for belongs to its rank, so
     that each of ours is given that of its rank in theirs."""
