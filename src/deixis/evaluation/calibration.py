@@ -71,7 +71,7 @@ def reliability(counts: Counts, calibration: Mapping[str, float] | None = None) 
     """(mean score, share that is right, detections) of each bin of scores that has detections."""
     scores, hits = _seen(counts)
     scores = calibrated(scores, calibration or {})
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)  # a score of 1 is of the last bin
     inside = [bins == number for number in range(BINS)]
     return [(float(scores[rows].mean()), float(hits[rows].mean()), int(rows.sum())) for rows in inside if rows.any()]
 
@@ -85,6 +85,6 @@ def _seen(counts: Counts) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " 
 
 
 def _logit(scores: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    inside = np.clip(np.asarray(scores, float), 1e-7, 1 - 1e-7)
+    inside = np.clip(np.asarray(scores, float), 1e-7, 1 - 1e-7)  # 0 and 1 have no logit
     out: np.ndarray = np.log(inside / (1 - inside))
     return out

@@ -108,10 +108,11 @@ def evaluate_captions(
         raise DataError(f"{len(pairs)} regions, none with a sentence: nothing can be measured; use other data")
     candidates, texts = [caption.text for caption, _ in known], [texts for _, texts in known]
     areas = [size_group(int(coco_mask.area(caption.mask_rle))) for caption, _ in known]
+    # "": all of them
     groups = {"": range(len(known))} | {size: [i for i, of in enumerate(areas) if of == size] for size in SIZES}
     groups = {name: places for name, places in groups.items() if places}
     meteor = corpus_meteor(candidates, texts, list(groups.values())) if with_meteor and known else Meteor("", ())
-    figures = dict(zip(groups, meteor.values, strict=False))
+    figures = dict(zip(groups, meteor.values, strict=False))  # empty where METEOR was not measured
     rows = [
         (cider, float(is_exact(text, wanted)), caption.score)
         for cider, text, wanted, (caption, _) in zip(cider_d(candidates, texts), candidates, texts, known, strict=True)
@@ -146,7 +147,7 @@ def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict
     """
     head = f" {' '.join(words_of_caption(text))} "
     for relation in _RELATIONS:
-        head = head.split(relation)[0] + " "
+        head = head.split(relation)[0] + " "  # what follows is about the other thing
     found: dict[str, bool | None] = {}
     for name, words, right in (
         ("colour", COLOURS_RGB, thing.colour),

@@ -73,7 +73,7 @@ class DetectorTask:
         total, losses = detection_losses(
             self.model, self.normalise, self.criterion, batch=batch, normaliser=normaliser, denoise=self.denoise
         )
-        if not self._outputs_checked:
+        if not self._outputs_checked:  # once: it depends on the model alone
             warn_about_missing_outputs(self.criterion, losses)
             self._outputs_checked = True
         return total, losses

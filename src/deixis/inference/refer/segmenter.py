@@ -247,6 +247,7 @@ class Segmenter:
             for (_, text), count in zip(asked, counts, strict=True)
         ]
         input_ids, attention_mask = self.tokens.padded(questions, self.device)
+        # [tiles of all rows, tile tokens, C]: an image again for each of its phrases
         seen = torch.cat([vision[image] for image in images])
         pyramid = (levels[0][images], levels[1][images], levels[2][images])
         placed = tuple(grids[image] for image in images)

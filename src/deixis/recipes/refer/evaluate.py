@@ -48,6 +48,7 @@ def evaluate_segmenter(options: ReferEvalOptions) -> ReferMetrics:
             f"--fit-threshold: {options.model} has behaviour sa2va, which does not predict whether an object is "
             "visible; remove the option"
         )
+    # A threshold is fitted on the masks of all phrases; `emptied` then empties those below it.
     with ProgressBar("images") as progress, every_mask_shown(segmenter) if options.fit_threshold else nullcontext():
         metrics, answers = segmenter.evaluate(dataset, options.batch_size, limit=options.max_images, progress=progress)
     truth, found = [sample for sample, _ in answers], [segmentations for _, segmentations in answers]
