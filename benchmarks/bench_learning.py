@@ -34,6 +34,8 @@ CHOSEN_ON = "scenes:split=demo_val,count=4,seed=7"  # one evaluation, at the end
 METHODS: dict[str, dict[str, Any]] = {
     "small": {},
     "lora": {"lora": True, "learning_rate": 1e-3},
+    "prompt": {"keep": "prompt"},
+    "replay": {"keep": "replay", "replay_data": "scenes:split=seen_pairs,count=60,seed=11"},
 }
 """Options of each method beside those of a plain run; `base` is the model before training."""
 FIGURES = ("AP_new", "AP_old", "AP_new_at_FPR_bg", "AP_old_at_FPR_bg")

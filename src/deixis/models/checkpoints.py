@@ -23,6 +23,7 @@ from deixis.models.grounding_dino.weights.convert import (
     read_checkpoint,
     save_checkpoint,
 )
+from deixis.models.grounding_dino.weights.learned_names import train_learned_names, with_learned_names
 from deixis.models.model_record import ModelRecord, read_record
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "read_checkpoint",
     "save_checkpoint",
     "save_detector",
+    "train_learned_names",
+    "with_learned_names",
     "with_sinks",
     "write_sinks",
 ]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from deixis.errors import ModelError, OptionError
-from deixis.models.checkpoints import DetectorBundle
+from deixis.models.checkpoints import DetectorBundle, with_learned_names
+from deixis.models.text import learned_names
 
 
 def interpolate(base: DetectorBundle, tuned: DetectorBundle, share: float) -> DetectorBundle:
@@ -26,6 +27,7 @@ def interpolate(base: DetectorBundle, tuned: DetectorBundle, share: float) -> De
         OptionError: `share` is outside [0, 1].
         ModelError: the two have different shapes, or adapters that are not merged.
     """
+    base = with_learned_names(base, tuple(learned_names(tuned.tokenizer)))
     state = interpolated_state(base.model.state_dict(), tuned.model.state_dict(), share)
     model = copy.deepcopy(tuned.model)
     model.load_state_dict(state)

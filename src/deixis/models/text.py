@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, BertTokenizerFast
 
+from deixis.data.detect.prompts import normalise_name
 from deixis.errors import ModelError
 from deixis.text import one_line, whole_characters
 
 EXPECTED_IDS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """Ids in the uncased BERT vocabulary, on which the detector's attention mask and the padding of batches rely."""
+
+_LEARNED = re.compile(r"<.+>")
+_PHRASE = re.compile(r"[^.?]+")
+
+
+def learned_token(name: str) -> str:
+    """The token of a name with an embedding of its own; see `models.grounding_dino.weights.learned_names`.
+
+    >>> learned_token("Traffic  light")
+    '<traffic light>'
+    """
+    return f"<{normalise_name(name).lower()}>"
+
+
+def learned_names(tokenizer: Any) -> dict[str, int]:
+    """The names that have a token of their own in a transformers tokenizer, and its id."""
+    special = set(tokenizer.all_special_tokens)
+    added = tokenizer.get_added_vocab()
+    return {token[1:-1]: i for token, i in added.items() if _LEARNED.fullmatch(token) and token not in special}
 
 
 class FastPromptTokenizer:
@@ -32,12 +54,32 @@ class FastPromptTokenizer:
             raise ModelError(f"the tokenizer's special tokens are {found}, Grounding DINO needs {EXPECTED_IDS}")
         self._tokenizer = tokenizer
         self.unknown_id: int = tokenizer.unk_token_id
+        self._learned = learned_names(tokenizer)
 
     def __call__(self, text: str, /) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, from [CLS] to [SEP], and each token's `[start, end)` in `text`.
 
-        A special token in the text ("[SEP]") is tokenised as ordinary characters.
+        A special token in the text ("[SEP]") is tokenised as ordinary characters. A phrase that is exactly a name with
+        a token of its own (`learned_token`) is that token.
         """
+        found = list(self._learned_names(text)) if self._learned else []
+        ids, offsets = self._tokenise(text)
+        for start, end, token_id in reversed(found):
+            inside = [i for i, (low, high) in enumerate(offsets) if low < high and low < end and high > start]
+            if inside:
+                ids[inside[0] : inside[-1] + 1] = [token_id]
+                offsets[inside[0] : inside[-1] + 1] = [(start, end)]
+        return ids, offsets
+
+    def _learned_names(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """(start, end, token id) of each phrase that is a name with a token of its own."""
+        for phrase in _PHRASE.finditer(text):
+            token_id = self._learned.get(learned_token(phrase.group())[1:-1])
+            if token_id is not None:
+                left = len(phrase.group()) - len(phrase.group().lstrip())
+                yield phrase.start() + left, phrase.start() + len(phrase.group().rstrip()), token_id
+
+    def _tokenise(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = self._tokenizer(
             whole_characters(text),
             return_offsets_mapping=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
+from deixis.errors import OptionError
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model, wanted_precision
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
@@ -137,7 +138,7 @@ class DetectImages(Options):
     multi_scale: bool = True
     """Train on several sizes up to the image size."""
     flip_probability: Share = 0.5
-    """Share of training images mirrored left to right; 0 for data where left and right matter."""
+    """Share of training images mirrored left to right; 0 where sides matter."""
     crop_probability: Share = 0.5
     """Share of training images cropped at random."""
     names: Annotated[tuple[str, ...], WithWordings(), RARE] = ()
@@ -169,17 +170,35 @@ class DetectHardware(Hardware):
 
 @dataclass(frozen=True)
 class Forgetting(Options):
-    """Forgetting: what the model knew before, measured before and after"""
+    """Forgetting: what the model knew before, kept and measured"""
+
+    keep: Literal["none", "replay", "prompt"] = "none"
+    """How old names are kept while new ones are learnt (docs/learning.md)."""
+    replay_data: Annotated[str, RARE] = ""
+    """Annotations of old names, in any format, for --keep replay; with --replay-names a folder of images alone."""
+    replay_images: Annotated[Path | None, RARE] = None
+    """Folder of those images, if the annotations do not name it."""
+    replay_names: Annotated[tuple[str, ...], RARE] = ()
+    """Names that the model looks for on old images without annotations; what it finds is trained on as its own."""
+    replay_share: Annotated[Share, RARE] = 0.25
+    """Share of the old pictures among those of an epoch; the new ones are shown as often as without them."""
 
     forgetting_data: str = ""
-    """Annotations of names that the model should not forget; measured with the weights before training, after it, and
-    in between."""
+    """Annotations of names that should not be forgotten; measured before and after training."""
     forgetting_images: Path | None = None
     """Folder of those images, if the annotations do not name it."""
     forgetting_sweep: Annotated[tuple[Share, ...], RARE] = (0.25, 0.5, 0.75)
     """Interpolation weights between the base model (0) and the trained one (1) that are measured besides these two."""
     forgetting_max_images: Annotated[AtLeast1, RARE] = 100
     """Maximum number of images measured per weight, of the data that is reported on and of the forgetting data each."""
+
+    def check_keeping(self, lora: bool) -> None:
+        """Raises OptionError for options that do not belong together."""
+        if (self.keep == "replay") != bool(self.replay_data):
+            raise OptionError("--keep replay and --replay-data belong together: give both, or neither")
+        if self.keep == "prompt" and lora:
+            raise OptionError("--keep prompt trains token embeddings alone; leave out --lora")
+        require(0 < self.replay_share < 1, "replay_share", self.replay_share, "a number above 0, below 1")
 
 
 @knows_old_names
@@ -225,5 +244,6 @@ class DetectTrainOptions(
         )
         self.check_run()
         require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
+        self.check_keeping(self.lora)
         require_model(self.model, A_DETECTOR)
         wanted_precision(self.threshold_for)

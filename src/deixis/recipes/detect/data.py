@@ -286,16 +286,18 @@ def training_feed(
     loop: Loop,
     hardware: DetectHardware,
     seed: int,
+    replayed: Dataset | None = None,
+    replay_share: float = 0.0,
 ) -> Feed[Batch]:
-    """Augmented, prompted, batched training data."""
+    """Augmented, prompted, batched training data.
+
+    Args:
+        replayed: old pictures that are shown beside the training data, as `replay_share` of an epoch.
+    """
     short_px, long_px = image_size
     sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale else [short_px]
     transform = train_transform(sizes, long_px, images.crop_probability, images.flip_probability)
-    shown = training
-    if data.data_weights or data.epoch_length:
-        parts = parts_of(training)
-        sizes_of_parts = [len(part) for part in parts]
-        shown = Joined(parts, Mixture.of(sizes_of_parts, data.data_weights, data.epoch_length, seed))
+    shown = mixed(training, data, seed, replayed=replayed, replay_share=replay_share)
     return Feed(
         dataset=SampleDataset(shown, FittedTransform(transform, prompts), prompts, seed, decode_short_px=2 * short_px),
         collate=partial(collate_pairs, divisor=BUCKET_PX if hardware.compile else 1),
@@ -303,9 +305,25 @@ def training_feed(
         accumulation=loop.gradient_accumulation_steps,
         seed=seed,
         workers=hardware.num_workers,
-        aspect_ratios=aspect_ratios(training),  # of the data set itself: `Feed` picks those that an epoch shows
+        # of the data sets themselves: `Feed` picks those that an epoch shows
+        aspect_ratios=aspect_ratios(training if replayed is None else joined([*parts_of(training), replayed])),
         unreadable=UnreadableImages(data.max_unreadable_images),
     )
+
+
+def mixed(training: Dataset, data: DetectData, seed: int, *, replayed: Dataset | None, replay_share: float) -> Dataset:
+    """What epochs show: the training data, with its parts weighted, and with old pictures; see `training_feed`."""
+    if not (data.data_weights or data.epoch_length or replayed):
+        return training
+    parts = parts_of(training)
+    sizes = [len(part) for part in parts]
+    if replayed is None:
+        return Joined(parts, Mixture.of(sizes, data.data_weights, data.epoch_length, seed))
+    weights = data.data_weights or sizes
+    of_new = (1 - replay_share) / sum(weights)
+    shares = [*(weight * of_new for weight in weights), replay_share]
+    length = round((data.epoch_length or sum(sizes)) / (1 - replay_share))
+    return Joined([*parts, replayed], Mixture.of([*sizes, len(replayed)], shares, length, seed))
 
 
 def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:

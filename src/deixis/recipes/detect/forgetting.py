@@ -18,8 +18,9 @@ from deixis.errors import DataError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.evaluation.trade_off import TradeOff, knee
 from deixis.inference.detect.detector import Detector
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import load_any_detector, with_learned_names
 from deixis.models.interpolation import interpolated_state
+from deixis.models.text import learned_names
 from deixis.options.detect_train import Forgetting
 from deixis.records import Dataset
 from deixis.reporting.data import ForgettingFacts
@@ -78,8 +79,9 @@ def measure_forgetting(
     Raises:
         DeixisError: a detector or an image cannot be read.
     """
-    first = load_any_detector(base).model.state_dict()
     bundle = load_any_detector(best)
+    start = load_any_detector(base)
+    first = with_learned_names(start, tuple(learned_names(bundle.tokenizer))).model.state_dict()
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
     last = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}

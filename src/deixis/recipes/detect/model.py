@@ -12,7 +12,13 @@ from deixis.data.detect.denoising import make_denoising_queries
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.builtin import model_of_run
-from deixis.models.checkpoints import DetectorBundle, load_any_detector, save_detector
+from deixis.models.checkpoints import (
+    DetectorBundle,
+    load_any_detector,
+    save_detector,
+    train_learned_names,
+    with_learned_names,
+)
 from deixis.models.freezing import freeze
 from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
@@ -28,17 +34,22 @@ def prepare_model(
     *,
     image_size: tuple[int, int] | None = None,
     gradient_checkpointing: bool = False,
+    learned_names: Sequence[str] = (),
 ) -> DetectorBundle:
     """The detector that a run trains, with parts frozen or adapters added.
 
     Args:
         rates: learning rate of each part; those of 0 are frozen.
         image_size: shorter and longest side in pixels, in place of the model's own.
+        learned_names: their token embeddings are all that trains.
     """
     bundle = load_any_detector(model)
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
-    if lora.lora:  # adding adapters freezes everything else
+    if learned_names:
+        bundle = with_learned_names(bundle, learned_names)
+        train_learned_names(bundle, learned_names)
+    elif lora.lora:  # adding adapters freezes everything else
         add_lora(bundle.model, lora.lora_r, lora.lora_alpha, dropout=lora.lora_dropout, targets=lora.lora_targets)
     else:
         freeze(bundle.model, [part for part, rate in rates.items() if rate == 0])

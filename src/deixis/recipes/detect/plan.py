@@ -33,6 +33,7 @@ from deixis.recipes.detect.data import (
     with_wordings,
 )
 from deixis.recipes.detect.forgetting import ForgettingData, read_forgetting_data
+from deixis.recipes.detect.learning.keep import names_to_learn, read_replayed
 from deixis.recipes.detect.model import prepare_model
 from deixis.recipes.detect.names import wordings_lines
 from deixis.recipes.detect.policy import learning_rates, resolve
@@ -73,17 +74,19 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     forgetting = read_forgetting_data(options.group(Forgetting), data.reported, reported)
     options = resolve(options, len(data.training))
     loop, lora = options.group(Loop), options.group(DetectLora)
-    rates = learning_rates(options.group(DetectParts), lora, options.learning_rate)
+    rates = learning_rates(options.group(DetectParts), lora, options.learning_rate, keep=options.keep)
     bundle = prepare_model(
         options.model,
         lora,
         rates,
         image_size=options.image_size,
         gradient_checkpointing=options.gradient_checkpointing,
+        learned_names=names_to_learn(data.training) if options.keep == "prompt" else (),
     )
     bundle = knowing(bundle, options.model, A_DETECTOR, options.data)
     bundle = with_wordings(bundle, options.names, data.training.vocabulary.names, ", ".join(options.data))
     prompts = training_prompts(options.prompt_names, bundle, data.training)
+    replayed = read_replayed(options.group(Forgetting), options.model) if options.keep == "replay" else None
     feed = training_feed(
         data.training,
         prompts,
@@ -93,6 +96,8 @@ def make_plan(options: DetectTrainOptions) -> Plan:
         loop=loop,
         hardware=options.group(DetectHardware),
         seed=options.seed,
+        replayed=replayed,
+        replay_share=options.replay_share,
     )
     settings = loop_settings(loop, options.clip_norm, options.seed)
     return Plan(options, data, forgetting, bundle, prompts, feed, rates, settings)

@@ -35,6 +35,9 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 
+PROMPT_LEARNING_RATE = 1e-2  # of token embeddings, where nothing else trains
+
+
 def recipe_for(images: int) -> RecipeName:
     """The recipe for a number of training images.
 
@@ -50,6 +53,9 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
     """The options with every value that the recipe decides filled in; what the user gave stays."""
     name: RecipeName = recipe_for(images) if options.recipe == "auto" else options.recipe
     recipe = RECIPES[name]
+    if options.keep == "prompt":
+        recipe = replace(recipe, learning_rate=PROMPT_LEARNING_RATE)
+        options = replace(options, weight_decay=0.0)  # it would change the rows of all other tokens
     return replace(
         options,
         recipe=name,
@@ -62,9 +68,13 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
     )
 
 
-def learning_rates(parts: DetectParts, lora: DetectLora, learning_rate: float | None) -> dict[str, float]:
+def learning_rates(
+    parts: DetectParts, lora: DetectLora, learning_rate: float | None, *, keep: str = "none"
+) -> dict[str, float]:
     """Learning rate of each part of the model, from resolved options; 0 means frozen."""
     full = learning_rate or 0.0
+    if keep == "prompt":
+        return {part: full if part == "text" else 0.0 for part in PARTS}
     if lora.lora:
         return {part: full if part in lora.lora_targets else 0.0 for part in PARTS}
     factors = {"backbone": parts.backbone_lr_factor or 0.0, "text": parts.text_lr_factor or 0.0}

@@ -61,12 +61,12 @@ def _write(folder: Path, config: Path, output: Path, dry_run: bool) -> bool:
         return averaged
     options = read_options(DetectTrainOptions, config)
     lora = options.group(DetectLora)
-    rates = learning_rates(options.group(DetectParts), lora, options.learning_rate)
-    detector = prepare_model(options.model, lora, rates, image_size=options.image_size)
+    names = read_record(folder.resolve().parent / "best").names
+    rates = learning_rates(options.group(DetectParts), lora, options.learning_rate, keep=options.keep)
+    learned = names if options.keep == "prompt" else ()
+    detector = prepare_model(options.model, lora, rates, image_size=options.image_size, learned_names=learned)
     averaged = _fill(detector.model, folder)
     if not dry_run:
-        best = folder.resolve().parent / "best"
-        names = read_record(best).names
         save_trained(detector, output, names, adapter_of=options.model if options.lora else None)
     return averaged
 

@@ -26,7 +26,7 @@ from deixis.models.grounding_dino.weights.layouts import (
 from deixis.models.grounding_dino.weights.logit_scale import fold_scales, without_scales
 from deixis.models.grounding_dino.weights.recognise import Names, config_of
 from deixis.models.grounding_dino.weights.transformers_layout import file_name, tensors_to_load, ties_of
-from deixis.models.text import load_tokenizer
+from deixis.models.text import learned_names, load_tokenizer
 from deixis.models.weight_files import read_tensors
 from deixis.text import one_line
 
@@ -127,6 +127,11 @@ def save_checkpoint(bundle: GroundingDinoBundle, path: str | Path, layout: str) 
         ModelError: the layout cannot hold this detector, or the file cannot be written.
     """
     path = Path(path)
+    if learned := list(learned_names(bundle.tokenizer)):
+        raise ModelError(
+            f"{path}: the layout has no tokenizer, and this model has tokens of its own for {', '.join(learned[:4])}; "
+            "keep its folder, which transformers loads"
+        )
     tensors = {name: tensor.clone() for name, tensor in foreign_tensors(bundle.model, layout).items()}
     content: Mapping[str, Any] = {LAYOUTS[layout].top_key: tensors, "meta": {}}
     try:
