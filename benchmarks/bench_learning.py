@@ -35,6 +35,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "small": {},
     "lora": {"lora": True, "learning_rate": 1e-3},
     "prompt": {"keep": "prompt"},
+    "edit": {"keep": "edit", "learning_rate": 1e-3},
+    "interpolate": {"keep": "interpolate"},
     "replay": {"keep": "replay", "replay_data": "scenes:split=seen_pairs,count=60,seed=11"},
 }
 """Options of each method beside those of a plain run; `base` is the model before training."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TRAIN_SCENES, VAL_SCENES, train_arguments
+from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments
 
 from deixis.data.formats import read_dataset
 from deixis.errors import OptionError
 from deixis.models.checkpoints import with_learned_names
+from deixis.models.edits.closed_form import edited_layers
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.text import learned_names
 from deixis.options.detect_train import DetectData, DetectTrainOptions
@@ -75,6 +77,7 @@ def test_confident_detections_become_objects_and_unsure_ones_nothing():
         ({"keep": "replay"}, "--replay-data"),
         ({"replay_data": "x"}, "--keep replay"),
         ({"keep": "prompt", "lora": True}, "--lora"),
+        ({"keep": "edit", "lora": True}, "--keep edit"),
         ({"keep": "replay", "replay_data": "x", "replay_share": 1.0}, "--replay-share"),
     ],
 )
@@ -96,3 +99,40 @@ def test_a_run_with_old_pictures_that_the_model_labels(deixis, tiny_model, tmp_p
     assert (
         "star" not in load_grounding_dino(tmp_path / "runs" / "detector" / "teachers" / "grounding_dino").record.names
     )
+
+
+def test_a_run_that_edits_can_be_undone(deixis, tiny_model, tmp_path):
+    more = ("--keep", "edit", "--max-steps", "2", "--learning-rate", "1e-2", "--no-report")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more))
+    assert code == 0, err
+    run = tmp_path / "detector"
+    teacher = run / "teachers" / "grounding_dino"
+    base, best, kept = (
+        load_grounding_dino(path).model.state_dict() for path in (tiny_model, run / "checkpoints" / "best", teacher)
+    )
+    layers = [f"{name}.weight" for name in edited_layers(load_grounding_dino(tiny_model).model)]
+    for name in base:
+        assert torch.equal(kept[name], base[name]) == (name not in layers), name
+    gone = [float((kept[name] - base[name]).norm() / (best[name] - base[name]).norm()) for name in layers]
+    assert all(0 < share < 1 for share in gone), "an edit goes a part of the way"
+    (logged,) = records(run, "kept")
+    result = json.loads((run / "result.json").read_text())
+    assert result["best"]["validation"]["AP"] == logged["AP"]
+    code, _, err = deixis(("model", "edit", "remove", run, "--tasks", "detector", "--output", tmp_path / "undone"))
+    assert code == 0, err
+    undone = load_grounding_dino(tmp_path / "undone").model.state_dict()
+    assert all(torch.equal(undone[name], base[name]) for name in base)
+
+
+def test_a_run_that_keeps_the_weights_in_between(deixis, tiny_model, tmp_path):
+    more = ("--keep", "interpolate", "--keep-weight", "0.25", "--max-steps", "2", "--no-report", "--no-baseline")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more))
+    assert code == 0, err
+    run = tmp_path / "detector"
+    base, best, kept = (
+        load_grounding_dino(path).model.state_dict()
+        for path in (tiny_model, run / "checkpoints" / "best", run / "teachers" / "grounding_dino")
+    )
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, torch.lerp(base[name], best[name], 0.25))
+    assert any(not torch.equal(kept[name], base[name]) for name in base)

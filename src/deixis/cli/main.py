@@ -98,7 +98,7 @@ def _line(text: str) -> str:
 
 def run(words: list[str]) -> int:
     """Find and run the command that the words begin with; its exit code."""
-    for length in (2, 1):
+    for length in (3, 2, 1):
         if command := COMMANDS.get(" ".join(words[:length])):
             return run_command(command, words[length:])
     if (removed := " ".join(words[:2])) in REMOVED:

@@ -6,7 +6,12 @@ from deixis.cli.command import Command
 from deixis.options.model_convert import ModelConvertOptions
 from deixis.options.model_export import ModelExportOptions
 from deixis.options.model_info import ModelInfoOptions
-from deixis.options.model_merge import ModelMergeOptions
+from deixis.options.model_merge import (
+    ModelEditAddOptions,
+    ModelEditListOptions,
+    ModelEditRemoveOptions,
+    ModelMergeOptions,
+)
 
 CONVERT = """
 Examples:
@@ -42,6 +47,16 @@ Needs pip install 'deixis[onnx]'. Input: pixel_values (1, 3, height, width), res
 metadata state. Outputs: logits, boxes (cxcywh, relative to the image) and scores, one per name.
 """
 
+EDIT = """
+Examples:
+  deixis detect train --data raccoons.json --model base/ --keep edit --experiment-name raccoons
+  deixis model edit list runs/raccoons
+  deixis model edit add base/ --tasks runs/raccoons runs/cars --output both
+  deixis model edit remove both --tasks cars --output raccoons_alone
+
+Tasks can be added and removed in any order; without a task the weights are the first ones again.
+"""
+
 COMMANDS = (
     Command(
         "model convert",
@@ -74,5 +89,13 @@ COMMANDS = (
         "export a detector to ONNX for fixed names, and check it in onnxruntime",
         EXPORT,
         bare="model",
+    ),
+    *(
+        Command(f"model edit {action}", options, f"deixis.recipes.model.edit:{action}_edits", text, EDIT, bare="model")
+        for action, options, text in (
+            ("add", ModelEditAddOptions, "add names that were learnt with --keep edit, without training"),
+            ("remove", ModelEditRemoveOptions, "remove such names again"),
+            ("list", ModelEditListOptions, "list them"),
+        )
     ),
 )

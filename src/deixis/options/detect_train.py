@@ -172,8 +172,10 @@ class DetectHardware(Hardware):
 class Forgetting(Options):
     """Forgetting: what the model knew before, kept and measured"""
 
-    keep: Literal["none", "replay", "prompt"] = "none"
+    keep: Literal["none", "edit", "replay", "prompt", "interpolate"] = "none"
     """How old names are kept while new ones are learnt (docs/learning.md)."""
+    keep_weight: Annotated[Share, RARE] = 0.5
+    """Weight of the trained model in the weights in between of --keep interpolate, from 0 (the base) to 1."""
     replay_data: Annotated[str, RARE] = ""
     """Annotations of old names, in any format, for --keep replay; with --replay-names a folder of images alone."""
     replay_images: Annotated[Path | None, RARE] = None
@@ -196,8 +198,8 @@ class Forgetting(Options):
         """Raises OptionError for options that do not belong together."""
         if (self.keep == "replay") != bool(self.replay_data):
             raise OptionError("--keep replay and --replay-data belong together: give both, or neither")
-        if self.keep == "prompt" and lora:
-            raise OptionError("--keep prompt trains token embeddings alone; leave out --lora")
+        if self.keep not in ("none", "replay") and lora:
+            raise OptionError(f"--keep {self.keep} does not work with --lora; leave out one of them")
         require(0 < self.replay_share < 1, "replay_share", self.replay_share, "a number above 0, below 1")
 
 

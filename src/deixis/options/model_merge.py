@@ -1,4 +1,4 @@
-"""The options of `deixis model merge`."""
+"""The options of `deixis model merge` and of `deixis model edit add | remove | list`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 from deixis.options.marks import Required, Share
 from deixis.options.types import Options
+
+EXAMPLE = "runs/mine/teachers/grounding_dino"
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,35 @@ class ModelMergeOptions(Options):
     """Folder to write, in transformers' layout; it must not exist."""
     dry_run: bool = False
     """Read and check everything, write nothing."""
+
+
+@dataclass(frozen=True)
+class ModelEditListOptions(Options):
+    """List the tasks of an edited detector."""
+
+    model: Annotated[str, Required(EXAMPLE)] = ""
+    """The edited model: a folder with edits/, or the run that wrote it."""
+
+
+@dataclass(frozen=True)
+class ModelEditAddOptions(Options):
+    """Add tasks to a detector, learnt with `detect train --keep edit`; nothing is trained."""
+
+    model: Annotated[str, Required("IDEA-Research/grounding-dino-tiny")] = ""
+    """What the tasks' training started from, or a model that has other tasks of it already."""
+    tasks: Annotated[tuple[Path, ...], Required(f"{EXAMPLE}/edits/mine.safetensors")] = ()
+    """Files of tasks, or edited models, all of whose tasks are added."""
+    output: Path = Path("edited")
+    """Folder to write, in transformers' layout; it must not exist."""
+
+
+@dataclass(frozen=True)
+class ModelEditRemoveOptions(Options):
+    """Remove tasks from an edited detector; without a task its weights are the first ones again."""
+
+    model: Annotated[str, Required(EXAMPLE)] = ""
+    """The edited model: a folder with edits/, or the run that wrote it."""
+    tasks: Annotated[tuple[str, ...], Required("mine")] = ()
+    """Names of tasks, as `deixis model edit list` prints them."""
+    output: Path = Path("edited")
+    """Folder to write, in transformers' layout; it must not exist."""

@@ -18,9 +18,10 @@ EPOCH_METRICS = ("AP", "AP50", "AP75", "gIoU", "cIoU")
 def read_curves(path: Path) -> Curves:
     """Losses, learning rates, validation metrics and skipped steps of a run.
 
-    Each line of the file is a JSON object with `kind` ("baseline", "step", "skip", "evaluation" or "test") and `step`;
-    steps carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group), evaluations
-    `epoch` (from 0), metrics and `losses` on validation data. A last line that a crash cut short is left out.
+    Each line of the file is a JSON object with `kind` ("baseline", "step", "skip", "evaluation", "kept" or "test") and
+    `step`; steps carry `loss*`, `*_error`, `iou`, `grad_norm` and `lr` (a number, or numbers by parameter group),
+    evaluations `epoch` (from 0), metrics and `losses` on validation data. A last line that a crash cut short is
+    left out.
 
     Raises:
         DataError: the file cannot be read or another line is no JSON object.
@@ -59,6 +60,8 @@ def read_outcome(log: Path, score: str) -> Outcome | None:
         elif record["kind"] == "evaluation":
             last = record
             best = record if record["best"] else best
+        elif record["kind"] == "kept":  # what was made of the best epoch's weights
+            best = record
         elif record["kind"] == "test":
             tests[record["weights"]] = record
     if best is None or last is None:

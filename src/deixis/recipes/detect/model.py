@@ -19,6 +19,7 @@ from deixis.models.checkpoints import (
     train_learned_names,
     with_learned_names,
 )
+from deixis.models.edits.closed_form import train_edited_layers
 from deixis.models.freezing import freeze
 from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
@@ -35,6 +36,7 @@ def prepare_model(
     image_size: tuple[int, int] | None = None,
     gradient_checkpointing: bool = False,
     learned_names: Sequence[str] = (),
+    edited: bool = False,
 ) -> DetectorBundle:
     """The detector that a run trains, with parts frozen or adapters added.
 
@@ -42,6 +44,7 @@ def prepare_model(
         rates: learning rate of each part; those of 0 are frozen.
         image_size: shorter and longest side in pixels, in place of the model's own.
         learned_names: their token embeddings are all that trains.
+        edited: the layers of model editing are all that trains.
     """
     bundle = load_any_detector(model)
     if image_size is not None:
@@ -49,6 +52,8 @@ def prepare_model(
     if learned_names:
         bundle = with_learned_names(bundle, learned_names)
         train_learned_names(bundle, learned_names)
+    elif edited:
+        train_edited_layers(bundle.model)
     elif lora.lora:  # adding adapters freezes everything else
         add_lora(bundle.model, lora.lora_r, lora.lora_alpha, dropout=lora.lora_dropout, targets=lora.lora_targets)
     else:
@@ -96,7 +101,14 @@ def save_trained(
     with replacing_folder(folder) as fresh:
         if adapter_of is not None:
             save_adapter(bundle.model, fresh, base=str(model_of_run(adapter_of)))
+            write_record(fresh, trained_record(bundle.record, "detector", names))
+            write_card(fresh, folder.name)
         else:
-            save_detector(bundle, fresh)
-        write_record(fresh, trained_record(bundle.record, "detector", names))
-        write_card(fresh, folder.name)
+            write_trained(bundle, fresh, names, name=folder.name)
+
+
+def write_trained(bundle: DetectorBundle, folder: Path, names: Sequence[str], *, name: str) -> None:
+    """Write a whole trained model into a new folder, which gets another name later; with its record and its card."""
+    save_detector(bundle, folder)
+    write_record(folder, trained_record(bundle.record, "detector", names))
+    write_card(folder, name)

@@ -35,6 +35,8 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 
+TRAINED_BY_KEEPING = {"prompt": ("text",), "edit": ("encoder", "decoder")}
+"""Parts of the detector in which something trains, where --keep decides what."""
 PROMPT_LEARNING_RATE = 1e-2  # of token embeddings, where nothing else trains
 
 
@@ -73,8 +75,8 @@ def learning_rates(
 ) -> dict[str, float]:
     """Learning rate of each part of the model, from resolved options; 0 means frozen."""
     full = learning_rate or 0.0
-    if keep == "prompt":
-        return {part: full if part == "text" else 0.0 for part in PARTS}
+    if keep in TRAINED_BY_KEEPING:
+        return {part: full if part in TRAINED_BY_KEEPING[keep] else 0.0 for part in PARTS}
     if lora.lora:
         return {part: full if part in lora.lora_targets else 0.0 for part in PARTS}
     factors = {"backbone": parts.backbone_lr_factor or 0.0, "text": parts.text_lr_factor or 0.0}

@@ -20,6 +20,7 @@ from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, 
 from deixis.options.groups import Optimiser
 from deixis.recipes.detect.data import fingerprint, read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
+from deixis.recipes.detect.learning.kept_weights import change_of
 from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
 from deixis.recipes.detect.model import make_criterion, make_denoise, save_trained
 from deixis.recipes.detect.plan import Plan, make_plan, print_plan
@@ -29,7 +30,7 @@ from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
 from deixis.recipes.run.report import finish_run
 from deixis.recipes.run.result import keep_sinks, require_one_seed
-from deixis.recipes.run.training import Job, OpenRun, Start, open_run, start_run, train_run
+from deixis.recipes.run.training import Job, OpenRun, Start, kept_weights, open_run, start_run, train_run
 from deixis.recipes.run.validation_losses import detector_validation_losses
 from deixis.reporting.data import ForgettingFacts
 from deixis.reporting.outcome import Outcome
@@ -175,7 +176,8 @@ def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:
         denoise=make_denoise(options.group(DetectLoss)),
     )
     optimiser = options.group(Optimiser)
-    return Job(task, bundle.model, part_of, plan.rates, optimiser, plan.settings, options.baseline)
+    change_best = change_of(plan, detector, measure) if options.keep in ("edit", "interpolate") else None
+    return Job(task, bundle.model, part_of, plan.rates, optimiser, plan.settings, options.baseline, change_best)
 
 
 def measure_of(options: DetectTrainOptions, accelerator: Accelerator) -> DetectorMeasure:
@@ -191,7 +193,7 @@ def find_forgotten(
     """What the trained weights have forgotten, also written to `forgetting.json`; see `measure_forgetting`."""
     found = measure_forgetting(
         options.model,
-        folder / "checkpoints" / "best",
+        kept_weights(folder),
         teacher,
         data,
         is_adapter=options.lora,

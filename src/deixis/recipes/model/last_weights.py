@@ -64,7 +64,14 @@ def _write(folder: Path, config: Path, output: Path, dry_run: bool) -> bool:
     names = read_record(folder.resolve().parent / "best").names
     rates = learning_rates(options.group(DetectParts), lora, options.learning_rate, keep=options.keep)
     learned = names if options.keep == "prompt" else ()
-    detector = prepare_model(options.model, lora, rates, image_size=options.image_size, learned_names=learned)
+    detector = prepare_model(
+        options.model,
+        lora,
+        rates,
+        image_size=options.image_size,
+        learned_names=learned,
+        edited=options.keep == "edit",
+    )
     averaged = _fill(detector.model, folder)
     if not dry_run:
         save_trained(detector, output, names, adapter_of=options.model if options.lora else None)

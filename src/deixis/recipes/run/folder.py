@@ -35,7 +35,7 @@ CONTENT = (
     *("config.yaml", "metrics.jsonl", "tensorboard", "metric_services.json", "checkpoints", "teachers"),
     *("forgetting.json", "report.html", "result.json", "seeds.json", "seeds.html"),
 )
-_MODELS = ("best", "last", "grounding_dino", "grounding_dino_lora", "sa2va", "sa2va_lora")
+_MODELS = ("best", "last", "kept", "grounding_dino", "grounding_dino_lora", "sa2va", "sa2va_lora")
 _DRAFT = re.compile(rf"\.+({'|'.join(map(re.escape, (*_MODELS, *CONTENT)))})(\.writing)?\.\d+\.tmp")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deixis.recipes.run.folder import as_text
 from deixis.recipes.run.result import keep_result
-from deixis.recipes.run.training import OpenRun
+from deixis.recipes.run.training import OpenRun, kept_weights
 from deixis.reporting.metrics_file import read_curves, read_outcome
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import RunFacts, TaskFacts, write_run_report
@@ -34,7 +34,7 @@ def finish_run(
     Args:
         teacher: the folder of the best weights.
         shown: metrics to print; the first is the score that chose the best weights.
-        keep: writes `teacher`, given `checkpoints/best`; the first process calls it.
+        keep: writes `teacher`, given the weights in `checkpoints` that are kept; the first process calls it.
         facts: what the report shows of the task.
         policy: names of the options that make the recipe.
         parameters: (part of the model, trainable, all) parameter counts.
@@ -46,7 +46,7 @@ def finish_run(
     outcome = broadcast_from_first(accelerator, found)
     assert outcome is not None
     if opened.is_first:
-        keep(folder / "checkpoints" / "best")
+        keep(kept_weights(folder))
         if opened.config["report"] and outcome.reported(outcome.best) is not None:
             run = run_facts(opened, policy, parameters, outcome, took=took)
             write_run_report(folder / "report.html", run, facts(outcome))

@@ -37,6 +37,8 @@ from deixis.training.signals import StopSignal
 MeasureTest = Callable[[Path | None], Mapping[str, Any]]
 """Metrics on test data of the model in a folder, or of the run's own as it is."""
 
+ChangeBest = Callable[[Path, Path], Mapping[str, Any]]
+"""Writes the weights that a run keeps into a folder, given the best epoch's; their metrics on validation data."""
 
 # Options that may differ between a run and its resumption: they change neither weights nor metrics. The data is
 # compared by its content.
@@ -59,6 +61,7 @@ class Job:
         part_of: the part of the model that a parameter belongs to, by its name.
         rates: learning rate of each part.
         baseline: evaluate before the first step of a run that is not resumed.
+        change_best: of a run that keeps other weights than the best epoch's; None where it keeps those.
     """
 
     task: Task
@@ -68,6 +71,7 @@ class Job:
     optimiser: groups.Optimiser
     settings: LoopSettings
     baseline: bool
+    change_best: ChangeBest | None = None
 
     @property
     def total_steps(self) -> int:
@@ -236,6 +240,8 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
         if job.baseline and progress.step == 0:
             measure_before(job.task, run, measure_test)
         train(job.task, run)
+        if job.change_best:
+            log_kept(run, job.change_best)
         if measure_test:
             test_result(run, measure_test)
     took = {"peak memory": peak_memory_text(opened.accelerator.device)}
@@ -271,10 +277,25 @@ def measure_before(task: Task, run: Run, measure_test: MeasureTest | None) -> No
         raise
 
 
+def kept_weights(folder: Path) -> Path:
+    """The weights that a trained run keeps: the best epoch's, or what was made of them."""
+    kept = folder / "checkpoints" / "kept"
+    return kept if kept.exists() else folder / "checkpoints" / "best"
+
+
+def log_kept(run: Run, change_best: ChangeBest) -> None:
+    """Make the weights that are kept of the best epoch's, and log their metrics."""
+    checkpoints = run.folder / "checkpoints"
+    with run.stop.interrupts(), run.bar.labelled("making the weights that are kept"):
+        metrics = change_best(checkpoints / "best", checkpoints / "kept")
+    run.logs.log("kept", run.progress.step, {"epoch": run.progress.best_epoch, **metrics})
+    run.logs.sync()
+
+
 def test_result(run: Run, measure_test: MeasureTest) -> None:
     """Measure the weights that are kept, read from where users find them, and those of the last epoch."""
     last = run.progress.epoch - 1
-    log_test(run, "best", run.progress.best_epoch, measure_test, run.folder / "checkpoints" / "best")
+    log_test(run, "best", run.progress.best_epoch, measure_test, kept_weights(run.folder))
     if run.progress.best_epoch == last:  # the same weights: measured above
         return
     with run.average.applied() if run.average else nullcontext():
