@@ -114,7 +114,7 @@ def read_first(folder: Path, bundle: DetectorBundle) -> dict[str, Tensor]:
         return own
     path = folder / FOLDER / f"{BASE}{SUFFIX}"
     try:
-        first = load_file(path)
+        first: dict[str, Tensor] = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read ({one_line(error, 200)}); write the model again") from error
     if {name: tensor.shape for name, tensor in first.items()} != {name: tensor.shape for name, tensor in own.items()}:

@@ -73,7 +73,7 @@ def train_learned_names(bundle: GroundingDinoBundle, names: Sequence[str]) -> No
         return gradient * rows.to(gradient)
 
     weight.requires_grad_(True)
-    weight.register_hook(only_rows)
+    weight.register_hook(only_rows)  # type: ignore[no-untyped-call]
 
 
 def _embeddings(model: GroundingDino) -> nn.Embedding:
