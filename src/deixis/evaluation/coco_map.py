@@ -136,30 +136,40 @@ def evaluate_detections(
     annotations, results = _in_cocos_form(truth, detections, vocabulary, max_detections=max_detections, limit=limit)
     size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
     precision, recall = _accumulate(annotations, results, **size)
-    # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
-    overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
+    averages = _averages(precision, recall, vocabulary.names)
     counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
     return DetectionMetrics(
-        AP=_mean(overall),
-        AP50=_mean(ap50),
-        AP75=_mean(ap75),
-        AP_small=_mean(precision[..., 1]),
-        AP_medium=_mean(precision[..., 2]),
-        AP_large=_mean(precision[..., 3]),
-        AR100=_mean(recall[..., 0]),
-        per_class={
-            name: value for c, name in enumerate(vocabulary.names) if not math.isnan(value := _mean(overall[:, :, c]))
-        },
+        **averages,
         images=len(truth),
         boxes=sum(int((~sample.instances.is_crowd).sum()) for sample in truth),
         max_detections=limit,
         **_on_absent_classes(
-            absent_scores(truth, detections), annotations, results=results, whole_ap=_mean(overall), **size
+            absent_scores(truth, detections), annotations, results=results, whole_ap=averages["AP"], **size
         ),
         **_chosen_scores(counts, wanted_precision),
         f1_per_class={name: float(one.f1.max()) for name, one in counts.items()},
         recall_per_class={name: float(one.recall[one.f1.argmax()]) for name, one in counts.items()},
     )
+
+
+def _averages(
+    precision: Float[np.ndarray, "thresholds recalls classes areas"],
+    recall: Float[np.ndarray, "thresholds classes areas"],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """COCO's averages, overall and by class."""
+    # [10 IoU thresholds, 101 recalls, classes, 4 areas]; thresholds 0 and 5 are 0.50 and 0.75, area 0 is "all"
+    overall, ap50, ap75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
+    return {
+        "AP": _mean(overall),
+        "AP50": _mean(ap50),
+        "AP75": _mean(ap75),
+        "AP_small": _mean(precision[..., 1]),
+        "AP_medium": _mean(precision[..., 2]),
+        "AP_large": _mean(precision[..., 3]),
+        "AR100": _mean(recall[..., 0]),
+        "per_class": {name: value for c, name in enumerate(names) if not math.isnan(value := _mean(overall[:, :, c]))},
+    }
 
 
 def _on_absent_classes(
