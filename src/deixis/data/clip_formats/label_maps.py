@@ -42,7 +42,7 @@ def read_label_map(path: Path, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h
 
 
 def masklets_of_maps(files: Sequence[Path], size_hw: tuple[int, int]) -> tuple[Masklet, ...]:
-    """One masklet an object number, ascending, from the maps of all labelled frames. Files with 0 and 255 alone show
+    """One masklet per object number, ascending, from the maps of all labelled frames. Files with 0 and 255 alone show
     one object, number 1.
 
     Raises:

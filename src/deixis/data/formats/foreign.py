@@ -15,7 +15,7 @@ from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
 _HEAD_CHARS = 20_000
-_MOST_PARSED = 100_000_000  # bytes of a JSON file that are parsed to name it
+_MAX_PARSED = 100_000_000  # bytes of a JSON file that are parsed to name it
 _COCO = "export it as COCO"
 _CONVERT = "convert it to COCO's JSON (images, annotations, categories)"
 _BY_SUFFIX = {
@@ -78,7 +78,7 @@ def _head(file: Path) -> str:
 
 
 def _json(file: Path) -> str | None:
-    if file.stat().st_size > _MOST_PARSED:
+    if file.stat().st_size > _MAX_PARSED:
         return None
     content = json.loads(file.read_text(encoding="utf-8-sig"))
     return _json_list(content) if isinstance(content, list) else _json_object(content)

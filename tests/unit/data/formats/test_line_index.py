@@ -72,7 +72,7 @@ def test_an_index_longer_than_one_write(tmp_path):
 
 
 def test_the_vocabulary_does_not_grow_with_the_phrases(tmp_path, monkeypatch):
-    monkeypatch.setattr(odvg_scan, "MOST_PHRASES", 5)
+    monkeypatch.setattr(odvg_scan, "MAX_PHRASES", 5)
     Image.new("RGB", (40, 10)).save(tmp_path / "a.jpg")
     rows = [
         {"filename": "a.jpg", "height": 10, "width": 40}

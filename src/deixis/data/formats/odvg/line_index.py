@@ -33,7 +33,7 @@ class Line:
 
 
 class LineIndex:
-    """Where each record of a file begins, its line number and its image's size: 20 bytes a record, mapped from disk.
+    """Where each record of a file begins, its line number and its image's size: 20 bytes per record, mapped from disk.
 
     The index lies in a temporary file without a name, which goes when the process does. Nothing of the records stays
     in memory, and worker processes share what they inherit.

@@ -1,4 +1,4 @@
-"""ODVG: one JSON object a line and an image, with boxes of classes (`detection`) or of phrases (`grounding`).
+"""ODVG: one JSON object per line and image, with boxes of classes (`detection`) or of phrases (`grounding`).
 
 The form that Open-GroundingDino and MM-Grounding-DINO train from:
 
@@ -39,7 +39,7 @@ class OdvgDataset:
     """The samples of a file of ODVG lines, parsed when asked for; see `read_odvg`.
 
     Attributes:
-        vocabulary: the label map, then the phrases, the first `MOST_PHRASES` of them. A sample knows its own.
+        vocabulary: the label map, then the phrases, the first `MAX_PHRASES` of them. A sample knows its own.
         digest: the same for files with the same content.
     """
 

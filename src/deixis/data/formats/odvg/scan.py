@@ -22,7 +22,7 @@ from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
 from deixis.records import Instances, Spans, Vocabulary
 
-MOST_PHRASES = 50_000
+MAX_PHRASES = 50_000
 """Phrases that a data set's vocabulary holds at most, so that it does not grow with the data set."""
 
 
@@ -59,7 +59,7 @@ class Scan:
         """Keep a line's names, and what its phrases lack."""
         self._count += 1
         self._categories |= line.categories
-        if len(self._phrases) < MOST_PHRASES:
+        if len(self._phrases) < MAX_PHRASES:
             self._phrases |= dict.fromkeys(line.names or ())
         lack = spans_of(line)[1]
         if lack and self.findings is not None:

@@ -16,7 +16,7 @@ from deixis.records import Dataset, Sample
 if TYPE_CHECKING:
     from pyarrow import Schema
 
-_ROWS_A_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
+_ROWS_PER_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
 
 
 def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
@@ -48,7 +48,7 @@ def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
                 for sample, name, content in file_contents(dataset):
                     rows.append(_row(sample, name, content, next_id))
                     next_id += len(sample.instances)
-                    if len(rows) == _ROWS_A_GROUP:
+                    if len(rows) == _ROWS_PER_GROUP:
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
                         rows = []
                 if rows:

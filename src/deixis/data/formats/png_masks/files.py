@@ -26,7 +26,7 @@ _FOLDERS = (
 )
 _SUFFIXES = {".png", ".tif", ".tiff", ".bmp"}
 _ENDINGS = ("_mask", "_masks", "_seg", "_label", "_gt", "_instance", "_instances", "-mask")
-_MOST_VALUES = 300
+_MAX_VALUES = 300
 
 
 def find_png_masks(path: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def _is_mask(file: Path) -> bool:
     except (DataError, OSError, SyntaxError, ValueError):
         return False
     some = pixels[::4, ::4]
-    return len(np.unique(some)) <= min(_MOST_VALUES, max(2, some.size // 4))
+    return len(np.unique(some)) <= min(_MAX_VALUES, max(2, some.size // 4))
 
 
 def pictures_of(masks: Path, images: Path | None) -> tuple[ImageIndex, list[Path]]:
