@@ -21,8 +21,8 @@ from deixis.records import Dataset, Sample
 def write_odvg(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks: bool = True) -> Path:
     """`annotations.jsonl`, `label_map.json` (for detection lines) and `images/`. Crowds are left out.
 
-    A sample with a caption or a vocabulary of its own becomes a grounding line, one region per phrase with all its boxes;
-    `tokens_positive` are the characters of the phrase in the caption, where it is found. All others become
+    A sample with a caption or a vocabulary of its own becomes a grounding line, one region per phrase with all its
+    boxes; `tokens_positive` are the characters of the phrase in the caption, where it is found. All others become
     detection lines.
 
     Returns:
