@@ -84,8 +84,11 @@ def test_what_is_chosen_is_trained_with_and_kept(deixis, tiny_model, tmp_path, f
 def test_eval_updates_the_model(deixis, tmp_path):
     shutil.copytree(resolve_model("builtin"), tmp_path / "model")
     measure = ["detect", "eval", "--data", "scenes:split=demo_val,count=8,seed=2", "--update-model", "--try-sinks", "2"]
-    code, out, err = deixis([*measure, "--model", tmp_path / "model", "--threshold-for", "precision=0.1"])
+    output = ["--output", tmp_path / "out"]
+    code, out, err = deixis([*measure, "--model", tmp_path / "model", "--threshold-for", "precision=0.1", *output])
     assert code == 0, err
+    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"metrics.json", "coco_results.json", "report.html"}
+    assert "<h2>Worst mistakes</h2>" in (tmp_path / "out/report.html").read_text()
     assert f"updated {tmp_path / 'model/deixis.json'}" in out
     record = read_record(tmp_path / "model")
     assert 0 < record.thresholds["score"] < 0.9

@@ -133,9 +133,9 @@ def evaluate_detections(
     1.0
     """
     limit = max_detections or detections_per_image(truth)
-    annotations, results = _in_cocos_form(truth, detections, vocabulary, max_detections=max_detections, limit=limit)
+    annotations, results = in_cocos_form(truth, detections, vocabulary, max_detections=max_detections, limit=limit)
     size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
-    precision, recall = _accumulate(annotations, results, **size)
+    precision, recall = accumulated(annotations, results, **size)
     averages = _averages(precision, recall, vocabulary.names)
     counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
     return DetectionMetrics(
@@ -189,7 +189,7 @@ def _on_absent_classes(
     elif len(few_false) == len(results):
         ap = whole_ap
     else:
-        ap = _mean(_accumulate(annotations, few_false, **size)[0][..., 0])
+        ap = _mean(accumulated(annotations, few_false, **size)[0][..., 0])
     return {"FPR_bg": false_positive_rate(pairs, scores), "AP_at_FPR_bg": ap, "FPR_bg_score": score}
 
 
@@ -235,7 +235,7 @@ def detections_per_image(truth: Sequence[Sample]) -> int:
     return MAX_DETECTIONS_FEDERATED if federated else MAX_DETECTIONS
 
 
-def _in_cocos_form(
+def in_cocos_form(
     truth: Sequence[Sample],
     detections: Sequence[Detections],
     vocabulary: Vocabulary,
@@ -329,7 +329,7 @@ def _xywh(box_xyxy_px: Float[np.ndarray, " 4"]) -> list[float]:
     return [x0, y0, x1 - x0, y1 - y0]
 
 
-def _accumulate(
+def accumulated(
     annotations: list[dict[str, Any]], results: list[dict[str, Any]], *, images: int, classes: int, limit: int
 ) -> tuple[Float[np.ndarray, "thresholds recalls classes areas"], Float[np.ndarray, "thresholds classes areas"]]:
     """COCO's precision and recall, -1 where there is no object; the areas are all, small, medium and large."""

@@ -25,7 +25,7 @@ class DetectEvalOptions(UsedDetector, ClassTools):
     names: Annotated[tuple[str, ...], WithWordings()] = ()
     """Several wordings of a class of the data, as in --names "car=car,automobile,sedan", merged into the class."""
     output: Path | None = None
-    """Folder for metrics.json and coco_results.json; nothing is written if not given."""
+    """Folder for metrics.json, coco_results.json and report.html; nothing is written if not given."""
     threshold_for: str = "f1"
     """What thresholds are chosen for: f1, or a precision, as in precision=0.9."""
     calibrate: bool = False

@@ -13,6 +13,7 @@ from deixis.evaluation.trade_off import knee
 from deixis.records import Sample
 from deixis.reporting import plots
 from deixis.reporting.data import DatasetFacts, ForgettingFacts
+from deixis.reporting.explained import Explained
 from deixis.reporting.page import Bars, Cell, Legend, Table, number, numbers, percent
 from deixis.reporting.pictures import Picture, drawn, titled
 from deixis.reporting.run_report import Forgetting, TaskFacts, figures_table
@@ -41,6 +42,7 @@ def detector_facts(
     *,
     forgetting: ForgettingFacts | None = None,
     pictures: Sequence[Sequence[Picture]] = (),
+    explained: Explained | None = None,
 ) -> TaskFacts:
     """The parts of the report.
 
@@ -50,6 +52,7 @@ def detector_facts(
             measured.
         forgetting: AP on old data against AP on new data; None where it was not measured.
         pictures: of `detections_row`.
+        explained: curves, calibration and mistakes.
     """
     measured, what = (validation, "Validation") if test is None else (test, "Test")
     sets = {"Training": training, "Validation": validation} | ({} if test is None else {"Test": test})
@@ -65,6 +68,7 @@ def detector_facts(
         losses_note=LOSSES_NOTE,
         pictures=pictures,
         pictures_note=f"Drawn: detections that score {DEFAULT_THRESHOLD} or more.",
+        explained=explained,
     )
 
 

@@ -53,6 +53,7 @@ class Table:
     Attributes:
         numbers: how many columns, counted from the right, are aligned as numbers.
         scroll: takes the page's whole width, in a frame that scrolls.
+        sortable: a click on a heading sorts, on pages with the script of `explained.html`.
     """
 
     heads: Sequence[str | Legend]
@@ -60,6 +61,7 @@ class Table:
     numbers: int
     title: str = ""
     scroll: bool = False
+    sortable: bool = False
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:

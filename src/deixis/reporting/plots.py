@@ -79,6 +79,41 @@ def threshold_curves(curve: Mapping[str, Sequence[float]], chosen: float) -> str
     return _one_panel(thresholds, percent, "Presence threshold, %", description, marked=100 * chosen)
 
 
+def precision_recall_curves(recalls: Sequence[float] | np.ndarray, curves: Mapping[str, np.ndarray]) -> str:
+    """Precision over recall, both in percent.
+
+    Args:
+        curves: precision at each of `recalls`, in [0, 1], by name.
+    """
+    percents = {name: 100 * np.asarray(values, float) for name, values in curves.items()}
+    return _one_panel(100 * np.asarray(recalls), percents, "Recall, %", "Precision over recall")
+
+
+def score_curves(scores: np.ndarray, curves: Mapping[str, np.ndarray], chosen: float) -> str:
+    """Figures over the score from which detections count, all in percent; a dashed line marks the chosen score."""
+    percents = {name: 100 * np.asarray(values, float) for name, values in curves.items()}
+    return _one_panel(scores, percents, "Score, %", "F1, precision and recall over the score", marked=chosen)
+
+
+def reliability_diagram(rows: Sequence[tuple[float, float, int]]) -> str:
+    """Precision over score, in percent, of bins of detections; the diagonal is a calibrated detector.
+
+    Args:
+        rows: (mean score, precision, detections), both shares in [0, 1].
+    """
+    if not rows:
+        return ""
+    figure, axes = _panel(2.9, "Score, %", "Right, %")
+    scores, precision, counts = (np.asarray(values, float) for values in zip(*rows, strict=True))
+    axes.plot([0, 100], [0, 100], "--", color=_GREY, linewidth=1)
+    axes.plot(100 * scores, 100 * precision, color=BLUE, linewidth=1.2)
+    axes.scatter(100 * scores, 100 * precision, s=10 + 90 * counts / counts.max(), color=BLUE, alpha=0.7)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    _plain(axes)
+    return _svg(figure, "Precision over score, by bins")
+
+
 def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False, log: bool = False) -> str:
     """How often values occur.
 

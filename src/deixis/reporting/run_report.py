@@ -10,6 +10,7 @@ from pathlib import Path
 from deixis.atomic_files import write_atomic
 from deixis.reporting import plots
 from deixis.reporting.data import Curves
+from deixis.reporting.explained import Explained
 from deixis.reporting.outcome import OPTIMISTIC, Outcome
 from deixis.reporting.page import Bars, Cell, Change, Legend, Table, percent, render_page
 from deixis.reporting.pictures import Picture
@@ -73,6 +74,7 @@ class TaskFacts:
         presence_curve: an `<svg>` of metrics over the presence threshold.
         presence_note: the threshold in use, in words.
         pictures: a row for each image: as annotated, before and after training.
+        explained: of a detector: curves, calibration and mistakes.
     """
 
     tiles: Sequence[tuple[str, float | None, float]]
@@ -87,6 +89,7 @@ class TaskFacts:
     presence_note: str = ""
     pictures: Sequence[Sequence[Picture]] = ()
     pictures_note: str = ""
+    explained: Explained | None = None
 
 
 def write_run_report(path: Path, run: RunFacts, task: TaskFacts) -> None:

@@ -29,6 +29,7 @@ from deixis.recipes.data.chosen import chosen, used_names
 from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.detect.measure import choose_sinks
+from deixis.recipes.detect.report import write_measured
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
@@ -36,13 +37,14 @@ from deixis.recipes.run.result import chosen_scores, keep_sinks
 from deixis.records import Dataset
 from deixis.results.detections import Detections
 
+PAGE = "report.html"
 HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "FPR_bg", "AP_at_FPR_bg", "F1")
 CHOSEN = ("threshold", "precision", "recall", "ECE", "ECE_calibrated")
 NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg", "F1"), "every image shows every class")
 MAX_CLASSES = 100  # printed; metrics.json has all
 
 
-@writes_output("metrics.json", "coco_results.json")
+@writes_output("metrics.json", "coco_results.json", PAGE)
 def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     """Print COCO metrics overall, by size and by class; write them and the detections where asked.
 
@@ -79,6 +81,8 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
         write_atomic(
             options.output / "coco_results.json", json.dumps(coco_results(detections, dataset.vocabulary)) + "\n"
         )
+        title = f"{options.model} on {getattr(dataset, 'name', options.data)}"
+        write_measured(options.output / PAGE, title, metrics, detections, dataset, headline_rows(metrics))
     return metrics
 
 
@@ -135,20 +139,27 @@ def keep_scores(console: Console, options: DetectEvalOptions, metrics: Detection
     console.print(f"updated {folder / RECORD_FILE}: {json.dumps(kept)}", markup=False)
 
 
+def headline_rows(metrics: DetectionMetrics) -> list[tuple[str, str]]:
+    """(metric, value in percent) of the metrics that are always shown; why it is missing where it was not measured."""
+    values, rows = metrics.as_dict(), []
+    for name in HEADLINES:
+        shown = f"AR{metrics.max_detections}" if name == "AR100" else name
+        rows.append(
+            (shown, f"{100 * values[name]:.1f}" if name in values else NOT_MEASURED.get(name, "no such objects"))
+        )
+    for name in (name for name in CHOSEN if name in values):
+        rows.append((name, f"{values[name]:.2f}" if name == "threshold" else f"{100 * values[name]:.1f}"))
+    return rows
+
+
 def print_metrics(metrics: DetectionMetrics) -> None:
     """A table of the headline metrics and one line per class; of very many classes, only the worst."""
     counted = f"at most {metrics.max_detections} detections per image"
     table = Table(title=f"{metrics.images} images, {metrics.boxes} objects, {counted}")
     table.add_column("metric")
     table.add_column("percent", justify="right")
-    values = metrics.as_dict()
-    for name in HEADLINES:
-        shown = f"AR{metrics.max_detections}" if name == "AR100" else name
-        table.add_row(
-            shown, f"{100 * values[name]:.1f}" if name in values else NOT_MEASURED.get(name, "no such objects")
-        )
-    for name in (name for name in CHOSEN if name in values):
-        table.add_row(name, f"{values[name]:.2f}" if name == "threshold" else f"{100 * values[name]:.1f}")
+    for row in headline_rows(metrics):
+        table.add_row(*row)
     table.add_section()
     classes = list(metrics.per_class.items())
     if len(classes) > MAX_CLASSES:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from deixis.data.pixels.images import load
+from deixis.data.sets.embedded import record_of
 from deixis.data.sets.subset import Subset
+from deixis.evaluation.analysis import analyse
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.recipes.run.data import RunData
 from deixis.records import Dataset, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
-from deixis.reporting.detect_report import detections_row, detector_facts
+from deixis.reporting.detect_report import METRICS_NOTE, detections_row, detector_facts
+from deixis.reporting.explained import Explained, explain, looked_at
 from deixis.reporting.outcome import Outcome
+from deixis.reporting.page import Table, write_page
 from deixis.reporting.run_report import TaskFacts
 from deixis.results.detections import Detections
 from deixis.training.checkpoint import replacing_folder
 from deixis.training.validation import spread_evenly
 
+MAX_EXPLAINED = 500  # images whose mistakes a report explains: they are looked at once more
 MAX_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
 
@@ -76,6 +81,10 @@ def report_facts(
     indices = [index for index, *_ in pictures]
     detector = load_detector(teacher, device)
     found = detector.predict_dataset(data.reported, batch_size, indices=indices) if indices else []
+    validation = metrics_of(outcome.best.validation)
+    assert validation is not None
+    thresholds = {"threshold": validation.threshold, "class_thresholds": validation.class_thresholds}
+    chosen = replace(after, **thresholds)  # type: ignore[arg-type]
     return detector_facts(
         dataset_facts(shown(data.training)),
         dataset_facts(data.validation),
@@ -86,6 +95,53 @@ def report_facts(
         pictures=[
             detections_row(sample, first, last) for (_, sample, first), last in zip(pictures, found, strict=True)
         ],
+        explained=explained(detector, data.reported, chosen, batch_size=batch_size, pictures=bool(pictures)),
+    )
+
+
+def explained(
+    detector: Detector, dataset: Dataset, metrics: DetectionMetrics, *, batch_size: int, pictures: bool
+) -> Explained:
+    """Curves and mistakes of a detector on (a part of) the data that it is reported on.
+
+    Args:
+        metrics: with the thresholds that were chosen.
+    """
+    part = Subset(dataset, tuple(spread_evenly(len(dataset), MAX_EXPLAINED)), str(getattr(dataset, "name", "data")))
+    looked: Dataset = part if len(part) < len(dataset) else dataset
+    found = detector.predict_dataset(looked, batch_size, metrics.max_detections)
+    truth = [record_of(looked, index) for index in range(len(looked))]
+    analysis = analyse(truth, found, looked.vocabulary, metrics)
+    return explain(analysis, looked, pictures=pictures, images=looked_at(len(looked), len(dataset)))
+
+
+def write_measured(
+    path: Path,
+    title: str,
+    metrics: DetectionMetrics,
+    detections: Sequence[Detections],
+    dataset: Dataset,
+    rows: Sequence[tuple[str, str]],
+) -> None:
+    """The page that explains the figures of an evaluation, as a training run's report does.
+
+    Args:
+        detections: of the first images of the data set.
+        rows: (metric, value) of its first table.
+
+    Raises:
+        DataError: an image cannot be read, or the place cannot be written.
+    """
+    truth = [record_of(dataset, index) for index in range(len(detections))]
+    analysis = analyse(truth, detections, dataset.vocabulary, metrics)
+    counted = f"at most {metrics.max_detections} detections per image count"
+    write_page(
+        path,
+        "detect_eval",
+        title=title,
+        figures=Table(["Metric", "Percent"], [list(row) for row in rows], numbers=1),
+        note=f"{metrics.images} images with {metrics.boxes} objects; {counted}. {METRICS_NOTE}",
+        found=explain(analysis, dataset),
     )
 
 
