@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from pycocotools import mask as coco_mask
 
-from deixis.evaluation.thresholds import LEAST_IOU, matched
+from deixis.evaluation.thresholds import MIN_IOU, matched
 
 Kind = Literal["class", "place", "duplicate", "background", "missed"]
 KINDS: tuple[Kind, ...] = ("class", "place", "duplicate", "background", "missed")
@@ -61,9 +61,9 @@ class Judged:
         counted: results that are right or wrong.
     """
 
-    right: Sequence[Row]
-    mistakes: Sequence[Mistake]
-    counted: Sequence[Row]
+    right: list[Row]
+    mistakes: list[Mistake]
+    counted: list[Row]
 
 
 def judge(annotations: Sequence[Row], results: Sequence[Row], threshold_of: Callable[[int], float]) -> Judged:
@@ -81,7 +81,7 @@ def judge(annotations: Sequence[Row], results: Sequence[Row], threshold_of: Call
     return judged
 
 
-def _judge_image(objects: Sequence[Row], shown: Sequence[Row], judged: Any) -> None:
+def _judge_image(objects: Sequence[Row], shown: Sequence[Row], judged: Judged) -> None:
     hits, counts = np.zeros(len(shown), bool), np.ones(len(shown), bool)
     for category in {row["category_id"] for row in shown}:
         places = [place for place, row in enumerate(shown) if row["category_id"] == category]
@@ -90,7 +90,7 @@ def _judge_image(objects: Sequence[Row], shown: Sequence[Row], judged: Any) -> N
     plain = [row for row in objects if not row["iscrowd"]]
     iou = overlaps_of(shown, plain)
     tried = np.zeros(len(plain), bool)
-    for place in np.flatnonzero(hits):  # as `matched` does, to know which object each takes
+    for place in np.flatnonzero(hits).tolist():  # as `matched` does, to know which object each takes
         same = [row["category_id"] == shown[place]["category_id"] for row in plain]
         tried[int(np.where(np.asarray(same) & ~tried, iou[place], -1).argmax())] = True
     for place, row in enumerate(shown):
@@ -105,7 +105,7 @@ def _judge_image(objects: Sequence[Row], shown: Sequence[Row], judged: Any) -> N
         if target is not None and mistake.kind in ("class", "place"):
             tried[target] = True
     judged.mistakes.extend(
-        Mistake("missed", row["image_id"], row["category_id"], 0.0, tuple(row["bbox"]))
+        Mistake("missed", row["image_id"], row["category_id"], 0.0, _box(row))
         for row, seen in zip(plain, tried, strict=True)
         if not seen
     )
@@ -119,16 +119,16 @@ def _false_detection(
     of_same, of_other = (np.where(rows, iou, 0.0) for rows in (same, ~same))
     kind: Kind = "background"
     target: int | None = None
-    if of_same.max(initial=0) >= LEAST_IOU:
+    if of_same.max(initial=0) >= MIN_IOU:
         kind, target = "duplicate", int(of_same.argmax())
-    elif of_other.max(initial=0) >= LEAST_IOU:
+    elif of_other.max(initial=0) >= MIN_IOU:
         kind, target = "class", int(of_other.argmax())
     elif of_same.max(initial=0) >= NEAR_IOU:
         kind, target = "place", int(of_same.argmax())
     other = None if target is None else int(objects[target]["category_id"])
     shared = 0.0 if target is None else float(iou[target])
-    box = tuple(float(value) for value in row["bbox"])
-    return Mistake(kind, row["image_id"], row["category_id"], float(row["score"]), box, other, shared), target  # type: ignore[arg-type]
+
+    return Mistake(kind, row["image_id"], row["category_id"], float(row["score"]), _box(row), other, shared), target
 
 
 def overlaps_of(first: Sequence[Row], second: Sequence[Row]) -> Float[np.ndarray, "first second"]:
@@ -188,7 +188,7 @@ def confusion_matrix(
         "annotations": [{**row, "id": number} for number, row in enumerate(plain, start=1)],
     }
     truth = COCO(dataset, print_function=lambda *_: None)
-    preview = PreviewResults(truth, truth.loadRes([dict(row) for row in counted]), "bbox", iou_tresh=LEAST_IOU)
+    preview = PreviewResults(truth, truth.loadRes([dict(row) for row in counted]), "bbox", iou_tresh=MIN_IOU)
     found = np.asarray(preview.compute_confusion_matrix(), float)  # [K, K + 2]: classes, false detections, not found
     matrix[:size, :size], matrix[size, :size], matrix[:size, size] = found[:, :size], found[:, -2], found[:, -1]
     return matrix
@@ -199,3 +199,8 @@ def _by_image(rows: Sequence[Row]) -> dict[int, list[Row]]:
     for row in rows:
         found[row["image_id"]].append(row)
     return found
+
+
+def _box(row: Row) -> tuple[float, float, float, float]:
+    left, top, width, height = map(float, row["bbox"])
+    return left, top, width, height

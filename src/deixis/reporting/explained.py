@@ -118,7 +118,11 @@ def _classes(analysis: Analysis) -> Table:
     rows: list[list[Cell]] = []
     for one in analysis.classes:
         figures = (one.AP, one.F1, one.precision, one.recall)
-        shown = (*map(percent, figures), f"{one.threshold:.2f}", *(one.mistakes[kind] for kind in KINDS))
+        shown: tuple[Cell, ...] = (
+            *map(percent, figures),
+            f"{one.threshold:.2f}",
+            *(one.mistakes[kind] for kind in KINDS),
+        )
         rows.append([one.name, Bars(((one.AP, "after"),)), one.objects, *shown])
     kinds = [kind.capitalize() for kind in KINDS]
     heads = ["Class", "", "Objects", "AP", "F1", "Precision", "Recall", "Threshold", *kinds]
