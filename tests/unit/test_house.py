@@ -70,6 +70,21 @@ def test_to_add_a_family_of_detectors_six_files_are_touched() -> None:
     assert all((PACKAGE / place).exists() for place in places)
 
 
+def test_the_composition_knows_no_family_of_vision_language_models() -> None:
+    """Outside their folder only its table and the record are imported; to add one, at most eight files are touched."""
+    folder = PACKAGE / "models/sa2va/families"
+    names = "|".join(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "family", "table"))
+    assert {"internvl", "qwen2_5_vl", "qwen3_vl"} <= set(names.split("|"))
+    imports = re.compile(rf"^\s*(?:from|import) .*\bfamilies(?:\.| import )(?:{names})\b", re.MULTILINE)
+    found = {path.name: path.parent for path in PACKAGE.rglob("*.py") if imports.search(path.read_text())}
+    assert "table.py" in found
+    assert set(found.values()) == {folder}
+    row = next(
+        line for line in DOCS.read_text().splitlines() if line.startswith("| a family of vision-language models")
+    )
+    assert row.count(",") + 2 <= 8  # the file, the line in the table, and the rest
+
+
 def test_the_lowest_constraints_are_the_lower_ends_of_the_ranges() -> None:
     """Each pin is the first release of its range that has a wheel: 1.10.1 for >=1.10."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
