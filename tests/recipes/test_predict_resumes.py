@@ -1,4 +1,4 @@
-"""`deixis detect predict` writes as it goes, resumes where it stopped, and leaves out what it cannot read."""
+"""`deixis detect predict` and `deixis refer predict` write as they go, resume, and leave out what they cannot read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_refer_runs import write_tiny_segmenter
 from tiny_runs import write_coco
 
 from deixis.errors import DataError
 from deixis.inference.detect.detector import Detector
+from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.model_record import update_record
 from deixis.options.detect_predict import DetectPredictOptions
+from deixis.options.refer_predict import ReferPredictOptions
 from deixis.recipes.detect import predict
+from deixis.recipes.refer import predict as refer_predict
+from deixis.results.segmentations import Segmentations
 
 
 def options(tiny_model: object, images: Path, output: Path, threshold: float = 0.0) -> DetectPredictOptions:
@@ -101,3 +106,43 @@ def test_unreadable_images_are_left_out_and_named(tiny_model, tmp_path, capsys):
     assert "left out" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"none of 1 images can be read; the first: .*aaa\.jpg"):
         predict.predict_detector(options(tiny_model, broken, tmp_path / "none"))
+
+
+def test_segmenters_resume_too(tmp_path, monkeypatch, capsys):
+    model = write_tiny_segmenter(tmp_path / "model", seed=3)
+    images = write_coco(tmp_path / "data", count=3).parent / "images"
+
+    def run(output: Path, *phrases: str) -> list[Segmentations]:
+        asked = ReferPredictOptions(
+            model=str(model), images=(images,), phrases=phrases, generate=False, max_tiles=1, output=output
+        )
+        return refer_predict.predict_segmenter(asked)
+
+    whole = run(tmp_path / "whole", "a star", "a fish")
+    write, seen = refer_predict.write_masks, []
+
+    def interrupted(folder, found, image, **options):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(image)
+        write(folder, found, image, **options)
+
+    monkeypatch.setattr(refer_predict, "write_masks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", "a star", "a fish")
+    assert len(list((tmp_path / "parts/pictures").iterdir())) == 2
+    monkeypatch.setattr(refer_predict, "write_masks", write)
+    asked: list[int] = []
+    stream = Segmenter.stream
+    monkeypatch.setattr(
+        Segmenter, "stream", lambda self, left, *a, **b: asked.append(len(left)) or stream(self, left, *a, **b)
+    )
+    capsys.readouterr()
+    assert run(tmp_path / "parts", "a star", "a fish") == whole
+    assert "resuming: 2 of 3 images are done" in capsys.readouterr().out
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    (tmp_path / "other").mkdir()
+    lines = '{"made_by": {}}\n{"file": "x", "stamp": [], "answers": [{"text": 3}]}\n'
+    (tmp_path / "other/segmentations.jsonl").write_text(lines)
+    run(tmp_path / "other", "a star")
+    assert asked == [1, 3]

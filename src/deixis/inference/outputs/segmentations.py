@@ -14,10 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import write_atomic
-from deixis.errors import DataError
 from deixis.geometry.rle import plain_rle
 from deixis.inference.images import ImageInput, as_pixels
-from deixis.inference.outputs.detections import picture_names
 from deixis.refer_records import Segmentation
 
 DrawMasks = Callable[
@@ -25,33 +23,48 @@ DrawMasks = Callable[
 ]
 
 
-def write_segmentations(
-    folder: Path,
-    answers: Sequence[Sequence[Segmentation]],
-    images: Sequence[ImageInput],
-    *,
-    draw: DrawMasks | None = None,
+def write_masks(
+    folder: Path, found: Sequence[Segmentation], image: ImageInput, *, name: str, draw: DrawMasks | None = None
 ) -> None:
-    """Write `segmentations.json`, `masks/<image>_<n>.png` (255 inside) and, with `draw`, `pictures/*.jpg`.
+    """Write an image's `masks/<image>_<n>.png` (255 inside) and, with `draw`, `pictures/<name>`.
+
+    Args:
+        name: of the drawn image, from `picture_names`.
 
     Raises:
-        DataError: counts differ, an image cannot be read, or the folder cannot be written.
+        DataError: the image cannot be read, or the folder cannot be written.
     """
-    if len(answers) != len(images):
-        raise DataError(f"segmentations of {len(answers)} images for {len(images)}; expected one list per image")
-    records: list[dict[str, Any]] = []
-    for found, image, name in zip(answers, images, picture_names(images), strict=True):
-        bitmaps = [np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool) for answer in found]
-        objects = []
-        for number, (answer, bitmap) in enumerate(zip(found, bitmaps, strict=True)):
-            mask_file = Path("masks") / f"{Path(name).stem}_{number}.png"
-            write_atomic(folder / mask_file, _encoded(bitmap.astype(np.uint8) * 255, "PNG"))
-            objects.append({**segmentation_record(answer), "mask": mask_file.as_posix()})
-        records.append({"file": str(image) if isinstance(image, str | Path) else None, "phrases": objects})
-        if draw is not None:
-            drawn = draw(as_pixels(image), bitmaps, [answer.text for answer in found])
-            write_atomic(folder / "pictures" / name, _encoded(drawn, "JPEG"))
+    bitmaps = [np.asarray(coco_mask.decode(answer.mask_rle), dtype=bool) for answer in found]
+    for number, bitmap in enumerate(bitmaps):
+        write_atomic(folder / mask_file(name, number), _encoded(bitmap.astype(np.uint8) * 255, "PNG"))
+    if draw is not None:
+        drawn = draw(as_pixels(image), bitmaps, [answer.text for answer in found])
+        write_atomic(folder / "pictures" / name, _encoded(drawn, "JPEG"))
+
+
+def write_answers(
+    folder: Path, answers: Sequence[Sequence[Segmentation]], images: Sequence[ImageInput], names: Sequence[str]
+) -> None:
+    """Write `segmentations.json`: the answers of all images, with the names of their mask files.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    records = [
+        {
+            "file": str(image) if isinstance(image, str | Path) else None,
+            "phrases": [
+                {**segmentation_record(answer), "mask": mask_file(name, number)} for number, answer in enumerate(found)
+            ],
+        }
+        for found, image, name in zip(answers, images, names, strict=True)
+    ]
     write_atomic(folder / "segmentations.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def mask_file(name: str, number: int) -> str:
+    """The mask of an answer in an image whose drawn file has this name, below the output folder."""
+    return f"masks/{Path(name).stem}_{number}.png"
 
 
 def segmentation_record(answer: Segmentation) -> dict[str, Any]:

@@ -105,9 +105,9 @@ def _predict(
             write_picture(options.output / "pictures" / names[path], draw_detections(detections.pixels(), detections))
             lines.add(detections, path)
             progress(lines.count + len(unreadable), len(images))
-    if not lines.count:
-        raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
     everything = lines.finished(images)
+    if not everything:
+        raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
     paths = [one.image.path for one in everything if one.image and one.image.path]
     write_predictions(options.output, everything, paths, model=options.model)
     return everything
