@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from deixis.data.detect.wordings import wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
@@ -229,6 +230,8 @@ def check_inputs(options: DetectTrainOptions) -> None:
     if options.seeds == 1:
         will_resume(options.group(DetectRun))
     paths = options.group(DetectData)
-    read_all(paths, options.group(ClassTools))
+    parts, *_ = read_all(paths, options.group(ClassTools))
+    names = list(dict.fromkeys(name for part in parts for name in part.vocabulary.names))
+    wordings_of_classes(options.names, names, ", ".join(paths.data))
     if options.forgetting_data:
         read_dataset(options.forgetting_data, options.forgetting_images)
