@@ -25,6 +25,8 @@ from harness import RESULTS, hardware
 
 from deixis.data.formats import read_dataset
 from deixis.inference.detect.detector import load_detector
+from deixis.models.checkpoints import load_any_detector, save_detector
+from deixis.models.interpolation import interpolate
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.train import finetune
 
@@ -33,10 +35,9 @@ OLD = "scenes:split=unseen_pairs,count=60,seed=3"
 CHOSEN_ON = "scenes:split=demo_val,count=4,seed=7"  # one evaluation, at the end: nothing is chosen on it
 METHODS: dict[str, dict[str, Any]] = {
     "small": {},
-    "lora": {"lora": True, "learning_rate": 1e-3},
-    "prompt": {"keep": "prompt"},
     "edit": {"keep": "edit", "learning_rate": 1e-3},
-    "interpolate": {"keep": "interpolate"},
+    "prompt": {"keep": "prompt"},
+    "lora": {"lora": True, "learning_rate": 1e-3},
     "replay": {"keep": "replay", "replay_data": "scenes:split=seen_pairs,count=60,seed=11"},
 }
 """Options of each method beside those of a plain run; `base` is the model before training."""
@@ -74,16 +75,21 @@ def measured(model: str | Path) -> dict[str, float]:
     return figures
 
 
-def run(method: str, pictures: int, seed: int, steps: int) -> dict[str, Any]:
-    """Train and measure once."""
+def run(method: str, pictures: int, seed: int, steps: int) -> list[dict[str, Any]]:
+    """Train and measure once; of a plain run also the weights halfway to it, which are those of --keep interpolate."""
     started = time.perf_counter()
     key = {"method": method, "pictures": pictures, "seed": seed, "steps": steps}
     if method == "base":
-        return {**key, **measured("builtin"), "seconds": round(time.perf_counter() - started)}
+        return [{**key, **measured("builtin"), "seconds": round(time.perf_counter() - started)}]
     with tempfile.TemporaryDirectory() as folder:
         result = finetune(options_of(method, pictures, seed, steps=steps, output=Path(folder) / "run"))
         assert result.teacher is not None
-        return {**key, **measured(result.teacher), "seconds": round(time.perf_counter() - started)}
+        found = [{**key, **measured(result.teacher), "seconds": round(time.perf_counter() - started)}]
+        if method == "small":
+            between = interpolate(load_any_detector("builtin"), load_any_detector(result.teacher), 0.5)
+            save_detector(between, Path(folder) / "between")
+            found.append({**key, "method": "interpolate", **measured(Path(folder) / "between"), "seconds": 0})
+    return found
 
 
 def read_runs(path: Path) -> list[dict[str, Any]]:
@@ -172,10 +178,10 @@ def main() -> None:
                 wanted = (method, pictures, seed, arguments.steps) if method != "base" else (method, 0, 0, 0)
                 if wanted in map(key_of, read_runs(arguments.runs)):
                     continue
-                found = run(*wanted)
+                lines = [json.dumps(found) for found in run(*wanted)]
                 with arguments.runs.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
-                print(json.dumps(found), flush=True)
+                    file.write("\n".join([*lines, ""]))
+                print(*lines, sep="\n", flush=True)
     print("\n".join(table(read_runs(arguments.runs))))
 
 
