@@ -62,6 +62,12 @@ class DetectData(Options):
     """Folder of the test images."""
     format: str | None = None
     """Format of the annotations (docs/formats.md); recognised if not given."""
+    repair_missing: bool = False
+    """Do not count objects that --model is sure of and nobody annotated as background."""
+    repair_score: Annotated[Share, RARE] = 0.4
+    """Score from which --repair-missing takes the model to be sure."""
+    balance_classes: Annotated[Share, RARE] = 0.0
+    """Show images of classes that are in fewer than this share of the images more often; 0 disables."""
     data_weights: tuple[Positive, ...] = ()
     """How often each data set is shown, as in --data-weights 2 1; in proportion to its size if not given."""
     epoch_length: Annotated[AtLeast1 | None, RARE] = None
@@ -135,7 +141,9 @@ class DetectImages(Options):
 
     image_size: Annotated[tuple[int, int] | None, Sides()] = None
     """Shorter and longest side of the images in pixels; the model's own if not given."""
-    multi_scale: bool = True
+    augment: Literal["light", "strong", "aerial", "none"] = "light"
+    """How images are varied (docs/learning.md); light flips, crops and resizes."""
+    multi_scale: Annotated[bool, RARE] = True
     """Train on several sizes up to the image size."""
     flip_probability: Share = 0.5
     """Share of training images mirrored left to right; 0 where sides matter."""
@@ -247,5 +255,7 @@ class DetectTrainOptions(
         self.check_run()
         require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
         self.check_keeping(self.lora)
+        if self.balance_classes and (self.data_weights or self.epoch_length or self.replay_data):
+            raise OptionError("--balance-classes does not work with --data-weights, --epoch-length or --replay-data")
         require_model(self.model, A_DETECTOR)
         wanted_precision(self.threshold_for)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from deixis.data.batching.epochs import SEEDS, EpochDataset, Key
+from deixis.data.detect.augment import Augmentation, mix
 from deixis.data.detect.transforms import Transform
 from deixis.data.pixels.images import load
 from deixis.records import Dataset, Prompt, Sample
@@ -27,6 +29,7 @@ class SampleDataset(EpochDataset):
             largest short side of the transform, divided by the smallest share of a crop.
         keep_masks: carry masks through the transform; without, they are dropped first, which saves their resizing
             (a detector's batch has no use for them).
+        mixed: with which other samples are mixed into one before the transform.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class SampleDataset(EpochDataset):
         seed: int,
         decode_short_px: int | None = None,
         keep_masks: bool = False,
+        mixed: Augmentation | None = None,
     ) -> None:
         super().__init__(dataset, seed)
         self.transform = transform
         self.prompt_for = prompt_for
         self.decode_short_px = decode_short_px
         self.keep_masks = keep_masks
+        self.mixed = mixed
 
     def __getitem__(self, key: Key) -> tuple[Sample, Prompt]:
         """The sample of an epoch.
@@ -53,6 +58,14 @@ class SampleDataset(EpochDataset):
         sample, generator = self.drawn(key)
         if not self.keep_masks:
             sample = sample.evolve(instances=replace(sample.instances, masks_rle=None))
-        sample = self.transform(load(sample, self.decode_short_px), generator)
+        sample = load(sample, self.decode_short_px)
+        if self.mixed is not None and (self.mixed.mosaic or self.mixed.mixup):
+            sample = mix(sample, self.mixed, generator, partial(self._other, key[0], generator))
+        sample = self.transform(sample, generator)
         prompt = self.prompt_for(sample, generator)
         return sample.evolve(seed=int(generator.integers(SEEDS))), prompt
+
+    def _other(self, epoch: int, generator: np.random.Generator) -> Sample:
+        """Any sample of an epoch, decoded."""
+        sample, _ = self.drawn((epoch, int(generator.integers(len(self)))))
+        return load(sample.evolve(instances=replace(sample.instances, masks_rle=None)), self.decode_short_px)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from deixis.data.sets.balance import Balance
 from deixis.errors import OptionError
 from deixis.records import Vocabulary
 
@@ -100,7 +101,7 @@ class Joined:
     def __init__(
         self,
         parts: Sequence[Any],
-        mixture: Mixture | None = None,
+        mixture: Mixture | Balance | None = None,
         vocabulary: Vocabulary | None = None,
         *,
         numbered: bool = False,

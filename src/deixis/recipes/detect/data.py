@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.detect.augment import PRESETS, Augmentation, Augmented
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.grounding import sentence_prompt
@@ -24,6 +25,7 @@ from deixis.data.detect.wordings import Wordings, require_distinct, worded, word
 from deixis.data.formats import read_dataset
 from deixis.data.formats.odvg.read import OdvgDataset
 from deixis.data.scenes.images import SceneDataset
+from deixis.data.sets.balance import Balance, repeat_factors
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.split import duplicate_groups, hold_out
 from deixis.data.sets.subset import Subset
@@ -295,11 +297,17 @@ def training_feed(
         replayed: old pictures that are shown beside the training data, as `replay_share` of an epoch.
     """
     short_px, long_px = image_size
-    sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale else [short_px]
-    transform = train_transform(sizes, long_px, images.crop_probability, images.flip_probability)
+    preset, plain = PRESETS[images.augment], images.augment == "none"
+    sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale and not plain else [short_px]
+    crops, flips = (0.0, 0.0) if plain else (images.crop_probability, images.flip_probability)
+    transform = train_transform(sizes, long_px, crops, flips)
+    if preset != Augmentation():
+        transform = Augmented(transform, preset)
     shown = mixed(training, data, seed, replayed=replayed, replay_share=replay_share)
     return Feed(
-        dataset=SampleDataset(shown, FittedTransform(transform, prompts), prompts, seed, decode_short_px=2 * short_px),
+        dataset=SampleDataset(
+            shown, FittedTransform(transform, prompts), prompts, seed, decode_short_px=2 * short_px, mixed=preset
+        ),
         collate=partial(collate_pairs, divisor=BUCKET_PX if hardware.compile else 1),
         batch_size=loop.batch_size,
         accumulation=loop.gradient_accumulation_steps,
@@ -313,9 +321,13 @@ def training_feed(
 
 def mixed(training: Dataset, data: DetectData, seed: int, *, replayed: Dataset | None, replay_share: float) -> Dataset:
     """What epochs show: the training data, with its parts weighted, and with old pictures; see `training_feed`."""
+    parts = parts_of(training)
+    if data.balance_classes:
+        samples = (part[index] for part in parts for index in range(len(part)))
+        shown = [{sample.vocabulary.names[c] for c in sample.present_class_ids} for sample in samples]
+        return Joined(parts, Balance.of(repeat_factors(shown, data.balance_classes), seed))
     if not (data.data_weights or data.epoch_length or replayed):
         return training
-    parts = parts_of(training)
     sizes = [len(part) for part in parts]
     if replayed is None:
         return Joined(parts, Mixture.of(sizes, data.data_weights, data.epoch_length, seed))

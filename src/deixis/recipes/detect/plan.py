@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
@@ -34,6 +34,7 @@ from deixis.recipes.detect.data import (
 )
 from deixis.recipes.detect.forgetting import ForgettingData, read_forgetting_data
 from deixis.recipes.detect.learning.keep import names_to_learn, read_replayed
+from deixis.recipes.detect.learning.missing import repaired
 from deixis.recipes.detect.model import prepare_model
 from deixis.recipes.detect.names import wordings_lines
 from deixis.recipes.detect.policy import learning_rates, resolve
@@ -88,8 +89,12 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     bundle = with_wordings(bundle, options.names, data.training.vocabulary.names, ", ".join(options.data))
     prompts = training_prompts(options.prompt_names, bundle, data.training)
     replayed = read_replayed(options.group(Forgetting), options.model) if options.keep == "replay" else None
+    shown = data.training
+    if options.repair_missing:
+        shown, line = repaired(shown, options.model, options.repair_score)
+        data = replace(data, left_out=(*data.left_out, line))
     feed = training_feed(
-        data.training,
+        shown,
         prompts,
         bundle.image_size,
         data=paths,
