@@ -147,7 +147,7 @@ class DetectImages(Options):
     """Train on several sizes up to the image size."""
     flip_probability: Share = 0.5
     """Share of training images mirrored left to right; 0 where sides matter."""
-    crop_probability: Share = 0.5
+    crop_probability: Annotated[Share, RARE] = 0.5
     """Share of training images cropped at random."""
     names: Annotated[tuple[str, ...], WithWordings(), RARE] = ()
     """Several wordings of a class, as in --names "car=car,automobile,sedan": one is drawn for each training prompt, all
