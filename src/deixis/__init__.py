@@ -17,7 +17,7 @@ from deixis.errors import DataError, DeixisError, ModelError, OptionError, Promp
 
 if TYPE_CHECKING:
     __version__: str
-    from deixis.data.formats import read_dataset
+    from deixis.data.sets.opened import OpenedDataset, read_dataset
     from deixis.inference.annotator import Annotator, load_annotator
     from deixis.inference.detect.detector import Detector, load_detector
     from deixis.inference.refer.captioner import Captioner, load_captioner
@@ -36,6 +36,7 @@ __all__ = [
     "Detector",
     "Instances",
     "ModelError",
+    "OpenedDataset",
     "OptionError",
     "PromptError",
     "Sample",
@@ -59,6 +60,7 @@ _LAZY = {
     "Detections": "deixis.results.detections",
     "Detector": "deixis.inference.detect.detector",
     "Instances": "deixis.records",
+    "OpenedDataset": "deixis.data.sets.opened",
     "Sample": "deixis.records",
     "Segmentations": "deixis.results.segmentations",
     "Segmenter": "deixis.inference.refer.segmenter",
@@ -68,7 +70,7 @@ _LAZY = {
     "load_captioner": "deixis.inference.refer.captioner",
     "load_detector": "deixis.inference.detect.detector",
     "load_segmenter": "deixis.inference.refer.segmenter",
-    "read_dataset": "deixis.data.formats",
+    "read_dataset": "deixis.data.sets.opened",
     "train": "deixis.recipes.python",
 }
 

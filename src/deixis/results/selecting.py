@@ -7,32 +7,12 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
+from deixis.data.sets.subset import positions
 from deixis.errors import OptionError
 
-
-def positions(index: Any, count: int) -> int | Int[np.ndarray, " m"]:
-    """What an index selects: one position, or those of a slice, a boolean mask or a list of positions.
-
-    Raises:
-        IndexError: outside the sequence, or a mask of another length.
-        TypeError: not an index.
-
-    >>> positions(-1, 3), positions(np.array([True, False, True]), 3).tolist()
-    (2, [0, 2])
-    """
-    if isinstance(index, int | np.integer) and not isinstance(index, bool):
-        return range(count)[int(index)]
-    if isinstance(index, slice):
-        return np.arange(count)[index]
-    asked = np.asarray(index.cpu() if hasattr(index, "cpu") else index)
-    if asked.size == 0 and asked.dtype != bool:
-        return np.zeros(0, np.int64)
-    if asked.ndim != 1 or asked.dtype.kind not in "biu":
-        raise TypeError(f"an index must be an integer, a slice, a mask or a list of integers, got {index!r}")
-    chosen: np.ndarray = np.arange(count)[asked]
-    return chosen
+__all__ = ["chosen_names", "positions", "require_share", "selected"]
 
 
 def chosen_names(names: str | Sequence[str], known: Sequence[str]) -> list[int]:

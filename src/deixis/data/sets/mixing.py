@@ -176,3 +176,23 @@ def apportion(weights: Sequence[float] | Float[np.ndarray, " parts"], total: int
 def shuffled_pass(size: int, seed: int, part: int, turn: int) -> Int[np.ndarray, " size"]:
     """The order in which a data set, the `part`-th of a mix, is gone through in its n-th turn."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0, part, turn]))).permutation(size)
+
+
+def joint_vocabulary(sets: Sequence[Any]) -> tuple[Vocabulary, list[str]]:
+    """All names of some data sets, and which category ids change, as texts.
+
+    A name has its id in the first data set that has it, as far as no other name has that.
+    """
+    ids: dict[str, int] = {}
+    moved: list[str] = []
+    for dataset in sets:
+        for name, category_id in zip(dataset.vocabulary.names, dataset.vocabulary.category_ids, strict=True):
+            if name in ids:
+                if ids[name] != category_id:
+                    moved.append(f"{name} ({category_id} is {ids[name]})")
+            elif category_id in ids.values():
+                ids[name] = max(ids.values()) + 1
+                moved.append(f"{name} ({category_id} is {ids[name]})")
+            else:
+                ids[name] = category_id
+    return Vocabulary(tuple(ids), tuple(ids.values())), list(dict.fromkeys(moved))

@@ -15,7 +15,7 @@ from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.table import FORMATS, WRITTEN
 from deixis.data.formats.writing import write_dataset, write_parts
 from deixis.data.sets.embedded import record_of
-from deixis.data.sets.mixing import Joined
+from deixis.data.sets.mixing import Joined, joint_vocabulary
 from deixis.data.sets.name_conflicts import name_conflicts
 from deixis.data.sets.split import image_hashes
 from deixis.data.sets.subset import Subset
@@ -24,7 +24,7 @@ from deixis.options.annotated_data import ClassTools
 from deixis.options.data_merge import DataMergeOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.chosen import EVERYTHING, chosen, image_folders, used_names
-from deixis.records import Dataset, Vocabulary
+from deixis.records import Dataset
 from deixis.text import listed
 
 PARTS = ("train", "val", "test")
@@ -50,7 +50,9 @@ def merge_data(options: DataMergeOptions) -> dict[str, str]:
     tools = _settled(options, everything)
     used = used_names(everything, tools)
     chosen_parts = {name: [chosen(one, EVERYTHING, used, print_text) for one in found] for name, found in parts.items()}
-    vocabulary = _joint_vocabulary([one for found in chosen_parts.values() for one in found])
+    vocabulary, moved = joint_vocabulary([one for found in chosen_parts.values() for one in found])
+    if moved:
+        print_text(f"category ids that change: {listed(moved, _NAMED)}")
     kept = _without_copies(chosen_parts, options)
     format = options.to or _first_written(options)
     whole = Joined([one for found in kept.values() for one in found], vocabulary=vocabulary, numbered=True)
@@ -114,25 +116,6 @@ def _is_one(group: Sequence[str]) -> bool:
     """Ask whether names are one class."""
     print_text(f"{' and '.join(map(repr, group))}: one class, {group[0]!r}? [y/n]")
     return input().strip().lower() in ("y", "yes", "")
-
-
-def _joint_vocabulary(sets: Sequence[Dataset]) -> Vocabulary:
-    """All names, each with its category id in the first data set that has it, as far as no other name has that."""
-    ids: dict[str, int] = {}
-    moved: list[str] = []
-    for dataset in sets:
-        for name, category_id in zip(dataset.vocabulary.names, dataset.vocabulary.category_ids, strict=True):
-            if name in ids:
-                if ids[name] != category_id:
-                    moved.append(f"{name} ({category_id} is {ids[name]})")
-            elif category_id in ids.values():
-                ids[name] = max(ids.values()) + 1
-                moved.append(f"{name} ({category_id} is {ids[name]})")
-            else:
-                ids[name] = category_id
-    if moved:
-        print_text(f"category ids that change: {listed(list(dict.fromkeys(moved)), _NAMED)}")
-    return Vocabulary(tuple(ids), tuple(ids.values()))
 
 
 def _without_copies(parts: dict[str, list[Dataset]], options: DataMergeOptions) -> dict[str, list[Dataset]]:
