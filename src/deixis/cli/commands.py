@@ -7,6 +7,7 @@ from deixis.cli.command import Command
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.config import ConfigListOptions, ConfigShowOptions
 from deixis.options.demo import DemoOptions, ReferDemoOptions
+from deixis.options.serve import ServeOptions
 
 DEMO = """
 Examples:
@@ -34,6 +35,15 @@ Examples:
   deixis refer train --data annotated/expressions.json --model runs/segmenter/teachers/sa2va
 
 The same command resumes an interrupted run; with another --cycle-threshold it only filters again.
+"""
+
+SERVE = """
+Examples:
+  deixis serve --detector IDEA-Research/grounding-dino-tiny --segmenter ByteDance/Sa2VA-1B
+  deixis serve --detector cars=runs/cars/teachers/grounding_dino signs=runs/signs/teachers/grounding_dino --port 9000
+  curl -F image=@a.jpg -F names=car http://127.0.0.1:8000/v1/detect
+
+Ctrl-C stops it once open requests are answered.
 """
 
 CONFIG = """
@@ -66,6 +76,13 @@ COMMANDS: dict[str, Command] = {
             "deixis.recipes.annotate:annotate",
             "photographs to boxes, masks and captions, by both models",
             ANNOTATE,
+        ),
+        Command(
+            "serve",
+            ServeOptions,
+            "deixis.recipes.serve:serve",
+            "models over HTTP, for other programs to ask",
+            SERVE,
         ),
         *data.COMMANDS,
         *model.COMMANDS,

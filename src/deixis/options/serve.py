@@ -1,0 +1,77 @@
+"""The options of `deixis serve`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+from deixis.errors import OptionError
+from deixis.options.checks import A_DETECTOR, require
+from deixis.options.marks import RARE, AtLeast1, NotNegative, Positive, Range
+from deixis.options.types import Options
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+TOKEN = "DEIXIS_TOKEN"
+
+
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    """Serve models over HTTP: detect, segment, describe and annotate under /v1, their documentation under /docs."""
+
+    detector: tuple[str, ...] = ()
+    """Detectors, each "builtin", a folder or a hub id, as NAME=FOLDER where a name of your own is wanted. The first is
+    used where a request names none."""
+    segmenter: tuple[str, ...] = ()
+    """Segmenters, the same way."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own needs a token."""
+    port: Annotated[int, Range(0, 65535)] = 8000
+    """Port to listen on; 0 for a free one."""
+    token: str = ""
+    """Bearer token that requests must have; that of the environment variable DEIXIS_TOKEN if not given."""
+    max_megabytes: Positive = 20.0
+    """Maximum size of a request."""
+    max_megapixels: Positive = 50.0
+    """Maximum size of an image."""
+    max_batch: AtLeast1 = 8
+    """Images per batch, of whichever requests ask the same."""
+    batch_wait: NotNegative = 0.005
+    """Seconds that a request waits for others of its kind."""
+    max_waiting: AtLeast1 = 64
+    """Requests that may wait; others are answered 503, with the time after which to ask again."""
+    timeout: Positive = 60.0
+    """Seconds after which a request is given up."""
+    url_hosts: Annotated[tuple[str, ...], RARE] = ()
+    """Hosts from which images may be fetched by URL, as in --url-hosts images.example.org; none if not given."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    @property
+    def bearer_token(self) -> str:
+        """The token given, or the environment's; empty without either."""
+        return self.token or os.environ.get(TOKEN, "")
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        super().check()
+        if not self.detector and not self.segmenter:
+            raise OptionError(f"--detector or --segmenter is required, as in --detector {A_DETECTOR}")
+        for flag in ("detector", "segmenter"):
+            names = list(named_models(getattr(self, flag)))
+            require(len(names) == len(getattr(self, flag)), flag, getattr(self, flag), "a name of its own for each")
+        if self.host not in LOOPBACK and not self.bearer_token:
+            raise OptionError(f"--host: {self.host!r} is open to other machines; give --token, or set {TOKEN}")
+
+
+def named_models(given: tuple[str, ...]) -> dict[str, str]:
+    """Models by name: that before a `=`, or the last part of the folder or hub id.
+
+    >>> named_models(("cars=runs/cars/teachers/grounding_dino", "IDEA-Research/grounding-dino-tiny"))
+    {'cars': 'runs/cars/teachers/grounding_dino', 'grounding-dino-tiny': 'IDEA-Research/grounding-dino-tiny'}
+    """
+    found = {}
+    for text in given:
+        name, sign, place = text.partition("=")
+        found[name if sign else text.rstrip("/").rpartition("/")[2]] = place if sign else text
+    return found

@@ -1,0 +1,67 @@
+"""Models over HTTP, until the process is told to stop."""
+
+from __future__ import annotations
+
+from deixis.console import Console
+from deixis.errors import OptionError
+from deixis.inference.detect.detector import load_detector
+from deixis.inference.refer.segmenter import load_segmenter
+from deixis.options.serve import LOOPBACK, ServeOptions, named_models
+from deixis.recipes.run.devices import choose_device
+
+_FINISH_S = 60
+
+
+def serve(options: ServeOptions) -> None:
+    """Load the models, then answer requests. SIGTERM and Ctrl-C end it once open requests are answered.
+
+    Raises:
+        DeixisError: the extra is not installed, a model cannot be loaded, or the port is taken.
+    """
+    try:
+        import uvicorn
+
+        from deixis.serving.app import make_app
+        from deixis.serving.door import Limits
+        from deixis.serving.models import Models
+    except ImportError as error:
+        raise OptionError(f"serving needs {error.name}; pip install 'deixis[serve]'") from error
+    device = choose_device(options.device)
+    models = Models(
+        {name: load_detector(place, device) for name, place in named_models(options.detector).items()},
+        {name: load_segmenter(place, device) for name, place in named_models(options.segmenter).items()},
+    )
+    loopback = options.host in LOOPBACK
+    app = make_app(
+        models,
+        Limits(
+            token=options.bearer_token,
+            hosts=LOOPBACK if loopback else (),
+            max_bytes=int(options.max_megabytes * 1e6),
+            body_s=options.timeout,
+            max_open=4 * options.max_waiting,
+        ),
+        max_batch=options.max_batch,
+        wait_s=options.batch_wait,
+        max_waiting=options.max_waiting,
+        timeout_s=options.timeout,
+        max_pixels=int(options.max_megapixels * 1e6),
+        url_hosts=options.url_hosts,
+    )
+    place = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
+    console = Console(highlight=False)
+    console.print(f"serving {', '.join([*models.detectors, *models.segmenters])} on {place}/docs", markup=False)
+    config = uvicorn.Config(
+        app,
+        options.host,
+        options.port,
+        log_level="warning",
+        timeout_graceful_shutdown=_FINISH_S,
+        server_header=False,
+        h11_max_incomplete_event_size=1 << 16,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn's, where it cannot start
+        raise OptionError(f"--port: cannot listen on {place}; choose another --port or --host") from error

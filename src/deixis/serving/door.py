@@ -1,0 +1,142 @@
+"""What a request passes before it is looked at: token, host, size, time; and how it is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deixis.serving.metrics import Metrics
+
+OPEN = ("/health", "/ready")
+"""Paths that need no token: they say nothing but that the server is there."""
+UNKNOWN = "other"
+"""The route that paths are counted under which the server does not have, so that their number stays bounded."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask of the server.
+
+    Attributes:
+        token: that each request must bear; empty where none is needed.
+        hosts: names that the server is addressed by; empty for any. A page of another site that resolves its name to
+            this machine is thereby refused.
+        max_bytes: of a body.
+        body_s: seconds in which a body must have come.
+        max_open: requests at a time.
+    """
+
+    token: str = ""
+    hosts: tuple[str, ...] = ()
+    max_bytes: int = 20 << 20
+    body_s: float = 30.0
+    max_open: int = 256
+
+
+class Door:
+    """Middleware that refuses what breaks the limits, and hands on requests whose body is there in whole."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, routes: Sequence[str]) -> None:
+        self.app, self.limits, self.metrics, self.routes = app, limits, metrics, frozenset(routes)
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._open += 1
+        try:
+            body = await self._checked(scope, receive)
+            if isinstance(body, JSONResponse):
+                await body(scope, receive, counted)
+            else:
+                await self.app(scope, _replayed(body, receive), counted)
+        finally:
+            self._open -= 1
+            route = scope["path"] if scope["path"] in self.routes else UNKNOWN
+            self.metrics.answered(route, status, time.monotonic() - begun)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> bytes | JSONResponse:
+        """The body, or why it is refused."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if self.limits.hosts and _host(headers.get("host", "")) not in self.limits.hosts:
+            return refused(421, f"this server is not called {headers.get('host', '')[:100]!r}")
+        if scope["path"] not in OPEN and not self._bears_token(headers.get("authorization", "")):
+            return refused(401, "a bearer token is required", {"WWW-Authenticate": "Bearer"})
+        if self._open > self.limits.max_open:
+            return refused(503, "too many requests are open", {"Retry-After": "1"})
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.limits.max_bytes:
+            return self._too_large()
+        try:
+            async with asyncio.timeout(self.limits.body_s):
+                return await self._body(receive)
+        except TimeoutError:
+            return refused(408, f"the body did not come within {self.limits.body_s:g} s", {"Connection": "close"})
+
+    async def _body(self, receive: Receive) -> bytes | JSONResponse:
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return refused(400, "the client went away")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.limits.max_bytes:
+                return self._too_large()
+            parts.append(part)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    def _too_large(self) -> JSONResponse:
+        return refused(413, f"the body has more than {self.limits.max_bytes} bytes", {"Connection": "close"})
+
+    def _bears_token(self, header: str) -> bool:
+        kind, _, token = header.partition(" ")
+        given = token.strip().encode() if kind.lower() == "bearer" else b""
+        return not self.limits.token or hmac.compare_digest(given, self.limits.token.encode())
+
+
+def refused(status: int, why: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An answer that is an error."""
+    return JSONResponse({"error": why}, status, headers)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _host(header: str) -> str:
+    """The host of a `Host` header, without its port.
+
+    >>> _host("localhost:8000"), _host("[::1]:8000")
+    ('localhost', '::1')
+    """
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()

@@ -1,0 +1,118 @@
+"""The built-in models behind the server: its answers are those of Python, and a process ends when it is told to."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
+from fastapi.testclient import TestClient
+
+from deixis.cli.main import run
+from deixis.data.pixels.images import load
+from deixis.data.scenes.from_text import read_scenes
+from deixis.inference.detect.detector import load_detector
+from deixis.inference.refer.segmenter import load_segmenter
+from deixis.serving.app import make_app
+from deixis.serving.door import Limits
+from deixis.serving.models import Models
+
+PIXELS = np.asarray(load(read_scenes("scenes:split=demo_train,count=1,seed=5")[0]).image)
+
+
+def image() -> str:
+    file = BytesIO()
+    Image.fromarray(PIXELS).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[TestClient, Models]]:
+    models = Models({"d": load_detector("builtin", "cpu")}, {"s": load_segmenter("builtin", "cpu")})
+    with TestClient(make_app(models, Limits(), max_pixels=10**6), base_url="http://localhost") as client:
+        yield client, models
+
+
+def test_answers_are_those_of_python(served: tuple[TestClient, Models]) -> None:
+    client, models = served
+    asked = {"image": image(), "names": ["red circle", "blue square"], "threshold": 0.1}
+    found = client.post("/v1/detect", json=asked).json()["objects"]
+    (direct,) = models.detectors["d"].predict([PIXELS], asked["names"], 0.1)
+    assert [one["label"] for one in found] == direct.labels
+    assert found
+    np.testing.assert_allclose([one["box_xyxy_px"] for one in found], direct.boxes_xyxy_px, atol=0.01)
+
+    phrases = ["the red circle"]
+    (answer,) = client.post("/v1/segment", json={"image": image(), "phrases": phrases}).json()["objects"]
+    (segmented,) = models.segmenters["s"].segment([PIXELS], phrases)
+    assert answer["mask"]["counts"].encode() == segmented[0].mask_rle["counts"]
+
+
+def test_boxes_masks_and_captions(served: tuple[TestClient, Models]) -> None:
+    client, _ = served
+    asked = {"image": image(), "boxes": [[10, 10, 60, 60]], "phrases": ["the circle"]}
+    answer = client.post("/v1/segment", json=asked).json()["objects"]
+    assert [(one["phrase"], one["mask"]["size"]) for one in answer] == [("the circle", list(PIXELS.shape[:2]))]
+    mask = np.zeros(PIXELS.shape[:2], np.uint8)
+    mask[10:60, 10:60] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    given = {"size": list(mask.shape), "counts": rle["counts"].decode()}
+    said = client.post("/v1/describe", json={"image": image(), "masks": [given]}).json()["objects"]
+    assert [type(one["caption"]) for one in said] == [str]
+    both = client.post("/v1/annotate", json={"image": image(), "names": ["circle"], "max_objects": 2}).json()
+    assert both["left_out"] + len(both["objects"]) <= 2
+    drawn = client.post("/v1/annotate", json={"image": image(), "names": ["circle"], "answer": "picture"})
+    assert Image.open(BytesIO(drawn.content)).format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--detector or --segmenter is required"),
+        (["--detector", "builtin", "--host", "0.0.0.0"], "is open to other machines; give --token"),
+        (["--detector", "builtin", "builtin"], "--detector: expected a name of its own for each"),
+        (["--detector", "builtin", "--port", "99999"], "--port: expected a number from 0 to 65535"),
+    ],
+)
+def test_options_that_cannot_be_served(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEIXIS_TOKEN", raising=False)
+    with pytest.raises(Exception, match=said):
+        run(["serve", *flags])
+
+
+@pytest.mark.slow
+def test_a_process_serves_until_it_is_told_to_stop() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "deixis", "serve", "--detector", "builtin", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert process.poll() is None, process.stderr
+                time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, 143, -signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
+    finally:
+        process.kill()
