@@ -7,6 +7,7 @@ from deixis.options.data_check import DataCheckOptions
 from deixis.options.data_convert import DataConvertOptions
 from deixis.options.data_diff import DataDiffOptions
 from deixis.options.data_merge import DataMergeOptions
+from deixis.options.data_slice import DataSliceOptions
 from deixis.options.data_split import DataSplitOptions
 from deixis.options.data_stats import DataStatsOptions
 
@@ -33,6 +34,12 @@ SPLIT = """
 Examples:
   deixis data split --data labels.json --val 0.2 --output parts/       parts/train/ and parts/val/, images linked
   deixis data split --data annotations/ --fractions 0.8 0.1 0.1 --output parts/ --to coco
+"""
+
+SLICE = """
+Examples:
+  deixis data slice --data labels.json --images aerial/ --slice 640 --output slices/
+  deixis detect train --data slices/lvis.json ...        and then: deixis detect predict --slice 640 ...
 """
 
 MERGE = """
@@ -78,6 +85,13 @@ COMMANDS = (
         "deixis.recipes.data.split:split_data",
         "split a data set: duplicates stay together, classes are balanced",
         SPLIT,
+    ),
+    Command(
+        "data slice",
+        DataSliceOptions,
+        "deixis.recipes.data.slice:slice_data",
+        "cut large images into windows for training",
+        SLICE,
     ),
     Command(
         "data merge",

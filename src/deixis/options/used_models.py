@@ -9,6 +9,8 @@ from deixis.errors import OptionError
 from deixis.options.marks import AtLeast1, Range
 from deixis.options.types import Options
 
+MIN_SLICE_PX, MAX_SLICE_PX = 32, 100_000
+
 MAX_SINKS = 64
 
 
@@ -58,7 +60,7 @@ class UsedDetector(Options):
         """
         if self.slice is None or self.slice == "auto":
             return self.slice
-        if not self.slice.isdecimal() or not 32 <= int(self.slice) <= 100_000:
+        if not self.slice.isdecimal() or not MIN_SLICE_PX <= int(self.slice) <= MAX_SLICE_PX:
             raise OptionError(f"--slice: expected auto or 32 to 100000 pixels, got {self.slice!r}")
         return int(self.slice)
 

@@ -14,7 +14,14 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.pixels.instances import classes_cut_away, crop_instances, flip_instances, kept_by_crop, scale_instances
+from deixis.data.pixels.instances import (
+    MIN_VISIBLE_SHARE,
+    classes_cut_away,
+    crop_instances,
+    flip_instances,
+    kept_by_crop,
+    scale_instances,
+)
 from deixis.errors import OptionError
 from deixis.records import Sample
 
@@ -75,7 +82,7 @@ def horizontal_flip(sample: Sample) -> Sample:
     return sample.evolve(image=pixels, instances=flip_instances(sample.instances, sample.size_hw[1]))
 
 
-def crop(sample: Sample, box_xyxy_px: Sequence[int]) -> Sample:
+def crop(sample: Sample, box_xyxy_px: Sequence[int], min_visible: float = MIN_VISIBLE_SHARE) -> Sample:
     """Cut out a window, given by its whole-pixel corners; it is clipped to the image and never empty.
 
     Boxes are clipped to the window; objects that are mostly outside it are dropped. Where something of them is still
@@ -89,8 +96,9 @@ def crop(sample: Sample, box_xyxy_px: Sequence[int]) -> Sample:
     return sample.evolve(
         image=pixels,
         size_hw=(bottom - top, right - left),
-        instances=crop_instances(sample.instances, window),
-        not_exhaustive_class_ids=sample.not_exhaustive_class_ids | classes_cut_away(sample.instances, window),
+        instances=crop_instances(sample.instances, window, min_visible),
+        not_exhaustive_class_ids=sample.not_exhaustive_class_ids
+        | classes_cut_away(sample.instances, window, min_visible),
     )
 
 

@@ -46,13 +46,15 @@ def flip_instances(instances: Instances, width_px: int) -> Instances:
     return replace(instances, boxes_xyxy_px=boxes, masks_rle=_map_masks(instances, lambda bitmap: bitmap[:, ::-1]))
 
 
-def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Instances:
+def crop_instances(
+    instances: Instances, window_xyxy_px: tuple[int, int, int, int], min_visible: float = MIN_VISIBLE_SHARE
+) -> Instances:
     """Instances that remain in a window (`kept_by_crop`), clipped to it, in the window's frame.
 
     Areas become the mask's, where there is one, and otherwise shrink with the box.
     """
     left, top, right, bottom = window_xyxy_px
-    instances = instances.select(kept_by_crop(instances, window_xyxy_px))
+    instances = instances.select(kept_by_crop(instances, window_xyxy_px, min_visible))
     boxes = instances.boxes_xyxy_px
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
     clipped = np.clip(boxes, low, high)
@@ -65,18 +67,22 @@ def crop_instances(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     return replace(instances, boxes_xyxy_px=clipped - low, areas_px=areas, masks_rle=masks)
 
 
-def kept_by_crop(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Kept:
-    """Which instances a crop keeps: those with `MIN_VISIBLE_SHARE` of them inside, and crowds that reach in at all."""
-    enough: np.ndarray = visible_shares(instances, window_xyxy_px) >= MIN_VISIBLE_SHARE
+def kept_by_crop(
+    instances: Instances, window_xyxy_px: tuple[int, int, int, int], min_visible: float = MIN_VISIBLE_SHARE
+) -> Kept:
+    """Which instances a crop keeps: those with a share of them inside, and crowds that reach in at all."""
+    enough: np.ndarray = visible_shares(instances, window_xyxy_px) >= min_visible
     return np.where(instances.is_crowd, _reach_in(instances, window_xyxy_px), enough)
 
 
-def classes_cut_away(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> frozenset[int]:
+def classes_cut_away(
+    instances: Instances, window_xyxy_px: tuple[int, int, int, int], min_visible: float = MIN_VISIBLE_SHARE
+) -> frozenset[int]:
     """Classes of which the window still shows something of an object that it does not keep.
 
     The crop neither has such an object nor shows that there is none: nobody can judge what is found there.
     """
-    cut = (visible_shares(instances, window_xyxy_px) > 0) & ~kept_by_crop(instances, window_xyxy_px)
+    cut = (visible_shares(instances, window_xyxy_px) > 0) & ~kept_by_crop(instances, window_xyxy_px, min_visible)
     return frozenset(instances.class_ids[cut].tolist())
 
 

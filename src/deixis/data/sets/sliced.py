@@ -1,0 +1,87 @@
+"""A data set in windows: small objects of large pictures keep their pixels in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from deixis.data.detect.transforms import crop
+from deixis.data.pixels.images import load
+from deixis.data.pixels.windows import Window, require_slices, windows_of
+from deixis.data.sets.embedded import records
+from deixis.errors import OptionError
+from deixis.records import Dataset, Sample, Vocabulary
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """The windows of every image, each an image of its own, cut out when it is asked for; ids count from 1.
+
+    Boxes and masks end at a window's border. An object of which less than `min_visible` lies in a window is left out
+    there, and its class is then not judged: nothing of that class is background in this window.
+
+    Attributes:
+        side: of the windows, in pixels; smaller images stay whole.
+        overlap: of neighbours, as a share of the side.
+        min_visible: share of an object, in (0, 1].
+        whole: keep each image as a whole too, beside its windows.
+
+    Raises:
+        OptionError: a side, an overlap or a share that is none.
+    """
+
+    dataset: Dataset
+    side: int
+    overlap: float = 0.2
+    min_visible: float = 0.5
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        require_slices(self.side, self.overlap)
+        if not 0 < self.min_visible <= 1:
+            raise OptionError(f"min_visible must be above 0 and at most 1, got {self.min_visible}")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """That of the data set."""
+        return self.dataset.vocabulary
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"{getattr(self.dataset, 'name', 'data')}, in windows of {self.side}"
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, Window], ...]:
+        """(position of the image, window) of each image that this set has."""
+        found = []
+        for index, sample in enumerate(records(self.dataset)):
+            windows = windows_of(sample.size_hw, self.side, self.overlap, model_short_px=self.side)
+            found += [(index, window) for window in (windows if self.whole or len(windows) == 1 else windows[1:])]
+        return tuple(found)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """A window, decoded.
+
+        Raises:
+            DataError: its image cannot be read.
+        """
+        place, window = self.places[index]
+        sample = crop(self._loaded(place), window, self.min_visible)
+        left, top, *_ = window
+        return sample.evolve(
+            image_id=index + 1,
+            source=f"{sample.source} at {left},{top}",
+            original_size_hw=sample.size_hw,
+            caption="",  # a sentence is about the whole image
+            phrase_spans=(),
+        )
+
+    @cached_property
+    def _loaded(self) -> Callable[[int], Sample]:
+        """The image that was decoded last is kept: its windows follow one another."""
+        return lru_cache(maxsize=1)(lambda place: load(self.dataset[place]))
