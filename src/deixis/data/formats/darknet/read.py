@@ -42,6 +42,8 @@ def find_darknet(path: Path) -> list[Path]:
     """Darknet's settings in a folder, else its list of class names where label files are around it; or such a file."""
     if path.is_dir():
         settings = [file for file in sorted(path.glob("*.data")) if not is_left_by_macos(file) and _settings(file)]
+        if not settings and any(file.exists() and not file.is_file() for file in path.glob("obj.data")):
+            return []  # a pipe or a device, which is not opened; the splits that it would list are unknown
         return settings or [file for file in _lists(path) if _has_labels(file)][:1]
     if path.suffix.lower() == ".data":
         return [path] if _settings(path) else []
