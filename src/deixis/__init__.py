@@ -17,7 +17,7 @@ from deixis.errors import DataError, DeixisError, ModelError, OptionError, Promp
 
 if TYPE_CHECKING:
     __version__: str
-    from deixis.data.sets.opened import OpenedDataset, read_dataset
+    from deixis.data.opened import OpenedDataset, read_dataset
     from deixis.inference.annotator import Annotator, load_annotator
     from deixis.inference.detect.detector import Detector, load_detector
     from deixis.inference.refer.captioner import Captioner, load_captioner
@@ -60,7 +60,7 @@ _LAZY = {
     "Detections": "deixis.results.detections",
     "Detector": "deixis.inference.detect.detector",
     "Instances": "deixis.records",
-    "OpenedDataset": "deixis.data.sets.opened",
+    "OpenedDataset": "deixis.data.opened",
     "Sample": "deixis.records",
     "Segmentations": "deixis.results.segmentations",
     "Segmenter": "deixis.inference.refer.segmenter",
@@ -70,7 +70,7 @@ _LAZY = {
     "load_captioner": "deixis.inference.refer.captioner",
     "load_detector": "deixis.inference.detect.detector",
     "load_segmenter": "deixis.inference.refer.segmenter",
-    "read_dataset": "deixis.data.sets.opened",
+    "read_dataset": "deixis.data.opened",
     "train": "deixis.recipes.python",
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from deixis.console import print_text
+from deixis.data.detect.sliced import Sliced
 from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
 from deixis.data.sets.embedded import records
-from deixis.data.sets.sliced import Sliced
 from deixis.options.annotated_data import ClassTools
 from deixis.options.data_slice import DataSliceOptions
 from deixis.recipes.data.chosen import chosen_alone

@@ -9,7 +9,7 @@ import pytest
 
 import deixis
 from deixis.data.formats.table import WRITTEN
-from deixis.data.sets.opened import OpenedDataset, opened
+from deixis.data.opened import OpenedDataset, opened
 from deixis.errors import DataError, OptionError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 

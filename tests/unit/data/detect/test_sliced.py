@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from deixis.cli.main import run
+from deixis.data.detect.sliced import Sliced
 from deixis.data.formats import read_dataset
 from deixis.data.formats.writing import write_dataset
-from deixis.data.sets.sliced import Sliced
 from deixis.errors import OptionError
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
