@@ -41,6 +41,7 @@ class Detects:
 
     def predict(self, images, names, threshold, max_detections):
         self.asked.append((tuple(names), threshold, max_detections))
+        self.given = names
         scores = np.linspace(0.9, 0.5, len(self.boxes), dtype=np.float32)
         return [Detections(self.boxes, scores, np.array(self.labels, np.int64), tuple(names), 0, (60, 80))]
 
@@ -123,6 +124,10 @@ def test_with_names_objects_are_the_detections(segmenter) -> None:
         assert thing.name == ("red car" if thing.detector_score == pytest.approx(0.9) else "dog")
         assert thing.box_xyxy_px[2] <= 80  # cut to the picture
         assert coco_mask.area(thing.mask.mask_rle) > 0
+    wordings = {"dog": ["dog", "puppy"], "red car": ["red car"]}
+    (worded,) = annotator.annotate([IMAGE], wordings)
+    assert detector.given == wordings
+    assert [thing.name for thing in worded.objects] == [thing.name for thing in found.objects]
     annotator.min_fit = 1.0
     (strict,) = annotator.annotate([IMAGE], ["dog", "red car"])
     assert (strict.objects, strict.left_out) == ((), 2)
