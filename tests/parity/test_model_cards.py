@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,9 @@ from small_segmenters import tiny_segmenter
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.checkpoints import load_any_detector
 from deixis.models.grounding_dino import init_bundle, load_grounding_dino, save_grounding_dino
+from deixis.models.hub.base_models import card_head
 from deixis.models.model_card import write_card
-from deixis.models.model_record import ModelRecord, update_record, write_record
+from deixis.models.model_record import ModelRecord, read_record, update_record, write_record
 from deixis.models.sa2va import load_sa2va, save_sa2va
 
 FLAVOURS = {"grounding-dino": "GroundingDino", "mm-grounding-dino": "MMGroundingDino"}
@@ -141,3 +143,33 @@ def test_the_lines_of_a_segmenter(here: Path) -> None:
         assert own.keys() == theirs.state_dict().keys()
         assert all(torch.equal(tensor, own[name]) for name, tensor in theirs.state_dict().items())
     assert "generated shapes only" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_head_is_what_the_hub_reads(here: Path) -> None:
+    folder = write_detector(here / "mine", "grounding-dino")
+    record = ModelRecord(
+        task="detector",
+        names=("cat",),
+        metrics={"test": {"epoch": 3, "AP": 0.5123456, "AP50": 0.7, "loss": 1.0}},
+        metrics_before={"test": {"AP": 0.25}},
+        base="IDEA-Research/grounding-dino-tiny",
+        base_license="apache-2.0",
+        training={"images": 144, "epochs": 20, "data": ["labels.json", "me/cats"]},
+    )
+    write_record(folder, record)
+    assert read_record(folder) == record
+    write_card(folder)
+    head = card_head(folder / "README.md")
+    assert head["library_name"] == "transformers"
+    assert head["pipeline_tag"] == "zero-shot-object-detection"
+    assert head["base_model"] == "IDEA-Research/grounding-dino-tiny"
+    assert head["license"] == "apache-2.0"
+    assert head["datasets"] == ["me/cats"]
+    assert head["metrics"] == ["AP", "AP50"]
+    assert head["tags"] == ["deixis"]
+    read = huggingface_hub.ModelCardData(**head, ignore_metadata_errors=False)
+    (result,) = read.to_dict()["model-index"][0]["results"]
+    assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [("AP", 0.51235), ("AP50", 0.7)]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| test | AP | 0.5123 | 0.25 |" in text
+    assert "Fine-tuned from IDEA-Research/grounding-dino-tiny (licence apache-2.0) on 144 images of labels.json" in text

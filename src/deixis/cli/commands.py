@@ -7,6 +7,7 @@ from deixis.cli.command import Command
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.config import ConfigListOptions, ConfigShowOptions
 from deixis.options.demo import DemoOptions, ReferDemoOptions
+from deixis.options.doctor import DoctorOptions
 from deixis.options.serve import ServeOptions
 
 DEMO = """
@@ -25,6 +26,15 @@ Examples:
 
 It measures the built-in segmenter on phrases about shapes that it has never seen, fine-tunes it, measures it again,
 and writes a report with drawn masks.
+"""
+
+DOCTOR = """
+Examples:
+  deixis doctor
+  deixis doctor --model runs/raccoons --image photo.jpg
+  deixis doctor --model IDEA-Research/grounding-dino-tiny --device cuda
+
+Prints one page. The exit code is 0 if all is well, 1 if a line is marked FAIL.
 """
 
 ANNOTATE = """
@@ -69,6 +79,13 @@ COMMANDS: dict[str, Command] = {
             "deixis.recipes.demo:demo_refer",
             "fine-tune the built-in segmenter on new shapes",
             REFER_DEMO,
+        ),
+        Command(
+            "doctor",
+            DoctorOptions,
+            "deixis.recipes.doctor:doctor",
+            "check this machine and installation: kernels, a model beside transformers' own, speed",
+            DOCTOR,
         ),
         Command(
             "annotate",

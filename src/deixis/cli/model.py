@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deixis.cli.command import Command
+from deixis.options.model_bench import ModelBenchOptions
 from deixis.options.model_convert import ModelConvertOptions
 from deixis.options.model_export import ModelExportOptions
 from deixis.options.model_info import ModelInfoOptions
@@ -12,6 +13,7 @@ from deixis.options.model_merge import (
     ModelEditRemoveOptions,
     ModelMergeOptions,
 )
+from deixis.options.model_push import ModelPushOptions
 
 CONVERT = """
 Examples:
@@ -41,10 +43,29 @@ Examples:
 EXPORT = """
 Examples:
   deixis model export raccoons --names raccoon cat --output raccoons.onnx
-  deixis model export --names "red star" --output star.onnx --check-sizes 128 160 200 96
+  deixis model export raccoons --any-names --output raccoons.onnx          names are an input of the file
+  deixis model export raccoons --precision int8 --output small.onnx
+  deixis model export raccoons --output raccoons.xml                       OpenVINO
+  deixis detect predict --model raccoons.onnx --images photos/
 
-Needs pip install 'deixis[onnx]'. Input: pixel_values (1, 3, height, width), resized and normalised as the file's
-metadata state. Outputs: logits, boxes (cxcywh, relative to the image) and scores, one per name.
+Needs pip install 'deixis[onnx]', for .xml also 'deixis[openvino]'. Input: pixel_values (batch, 3, height, width),
+resized and normalised as the file's metadata state. Outputs: logits, boxes (cxcywh, relative to the image) and scores,
+one per name. deixis itself is faster than its exports on a CPU: export to run elsewhere.
+"""
+
+BENCH = """
+Examples:
+  deixis model bench raccoons
+  deixis model bench raccoons --size 800 1066 --files raccoons.onnx raccoons.xml
+  deixis model bench raccoons --formats deixis deixis-bf16 --device cuda
+"""
+
+PUSH = """
+Examples:
+  deixis model push runs/raccoons --to me/raccoons --dry-run
+  deixis model push runs/raccoons --to me/raccoons --private
+
+Log in first, with hf auth login or the variable HF_TOKEN. Only the model's own files are sent.
 """
 
 EDIT = """
@@ -85,9 +106,25 @@ COMMANDS = (
     Command(
         "model export",
         ModelExportOptions,
-        "deixis.recipes.model.tools:export_model",
-        "export a detector to ONNX for fixed names, and check it in onnxruntime",
+        "deixis.recipes.model.export:export_model",
+        "export a detector to ONNX or OpenVINO, and check the file",
         EXPORT,
+        bare="model",
+    ),
+    Command(
+        "model bench",
+        ModelBenchOptions,
+        "deixis.recipes.model.bench:bench_model",
+        "measure a detector's latency on this machine, by format",
+        BENCH,
+        bare="model",
+    ),
+    Command(
+        "model push",
+        ModelPushOptions,
+        "deixis.recipes.model.push:push",
+        "send a model to the Hugging Face hub",
+        PUSH,
         bare="model",
     ),
     *(

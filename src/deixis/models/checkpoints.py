@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from deixis.errors import ModelError
 from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import model_of_run, resolve_model
@@ -24,7 +27,10 @@ from deixis.models.grounding_dino.weights.convert import (
     save_checkpoint,
 )
 from deixis.models.grounding_dino.weights.learned_names import train_learned_names, with_learned_names
+from deixis.models.grounding_dino.weights.plain import plain_detector, plain_outputs
 from deixis.models.model_record import ModelRecord, read_record
+from deixis.models.onnx.exported import ExportedBundle, exported_record, load_exported
+from deixis.models.onnx.runtimes import is_export
 
 __all__ = [
     "BUCKET_PX",
@@ -33,15 +39,22 @@ __all__ = [
     "Checkpoint",
     "DetectorBundle",
     "SinkKind",
+    "UsableDetector",
     "build_bundle",
+    "chosen_sinks",
     "compile_layers",
     "describe_config",
     "load_any_detector",
+    "load_usable_detector",
     "make_sinks",
+    "plain_detector",
+    "plain_outputs",
     "read_checkpoint",
     "save_checkpoint",
     "save_detector",
+    "stored_record",
     "train_learned_names",
+    "trainable",
     "with_learned_names",
     "with_sinks",
     "write_sinks",
@@ -49,6 +62,33 @@ __all__ = [
 
 DetectorBundle = GroundingDinoBundle
 """A detector with its tokenizer and image settings: the union of the bundles, once there is a second family."""
+
+UsableDetector = DetectorBundle | ExportedBundle
+"""What predicts and cannot always be trained: a detector, or an exported file."""
+
+
+def trainable(bundle: UsableDetector) -> DetectorBundle:
+    """A detector that has weights.
+
+    Raises:
+        ModelError: an exported file.
+    """
+    if isinstance(bundle, ExportedBundle):
+        raise ModelError(f"{bundle.source}: an exported file only predicts; name the model it is made from")
+    return bundle
+
+
+def chosen_sinks(bundle: UsableDetector, count: int | None) -> Float[Tensor, "sinks channels"] | None:
+    """As many sinks of brackets; by default those of the model, with 0 none.
+
+    Raises:
+        ModelError: an exported file, in which they are built in.
+    """
+    if isinstance(bundle, ExportedBundle):
+        if count is not None:
+            raise ModelError(f"{bundle.source}: attention sinks are built into the file; leave out sinks")
+        return None
+    return bundle.sinks if count is None else make_sinks(bundle, count, "brackets") if count else None
 
 
 def save_detector(bundle: DetectorBundle, folder: str | Path) -> None:
@@ -61,6 +101,30 @@ def save_detector(bundle: DetectorBundle, folder: str | Path) -> None:
     write_sinks(Path(folder), bundle.sinks)
 
 
+def load_usable_detector(source: str | Path, device: str = "cpu") -> UsableDetector:
+    """A detector to predict with: see `load_any_detector`; or a file that `deixis model export` wrote.
+
+    Args:
+        device: for files, which choose their own runtime.
+
+    Raises:
+        ModelError: there is no usable model.
+    """
+    return load_exported(source, device) if is_export(source) else load_any_detector(source)
+
+
+def stored_record(source: str | Path) -> ModelRecord:
+    """The record of a model by its name, without loading it; empty for a hub id, or a folder without one.
+
+    Raises:
+        ModelError: the record cannot be read, or there is no one model.
+    """
+    if is_export(source):
+        return exported_record(source)
+    folder = Path(resolve_model(source))
+    return read_record(folder) if folder.is_dir() else ModelRecord()
+
+
 @reads_model
 def load_any_detector(source: str | Path) -> DetectorBundle:
     """A detector from `builtin`, a folder, a run's folder, a hub id, or an adapter, which is merged into its base.
@@ -68,6 +132,8 @@ def load_any_detector(source: str | Path) -> DetectorBundle:
     Raises:
         ModelError: there is no usable model, or an adapter names no base.
     """
+    if is_export(source):
+        raise ModelError(f"{source}: an exported file only predicts; name the model it is made from")
     if Path(source).is_file():
         raise ModelError(f"{source}: is a file; convert it to a folder first: deixis model convert --model {source}")
     adapters: list[Path] = []  # from the outermost inwards; an adapter's base may be an adapter

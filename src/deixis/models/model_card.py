@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deixis.errors import ModelError
 from deixis.models.builtin import BUILTIN
@@ -25,6 +27,8 @@ WORD_EMBEDDINGS = (
     "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
     "{model}.get_input_embeddings = lambda model: model.text_backbone.get_input_embeddings()\n"
 )
+DETECTS, SEGMENTS = "zero-shot-object-detection", "mask-generation"
+SHOWN = ("AP", "AP50", "gIoU", "cIoU", "epoch")
 FLAVOURS = {
     "GroundingDinoForObjectDetection": "Grounding DINO",
     "MMGroundingDinoForObjectDetection": "MM-Grounding-DINO",
@@ -54,12 +58,14 @@ def model_card(folder: Path, name: str) -> str:
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
         values = read_json(adapter)
-        parts = _segmenter_adapter(values, name) if record.task == "segmenter" else _adapter(values, name)
+        of_adapter = _segmenter_adapter if record.task == "segmenter" else _adapter
+        parts = of_adapter(values, name, record)
     else:
         values = read_json(folder / "config.json")
         kind = str(values.get("model_type"))
         segments = kind in ("deixis_sa2va", "sa2va_chat")
-        parts = _segmenter(name, halves=kind == "deixis_sa2va") if segments else _detector(values, name, record)
+        halves = kind == "deixis_sa2va"
+        parts = _segmenter(name, record, halves=halves) if segments else _detector(values, name, record)
     parts += _knowledge(record)
     return "\n\n".join(parts).rstrip() + "\n"
 
@@ -67,7 +73,7 @@ def model_card(folder: Path, name: str) -> str:
 def _detector(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:
     architecture = (values.get("architectures") or ["GroundingDinoForObjectDetection"])[0]
     return [
-        _fields(library_name="transformers", pipeline_tag="zero-shot-object-detection"),
+        _head(name, record, library_name="transformers", pipeline_tag=DETECTS),
         f"# {name}",
         f"A {FLAVOURS.get(architecture, architecture)} detector, fine-tuned with deixis: names in, boxes out.",
         "## In deixis",
@@ -82,7 +88,7 @@ def _detector(values: Mapping[str, Any], name: str, record: ModelRecord) -> list
     ]
 
 
-def _adapter(values: Mapping[str, Any], name: str) -> list[str]:
+def _adapter(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:
     architecture = str((values.get("auto_mapping") or {}).get("base_model_class"))
     base = str(values.get("base_model_name_or_path") or "")
     shown = 'builtin_folder("detector")' if base == BUILTIN else json.dumps(base)
@@ -90,7 +96,7 @@ def _adapter(values: Mapping[str, Any], name: str) -> list[str]:
     plain = architecture.replace("ForObjectDetection", "Model")
     patch = WORD_EMBEDDINGS.format(model=plain)
     parts = [
-        _fields(library_name="peft", **({"base_model": base} if HUB_ID.fullmatch(base) else {})),
+        _head(name, record, library_name="peft", pipeline_tag=DETECTS, base_model=base),
         f"# {name}",
         f"A LoRA adapter on {base}, a {FLAVOURS.get(architecture, architecture)} detector, trained with deixis.",
         "## In deixis",
@@ -109,10 +115,10 @@ def _adapter(values: Mapping[str, Any], name: str) -> list[str]:
     return [*parts, f"{NEEDS} {EDGES}"]
 
 
-def _segmenter_adapter(values: Mapping[str, Any], name: str) -> list[str]:
+def _segmenter_adapter(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:
     base = str(values.get("base_model_name_or_path") or "")
     return [
-        _fields(library_name="peft", **({"base_model": base} if HUB_ID.fullmatch(base) else {})),
+        _head(name, record, library_name="peft", pipeline_tag=SEGMENTS, base_model=base),
         f"# {name}",
         f"A LoRA adapter for the language model of {base}, a Sa2VA-style segmenter, trained with deixis. What trained "
         "whole, such as the mask decoder and the rows of the new tokens, is in `trained_parts.safetensors`.",
@@ -124,10 +130,10 @@ def _segmenter_adapter(values: Mapping[str, Any], name: str) -> list[str]:
     ]
 
 
-def _segmenter(name: str, *, halves: bool) -> list[str]:
+def _segmenter(name: str, record: ModelRecord, *, halves: bool) -> list[str]:
     folder = json.dumps(name)
     parts = [
-        _fields(library_name="deixis", pipeline_tag="mask-generation"),
+        _head(name, record, library_name="deixis", pipeline_tag=SEGMENTS),
         f"# {name}",
         "A Sa2VA-style segmenter, fine-tuned with deixis: phrases in, masks out, and masks in, phrases out.",
         "## In deixis",
@@ -150,23 +156,73 @@ def _knowledge(record: ModelRecord) -> list[str]:
             f" and {len(record.names) - MAX_NAMES:,} more (see `deixis.json`)" if len(record.names) > MAX_NAMES else ""
         )
         parts += ["## Names", f"Fine-tuned on: {_escaped(listed)}{more}."]
+    if origin := _origin(record):
+        parts += ["## Training", origin]
     rows = [
-        f"| {part} | {name} | {value:.4g} |"
-        for part, values in record.metrics.items()
-        if isinstance(values, Mapping)
-        for name, value in values.items()
-        if isinstance(value, int | float) and name in ("AP", "AP50", "gIoU", "cIoU", "epoch")
+        f"| {part} | {name} | {value:.4g} | {_before(record, part, name)} |" for part, name, value in _figures(record)
     ]
     if rows:
-        parts += ["## Figures", "\n".join(["| data | metric | value |", "|---|---|---|", *rows])]
+        parts += ["## Figures", "\n".join(["| data | metric | value | before |", "|---|---|---|---|", *rows])]
         if "test" not in record.metrics:
             parts += ["The best epoch was chosen on the same data, so the figures are optimistic."]
     return parts
 
 
-def _fields(**values: str) -> str:
-    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
-    return "\n".join(["---", *lines, "tags:", "- deixis", "---"])
+def _origin(record: ModelRecord) -> str:
+    """What the model was made from and on."""
+    facts, said = record.training, []
+    if record.base:
+        licence = f" (licence {_escaped(record.base_license)})" if record.base_license else ""
+        said.append(f"Fine-tuned from {_escaped(record.base)}{licence}")
+    if isinstance(facts.get("images"), int) and isinstance(facts.get("data"), list):
+        data = ", ".join(map(str, facts["data"]))
+        said.append(f"on {facts['images']:,} images of {_escaped(data)}, {facts.get('epochs')} epochs")
+    return f"{' '.join(said)}." if said else ""
+
+
+def _figures(record: ModelRecord) -> Iterator[tuple[str, str, float]]:
+    """The figures that are shown: part of the data, name, value."""
+    for part, values in record.metrics.items():
+        if isinstance(values, Mapping):
+            yield from ((part, n, v) for n, v in values.items() if isinstance(v, int | float) and n in SHOWN)
+
+
+def _before(record: ModelRecord, part: str, name: str) -> str:
+    values = record.metrics_before.get(part)
+    value = values.get(name) if isinstance(values, Mapping) and name != "epoch" else None
+    return f"{value:.4g}" if isinstance(value, int | float) else ""
+
+
+def _head(name: str, record: ModelRecord, *, library_name: str, pipeline_tag: str, base_model: str = "") -> str:
+    """The hub's metadata: what loads the model, what it does, what it was made from, its figures."""
+    values: dict[str, Any] = {"library_name": library_name, "pipeline_tag": pipeline_tag}
+    base = base_model or record.base
+    if HUB_ID.fullmatch(base):
+        values["base_model"] = base
+    if record.base_license:
+        values["license"] = record.base_license
+    data = record.training.get("data")
+    sources = [str(source) for source in data] if isinstance(data, list) else []
+    if on_hub := [source for source in sources if HUB_ID.fullmatch(source)]:
+        values["datasets"] = on_hub
+    figures = [row for row in _figures(record) if row[1] != "epoch"]
+    if figures:
+        values["metrics"] = list(dict.fromkeys(metric for _, metric, _ in figures))
+        values["model-index"] = [{"name": name, "results": _results(figures, pipeline_tag, ", ".join(sources))}]
+    values["tags"] = ["deixis"]
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def _results(figures: list[tuple[str, str, float]], task: str, data: str) -> list[dict[str, Any]]:
+    """A result per part of the data, as the hub reads them."""
+    return [
+        {
+            "task": {"type": task},
+            "dataset": {"type": "custom", "name": data or "own data", "split": part},
+            "metrics": [{"type": metric, "value": round(value, 5)} for of, metric, value in figures if of == part],
+        }
+        for part in dict.fromkeys(part for part, _, _ in figures)
+    ]
 
 
 def _python(code: str) -> str:

@@ -11,7 +11,11 @@
       "calibration": {"temperature": 0.8, "shift": 0.6},   of a detector's scores: sigmoid(logit / temperature + shift)
       "sinks": {"count": 8, "kind": "brackets"},   attention sinks (sinks.safetensors), and what they did
       "class_thresholds": {"raccoon": 0.42},   the same for single classes of a detector, in place of its "score"
-      "metrics": {"validation": {"AP": 0.61}}  metrics by the data they were measured on
+      "metrics": {"validation": {"AP": 0.61}}, metrics by the data they were measured on
+      "metrics_before": {"test": {"AP": 0.3}}, the same before fine-tuning
+      "base": "IDEA-Research/grounding-dino-tiny",  what the fine-tuning started from; of a folder, its name
+      "base_license": "apache-2.0",            where it is known
+      "training": {"images": 144, "epochs": 20, "data": ["labels.json"]}   facts of the fine-tuning
     }
 
 The file is optional: every field has an empty default. Fields that this version does not know are kept when the record
@@ -52,6 +56,9 @@ class ModelRecord:
         sinks: how many attention sinks a detector has, their kind, and the figures that decided; empty if never tried.
         calibration: of a detector's scores, which its thresholds already know; empty for none.
         extra: fields in the file that this version does not know.
+        base, base_license: what the fine-tuning started from, and the hub's name of its licence; empty if unknown.
+        metrics_before: as `metrics`, of the base.
+        training: facts of the fine-tuning: images, epochs, names of the data's files.
     """
 
     task: Task = ""
@@ -64,6 +71,10 @@ class ModelRecord:
     wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     calibration: Mapping[str, float] = field(default_factory=dict)
     sinks: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
+    base_license: str = ""
+    metrics_before: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_record(folder: str | Path) -> ModelRecord:
@@ -81,11 +92,55 @@ def read_record(folder: str | Path) -> ModelRecord:
         raise ModelError(f"{path}: cannot be read ({error}); remove it, or write the model again") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: contains a {type(values).__name__}, expected an object; remove it")
+    return record_of(values, path)
+
+
+def record_values(record: ModelRecord) -> dict[str, Any]:
+    """The content of the file for a record."""
+    known = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "extra"}
+    return {**record.extra, "version": RECORD_VERSION, "deixis": _own_version(), **known}
+
+
+def record_of(values: Mapping[str, Any], path: object) -> ModelRecord:
+    """The record of a file's content.
+
+    Args:
+        path: where it comes from, for errors.
+
+    Raises:
+        ModelError: a newer version wrote it, or a field has a value of the wrong type.
+    """
     if not isinstance(values.get("version"), int) or values["version"] > RECORD_VERSION:
         raise ModelError(
             f"{path}: version is {values.get('version')!r}, this deixis reads up to {RECORD_VERSION}; update deixis"
         )
-    return _record_of(values, path)
+    known = {f.name for f in fields(ModelRecord)} - {"extra"}
+    given = {name: values[name] for name in known & values.keys()}
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "task": (lambda value: value in get_args(Task), f"one of {get_args(Task)}"),
+        "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
+        "names": (_are_names, "a list of strings"),
+        "thresholds": (_are_numbers, "an object of finite numbers"),
+        "class_thresholds": (_are_numbers, "an object of finite numbers"),
+        **dict.fromkeys(
+            ("metrics", "metrics_before", "training", "sinks"), (lambda value: isinstance(value, dict), "an object")
+        ),
+        **dict.fromkeys(("base", "base_license"), (lambda value: isinstance(value, str), "text")),
+        "wordings": (_are_wordings, "an object of lists of strings"),
+        "calibration": (_is_calibration, "a temperature above 0 and a shift"),
+    }
+    for name, value in given.items():
+        fits, expected = checks[name]
+        try:
+            good = fits(value)
+        except TypeError:  # an unhashable value
+            good = False
+        if not good:
+            raise ModelError(f"{path}: {name} is {str(value)[:80]!r}, expected {expected}; correct or remove the file")
+    if "names" in given:
+        given["names"] = tuple(given["names"])
+    extra = {name: value for name, value in values.items() if name not in known | {"version", "deixis"}}
+    return ModelRecord(**given, extra=extra)
 
 
 def write_record(folder: str | Path, record: ModelRecord) -> None:
@@ -95,11 +150,9 @@ def write_record(folder: str | Path, record: ModelRecord) -> None:
         ModelError: the file cannot be written.
     """
     path = Path(folder) / RECORD_FILE
-    known = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "extra"}
-    values = {**record.extra, "version": RECORD_VERSION, "deixis": _own_version(), **known}
     try:
         with file_aside(path) as draft:
-            draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(record_values(record), indent=2) + "\n", encoding="utf-8")
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from error
 
@@ -120,41 +173,16 @@ def update_record(folder: str | Path, **changes: Any) -> ModelRecord:
 
 
 def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> ModelRecord:
-    """The record of a model that was fine-tuned from another, without the base's thresholds and metrics.
+    """The record of a model that was fine-tuned from another, with nothing that holds for the base alone.
 
     Wordings stay those of the record, of the classes that are trained.
     """
     wordings = {name: words for name, words in base.wordings.items() if name in names}
-    changes: dict[str, Any] = {"thresholds": {}, "class_thresholds": {}, "metrics": {}, "wordings": wordings}
-    return replace(base, task=task, names=tuple(names), calibration={}, sinks={}, **changes)
+    return ModelRecord(task=task, domain=base.domain, names=tuple(names), extra=base.extra, wordings=wordings)
 
 
-def _record_of(values: Mapping[str, Any], path: Path) -> ModelRecord:
-    known = {f.name for f in fields(ModelRecord)} - {"extra"}
-    given = {name: values[name] for name in known & values.keys()}
-    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "task": (lambda value: value in get_args(Task), f"one of {get_args(Task)}"),
-        "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
-        "names": (_are_names, "a list of strings"),
-        "thresholds": (_are_numbers, "an object of finite numbers"),
-        "class_thresholds": (_are_numbers, "an object of finite numbers"),
-        "metrics": (lambda value: isinstance(value, dict), "an object"),
-        "wordings": (_are_wordings, "an object of lists of strings"),
-        "sinks": (lambda value: isinstance(value, dict), "an object"),
-        "calibration": (_is_calibration, "a temperature above 0 and a shift"),
-    }
-    for name, value in given.items():
-        fits, expected = checks[name]
-        try:
-            good = fits(value)
-        except TypeError:  # an unhashable value
-            good = False
-        if not good:
-            raise ModelError(f"{path}: {name} is {str(value)[:80]!r}, expected {expected}; correct or remove the file")
-    if "names" in given:
-        given["names"] = tuple(given["names"])
-    extra = {name: value for name, value in values.items() if name not in known | {"version", "deixis"}}
-    return ModelRecord(**given, extra=extra)
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _are_names(value: Any) -> bool:

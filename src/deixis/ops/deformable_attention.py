@@ -4,15 +4,16 @@ Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3. Every query samp
 feature pyramid, by bilinear interpolation, and returns the weighted sum of the samples.
 
     CPU                     "numba"      compiled at the first call, then cached on disk
-    CUDA with Triton        "triton"
+    CUDA with Triton        "triton"     checked once per machine; plain PyTorch where it is wrong
     anything else           "reference"  plain PyTorch
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deixis.ops.deformable_reference import reference_deformable_attention
+from deixis.ops.kernel_check import KernelDifference, kernel_difference, known_verdict, trusted, verdict_key
 
 IMPLEMENTATIONS = ("numba", "triton", "reference")
 _HAS_NUMBA = find_spec("numba") is not None
@@ -60,7 +62,7 @@ def multi_scale_deformable_attention(
         4.0
     """
     _check_shapes(value, spatial_shapes_hw, sampling_locations, attention_weights=attention_weights)
-    chosen = implementation or _default_implementation(value.device.type)
+    chosen = implementation or default_implementation(value.device.type)
     compute = torch.float64 if value.dtype == torch.float64 else torch.float32
     locations, weights = sampling_locations.to(compute), attention_weights.to(compute)
     if chosen == "reference":
@@ -103,12 +105,39 @@ def _check_shapes(
         )
 
 
-def _default_implementation(device_type: str) -> str:
+def default_implementation(device_type: str) -> str:
+    """The fastest implementation on a kind of device that gives right results there."""
     if device_type == "cpu" and _HAS_NUMBA:
         return "numba"
-    if device_type == "cuda" and _HAS_TRITON:
+    if device_type == "cuda" and _HAS_TRITON and triton_is_right():
         return "triton"
     return "reference"
+
+
+def triton_is_right() -> bool:
+    """Whether the Triton kernels agree with the reference on this machine's GPU; see `kernel_check.trusted`."""
+    if torch.compiler.is_compiling():  # a graph cannot run a check; `compile_layers` has asked before
+        return known_verdict("triton")
+
+    def key() -> str:
+        versions = torch.__version__, import_module("triton").__version__, torch.cuda.get_device_name()
+        return verdict_key(Path(__file__).with_name("deformable_triton.py"), *versions)
+
+    return trusted("triton", lambda: kernels_fit("triton", "cuda"), key)
+
+
+def kernels_fit(implementation: str, device: str | torch.device) -> bool:
+    """Whether an implementation agrees with the reference, forward and backward, in float32 and bfloat16."""
+    precisions = (torch.float32, torch.bfloat16)
+    return all(difference_of(implementation, device, dtype).fits(dtype) for dtype in precisions)
+
+
+def difference_of(implementation: str, device: str | torch.device, dtype: torch.dtype) -> KernelDifference:
+    """How far an implementation is from the reference on a device."""
+    kernel, reference = (
+        partial(multi_scale_deformable_attention, implementation=name) for name in (implementation, "reference")
+    )
+    return kernel_difference(kernel, reference, device, dtype)
 
 
 def _check_device(implementation: str, device_type: str) -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from deixis.options.checks import require
 from deixis.options.marks import WithWordings
 from deixis.options.types import Options
 
+DETECTOR = Path("detector.onnx")
+
 
 @dataclass(frozen=True)
 class ModelExportOptions(Options):
-    """Export a detector to ONNX for fixed names and images of any size, and check it in onnxruntime."""
+    """Export a detector to ONNX or OpenVINO for images of any size, or a segmenter's SAM 2 to ONNX, and compare the
+    files with the model."""
 
     model: str = "builtin"
     """"builtin", a folder, an adapter folder, or a hub id."""
     names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; the names are built into the file. If not given, those
     that the model was fine-tuned on."""
-    output: Path = Path("detector.onnx")
-    """File to write; it must not exist."""
+    any_names: bool = False
+    """Make names an input of the file, which then contains the text encoder and the tokenizer."""
+    output: Path = DETECTOR
+    """File to write, .onnx, or .xml for OpenVINO, which adds a .bin; of a segmenter, a folder. It must not exist."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Numbers of the file. fp16 halves it; int8 stores the weights of matrix products in eight bits (.onnx only)."""
     check_sizes: tuple[tuple[int, int], ...] = ()
     """Heights and widths in pixels of two or more images to check with; two made from the image size if not given."""
     overwrite: bool = False

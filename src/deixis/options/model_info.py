@@ -14,4 +14,4 @@ class ModelInfoOptions(Options):
     """Print what a model is: family, sizes, parts and parameters, tokenizer, image size, adapters."""
 
     model: Annotated[str, Required("runs/raccoons/checkpoints/best")] = "builtin"
-    """"builtin", a folder, an adapter folder, a hub id, or a .pth file."""
+    """"builtin", a folder, an adapter folder, a hub id, a .pth file, or a file of `deixis model export`."""

@@ -19,7 +19,7 @@ class UsedDetector(Options):
     """Model: which detector, on which device"""
 
     model: str = ""
-    """"builtin", a folder (a run's teachers/ or checkpoints/best), or a hub id."""
+    """"builtin", a folder (a run's teachers/ or checkpoints/best), a hub id, or a file of `deixis model export`."""
     batch_size: AtLeast1 = 4
     """Images per batch."""
     prompt_names: AtLeast1 | None = None

@@ -13,6 +13,7 @@ from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.builtin import BUILTIN, model_of_run
 from deixis.models.folders import read_json
 from deixis.models.model_record import read_record
+from deixis.models.onnx.runtimes import is_export
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.yaml_files import options_from
@@ -76,7 +77,7 @@ def evaluate(
     """Metrics of a model on annotated data; prints and writes nothing.
 
     Args:
-        model: a loaded detector or segmenter, "builtin", a folder or a hub id.
+        model: a loaded detector or segmenter, "builtin", a folder, a hub id, or a file of `deixis model export`.
         data: annotations in any format, generated scenes, or a data set that was read.
         images: folder of the images, if the annotations do not name it.
         format: of the annotations; recognised if not given.
@@ -123,6 +124,8 @@ def task_of(model: Any, data: Any, task: str | None = None) -> str:
     if str(model) in ("", BUILTIN):
         first = data if isinstance(data, str | Path) or not isinstance(data, Sequence) or not data else data[0]
         return "segmenter" if str(first).startswith(("scenes:split=refer", "clips:")) else "detector"
+    if is_export(model):
+        return "detector"
     folder = Path(model_of_run(model))
     if folder.is_dir():
         if stored := read_record(folder).task:

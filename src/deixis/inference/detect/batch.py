@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,14 +11,14 @@ from torch import Tensor
 
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.inference.detect.postprocess import merge_detections, postprocess
-from deixis.models.checkpoints import DetectorBundle, with_sinks
+from deixis.models.checkpoints import UsableDetector, with_sinks
 from deixis.records import Prompt, Sample
 from deixis.results.detections import Detections
 
 
 @torch.no_grad()  # not inference_mode: what a model caches here may be used in training
 def detect_batch(
-    bundle: DetectorBundle,
+    bundle: UsableDetector,
     device: torch.device,
     samples: Sequence[Sample],
     *,
@@ -39,9 +40,9 @@ def detect_batch(
     Returns:
         One record per image, best first.
     """
-    model = bundle.model
+    model: Any = bundle.model  # a network or an exported file: each takes what its own methods give
     turns = max(len(asked) for asked in prompts)
-    model.model.prompt_cache.make_room(turns)
+    model.make_room(turns)
     pixels_u8, pixel_mask = (tensor.to(device) for tensor in pad_images(samples))
     pyramid = model.encode_image(bundle.normalise(pixels_u8, pixel_mask), pixel_mask)
     # First the first prompt of every image, then the second: images mostly share prompts, so a pass has one prompt.
@@ -52,7 +53,8 @@ def detect_batch(
         images, asked = [image for image, _ in now], [prompts[image][turn] for image, turn in now]
         input_ids, attention_mask = (tensor.to(device) for tensor in pad_prompts(asked))
         # [pairs, queries, ...], one prompt per pair
-        context = with_sinks(model.encode_text(input_ids, attention_mask), sinks)
+        context = model.encode_text(input_ids, attention_mask)
+        context = context if sinks is None else with_sinks(context, sinks)
         outputs = model.ground(pyramid.select(images), context)
         sizes_hw, ids = [samples[i].original_size_hw for i in images], [samples[i].image_id for i in images]
         for image, detections in zip(

@@ -20,8 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deixis.data.detect.chunking import chunk_prompts
-from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.transforms import eval_transform
 from deixis.data.detect.wordings import Wordings, checked_wordings, worded
 from deixis.data.pixels.images import load
@@ -44,7 +42,7 @@ from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
 from deixis.inference.prefetch import read_batches
-from deixis.models.checkpoints import MAX_SINKS, DetectorBundle, load_any_detector, make_sinks
+from deixis.models.checkpoints import MAX_SINKS, UsableDetector, chosen_sinks, load_usable_detector
 from deixis.records import Dataset, Prompt, Sample, Vocabulary
 from deixis.results.detections import Detections
 
@@ -73,7 +71,8 @@ def load_detector(
 
     Args:
         folder_or_hub_id: a folder written by deixis or transformers (also an adapter's), a hub id such as
-            `IDEA-Research/grounding-dino-tiny`, or `builtin` for the small one in the package.
+            `IDEA-Research/grounding-dino-tiny`, `builtin` for the small one in the package, or a file that
+            `deixis model export` wrote (`.onnx`, or `.xml` of OpenVINO).
         device: by default the first GPU, or the CPU if there is none.
         prompt_names, slice, overlap, wordings, nms, across_classes, sinks: see `Detector`.
 
@@ -85,9 +84,10 @@ def load_detector(
     >>> len(detector.predict([image], ["red circle"], threshold=1.0)[0])  # nothing in a black image
     0
     """
+    device = best_device(device)
     return Detector(
-        load_any_detector(folder_or_hub_id),
-        best_device(device),
+        load_usable_detector(folder_or_hub_id, str(device)),
+        device,
         prompt_names,
         slice=slice,
         overlap=overlap,
@@ -127,7 +127,7 @@ class Detector:
 
     def __init__(
         self,
-        bundle: DetectorBundle,
+        bundle: UsableDetector,
         device: str | torch.device = "cpu",
         prompt_names: int | None = None,
         *,
@@ -145,7 +145,7 @@ class Detector:
         self.slice, self.overlap = slice, overlap
         self.nms, self.across_classes = nms, across_classes
         self.calibration = bundle.record.calibration
-        self.use_sinks(bundle.sinks if sinks is None else make_sinks(bundle, sinks, "brackets") if sinks else None)
+        self.use_sinks(chosen_sinks(bundle, sinks))
         self.wordings = {**bundle.record.wordings, **(wordings or {})}
         if prompt_names is not None and prompt_names < 1:
             raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
@@ -469,14 +469,13 @@ class Detector:
 
     def _prompts_for(self, sample: Sample) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
         """An image's prompts, and the class of each of their names."""
-        sentence = sentence_prompt(sample, self.bundle.prompt_tokenizer, self.prompt_len)
+        sentence = self.bundle.sentence(sample, self.prompt_len)
         names = sample.vocabulary.names
         return self._prompts(names) if sentence is None else ((sentence,), tuple(range(len(names))))
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
-        tokenizer = self.bundle.prompt_tokenizer
-        asked, rows = worded(names, self.wordings, tokenizer)
-        return chunk_prompts(asked, tokenizer, self.prompt_len, self.prompt_names), rows
+        asked, rows = worded(names, self.wordings, self.bundle.prompt_tokenizer)
+        return self.bundle.prompts(asked, self.prompt_names, self.prompt_len), rows
 
 
 def _require_counts(batch_size: int, max_detections: int) -> None:

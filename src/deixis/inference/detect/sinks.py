@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
-from deixis.models.checkpoints import SinkKind, make_sinks
+from deixis.models.checkpoints import SinkKind, make_sinks, trainable
 from deixis.records import Dataset
 
 Measure = Callable[[Detector, Dataset], DetectionMetrics]
@@ -98,5 +98,5 @@ def try_sinks(detector: Detector, few: Dataset, whole: Dataset, count: int, *, m
 def with_sinks_of(detector: Detector, kind: SinkKind | None, count: int = 0, names: tuple[str, ...] = ()) -> Detector:
     """The detector with other sinks, on the same weights."""
     other = copy.copy(detector)
-    other.use_sinks(None if kind is None else make_sinks(detector.bundle, count, kind, names))
+    other.use_sinks(None if kind is None else make_sinks(trainable(detector.bundle), count, kind, names))
     return other

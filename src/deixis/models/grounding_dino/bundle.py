@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,10 +12,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.grounding import sentence_prompt
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.model_record import ModelRecord
 from deixis.models.text import FastPromptTokenizer
+from deixis.records import Prompt, Sample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,13 +66,37 @@ class GroundingDinoBundle:
         self, pixels_u8: UInt8[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """Pixels as in the model's training: zero mean, unit standard deviation, zeros where padded."""
-        mean = torch.tensor(self.mean, device=pixels_u8.device)[:, None, None]  # [3, 1, 1]
-        std = torch.tensor(self.std, device=pixels_u8.device)[:, None, None]
-        scale, shift = 1 / (255 * std), mean / std  # (pixels / 255 - mean) / std in one pass
-        if pixels_u8.device.type == "cpu":
-            return _normalise_on_cpu(pixels_u8, pixel_mask, scale, shift=shift)
-        # in place after the cast, so that only one batch of floats is allocated
-        return pixels_u8.to(torch.float32).mul_(scale).sub_(shift).masked_fill_(~pixel_mask[:, None], 0)
+        return normalise(pixels_u8, pixel_mask, self.mean, std=self.std)
+
+    def prompts(
+        self, names: Sequence[str], max_names: int | None = None, max_tokens: int | None = None
+    ) -> tuple[Prompt, ...]:
+        """The prompts that together ask for all names, each of at most `max_names` names and `max_tokens` tokens.
+
+        Raises:
+            PromptError: names cannot be made into prompts.
+        """
+        return chunk_prompts(names, self.prompt_tokenizer, max_tokens or self.model.max_text_len, max_names)
+
+    def sentence(self, sample: Sample, max_tokens: int | None = None) -> Prompt | None:
+        """The prompt of a sample whose phrases have known places in its caption; None for all others."""
+        return sentence_prompt(sample, self.prompt_tokenizer, max_tokens or self.model.max_text_len)
+
+
+def normalise(
+    pixels_u8: UInt8[Tensor, "batch 3 height width"],
+    pixel_mask: Bool[Tensor, "batch height width"],
+    mean: tuple[float, float, float],
+    *,
+    std: tuple[float, float, float],
+) -> Float[Tensor, "batch 3 height width"]:
+    """Pixels with the mean of RGB values in [0, 1] removed, divided by their deviation; zeros where padded."""
+    centre, spread = (torch.tensor(each, device=pixels_u8.device)[:, None, None] for each in (mean, std))  # [3, 1, 1]
+    scale, shift = 1 / (255 * spread), centre / spread  # (pixels / 255 - mean) / std in one pass
+    if pixels_u8.device.type == "cpu":
+        return _normalise_on_cpu(pixels_u8, pixel_mask, scale, shift=shift)
+    # in place after the cast, so that only one batch of floats is allocated
+    return pixels_u8.to(torch.float32).mul_(scale).sub_(shift).masked_fill_(~pixel_mask[:, None], 0)
 
 
 def _normalise_on_cpu(

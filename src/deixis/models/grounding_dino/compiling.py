@@ -6,6 +6,7 @@ import torch
 
 from deixis.errors import OptionError
 from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.ops.deformable_attention import default_implementation
 
 BUCKET_PX = 64
 """Padded sides of a compiled model's batches are multiples of this: few sizes, all divisible by the strides."""
@@ -21,6 +22,7 @@ def compile_layers(model: GroundingDino, device: torch.device) -> None:
         OptionError: torch.compile does not work on this machine.
     """
     require_compiler(device)
+    default_implementation(device.type)  # checks the kernel, which compiled layers cannot
     for layer in (*model.model.encoder.layers, *model.model.decoder.layers):
         layer.compile(dynamic=True)
 

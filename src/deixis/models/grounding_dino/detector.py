@@ -90,6 +90,15 @@ class GroundingDino(nn.Module):
         initialise(self)
 
     @property
+    def queries(self) -> int:
+        """The largest number of objects in an image."""
+        return int(self.config.num_queries)
+
+    def make_room(self, prompts: int) -> None:
+        """Let at least this many prompts be remembered at a time."""
+        self.model.prompt_cache.make_room(prompts)
+
+    @property
     def gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed in the backward pass: slower, with much less memory."""
         return self.model.encoder.gradient_checkpointing
@@ -164,7 +173,7 @@ class GroundingDino(nn.Module):
         # ("mixed query selection", DINO, arXiv 2203.03605, section 3.4).
         start = proposals.boxes_cxcywh_norm.detach()
         # [queries, C] -> [B, queries, C]; fewer if the image has fewer cells
-        queries = model.query_position_embeddings.weight[: start.shape[1]].expand(len(start), -1, -1)
+        queries = model.query_position_embeddings.weight[: start.shape[1]].expand(start.shape[0], -1, -1)
         noised, query_mask = 0, None
         if denoising is not None:
             noised = denoising.real.shape[1]  # they come first; the mask hides them from the others

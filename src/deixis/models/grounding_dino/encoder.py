@@ -116,7 +116,7 @@ class FusionLayer(nn.Module):
         # [B, K] -> [B, 1, 1, K]: one mask for all heads and tokens
         over_keys = None if vision_mask is None else vision_mask[:, None, None]
         # drop path acts on the scale, [B, 1, C], which is much smaller than the image's branch, [B, K, C]
-        scale = self.drop_path(self.vision_param.expand(len(vision), 1, -1))
+        scale = self.drop_path(self.vision_param.expand(vision.shape[0], 1, -1))
         vision, to_text = self.attn(vision, text, over_keys, text_mask=text_mask[:, None, None], scale=scale)
         # the image's branch was scaled and added inside the attention
         return vision, text + self.drop_path(self.text_param * to_text)

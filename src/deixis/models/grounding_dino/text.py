@@ -27,20 +27,19 @@ def phrase_attention(
     Args:
         token_mask: true on real tokens.
     """
-    # [B, L]: each token's index in its prompt
-    place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     beyond = input_ids.shape[1]
-    delimiter = torch.isin(input_ids, input_ids.new_tensor(DELIMITER_IDS)) & token_mask
-    # for each token, [B, L], the index of the next delimiter (itself included) and of the one before it
-    closing = place.where(delimiter, beyond).flip(1).cummin(1).values.flip(1)
-    opening = place.where(delimiter, -1).cummax(1).values
-    # shifted by one, so that a delimiter belongs to the phrase that it closes
-    opening = torch.cat((torch.full_like(opening[:, :1], -1), opening[:, :-1]), dim=1)
+    place = torch.arange(beyond, device=input_ids.device)  # [L]: each token's index in its prompt
+    delimiter = (input_ids[..., None] == input_ids.new_tensor(DELIMITER_IDS)).any(-1) & token_mask
+    # for each token, [B, L], the index of the next delimiter (itself included) and of the one before it; from
+    # [B, L, L], as ONNX has no running minimum
+    later = place[None, :] >= place[:, None]
+    closing = place.where(delimiter[:, None] & later, beyond).amin(-1)
+    opening = place.where(delimiter[:, None] & ~later, -1).amax(-1)
     last = token_mask.sum(1, keepdim=True) - 1  # [B, 1]: the index of [SEP]
     in_phrase = (closing > 0) & (closing < last)  # not [CLS], whose closing delimiter is itself at 0, nor [SEP]
     # two tokens are in one phrase if the same delimiter closes it; [B, L, 1] == [B, 1, L] -> [B, L, L]
     together = (closing[:, :, None] == closing[:, None, :]) & in_phrase[:, None, :]
-    itself = torch.eye(beyond, dtype=torch.bool, device=input_ids.device)
+    itself = place[None, :] == place[:, None]
     positions = (place - opening - 1).where(in_phrase, 0)
     return (together | itself)[:, None], positions  # [B, 1, L, L]: one mask for all heads
 

@@ -1,15 +1,10 @@
-"""Exporting the detector to ONNX, and comparing onnxruntime's outputs with PyTorch's."""
+"""Exporting the detector to ONNX and OpenVINO."""
 
 from __future__ import annotations
 
-import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,140 +14,139 @@ from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.wordings import Wordings, worded
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
-from deixis.models.grounding_dino.sinks import with_sinks
-from deixis.models.onnx.graph import ImageGraph, PromptGraph, of_classes
+from deixis.models.onnx.facts import facts_of, prompt_len
+from deixis.models.onnx.graph import AnyNames, FixedNames, ImageGraph
+from deixis.models.onnx.openvino_files import write_openvino
+from deixis.models.onnx.precisions import in_precision
+from deixis.models.onnx.runtimes import OPENVINO, OUTPUTS, quiet, require
 from deixis.records import Prompt
 from deixis.text import one_line
 
-OUTPUTS = ("logits", "boxes", "scores")
-TOLERANCE = 1e-3
+Precision = Literal["fp32", "fp16", "int8"]
+SIDES = {
+    "pixel_values": ("batch", "3", "height", "width"),
+    "input_ids": ("1", "tokens"),
+    "class_tokens": ("names", "tokens"),
+}
+"""Inputs and their sides; numbers are fixed."""
+DYNAMIC = torch.export.Dim.DYNAMIC
 
 
-class Difference(NamedTuple):
-    """The difference between onnxruntime and PyTorch on a noise image.
-
-    Attributes:
-        size_hw: of the image.
-        logits, boxes, scores: largest absolute differences.
-    """
-
-    size_hw: tuple[int, int]
-    logits: float
-    boxes: float
-    scores: float
-
-
-def export_onnx(
-    bundle: GroundingDinoBundle, names: Sequence[str], path: str | Path, *, wordings: Wordings | None = None
+def export_detector(
+    bundle: GroundingDinoBundle,
+    names: Sequence[str],
+    path: str | Path,
+    *,
+    wordings: Wordings | None = None,
+    any_names: bool = False,
+    precision: Precision = "fp32",
 ) -> Prompt:
-    """Write the detector for a fixed list of names as one ONNX file. The file is written completely, then renamed.
+    """Write the detector as one file: ONNX, or OpenVINO's two files where the path ends in `.xml`.
 
-    Input `pixel_values` (1, 3, height, width): one image, resized, RGB, normalised; any size with at least as many
-    cells as the model has queries. Outputs `logits` (1, queries, tokens), `boxes` (1, queries, 4), cxcywh over the
-    image's size, and `scores` (1, queries, names), the mean of the sigmoids of a name's tokens; of a class with several
-    wordings, the highest of theirs. Attention sinks are built in, without columns of their own. The file's metadata
-    holds the names, the caption, the image size, mean and std.
+    Input `pixel_values` (batch, 3, height, width): images of one size, resized, RGB, normalised; any size with at least
+    as many cells as the model has queries. With `any_names` also `input_ids` (1, tokens), the prompt from [CLS] to
+    [SEP], and `class_tokens` (names, tokens), the weight of each token in each name. Outputs `logits` (batch, queries,
+    tokens), `boxes` (batch, queries, 4), cxcywh over the image's size, and `scores` (batch, queries, names), the mean
+    of the sigmoids of a name's tokens; of a class with several wordings that are built in, the highest.
+    Attention sinks are built in, without columns of their own. The file's metadata holds what else is needed
+    (`deixis.models.onnx.facts`).
+
+    Args:
+        any_names: names are an input, and the text encoder is part of the file; without it names are built in.
 
     Returns:
-        The prompt that is built into the file; its names are the wordings.
+        The prompt that is built in, whose names are the wordings; or an example.
 
     Raises:
         PromptError: the names cannot be made into a prompt.
-        ModelError: the onnx extra is missing, the model has unmerged adapters or another backbone than Swin, or the
-            file cannot be written.
+        ModelError: an extra is missing, the model has unmerged adapters or another backbone than Swin, or the file
+            cannot be written.
     """
-    path, onnx = Path(path), _require("onnx")
-    _require("onnxscript")
-    compose = _require("onnx.compose")
+    path = Path(path)
+    asked, rows = worded(names, wordings or {}, bundle.prompt_tokenizer)
+    prompt = build_prompt(asked, bundle.prompt_tokenizer, prompt_len(bundle))
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
         raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
-    asked, rows = worded(names, wordings or {}, bundle.prompt_tokenizer)
-    sinks = 0 if bundle.sinks is None else len(bundle.sinks)
-    prompt = build_prompt(asked, bundle.prompt_tokenizer, bundle.model.max_text_len - sinks)
-    image, text = graphs(bundle, prompt, rows)
-    levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
-    with _quiet(), torch.no_grad():
-        first = _to_onnx(image, (_example_image(bundle),), ["pixel_values"], outputs=levels)
-        second = _to_onnx(text, (_example_levels(bundle),), levels, outputs=OUTPUTS)
-    second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
-    whole = compose.merge_models(first, second, [(level, level) for level in levels])
-    _name_sizes(whole)
-    for key, value in _facts(bundle, names, prompt).items():
-        entry = whole.metadata_props.add()
-        entry.key, entry.value = key, value
-    try:
-        with file_aside(path) as draft:
-            onnx.save(whole, draft)
-    except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the limit of one file
-        raise ModelError(f"{path}: cannot be written ({error}); choose another place or a smaller model") from error
+    whole = _whole(bundle, prompt, () if any_names else rows, any_names=any_names)
+    facts = facts_of(bundle, () if any_names else names, prompt, precision=precision)
+    write_export(whole, path, facts, precision=precision)
     return prompt
 
 
-def graphs(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int] = ()) -> tuple[ImageGraph, PromptGraph]:
-    """The exported modules: from an image to its levels, and from those to logits, boxes and scores.
-
-    Args:
-        rows: the class of each name of the prompt; each its own if not given.
-    """
-    input_ids = torch.tensor([prompt.input_ids])
-    class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
-    return ImageGraph(bundle.model), PromptGraph(bundle.model, input_ids, class_tokens, rows=rows, sinks=bundle.sinks)
-
-
-def compare_onnx(
-    path: str | Path,
-    bundle: GroundingDinoBundle,
-    prompt: Prompt,
-    *,
-    sizes_hw: Sequence[tuple[int, int]],
-    seed: int = 0,
-    rows: Sequence[int] = (),
-) -> list[Difference]:
-    """Compare the file in onnxruntime with the detector itself, on noise images.
-
-    Args:
-        rows: the class of each name of the prompt; each its own if not given.
+def write_export(graph: Any, path: Path, facts: Mapping[str, str], *, precision: str) -> None:
+    """Write an ONNX graph of fp32 in a precision, with its facts, as ONNX or OpenVINO.
 
     Raises:
-        ModelError: onnxruntime is missing or cannot load the file.
+        ModelError: an extra is missing, or the file cannot be written.
     """
-    runtime = _require("onnxruntime")
     try:
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ModelError(f"{path}: onnxruntime cannot load it ({one_line(error, 200)})") from error
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for height, width in sizes_hw:
-        pixels = torch.randn(1, 3, height, width, generator=generator)
-        theirs = session.run(list(OUTPUTS), {"pixel_values": pixels.numpy()})
-        logits, boxes, scores = _reference(bundle, prompt, pixels)
-        ours = logits, boxes, of_classes(scores, rows)
-        gaps = [float((a - torch.from_numpy(b)).abs().max()) for a, b in zip(ours, theirs, strict=True)]
-        found.append(Difference((height, width), *gaps))
-    return found
+        if path.suffix.lower() == OPENVINO:
+            write_openvino(graph, path, facts, precision=precision)
+            return
+        graph = in_precision(graph, precision)
+        del graph.metadata_props[:]
+        for key, value in facts.items():
+            entry = graph.metadata_props.add()
+            entry.key, entry.value = key, value
+        with file_aside(path) as draft:
+            require("onnx").save(graph, draft)
+    except (OSError, ValueError) as error:  # ValueError: more than 2 GiB, the limit of one file
+        raise ModelError(f"{path}: cannot be written ({error}); choose another place or a smaller model") from error
 
 
-def _reference(bundle: GroundingDinoBundle, prompt: Prompt, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The detector's own outputs, from the code that users run."""
-    model = bundle.model.eval()
+def graphs(
+    bundle: GroundingDinoBundle, prompt: Prompt | None, rows: Sequence[int] = ()
+) -> tuple[ImageGraph, FixedNames | AnyNames]:
+    """The exported modules: from images to their levels, and from those to logits, boxes and scores.
+
+    Args:
+        prompt: is built in; without it names are an input.
+        rows: the class of each name of the prompt; each its own if not given.
+    """
+    if prompt is None:
+        return ImageGraph(bundle.model), AnyNames(bundle.model, bundle.sinks)
     input_ids = torch.tensor([prompt.input_ids])
-    tokens = input_ids.shape[1]
-    pixel_mask = torch.ones(1, *pixels.shape[-2:], dtype=torch.bool)
-    with torch.no_grad():
-        context = with_sinks(model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool)), bundle.sinks)
-        out = model.ground(model.encode_image(pixels, pixel_mask), context)
-    logits = out["pred_logits"][..., :tokens]
-    class_tokens = torch.from_numpy(prompt.positive_map)[:, :tokens].to(logits)
-    return logits, out["pred_boxes"], logits.sigmoid() @ class_tokens.T
+    class_tokens = torch.from_numpy(prompt.positive_map)[:, : input_ids.shape[1]].to(torch.float32)
+    return ImageGraph(bundle.model), FixedNames(bundle.model, input_ids, class_tokens, rows=rows, sinks=bundle.sinks)
 
 
-def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str], *, outputs: Sequence[str]) -> Any:
-    # axes 2 and 3 are height and width, which stay variable
-    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    dynamic = tuple([sides] * len(each) if isinstance(each, list) else sides for each in inputs)
+def _whole(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int], *, any_names: bool) -> Any:
+    """Both graphs, joined at the levels."""
+    require("onnx")
+    require("onnxscript")
+    compose = require("onnx.compose")
+    image, text = graphs(bundle, None if any_names else prompt, rows)
+    levels = [f"level_{index}" for index in range(bundle.model.config.num_feature_levels)]
+    # axes 2 and 3 are height and width
+    free = {0: DYNAMIC, 2: DYNAMIC, 3: DYNAMIC}
+    example: tuple[Any, ...] = (_example_levels(bundle),)
+    dynamic: tuple[Any, ...] = ([free] * len(levels),)
+    names = list(levels)
+    if any_names:
+        example += (torch.tensor([prompt.input_ids]), torch.from_numpy(prompt.positive_map))
+        dynamic += ({1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
+        names += ["input_ids", "class_tokens"]
+    with quiet(), torch.no_grad():
+        first = to_onnx(image, (_example_images(bundle),), ["pixel_values"], outputs=levels, dynamic=(free,))
+        second = to_onnx(text, example, names, outputs=OUTPUTS, dynamic=dynamic)
+    second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
+    whole = compose.merge_models(first, second, [(level, level) for level in levels])
+    del whole.opset_import[1:]  # each part brought its own, the same, and quantisation wants one
+    _name_sides(whole)
+    return whole
+
+
+def to_onnx(
+    graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str], *, outputs: Sequence[str], dynamic: Any
+) -> Any:
+    """A module as an ONNX graph.
+
+    Args:
+        dynamic: which axes of each input are variable, as `torch.export.export` takes them.
+
+    Raises:
+        ModelError: it cannot be exported.
+    """
     try:
         program = torch.export.export(graph, inputs, dynamic_shapes=dynamic, strict=False)
         # Not optimised here, which takes longer than everything else: runtimes optimise for their own device.
@@ -165,11 +159,11 @@ def _to_onnx(graph: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[st
     return written.model_proto
 
 
-def _example_image(bundle: GroundingDinoBundle) -> Tensor:
-    """An image so large and odd that every stage has several windows and needs padding."""
+def _example_images(bundle: GroundingDinoBundle) -> Tensor:
+    """Two images (one would be a constant), so large and odd that every stage has several windows and needs padding."""
     backbone = bundle.model.config.backbone_config
     side = backbone.window_size * backbone.patch_size * 2 ** (len(backbone.depths) - 1)
-    return torch.zeros(1, 3, side + side // 2 + 5, side + side // 4 + 3)
+    return torch.zeros(2, 3, side + side // 2 + 5, side + side // 4 + 3)
 
 
 def _example_levels(bundle: GroundingDinoBundle) -> list[Tensor]:
@@ -177,48 +171,16 @@ def _example_levels(bundle: GroundingDinoBundle) -> list[Tensor]:
     config = bundle.model.config
     count = config.num_feature_levels
     first = max(20, config.num_queries // 20 + 1)
-    return [torch.zeros(1, config.d_model, first - 2 * i, 31 + 5 * count - 5 * i) for i in range(count)]
+    return [torch.zeros(2, config.d_model, first - 2 * i, 31 + 5 * count - 5 * i) for i in range(count)]
 
 
-def _name_sizes(model: Any) -> None:
-    """Readable names for the two variable sides."""
-    sides = model.graph.input[0].type.tensor_type.shape.dim
-    renamed = {sides[2].dim_param: "height", sides[3].dim_param: "width"}
+def _name_sides(model: Any) -> None:
+    """Readable names for the variable sides."""
+    renamed: dict[str, str] = {}
+    for given in model.graph.input:
+        sides = given.type.tensor_type.shape.dim
+        renamed |= {side.dim_param: name for side, name in zip(sides, SIDES[given.name], strict=True) if side.dim_param}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for side in value.type.tensor_type.shape.dim:
             if side.dim_param in renamed:
                 side.dim_param = renamed[side.dim_param]
-
-
-def _facts(bundle: GroundingDinoBundle, names: Sequence[str], prompt: Prompt) -> dict[str, str]:
-    facts = {
-        "names": list(names),
-        "caption": prompt.caption,
-        "image_size": bundle.image_size,
-        "image_mean": bundle.mean,
-        "image_std": bundle.std,
-        "boxes": "cxcywh over the image's width and height",
-    }
-    return {f"deixis.{name}": json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A block without the exporter's log messages and warnings."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _require(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise ModelError(f"{package} is not installed; pip install 'deixis[onnx]'") from error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 from transformers.activations import ACT2FN
 
 from deixis.errors import ModelError
@@ -40,9 +40,9 @@ class SwinGraph(nn.Module):
         self.out = [int(name.removeprefix("stage")) - 1 for name in config.out_features]
         self.norms = nn.ModuleList(_norm(weights, f"hidden_states_norms.stage{stage + 1}", 1e-5) for stage in self.out)
 
-    def forward(self, pixels: Float[Tensor, "1 3 height width"]) -> list[Tensor]:
-        """One map (1, channels, height, width) per level, finest first."""
-        # [1, 3, H, W] -> [1, H / patch, W / patch, C]
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """One map (batch, channels, height, width) per level, finest first."""
+        # [B, 3, H, W] -> [B, H / patch, W / patch, C]
         grid = self.projection(padded(pixels, self.patch, self.patch)).permute(0, 2, 3, 1)
         grid = self.norm(grid)
         maps = []
@@ -51,7 +51,7 @@ class SwinGraph(nn.Module):
                 grid = self.merges[stage - 1](grid)
             grid = blocks(grid)
             if stage in self.out:
-                # [1, h, w, C] -> [1, C, h, w]
+                # [B, h, w, C] -> [B, C, h, w]
                 maps.append(self.norms[self.out.index(stage)](grid).permute(0, 3, 1, 2))
         return maps
 
@@ -75,17 +75,21 @@ class Block(nn.Module):
         table = weights[start + "attention.self.relative_position_bias_table"]
         self.register_buffer("bias", relative_bias(table, self.window))
 
-    def forward(self, grid: Float[Tensor, "1 height width channels"]) -> Float[Tensor, "1 height width channels"]:
+    def forward(
+        self, grid: Float[Tensor, "batch height width channels"]
+    ) -> Float[Tensor, "batch height width channels"]:
         """The refined map."""
         grid = grid + self.attend(self.norm_before(grid))
         inner = self.activation(self.widen(self.norm_after(grid)))
         out: Tensor = grid + self.narrow(inner)
         return out
 
-    def attend(self, grid: Float[Tensor, "1 height width channels"]) -> Float[Tensor, "1 height width channels"]:
+    def attend(
+        self, grid: Float[Tensor, "batch height width channels"]
+    ) -> Float[Tensor, "batch height width channels"]:
         """Attention inside windows."""
-        _, height, width, channels = grid.shape
-        side = self.window
+        batch, height, width, channels = grid.shape
+        side, cells = self.window, self.window**2
         rows, columns = (height + side - 1) // side, (width + side - 1) // side  # windows, rounded up
         grid = pad(grid, (0, 0, 0, columns * side - width, 0, rows * side - height))
         mask = self.get_buffer("bias")
@@ -93,19 +97,19 @@ class Block(nn.Module):
             grid = torch.roll(grid, (-self.shift, -self.shift), (1, 2))
             # [1, heads, cells, cells] + [windows, 1, cells, cells]
             mask = mask + self.regions(rows, columns, grid)
-        # [1, rows * side, columns * side, C] -> [rows * columns, side * side, C]
-        windows = grid.reshape(rows, side, columns, side, channels).transpose(1, 2)
-        windows = windows.reshape(rows * columns, side * side, channels)
-        shape = (rows * columns, side * side, self.heads, channels // self.heads)
+        # [B, rows * side, columns * side, C] -> [B, rows * columns, side * side, C]
+        windows = grid.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
+        windows = windows.reshape(batch, rows * columns, cells, channels)
+        shape = (batch, rows * columns, cells, self.heads, channels // self.heads)
         query, key, value = (
-            part(windows).reshape(shape).transpose(1, 2) for part in (self.query, self.key, self.value)
+            part(windows).reshape(shape).transpose(2, 3) for part in (self.query, self.key, self.value)
         )
-        # eq. 4: softmax(q k^T / sqrt(d) + bias) v, in each of [windows, heads, cells, dim]
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        # [windows, heads, cells, dim] -> [windows, cells, C] -> [1, rows * side, columns * side, C]
-        windows = self.out(attended.transpose(1, 2).reshape(rows * columns, side * side, channels))
-        grid = windows.reshape(rows, columns, side, side, channels).transpose(1, 2)
-        grid = grid.reshape(1, rows * side, columns * side, channels)
+        # eq. 4: softmax(q k^T / sqrt(d) + bias) v, in each of [B, windows, heads, cells, dim]
+        scores = (query * (channels // self.heads) ** -0.5) @ key.transpose(3, 4) + mask
+        # [B, windows, heads, cells, dim] -> [B, windows, cells, C] -> [B, rows * side, columns * side, C]
+        attended = (scores.softmax(-1) @ value).transpose(2, 3).reshape(batch, rows * columns, cells, channels)
+        grid = self.out(attended).reshape(batch, rows, columns, side, side, channels).transpose(2, 3)
+        grid = grid.reshape(batch, rows * side, columns * side, channels)
         if self.shift:
             grid = torch.roll(grid, (self.shift, self.shift), (1, 2))
         return grid[:, :height, :width]  # without the padding
@@ -134,14 +138,14 @@ class Merge(nn.Module):
         self.norm = _norm(weights, start + "norm", 1e-5)
         self.reduction = _linear(weights, start + "reduction")
 
-    def forward(self, grid: Float[Tensor, "1 height width channels"]) -> Float[Tensor, "1 rows columns wider"]:
+    def forward(self, grid: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch rows columns wider"]:
         """Half the height and width, rounded up."""
-        _, height, width, channels = grid.shape
+        batch, height, width, channels = grid.shape
         rows, columns = (height + 1) // 2, (width + 1) // 2
         grid = pad(grid, (0, 0, 0, columns * 2 - width, 0, rows * 2 - height))
-        # [1, 2 rows, 2 columns, C] -> [1, rows, columns, 4 C], the four cells in the order (y, x) 00, 10, 01, 11
-        grid = grid.reshape(1, rows, 2, columns, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        out: Tensor = self.reduction(self.norm(grid.reshape(1, rows, columns, 4 * channels)))
+        # [B, 2 rows, 2 columns, C] -> [B, rows, columns, 4 C], the four cells in the order (y, x) 00, 10, 01, 11
+        grid = grid.reshape(batch, rows, 2, columns, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        out: Tensor = self.reduction(self.norm(grid.reshape(batch, rows, columns, 4 * channels)))
         return out
 
 
@@ -152,7 +156,9 @@ def _blocks(weights: Mapping[str, Tensor], stage: int, config: Any) -> list[Bloc
     ]
 
 
-def padded(pixels: Float[Tensor, "1 3 height width"], rows: int, columns: int) -> Float[Tensor, "1 3 taller wider"]:
+def padded(
+    pixels: Float[Tensor, "batch 3 height width"], rows: int, columns: int
+) -> Float[Tensor, "batch 3 taller wider"]:
     """The pixels, padded at the bottom and right with zeros to multiples of `rows` and `columns`."""
     height, width = pixels.shape[-2:]
     below, right = (height + rows - 1) // rows * rows - height, (width + columns - 1) // columns * columns - width

@@ -60,8 +60,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     dataset = chosen(dataset, tools, used, partial(console.print, markup=False))
     wordings = wordings_of_classes(options.names, dataset.vocabulary.names, options.data)
     detector = load_detector(options.model, device, options.prompt_names, wordings=wordings, **options.boxes)
-    queries = detector.bundle.model.config.num_queries
-    warn_of_crowded_images(dataset, queries, options.max_detections, options.max_images)
+    warn_of_crowded_images(dataset, detector.bundle.model.queries, options.max_detections, options.max_images)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.data)
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
     sets = [(options.data, options.images, dataset)]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
 from deixis.data.detect.wordings import Wordings, read_wordings, require_distinct, text_of
 from deixis.errors import OptionError
-from deixis.models.builtin import resolve_model
-from deixis.models.model_record import ModelRecord, read_record
+from deixis.models.checkpoints import stored_record
 from deixis.recipes.run.outputs import warn
 from deixis.text import listed
 
@@ -18,18 +16,8 @@ SIMILARITY = 0.75  # of 1; "racoon" and "raccoon" have 0.92, "dog" and "frog" 0.
 MAX_SHOWN = 5
 
 
-def stored_record(model: str) -> ModelRecord:
-    """The record of a model's folder; an empty one for a model of the hub, or a folder without a record.
-
-    Raises:
-        ModelError: the record cannot be read, or there is no one model.
-    """
-    folder = Path(resolve_model(model))
-    return read_record(folder) if folder.is_dir() else ModelRecord()
-
-
 def stored_names(model: str) -> tuple[str, ...]:
-    """The names in that record."""
+    """The names in the record of a model; none for one of the hub, or a folder without a record."""
     return stored_record(model).names
 
 

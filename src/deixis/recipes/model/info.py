@@ -21,6 +21,8 @@ from deixis.models.checkpoints import (
 )
 from deixis.models.freezing import parameter_table
 from deixis.models.model_record import ModelRecord
+from deixis.models.onnx.exported import ExportedBundle, load_exported
+from deixis.models.onnx.runtimes import is_export
 from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.weights.pretrained import MODEL_TYPE
 from deixis.options.model_info import ModelInfoOptions
@@ -37,6 +39,8 @@ def model_info(options: ModelInfoOptions) -> None:
     options.check()
     if Path(options.model).suffix in SUFFIXES and not Path(options.model).is_dir():
         lines = checkpoint_lines(read_checkpoint(options.model), options.model)
+    elif is_export(options.model):
+        lines = export_lines(load_exported(options.model), options.model)
     elif options.model == BUILTIN:
         lines = ["detector", *bundle_lines(load_any_detector(BUILTIN), BUILTIN), ""]
         lines += ["segmenter", *segmenter_lines(load_sa2va(BUILTIN), MODEL_TYPE, BUILTIN)]
@@ -60,6 +64,18 @@ def checkpoint_lines(checkpoint: Checkpoint, source: str) -> list[str]:
         names = [name for name, why in checkpoint.left_out.items() if why == use]
         lines.append(f"  {use}: {', '.join(names)}")
     return [*lines, "tokenizer    none; name one with --tokenizer when converting (bert-base-uncased)"]
+
+
+def export_lines(bundle: ExportedBundle, source: str) -> list[str]:
+    """What an exported file is asked for, and what it is given."""
+    short_px, long_px = bundle.image_size
+    return [
+        f"{source}: exported detector of {bundle.model.queries} queries",
+        f"asked for    {listed(bundle.model.fixed, 12) or 'any names: they are an input'}",
+        f"image size   shorter side {short_px} px, longest {long_px} px",
+        f"mean, std    {numbers(bundle.mean)}, {numbers(bundle.std)}",
+        *record_lines(bundle.record),
+    ]
 
 
 def bundle_lines(bundle: DetectorBundle, source: str) -> list[str]:

@@ -50,7 +50,14 @@ def finish_run(
         if opened.config["report"] and outcome.reported(outcome.best) is not None:
             run = run_facts(opened, policy, parameters, outcome, took=took)
             write_run_report(folder / "report.html", run, facts(outcome))
-        keep_result(folder, teacher, outcome, bool(opened.config.get("calibrate")))
+        keep_result(
+            folder,
+            teacher,
+            outcome,
+            bool(opened.config.get("calibrate")),
+            config=opened.config,
+            images=opened.training_images,
+        )
     for line in (*outcome.lines(shown), *lines(outcome), f"weights {teacher}"):
         console.print(line, markup=False)
     if (folder / "report.html").exists():

@@ -16,6 +16,7 @@ from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.thresholds import MIN_OBJECTS
 from deixis.inference.detect.sinks import SinkTrial
 from deixis.models.checkpoints import write_sinks
+from deixis.models.hub.base_models import base_name, licence_of
 from deixis.models.model_card import write_card
 from deixis.models.model_record import update_record
 from deixis.reporting.outcome import Measured, Outcome
@@ -29,21 +30,33 @@ def require_one_seed(seeds: int) -> None:
         raise OptionError(f"--seeds: got {seeds} for a single run; call deixis.recipes.run.repeat.repeat_run")
 
 
-def keep_result(folder: Path, teacher: Path, outcome: Outcome, calibrate: bool = False) -> None:
-    """Write `result.json` into the run's folder; figures and thresholds of the kept weights into the model's record.
+def keep_result(
+    folder: Path,
+    teacher: Path,
+    outcome: Outcome,
+    calibrate: bool = False,
+    *,
+    config: Mapping[str, Any] | None = None,
+    images: int = 0,
+) -> None:
+    """Write `result.json` into the run's folder; figures and thresholds of the kept weights, what they were made from
+    and on, into the model's record.
 
     Args:
+        config: the run's options.
+        images: number of training images.
         calibrate: the record gets the calibration of a detector's scores too.
 
     Raises:
         DataError, ModelError: they cannot be written.
     """
-    figures = {
-        name: _figures(outcome.best, values)
-        for name, values in (("validation", outcome.best.validation), ("test", outcome.best.test))
-        if values
-    }
-    update_record(teacher, metrics=figures, **chosen_scores(outcome.best.validation, calibrate))
+    update_record(
+        teacher,
+        metrics=_figures(outcome.best),
+        metrics_before=_figures(outcome.before) if outcome.before else {},
+        **chosen_scores(outcome.best.validation, calibrate),
+        **(_origin(config, images) if config else {}),
+    )
     write_card(teacher)
     write_atomic(folder / RESULT_FILE, json.dumps(outcome.as_dict(), indent=2) + "\n")
 
@@ -73,5 +86,20 @@ def keep_sinks(folder: Path, trial: SinkTrial, sinks: Tensor | None, calibrate: 
     update_record(folder, sinks=trial.facts(), **chosen_scores(trial.chosen.as_dict(), calibrate))
 
 
-def _figures(measured: Measured, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"epoch": measured.epoch} | {k: v for k, v in values.items() if isinstance(v, int | float)}
+def _figures(measured: Measured) -> dict[str, Any]:
+    """Numbers by part of the data, then by name."""
+    parts = {"validation": measured.validation, "test": measured.test}
+    return {
+        part: {"epoch": measured.epoch} | {k: v for k, v in values.items() if isinstance(v, int | float)}
+        for part, values in parts.items()
+        if values
+    }
+
+
+def _origin(config: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """What weights were made from and on; of files their names alone, as models are published."""
+    model, data = str(config["model"]), config["data"]
+    sources = [data] if isinstance(data, str) else data
+    names = [source if source.startswith("scenes:") else Path(source).name for source in map(str, sources)]
+    training = {"images": images, "epochs": config["epochs"], "data": names}
+    return {"base": base_name(model), "base_license": licence_of(model), "training": training}

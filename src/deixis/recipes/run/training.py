@@ -114,6 +114,7 @@ class OpenRun(Start):
         identity: what a resumed run is compared by.
         log_services: where metrics go besides metrics.jsonl.
         pictures: drawn in the report by this process.
+        training_images: number of them.
     """
 
     folder: Path
@@ -121,6 +122,7 @@ class OpenRun(Start):
     identity: Identity
     log_services: Sequence[str]
     pictures: int
+    training_images: int = 0
 
 
 def start_run(run: groups.Run, hardware: groups.Hardware) -> Start:
@@ -197,6 +199,7 @@ def open_run(
         identity=identity,
         log_services=options.log_services,
         pictures=pictures,
+        training_images=len(data.training),
     )
 
 

@@ -90,7 +90,7 @@ class FusionAttention(nn.Module):
             scores = scores.masked_fill(~vision_mask, -torch.inf)
         to_text = self._dropped(scores.softmax(3))
         # [B, heads * L, K] @ [B, K, C] -> [B, heads, L, C]: first average the image, then project the few averages
-        seen = (to_text.flatten(1, 2) @ vision).view(len(vision), heads, -1, vision.shape[-1])
+        seen = (to_text.flatten(1, 2) @ vision).view(vision.shape[0], heads, -1, vision.shape[-1])
         # The values' bias is inside the weighted sum; without dropout the weights of a row sum to 1.
         share = to_text.sum(-1, keepdim=True) if self.training and self.dropout else 1.0
         # [B, heads, L, C] @ [heads, C, dim] -> [B, heads, L, dim]

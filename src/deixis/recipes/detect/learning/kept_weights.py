@@ -13,7 +13,7 @@ import torch
 from deixis.errors import OptionError
 from deixis.inference.detect.detector import Detector
 from deixis.models.builtin import resolve_model
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import load_any_detector, trainable
 from deixis.models.edits.closed_form import LayerTask, gathering, layer_task
 from deixis.models.edits.files import first_weights, is_edited, write_edits
 from deixis.models.interpolation import interpolate
@@ -61,7 +61,7 @@ def task_of(detector: Detector, first: Mapping[str, torch.Tensor], training: Dat
     """The task of a tuned model, which sees its training pictures once for it."""
     with gathering(detector.bundle.model) as grams:
         detector.predict_dataset(training, batch_size=1)  # one at a time: padding would count as input
-    tuned = first_weights(detector.bundle)
+    tuned = first_weights(trainable(detector.bundle))
     return {name: layer_task(grams[name].cpu(), first[name], tuned[name]) for name in first}
 
 

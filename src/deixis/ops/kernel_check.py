@@ -1,0 +1,131 @@
+"""Kernels beside the plain PyTorch they replace: are their results right on this machine?
+
+A kernel for GPUs is compiled on the user's machine, by a compiler and a driver that nobody tested it with. So before it
+is used the first time it is run once on a small problem; what was found is kept in a file, by GPU and versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deixis.atomic_files import write_atomic
+from deixis.errors import DeixisError
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""Largest difference, over the largest value of the reference."""
+_SHAPES_HW = ((9, 7), (5, 4))
+_verdicts: dict[str, bool] = {}
+
+Attention = Callable[..., Tensor]
+"""`multi_scale_deformable_attention` without `implementation`."""
+
+
+class KernelDifference(NamedTuple):
+    """How far a kernel's results are from the reference, over the largest value of the reference.
+
+    Attributes:
+        forward: of the output.
+        backward: of the worst of the three gradients.
+    """
+
+    forward: float
+    backward: float
+
+    def fits(self, dtype: torch.dtype) -> bool:
+        """Whether both are within the tolerance of a precision; false for NaN."""
+        return self.forward <= TOLERANCE[dtype] and self.backward <= TOLERANCE[dtype]
+
+
+def kernel_difference(
+    kernel: Attention, reference: Attention, device: str | torch.device, dtype: torch.dtype
+) -> KernelDifference:
+    """Run both on a small problem with points outside of the image too, and on odd sizes."""
+    found, wanted = (_results(attention, device, dtype) for attention in (kernel, reference))
+    apart = [_apart(mine, theirs) for mine, theirs in zip(found, wanted, strict=True)]
+    return KernelDifference(apart[0], max(apart[1:], key=lambda each: float("inf") if each != each else each))
+
+
+def known_verdict(name: str) -> bool:
+    """Whether a kernel may be used, without checking it: true until it was found wrong."""
+    return _verdicts.get(name, True)
+
+
+def trusted(name: str, check: Callable[[], bool], key: Callable[[], str]) -> bool:
+    """Whether a kernel may be used here: from memory, from the file, or by running the check now.
+
+    A warning says where it may not. A check that fails with an error counts as failed.
+
+    Args:
+        name: of the kernel, for the warning.
+        check: runs it; takes a second.
+        key: what the result depends on, as text: the GPU, the kernel's code, versions.
+    """
+    if name in _verdicts:
+        return _verdicts[name]
+    path = _verdict_file()
+    stored = _stored(path)
+    place = key()
+    verdict = stored.get(place)
+    if not isinstance(verdict, bool):
+        try:
+            verdict = check()
+        except Exception:  # a compiler, a driver or the kernel: whatever it is, the reference works
+            verdict = False
+        with suppress(DeixisError):  # no place to keep it: the next process checks again
+            write_atomic(path, json.dumps({**stored, place: verdict}, indent=2) + "\n")
+    _verdicts[name] = verdict
+    if not verdict:
+        warnings.warn(
+            f"the {name} kernel gives wrong results on this machine, so plain PyTorch is used, which is slower; "
+            "deixis doctor shows more",
+            stacklevel=2,
+        )
+    return verdict
+
+
+def verdict_key(source: Path, *versions: str) -> str:
+    """The code of a kernel and what else its results depend on, in a line."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    return " ".join([source.name, digest, *versions])
+
+
+def _results(attention: Attention, device: str | torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """The output and the gradients of values, locations and weights, in float32 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    keys, levels = sum(height * width for height, width in _SHAPES_HW), len(_SHAPES_HW)
+    value = torch.randn(2, keys, 3, 20, generator=generator)
+    locations = torch.rand(2, 11, 3, levels, 4, 2, generator=generator) * 1.3 - 0.15
+    weights = torch.rand(2, 11, 3, levels, 4, generator=generator)
+    grad = torch.randn(2, 11, 60, generator=generator).to(device, dtype)
+    inputs = [tensor.to(device, dtype).requires_grad_() for tensor in (value, locations, weights)]
+    with torch.enable_grad():
+        out = attention(inputs[0], _SHAPES_HW, inputs[1], attention_weights=inputs[2])
+        grads = torch.autograd.grad(out, inputs, grad)
+    return [tensor.detach().float().cpu() for tensor in (out, *grads)]
+
+
+def _apart(mine: Tensor, theirs: Tensor) -> float:
+    return float((mine - theirs).abs().max() / theirs.abs().max())
+
+
+def _verdict_file() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "deixis" / "kernels.json"
+
+
+def _stored(path: Path) -> dict[str, object]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
