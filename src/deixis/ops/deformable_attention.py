@@ -128,8 +128,20 @@ def triton_is_right() -> bool:
 
 def kernels_fit(implementation: str, device: str | torch.device) -> bool:
     """Whether an implementation agrees with the reference, forward and backward, in float32 and bfloat16."""
-    precisions = (torch.float32, torch.bfloat16)
+    precisions = precisions_of(torch.device(device).type)
     return all(difference_of(implementation, device, dtype).fits(dtype) for dtype in precisions)
+
+
+def precisions_of(device_type: str) -> tuple[torch.dtype, ...]:
+    """Those that a kind of device computes in; GPUs before Ampere have no bfloat16."""
+    has_bf16 = device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,)
+
+
+def implementations_of(device_type: str) -> tuple[str, ...]:
+    """Those that could run on a kind of device, the fastest first, whether or not they are right there."""
+    fast = {"cpu": ("numba",) * _HAS_NUMBA, "cuda": ("triton",) * _HAS_TRITON}
+    return (*fast.get(device_type, ()), "reference")
 
 
 def difference_of(implementation: str, device: str | torch.device, dtype: torch.dtype) -> KernelDifference:
