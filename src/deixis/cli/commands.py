@@ -32,6 +32,7 @@ DOCTOR = """
 Examples:
   deixis doctor
   deixis doctor --model runs/raccoons --image photo.jpg
+  deixis doctor --data labels.json
   deixis doctor --model IDEA-Research/grounding-dino-tiny --device cuda
 
 Prints one page. The exit code is 0 if all is well, 1 if a line is marked FAIL.

@@ -2,108 +2,96 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
-from packaging.requirements import Requirement
 from PIL import Image
+from rich.table import Table
 
-from deixis.console import print_text
+from deixis.console import Console, print_text
 from deixis.data.detect.collate import collate
 from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.transforms import eval_transform
+from deixis.data.formats import read_dataset
 from deixis.data.inputs.pictures import as_pixels
-from deixis.data.pixels.images import load_image
-from deixis.data.scenes.from_text import read_scenes
+from deixis.data.pixels.images import load
 from deixis.errors import DeixisError
 from deixis.models.checkpoints import DetectorBundle, load_any_detector, plain_detector, plain_outputs
 from deixis.models.onnx.check import Outputs, matched_difference
-from deixis.ops.deformable_attention import default_implementation, difference_of
+from deixis.models.sa2va import load_sa2va
+from deixis.ops.deformable_attention import difference_of, implementations_of, precisions_of
+from deixis.ops.kernel_check import forget_verdicts
 from deixis.options.doctor import DoctorOptions
+from deixis.recipes.machine import Line, Verdict, libraries, machine, optional, room
+from deixis.recipes.model.segmenter import layout_of
 from deixis.recipes.run.devices import choose_device
-from deixis.records import Instances, Sample, Vocabulary
+from deixis.records import Dataset, Instances, Sample, Vocabulary
 from deixis.text import one_line
 
-Verdict = Literal["", "ok", "note", "FAIL"]
 TOLERANCE = 5e-3
 """Of boxes, scores and logits beside transformers, which limits coordinates at an image's edges differently."""
 SHARE = 0.9
-EXTRAS = ("onnx", "onnxruntime", "openvino", "pyarrow", "supervision", "pandas", "triton")
+SCENES = "scenes:split=demo_val,count=1,seed=2"
+TIMED_PICTURES = 24
 NAMES = ("red circle", "blue square", "green triangle")
 
 
-class Line(NamedTuple):
-    """A line of the page: what was looked at, what was found, and whether it is well."""
+class Picture(NamedTuple):
+    """A picture to compare on, and the names that are asked for."""
 
-    verdict: Verdict
-    topic: str
-    text: str
+    pixels_u8: np.ndarray
+    names: tuple[str, ...]
 
 
 def doctor(options: DoctorOptions) -> int:
     """Print the page; 0 if all is well, else 1.
 
     Raises:
-        DeixisError: the device or the picture cannot be used.
+        DeixisError: the device cannot be used, or the picture or the data cannot be read.
     """
     options.check()
     device = choose_device(options.device)
-    steps: list[Callable[[], Iterator[Line]]] = [
-        lambda: machine(device),
-        libraries,
-        lambda: precision(device),
-        lambda: kernels(device),
-        lambda: beside_transformers(options.model, options.image, device),
-        data_path,
-    ]
-    failed = 0
-    for step in steps:
-        for line in _guarded(step):
-            failed += line.verdict == "FAIL"
-            print_text(f"{line.verdict:<5} {line.topic:<14} {line.text}")
+    dataset = read_dataset(options.data) if options.data else None
+    picture = picture_of(options.image, dataset)
+    steps: dict[str, Callable[[], Iterator[Line]]] = {
+        "machine": partial(machine, device),
+        "room": partial(room, device),
+        "libraries": libraries,
+        "optional": optional,
+        "precision": partial(precision, device),
+        "kernels": partial(kernels, device),
+        "model": partial(beside_transformers, options.model, picture, device),
+        "data path": partial(data_path, dataset),
+    }
+    lines = [line for topic, step in steps.items() for line in _guarded(topic, step)]
+    table = Table("", "checked", "found")
+    for line in lines:
+        table.add_row(*line)
+    Console(highlight=False, soft_wrap=True).print(table)
+    failed = sum(line.verdict == "FAIL" for line in lines)
     print_text("all is well" if not failed else f"{failed} of these are not well; they are marked FAIL")
     return int(failed > 0)
 
 
-def machine(device: torch.device) -> Iterator[Line]:
-    """Hardware and system."""
-    memory = psutil.virtual_memory()
-    yield Line("", "system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
-    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used"
-    yield Line("", "processor", f"{platform.machine()}, {cores}, {memory.total / 2**30:.0f} GiB of memory")
-    for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
-        kind = f"compute capability {found.major}.{found.minor}"
-        yield Line("", "GPU", f"cuda:{index} {found.name}, {found.total_memory / 2**30:.0f} GiB, {kind}")
-    note = "" if torch.cuda.is_available() else "; no GPU is visible"
-    yield Line("", "device", f"{device}, which models use{note}")
+def picture_of(image: Path | None, dataset: Dataset | None) -> Picture:
+    """The picture that was named, the first one of the data with an object, or a generated one.
 
-
-def libraries() -> Iterator[Line]:
-    """The versions that deixis needs, and which of the others are here."""
-    needed = [Requirement(text) for text in requires("deixis") or ()]
-    needed = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    found = {each.name: _version(each.name) for each in needed}
-    wrong = [
-        f"{each.name} {found[each.name] or 'is missing'}, needed {each.specifier}"
-        for each in needed
-        if not found[each.name] or not each.specifier.contains(found[each.name], prereleases=True)
-    ]
-    shown = ", ".join(f"{name} {found[name]}" for name in ("torch", "transformers", "numpy", "peft") if name in found)
-    yield Line("FAIL" if wrong else "ok", "libraries", "; ".join(wrong) or f"{len(found)} as needed: {shown}")
-    extras = {name: _version(name) for name in EXTRAS}
-    absent = [name for name, found_version in extras.items() if not found_version]
-    here = ", ".join(f"{name} {found_version}" for name, found_version in extras.items() if found_version) or "none"
-    yield Line("", "extras", here + (f"; not installed: {', '.join(absent)}" if absent else ""))
+    Raises:
+        DataError: it cannot be read.
+    """
+    if image is not None:
+        return Picture(as_pixels(image), ())
+    source = dataset if dataset is not None and len(dataset) else read_dataset(SCENES)
+    first = (sample for sample in (source[index] for index in range(len(source))) if len(sample.instances))
+    sample = load(next(first, source[0]))
+    return Picture(as_pixels(sample.image), () if source is not dataset else sample.vocabulary.names)
 
 
 def precision(device: torch.device) -> Iterator[Line]:
@@ -120,24 +108,32 @@ def precision(device: torch.device) -> Iterator[Line]:
 
 
 def kernels(device: torch.device) -> Iterator[Line]:
-    """Deformable attention beside the reference, forward and backward."""
+    """Deformable attention beside the reference in float64, forward and backward."""
+    forget_verdicts()  # what was found before a driver or a compiler changed
     for place in dict.fromkeys((torch.device("cpu"), device)):
-        implementation = default_implementation(place.type)
-        if implementation == "reference":
-            yield Line("note", "kernels", f"{place}: none, plain PyTorch is used, which is slower")
-            continue
-        for dtype in (torch.float32, torch.bfloat16):
-            found = difference_of(implementation, place, dtype)
-            name = f"{implementation} on {place}, {str(dtype).removeprefix('torch.')}"
-            gaps = f"forward {found.forward:.0e}, backward {found.backward:.0e}"
-            yield Line("ok" if found.fits(dtype) else "FAIL", "kernels", f"{name}: {gaps}")
+        for implementation in implementations_of(place.type):
+            for dtype in precisions_of(place.type):
+                name = f"{implementation} on {place}, {str(dtype).removeprefix('torch.')}"
+                try:
+                    found = difference_of(implementation, place, dtype)
+                except Exception as error:  # of a compiler or a driver
+                    yield Line("FAIL", "kernels", f"{name}: {type(error).__name__}: {one_line(error, 200)}")
+                else:
+                    gaps = f"forward {found.forward:.0e}, backward {found.backward:.0e}"
+                    yield Line("ok" if found.fits(dtype) else "FAIL", "kernels", f"{name}: differs by {gaps}")
+        if implementations_of(place.type) == ("reference",):
+            yield Line("note", "kernels", f"{place}: plain PyTorch alone, which is slower")
 
 
-def beside_transformers(model: str, image: Path | None, device: torch.device) -> Iterator[Line]:
+def beside_transformers(model: str, picture: Picture, device: torch.device) -> Iterator[Line]:
     """A detector's outputs on a picture beside those of transformers' own code, with the same weights."""
+    if layout_of(model):
+        load_sa2va(model)
+        yield Line("ok", "model", f"{model}: a segmenter, loads; its parts are transformers' own code")
+        return
     bundle = load_any_detector(model)
-    pixels = as_pixels(image if image is not None else read_scenes("scenes:split=demo_val,count=1,seed=2")[0].image)
-    names = bundle.record.names[:10] or NAMES
+    pixels = picture.pixels_u8
+    names = (picture.names or bundle.record.names or NAMES)[:10]
     prompt = build_prompt(names, bundle.prompt_tokenizer, bundle.model.max_text_len)
     size_hw = (pixels.shape[0], pixels.shape[1])
     sample = Sample(pixels, size_hw, Instances.none(), Vocabulary(tuple(names)))
@@ -159,31 +155,38 @@ def beside_transformers(model: str, image: Path | None, device: torch.device) ->
     yield Line("", "model", f"forward of {values.shape[2]} x {values.shape[3]} on {device}: {speed}")
 
 
-def data_path() -> Iterator[Line]:
-    """Reading, decoding and resizing pictures, in one thread."""
-    count, rng = 8, np.random.default_rng(0)
+def data_path(dataset: Dataset | None) -> Iterator[Line]:
+    """Reading, decoding and resizing the pictures of a data set, or generated ones, in one thread."""
+    if dataset is not None:
+        samples = list(islice((dataset[index] for index in range(len(dataset))), TIMED_PICTURES))
+        if samples:
+            yield Line("", "data path", f"{_speed(samples):.0f} pictures of the data per second and worker")
+        return
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     with tempfile.TemporaryDirectory() as folder:
-        coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
         path = Path(folder) / "picture.jpg"
         coarse.resize((1280, 960)).save(path, quality=90)
-        transform, vocabulary = eval_transform(800, 1333), Vocabulary(NAMES)
-        start = time.perf_counter()
-        for _ in range(count):
-            sample = Sample(load_image(path), (960, 1280), Instances.none(), vocabulary)
-            transform(sample, np.random.default_rng(0))
-        seconds = time.perf_counter() - start
-    yield Line("", "data path", f"{count / seconds:.0f} pictures of 1280 x 960 per second and thread, read and resized")
+        speed = _speed([Sample(path, (960, 1280), Instances.none(), Vocabulary(NAMES))] * 8)
+    yield Line("", "data path", f"{speed:.0f} JPEGs of 1280 x 960 per second and worker, read and resized")
 
 
-def _guarded(step: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+def _speed(samples: list[Sample]) -> float:
+    """Pictures per second, as training and evaluation read them."""
+    short_px, long_px = 800, 1333
+    transform = eval_transform(short_px, long_px)
+    start = time.perf_counter()
+    for sample in samples:
+        transform(load(sample, short_px), np.random.default_rng(0))
+    return len(samples) / max(time.perf_counter() - start, 1e-9)
+
+
+def _guarded(topic: str, step: Callable[[], Iterator[Line]]) -> Iterator[Line]:
     """The lines of a step; an error is a line, so that the page goes on."""
     try:
         yield from step()
     except Exception as error:  # whatever is broken here is what the page is for
-        if isinstance(error, DeixisError):
-            yield Line("FAIL", "error", one_line(error, 300))
-        else:
-            yield Line("FAIL", "error", f"{type(error).__name__}: {one_line(error, 300)}")
+        kind = "" if isinstance(error, DeixisError) else f"{type(error).__name__}: "
+        yield Line("FAIL", topic, f"{kind}{one_line(error, 300)}")
 
 
 def _own(bundle: DetectorBundle, values: torch.Tensor, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,10 +211,3 @@ def _timed(
         torch.cuda.synchronize(device)
     took[name] = time.perf_counter() - start
     return found
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

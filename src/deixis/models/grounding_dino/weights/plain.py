@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection
+from transformers.utils import logging as transformers_logging
 
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.weights.pretrained import save_grounding_dino
@@ -20,10 +22,21 @@ def plain_detector(bundle: GroundingDinoBundle) -> Any:
     Raises:
         ModelError: the folder cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on the speed of its own network
         save_grounding_dino(bundle, f"{folder}/model")
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(f"{folder}/model", local_files_only=True)
+        model = _read(f"{folder}/model")
     return model.eval()
+
+
+def _read(folder: str) -> Any:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        return AutoModelForZeroShotObjectDetection.from_pretrained(folder, local_files_only=True)
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def plain_outputs(
