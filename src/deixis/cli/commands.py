@@ -85,7 +85,7 @@ COMMANDS: dict[str, Command] = {
             "doctor",
             DoctorOptions,
             "deixis.recipes.doctor:doctor",
-            "check this machine and installation: kernels, a model beside transformers' own, speed",
+            "check this machine: libraries, kernels, a model beside transformers', speed",
             DOCTOR,
         ),
         Command(
