@@ -109,7 +109,7 @@ def forget_verdicts() -> None:
 
 
 def _in_its_own_thread(check: Callable[[], bool]) -> bool:
-    """Modes of gradients, inference and autocast, and default devices, are a thread's own; a new one has none of them."""
+    """Gradient, inference and autocast modes and default devices are set per thread; a new one has none of them."""
     gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
 
     def run() -> bool:
