@@ -35,6 +35,8 @@ OLD = "scenes:split=unseen_pairs,count=60,seed=3"
 CHOSEN_ON = "scenes:split=demo_val,count=4,seed=7"  # one evaluation, at the end: nothing is chosen on it
 METHODS: dict[str, dict[str, Any]] = {
     "small": {},
+    "few": {"recipe": "few"},
+    "strong": {"augment": "strong"},
     "edit": {"keep": "edit", "learning_rate": 1e-3},
     "prompt": {"keep": "prompt"},
     "lora": {"lora": True, "learning_rate": 1e-3},

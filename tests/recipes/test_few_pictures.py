@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_runs import TRAIN_SCENES, VAL_SCENES, train_arguments
+from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments
 
 from deixis.data.formats import read_dataset
 from deixis.errors import OptionError
@@ -57,3 +57,12 @@ def test_balanced_classes_repeat_images_of_rare_ones():
     assert len(shown) == counts.sum() > len(data)
     with pytest.raises(OptionError, match="--balance-classes"):
         DetectTrainOptions(data=("a", "b"), model="builtin", balance_classes=0.1, data_weights=(1, 2)).check()
+
+
+def test_the_few_recipe_trains_the_encoder_from_the_middle_of_the_run(deixis, tiny_model, tmp_path):
+    more = ("--recipe", "few", "--max-steps", "4", "--no-report", "--no-baseline")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more))
+    assert code == 0, err
+    steps = records(tmp_path / "detector", "step")
+    assert [record["lr"]["encoder"] > 0 for record in steps] == [False, False, True, True]
+    assert all(record["lr"]["decoder"] > 0 for record in steps)

@@ -82,7 +82,7 @@ class DetectParts(Options):
 
     model: str = ""
     """What to start from: a hub id, a folder that transformers can load, or "builtin", the default for scenes."""
-    recipe: Annotated[Literal["auto", "small", "medium", "large"], Gone("scratch", _EVERYTHING)] = "auto"
+    recipe: Annotated[Literal["auto", "few", "small", "medium", "large"], Gone("scratch", _EVERYTHING)] = "auto"
     """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
     freeze: tuple[Part, ...] = ()
     """More parts to freeze: backbone, text, encoder, decoder, heads."""

@@ -182,7 +182,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
     for group in task.groups(progress.epoch, progress.step_in_epoch):
         seed_step(settings.seed, progress.step, accelerator.process_index)
         # By updates and not by steps: a skipped step takes nothing from the warm-up.
-        rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates))
+        rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
         normaliser = task.normaliser(group)
         losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
         if progress.updates == 0:  # once: the same parameters get gradients in every step

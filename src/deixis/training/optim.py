@@ -75,12 +75,16 @@ def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(plain, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group's learning rate to `factor` times its full rate.
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, updates: int = 0) -> dict[str, float]:
+    """Set every group's learning rate to `factor` times its full rate; to 0 before the group's `first_update`.
+
+    Args:
+        updates: made so far.
 
     Returns:
         The rate per part, for the log.
     """
     for group in optimizer.param_groups:
-        group["lr"] = group["full_lr"] * factor
+        starts = updates >= group.get("first_update", 0)
+        group["lr"] = group["full_lr"] * factor if starts else 0.0  # AdamW at rate 0 changes no weight, nor decays any
     return {group["name"].split("/")[0]: float(group["lr"]) for group in optimizer.param_groups}

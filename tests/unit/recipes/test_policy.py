@@ -75,4 +75,4 @@ def test_warm_up_is_a_twentieth_and_500_at_most():
 def test_parts_are_those_of_the_model():
     assert get_args(Part) == PARTS
     assert set(get_args(LoraTarget)) == set(TARGETS)
-    assert set(RECIPES) == {"small", "medium", "large"}
+    assert set(RECIPES) == {"few", "small", "medium", "large"}

@@ -114,3 +114,20 @@ def test_factor_scales_every_part(detector):
     rates = set_learning_rate(optimizer, 0.5)
     assert rates == {part: pytest.approx(rate / 2) for part, rate in RATES.items()}
     assert set_learning_rate(optimizer, 1.0) == RATES
+
+
+def test_a_late_group_stays_as_it_is_until_its_first_update():
+    early, late = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    groups = parameter_groups([("a", early), ("b", late)], {"a": "heads", "b": "encoder"}.get, RATES, weight_decay=0.1)
+    next(group for group in groups if group["name"].startswith("encoder"))["first_update"] = 2
+    optimizer = build_adamw(groups)
+    rates = []
+    for update in range(3):
+        before = late.detach().clone()
+        rates.append(set_learning_rate(optimizer, 1.0, update)["encoder"])
+        for weight in (early, late):
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        assert torch.equal(late, before) == (update < 2)
+    assert rates == [0.0, 0.0, RATES["encoder"]]
+    assert (early != 1).all()

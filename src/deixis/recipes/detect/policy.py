@@ -4,6 +4,9 @@ images            recipe   backbone lr   text lr   lr      epochs
 under 1,000       small    frozen        frozen    1e-4    20
 1,000 to 10,000   medium   x 0.1         frozen    1e-4    12
 over 10,000       large    x 1.0         x 0.1     1e-4    12
+
+By name only: few, which is small with 50 epochs, and the encoder frozen for the first half of the run (after
+FT-FSOD, arXiv 2603.28182, which unfreezes where the loss stops falling).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from deixis.models.freezing import PARTS
 from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
 
 T = TypeVar("T")
-RecipeName = Literal["small", "medium", "large"]
+RecipeName = Literal["few", "small", "medium", "large"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,11 @@ class Recipe:
     text_lr_factor: float
     learning_rate: float
     epochs: int
+    encoder_from: float = 0.0
 
 
 RECIPES: dict[RecipeName, Recipe] = {
+    "few": Recipe(backbone_lr_factor=0.0, text_lr_factor=0.0, learning_rate=1e-4, epochs=50, encoder_from=0.5),
     "small": Recipe(backbone_lr_factor=0.0, text_lr_factor=0.0, learning_rate=1e-4, epochs=20),
     "medium": Recipe(backbone_lr_factor=0.1, text_lr_factor=0.0, learning_rate=1e-4, epochs=12),
     "large": Recipe(backbone_lr_factor=1.0, text_lr_factor=0.1, learning_rate=1e-4, epochs=12),
@@ -81,6 +86,17 @@ def learning_rates(
         return {part: full if part in lora.lora_targets else 0.0 for part in PARTS}
     factors = {"backbone": parts.backbone_lr_factor or 0.0, "text": parts.text_lr_factor or 0.0}
     return {part: 0.0 if part in parts.freeze else full * factors.get(part, 1.0) for part in PARTS}
+
+
+def late_parts(name: str) -> dict[str, float]:
+    """Parts that a recipe trains only after a share of the run, and that share.
+
+    >>> late_parts("few"), late_parts("small")
+    ({'encoder': 0.5}, {})
+    """
+    recipes: dict[str, Recipe] = {**RECIPES}
+    start = recipes[name].encoder_from
+    return {"encoder": start} if start else {}
 
 
 def _given(value: T | None, default: T) -> T:

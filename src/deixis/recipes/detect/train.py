@@ -25,6 +25,7 @@ from deixis.recipes.detect.learning.kept_weights import change_of
 from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
 from deixis.recipes.detect.model import make_criterion, make_denoise, save_trained
 from deixis.recipes.detect.plan import Plan, make_plan, print_plan
+from deixis.recipes.detect.policy import late_parts
 from deixis.recipes.detect.report import POLICY, BeforePicture, before_pictures, copy_weights, metrics_of, report_facts
 from deixis.recipes.run.duration import print_duration
 from deixis.recipes.run.folder import will_resume
@@ -178,7 +179,17 @@ def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:
     )
     optimiser = options.group(Optimiser)
     change_best = change_of(plan, detector, measure) if options.keep in ("edit", "interpolate") else None
-    return Job(task, bundle.model, part_of, plan.rates, optimiser, plan.settings, options.baseline, change_best)
+    return Job(
+        task,
+        bundle.model,
+        part_of,
+        plan.rates,
+        optimiser,
+        plan.settings,
+        options.baseline,
+        change_best,
+        late_parts={} if options.lora else late_parts(options.recipe),
+    )
 
 
 def measure_of(options: DetectTrainOptions, accelerator: Accelerator) -> DetectorMeasure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Job:
         rates: learning rate of each part.
         baseline: evaluate before the first step of a run that is not resumed.
         change_best: of a run that keeps other weights than the best epoch's; None where it keeps those.
+        late_parts: parts that train only after a share of the run, and that share.
     """
 
     task: Task
@@ -72,6 +73,7 @@ class Job:
     settings: LoopSettings
     baseline: bool
     change_best: ChangeBest | None = None
+    late_parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
@@ -82,6 +84,10 @@ class Job:
         """An optimiser of the model."""
         decay = self.optimiser.weight_decay
         found = parameter_groups(self.model.named_parameters(), self.part_of, self.rates, weight_decay=decay)
+        for group in found:
+            part = group["name"].split("/")[0]
+            if part in self.late_parts:
+                group["first_update"] = round(self.late_parts[part] * self.total_steps)
         return build_adamw(found)
 
 
