@@ -94,8 +94,7 @@ def late_parts(name: str) -> dict[str, float]:
     >>> late_parts("few"), late_parts("small")
     ({'encoder': 0.5}, {})
     """
-    recipes: dict[str, Recipe] = {**RECIPES}
-    start = recipes[name].encoder_from
+    start = next(recipe.encoder_from for known, recipe in RECIPES.items() if known == name)
     return {"encoder": start} if start else {}
 
 
