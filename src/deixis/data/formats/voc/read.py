@@ -20,7 +20,6 @@ from deixis.data.formats.annotation_files import (
     warn_dropped,
 )
 from deixis.data.formats.foreign import foreign_file
-from deixis.data.formats.shared.box_values import in_order
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
@@ -220,9 +219,19 @@ def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, fl
     if not name:
         raise DataError(f"{where}: has no <name>; add one")
     box = node.find("bndbox")
-    written = [_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax")]
-    left, top, right, bottom = in_order(np.array(written)).tolist()
-    return name, (left - 1, top - 1, right, bottom)  # VOC counts pixels from 1 and includes the last one
+    x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+    (left, right), (top, bottom) = _in_order(x1, x2), _in_order(y1, y2)
+    return name, (left, top, right, bottom)
+
+
+def _in_order(first: float, last: float) -> tuple[float, float]:
+    """Both ends of a side that is counted from 1 and includes its last pixel, however it was drawn.
+
+    The ends of a side shorter than a pixel are as far apart as their order says: 1 and 0.25 are a quarter of a pixel.
+    """
+    if last < first - 1:
+        first, last = last, first
+    return first - 1, last
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
