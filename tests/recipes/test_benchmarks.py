@@ -16,7 +16,6 @@ RUNS = {
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_recipe": "raccoon --variants today --seeds 1 --images 4 --epochs 1",
-    "bench_scaling": "--rounds 1 --values 1",
     "bench_streaming": "--most 50",
 }
 ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data", "bench_recipe")
