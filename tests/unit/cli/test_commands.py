@@ -173,6 +173,7 @@ def test_a_group_lists_its_commands(capsys):
         "check",
         "convert",
         "split",
+        "slice",
         "merge",
         "diff",
         "stats",
