@@ -3,7 +3,7 @@
 >>> import deixis
 >>> cats = deixis.read_dataset("labels.json").filter(names=["cat"], min_area=100)  # doctest: +SKIP
 >>> train, val = cats.split(val=0.2)  # doctest: +SKIP
->>> train.save("cats/", format="yolo")  # doctest: +SKIP
+>>> train.save("cats/")  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -114,6 +114,8 @@ def test_formats_are_named_in_their_own_rooms_only() -> None:
             found[file.relative_to(src).as_posix()] = count
     assert found == {
         "cli/wrong_flags.py": 1,  # a flag that other tools have
+        "data/opened.py": 1,  # the default of save()
+        "options/data_slice.py": 1,  # the default of --to
         "recipes/data/merge.py": 1,  # where the first data set's format is not written
         "options/detect_predict.py": 1,  # the default of --output
         "options/data_convert.py": 1,  # the default of --to
