@@ -176,7 +176,6 @@ def test_a_group_lists_its_commands(capsys):
         "slice",
         "merge",
         "diff",
-        "slice",
         "stats",
     ]
 
