@@ -88,7 +88,7 @@ def decode_masks(
     """
     fine, middle = sharp_levels(sam, levels)
     coarse = without_memory(sam, levels[2])
-    blank = blank_tokens(sam, len(prompts))
+    blank = blank_tokens(sam, prompts.shape[0])
     sparse = torch.cat([blank, prompts[:, None].to(blank.dtype)], dim=1)  # [objects, 3, sam_channels]
 
     def decoded(sparse: Tensor, images: Tensor) -> Masks:
