@@ -15,10 +15,9 @@ RUNS = {
     "bench_criterion": "--repeats 2",
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
-    "bench_recipe": "raccoon --variants today --seeds 1 --images 4 --epochs 1",
     "bench_streaming": "--most 50",
 }
-ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data", "bench_recipe")
+ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
 PARTS = {"harness", "real_examples", "real_steps"}
 """Modules that benchmarks share."""
 
