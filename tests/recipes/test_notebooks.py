@@ -30,9 +30,9 @@ def test_it_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, object] = {}
     for number, text in enumerate(code(notebook)):
         exec(compile(text, f"{notebook.name}, code cell {number}", "exec"), names)
-    shown = names["found"][0]  # type: ignore[index]
+    shown = names["found"][0] if notebook.stem == "detector" else names["found"]  # type: ignore[index]
     assert "data:image/jpeg;base64," in shown._repr_html_()  # as a notebook shows it
 
 
-def test_those_that_there_are() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["detector"]
+def test_each_task_has_one() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["detector", "segmenter"]
