@@ -4,7 +4,8 @@ videos/NAME.mp4     H.264, objects drawn in
 videos/NAME.jsonl   one line per frame: {"video", "frame", "time_s", "width", "height", "objects": [{"label", "score",
                     "box_xyxy_px", "track_id"}]}; frames count from 0, track_id is null where an object is not tracked
 mot/NAME.txt        MOTChallenge: frame, id, left, top, width, height, score, class, visibility; frames, ids and classes
-                    count from 1. Tracked objects only; without tracking all objects, with id -1
+                    count from 1, pixels from 0, as CVAT and `trackers` read them. Tracked objects only; without
+                    tracking all objects, with id -1
 mot/labels.txt      the class names, one per line, as CVAT reads them beside it
 """
 

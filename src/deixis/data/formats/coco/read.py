@@ -121,7 +121,7 @@ def samples_of(
             _find_images(
                 path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images
             )
-        if not content["categories"]:
+        if content["images"] and not content["categories"]:
             raise DataError(f"{path}: no category has an id and a name; correct 'categories', or export the file again")
         _require_rows(content, path)
     image_ids = _ids(content["images"], "image", path)
