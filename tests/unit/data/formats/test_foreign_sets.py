@@ -33,7 +33,7 @@ from deixis.records import Rle, Sample, SampleList
 # beartype checks an element of a list that it picks by `random`, inside strategies too
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 
-SETS, SETS_OF_LAYOUTS = 100, 40
+SETS = 100
 Objects = list[tuple[str, list[float], Rle | None]]  # label, corners in pixels, mask
 
 
@@ -278,7 +278,7 @@ def test_a_set_of_a_format_that_is_only_read_is_read_as_it_is(format: str, data:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=SETS_OF_LAYOUTS)
+@settings(deadline=None, max_examples=SETS)
 @given(data=st.data())
 def test_a_set_in_a_layout_that_is_not_written_is_read_as_it_is(layout: str, data: st.DataObject) -> None:
     write, sets = LAYOUTS[layout]
