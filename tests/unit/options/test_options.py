@@ -113,7 +113,7 @@ def test_defaults_survive_the_round_trip(kind):
         ("epochs: true", "epochs: expected an integer, got True"),
         ("epochs: 1.5", "epochs: expected an integer, got 1.5"),
         ("lora: 1", "lora: expected true or false, got 1"),
-        ("recipe: huge", "recipe: expected one of auto, small, medium, large, got 'huge'"),
+        ("recipe: huge", "recipe: expected one of auto, few, small, medium, large, got 'huge'"),
         ("image_size: [800]", "image_size: expected 2 integers, got 800"),
         ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
         ("data: 3", "data: expected text, got 3"),
