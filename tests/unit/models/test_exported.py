@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_exports import NAMES, bundle_of, export_by_command, tiny_folder
+from tiny_exports import NAMES, export_by_command, tiny_folder
 
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import ModelError, OptionError, PromptError
 from deixis.inference.detect.detector import load_detector
 from deixis.models.checkpoints import load_any_detector, stored_record
-from deixis.models.grounding_dino import save_grounding_dino
 from deixis.models.model_record import ModelRecord
 from deixis.models.onnx.check import TOLERANCE, compare_export, passes
 from deixis.models.onnx.export import write_export
@@ -235,16 +234,6 @@ def test_a_different_model_is_noticed(exported: tuple[Path, Path, list[str]]) ->
     assert found.logits == pytest.approx(0.1, abs=1e-3)
     assert found.matched == 0
     assert not passes([found], "fp32")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["builtin", "grounding-dino"])
-def test_parity_of_the_builtin_detector_and_of_the_other_flavour(model: str, tmp_path: Path) -> None:
-    if model == "grounding-dino":
-        save_grounding_dino(bundle_of(model), tmp_path / "model")
-        model = str(tmp_path / "model")
-    said = export_by_command(ModelExportOptions(model=model, names=NAMES, output=tmp_path / "x.onnx"))
-    assert sum("onnxruntime against PyTorch" in line for line in said) == 2  # and no error
 
 
 def test_the_file_says_how_to_use_it(exported: tuple[Path, Path, list[str]]) -> None:
