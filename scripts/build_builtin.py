@@ -81,7 +81,10 @@ SEGMENTER: dict[str, Any] = {
     "ema_decay": 0.99,
     "caption_share": 0.2,
 }
-TRIAL: dict[str, Any] = {"max_val_images": 4}  # of the segmenter, which describes each of them
+TRIAL = {
+    "detector": {"val_data": "scenes:split=unseen_pairs,count=8,seed=2"},
+    "segmenter": {"max_val_images": 4},  # each of which it describes
+}
 COMMON: dict[str, Any] = {"baseline": False, "report": False, "overwrite": True, "num_workers": 1, "gpus": 0, "seed": 0}
 
 
@@ -92,7 +95,7 @@ def build_detector(output: Path, steps: int | None) -> Path:
     start = output / "detector_start"
     save_grounding_dino(init_bundle(small_config(len(tokenizer)), tokenizer, image_size=IMAGE_SIZE), start)
     run = {"model": str(start), "output": output, "experiment_name": "detector", "max_steps": steps}
-    return teacher_of(finetune(DetectTrainOptions(**DETECTOR, **COMMON, **run)))
+    return teacher_of(finetune(DetectTrainOptions(**DETECTOR | COMMON | run | (TRIAL["detector"] if steps else {}))))
 
 
 def build_segmenter(output: Path, steps: int | None) -> Path:
@@ -110,7 +113,9 @@ def build_segmenter(output: Path, steps: int | None) -> Path:
     start = output / "segmenter_start"
     save_sa2va(bundle, start)
     run = {"model": str(start), "output": output, "experiment_name": "segmenter", "max_steps": steps}
-    of_images = teacher_of(finetune_segmenter(ReferTrainOptions(**SEGMENTER | COMMON | run | (TRIAL if steps else {}))))
+    of_images = teacher_of(
+        finetune_segmenter(ReferTrainOptions(**SEGMENTER | COMMON | run | (TRIAL["segmenter"] if steps else {})))
+    )
     bundle = load_sa2va(of_images)
     train_memory(bundle, "scenes:split=clip_train,count=400,seed=1", steps or MEMORY_STEPS)
     save_sa2va(bundle, output / "segmenter_builtin")

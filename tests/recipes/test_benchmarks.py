@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DATA = Path(os.environ.get("DEIXIS_SHARED_DATA", BENCHMARKS.parents[1] / "shared" / "data"))
 RUNS = {
-    "bench_criterion": "--repeats 2",
+    "bench_criterion": "--repeats 2 --cases 1",
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_streaming": "--most 50",

@@ -28,11 +28,11 @@ def bundle_of(flavour: str) -> GroundingDinoBundle:
     return bundle
 
 
-def tiny_folder(folder: Path) -> Path:
+def tiny_folder(folder: Path, flavour: str = "mm-grounding-dino") -> Path:
     """A detector that is exported in seconds: two Swin stages with shifted windows, two levels, 1 + 2 layers."""
     swin = SwinConfig(embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=4, out_features=["stage2"])
     config = small_config(
-        "mm-grounding-dino",
+        flavour,
         backbone_config=swin,
         num_feature_levels=2,
         d_model=32,

@@ -56,7 +56,7 @@ def read_dataset(
         DataError: nothing there, a format that is not recognised, or annotations that cannot be used.
 
     >>> read_dataset("scenes:split=demo_val,count=4,seed=1")[1:]
-    OpenedDataset(3 images, 15 objects, 6 classes: scenes)
+    OpenedDataset(3 images, 8 objects, 6 classes: scenes:split=demo_val,count=4,seed=1)
     """
     place = None if images is None else Path(images)
     return opened(formats.read_dataset(path, place, format, masks, split, findings))

@@ -64,7 +64,7 @@ class Detections(Sequence[Detection]):
     >>> found
     Detections(3 objects in 80x60 pixels: 2 cat, 1 dog)
     >>> found.with_nms().filter(min_score=0.5)[0]
-    Detection(label='cat', score=0.9, box_xyxy_px=(10.0, 20.0, 50.0, 40.0), class_id=0)
+    Detection(label='cat', score=0.9, box_xyxy_px=(10.0, 20.0, 50.0, 40.0), class_id=0, track_id=None)
     """
 
     boxes_xyxy_px: Float[np.ndarray, "n 4"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_exports import NAMES, bundle_of, export_by_command
+from tiny_exports import NAMES, export_by_command, tiny_folder
 
-from deixis.models.grounding_dino import save_grounding_dino
 from deixis.options.model_export import ModelExportOptions
 
 
@@ -15,7 +14,6 @@ from deixis.options.model_export import ModelExportOptions
 @pytest.mark.parametrize("model", ["builtin", "grounding-dino"])
 def test_parity_of_the_builtin_detector_and_of_the_other_flavour(model: str, tmp_path: Path) -> None:
     if model == "grounding-dino":
-        save_grounding_dino(bundle_of(model), tmp_path / "model")
-        model = str(tmp_path / "model")
+        model = str(tiny_folder(tmp_path / "model", model))
     said = export_by_command(ModelExportOptions(model=model, names=NAMES, output=tmp_path / "x.onnx"))
     assert sum("onnxruntime against PyTorch" in line for line in said) == 2  # and no error
