@@ -14,7 +14,7 @@ import pytest
 from deixis.data.formats import read_dataset
 from deixis.errors import DeixisError
 
-CASES = Path(os.environ.get("DEIXIS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")).parent / "field_cases"
+CASES = Path(os.environ.get("DEIXIS_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")).parent / "field_cases"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def find_png_masks(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     inside = sorted((child for child in path.iterdir() if child.is_dir() and _holds_masks(child)), key=_rank)
-    for place in [*inside, *[path] * (_holds_masks(path) or _holds_masks(path.parent))]:
+    for place in [*inside, *[path] * (_holds_masks(path) or _is_split_of_masks(path))]:
         found = _masks_in(place) or [file for split in SPLIT_FOLDERS for file in _masks_in(place / split)]
         if found:
             return found
@@ -47,6 +47,11 @@ def find_png_masks(path: Path) -> list[Path]:
 def _holds_masks(folder: Path) -> bool:
     """Whether a folder is called as folders of masks are; `train_masks` too."""
     return folder.name.lower() in _FOLDERS or folder.name.lower().endswith(("_masks", "_mask", "-masks"))
+
+
+def _is_split_of_masks(folder: Path) -> bool:
+    """Whether a folder is `masks/train` or the like; the name of a data set may end in `-masks` too."""
+    return folder.name.lower() in SPLIT_FOLDERS and _holds_masks(folder.parent)
 
 
 def _rank(folder: Path) -> tuple[int, str]:
@@ -75,12 +80,12 @@ def _is_mask(file: Path) -> bool:
 
 def pictures_of(masks: Path, images: Path | None) -> tuple[ImageIndex, list[Path]]:
     """The pictures that may belong to a folder of masks, and the folders they are looked for in."""
-    home, split = (masks.parent.parent, masks.name) if _holds_masks(masks.parent) else (masks.parent, "")
+    home, split = (masks.parent.parent, masks.name) if _is_split_of_masks(masks) else (masks.parent, "")
     places = [images] if images is not None else [folder / split for folder in likely_folders(home)]
     places = [
         place
         for place in places
-        if place.is_dir() and place != masks and not _holds_masks(place) and not _holds_masks(place.parent)
+        if place.is_dir() and place != masks and not _holds_masks(place) and not _is_split_of_masks(place)
     ]
     return ImageIndex(places), places
 
