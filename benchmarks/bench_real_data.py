@@ -80,7 +80,7 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
     )
     accelerator = Accelerator(cpu=True)
     steps = feed.steps_per_epoch(1)
-    total = steps * (options.epochs or 1)
+    total = min(steps * (options.epochs or 1), options.max_steps or steps * (options.epochs or 1))
     optimizer = build_adamw(
         parameter_groups(theirs.named_parameters(), part_of, rates, weight_decay=options.weight_decay)
     )
@@ -88,6 +88,8 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
     done = 0
     for epoch in range(options.epochs or 1):
         for batches in feed.groups(epoch, 0, accelerator):
+            if done == total:
+                break
             seed_step(options.seed, done, 0)
             set_learning_rate(optimizer, schedule.factor(done))
             for batch in batches:

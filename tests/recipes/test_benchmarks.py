@@ -18,7 +18,7 @@ RUNS = {
     "bench_streaming": "--most 50",
 }
 ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
-PARTS = {"format_peers", "harness", "real_examples", "real_steps"}
+PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}
 """Modules that benchmarks share."""
 
 
