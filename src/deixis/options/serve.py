@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from deixis.errors import OptionError
@@ -17,7 +18,7 @@ TOKEN = "DEIXIS_TOKEN"
 
 @dataclass(frozen=True)
 class ServeOptions(Options):
-    """Serve models over HTTP: detect, segment, describe and annotate under /v1, their documentation under /docs."""
+    """Serve models over HTTP: detect, segment, describe, annotate, track under /v1; documentation under /docs."""
 
     detector: tuple[str, ...] = ()
     """Detectors, each "builtin", a folder or a hub id, as NAME=FOLDER where a name of your own is wanted. The first is
@@ -42,8 +43,26 @@ class ServeOptions(Options):
     """Requests that may wait; others are answered 503, with the time after which to ask again."""
     timeout: Positive = 60.0
     """Seconds after which a request is given up."""
+    max_film_frames: AtLeast1 = 300
+    """Maximum frames of a film in a request; jobs take films of any length."""
+    max_film_seconds: Positive = 60.0
+    """Maximum length of a film in a request."""
+    folders: tuple[str, ...] = ()
+    """Folders below which jobs may read pictures and films, as NAME=FOLDER where the last part is not its name; none
+    if not given."""
+    jobs_folder: Path | None = None
+    """Folder that keeps jobs and their results; one of before goes on there. Without it they are gone with the
+    server."""
+    max_jobs: Annotated[int, Range(1, 10_000), RARE] = 16
+    """Jobs that may wait; others are answered 503."""
+    finish: Annotated[float, Range(0, 86400), RARE] = 60.0
+    """Seconds that open requests, and then a running job, may take to end when the server is told to stop."""
+    max_connections: Annotated[int, Range(1, 1_000_000), RARE] = 1024
+    """Connections at a time; others are answered 503."""
+    head_timeout: Annotated[float, Range(0.1, 3600), RARE] = 10.0
+    """Seconds in which the head of a request must have come."""
     url_hosts: Annotated[tuple[str, ...], RARE] = ()
-    """Hosts from which images may be fetched by URL, as in --url-hosts images.example.org; none if not given."""
+    """Hosts from which images may be fetched by URL, as in --url-hosts images.example.org pictures.local:8080."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 
@@ -57,9 +76,12 @@ class ServeOptions(Options):
         super().check()
         if not self.detector and not self.segmenter:
             raise OptionError(f"--detector or --segmenter is required, as in --detector {A_DETECTOR}")
-        for flag in ("detector", "segmenter"):
+        for flag in ("detector", "segmenter", "folders"):
             names = list(named_models(getattr(self, flag)))
             require(len(names) == len(getattr(self, flag)), flag, getattr(self, flag), "a name of its own for each")
+        for place in named_models(self.folders).values():
+            if not Path(place).is_dir():
+                raise OptionError(f"--folders: {place!r} is no folder; give folders that exist")
         if self.host not in LOOPBACK and not self.bearer_token:
             raise OptionError(f"--host: {self.host!r} is open to other machines; give --token, or set {TOKEN}")
 

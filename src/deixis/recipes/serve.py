@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from math import ceil
+from pathlib import Path
+
 from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.serve import LOOPBACK, ServeOptions, named_models
 from deixis.recipes.run.devices import choose_device
-
-_FINISH_S = 60
 
 
 def serve(options: ServeOptions) -> None:
@@ -22,7 +23,9 @@ def serve(options: ServeOptions) -> None:
         import uvicorn
 
         from deixis.serving.app import make_app
+        from deixis.serving.connections import with_limits
         from deixis.serving.door import Limits
+        from deixis.serving.films import FilmLimits
         from deixis.serving.models import Models
     except ImportError as error:
         raise OptionError(f"serving needs {error.name}; pip install 'deixis[serve]'") from error
@@ -31,6 +34,10 @@ def serve(options: ServeOptions) -> None:
         {name: load_detector(place, device) for name, place in named_models(options.detector).items()},
         {name: load_segmenter(place, device) for name, place in named_models(options.segmenter).items()},
     )
+    for bundle in [one.bundle for one in models.detectors.values()] + [
+        one.bundle for one in models.segmenters.values()
+    ]:
+        bundle.model.eval()  # films are followed in turn with requests, and none may restore another mode
     loopback = options.host in LOOPBACK
     app = make_app(
         models,
@@ -47,6 +54,11 @@ def serve(options: ServeOptions) -> None:
         timeout_s=options.timeout,
         max_pixels=int(options.max_megapixels * 1e6),
         url_hosts=options.url_hosts,
+        films=FilmLimits(options.max_film_frames, options.max_film_seconds, int(options.max_megapixels * 1e6)),
+        folders={name: Path(place) for name, place in named_models(options.folders).items()},
+        jobs_folder=options.jobs_folder,
+        max_jobs=options.max_jobs,
+        finish_s=options.finish,
     )
     place = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     console = Console(highlight=False)
@@ -56,7 +68,8 @@ def serve(options: ServeOptions) -> None:
         options.host,
         options.port,
         log_level="warning",
-        timeout_graceful_shutdown=_FINISH_S,
+        http=with_limits(options.head_timeout, options.max_connections),
+        timeout_graceful_shutdown=ceil(options.finish),
         server_header=False,
         h11_max_incomplete_event_size=1 << 16,
     )

@@ -17,15 +17,19 @@ _NEWEST = 0.2  # weight of the latest batch in the average time
 
 
 class QueueFullError(Exception):
-    """As many requests wait as may; `retry_after_s` is when to ask again."""
+    """As many wait as may; `retry_after_s` is when to ask again."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("too many requests wait")
+    def __init__(self, retry_after_s: int, what: str = "requests") -> None:
+        super().__init__(f"too many {what} wait")
         self.retry_after_s = retry_after_s
 
 
 class StoppedError(Exception):
     """The server stops: what was begun is finished, nothing more is taken."""
+
+
+class _Alone:
+    """The question of a function that is called by itself."""
 
 
 @dataclass
@@ -65,8 +69,15 @@ class Batches:
         """Items that wait."""
         return len(self._jobs)
 
-    def ask(self, question: Hashable, item: Any) -> Future[Any]:
+    def call(self, function: Callable[[], Any], *, limited: bool = True) -> Future[Any]:
+        """What a function returns that uses a model, when its turn comes; otherwise as `ask`."""
+        return self.ask(_Alone(), function, limited=limited)
+
+    def ask(self, question: Hashable, item: Any, *, limited: bool = True) -> Future[Any]:
         """The answer to come; cancelling it before its batch begins takes the item out of the queue.
+
+        Args:
+            limited: refuse it where `max_waiting` items wait; False for who asks only a few at a time.
 
         Raises:
             QueueFullError: too many wait.
@@ -75,7 +86,7 @@ class Batches:
         with self._changed:
             if self.closing:
                 raise StoppedError
-            if len(self._jobs) >= self.max_waiting:
+            if limited and len(self._jobs) >= self.max_waiting:
                 raise QueueFullError(math.ceil(max(1.0, len(self._jobs) * self._item_s)))
             job = _Job(question, item)
             self._jobs.append(job)
@@ -121,10 +132,13 @@ class Batches:
         return sum(job.question == question for job in self._jobs)
 
     def _answer(self, batch: Sequence[_Job]) -> None:
-        for report in self.sizes:
-            report(len(batch))
+        question, items = batch[0].question, [job.item for job in batch]
+        alone = isinstance(question, _Alone)
+        if not alone:
+            for report in self.sizes:
+                report(len(batch))
         try:
-            answers = self._run(batch[0].question, [job.item for job in batch])
+            answers = [items[0]()] if alone else self._run(question, items)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)

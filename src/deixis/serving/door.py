@@ -1,13 +1,15 @@
-"""What a request passes before it is looked at: token, host, size, time; and how it is counted."""
+"""What a request passes before it is looked at: token, host, origin, size, time; and how it is counted."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +20,7 @@ OPEN = ("/health", "/ready")
 """Paths that need no token: they say nothing but that the server is there."""
 UNKNOWN = "other"
 """The route that paths are counted under which the server does not have, so that their number stays bounded."""
+_POLICY_VIOLATION = 1008
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Limits:
         hosts: names that the server is addressed by; empty for any. A page of another site that resolves its name to
             this machine is thereby refused.
         max_bytes: of a body.
-        body_s: seconds in which a body must have come.
+        body_s: seconds in which a body must have come, and in which a client must take each part of an answer.
         max_open: requests at a time.
     """
 
@@ -43,21 +46,31 @@ class Limits:
 class Door:
     """Middleware that refuses what breaks the limits, and hands on requests whose body is there in whole."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, routes: Sequence[str]) -> None:
-        self.app, self.limits, self.metrics, self.routes = app, limits, metrics, frozenset(routes)
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
+        self.app, self.limits, self.metrics = app, limits, metrics
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            if self._refused(scope) is not None:
+                await receive()
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                return
             await self.app(scope, receive, send)
-            return
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun, status = time.monotonic(), 500
 
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            async with asyncio.timeout(self.limits.body_s):
+                await send(message)
 
         self._open += 1
         try:
@@ -68,19 +81,17 @@ class Door:
                 await self.app(scope, _replayed(body, receive), counted)
         finally:
             self._open -= 1
-            route = scope["path"] if scope["path"] in self.routes else UNKNOWN
+            route = getattr(scope.get("route"), "path", UNKNOWN)  # as it is written in the application, without ids
             self.metrics.answered(route, status, time.monotonic() - begun)
 
     async def _checked(self, scope: Scope, receive: Receive) -> bytes | JSONResponse:
         """The body, or why it is refused."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if self.limits.hosts and _host(headers.get("host", "")) not in self.limits.hosts:
-            return refused(421, f"this server is not called {headers.get('host', '')[:100]!r}")
-        if scope["path"] not in OPEN and not self._bears_token(headers.get("authorization", "")):
-            return refused(401, "a bearer token is required", {"WWW-Authenticate": "Bearer"})
+        refusal = self._refused(scope)
+        if refusal is not None:
+            return refusal
         if self._open > self.limits.max_open:
             return refused(503, "too many requests are open", {"Retry-After": "1"})
-        length = headers.get("content-length", "")
+        length = _headers(scope).get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.max_bytes:
             return self._too_large()
         try:
@@ -88,6 +99,20 @@ class Door:
                 return await self._body(receive)
         except TimeoutError:
             return refused(408, f"the body did not come within {self.limits.body_s:g} s", {"Connection": "close"})
+
+    def _refused(self, scope: Scope) -> JSONResponse | None:
+        """Why a request is refused for its head; None where it is not."""
+        headers = _headers(scope)
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        if self.limits.hosts and _host(host) not in self.limits.hosts:
+            return refused(421, f"this server is not called {host[:100]!r}")
+        if origin and _netloc(origin) != host.lower():
+            return refused(403, "pages of other sites may not ask this server")
+        if scope["path"] not in OPEN and not self._bears_token(headers.get("authorization", "")):
+            # a browser asks its user for the second kind, so that pages can be used where a token is needed
+            kinds = "Bearer, Basic" if "text/html" in headers.get("accept", "") else "Bearer"
+            return refused(401, "a bearer token is required", {"WWW-Authenticate": kinds})
+        return None
 
     async def _body(self, receive: Receive) -> bytes | JSONResponse:
         parts: list[bytes] = []
@@ -108,14 +133,24 @@ class Door:
         return refused(413, f"the body has more than {self.limits.max_bytes} bytes", {"Connection": "close"})
 
     def _bears_token(self, header: str) -> bool:
-        kind, _, token = header.partition(" ")
-        given = token.strip().encode() if kind.lower() == "bearer" else b""
+        """Whether the token is there, as a bearer's or as the password of whichever name; compared in constant time."""
+        kind, _, value = header.partition(" ")
+        given = value.strip().encode("latin-1", "replace") if kind.lower() == "bearer" else b""
+        if kind.lower() == "basic":
+            try:
+                given = base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+            except (ValueError, binascii.Error):
+                given = b""
         return not self.limits.token or hmac.compare_digest(given, self.limits.token.encode())
 
 
 def refused(status: int, why: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """An answer that is an error."""
-    return JSONResponse({"error": why}, status, headers)
+    return JSONResponse({"error": why}, status, {"X-Content-Type-Options": "nosniff", **(headers or {})})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -129,6 +164,13 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _host(header: str) -> str:

@@ -72,6 +72,26 @@ def test_the_mask_that_fits_the_box_is_taken(segmenter, monkeypatch) -> None:
     assert prompted.in_boxes(IMAGE, boxes[:0], []) == []
 
 
+def test_the_mask_that_agrees_with_the_clicks_is_taken(segmenter, monkeypatch) -> None:
+    prompted = PromptedMasks(segmenter)
+    side = segmenter.bundle.mask_px
+    logits = -torch.ones(3, side, side)
+    logits[0], logits[1, :4, :4], logits[2, :8, :8] = 1, 1, 1  # everything; 20 x 15 px; 40 x 30 px
+    seen = []
+
+    def ask(pixels, prompts, function):
+        seen.append(prompts.tolist())
+        return [(logits, torch.tensor([0.9, 0.1, 0.2]))]
+
+    monkeypatch.setattr(prompted, "_ask", ask)
+    clicks = np.array([[10.0, 10], [30, 25], [70, 50]])
+    found = prompted.at_clicks(IMAGE, clicks, np.array([True, True, False]), np.array([0.0, 0, 40, 30]))
+    assert (found.prompt, found.predicted_iou) == ("clicks", pytest.approx(0.2))
+    assert seen == [[[10, 10, 30, 25, 70, 50, 0, 0, 40, 30]]], "points and box of one prompt"
+    edge = prompted.at_clicks(IMAGE, np.array([[float(IMAGE.shape[1]), float(IMAGE.shape[0])]]), np.array([True]))
+    assert edge.predicted_iou == pytest.approx(0.9), "the border belongs to the last pixel"
+
+
 def test_prompts_are_in_the_frame_of_sams_square(segmenter, monkeypatch) -> None:
     seen = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -16,77 +16,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
-from fastapi.testclient import TestClient
+from stand_in_server import Server, content, image
 
-from deixis.data.inputs.pictures import Picture
-from deixis.errors import PromptError
-from deixis.geometry.rle import bitmap_rle
-from deixis.inference.detect.detector import Detector
-from deixis.inference.refer.segmenter import Segmenter
-from deixis.refer_records import Segmentation
-from deixis.results.detections import Detections
-from deixis.results.segmentations import Segmentations
-from deixis.serving.app import make_app
 from deixis.serving.door import Limits
-from deixis.serving.models import Models
-
-
-class StandInDetector(Detector):
-    """Finds each name in the left half of an image; waits at a gate, and counts its batches."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.gate, self.begun = threading.Event(), threading.Event()
-        self.gate.set()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("cat",)
-
-    def predict(self, images: Any, names: Any = None, threshold: Any = None, **more: Any) -> list[Detections]:
-        self.begun.set()
-        self.gate.wait(10)
-        self.sizes.append(len(images))
-        texts = tuple(names or self.names)
-        if "unheard of" in texts:
-            raise PromptError("the name 'unheard of' is too long")
-        found = []
-        for pixels in images:
-            height, width = pixels.shape[:2]
-            boxes = np.tile([[0.0, 0, width / 2, height]], (len(texts), 1))
-            scores = np.full(len(texts), 0.5 if threshold is None else max(threshold, 0.5))
-            picture = Picture("image", pixels)
-            found.append(
-                Detections(boxes, scores, np.arange(len(texts)), texts, size_hw=(height, width), image=picture)
-            )
-        return found
-
-
-class StandInSegmenter(Segmenter):
-    """Marks the upper left pixel for each phrase."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[str]] = []
-
-    def segment(self, images: Any, phrases: Any, batch_size: int = 8, **more: Any) -> list[Segmentations]:
-        self.asked.append(list(phrases))
-        found = []
-        for pixels in images:
-            mask = np.zeros(pixels.shape[:2], np.uint8)
-            mask[0, 0] = 1
-            answers = tuple(Segmentation(phrase, bitmap_rle(mask), 0.75, 0.5) for phrase in phrases)
-            found.append(Segmentations(answers, Picture("image", pixels)))
-        return found
-
-
-class Server:
-    """An application and its models."""
-
-    def __init__(self, limits: Limits | None = None, **more: Any) -> None:
-        self.detector, self.segmenter = StandInDetector(), StandInSegmenter()
-        models = Models({"cats": self.detector, "dogs": StandInDetector()}, {"masks": self.segmenter})
-        limits = limits or Limits(hosts=("localhost",))
-        self.client = TestClient(make_app(models, limits, **more), base_url="http://localhost")
 
 
 @pytest.fixture
@@ -94,16 +26,6 @@ def server() -> Iterator[Server]:
     one = Server()
     with one.client:
         yield one
-
-
-def image(width: int = 60, height: int = 40) -> str:
-    return base64.b64encode(content(width, height)).decode()
-
-
-def content(width: int = 60, height: int = 40) -> bytes:
-    file = BytesIO()
-    Image.new("RGB", (width, height), (90, 60, 30)).save(file, "PNG")
-    return file.getvalue()
 
 
 def test_detect_answers_in_json_and_as_a_picture(server: Server) -> None:
@@ -159,10 +81,22 @@ def test_models_are_chosen_by_name(server: Server) -> None:
         ("detect", {"image": image(), "threshold": 2}, "threshold: Input should be less than or equal to 1"),
         ("detect", {"image": image(), "nmaes": ["a"]}, "nmaes: Extra inputs are not permitted"),
         ("detect", {"image": image(), "names": ["unheard of"]}, "the name 'unheard of' is too long"),
-        ("segment", {"image": image()}, "phrases: got none, and no boxes"),
+        ("segment", {"image": image()}, "phrases: got none, and no boxes or points"),
         ("segment", {"image": image(), "boxes": [[5, 5, 1, 1]]}, "boxes: expected corners"),
         ("segment", {"image": image(), "boxes": [[70, 5, 80, 9]]}, "boxes: one lies outside of the image of 60x40"),
         ("segment", {"image": image(), "boxes": [[1, 1, 5, 5]], "phrases": ["a", "b"]}, "phrases: got 2 for 1 boxes"),
+        (
+            "segment",
+            {"image": image(), "points": [{"x": 61, "y": 5}]},
+            "points: one lies outside of the image",
+        ),
+        ("segment", {"image": image(), "points": [{"x": 5, "y": 5, "positive": False}]}, "points: none is positive"),
+        (
+            "segment",
+            {"image": image(), "points": [{"x": 5, "y": 5}], "phrases": ["a", "b"]},
+            "points: are on one",
+        ),
+        ("segment", {"image": image(), "points": [{"x": -1, "y": 5}]}, "points.0.x: Input should be greater than"),
         ("describe", {"image": image(), "masks": [{"size": [1, 1], "counts": "11"}]}, "mask 1: has size [1, 1]"),
         ("describe", {"image": image(), "masks": [{"size": [40, 60], "counts": [5]}]}, "mask 1: "),
         ("annotate", {"image": image(), "names": ["a"], "detector": "x"}, "model: no detector 'x' is served"),
@@ -283,9 +217,14 @@ def test_models_are_warm_before_it_is_ready_and_everything_is_counted(server: Se
     assert server.client.get("/ready").status_code == 200
     server.client.post("/v1/detect", json={"image": image(), "names": ["a"]})
     server.client.get("/v1/../etc/passwd")
+    server.client.get("/v1/jobs/0123456789abcdef")
     text = server.client.get("/metrics").text
+    assert 'deixis_requests_total{route="/v1/jobs/{job_id}",status="404"} 1.0' in text, "ids are no labels"
     assert 'deixis_requests_total{route="/v1/detect",status="200"} 1.0' in text
     assert 'deixis_requests_total{route="other",status="404"} 1.0' in text, "unknown paths are one route"
     assert "deixis_batch_items_count 1.0" in text
     schema = server.client.get("/openapi.json").json()["paths"]["/v1/detect"]["post"]["requestBody"]["content"]
+    whole = json.dumps(server.client.get("/openapi.json").json())
+    named = set(re.findall(r"#/components/schemas/(\w+)", whole))
+    assert named <= set(server.client.get("/openapi.json").json()["components"]["schemas"]), "all parts are there"
     assert set(schema["application/json"]["schema"]["properties"]) >= {"image", "names", "threshold", "answer"}

@@ -25,6 +25,7 @@ from deixis.cli.main import run
 from deixis.data.pixels.images import load
 from deixis.data.scenes.from_text import read_scenes
 from deixis.inference.detect.detector import load_detector
+from deixis.inference.refer.prompted_masks import PromptedMasks
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.serving.app import make_app
 from deixis.serving.door import Limits
@@ -78,12 +79,29 @@ def test_boxes_masks_and_captions(served: tuple[TestClient, Models]) -> None:
     assert Image.open(BytesIO(drawn.content)).format == "PNG"
 
 
+def test_points_give_one_mask_that_holds_them(served: tuple[TestClient, Models]) -> None:
+    client, models = served
+    points = [{"x": 40, "y": 40}, {"x": 5.5, "y": 3, "positive": False}]
+    (answer,) = client.post("/v1/segment", json={"image": image(), "points": points}).json()["objects"]
+    (boxed,) = client.post(
+        "/v1/segment", json={"image": image(), "points": points, "boxes": [[20, 20, 70, 70]], "phrases": ["a circle"]}
+    ).json()["objects"]
+    assert (answer["phrase"], boxed["phrase"]) == ("object", "a circle")
+    assert answer["mask"]["size"] == list(PIXELS.shape[:2])
+    direct = PromptedMasks(models.segmenters["s"]).at_clicks(
+        PIXELS, np.array([[40, 40], [5.5, 3]]), np.array([True, False])
+    )
+    assert answer["mask"]["counts"].encode() == direct.mask_rle["counts"]
+    assert answer["mask"] != boxed["mask"], "the box is asked with, too"
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         ([], "--detector or --segmenter is required"),
         (["--detector", "builtin", "--host", "0.0.0.0"], "is open to other machines; give --token"),
         (["--detector", "builtin", "builtin"], "--detector: expected a name of its own for each"),
+        (["--detector", "builtin", "--folders", "/nowhere/at/all"], "--folders: '/nowhere/at/all' is no folder"),
         (["--detector", "builtin", "--port", "99999"], "--port: expected a number from 0 to 65535"),
     ],
 )

@@ -54,6 +54,12 @@ class VideoFrames:
         """(height, width) in pixels as the frames are shown, from the first of them."""
         return self[0].shape[:2]
 
+    @property
+    def stated_size_hw(self) -> tuple[int, int]:
+        """(height, width) in pixels as the file's head states them; no frame is decoded."""
+        with self._opened() as (_, stream):
+            return int(stream.codec_context.height), int(stream.codec_context.width)
+
     @cached_property
     def rate(self) -> Fraction:
         """Frames per second, on average; 24 where the file does not state it."""

@@ -22,7 +22,7 @@ from deixis.geometry.boxes import box_iou
 from deixis.geometry.rle import bitmap_rle
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
-from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_points
+from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_clicks, masks_of_points
 from deixis.models.sa2va.sam import Masks
 from deixis.models.sa2va.sam_protocol import Sam
 from deixis.records import Rle
@@ -38,7 +38,7 @@ class PromptedMask:
 
     Attributes:
         mask_rle: in the size of the image; empty where nothing was found.
-        prompt: `box`, `phrase` or `point`.
+        prompt: `box`, `phrase`, `point` or `clicks`.
         predicted_iou: the IoU that the model predicts for the mask, in [0, 1].
         fit: IoU of the mask's tight box with the given box, in [0, 1]; 1 without a box.
     """
@@ -82,6 +82,41 @@ class PromptedMasks:
             mask, prompt, iou = masks[chosen]
             found.append(PromptedMask(bitmap_rle(mask), prompt, iou, fits[chosen]))
         return found
+
+    def at_clicks(
+        self,
+        pixels: UInt8[np.ndarray, "h w 3"],
+        points_xy_px: Float[np.ndarray, "points 2"],
+        inside: Bool[np.ndarray, " points"],
+        box_xyxy_px: Float[np.ndarray, " 4"] | None = None,
+    ) -> PromptedMask:
+        """The mask of one object from points on it and beside it.
+
+        Of SAM 2's three masks the one that agrees with most points is kept, of equals the one of highest predicted IoU.
+
+        Args:
+            inside: whether each point is on the object.
+            box_xyxy_px: around the object, where one is known.
+        """
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        points = torch.from_numpy(np.asarray(points_xy_px, np.float32))
+        labels = torch.from_numpy(np.asarray(inside, np.int32))[None].to(self.device)
+        given = points.reshape(1, -1)  # (x, y, x, y, ...): one prompt
+        if box_xyxy_px is not None:
+            given = torch.cat([given, torch.from_numpy(np.asarray(box_xyxy_px, np.float32))[None]], 1)
+
+        def ask(sam: Sam, prompts: Tensor, levels: SamLevels, images: Tensor) -> Masks:
+            clicks = prompts[:, : 2 * len(points)].reshape(1, -1, 2)
+            box = None if box_xyxy_px is None else prompts[:, -4:]
+            return masks_of_clicks(sam, clicks, labels, levels, image_of_object=images, boxes_xyxy=box)
+
+        ((logits, ious),) = self._ask(pixels, given, ask)
+        masks = [enlarged(each, size_hw, self.via_px) for each in logits]
+        # the pixel that each point is in
+        columns, rows = np.minimum(np.asarray(points_xy_px, np.int64), [size_hw[1] - 1, size_hw[0] - 1]).T
+        right = [int((mask[rows, columns] == inside).sum()) for mask in masks]
+        best = max(range(len(masks)), key=lambda place: (right[place], float(ious[place])))
+        return PromptedMask(bitmap_rle(masks[best]), "clicks", float(ious[best]))
 
     def on_grid(
         self,

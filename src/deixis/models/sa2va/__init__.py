@@ -12,7 +12,7 @@ from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.parts import freeze, merge_adapters, new_token_ids, parameter_table, part_of
 from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.sam import SamLevels
-from deixis.models.sa2va.sam_prompts import masks_of_boxes, masks_of_points
+from deixis.models.sa2va.sam_prompts import masks_of_boxes, masks_of_clicks, masks_of_points
 from deixis.models.sa2va.weights.pretrained import load_sa2va, save_sa2va
 from deixis.models.sa2va.weights.released import read_released, require_released_form, save_released
 
@@ -39,6 +39,7 @@ __all__ = [
     "join_sa2va",
     "load_sa2va",
     "masks_of_boxes",
+    "masks_of_clicks",
     "masks_of_points",
     "merge_adapters",
     "new_token_ids",

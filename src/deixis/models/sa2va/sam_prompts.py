@@ -30,8 +30,29 @@ def masks_of_points(
     sam: Sam, points_xy: Float[Tensor, "objects 2"], levels: SamLevels, image_of_object: Int[Tensor, " objects"]
 ) -> Masks:
     """Three masks for each point, which is inside of what is meant; otherwise as `masks_of_boxes`."""
-    inside = torch.ones(len(points_xy), 1, 1, dtype=torch.int32, device=points_xy.device)  # 1: on the object
-    sparse, _ = sam.prompt_encoder(points_xy[:, None, None], inside, None, None)  # [objects, 1 prompt, 1 point, 2]
+    inside = torch.ones(len(points_xy), 1, dtype=torch.int32, device=points_xy.device)
+    return masks_of_clicks(sam, points_xy[:, None], inside, levels, image_of_object=image_of_object)
+
+
+def masks_of_clicks(
+    sam: Sam,
+    points_xy: Float[Tensor, "objects points 2"],
+    inside: Int[Tensor, "objects points"],
+    levels: SamLevels,
+    *,
+    image_of_object: Int[Tensor, " objects"],
+    boxes_xyxy: Float[Tensor, "objects 4"] | None = None,
+) -> Masks:
+    """Three masks for each object from points on it and beside it, and from a box around it where one is given.
+
+    Args:
+        points_xy: in pixels of SAM 2's square.
+        inside: 1 where a point is on the object, 0 where it is not.
+        boxes_xyxy: in the same pixels.
+    """
+    # One prompt per object: [objects, 1, points, 2], [objects, 1, points], [objects, 1, 4]
+    boxes = None if boxes_xyxy is None else boxes_xyxy[:, None]
+    sparse, _ = sam.prompt_encoder(points_xy[:, None], inside[:, None], boxes, None)
     return _decoded(sam, sparse[:, 0], levels, image_of_object)
 
 
