@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deixis.cli import data, detect, model, refer
+from deixis.cli import data, detect, model, refer, review
 from deixis.cli.command import Command
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.config import ConfigListOptions, ConfigShowOptions
@@ -103,6 +103,7 @@ COMMANDS: dict[str, Command] = {
             SERVE,
         ),
         *data.COMMANDS,
+        *review.COMMANDS,
         *model.COMMANDS,
         *detect.COMMANDS,
         *refer.COMMANDS,

@@ -20,6 +20,7 @@ from deixis.data.formats.parquet import PARQUET
 from deixis.data.formats.png_masks import PNG_MASKS
 from deixis.data.formats.predictions import PREDICTIONS
 from deixis.data.formats.record import Format
+from deixis.data.formats.review import REVIEW
 from deixis.data.formats.supervisely import SUPERVISELY
 from deixis.data.formats.via import VIA
 from deixis.data.formats.voc import VOC
@@ -29,6 +30,7 @@ from deixis.data.formats.yolo_obb import YOLO_OBB
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
+        REVIEW,
         VOC,
         YOLO_OBB,  # before YOLO, whose files it has too
         YOLO,

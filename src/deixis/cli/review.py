@@ -1,0 +1,42 @@
+"""`deixis review ...`."""
+
+from __future__ import annotations
+
+from deixis.cli.command import Command
+from deixis.options.review.export import ReviewExportOptions
+from deixis.options.review.serve import ReviewServeOptions
+
+SERVE = """
+Examples:
+  deixis review serve labels.json --images photos/ --model runs/cars
+  deixis review serve photos/ --model runs/cars              images without labels
+  deixis review serve review.db                                          continue
+  deixis detect train --data review.db ...                               train on what was reviewed
+
+The page is at http://127.0.0.1:8100/. Several people can review at once; each writes a name first.
+"""
+
+EXPORT = """
+Examples:
+  deixis review export review.db --output reviewed/
+  deixis review export review.db --part all --to yolo --output reviewed/ --image-files link
+"""
+
+COMMANDS = (
+    Command(
+        "review serve",
+        ReviewServeOptions,
+        "deixis.recipes.review.serve:serve_review",
+        "look at labels and predictions in the browser, and correct them",
+        SERVE,
+        bare="data",
+    ),
+    Command(
+        "review export",
+        ReviewExportOptions,
+        "deixis.recipes.review.export:export_review",
+        "write what was reviewed as annotations of any format",
+        EXPORT,
+        bare="db",
+    ),
+)

@@ -1,0 +1,1 @@
+"""The options of `deixis review ...`."""
