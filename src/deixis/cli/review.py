@@ -9,7 +9,7 @@ from deixis.options.review.serve import ReviewServeOptions
 SERVE = """
 Examples:
   deixis review serve labels.json --images photos/ --model runs/cars
-  deixis review serve photos/ --model runs/cars              images without labels
+  deixis review serve photos/ --model runs/cars --segmenter builtin      images without labels, masks by click
   deixis review serve review.db                                          continue
   deixis detect train --data review.db ...                               train on what was reviewed
 

@@ -95,7 +95,7 @@ def make_review_app(store: Store, limits: Limits, *, point_mask: PointMask | Non
     app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.middleware("http")(_guarded)
-    app.add_middleware(Door, limits=limits, metrics=Metrics(lambda: 0), routes=["/api/actions", "/api/undo", "/"])
+    app.add_middleware(Door, limits=limits, metrics=Metrics(lambda: 0))
     return app
 
 

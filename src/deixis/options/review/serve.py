@@ -38,6 +38,8 @@ class ReviewServeOptions(Options):
     """Lowest score of predictions that are reviewed. If not given, what was chosen on validation data, or 0.3."""
     batch_size: AtLeast1 = 4
     """Images per batch."""
+    segmenter: str = ""
+    """A segmenter, whose SAM 2 makes masks by click: "builtin", a folder or a hub id."""
     host: str = "127.0.0.1"
     """Address to listen on. Any other than this machine's own needs a token."""
     port: Annotated[int, Range(0, 65535)] = 8100

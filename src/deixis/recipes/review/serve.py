@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from deixis.data.inputs.find import find_images
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError, OptionError
 from deixis.inference.detect.detector import Detector, load_detector
+from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.review.serve import ReviewServeOptions
 from deixis.options.serve import LOOPBACK
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.devices import choose_device
-from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
+from deixis.records import Dataset, Instances, Rle, Sample, SampleList, Vocabulary
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,7 +47,7 @@ def serve_review(options: ReviewServeOptions) -> None:
     store = opened_review(options)
     hosts = LOOPBACK if options.host in LOOPBACK else ()
     limits = Limits(token=options.bearer_token, hosts=hosts, max_bytes=_MAX_BYTES)
-    app = make_review_app(store, limits)
+    app = make_review_app(store, limits, point_mask=point_mask_of(options) if options.segmenter else None)
     try:
         _run(uvicorn, app, options.host, options.port)
     finally:
@@ -118,6 +120,18 @@ def _dataset(options: ReviewServeOptions, detector: Detector | None) -> tuple[Da
         for number, file in enumerate(files, start=1)
     ]
     return SampleList(tuple(samples), vocabulary, options.data), False
+
+
+def point_mask_of(options: ReviewServeOptions) -> Callable[[np.ndarray, float, float], Rle]:
+    """A segmenter's mask of a click."""
+    from deixis.inference.refer.prompted_masks import PromptedMasks
+
+    prompted = PromptedMasks(load_segmenter(options.segmenter, choose_device(options.device)))
+
+    def mask(pixels: np.ndarray, x: float, y: float) -> Rle:
+        return prompted.at_clicks(pixels, np.array([[x, y]]), np.array([True])).mask_rle
+
+    return mask
 
 
 def _run(uvicorn: object, app: FastAPI, host: str, port: int) -> None:
