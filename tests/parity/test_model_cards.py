@@ -14,9 +14,12 @@ import transformers
 from PIL import Image
 from small_detectors import authors_epsilons, bert_tokenizer, perturb, small_config
 from small_segmenters import tiny_segmenter
+from tiny_exports import with_additions
 
+from deixis.data.detect.prompts import build_prompt
 from deixis.models.adapters import add_lora, save_adapter
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import load_any_detector, save_detector
+from deixis.models.edits.files import first_weights, read_first
 from deixis.models.grounding_dino import init_bundle, load_grounding_dino, save_grounding_dino
 from deixis.models.hub.base_models import card_head
 from deixis.models.model_card import write_card
@@ -80,6 +83,29 @@ def test_the_lines_of_a_detector(flavour: str, here: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     for wanted in ("transformers 5.23", r"red square, cat\_x", "| validation | AP | 0.5123 |", "optimistic"):
         assert wanted in text
+
+
+def test_the_lines_of_a_detector_with_tokens_edits_and_sinks(here: Path) -> None:
+    """All of them in one folder: plain transformers finds the same, without the sinks, which the card says."""
+    folder = here / "mine"
+    torch.manual_seed(0)
+    bundle = init_bundle(small_config(), bert_tokenizer(), (96, 160))
+    perturb(bundle.model)
+    bundle = with_additions(bundle, folder)
+    save_detector(bundle, folder)
+    update_record(folder, names=("Red square", "cat"), sinks={"count": 3, "kind": "random"})
+    write_card(folder)
+    (space,) = blocks(folder)
+    inputs = dict(space["inputs"])
+    prompt = build_prompt(["Red square", "cat"], load_any_detector(str(folder)).prompt_tokenizer)
+    assert inputs["input_ids"].tolist() == [list(prompt.input_ids)]
+    assert_same_answers(space["model"], folder, inputs)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for wanted in ('["<red square>", "cat"]', "a token of their own", "sinks.safetensors"):
+        assert wanted in text
+    assert bundle.sinks is not None
+    first = read_first(folder, bundle)
+    assert not any(torch.equal(weight, first[name]) for name, weight in first_weights(bundle).items()), "edited"
 
 
 def test_the_other_class_would_drop_the_bias(here: Path) -> None:

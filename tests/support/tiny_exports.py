@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -13,8 +14,12 @@ from small_detectors import bert_tokenizer, perturb, small_config
 from transformers import SwinConfig
 
 from deixis.data.detect.prompts import build_prompt
-from deixis.models.grounding_dino import GroundingDinoBundle, init_bundle, save_grounding_dino
+from deixis.models.checkpoints import make_sinks, save_detector, with_learned_names
+from deixis.models.edits.closed_form import layer_task
+from deixis.models.edits.files import first_weights, write_edits
+from deixis.models.grounding_dino import GroundingDinoBundle, init_bundle
 from deixis.models.grounding_dino.layers.positions import encoder_reference_points
+from deixis.models.text import learned_names
 from deixis.options.model_export import ModelExportOptions
 from deixis.recipes.model.export import export_model
 
@@ -28,8 +33,12 @@ def bundle_of(flavour: str) -> GroundingDinoBundle:
     return bundle
 
 
-def tiny_folder(folder: Path, flavour: str = "mm-grounding-dino") -> Path:
-    """A detector that is exported in seconds: two Swin stages with shifted windows, two levels, 1 + 2 layers."""
+def tiny_folder(folder: Path, flavour: str = "mm-grounding-dino", additions: bool = False) -> Path:
+    """A detector that is exported in seconds: two Swin stages with shifted windows, two levels, 1 + 2 layers.
+
+    Args:
+        additions: "red square" has a token of its own, a task is edited in, and there are attention sinks.
+    """
     swin = SwinConfig(embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=4, out_features=["stage2"])
     config = small_config(
         flavour,
@@ -44,9 +53,24 @@ def tiny_folder(folder: Path, flavour: str = "mm-grounding-dino") -> Path:
     torch.manual_seed(0)
     bundle = init_bundle(config, bert_tokenizer(), (96, 160))
     perturb(bundle.model)
+    if additions:
+        bundle = with_additions(bundle, folder)
     let_empty_cells_win(bundle)
-    save_grounding_dino(bundle, folder)
+    save_detector(bundle, folder)
     return folder
+
+
+def with_additions(bundle: GroundingDinoBundle, folder: Path) -> GroundingDinoBundle:
+    """The detector with a token, an edit, whose files are written into its folder, and sinks."""
+    bundle = with_learned_names(bundle, NAMES[:1])
+    weight = bundle.model.model.text_backbone.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[list(learned_names(bundle.tokenizer).values())] += 1.0
+    first = first_weights(bundle)
+    tuned = {name: layer + 0.1 * torch.randn(layer.shape) for name, layer in first.items()}
+    task = {name: layer_task(torch.eye(layer.shape[1]), layer, tuned[name]) for name, layer in first.items()}
+    write_edits(bundle, folder, first, {"mine": task})
+    return replace(bundle, sinks=make_sinks(bundle, 3, "random", NAMES[1:]))
 
 
 def let_empty_cells_win(bundle: GroundingDinoBundle) -> None:

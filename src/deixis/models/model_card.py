@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import yaml
 
 from deixis.errors import ModelError
 from deixis.models.builtin import BUILTIN
-from deixis.models.folders import HUB_ID, read_json
+from deixis.models.folders import HUB_ID, read_json, read_object
 from deixis.models.model_record import ModelRecord, read_record
+from deixis.models.text import learned_token
 
 CARD_FILE = "README.md"
 MAX_NAMES = 100  # listed in the card; deixis.json has all
@@ -23,6 +24,11 @@ EDGES = (
     "transformers limits coordinates to 1e-5 from the edges of the image, the authors of these models and deixis to "
     "1e-3. At an edge, in thin images and in padded batches, logits can differ by up to 0.4 and boxes by 0.002."
 )
+TOKENS = (
+    "These names have a token of their own each. deixis finds it by the plain name; in transformers it is written out, "
+    "as above."
+)
+SINKS = "Attention sinks (`sinks.safetensors`) work in deixis and in ONNX files; transformers detects without them."
 WORD_EMBEDDINGS = (
     "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
     "{model}.get_input_embeddings = lambda model: model.text_backbone.get_input_embeddings()\n"
@@ -65,13 +71,18 @@ def model_card(folder: Path, name: str) -> str:
         kind = str(values.get("model_type"))
         segments = kind in ("deixis_sa2va", "sa2va_chat")
         halves = kind == "deixis_sa2va"
-        parts = _segmenter(name, record, halves=halves) if segments else _detector(values, name, record)
+        own = () if segments else _own_tokens(folder, record)
+        parts = _segmenter(name, record, halves=halves) if segments else _detector(values, name, record, own=own)
     parts += _knowledge(record)
     return "\n\n".join(parts).rstrip() + "\n"
 
 
-def _detector(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:
+def _detector(values: Mapping[str, Any], name: str, record: ModelRecord, *, own: Collection[str]) -> list[str]:
+    """`own`: the names that have a token of their own, which transformers reads where it is written out."""
     architecture = (values.get("architectures") or ["GroundingDinoForObjectDetection"])[0]
+    names = [learned_token(each) if each in own else each for each in record.names[:5]] or ["cat"]
+    only_here = [TOKENS] if own else []
+    only_here += [SINKS] if record.sinks.get("count") else []
     return [
         _head(name, record, library_name="transformers", pipeline_tag=DETECTS),
         f"# {name}",
@@ -79,13 +90,18 @@ def _detector(values: Mapping[str, Any], name: str, record: ModelRecord) -> list
         "## In deixis",
         _shell(f"deixis detect predict --model {name} --images photos/"),
         "## In transformers",
-        _python(
-            _DETECTOR.format(
-                folder=json.dumps(name), names=json.dumps(list(record.names[:5]) or ["cat"], ensure_ascii=False)
-            )
-        ),
+        _python(_DETECTOR.format(folder=json.dumps(name), names=json.dumps(names, ensure_ascii=False))),
+        *only_here,
         f"{NEEDS} {EDGES}",
     ]
+
+
+def _own_tokens(folder: Path, record: ModelRecord) -> frozenset[str]:
+    """The names of the record that have a token of their own in the folder's tokenizer."""
+    path = folder / "tokenizer.json"
+    added = read_object(path).get("added_tokens") if path.is_file() else None
+    tokens = {str(token.get("content")) for token in added or () if isinstance(token, dict)}
+    return frozenset(name for name in record.names if learned_token(name) in tokens)
 
 
 def _adapter(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[str]:

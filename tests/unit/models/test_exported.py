@@ -35,11 +35,12 @@ CHECK_SIZES = ((128, 171), (213, 100))
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
-    """A detector, its ONNX file with built-in names, and what the command printed."""
+    """A detector with a token of its own, an edit and sinks, its ONNX file with built-in names, and what the command
+    printed."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason=f"{package} is absent; install deixis[onnx]")
     folder = tmp_path_factory.mktemp("onnx")
-    model, path = tiny_folder(folder / "model"), folder / "deep" / "tiny.onnx"
+    model, path = tiny_folder(folder / "model", additions=True), folder / "deep" / "tiny.onnx"
     options = ModelExportOptions(model=str(model), names=NAMES, output=path, check_sizes=CHECK_SIZES)
     return model, path, export_by_command(options)
 

@@ -15,6 +15,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
 from deixis.models.checkpoints import compile_layers, load_any_detector
 from deixis.models.freezing import parameter_table, part_of
+from deixis.models.model_card import write_card
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
@@ -139,6 +140,7 @@ def add_sinks(plan: Plan, opened: OpenRun, measure: DetectorMeasure, teacher: Pa
     trial, sinks = choose_sinks(detector, plan.data.validation, plan.options.sinks, measure=measure)
     if opened.is_first:
         keep_sinks(teacher, trial, sinks, plan.options.calibrate)
+        write_card(teacher)
     for line in trial.lines():
         opened.console.print(line, markup=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -114,7 +115,12 @@ def require_new(path: Path) -> None:
 
 
 def write_edited(bundle: DetectorBundle, output: Path, first: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> None:
-    """Write the model with its tasks, all or nothing, and print what it has."""
+    """Write the model with its tasks, all or nothing, and print what it has.
+
+    Thresholds, calibration and sinks stay behind: they were chosen for other weights.
+    """
+    record = replace(bundle.record, thresholds={}, class_thresholds={}, calibration={}, sinks={})
+    bundle = replace(bundle, sinks=None, record=record)
     with staged_folder(output) as draft:
         write_edits(bundle, draft, first, tasks)
         save_detector(bundle, draft)
