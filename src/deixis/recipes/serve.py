@@ -68,7 +68,7 @@ def serve(options: ServeOptions) -> None:
         options.host,
         options.port,
         log_level="warning",
-        http=with_limits(options.head_timeout, options.max_connections),
+        http=with_limits(options.head_timeout, options.timeout, options.max_connections),
         timeout_graceful_shutdown=ceil(options.finish),
         server_header=False,
         h11_max_incomplete_event_size=1 << 16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from deixis.refer_records import Segmentation
 from deixis.results.draw_masks import draw_masks
 from deixis.results.segmentations import Segmentations
 
+MAX_DRAWN_PIXELS = 4_000_000
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
@@ -132,6 +134,7 @@ def rounded(numbers: Sequence[float]) -> list[float]:
 
 
 def drawn(item: Item, masks: Sequence[Rle], texts: Sequence[str]) -> Image.Image:
-    """The image with its masks and their names."""
-    bitmaps = [np.asarray(coco_mask.decode(mask), bool) for mask in masks]
-    return Image.fromarray(draw_masks(item.pixels, bitmaps, texts))
+    """The image with its masks and their names; of a large one every second, third, ... pixel: masks are as large."""
+    step = ceil(sqrt(item.pixels[..., 0].size / MAX_DRAWN_PIXELS))
+    bitmaps = [np.asarray(coco_mask.decode(mask)[::step, ::step], bool) for mask in masks]
+    return Image.fromarray(draw_masks(np.ascontiguousarray(item.pixels[::step, ::step]), bitmaps, texts))

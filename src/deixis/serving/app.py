@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 
 from deixis.serving.batches import Batches
+from deixis.serving.budget import Budget
 from deixis.serving.door import Door, Limits
 from deixis.serving.films import FilmLimits
 from deixis.serving.jobs.queue import Jobs
@@ -25,6 +26,7 @@ from deixis.serving.routes.jobs import add_job_routes
 from deixis.serving.routes.pictures import add_picture_routes
 from deixis.serving.routes.status import add_status_routes
 
+_IMAGES = 8  # of the maximum size, that may be in memory together
 Mount = Callable[[FastAPI], object]
 """Adds pages or routes to the application, whose `app.state.serving` has models, queue and jobs. Called last, so that
 a page at `/` takes no path from the routes."""
@@ -63,7 +65,17 @@ def make_app(
     work = Work(models, batches, folders or {}, max_pixels)
     jobs = Jobs(work.run, jobs_folder, max_waiting=max_jobs)
     films = films or FilmLimits(max_pixels=max_pixels)
-    serving = Serving(models, batches, metrics, jobs, timeout_s, max_pixels, url_hosts, films)
+    serving = Serving(
+        models,
+        batches,
+        metrics,
+        jobs,
+        Budget(_IMAGES * max_pixels, "pixels"),
+        timeout_s=timeout_s,
+        max_pixels=max_pixels,
+        url_hosts=url_hosts,
+        films=films,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """uvicorn's protocol with a deadline for the head of each request and a bound on the number of connections.
 
-uvicorn itself waits without end for a head that comes a byte at a time; bodies and answers have theirs in `door.py`.
+uvicorn itself waits without end for a head that comes a byte at a time, and for a client that takes no answer; bodies
+have their deadline in `door.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ class Connection(H11Protocol):
 
     Attributes:
         head_s: seconds in which the head of a request must have come, counted from the connection or its first byte.
+        take_s: seconds in which a client must take what waits for it.
         max_open: connections at a time; more are answered 503 and closed.
     """
 
     head_s = 10.0
+    take_s = 60.0
     max_open = 1024
     _deadline: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
@@ -44,9 +48,21 @@ class Connection(H11Protocol):
         elif self._deadline is None and data:
             self._expect_head()
 
+    def pause_writing(self) -> None:
+        """The client does not take what waits for it."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(self.take_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        self._moves()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._expect_nothing()
+        self._moves()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -57,6 +73,11 @@ class Connection(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _moves(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
     def _give_up(self) -> None:
         self._deadline = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
@@ -64,6 +85,6 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
-def with_limits(head_s: float, max_open: int) -> type[Connection]:
+def with_limits(head_s: float, take_s: float, max_open: int) -> type[Connection]:
     """The class with other limits: uvicorn makes the objects itself."""
-    return type("LimitedConnection", (Connection,), {"head_s": head_s, "max_open": max_open})
+    return type("LimitedConnection", (Connection,), {"head_s": head_s, "take_s": take_s, "max_open": max_open})

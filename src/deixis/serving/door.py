@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deixis.serving.batches import QueueFullError
+from deixis.serving.budget import Budget, Take
 from deixis.serving.metrics import Metrics
 
 OPEN = ("/health", "/ready")
@@ -21,6 +23,7 @@ OPEN = ("/health", "/ready")
 UNKNOWN = "other"
 """The route that paths are counted under which the server does not have, so that their number stays bounded."""
 _POLICY_VIOLATION = 1008
+_BODIES = 16  # of the maximum size, that may be in memory together
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Limits:
         hosts: names that the server is addressed by; empty for any. A page of another site that resolves its name to
             this machine is thereby refused.
         max_bytes: of a body.
-        body_s: seconds in which a body must have come, and in which a client must take each part of an answer.
+        body_s: seconds in which a body must have come.
         max_open: requests at a time.
     """
 
@@ -49,6 +52,7 @@ class Door:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
         self._open = 0
+        self._bodies = Budget(_BODIES * limits.max_bytes, "bytes")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -69,22 +73,22 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            async with asyncio.timeout(self.limits.body_s):
-                await send(message)
+            await send(message)
 
         self._open += 1
         try:
-            body = await self._checked(scope, receive)
-            if isinstance(body, JSONResponse):
-                await body(scope, receive, counted)
-            else:
-                await self.app(scope, _replayed(body, receive), counted)
+            with self._bodies.hold() as take:
+                body = await self._checked(scope, receive, take)
+                if isinstance(body, JSONResponse):
+                    await body(scope, receive, counted)
+                else:
+                    await self.app(scope, _replayed(body, receive), counted)
         finally:
             self._open -= 1
             route = getattr(scope.get("route"), "path", UNKNOWN)  # as it is written in the application, without ids
             self.metrics.answered(route, status, time.monotonic() - begun)
 
-    async def _checked(self, scope: Scope, receive: Receive) -> bytes | JSONResponse:
+    async def _checked(self, scope: Scope, receive: Receive, take: Take) -> bytes | JSONResponse:
         """The body, or why it is refused."""
         refusal = self._refused(scope)
         if refusal is not None:
@@ -96,7 +100,9 @@ class Door:
             return self._too_large()
         try:
             async with asyncio.timeout(self.limits.body_s):
-                return await self._body(receive)
+                return await self._body(receive, take)
+        except QueueFullError as error:
+            return refused(503, f"{error}; ask again later", {"Retry-After": str(error.retry_after_s)})
         except TimeoutError:
             return refused(408, f"the body did not come within {self.limits.body_s:g} s", {"Connection": "close"})
 
@@ -114,7 +120,7 @@ class Door:
             return refused(401, "a bearer token is required", {"WWW-Authenticate": kinds})
         return None
 
-    async def _body(self, receive: Receive) -> bytes | JSONResponse:
+    async def _body(self, receive: Receive, take: Take) -> bytes | JSONResponse:
         parts: list[bytes] = []
         size, more = 0, True
         while more:
@@ -125,6 +131,7 @@ class Door:
             size += len(part)
             if size > self.limits.max_bytes:
                 return self._too_large()
+            take(len(part))
             parts.append(part)
             more = message.get("more_body", False)
         return b"".join(parts)

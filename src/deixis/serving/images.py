@@ -18,6 +18,7 @@ from deixis.data.pixels.images import decode_image, image_sizes_hw
 from deixis.errors import DataError
 from deixis.geometry.rle import counts_rle
 from deixis.records import Rle
+from deixis.serving.budget import Take
 from deixis.serving.requests import MaskRle
 
 _TEXTS = ("image", "model", "detector", "answer", "task", "path", "video")
@@ -69,8 +70,13 @@ def decoded_base64(name: str, text: str) -> bytes:
         raise DataError(f"{name}: is no base64 of a file ({error})") from error
 
 
-def pixels_of(image: str, *, max_pixels: int, allowed_hosts: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
+def pixels_of(
+    image: str, *, max_pixels: int, allowed_hosts: Sequence[str], take: Take = lambda pixels: None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Upright RGB pixels of what a request has as its image.
+
+    Args:
+        take: told of the pixels before they are decoded.
 
     Raises:
         DataError: a URL of a host that is not allowed, no base64, or no image.
@@ -83,10 +89,12 @@ def pixels_of(image: str, *, max_pixels: int, allowed_hosts: Sequence[str]) -> U
             raise DataError(f"image: {error}") from error
     else:
         data = decoded_base64("image", image)
-    return checked_pixels("image", data, max_pixels)
+    return checked_pixels("image", data, max_pixels, take)
 
 
-def checked_pixels(name: str, data: bytes, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
+def checked_pixels(
+    name: str, data: bytes, max_pixels: int, take: Take = lambda pixels: None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Upright RGB pixels of an image file's content, whose size is checked before anything is decoded.
 
     Raises:
@@ -96,6 +104,7 @@ def checked_pixels(name: str, data: bytes, max_pixels: int) -> UInt8[np.ndarray,
     height, width = image_sizes_hw(name, data)[0]
     if height * width > max_pixels:
         raise TooLargeError(f"{name}: has {width}x{height} pixels, at most {max_pixels} are taken; make it smaller")
+    take(height * width)
     return decode_image(data, name)
 
 

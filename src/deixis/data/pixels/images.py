@@ -163,6 +163,8 @@ def _read(path: Path, min_short_px: int | None, data: bytes | None = None) -> _S
         require_regular(path)
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
+            if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+                raise ValueError("PostScript is not read, convert it to PNG")
             full_hw = (image.height, image.width)
             orientation = _orientation(image)
             share = _jpeg_share(full_hw, min_short_px)

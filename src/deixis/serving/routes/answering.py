@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from deixis.errors import DeixisError
 from deixis.serving.batches import Batches, QueueFullError, StoppedError
+from deixis.serving.budget import Budget
 from deixis.serving.door import refused
 from deixis.serving.films import FilmLimits
 from deixis.serving.images import TooLargeError, form_as_json
@@ -30,6 +31,7 @@ class Serving:
     """What the routes share.
 
     Attributes:
+        pixels: that images of open requests may have together.
         timeout_s: seconds in which a request is answered, or given up.
         max_pixels: of an image.
         url_hosts: from which images are fetched.
@@ -40,6 +42,7 @@ class Serving:
     batches: Batches
     metrics: Metrics
     jobs: Jobs
+    pixels: Budget
     timeout_s: float = 60.0
     max_pixels: int = 50_000_000
     url_hosts: Sequence[str] = ()
