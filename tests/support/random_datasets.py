@@ -50,6 +50,8 @@ for _name in FORMATS[len(_LISTED) :]:
 WITH_MASKS.add("supervisely")
 BOX_IS_THE_MASKS.add("supervisely")
 WITH_IMAGE_IDS.add("predictions")
+for _held in (WITH_AREAS, WITH_CROWDS, WITH_IMAGE_IDS, WITH_CATEGORY_IDS, WITH_ABSENT):
+    _held.add("shards")
 ONLY_USED_NAMES |= {"predictions", "fiftyone samples", "via table", "label_studio min"}
 
 NAMES = st.text(st.sampled_from("abcXYZ019é中 .,:;'\"/#&<>(){}[]%!?*|\\-+=~@$^`"), min_size=1, max_size=8)

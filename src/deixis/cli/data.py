@@ -7,6 +7,7 @@ from deixis.options.data_check import DataCheckOptions
 from deixis.options.data_convert import DataConvertOptions
 from deixis.options.data_diff import DataDiffOptions
 from deixis.options.data_merge import DataMergeOptions
+from deixis.options.data_shard import DataShardOptions
 from deixis.options.data_slice import DataSliceOptions
 from deixis.options.data_split import DataSplitOptions
 from deixis.options.data_stats import DataStatsOptions
@@ -40,6 +41,14 @@ SLICE = """
 Examples:
   deixis data slice --data labels.json --images aerial/ --slice 640 --output slices/
   deixis detect train --data slices/lvis.json ...        and then: deixis detect predict --slice 640 ...
+"""
+
+SHARD = """
+Examples:
+  deixis data shard labels.json --images photos/ --output shards/
+  deixis data shard train_odvg.jsonl --images photos/ --output shards/ --to webdataset --max-shard-mb 512
+  deixis data shard shards/ --verify
+  deixis detect train --data shards/ --val-data val.json ...
 """
 
 MERGE = """
@@ -92,6 +101,14 @@ COMMANDS = (
         "deixis.recipes.data.slice:slice_data",
         "cut large images into windows for training",
         SLICE,
+    ),
+    Command(
+        "data shard",
+        DataShardOptions,
+        "deixis.recipes.data.shard:shard_data",
+        "write a data set as parquet or WebDataset shards",
+        SHARD,
+        bare="data",
     ),
     Command(
         "data merge",

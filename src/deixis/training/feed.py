@@ -8,11 +8,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Int
 
 from deixis.data.batching.epochs import EpochDataset, epoch_batches
 from deixis.data.batching.epochs import steps_per_epoch as batches_per_epoch
 from deixis.data.batching.loading import load_batches
+from deixis.data.batching.shard_order import Ratios
 from deixis.data.batching.unreadable import UnreadableImages
 from deixis.training.processes import grouped
 
@@ -30,6 +31,7 @@ class Feed(Generic[BatchT]):
         workers: processes that load; 0 loads in this one.
         aspect_ratios: width over height of each sample of the data set, to batch similar shapes together; None for
             random batches.
+        shard_sizes: samples of each shard, where the data set lies in shards; see `epoch_batches`.
         unreadable: counts damaged pictures and leaves out a few; None raises at the first.
     """
 
@@ -39,7 +41,8 @@ class Feed(Generic[BatchT]):
     accumulation: int = 1
     seed: int = 0
     workers: int = 0
-    aspect_ratios: Float[np.ndarray, " samples"] | None = None
+    aspect_ratios: Ratios | None = None
+    shard_sizes: Int[np.ndarray, " shards"] | None = None
     unreadable: UnreadableImages | None = None
 
     def steps_per_epoch(self, processes: int) -> int:
@@ -56,10 +59,17 @@ class Feed(Generic[BatchT]):
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
             accumulation=self.accumulation,
-            aspect_ratios=None if self.aspect_ratios is None else self.aspect_ratios[self.dataset.rows(epoch)],
+            aspect_ratios=self._ratios(epoch),
+            shard_sizes=self.shard_sizes,
         )[start * self.accumulation :]  # a resumed epoch starts after the batches of its finished steps
         if not batches:
             return
         pin = accelerator.device.type == "cuda"
         loader = load_batches(self.dataset, batches, self.collate, self.workers, pin, self.unreadable)
         yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
+
+    def _ratios(self, epoch: int) -> Ratios | None:
+        """By the indices of an epoch; those of shards are the positions."""
+        if self.aspect_ratios is None or self.shard_sizes is not None:
+            return self.aspect_ratios
+        return self.aspect_ratios[self.dataset.rows(epoch)]

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from deixis.data.batching.shard_order import BUCKET_BATCHES, Begun, Order, Ratios, ShapeOrder, ShardOrder
 from deixis.data.sets.mixing import Joined
 from deixis.errors import OptionError
 
 Key = tuple[int, int]  # (epoch, index)
 SEEDS = 2**62  # number of seeds that a step may draw for a sample
-
-_BUCKET_BATCHES = 16  # aspect ratios are sorted within this many batches, which keeps the order random enough
 
 
 class EpochDataset(torch.utils.data.Dataset):
@@ -67,8 +66,9 @@ def epoch_batches(
     num_processes: int = 1,
     process_index: int = 0,
     drop_last: bool = False,
-    aspect_ratios: Sequence[float] | np.ndarray | None = None,
+    aspect_ratios: Sequence[float] | Ratios | None = None,
     accumulation: int = 1,
+    shard_sizes: Int[np.ndarray, " shards"] | None = None,
 ) -> EpochBatches:
     """The batches of one process in one epoch, as keys of an `EpochDataset`.
 
@@ -85,6 +85,7 @@ def epoch_batches(
         aspect_ratios: width over height of each sample; steps are then made of images of similar shape (less
             padding), their order still shuffled. Ignored without `shuffle`.
         accumulation: batches of one process in one step.
+        shard_sizes: samples of each shard, where the data set lies in shards: their order takes no memory per sample.
     """
     if count < 1 or min(batch_size, accumulation) < 1 or not 0 <= process_index < num_processes:
         raise OptionError(
@@ -94,24 +95,33 @@ def epoch_batches(
         )
     of_batches = batch_size * num_processes  # samples of one batch of each process
     step = of_batches * accumulation
-    order = np.arange(count)
-    if shuffle:
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-        order = generator.permutation(count)
+    if shuffle and shard_sizes is not None:
+        order: Order = ShardOrder(shard_sizes, seed, epoch)
         if aspect_ratios is not None:
-            order = _by_aspect_ratio(order, np.asarray(aspect_ratios), step, generator)
+            ratios = np.asarray(aspect_ratios) if isinstance(aspect_ratios, Sequence) else aspect_ratios
+            order = ShapeOrder(order, ratios, step, seed, epoch)
+    elif not shuffle:
+        order = np.arange(count)
+    else:
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+        shuffled = generator.permutation(count)
+        order = shuffled
+        if aspect_ratios is not None:
+            order = _by_aspect_ratio(shuffled, np.asarray(aspect_ratios), step, generator)
     last = 0 if drop_last else count % step
     batches = -(-last // of_batches)  # of the last step
-    order = order[: count - count % step + last]  # without the samples that `drop_last` leaves out
-    if last < batches * num_processes:  # some process would have a batch without a sample
-        order = np.concatenate([order, np.resize(order, batches * num_processes - last)])
+    # without what `drop_last` leaves out; more where some process would have a batch without a sample
+    length = count - count % step + max(last, batches * num_processes)
     full = count // step * accumulation
-    return EpochBatches(epoch, order, step, accumulation, num_processes, process_index, range(full + batches))
+    return EpochBatches(
+        epoch, Begun(order, length), step, accumulation, num_processes, process_index, range(full + batches)
+    )
 
 
 @dataclass(frozen=True)
 class EpochBatches(Sequence[list[Key]]):
-    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes per sample.
+    """The batches of one process in one epoch, made when they are asked for: what is kept is 8 bytes per sample, and of
+    shards nothing.
 
     Attributes:
         order: all samples of the epoch.
@@ -121,7 +131,7 @@ class EpochBatches(Sequence[list[Key]]):
     """
 
     epoch: int
-    order: Int[np.ndarray, " samples"]
+    order: Order
     step: int
     accumulation: int
     num_processes: int
@@ -152,9 +162,9 @@ def _by_aspect_ratio(order: np.ndarray, ratios: np.ndarray, step: int, generator
     """Reorder whole steps so that each holds images of similar shape; the incomplete last step stays last."""
     parts = []
     full = len(order) // step * step
-    for start in range(0, full, step * _BUCKET_BATCHES):
+    for start in range(0, full, step * BUCKET_BATCHES):
         # already shuffled: each window is a random choice
-        window = order[start : min(start + step * _BUCKET_BATCHES, full)]
+        window = order[start : min(start + step * BUCKET_BATCHES, full)]
         window = window[np.argsort(ratios[window], kind="stable")].reshape(-1, step)  # [steps, samples of a step]
         parts.append(generator.permutation(window, axis=0).reshape(-1))
     return np.concatenate([*parts, order[full:]])

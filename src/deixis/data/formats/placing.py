@@ -80,9 +80,15 @@ def placed(
 def file_contents(dataset: Dataset) -> Iterator[tuple[Sample, str, bytes]]:
     """Each sample, its image's name and its image file's content; see `placed`."""
     names = FileNames()
+    for sample, name, content in image_contents(dataset):
+        yield sample, names.take(name), content
+
+
+def image_contents(dataset: Dataset) -> Iterator[tuple[Sample, str, bytes]]:
+    """The same with the names that images would like, several of which may be alike."""
     for sample, picture in _pictures(dataset):
         content = picture.content if isinstance(picture.content, bytes) else picture.content.read_bytes()
-        yield conformed(sample, dataset.vocabulary), names.take(picture.name), content
+        yield conformed(sample, dataset.vocabulary), picture.name, content
 
 
 def place_file(content: Path | bytes, target: Path, mode: ImageMode) -> None:

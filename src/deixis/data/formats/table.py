@@ -21,6 +21,7 @@ from deixis.data.formats.png_masks import PNG_MASKS
 from deixis.data.formats.predictions import PREDICTIONS
 from deixis.data.formats.record import Format
 from deixis.data.formats.review import REVIEW
+from deixis.data.formats.shards import SHARDS
 from deixis.data.formats.supervisely import SUPERVISELY
 from deixis.data.formats.via import VIA
 from deixis.data.formats.voc import VOC
@@ -43,6 +44,7 @@ FORMATS: dict[str, Format] = {
         CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,
         LABELME,
+        SHARDS,
         PARQUET,
         CVAT,
         DARKNET,

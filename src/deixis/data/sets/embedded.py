@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deixis.data.pixels.images import decode_image
@@ -17,11 +17,12 @@ class EmbeddedDataset:
     """Samples whose pictures are decoded each time one is asked for, so none is held in memory.
 
     Attributes:
-        records: the samples, `image` being the file that would hold the picture, by name; it need not exist.
+        records: the samples, `image` being the file that would hold the picture, by name; it need not exist. A tuple
+            where they are in memory.
         read_bytes: the image file of a position, or None where `image` is itself on disk.
     """
 
-    records: tuple[Sample, ...]
+    records: Sequence[Sample]
     vocabulary: Vocabulary
     name: str
     read_bytes: Callable[[int], bytes | None]
@@ -99,7 +100,7 @@ def is_embedded(dataset: Dataset) -> bool:
 def changed(dataset: Dataset, vocabulary: Vocabulary, change: Callable[[Sample], Sample]) -> Dataset:
     """The data set with its annotations changed: at once where they are in memory, otherwise as they are read."""
     name = str(getattr(dataset, "name", "data"))
-    if isinstance(dataset, EmbeddedDataset):
+    if isinstance(dataset, EmbeddedDataset) and isinstance(dataset.records, tuple):
         return replace(dataset, records=tuple(map(change, dataset.records)), vocabulary=vocabulary)
     if isinstance(dataset, SampleList):
         return SampleList(tuple(map(change, dataset.samples)), vocabulary, name)

@@ -31,7 +31,7 @@ def describe_data(options: DataStatsOptions) -> DatasetFacts:
     dataset = read_dataset(options.data, options.images, options.format, split=options.split)
     counted: Dataset = dataset
     if isinstance(dataset, EmbeddedDataset):  # so that no picture is decoded to be counted
-        counted = SampleList(dataset.records, dataset.vocabulary, dataset.name)
+        counted = SampleList(tuple(dataset.records), dataset.vocabulary, dataset.name)
     facts, spreads = dataset_facts(counted), _spreads(dataset)
     console = Console(highlight=False, soft_wrap=True)
     _print(console, facts, options.show)

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
+from deixis.data.batching.shard_order import Ratios
 from deixis.data.batching.unreadable import UnreadableImages
 from deixis.data.detect.augment import PRESETS, Augmentation, Augmented
 from deixis.data.detect.chunking import chunk_prompts
@@ -24,6 +24,8 @@ from deixis.data.detect.transforms import Transform, train_transform
 from deixis.data.detect.wordings import Wordings, require_distinct, worded, wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.data.formats.odvg.read import OdvgDataset
+from deixis.data.formats.shards.index import ShardRatios
+from deixis.data.formats.shards.read import shard_index, shard_sizes
 from deixis.data.scenes.images import SceneDataset
 from deixis.data.sets.balance import Balance, repeat_factors
 from deixis.data.sets.mixing import Joined, Mixture
@@ -315,6 +317,7 @@ def training_feed(
         workers=hardware.num_workers,
         # of the data sets themselves: `Feed` picks those that an epoch shows
         aspect_ratios=aspect_ratios(training if replayed is None else joined([*parts_of(training), replayed])),
+        shard_sizes=shard_sizes(shown),
         unreadable=UnreadableImages(data.max_unreadable_images),
     )
 
@@ -338,14 +341,17 @@ def mixed(training: Dataset, data: DetectData, seed: int, *, replayed: Dataset |
     return Joined([*parts, replayed], Mixture.of([*sizes, len(replayed)], shares, length, seed))
 
 
-def aspect_ratios(dataset: Dataset) -> Float[np.ndarray, " samples"] | None:
+def aspect_ratios(dataset: Dataset) -> Ratios | None:
     """Width over height of every image, to batch like with like; None where that would mean decoding them."""
+    shards = shard_index(dataset)
+    if shards is not None:
+        return ShardRatios(shards)
     if isinstance(dataset, Joined):
-        parts = [ratios for part in dataset.parts if (ratios := aspect_ratios(part)) is not None]
+        parts = [np.asarray(ratios) for part in dataset.parts if (ratios := aspect_ratios(part)) is not None]
         return np.concatenate(parts) if len(parts) == len(dataset.parts) else None
     if isinstance(dataset, Subset):
         whole = aspect_ratios(dataset.dataset)
-        return None if whole is None else whole[list(dataset.indices)]
+        return None if whole is None else whole[np.array(dataset.indices)]
     if isinstance(dataset, SceneDataset | OdvgDataset):  # both know sizes without making samples
         size_hw = dataset.size_hw
     elif lies_in_files(dataset):
@@ -371,6 +377,9 @@ def fingerprint(dataset: Dataset) -> str:
     if isinstance(dataset, OdvgDataset):  # hashed already, while it was checked
         names = hashlib.sha256(repr(dataset.vocabulary.names).encode()).hexdigest()
         return f"{len(dataset)} images, {dataset.digest[:12]}, {names[:4]}"
+    shards = shard_index(dataset)
+    if shards is not None:  # which list the checksums of all files
+        return f"{len(dataset)} images, {shards.digest[:12]}"
     if not lies_in_files(dataset):
         return f"{getattr(dataset, 'name', 'data')} ({len(dataset)} images)"
     digest = hashlib.sha256(repr(dataset.vocabulary.names).encode())

@@ -27,6 +27,7 @@ from pycocotools import mask as coco_mask
 from random_datasets import assert_same_annotations, datasets, painted
 
 from deixis.data.formats import read_dataset
+from deixis.data.formats.shards.write import write_shards
 from deixis.data.formats.table import FORMATS, WRITTEN
 from deixis.records import Rle, Sample, SampleList
 
@@ -240,6 +241,12 @@ def found_by_a_model(dataset: SampleList) -> SampleList:
     return SampleList(tuple(samples), dataset.vocabulary)
 
 
+def shards(dataset: SampleList, home: Path) -> Path:
+    """As `deixis data shard` writes them."""
+    write_shards(dataset, home / "shards", "webdataset")
+    return home / "shards"
+
+
 def has_objects(dataset: SampleList) -> bool:
     return any(len(sample.instances) for sample in dataset.samples)
 
@@ -250,6 +257,7 @@ ONLY_READ: dict[str, Layout] = {
     "coco_panoptic": (coco_panoptic, painted(crowds=True)),
     "png_masks": (png_masks, painted()),
     "predictions": (predictions, datasets("predictions").map(found_by_a_model)),
+    "shards": (shards, datasets("shards")),
 }
 LAYOUTS: dict[str, Layout] = {
     "fiftyone samples": (fiftyone_samples, datasets("fiftyone samples")),

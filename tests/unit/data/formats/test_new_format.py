@@ -116,6 +116,7 @@ def test_formats_are_named_in_their_own_rooms_only() -> None:
         "cli/wrong_flags.py": 1,  # a flag that other tools have
         "data/opened.py": 1,  # the default of save()
         "options/data_slice.py": 1,  # the default of --to
+        "options/data_shard.py": 2,  # what the shards are files of
         "recipes/data/merge.py": 1,  # where the first data set's format is not written
         "options/detect_predict.py": 1,  # the default of --output
         "options/data_convert.py": 1,  # the default of --to

@@ -16,7 +16,7 @@ from deixis.records import Dataset, Sample
 if TYPE_CHECKING:
     from pyarrow import Schema
 
-_ROWS_PER_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
+ROWS_PER_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
 
 
 def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
@@ -40,15 +40,15 @@ def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
     with new_folder(folder) as draft:
         (draft / "data").mkdir()
         for split, dataset in parts.items():
-            schema = _schema(dataset.vocabulary.names)
+            schema = schema_of(dataset.vocabulary.names)
             prefix = "validation" if split == "val" else split
             file = draft / "data" / f"{prefix}-00000-of-00001.parquet"
             with ParquetWriter(file, schema) as writer:
                 rows: list[dict[str, Any]] = []
                 for sample, name, content in file_contents(dataset):
-                    rows.append(_row(sample, name, content, next_id))
+                    rows.append(row_of(sample, name, content, next_id))
                     next_id += len(sample.instances)
-                    if len(rows) == _ROWS_PER_GROUP:
+                    if len(rows) == ROWS_PER_GROUP:
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
                         rows = []
                 if rows:
@@ -56,7 +56,8 @@ def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
     return folder
 
 
-def _row(sample: Sample, name: str, content: bytes, first_id: int) -> dict[str, Any]:
+def row_of(sample: Sample, name: str, content: bytes, first_id: int) -> dict[str, Any]:
+    """A row of the layout; `first_id` is the number of its first object."""
     objects = sample.instances
     height, width = sample.size_hw
     return {
@@ -74,7 +75,8 @@ def _row(sample: Sample, name: str, content: bytes, first_id: int) -> dict[str, 
     }
 
 
-def _schema(names: tuple[str, ...]) -> Schema:
+def schema_of(names: tuple[str, ...]) -> Schema:
+    """The columns of the layout, class names in the metadata of `datasets`."""
     import pyarrow as pa
 
     objects = {
