@@ -174,6 +174,7 @@ def test_a_group_lists_its_commands(capsys):
         "convert",
         "split",
         "slice",
+        "shard",
         "merge",
         "diff",
         "stats",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,8 +69,8 @@ def test_processes_share_the_steps_of_one_and_resume_anywhere(processes: int, sh
 
     whole = batches(8, 1, 0)
     shared = [batches(8 // processes, processes, index) for index in range(processes)]
-    assert [sorted(sum(parts, [])) for parts in zip(*shared, strict=True)] == [sorted(step) for step in whole]
-    assert sorted(sum(whole, [])) == list(range(COUNT))
+    assert [sorted(chain(*parts)) for parts in zip(*shared, strict=True)] == [sorted(step) for step in whole]
+    assert sorted(chain(*whole)) == list(range(COUNT))
 
 
 def test_a_process_without_a_sample_repeats_the_first_ones() -> None:

@@ -16,13 +16,18 @@ from fuzz.detection import small_set
 from PIL import Image
 
 from deixis.cli.main import main
+from deixis.data.batching.epochs import epoch_batches
+from deixis.data.batching.loading import load_batches
+from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.transforms import train_transform
 from deixis.data.formats import read_dataset
+from deixis.data.formats.shards.index import IMAGE, ShardRatios
 from deixis.data.formats.shards.read import shard_index, shard_sizes, verify_shards
 from deixis.data.formats.shards.write import Container, write_shards
 from deixis.data.sets.embedded import changed, picture_bytes
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.errors import DataError
-from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
+from deixis.records import Dataset, Instances, Prompt, Sample, SampleList, Vocabulary
 
 RECOGNISED = {"shards": {"shards.json": "{}", "data/train-00000-of-00001.parquet": "PAR1"}}
 NAMES = Vocabulary(("cat", "café"), (3, 17))
@@ -60,7 +65,7 @@ def test_pictures_and_annotations_are_what_they_were(tmp_path: Path, container: 
     plain, folder = written(tmp_path, container)
     assert len(sorted((folder / "data").iterdir())) > 2
     shutil.move(folder, tmp_path / "moved")
-    dataset: Dataset = pickle.loads(pickle.dumps(read_dataset(tmp_path / "moved")))
+    dataset: Dataset = pickle.loads(pickle.dumps(read_dataset(tmp_path / "moved")))  # noqa: S301  our own
     assert dataset.vocabulary == NAMES
     index = shard_index(dataset)
     assert index is not None
@@ -103,6 +108,22 @@ def test_the_second_write_is_refused_and_a_failed_one_leaves_nothing(tmp_path: P
     with pytest.raises(DataError, match=r"6.a\.jpg: image file not found"):
         write_shards(plain, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "shards"]
+
+
+def test_workers_read_what_one_process_reads(tmp_path: Path) -> None:
+    _, folder = written(tmp_path)
+    dataset = read_dataset(folder)
+    shown = SampleDataset(dataset, train_transform([8, 10], 40), prompt, seed=3)
+    batches = epoch_batches(7, 2, 1, 3, shard_sizes=shard_sizes(dataset), aspect_ratios=ShardRatios(dataset.records))  # type: ignore[attr-defined]
+    found = [list(load_batches(shown, batches, list, workers)) for workers in (0, 2)]
+    for mine, theirs in zip(*found, strict=True):
+        for (a, _), (b, _) in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a.image, b.image)
+
+
+def prompt(sample: Sample, generator: np.random.Generator) -> Prompt:
+    del sample, generator
+    return Prompt("cat.", ("cat",), ((0, 3),), (1,), np.ones((1, 1)))
 
 
 def shard_of(folder: Path, number: int = 1) -> Path:
@@ -164,8 +185,6 @@ def test_a_hostile_list(tmp_path: Path, values: dict[str, Any], message: str) ->
 @pytest.mark.parametrize("field", ["shard", "height", "offset", "bytes", "object", "detail"])
 @pytest.mark.parametrize("value", [-5, 2**31 - 1])
 def test_a_hostile_row(tmp_path: Path, field: str, value: int) -> None:
-    from deixis.data.formats.shards.index import IMAGE
-
     _, folder = written(tmp_path)
     file = folder / "index" / "images.bin"
     rows = np.fromfile(file, IMAGE)
