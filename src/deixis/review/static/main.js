@@ -1,54 +1,19 @@
-// The page: state, actions, what the keys do.
+// The page: what is shown, what is done, what the keys do.
 import { byId, element, get, post, say, stateText } from "/static/api.js";
 import * as grid from "/static/grid.js";
 import { KEYS, listed } from "/static/keys.js";
 import * as picture from "/static/picture.js";
-
-const state = { review: null, queue: [], place: -1, image: null, chosen: null, mode: "look", grid: false, latest: 0 };
-const annotator = () => byId("annotator").value.trim();
-const filters = () => ({
-  status: byId("status").value, label: byId("label").value, sampled: byId("sampled").checked,
-  min: byId("min-score").value || 0, max: byId("max-score").value || 1,
-});
-const object = () => state.image?.objects.find((one) => one.id === state.chosen);
-const current = () => (state.grid ? grid.chosenCrop() : object());
-
-// Nothing else is asked for while an answer is awaited, so that actions keep their order.
-let busy = Promise.resolve();
-function inTurn(work) {
-  busy = busy.then(work).catch(async (error) => {
-    say(error.message, true);
-    if (error.conflict) await reload();
-  });
-  return busy;
-}
+import { annotator, counted, current, filters, inTurn, object, state, written } from "/static/state.js";
 
 async function start() {
-  state.review = await get("review");
   state.latest = (await get("changes")).latest;
   byId("annotator").value = localStorage.getItem("annotator") || "";
+  await counted();
   for (const order of state.review.orders) byId("order").append(new Option(order.replace("_", " "), order));
   byId("click").hidden = !state.review.masks;
-  namesShown();
   await queued();
   if (!annotator()) byId("annotator").focus();
-  setInterval(() => inTurn(followed), 3000);
-}
-
-function namesShown() {
-  const { names } = state.review;
-  const chosen = byId("label").value;
-  byId("label").replaceChildren(new Option("any", ""), ...names.map((name) => new Option(name, name)));
-  byId("label").value = chosen;
-  byId("names").replaceChildren(...names.map((name) => new Option(name, name)));
-  byId("hotkeys").replaceChildren(...names.slice(0, 9).map((name) => element("li", name)));
-}
-
-async function counted() {
-  state.review = await get("review");
-  const { done, images, open } = state.review;
-  byId("progress").textContent = `${done} of ${images} images reviewed, ${open} objects to judge`;
-  if (byId("names").children.length !== state.review.names.length) namesShown();
+  setInterval(() => inTurn(followed, reload), 3000);
 }
 
 async function queued() {
@@ -70,18 +35,18 @@ async function opened(place) {
     byId("objects").replaceChildren();
     return say("Nothing is left to review with these filters.");
   }
-  shown(await get(`images/${state.queue[state.place].id}`));
-  const first = state.image.objects.find((one) => one.status === "open") || state.image.objects[0];
-  return choose(first?.id ?? null);
+  const image = await get(`images/${state.queue[state.place].id}`);
+  const first = image.objects.find((one) => one.status === "open") || image.objects[0];
+  return shown(image, first?.id ?? null);
 }
 
-function shown(image) {
+function shown(image, chosen = state.chosen) {
   state.image = image;
   const done = image.status === "done" ? `, finished by ${image.annotator}` : "";
   byId("title").textContent = `${state.place + 1} of ${state.queue.length}: ${image.file}${done}`;
   byId("why").textContent = image.why;
   byId("objects").replaceChildren(...image.objects.map(option));
-  choose(object() ? state.chosen : null);
+  choose(image.objects.some((one) => one.id === chosen) ? chosen : null);
 }
 
 function option(one) {
@@ -105,7 +70,7 @@ function choose(id) {
     byId(`object-${id}`)?.scrollIntoView({ block: "nearest" });
     byId("name").value = object().label;
   }
-  if (state.image) picture.drawn(state.image, id);
+  picture.drawn(state.image, id);
 }
 
 function step(by) {
@@ -118,16 +83,12 @@ function step(by) {
 
 function setMode(mode) {
   state.mode = state.mode === mode ? "look" : mode;
-  if (mode === "look") state.mode = "look";
-  for (const [id, one] of [["draw", "draw"], ["move", "move"], ["click", "click"]]) {
-    byId(id).setAttribute("aria-pressed", String(state.mode === one));
-  }
+  for (const one of ["draw", "move", "click"]) byId(one).setAttribute("aria-pressed", String(state.mode === one));
   if (state.mode === "draw") picture.drafted(picture.middle());
   else picture.drafted(state.mode === "move" && object() ? object().box : null);
-  if (state.mode === "draw" || state.mode === "move") {
-    byId("frame").focus();
-    say("Arrow keys move the box, with Alt its corner, with Shift ten pixels; Enter saves, Escape leaves it.");
-  }
+  if (state.mode !== "draw" && state.mode !== "move") return;
+  byId("frame").focus();
+  say("Arrow keys move the box, with Alt its corner, with Shift ten pixels; Enter saves, Escape leaves it.");
 }
 
 async function acted(body, done) {
@@ -137,68 +98,58 @@ async function acted(body, done) {
   }
   const image = await post("actions", { annotator: annotator(), ...body });
   if (state.grid) grid.judged(image, body.object);
-  else shown(image);
-  say(done);
+  else shown(image, image.added ?? state.chosen);
   await counted();
-  return image;
+  if (!state.grid && ["accept", "reject", "delete"].includes(body.kind)) step(1);
+  say(done);
 }
 
-function decide(kind, done, more = {}) {
+async function decide(kind, done, more = {}) {
   const one = current();
   if (!one) return say("Choose an object first.", true);
-  return inTurn(async () => {
-    await acted({ kind, object: one.id, version: one.version, ...more }, `${one.label}: ${done}, saved.`);
-    if (!state.grid && ["accept", "reject", "delete"].includes(kind)) step(1);
-  });
+  return acted({ kind, object: one.id, version: one.version, ...more }, `${one.label}: ${done}, saved.`);
 }
 
 function renamed(label) {
-  if (!current()) {
-    byId("name").value = label;
-    return say(`The next object is ${label}.`);
-  }
-  return decide("rename", `now ${label}`, { label });
+  if (current()) return decide("rename", `now ${label}`, { label });
+  byId("name").value = label;
+  return say(`The next object is ${label}.`);
 }
 
-function placed() {
+async function placed() {
   const box = picture.draft();
   if (!box) return undefined;
-  if (state.mode === "move") {
-    setMode("look");
-    return decide("move", "moved", { box });
-  }
-  const label = byId("name").value.trim() || state.review.names[0];
+  const moving = state.mode === "move";
   setMode("look");
-  return inTurn(async () => choose((await acted({ kind: "add", image: state.image.id, label, box }, `${label}: added, saved.`)).added));
+  if (moving) return decide("move", "moved", { box });
+  return acted({ kind: "add", image: state.image.id, label: written(), box }, `${written()}: added, saved.`);
 }
 
-function clicked(x, y) {
-  const label = byId("name").value.trim() || state.review.names[0];
-  return inTurn(async () => {
-    say("The segmenter looks at it …");
-    const { mask } = await post(`images/${state.image.id}/mask`, { x, y });
-    choose((await acted({ kind: "add", image: state.image.id, label, mask }, `${label}: mask added, saved.`)).added);
-  });
+async function clicked(x, y) {
+  say("The segmenter looks at it …");
+  const { mask } = await post(`images/${state.image.id}/mask`, { x, y });
+  await acted({ kind: "add", image: state.image.id, label: written(), mask }, `${written()}: mask added, saved.`);
 }
 
-function finished() {
-  if (!state.image || state.grid) return undefined;
+async function finished() {
+  if (!state.image || state.grid) return;
   const kind = state.image.status === "done" ? "unfinish" : "finish";
-  return inTurn(async () => {
-    await acted({ kind, image: state.image.id, version: state.image.version }, kind === "finish" ? "Image finished, saved." : "Image opened again.");
-    if (kind === "finish" && state.place + 1 < state.queue.length) await opened(state.place + 1);
-  });
+  const said = kind === "finish" ? "Image finished, saved." : "Image opened again.";
+  await acted({ kind, image: state.image.id, version: state.image.version }, said);
+  if (kind === "finish" && state.place + 1 < state.queue.length) await opened(state.place + 1);
 }
 
-const undone = () => inTurn(async () => {
+async function undone() {
   const image = await post("undo", { annotator: annotator() || "nobody" });
-  say("Undone.");
   await counted();
-  if (state.grid) return grid.loadGrid(filters());
-  const place = state.queue.findIndex((row) => row.id === image.id);
-  if (place >= 0) state.place = place;
-  return shown(image);
-});
+  if (state.grid) await grid.loadGrid(filters());
+  else {
+    const place = state.queue.findIndex((row) => row.id === image.id);
+    if (place >= 0) state.place = place;
+    shown(image);
+  }
+  say("Undone.");
+}
 
 async function reload() {
   if (state.grid) await grid.loadGrid(filters());
@@ -218,13 +169,14 @@ async function followed() {
   }
 }
 
-function toGrid() {
+async function toGrid() {
   state.grid = !state.grid;
   byId("to-grid").setAttribute("aria-pressed", String(state.grid));
   byId("one").hidden = state.grid;
   byId("grid").hidden = !state.grid;
   grid.firstPage();
-  return inTurn(queued).then(() => state.grid && byId("crops").focus());
+  await queued();
+  if (state.grid) byId("crops").focus();
 }
 
 function toKeys() {
@@ -233,48 +185,54 @@ function toKeys() {
   byId("to-keys").setAttribute("aria-expanded", String(!hidden));
 }
 
+async function paged(by) {
+  grid.turned(by);
+  await grid.loadGrid(filters());
+}
+
+const one = () => state.image && !state.grid;
 const commands = {
   accept: () => decide("accept", "accepted"), reject: () => decide("reject", "rejected"),
   delete: () => decide("delete", "deleted"), reopen: () => decide("reopen", "open again"),
-  rename: () => byId("name").focus(), step, finish: finished, undo: undone, grid: toGrid, keys: toKeys,
-  draw: () => state.image && !state.grid && setMode("draw"), move: () => object() && !state.grid && setMode("move"),
-  click: () => state.review.masks && !state.grid && setMode("click"),
-  image: (by) => (state.grid ? undefined : inTurn(() => opened(state.place + by))),
-  zoom: picture.zoomed, class: (place) => state.review.names[place] && renamed(state.review.names[place]),
+  write: () => byId("name").select(), rename: () => renamed(written()), step, finish: finished, undo: undone,
+  grid: toGrid, keys: toKeys, page: paged, look: () => setMode("look"), zoom: picture.zoomed, filter: queued,
+  draw: () => one() && setMode("draw"), move: () => one() && object() && setMode("move"),
+  click: () => one() && state.review.masks && setMode("click"), choose, place: placed, mask: clicked,
+  image: (by) => (state.grid ? undefined : opened(state.place + by)),
+  class: (place) => state.review.names[place] && renamed(state.review.names[place]),
+  nudge: (key) => picture.draft() ? picture.nudged(key) : step(["ArrowDown", "ArrowRight"].includes(key.key) ? 1 : -1),
 };
+const run = (command, ...values) => inTurn(() => commands[command](...values), reload);
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input:not([type=checkbox]), select");
-  if (event.key === "Escape") return typing ? byId("frame").focus() : setMode("look");
-  if (event.target.id === "name" && event.key === "Enter") {
-    renamed(byId("name").value.trim());
-    return byId("objects").focus();
+  const { key, target } = event;
+  const typing = target.matches("input:not([type=checkbox]), select");
+  if (key === "Escape") return typing ? byId("frame").focus() : run("look");
+  if (target.id === "name" && key === "Enter") {
+    byId("objects").focus();
+    return run("rename");
   }
-  if (typing || event.ctrlKey || event.metaKey) return undefined;
-  if (picture.draft() && (picture.nudged(event) || event.key === "Enter")) {
-    if (event.key === "Enter") placed();
-    return event.preventDefault();
+  const held = event.ctrlKey || event.metaKey || (event.altKey && !key.startsWith("Arrow"));
+  if (typing || held || (target.matches("button, a") && key === "Enter")) return undefined;
+  if (key.startsWith("Arrow")) {
+    if (target === byId("frame") && state.mode === "look") return undefined; // it scrolls
+    event.preventDefault();
+    return run("nudge", { key, shiftKey: event.shiftKey, altKey: event.altKey });
   }
-  const known = !event.altKey && KEYS.find((one) => one.keys.includes(event.key));
-  if (!known || (event.key.startsWith("Arrow") && event.target === byId("frame"))) return undefined;
+  const known = KEYS.find((line) => line.keys.includes(key));
+  if (!known) return undefined;
   event.preventDefault();
-  return commands[known.command](...(known.values?.[known.keys.indexOf(event.key)] ?? []));
+  return run(known.command, ...(known.values?.[known.keys.indexOf(key)] ?? []));
 });
 
-for (const id of ["accept", "reject", "delete", "finish", "undo", "draw", "move", "click"]) byId(id).addEventListener("click", () => commands[id]());
-byId("rename").addEventListener("click", () => renamed(byId("name").value.trim()));
-byId("previous").addEventListener("click", () => commands.image(-1));
-byId("next").addEventListener("click", () => commands.image(1));
-byId("zoom-in").addEventListener("click", () => picture.zoomed(1.25));
-byId("zoom-out").addEventListener("click", () => picture.zoomed(0.8));
-byId("to-grid").addEventListener("click", toGrid);
-byId("to-keys").addEventListener("click", toKeys);
+const buttons = ["accept", "reject", "delete", "rename", "finish", "undo", "draw", "move", "click"].map((id) => [id, id]);
+const others = [["previous", "image", -1], ["next", "image", 1], ["zoom-in", "zoom", 1.25], ["zoom-out", "zoom", 0.8],
+  ["to-grid", "grid"], ["to-keys", "keys"], ["back", "page", -1], ["on", "page", 1]];
+for (const [id, command, ...values] of [...buttons, ...others]) byId(id).addEventListener("click", () => run(command, ...values));
 byId("annotator").addEventListener("change", () => localStorage.setItem("annotator", annotator()));
-byId("back").addEventListener("click", () => { grid.turned(-1); inTurn(() => grid.loadGrid(filters())); });
-byId("on").addEventListener("click", () => { grid.turned(1); inTurn(() => grid.loadGrid(filters())); });
 for (const id of ["order", "status", "label", "min-score", "max-score", "sampled"]) {
-  byId(id).addEventListener("change", () => { grid.firstPage(); inTurn(queued); });
+  byId(id).addEventListener("change", () => { grid.firstPage(); run("filter"); });
 }
-picture.listens({ mode: () => state.mode, choose, placed, clicked });
+picture.listens({ mode: () => state.mode, run });
 listed(byId("keys"));
-inTurn(start);
+inTurn(start, reload);

@@ -17,6 +17,7 @@ function rect([x1, y1, x2, y2], classes) {
 }
 
 export function drawn(image, chosen) {
+  if (!image) return;
   if (view.image?.id !== image.id) {
     byId("picture").src = `/api/pictures/${image.id}`;
     byId("picture").alt = `Picture ${image.file}, ${image.objects.length} objects`;
@@ -89,19 +90,19 @@ function point(event) {
   return [Math.min(Math.max(x, 0), view.image.width - 0.01), Math.min(Math.max(y, 0), view.image.height - 0.01)];
 }
 
-// actions: mode() is "look", "draw", "move" or "click"; choose(id), placed(), clicked(x, y)
+// actions: mode() is "look", "draw", "move" or "click"; run(command, …) is choose, place or mask
 export function listens(actions) {
   const boxes = byId("boxes");
   boxes.addEventListener("pointerdown", (event) => {
     if (!view.image || event.button) return;
     const at = point(event);
-    if (actions.mode() === "click") return actions.clicked(...at);
+    if (actions.mode() === "click") return actions.run("mask", ...at);
     if (actions.mode() === "draw") view.drag = { kind: "draw", at };
     else if (actions.mode() === "move" && view.draft) {
       const near = 12 / view.zoom;
       const corner = Math.abs(at[0] - view.draft[2]) < near && Math.abs(at[1] - view.draft[3]) < near;
       view.drag = { kind: corner ? "corner" : "whole", at, box: view.draft };
-    } else if (event.target.dataset.object) return actions.choose(Number(event.target.dataset.object));
+    } else if (event.target.dataset.object) return actions.run("choose", Number(event.target.dataset.object));
     if (view.drag) boxes.setPointerCapture(event.pointerId);
     return event.preventDefault();
   });
@@ -116,6 +117,6 @@ export function listens(actions) {
   boxes.addEventListener("pointerup", () => {
     if (!view.drag) return;
     view.drag = null;
-    actions.placed();
+    actions.run("place");
   });
 }
