@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from deixis.data.batching.epochs import SEEDS, EpochDataset, Key
-from deixis.data.detect.augment import Augmentation, mix
+from deixis.data.detect.augment import Augmentation, mix, without_masks
 from deixis.data.detect.transforms import Transform
 from deixis.data.pixels.images import load
 from deixis.records import Dataset, Prompt, Sample
@@ -56,10 +55,8 @@ class SampleDataset(EpochDataset):
             DataError: its image cannot be read; the message names the file.
         """
         sample, generator = self.drawn(key)
-        if not self.keep_masks:
-            sample = sample.evolve(instances=replace(sample.instances, masks_rle=None))
-        sample = load(sample, self.decode_short_px)
-        if self.mixed is not None and (self.mixed.mosaic or self.mixed.mixup):
+        sample = self._decoded(sample)
+        if self.mixed is not None and (self.mixed.paste or self.mixed.mosaic or self.mixed.mixup):
             sample = mix(sample, self.mixed, generator, partial(self._other, key[0], generator))
         sample = self.transform(sample, generator)
         prompt = self.prompt_for(sample, generator)
@@ -68,4 +65,8 @@ class SampleDataset(EpochDataset):
     def _other(self, epoch: int, generator: np.random.Generator) -> Sample:
         """Any sample of an epoch, decoded."""
         sample, _ = self.drawn((epoch, int(generator.integers(len(self)))))
-        return load(sample.evolve(instances=replace(sample.instances, masks_rle=None)), self.decode_short_px)
+        return self._decoded(sample)
+
+    def _decoded(self, sample: Sample) -> Sample:
+        wanted = self.keep_masks or (self.mixed is not None and self.mixed.paste > 0)
+        return load(sample if wanted else without_masks(sample), self.decode_short_px)

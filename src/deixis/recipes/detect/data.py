@@ -47,18 +47,19 @@ MAX_COUNTED = 20_000  # training images whose classes are counted before a run; 
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
 
-def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING) -> RunData[Dataset]:
+def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING, masks: bool = False) -> RunData[Dataset]:
     """The data of a run; what is not given is held out of the training data.
 
     Args:
         tools: what is used of the data.
+        masks: training data with its masks, where it has some.
 
     Raises:
         DataError: they cannot be read, are empty, or validation or test data has no object.
         OptionError: `tools` names no class of the data.
     """
     left_out: list[str] = []
-    parts, validation, test, used = read_all(data, tools, left_out.append)
+    parts, validation, test, used = read_all(data, tools, left_out.append, masks=masks)
     images = sum(map(len, parts))
     shares: tuple[float, ...] = ()
     if validation is None:
@@ -81,7 +82,7 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING) -> RunD
 
 
 def read_all(
-    data: DetectData, tools: ClassTools = EVERYTHING, say: Say = lambda line: None
+    data: DetectData, tools: ClassTools = EVERYTHING, say: Say = lambda line: None, *, masks: bool = False
 ) -> tuple[list[Dataset], Dataset | None, Dataset | None, dict[str, str] | None]:
     """(training, validation, test) data with the classes that are used, and `used_names`; what is not given is None.
 
@@ -89,7 +90,7 @@ def read_all(
         DataError: they cannot be read.
         OptionError: `tools` names no class of any of them.
     """
-    parts, measured = read_parts(data), read_measured(data)
+    parts, measured = read_parts(data, masks), read_measured(data)
     used = used_names([*parts, *(one for one in measured if one is not None)], tools)
     parts = [chosen(part, tools, used, say) for part in parts]
     validation, test = (
@@ -157,14 +158,14 @@ def has_objects(dataset: Dataset) -> bool:
     return any((~dataset[index].instances.is_crowd).any() for index in range(len(dataset)))
 
 
-def read_parts(data: DetectData) -> list[Dataset]:
+def read_parts(data: DetectData, masks: bool = False) -> list[Dataset]:
     """The training data sets, each with its own folder of images or with the one for all.
 
     Raises:
         DataError: one of them cannot be read.
     """
     places = zip(data.data, image_folders(data), strict=True)
-    return [read_dataset(path, images, data.format, masks=False) for path, images in places]
+    return [read_dataset(path, images, data.format, masks=masks) for path, images in places]
 
 
 def image_folders(data: DetectData) -> Sequence[Path | None]:

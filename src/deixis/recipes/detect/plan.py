@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
+from deixis.data.detect.augment import PRESETS
 from deixis.models.checkpoints import DetectorBundle
 from deixis.models.freezing import PARTS, part_of
 from deixis.options.annotated_data import ClassTools
@@ -70,7 +71,7 @@ class Plan:
 def make_plan(options: DetectTrainOptions) -> Plan:
     """Read data and model, and let the recipe decide what the user did not."""
     paths = options.group(DetectData)
-    data = read_training_data(paths, options.group(ClassTools))
+    data = read_training_data(paths, options.group(ClassTools), masks=PRESETS[options.augment].paste > 0)
     reported = options.test_data or options.val_data or ", ".join(options.data)
     forgetting = read_forgetting_data(options.group(Forgetting), data.reported, reported)
     options = resolve(options, len(data.training))

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from deixis.data.detect.augment import PRESETS, Augmented, compressed, mix, mixup, mosaic, recoloured, turn
+from deixis.data.detect.augment import (
+    PRESETS,
+    Augmentation,
+    Augmented,
+    compressed,
+    mix,
+    mixup,
+    mosaic,
+    pasted,
+    recoloured,
+    turn,
+    uncovered,
+)
+from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import eval_transform
-from deixis.records import Instances, Sample, Vocabulary
+from deixis.geometry.rle import bitmap_rle
+from deixis.records import Instances, Prompt, Sample, SampleList, Vocabulary
 
 NAMES = Vocabulary(("cat", "dog"))
 
@@ -58,6 +74,76 @@ def test_mixup_lays_one_picture_over_the_other():
     assert found.not_exhaustive_class_ids == {0}
     federated = painted(absent_class_ids=frozenset())
     assert mixup(federated, other, 0.5) is federated
+
+
+def masked(*boxes, value=255, classes=None, size_hw=(60, 100), **changes):
+    """Grey boxes of one value with their masks, on black."""
+    pixels, masks = np.zeros((*size_hw, 3), np.uint8), []
+    for x1, y1, x2, y2 in boxes:
+        masks.append(np.zeros(size_hw, np.uint8))
+        masks[-1][y1:y2, x1:x2] = 1
+        pixels[y1:y2, x1:x2] = value
+    rles = [bitmap_rle(mask) for mask in masks]
+    instances = Instances.build(boxes, classes or [0] * len(boxes), masks_rle=rles)
+    return Sample(pixels, size_hw, instances, NAMES, **changes)
+
+
+def test_pasted_objects_are_where_their_boxes_say():
+    sample, other = masked((10, 4, 90, 14)), masked((20, 10, 70, 20), (0, 40, 30, 59), value=200, classes=[1, 1])
+    seen = set()
+    for seed in range(20):
+        found = pasted(sample, other, np.random.default_rng(seed))
+        seen.add(len(found.instances))
+        assert found.instances.masks_rle is None
+        assert found.size_hw == found.image.shape[:2] == (60, 100)
+        for box, of in zip(found.instances.boxes_xyxy_px, found.instances.class_ids, strict=True):
+            x1, y1, x2, y2 = np.rint(box).astype(int)
+            wanted = 255 if of == 0 else 200
+            inside = found.image[y1:y2, x1:x2, 0]
+            assert (np.abs(inside.astype(int) - wanted) <= 20).mean() > 0.4, (seed, box, of)
+        outside = np.array(found.image[..., 0])
+        for x1, y1, x2, y2 in found.instances.boxes_xyxy_px:
+            outside[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = 0
+        assert not (outside > 100).any() or found.not_exhaustive_class_ids == {0}
+    assert seen >= {1, 2, 3}
+
+
+def test_what_is_covered_shrinks_or_goes():
+    sample = masked((0, 0, 40, 10), (0, 20, 40, 30), (0, 40, 40, 50), (50, 0, 60, 10), classes=[0, 1, 0, 1])
+    cut = np.zeros((60, 100), bool)
+    cut[0:10, :20] = True  # half of the first
+    cut[20:30, :35] = True  # most of the second
+    cut[40:50, :40] = True  # all of the third
+    below, unjudged = uncovered(sample, cut)
+    assert below.boxes_xyxy_px.tolist() == [[20, 0, 40, 10], [50, 0, 60, 10]]
+    assert below.areas_px.tolist() == [200, 100]
+    assert unjudged == {1}, "a bit of the second is visible, and has no box; nothing is left of the third"
+
+
+def test_nothing_is_pasted_without_masks_or_on_other_classes():
+    sample, generator = masked((10, 4, 90, 14)), np.random.default_rng(0)
+    for other in (painted(), masked((0, 0, 9, 9), absent_class_ids=frozenset())):
+        assert pasted(sample, other, generator) is sample
+    unmasked = painted()
+    assert pasted(unmasked, sample, generator) is unmasked
+    empty = replace(sample, instances=Instances.none())
+    assert len(pasted(sample, empty, generator).instances) == 1
+    assert max(len(pasted(empty, sample, np.random.default_rng(seed)).instances) for seed in range(6)) == 1
+
+
+def test_training_items_have_pasted_objects_and_no_masks():
+    samples = [masked((10, 4, 90, 14)), masked((0, 20, 50, 50), classes=[1])]
+    data, prompt = SampleList(tuple(samples), NAMES), Prompt("", (), (), (), np.zeros((0, 0), np.float32))
+
+    def counts(paste):
+        mixed = Augmentation(paste=paste)
+        shown = SampleDataset(data, eval_transform(60, 120), lambda sample, generator: prompt, 0, mixed=mixed)
+        items = [shown[epoch, index][0].instances for epoch in range(6) for index in range(2)]
+        assert all(one.masks_rle is None for one in items)
+        return {len(one) for one in items}
+
+    assert counts(0.0) == {1}
+    assert 2 in counts(1.0)
 
 
 @pytest.mark.parametrize("name", PRESETS)
