@@ -231,7 +231,8 @@ def bitmaps(sample: Sample) -> Bool[np.ndarray, "n h w"]:
     """The masks of a sample's objects."""
     if not sample.instances.masks_rle:
         return np.zeros((0, *sample.size_hw), bool)
-    return np.moveaxis(coco_mask.decode(list(sample.instances.masks_rle)), -1, 0).astype(bool)  # [h, w, n]
+    masks = np.asarray(coco_mask.decode(list(sample.instances.masks_rle)), bool)  # [h, w, n]
+    return np.moveaxis(masks, -1, 0)
 
 
 def fit(sample: Sample, size_hw: tuple[int, int]) -> Sample:
