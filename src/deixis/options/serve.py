@@ -63,6 +63,10 @@ class ServeOptions(Options):
     """Seconds in which the head of a request must have come."""
     url_hosts: Annotated[tuple[str, ...], RARE] = ()
     """Hosts from which images may be fetched by URL, as in --url-hosts images.example.org pictures.local:8080."""
+    label_studio: Annotated[str, RARE] = ""
+    """Address of a Label Studio whose projects use this server as their model, as in http://localhost:8080; its files
+    are fetched with the key in LABEL_STUDIO_API_KEY. The model's address is then that of this server with
+    /label-studio."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import ceil
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def serve(options: ServeOptions) -> None:
         from deixis.serving.connections import with_limits
         from deixis.serving.door import Limits
         from deixis.serving.films import FilmLimits
+        from deixis.serving.labelling.label_studio import add_label_studio
+        from deixis.serving.labelling.task_images import LabelStudio
         from deixis.serving.models import Models
     except ImportError as error:
         raise OptionError(f"serving needs {error.name}; pip install 'deixis[serve]'") from error
@@ -39,6 +42,7 @@ def serve(options: ServeOptions) -> None:
     ]:
         bundle.model.eval()  # films are followed in turn with requests, and none may restore another mode
     loopback = options.host in LOOPBACK
+    studio = LabelStudio(options.label_studio, os.environ.get("LABEL_STUDIO_API_KEY", ""))
     app = make_app(
         models,
         Limits(
@@ -59,6 +63,7 @@ def serve(options: ServeOptions) -> None:
         jobs_folder=options.jobs_folder,
         max_jobs=options.max_jobs,
         finish_s=options.finish,
+        mounts=[lambda app: add_label_studio(app, studio)],
     )
     place = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     console = Console(highlight=False)

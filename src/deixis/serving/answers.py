@@ -57,7 +57,7 @@ class Item:
     pixels: Pixels
     boxes_xyxy_px: Float[np.ndarray, "n 4"] | None = None
     masks: tuple[Rle, ...] = ()
-    points: tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"]] | None = None
+    points: tuple[Float[np.ndarray, "points 2"], Bool[np.ndarray, " points"]] | None = None
 
 
 @dataclass(frozen=True)

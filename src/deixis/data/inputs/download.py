@@ -42,7 +42,13 @@ def is_url(text: str) -> bool:
     return True
 
 
-def download(url: str, *, hosts: Collection[str] | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+def download(
+    url: str,
+    *,
+    hosts: Collection[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> bytes:
     """The content of a URL.
 
     Args:
@@ -50,6 +56,7 @@ def download(url: str, *, hosts: Collection[str] | None = None, headers: Mapping
             usual ports or NAME:PORT. No redirect and no proxy is then followed, and a name, unless it is `localhost`
             or an address itself, may not stand for an address of this machine or its network link.
         headers: sent with the request, such as an authorization.
+        body: sent with the request, which is then a POST.
 
     Raises:
         DataError: the host is not allowed, or the server does not answer in time, reports an error, or sends more
@@ -60,7 +67,7 @@ def download(url: str, *, hosts: Collection[str] | None = None, headers: Mapping
     opener = _opener(*_FREE) if hosts is None else _opener(_GuardedHttp(), _GuardedHttps())
     until = time.monotonic() + MAX_SECONDS
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "deixis", **(headers or {})})
+        request = urllib.request.Request(url, body, headers={"User-Agent": "deixis", **(headers or {})})
         with opener.open(request, timeout=TIMEOUT_S) as answer:
             return _content(answer, url, until)
     except urllib.error.HTTPError as error:
