@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments
@@ -66,3 +68,24 @@ def test_the_few_recipe_trains_the_encoder_from_the_middle_of_the_run(deixis, ti
     steps = records(tmp_path / "detector", "step")
     assert [record["lr"]["encoder"] > 0 for record in steps] == [False, False, True, True]
     assert all(record["lr"]["decoder"] > 0 for record in steps)
+
+
+def test_a_dry_run_shows_augmented_pictures(deixis, tiny_model, tmp_path):
+    page = tmp_path / "augmented.html"
+    more = ("--dry-run", "--augment", "strong", "--show-augmented")
+    code, out, err = deixis(train_arguments(tiny_model, tmp_path, *more, str(page)))
+    assert code == 0, err
+    assert str(page) in out
+    text = page.read_text()
+    assert text.count("<img") == 24, "8 images in 3 epochs"
+    assert "asked for" in text
+    assert "width=device-width" in text
+    assert len(set(re.findall(r'src="(data:[^"]+)"', text))) == 24, "each epoch shows an image differently"
+    assert not (tmp_path / "detector").exists()
+    page.write_text("my own page")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more, str(page)))
+    assert (code, err.count("\n")) == (2, 1)
+    assert page.read_text() == "my own page"
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more, str(tmp_path / "x.png")))
+    assert code == 2
+    assert "ends in .html" in err

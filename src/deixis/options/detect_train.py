@@ -143,6 +143,8 @@ class DetectImages(Options):
     """Shorter and longest side of the images in pixels; the model's own if not given."""
     augment: Literal["light", "strong", "aerial", "none"] = "light"
     """How images are varied (docs/learning.md); light flips, crops and resizes."""
+    show_augmented: Path | None = None
+    """Before training, or in a dry run, write this page (.html) of training images as the model is shown them."""
     multi_scale: Annotated[bool, RARE] = True
     """Train on several sizes up to the image size."""
     flip_probability: Share = 0.5
@@ -257,5 +259,7 @@ class DetectTrainOptions(
         self.check_keeping(self.lora)
         if self.balance_classes and (self.data_weights or self.epoch_length or self.replay_data):
             raise OptionError("--balance-classes does not work with --data-weights, --epoch-length or --replay-data")
+        page = self.show_augmented
+        require(page is None or page.suffix == ".html", "show_augmented", page, "a file that ends in .html")
         require_model(self.model, A_DETECTOR)
         wanted_precision(self.threshold_for)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from deixis.records import Sample
 from deixis.reporting.data import DatasetFacts
 from deixis.reporting.page import Bars, Cell, Table, numbers, write_page
-from deixis.reporting.pictures import Picture, annotated_pictures
+from deixis.reporting.pictures import Picture, annotated_pictures, drawn
 from deixis.reporting.plots import histogram
 
 
@@ -100,3 +100,21 @@ def write_difference_page(
         pictures=list(pictures),
         more=changed - len(pictures) // 2,
     )
+
+
+def write_augmented_page(path: Path, shown: Iterable[tuple[Sample, str]], epochs: int, note: str) -> None:
+    """Write training images as the model is shown them.
+
+    Args:
+        shown: transformed samples with what is asked for in each, an image's epochs one after the other.
+        epochs: of each image, which stand side by side.
+
+    Raises:
+        DataError: the place cannot be written.
+    """
+    figures = []
+    for sample, asked in shown:
+        assert isinstance(sample.image, np.ndarray)
+        caption = f"{sample.source or sample.image_id}: {len(sample.instances)} objects; asked for {asked}"
+        figures.append(drawn(caption, sample.image, sample))
+    write_page(path, "augmented", figures=figures, columns=epochs, note=note)

@@ -5,32 +5,39 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from deixis.data.batching.epochs import EpochDataset
 from deixis.data.pixels.images import load
 from deixis.data.sets.embedded import record_of
 from deixis.data.sets.subset import Subset
+from deixis.errors import DataError
 from deixis.evaluation.analysis import analyse
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.recipes.run.data import RunData
+from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample
 from deixis.reporting.data import ForgettingFacts, dataset_facts
+from deixis.reporting.dataset_page import write_augmented_page
 from deixis.reporting.detect_report import METRICS_NOTE, detections_row, detector_facts
 from deixis.reporting.explained import Explained, explain, looked_at
 from deixis.reporting.outcome import Outcome
-from deixis.reporting.page import Table, write_page
+from deixis.reporting.page import Table, is_our_page, write_page
 from deixis.reporting.run_report import TaskFacts
 from deixis.results.detections import Detections
+from deixis.text import listed
 from deixis.training.checkpoint import replacing_folder
 from deixis.training.validation import spread_evenly
 
 MAX_EXPLAINED = 500  # images whose mistakes a report explains: they are looked at once more
 MAX_COUNTED = 50_000  # images of which a report counts boxes: what it keeps of each must not grow without end
+AUGMENTED_IMAGES, AUGMENTED_EPOCHS = 8, 3  # on a page of augmented images
 POLICY = ("recipe", "epochs", "batch_size", "learning_rate", "backbone_lr_factor", "text_lr_factor", "schedule")
 
 
@@ -53,6 +60,25 @@ def metrics_of(values: Mapping[str, Any] | None) -> DetectionMetrics | None:
         return None
     names = [field.name for field in fields(DetectionMetrics) if field.default is MISSING or field.name in values]
     return DetectionMetrics(**{name: values.get(name, math.nan) for name in names})
+
+
+def show_augmented(path: Path, shown: EpochDataset, preset: str) -> None:
+    """Write a page of some training images, each as the first epochs show it.
+
+    Raises:
+        DataError: the place cannot be written, or is taken by something else.
+    """
+    require_own_file(path, is_our_page)
+    items = []
+    for index in spread_evenly(len(shown), AUGMENTED_IMAGES):
+        with suppress(DataError):  # an unreadable image: training leaves it out, and says so
+            drawn = [shown[epoch, index] for epoch in range(AUGMENTED_EPOCHS)]
+            items += [(sample, listed(prompt.names, 6)) for sample, prompt in drawn]
+    note = (
+        f"Each row is one image in the first {AUGMENTED_EPOCHS} epochs, with --augment {preset}: what the model is "
+        "shown, resized as it is then, and the boxes and names that it learns from."
+    )
+    write_augmented_page(path, items, AUGMENTED_EPOCHS, note)
 
 
 def copy_weights(best: Path, teacher: Path) -> None:

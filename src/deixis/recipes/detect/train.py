@@ -27,7 +27,15 @@ from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
 from deixis.recipes.detect.model import make_criterion, make_denoise, save_trained
 from deixis.recipes.detect.plan import Plan, make_plan, print_plan
 from deixis.recipes.detect.policy import late_parts
-from deixis.recipes.detect.report import POLICY, BeforePicture, before_pictures, copy_weights, metrics_of, report_facts
+from deixis.recipes.detect.report import (
+    POLICY,
+    BeforePicture,
+    before_pictures,
+    copy_weights,
+    metrics_of,
+    report_facts,
+    show_augmented,
+)
 from deixis.recipes.run.duration import print_duration
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
@@ -75,6 +83,9 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         start = start_run(options.group(DetectRun), options.group(DetectHardware))
         plan = make_plan(options)
         print_plan(plan, start)
+        if options.show_augmented and start.is_first:
+            show_augmented(options.show_augmented, plan.feed.dataset, options.augment)
+            start.console.print(f"augmented   {options.show_augmented}", markup=False)
         if options.dry_run:
             time_run(plan, start)
             return FinetuneResult(options.folder, None, None, None)

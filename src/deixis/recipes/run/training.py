@@ -43,7 +43,18 @@ ChangeBest = Callable[[Path, Path], Mapping[str, Any]]
 # Options that may differ between a run and its resumption: they change neither weights nor metrics. The data is
 # compared by its content.
 MAY_CHANGE = {
-    *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "seeds", "report", "report_images"),
+    *(
+        "output",
+        "experiment_name",
+        "resume",
+        "auto_resume",
+        "overwrite",
+        "dry_run",
+        "seeds",
+        "report",
+        "report_images",
+        "show_augmented",
+    ),
     *("data", "images", "format", "val_data", "val_images", "test_data", "test_images", "max_unreadable_images"),
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
