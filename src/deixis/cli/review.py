@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deixis.cli.command import Command
+from deixis.options.review.audit import ReviewAuditOptions
 from deixis.options.review.export import ReviewExportOptions
 from deixis.options.review.serve import ReviewServeOptions
 
@@ -22,6 +23,12 @@ Examples:
   deixis review export review.db --part all --to yolo --output reviewed/ --image-files link
 """
 
+AUDIT = """
+Examples:
+  deixis review audit review.db --draw 200       then judge them on the page of deixis review serve review.db
+  deixis review audit review.db --output audit.json
+"""
+
 COMMANDS = (
     Command(
         "review serve",
@@ -37,6 +44,14 @@ COMMANDS = (
         "deixis.recipes.review.export:export_review",
         "write what was reviewed as annotations of any format",
         EXPORT,
+        bare="db",
+    ),
+    Command(
+        "review audit",
+        ReviewAuditOptions,
+        "deixis.recipes.review.audit:audit_review",
+        "precision per class from a random sample that people judge",
+        AUDIT,
         bare="db",
     ),
 )

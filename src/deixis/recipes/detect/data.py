@@ -24,6 +24,7 @@ from deixis.data.detect.transforms import Transform, train_transform
 from deixis.data.detect.wordings import Wordings, require_distinct, worded, wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.data.formats.odvg.read import OdvgDataset
+from deixis.data.formats.review.corrections import correction_line
 from deixis.data.formats.shards.index import ShardRatios
 from deixis.data.formats.shards.read import shard_index, shard_sizes
 from deixis.data.scenes.images import SceneDataset
@@ -74,6 +75,7 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING, masks: 
         note_on_parts(shares, images, bool(data.test_data)),
         used=used,
         left_out=tuple(left_out),
+        reviewed=tuple(filter(None, map(correction_line, data.data))),
     )
     for what, given, measured in (("validation", data.val_data, validation), ("test", data.test_data, test)):
         if measured is not None and not has_objects(measured):

@@ -126,7 +126,7 @@ def print_plan(plan: Plan, start: Start) -> None:
         f"{len(names)} names: {listed(names, 12)}",
         markup=False,
     )
-    for line in (data.note, *data.left_out, *wordings_lines(bundle.record.wordings)):
+    for line in (data.note, *data.reviewed, *data.left_out, *wordings_lines(bundle.record.wordings)):
         console.print(line, markup=False)
     steps = plan.feed.steps_per_epoch(start.accelerator.num_processes)
     print_length(console, plan.settings, steps, options.group(Optimiser))

@@ -111,7 +111,7 @@ def report_facts(
     assert validation is not None
     thresholds = {"threshold": validation.threshold, "class_thresholds": validation.class_thresholds}
     chosen = replace(after, **thresholds)  # type: ignore[arg-type]
-    return detector_facts(
+    facts = detector_facts(
         dataset_facts(shown(data.training)),
         dataset_facts(data.validation),
         None if data.test is None else dataset_facts(data.test),
@@ -123,6 +123,8 @@ def report_facts(
         ],
         explained=explained(detector, data.reported, chosen, batch_size=batch_size, pictures=bool(pictures)),
     )
+    trained_on = [f"Trained on corrections of people, {line}." for line in data.reviewed]
+    return replace(facts, measured_on=" ".join([facts.measured_on, *trained_on]))
 
 
 def explained(

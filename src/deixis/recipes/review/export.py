@@ -7,10 +7,9 @@ from pathlib import Path
 from deixis.console import print_text
 from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
-from deixis.data.formats.review.read import corrections
+from deixis.data.formats.review.corrections import correction_line
 from deixis.data.formats.writing import write_dataset
 from deixis.options.review.export import ReviewExportOptions
-from deixis.text import tallied
 
 
 def export_review(options: ReviewExportOptions) -> Path:
@@ -21,16 +20,9 @@ def export_review(options: ReviewExportOptions) -> Path:
     """
     assert options.output is not None
     dataset = read_dataset(options.db, format="review", split=options.part)
-    print_text(correction_line(Path(options.db)))
+    print_text(correction_line(options.db))
     for line in not_kept(dataset, options.to, options.masks) or ["nothing"]:
         print_text(f"lost in {options.to}: {line}")
     written = write_dataset(dataset, options.output, options.to, options.image_files, options.masks)
     print_text(f"wrote {len(dataset)} images to {options.output}; read them with --data {written}")
     return written
-
-
-def correction_line(file: Path) -> str:
-    """How much of a review was corrected, and by how many people."""
-    counts = corrections(file)
-    images, people = counts.pop("images"), counts.pop("reviewers")
-    return f"{file.name}: {images} images reviewed by {people} people; objects: {tallied(counts)}"

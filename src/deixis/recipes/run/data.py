@@ -23,6 +23,7 @@ class RunData(Generic[D]):
         chat: conversations that show what a language model forgets; never trained on. None where there are none.
         used: the classes that are used to their new names; None for all as they are.
         left_out: what is not used of the training data, one line each.
+        reviewed: how much of it people corrected in a review, one line each.
     """
 
     training: D
@@ -32,6 +33,7 @@ class RunData(Generic[D]):
     chat: D | None = None
     used: dict[str, str] | None = None
     left_out: tuple[str, ...] = ()
+    reviewed: tuple[str, ...] = ()
 
     @property
     def reported(self) -> D:

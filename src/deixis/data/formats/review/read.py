@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -85,33 +85,6 @@ def read_review(
             dropped += [source] * lost
     warn_dropped(str(file), dropped)
     return SampleList(tuple(samples), vocabulary, f"{file.stem} ({part})")
-
-
-def corrections(file: Path) -> dict[str, int]:
-    """How many objects of the reviewed images were accepted as they were, renamed, moved, drawn and rejected.
-
-    >>> corrections(Path("review.db"))  # doctest: +SKIP
-    {'images': 40, 'reviewers': 2, 'accepted': 31, 'renamed': 4, 'moved': 3, 'drawn': 6, 'rejected': 9}
-    """
-    with closing(opened_to_read(file)) as review:
-        images = int(review.execute(f"SELECT COUNT(*) FROM images i WHERE {DONE}").fetchone()[0])
-        rows = review.execute("SELECT * FROM objects WHERE status != 'open'").fetchall()
-        people = int(review.execute("SELECT COUNT(DISTINCT annotator) FROM actions").fetchone()[0])
-    counts = Counter(kind_of_change(dict(row)) for row in rows)
-    kinds = ("accepted", "renamed", "moved", "drawn", "rejected")
-    return {"images": images, "reviewers": people, **{kind: counts[kind] for kind in kinds}}
-
-
-def kind_of_change(row: dict[str, Any]) -> str:
-    """What a person did with an object: accepted, renamed, moved, drawn, rejected, or drawn and deleted again."""
-    if row["status"] in ("rejected", "deleted"):
-        return "undrawn" if row["origin"] == "drawn" else "rejected"
-    if row["origin"] == "drawn":
-        return "drawn"
-    first = json.loads(row["first"])
-    if first["label"] != row["label"]:
-        return "renamed"
-    return "accepted" if first["box"] == [row[name] for name in ("x1", "y1", "x2", "y2")] else "moved"
 
 
 def _files(file: Path, names: Sequence[str], images: Path | None, findings: Findings | None) -> list[Path | None]:
