@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.options.checks import A_DETECTOR, require_model
+from deixis.options.checks import A_DETECTOR, require, require_model
 from deixis.options.marks import AtLeast1, Required, Share, WithWordings
-from deixis.options.used_models import UsedDetector
+from deixis.options.used_models import Engine, UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectPredictOptions(UsedDetector):
+class DetectPredictOptions(UsedDetector, Engine):
     """Find named things in images and videos; write drawn images and videos, JSON and COCO results."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
-    """Images, videos, or folders of them."""
+    """Images, videos, or folders of them; with --engine ray also lists, parquet files, WebDataset tars and addresses
+    such as s3://bucket/photos/, and no videos."""
     names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
     if not given. With several wordings of a class: "car=car,automobile,sedan"."""
@@ -33,8 +34,11 @@ class DetectPredictOptions(UsedDetector):
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     max_detections: AtLeast1 = 100
     """Maximum number of detections per image."""
+    pictures: bool = True
+    """Draw the detections on the images."""
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
+        require(self.engine == "local" or not self.track, "track", self.track, "--engine local for videos")
         require_model(self.model, A_DETECTOR)
