@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -13,8 +16,10 @@ import pytest
 import stand_in_trackers
 from clip_miniatures import moving_bar, video
 
+from deixis.data.inputs.stream import Stream, without_secrets
 from deixis.data.pixels.frames import open_frames
-from deixis.recipes.detect import predict_videos
+from deixis.errors import DataError
+from deixis.recipes.detect import predict, predict_videos
 
 
 @pytest.fixture
@@ -112,4 +117,45 @@ def test_what_cannot_be_done_is_one_line(command, deixis, tmp_path: Path, monkey
     code, _, err = deixis(command(tmp_path / "none.mp4"))
     assert code == 2
     assert "pip install --no-deps trackers" in err
+    assert err.count("\n") == 1
+
+
+class Camera(Stream):
+    """An address that sends four frames and breaks off, or is interrupted there."""
+
+    rate = Fraction(12)
+
+    def __init__(self, address: str, end: type[BaseException]) -> None:
+        self.shown, self.end = without_secrets(address), end
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from np.repeat(moving_bar(1), 4, axis=0)
+        raise self.end("rtsp://10.0.0.7/gate: broke off after 4 frames (time-out)")
+
+
+@pytest.mark.parametrize(
+    ("end", "more", "count"), [(DataError, (), 4), (KeyboardInterrupt, (), 2), (DataError, ("--max-frames", "3"), 3)]
+)
+def test_what_a_stream_sent_is_kept(command, deixis, tmp_path: Path, monkeypatch, end, more, count) -> None:
+    """After an interrupt without the batch that was being collected."""
+    monkeypatch.setattr(predict, "Stream", partial(Camera, end=end))
+    words = command(more=("--stream", "rtsp://user:secret@10.0.0.7/gate", "--track", *more))
+    words.remove("--images")
+    code, said, err = deixis(words)
+    assert code == 0, err
+    assert f"in {count} frames of rtsp://10.0.0.7/gate" in said
+    assert ("broke off" in err) == (end is DataError and not more)
+    out = tmp_path / "out"
+    assert len(open_frames(out / "videos/gate.mp4")) == len(frames_of(out / "videos/gate.jsonl")) == count
+    assert "secret" not in said + err
+
+
+def test_images_or_a_stream(command, deixis, tmp_path: Path) -> None:
+    words = command(tmp_path, more=("--stream", "camera:999"))
+    assert deixis(words)[0] == 2
+    words.remove("--images")
+    words.remove(str(tmp_path))
+    code, _, err = deixis(words)
+    assert code == 2
+    assert "error: camera:999: " in err
     assert err.count("\n") == 1

@@ -33,7 +33,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_page_has_one_place() -> None:
     trees = re.findall(r"```\{toctree\}\n:caption: .+\n([^`]+)```", (DOCS / "index.md").read_text())
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in (*DOCS.rglob("*.md"), *DOCS.glob("*.rst"))}
-    assert sorted(" ".join(trees).split()) == sorted(pages - {"index"})
+    assert sorted(" ".join(trees).split()) == sorted(pages - {"index"}), "docs/index.md lists the pages"
 
 
 @needs_sphinx

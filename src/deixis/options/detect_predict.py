@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.options.checks import A_DETECTOR, require, require_model
-from deixis.options.marks import AtLeast1, Required, Share, WithWordings
-from deixis.options.used_models import Engine, UsedDetector
+from deixis.errors import OptionError
+from deixis.options.checks import A_DETECTOR, require_model
+from deixis.options.marks import RARE, AtLeast1, Required, Share, WithWordings
+from deixis.options.used_models import UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectPredictOptions(UsedDetector, Engine):
+class DetectPredictOptions(UsedDetector):
     """Find named things in images and videos; write drawn images and videos, JSON and COCO results."""
 
-    images: Annotated[tuple[Path, ...], Required("photos/")] = ()
-    """Images, videos, or folders of them; with --engine ray also lists, parquet files, WebDataset tars and addresses
-    such as s3://bucket/photos/, and no videos."""
+    images: tuple[Path, ...] = ()
+    """Images, videos, or folders of them."""
+    stream: str = ""
+    """Address of a video in place of --images: rtsp://10.0.0.7/gate, http://.../film.mp4, or camera:0. It ends where
+    the stream ends, with Ctrl-C, or after --max-frames."""
+    max_frames: Annotated[AtLeast1 | None, RARE] = None
+    """Frames to take of --stream; all if not given."""
     names: Annotated[tuple[str, ...], WithWordings()] = ()
     """What to look for, as in --names raccoon "traffic light"; any number. The names that the model was fine-tuned on,
     if not given. With several wordings of a class: "car=car,automobile,sedan"."""
@@ -34,11 +39,14 @@ class DetectPredictOptions(UsedDetector, Engine):
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     max_detections: AtLeast1 = 100
     """Maximum number of detections per image."""
-    pictures: bool = True
-    """Draw the detections on the images."""
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
-        require(self.engine == "local" or not self.track, "track", self.track, "--engine local for videos")
+        if not self.stream:
+            Required("photos/").require("images", self.images)
+        elif self.images:
+            raise OptionError("--stream stands in place of --images; leave out one of them")
+        if self.max_frames and not self.stream:
+            raise OptionError("--max-frames is for --stream; leave it out, or give an address")
         require_model(self.model, A_DETECTOR)

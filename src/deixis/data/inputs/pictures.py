@@ -2,6 +2,7 @@
 
     a path, a folder, a glob pattern, a URL           "photos/", "*.jpg", "https://example.org/a.jpg"
     a video                                           one picture per frame, decoded forwards
+    the address of a video, or of a camera            "rtsp://10.0.0.7/gate", "https://example.org/a.mp4", "camera:0"
     the content of an image file                      bytes, or an open binary file
     a PIL image
     an array (h, w), (h, w, 1), (h, w, 3), (h, w, 4)  uint8, uint16, bool, or floats of [0, 1] or [0, 255]
@@ -29,6 +30,7 @@ from PIL import Image
 from deixis.data.inputs.arrays import rgb_of_array, rgb_of_pil
 from deixis.data.inputs.download import download, is_url
 from deixis.data.inputs.find import expand
+from deixis.data.inputs.stream import Stream, is_stream
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.images import decode_image, load_image
 from deixis.data.pixels.video_file import VideoFrames
@@ -138,6 +140,10 @@ def _holds_objects(array: Any) -> bool:
 def _expanded(image: Any, name: str) -> Iterator[Picture]:
     if isinstance(image, Picture):
         yield image
+    elif isinstance(image, str) and is_stream(image):
+        stream = Stream(image)
+        for number, pixels in enumerate(stream):
+            yield Picture(f"{stream.shown}#{number}", pixels)
     elif isinstance(image, str) and is_url(image):
         yield Picture(image, image)
     elif isinstance(image, str | PathLike):

@@ -25,7 +25,7 @@ from deixis.errors import DataError
 
 MAX_FRAME_PIXELS = 1 << 27  # twice 16K; decoding takes several frames' memory
 # What PyAV raises on damaged files; its errors derive from these. OSError covers unreadable ones.
-_AV_ERRORS = (av.FFmpegError, OSError, ValueError, EOFError)
+AV_ERRORS = (av.FFmpegError, OSError, ValueError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ class VideoFrames:
             for frame in decoded:
                 at = _first_known(frame.pts, frame.dts)
                 if at == wanted and not frame.is_corrupt:
-                    _require_size(self.path, frame.height, frame.width)
-                    return _upright(frame)
+                    require_size(self.path, frame.height, frame.width)
+                    return upright(frame)
                 if at >= wanted:
                     break
-        except _AV_ERRORS as error:
+        except AV_ERRORS as error:
             raise self._damaged(number, str(error)) from error
         raise self._damaged(number, "it is not in the file, or damaged")
 
@@ -154,7 +154,7 @@ class VideoFrames:
                     if not container.streams.video:
                         raise DataError(f"{self.path}: has no video stream; give a video file")
                     stream = container.streams.video[0]
-                    _require_size(self.path, stream.codec_context.height, stream.codec_context.width)
+                    require_size(self.path, stream.codec_context.height, stream.codec_context.width)
                     yield container, stream
             except FileNotFoundError as error:
                 raise DataError(f"{self.path}: video file not found; check the path") from error
@@ -162,7 +162,7 @@ class VideoFrames:
                 raise DataError(
                     f"{self.path}: its headers ask for more memory than there is; it is probably damaged, get it again"
                 ) from error
-            except _AV_ERRORS as error:
+            except AV_ERRORS as error:
                 raise DataError(f"{self.path}: cannot be read as a video ({error}); get the file again") from error
 
 
@@ -172,7 +172,7 @@ def rate_of(video: Any) -> float:
     return float(VideoFrames(Path(video)).rate) if is_video else 30.0
 
 
-def _require_size(path: Path, height: int, width: int) -> None:
+def require_size(path: Path | str, height: int, width: int) -> None:
     """Before anything of the size that a file states is allocated."""
     if height * width > MAX_FRAME_PIXELS:
         raise DataError(
@@ -185,7 +185,7 @@ def _first_known(*values: int | None) -> int:
     return next((value for value in values if value is not None), 0)
 
 
-def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+def upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     """RGB, rotated as the file states (phones film sideways)."""
     pixels = frame.to_ndarray(format="rgb24")
     # `frame.rotation` is counter-clockwise, like `rot90`

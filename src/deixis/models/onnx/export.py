@@ -67,7 +67,7 @@ def export_detector(
     prompt = build_prompt(asked, bundle.prompt_tokenizer, prompt_len(bundle))
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
         raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
-    whole = _whole(bundle, prompt, () if any_names else rows, any_names=any_names)
+    whole = whole_graph(bundle, prompt, () if any_names else rows, any_names=any_names)
     facts = facts_of(bundle, () if any_names else names, prompt, precision=precision)
     write_export(whole, path, facts, precision=precision)
     return prompt
@@ -110,8 +110,8 @@ def graphs(
     return ImageGraph(bundle.model), FixedNames(bundle.model, input_ids, class_tokens, rows=rows, sinks=bundle.sinks)
 
 
-def _whole(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int], *, any_names: bool) -> Any:
-    """Both graphs, joined at the levels."""
+def whole_graph(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int], *, any_names: bool) -> Any:
+    """The ONNX graph of `export_detector`, in fp32 and without facts: both parts, joined at the levels."""
     require("onnx")
     require("onnxscript")
     compose = require("onnx.compose")
@@ -123,7 +123,8 @@ def _whole(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int], *, 
     dynamic: tuple[Any, ...] = ([free] * len(levels),)
     names = list(levels)
     if any_names:
-        example += (torch.tensor([prompt.input_ids]), torch.from_numpy(prompt.positive_map))
+        twice = torch.from_numpy(prompt.positive_map).repeat(2, 1)  # of one name the exporter makes a fixed side
+        example += (torch.tensor([prompt.input_ids]), twice)
         dynamic += ({1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
         names += ["input_ids", "class_tokens"]
     with quiet(), torch.no_grad():

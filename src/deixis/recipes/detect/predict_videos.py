@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from deixis.data.inputs.stream import Stream
 from deixis.data.pixels.frames import is_video_file, open_frames
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.errors import DataError, OptionError
@@ -20,7 +24,6 @@ from deixis.recipes.run.outputs import warn
 from deixis.results.detections import Detections
 from deixis.results.draw import draw_detections
 from deixis.text import one_line
-from deixis.video_records import Frames
 
 FOLDER_RATE = 30
 """Frames per second of a folder of frames."""
@@ -40,6 +43,8 @@ def images_and_videos(options: DetectPredictOptions) -> tuple[list[Path], list[P
         DataError: a path does not exist, or there is nothing to read.
         OptionError: --track is given an image by itself.
     """
+    if options.stream:
+        return [], []
     found = find_images(options.images, videos=True)
     videos = [path for path in found if is_video_file(path)]
     images = [path for path in found if not is_video_file(path)]
@@ -73,7 +78,9 @@ def predict_videos(
             done.append(_Counts(known["frames"], known["objects"], known["tracks"]))
             continue
         try:
-            counts = _one(options, detector, video, name=name, names=lines.names)
+            frames = open_frames(video)
+            rate = frames.rate if isinstance(frames, VideoFrames) else Fraction(FOLDER_RATE)
+            counts = _one(options, detector, _Film(name, frames, rate, len(frames)), lines.names)
         except DataError as error:
             unreadable.append(one_line(error))
             warn(f"left out: {unreadable[-1]}")
@@ -106,21 +113,70 @@ def video_names(videos: Sequence[Path]) -> list[str]:
     return names
 
 
-def _one(options: DetectPredictOptions, detector: Detector, video: Path, *, name: str, names: Sequence[str]) -> _Counts:
-    frames = open_frames(video)
-    rate = frames.rate if isinstance(frames, VideoFrames) else Fraction(FOLDER_RATE)
-    found_in = _found(options, detector, _pictures(frames, name), names=names, rate=rate)
+def predict_stream(options: DetectPredictOptions, detector: Detector, stream: Stream, names: Sequence[str]) -> str:
+    """Write the results of a stream, until it ends, is interrupted or has sent --max-frames; returns what was found.
+
+    A stream that breaks off leaves the results of the frames that came.
+
+    Raises:
+        DataError: it sends no frame.
+    """
+    broken: list[DataError] = []
+
+    def until_it_breaks() -> Iterator[np.ndarray]:
+        came = False
+        try:
+            for frame in islice(stream, options.max_frames):
+                came = True
+                yield frame
+        except DataError as error:
+            if not came:
+                raise
+            broken.append(error)
+
+    film = _Film(stream.name, until_it_breaks(), stream.rate, options.max_frames)
+    counts = _one(options, detector, film, names, interruptible=True)
+    for error in broken:
+        warn(one_line(error))
+    followed = f" on {counts.tracks} tracks" if options.track else ""
+    return f"{counts.objects} objects{followed} in {counts.frames} frames of {stream.shown}"
+
+
+@dataclass(frozen=True)
+class _Film:
+    """Frames, in order, under a name for the files about them; `count` is None where it is not known."""
+
+    name: str
+    frames: Iterable[np.ndarray]
+    rate: Fraction
+    count: int | None
+
+
+def _one(
+    options: DetectPredictOptions,
+    detector: Detector,
+    film: _Film,
+    names: Sequence[str],
+    *,
+    interruptible: bool = False,
+) -> _Counts:
+    """Write the results of one video; if `interruptible`, an interrupt ends it, and what is done by then is kept."""
+    found_in = _found(options, detector, _pictures(film), names=names, rate=film.rate)
     count = objects = 0
     tracks: set[int] = set()
     with (
-        ProgressBar(name) as progress,
-        detection_video(options.output, name, rate=rate, names=names, draw=draw_detections) as add,
+        ProgressBar(film.name) as progress,
+        detection_video(options.output, film.name, rate=film.rate, names=names, draw=draw_detections) as add,
     ):
-        for found in found_in:
-            add(found.pixels(), found)
-            count, objects = count + 1, objects + len(found)
-            tracks.update(() if found.track_ids is None else found.track_ids[found.track_ids > 0].tolist())
-            progress(count, len(frames))
+        try:
+            for found in found_in:
+                add(found.pixels(), found)
+                count, objects = count + 1, objects + len(found)
+                tracks.update(() if found.track_ids is None else found.track_ids[found.track_ids > 0].tolist())
+                progress(count, film.count)
+        except KeyboardInterrupt:
+            if not interruptible or not count:
+                raise
     return _Counts(count, objects, len(tracks))
 
 
@@ -140,7 +196,7 @@ def _found(
     return detector.stream(pictures, names, options.threshold, max_detections=most, batch_size=batch)
 
 
-def _pictures(frames: Frames, name: str) -> Iterator[Picture]:
+def _pictures(film: _Film) -> Iterator[Picture]:
     """Each frame with its pixels, decoded once and held until it is written."""
-    for number, pixels in enumerate(frames):
-        yield Picture(f"{name}#{number}", pixels)
+    for number, pixels in enumerate(film.frames):
+        yield Picture(f"{film.name}#{number}", pixels)
