@@ -9,17 +9,17 @@ from typing import Annotated
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER, require, require_model
 from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotBlank, Range, Required, Share, WithWordings
 from deixis.options.old_names import knows_old_names
-from deixis.options.types import Options
-from deixis.options.used_models import MAX_SINKS
+from deixis.options.used_models import MAX_SINKS, Engine
 
 
 @knows_old_names
 @dataclass(frozen=True)
-class AnnotateOptions(Options):
+class AnnotateOptions(Engine):
     """Annotate photographs: boxes, masks, captions, and whether each caption finds its mask again."""
 
     images: Annotated[tuple[Path, ...], Required("photos/")] = ()
-    """Images, videos, or folders of them."""
+    """Images, videos, or folders of them; with --engine ray also lists, parquet files, WebDataset tars and addresses
+    such as s3://bucket/photos/, and no videos."""
     names: Annotated[tuple[str, ...], NotBlank(), WithWordings()] = ()
     """What to look for, as in --names "red car" dog; with several wordings of a class, "car=car,sedan". Without names,
     objects are what SAM 2 finds under a grid of points, and captions name them."""

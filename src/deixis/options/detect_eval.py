@@ -9,11 +9,11 @@ from typing import Annotated
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR, choose_model, require, require_model, wanted_precision
 from deixis.options.marks import AtLeast1, Range, Required, WithWordings
-from deixis.options.used_models import MAX_SINKS, UsedDetector
+from deixis.options.used_models import MAX_SINKS, Engine, UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectEvalOptions(UsedDetector, ClassTools):
+class DetectEvalOptions(UsedDetector, ClassTools, Engine):
     """Measure a detector: COCO mAP overall, by size and by class."""
 
     data: Annotated[str, Required("labels.json")] = ""
@@ -48,5 +48,6 @@ class DetectEvalOptions(UsedDetector, ClassTools):
         """Raises OptionError for the first invalid value."""
         super().check()
         require_model(self.model, A_DETECTOR)
+        require(not self.try_sinks or self.engine == "local", "try_sinks", self.try_sinks, "--engine local beside it")
         require(not self.try_sinks or self.sinks is None, "try_sinks", self.try_sinks, "none beside --sinks")
         wanted_precision(self.threshold_for)

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.errors import OptionError
-from deixis.options.checks import A_DETECTOR, require_model
+from deixis.options.checks import A_DETECTOR, require, require_model
 from deixis.options.marks import RARE, AtLeast1, Required, Share, WithWordings
-from deixis.options.used_models import UsedDetector
+from deixis.options.used_models import Engine, UsedDetector
 
 
 @dataclass(frozen=True)
-class DetectPredictOptions(UsedDetector):
+class DetectPredictOptions(UsedDetector, Engine):
     """Find named things in images and videos; write drawn images and videos, JSON and COCO results."""
 
     images: tuple[Path, ...] = ()
-    """Images, videos, or folders of them."""
+    """Images, videos, or folders of them; with --engine ray also lists, parquet files, WebDataset tars and addresses
+    such as s3://bucket/photos/, and no videos."""
     stream: str = ""
     """Address of a video in place of --images: rtsp://10.0.0.7/gate, http://.../film.mp4, or camera:0. It ends where
     the stream ends, with Ctrl-C, or after --max-frames."""
@@ -39,6 +40,8 @@ class DetectPredictOptions(UsedDetector):
     """Minimum score of a detection. If not given, what was chosen on validation data, which deixis.json has, or 0.3."""
     max_detections: AtLeast1 = 100
     """Maximum number of detections per image."""
+    pictures: bool = True
+    """Draw the detections on the images."""
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
@@ -49,4 +52,7 @@ class DetectPredictOptions(UsedDetector):
             raise OptionError("--stream stands in place of --images; leave out one of them")
         if self.max_frames and not self.stream:
             raise OptionError("--max-frames is for --stream; leave it out, or give an address")
+        for name in ("track", "stream"):
+            value = getattr(self, name)
+            require(self.engine == "local" or not value, name, value, "--engine local for videos")
         require_model(self.model, A_DETECTOR)

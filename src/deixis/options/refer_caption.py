@@ -8,11 +8,11 @@ from typing import Annotated
 
 from deixis.options.checks import A_SEGMENTER, choose_model, require_model
 from deixis.options.marks import AtLeast0, AtLeast1, NotNegative, Range, Required
-from deixis.options.used_models import UsedSegmenter
+from deixis.options.used_models import Engine, UsedSegmenter
 
 
 @dataclass(frozen=True)
-class Masks(UsedSegmenter):
+class Masks(UsedSegmenter, Engine):
     """Masks to describe, and with which segmenter"""
 
     masks: Annotated[str, Required("labels.json")] = ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from deixis.errors import OptionError
-from deixis.options.marks import AtLeast1, Range
+from deixis.options.checks import require
+from deixis.options.marks import RARE, AtLeast1, Range
 from deixis.options.types import Options
 
 MIN_SLICE_PX, MAX_SLICE_PX = 32, 100_000
@@ -82,3 +83,34 @@ class UsedSegmenter(Options):
     """Maximum number of tiles in which the vision-language model sees an image."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+
+@dataclass(frozen=True)
+class Engine(Options):
+    """Engine: this machine, or a Ray cluster"""
+
+    engine: Literal["local", "ray"] = "local"
+    """ray computes on a Ray cluster (pip install 'deixis[ray]'), with the same results; see docs/scale.md."""
+    address: str | None = None
+    """Of the Ray cluster, as in head:6379 or auto. Without it and without RAY_ADDRESS, Ray starts on this machine."""
+    actors: AtLeast1 | None = None
+    """With --engine ray: copies of the model that work side by side; as many as the GPUs, or half the CPU cores, allow
+    if not given."""
+    gpus_per_actor: Annotated[float | None, Range(0)] = None
+    """With --engine ray: share of a GPU per copy, as in 0.5; 0 computes on CPUs. One GPU, if there are any, if not
+    given."""
+    shard_rows: Annotated[int, Range(1), RARE] = 256
+    """With --engine ray: pictures per shard, which is one parquet file in rows/, and what is done again after a
+    failure; rounded up to whole batches."""
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value."""
+        super().check()
+        if self.engine == "local":
+            for name in ("address", "actors", "gpus_per_actor"):
+                require(getattr(self, name) is None, name, getattr(self, name), "--engine ray beside it")
+        else:
+            device = getattr(self, "device", None)
+            require(device is None, "device", device, "--gpus-per-actor in its place with --engine ray")
+        share = self.gpus_per_actor
+        require(share is None or share <= 1 or share == int(share), "gpus_per_actor", share, "a share, or whole GPUs")

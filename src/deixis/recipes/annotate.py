@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from deixis.console import Console
@@ -12,7 +11,6 @@ from deixis.data.detect.wordings import Wordings
 from deixis.data.refer.conversation import caption_turn, question_for
 from deixis.errors import DataError
 from deixis.inference.annotator import Annotator
-from deixis.inference.detect.detector import load_detector
 from deixis.inference.outputs.annotations import (
     ANNOTATIONS,
     COCO,
@@ -24,12 +22,14 @@ from deixis.inference.outputs.annotations import (
 )
 from deixis.inference.outputs.cycle import CycleLines
 from deixis.inference.outputs.videos import MOT, VIDEOS
-from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.annotate_videos import FRAMES, AnnotatedVideo, images_and_frames, video_of, write_videos
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
+from deixis.recipes.engine.annotate import add_ray_lines, load_models, pictures_by_key
+from deixis.recipes.engine.parts import ERRORS, ROWS
+from deixis.recipes.engine.sources import ray_items
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import tensor_digest, weights_digest
@@ -48,7 +48,7 @@ WITHOUT_NAMES = SETTINGS | {
 }
 
 
-@writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY, FRAMES, VIDEOS, MOT)
+@writes_output(ANNOTATIONS, COCO, EXPRESSIONS, GALLERY, FRAMES, VIDEOS, MOT, ROWS, ERRORS)
 def annotate(options: AnnotateOptions) -> dict[str, int]:
     """Write coco.json, expressions.json and gallery.html; returns counts of their content. Resumes a stopped run.
 
@@ -61,29 +61,12 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     if options.names:
         asked = names_or_stored(separate_names(options.names, stored_names(options.detector)), options.detector)
         options = replace(options, names=tuple(asked))
-    device = choose_device(options.device)
-    images, videos = images_and_frames(options)
-    annotator = Annotator(
-        load_detector(
-            options.detector,
-            device,
-            wordings=asked,
-            nms=options.nms,
-            across_classes=options.nms_across_classes,
-            sinks=options.sinks,
-        )
-        if asked
-        else None,
-        load_segmenter(options.segmenter, device, options.max_tiles),
-        options.threshold,
-        min_fit=options.min_fit,
-        points=options.points,
-        min_predicted_iou=options.min_predicted_iou,
-        max_overlap=options.max_overlap,
-        max_objects=options.max_objects,
-        max_new_tokens=options.max_new_tokens,
-        batch_size=options.batch_size,
-    )
+    on_ray = options.engine == "ray"
+    items = ray_items(options, options.images) if on_ray else []
+    device = choose_device("cpu" if on_ray else options.device)  # a cluster's workers have models of their own
+    images: Mapping[str, Any]
+    images, videos = (pictures_by_key(items, options.output), []) if on_ray else images_and_frames(options)
+    annotator = load_models(options, asked, device)
     warn_of_shapes(annotator.segmenter.bundle.record, options.segmenter, f"--segmenter {A_SEGMENTER}", options.images)
     if annotator.detector is not None:
         warn_of_shapes(annotator.detector.bundle.record, options.detector, f"--detector {A_DETECTOR}", options.images)
@@ -96,8 +79,11 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     if done & set(images):
         console.print(f"resuming: {len(done & set(images))} of {len(images)} images are done", markup=False)
     try:
-        with ProgressBar("images") as progress:
-            _add_lines(options, annotator, lines, images=images, videos=videos, done=done, progress=progress)
+        if on_ray:
+            add_ray_lines(options, asked, lines, keys=list(images), items=items, done=done)
+        else:
+            with ProgressBar("images") as progress:
+                _add_lines(options, annotator, lines, images=images, videos=videos, done=done, progress=progress)
     except KeyboardInterrupt:
         console.print(f"run the same command again to resume from {lines.path}", markup=False)
         raise
@@ -135,7 +121,7 @@ def _add_lines(
     annotator: Annotator,
     lines: CycleLines,
     *,
-    images: dict[str, Path],
+    images: Mapping[str, Any],
     videos: Sequence[AnnotatedVideo],
     done: set[str],
     progress: Callable[[int, int], None],
@@ -158,7 +144,7 @@ def _add_lines(
 def _write(
     options: AnnotateOptions,
     lines: CycleLines,
-    images: dict[str, Path],
+    images: Mapping[str, Any],
     *,
     videos: Sequence[AnnotatedVideo],
     provenance: dict[str, Any],
@@ -183,7 +169,7 @@ def _write(
         "failed": len(failed),
     }
     if options.gallery_images:
-        shown: Iterable[tuple[Path, dict[str, Any]]] = (
+        shown: Iterable[tuple[Any, dict[str, Any]]] = (
             (images[entry["image"]], entry) for entry in good[: options.gallery_images]
         )
         write_gallery(output / GALLERY, shown, counts, {**provenance, "cycle_threshold": options.cycle_threshold})

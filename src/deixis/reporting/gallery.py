@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
 
-from deixis.data.pixels.images import load_image
+from deixis.data.inputs.pictures import ImageInput, as_pixels
 from deixis.reporting.page import Table, percent, write_page
 from deixis.reporting.pictures import shrunk
 from deixis.results.draw import class_colour
@@ -36,14 +36,14 @@ NOTE = (
 
 def write_gallery(
     path: Path,
-    pictures: Iterable[tuple[Path, Mapping[str, Any]]],
+    pictures: Iterable[tuple[ImageInput, Mapping[str, Any]]],
     counts: Mapping[str, int],
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the page.
 
     Args:
-        pictures: each file, and its line of annotations.jsonl. Read one at a time.
+        pictures: each picture, and its line of annotations.jsonl. Read one at a time.
         counts: by the keys of `TILES`.
         provenance: what the annotations were made by.
 
@@ -62,12 +62,12 @@ def write_gallery(
     )
 
 
-def _card(file: Path, entry: Mapping[str, Any]) -> tuple[str, UInt8[np.ndarray, "_h _w 3"], Table]:
+def _card(file: ImageInput, entry: Mapping[str, Any]) -> tuple[str, UInt8[np.ndarray, "_h _w 3"], Table]:
     """The caption, the image with its objects drawn, and the table of what is known of them."""
     found = entry["objects"]
     caption = f"{entry['image']}: {len(found)} objects"
     rows = [[str(place), *_row(each)] for place, each in enumerate(found, start=1)]
-    return caption, _drawn(load_image(file), found), Table(HEADS, rows, numbers=5, scroll=True)
+    return caption, _drawn(as_pixels(file), found), Table(HEADS, rows, numbers=5, scroll=True)
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import base64
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -111,26 +104,3 @@ def test_options_that_cannot_be_served(
     monkeypatch.delenv("DEIXIS_TOKEN", raising=False)
     with pytest.raises(Exception, match=said):
         run(["serve", *flags])
-
-
-@pytest.mark.slow
-def test_a_process_serves_until_it_is_told_to_stop() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "deixis", "serve", "--detector", "builtin", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None, process.stderr
-                time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, 143, -signal.SIGTERM)
-        assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
-    finally:
-        process.kill()

@@ -368,15 +368,7 @@ class Detector:
         # below.
         asked = max_detections or MAX_DETECTIONS_FEDERATED
         pairs = list(self._run_dataset(dataset, batch_size, asked, indices=indices, workers=workers, progress=progress))
-        truth = [sample for sample, _ in pairs]
-        count = max_detections or detections_per_image(truth)
-        found = [detections.best(count) for _, detections in pairs]
-        metrics = evaluate_detections(
-            truth, found, dataset.vocabulary, max_detections=max_detections, wanted_precision=wanted_precision
-        )
-        if metrics.boxes == 0:
-            raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
-        return metrics, found
+        return measured_detections(pairs, dataset.vocabulary, max_detections, wanted_precision)
 
     def _run_dataset(
         self,
@@ -476,6 +468,28 @@ class Detector:
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
         asked, rows = worded(names, self.wordings, self.bundle.prompt_tokenizer)
         return self.bundle.prompts(asked, self.prompt_names, self.prompt_len), rows
+
+
+def measured_detections(
+    pairs: Sequence[tuple[Sample, Detections]],
+    vocabulary: Vocabulary,
+    max_detections: int | None,
+    wanted_precision: float | None,
+) -> tuple[DetectionMetrics, list[Detections]]:
+    """COCO metrics of images' annotations and detections, and the detections that count; see `Detector.evaluate`.
+
+    Raises:
+        DataError: no object is annotated.
+    """
+    truth = [sample for sample, _ in pairs]
+    count = max_detections or detections_per_image(truth)
+    found = [detections.best(count) for _, detections in pairs]
+    metrics = evaluate_detections(
+        truth, found, vocabulary, max_detections=max_detections, wanted_precision=wanted_precision
+    )
+    if metrics.boxes == 0:
+        raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
+    return metrics, found
 
 
 def _require_counts(batch_size: int, max_detections: int) -> None:

@@ -51,13 +51,7 @@ class DetectionLines:
         Raises:
             DataError: the line cannot be written.
         """
-        content = {
-            "size_hw": list(found.size_hw),
-            "boxes_xyxy_px": found.boxes_xyxy_px.tolist(),
-            "scores": found.scores.tolist(),
-            "class_ids": found.class_ids.tolist(),
-        }
-        self._lines.add(image, content, found)
+        self._lines.add(image, detection_content(found), found)
 
     def finished(self, images: Sequence[Path]) -> list[Detections]:
         """The detections of those images that are done, in order; `image_id` counts them."""
@@ -87,11 +81,26 @@ class DetectionLines:
     def _result(self, entry: Mapping[str, Any]) -> Detections | dict[str, Any]:
         if "video" in entry:
             return dict(entry["video"])
-        height, width = entry["size_hw"]
-        return Detections(
-            np.array(entry["boxes_xyxy_px"], np.float64).reshape(-1, 4),
-            np.array(entry["scores"], np.float64),
-            np.array(entry["class_ids"], np.int64),
-            self.names,
-            size_hw=(int(height), int(width)),
-        )
+        return detections_of(entry, self.names)
+
+
+def detection_content(found: Detections) -> dict[str, Any]:
+    """Detections as JSON holds them, with all their digits."""
+    return {
+        "size_hw": list(found.size_hw),
+        "boxes_xyxy_px": found.boxes_xyxy_px.tolist(),
+        "scores": found.scores.tolist(),
+        "class_ids": found.class_ids.tolist(),
+    }
+
+
+def detections_of(content: Mapping[str, Any], names: tuple[str, ...]) -> Detections:
+    """The detections of such a content."""
+    height, width = content["size_hw"]
+    return Detections(
+        np.array(content["boxes_xyxy_px"], np.float64).reshape(-1, 4),
+        np.array(content["scores"], np.float64),
+        np.array(content["class_ids"], np.int64),
+        names,
+        size_hw=(int(height), int(width)),
+    )

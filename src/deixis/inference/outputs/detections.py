@@ -58,9 +58,14 @@ def write_picture(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
     Raises:
         DataError: it cannot be written.
     """
+    write_atomic(path, jpeg(pixels))
+
+
+def jpeg(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A drawn picture as the content of a file."""
     drawn = io.BytesIO()
     Image.fromarray(pixels).save(drawn, "JPEG", quality=92)
-    write_atomic(path, drawn.getvalue())
+    return drawn.getvalue()
 
 
 def prediction_records(

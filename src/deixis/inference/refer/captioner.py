@@ -150,9 +150,7 @@ class Captioner:
         indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
         scenes = dataset if isinstance(dataset, ReferScenes) else None
         answers = list(self.run(SceneThings(scenes) if scenes else dataset, batch_size, indices, progress=progress))
-        truth, captions = [sample for sample, _ in answers], [found for _, found in answers]
-        things = None if scenes is None else [scenes.scene(index)[0].things for index in indices]
-        return evaluate_captions(truth, captions, things), answers
+        return measured_captions(dataset, answers), answers
 
     def _prepared(self, dataset: ReferDataset, index: int) -> _Prepared:
         sample = pictured(dataset[index])
@@ -220,6 +218,19 @@ class Captioner:
             return None
         seeds = [int(np.random.SeedSequence([self.seed, index, region]).generate_state(1)[0]) for region in regions]
         return sampler(seeds, self.temperature, self.top_p)
+
+
+def measured_captions(
+    dataset: ReferDataset, answers: Sequence[tuple[ReferSample, Sequence[Caption]]]
+) -> CaptionMetrics:
+    """Metrics of the captions of a data set's first images.
+
+    Raises:
+        DataError: no mask has a sentence.
+    """
+    truth, captions = [sample for sample, _ in answers], [found for _, found in answers]
+    things = [dataset.scene(n)[0].things for n in range(len(answers))] if isinstance(dataset, ReferScenes) else None
+    return evaluate_captions(truth, captions, things)
 
 
 class _Masked:

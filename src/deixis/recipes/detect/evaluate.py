@@ -30,8 +30,12 @@ from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.detect.measure import choose_sinks
 from deixis.recipes.detect.report import write_measured
+from deixis.recipes.engine.cluster import require_cluster
+from deixis.recipes.engine.detect_eval import measure_on_ray
+from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.recipes.run.result import chosen_scores, keep_sinks
 from deixis.records import Dataset
@@ -44,14 +48,17 @@ NOT_MEASURED = dict.fromkeys(("FPR_bg", "AP_at_FPR_bg", "F1"), "every image show
 MAX_CLASSES = 100  # printed; metrics.json has all
 
 
-@writes_output("metrics.json", "coco_results.json", PAGE)
+@writes_output("metrics.json", "coco_results.json", PAGE, ROWS, ERRORS)
 def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     """Print COCO metrics overall, by size and by class; write them and the detections where asked.
 
     Raises:
         DeixisError: options, data or model cannot be used.
     """
-    device = choose_device(options.device)
+    on_ray = options.engine == "ray"
+    if on_ray:
+        require_cluster(options.address)
+    device = choose_device("cpu" if on_ray else options.device)  # a cluster's workers have models of their own
     if options.update_model:
         model_to_update(options.model)
     console, tools = Console(highlight=False, soft_wrap=True), options.group(ClassTools)
@@ -68,8 +75,11 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     if options.calibrate:
         detector.calibration = {}
     trial = add_sinks(console, options, detector, dataset) if options.try_sinks else None
-    with ProgressBar("images") as progress:
-        metrics, detections = measure_once(options, detector, dataset, progress)
+    if on_ray:
+        metrics, detections = measure_on_ray(options, dataset, wordings, weights_digest(detector.bundle.model))
+    else:
+        with ProgressBar("images") as progress:
+            metrics, detections = measure_once(options, detector, dataset, progress)
     print_metrics(metrics)
     if options.update_model:
         keep_scores(console, options, metrics)

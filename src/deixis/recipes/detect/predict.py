@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deixis.console import Console
 from deixis.data.detect.wordings import Wordings, text_of
@@ -20,12 +21,10 @@ from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
-from deixis.recipes.detect.predict_videos import (
-    FOLDER_RATE,
-    images_and_videos,
-    predict_stream,
-    predict_videos,
-)
+from deixis.recipes.detect.predict_videos import FOLDER_RATE, images_and_videos, predict_stream, predict_videos
+from deixis.recipes.engine.detect_predict import predict_on_ray
+from deixis.recipes.engine.parts import ERRORS, ROWS
+from deixis.recipes.engine.sources import ray_items
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import tensor_digest, weights_digest
@@ -36,7 +35,7 @@ from deixis.results.draw import draw_detections
 from deixis.text import one_line
 
 
-@writes_output("predictions.json", "coco_results.json", "pictures", LINES, VIDEOS, MOT)
+@writes_output("predictions.json", "coco_results.json", "pictures", LINES, VIDEOS, MOT, ROWS, ERRORS)
 def predict_detector(options: DetectPredictOptions) -> list[Detections]:
     """Write drawn pictures, JSON and COCO results of every image, and the results of every video.
 
@@ -48,16 +47,39 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         DeixisError: options, images or model cannot be used.
     """
     asked = asked_names(options)
-    names = list(asked)
-    device = choose_device(options.device)
     make_output(options.output)
-    images, videos = images_and_videos(options)
+    on_ray = options.engine == "ray"
+    items = ray_items(options, options.images) if on_ray else []
+    device = choose_device("cpu" if on_ray else options.device)  # a cluster's workers have models of their own
+    images, videos = ([], []) if on_ray else images_and_videos(options)
     stream = Stream(options.stream) if options.stream else None
     if options.track:
         byte_tracker(FOLDER_RATE)  # an error before the model is read, if it is not installed
     detector = load_detector(options.model, device, options.prompt_names, wordings=asked, **options.boxes)
     warn_of_shapes(detector.bundle.record, options.model, f"--model {A_DETECTOR}", options.images)
-    made_by = {
+    console, provenance = Console(highlight=False), made_by(options, detector, asked)
+    for line in wordings_lines(asked):
+        console.print(line, markup=False)
+    if on_ray:
+        return predict_on_ray(options, asked, items, provenance)
+    lines = DetectionLines(options.output, provenance, list(asked))
+    if done := lines.done(images):
+        console.print(f"resuming: {done} of {len(images)} images are done", markup=False)
+    found = _predict(options, detector, lines, images) if images else []
+    said = [f"{sum(map(len, found))} objects in {len(found)} pictures"] if images else []
+    if videos:
+        said.append(predict_videos(options, detector, lines, videos))
+    if stream is not None:
+        said.append(predict_stream(options, detector, stream, lines.names))
+    lines.remove()
+    console.print(f"{'; '.join(said)}; see {options.output}", markup=False)
+    return found
+
+
+def made_by(options: DetectPredictOptions, detector: Detector, asked: Wordings) -> dict[str, Any]:
+    """What determines detections: weights, names, thresholds and how boxes are chosen."""
+    names = list(asked)
+    return {
         "weights": weights_digest(detector.bundle.model),
         "names": names,
         "threshold": detector.thresholds(names, options.threshold),
@@ -66,21 +88,6 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         **({"wordings": dict(asked)} if wordings_lines(asked) else {}),
         **({"nms": [options.nms, options.nms_across_classes]} if options.nms or options.nms_across_classes else {}),
     }
-    lines = DetectionLines(options.output, made_by, names)
-    console = Console(highlight=False)
-    for line in wordings_lines(asked):
-        console.print(line, markup=False)
-    if done := lines.done(images):
-        console.print(f"resuming: {done} of {len(images)} images are done", markup=False)
-    found = _predict(options, detector, lines, images) if images else []
-    said = [f"{sum(map(len, found))} objects in {len(found)} pictures"] if images else []
-    if videos:
-        said.append(predict_videos(options, detector, lines, videos))
-    if stream is not None:
-        said.append(predict_stream(options, detector, stream, names))
-    lines.remove()
-    console.print(f"{'; '.join(said)}; see {options.output}", markup=False)
-    return found
 
 
 def _predict(
@@ -111,7 +118,10 @@ def _predict(
         for detections in found:
             path = detections.image.path if detections.image else None
             assert path is not None
-            write_picture(options.output / "pictures" / names[path], draw_detections(detections.pixels(), detections))
+            if options.pictures:
+                write_picture(
+                    options.output / "pictures" / names[path], draw_detections(detections.pixels(), detections)
+                )
             lines.add(detections, path)
             progress(lines.count + len(unreadable), len(images))
     everything = lines.finished(images)

@@ -8,22 +8,27 @@ from pathlib import Path
 from deixis.atomic_files import write_atomic
 from deixis.console import Console
 from deixis.data.refer_formats import read_refer
+from deixis.data.scenes.refer_scenes import ReferScenes, SceneThings
 from deixis.data.sets.mask_regions import each_mask
 from deixis.evaluation.captions import CaptionMetrics
 from deixis.inference.outputs.captions import image_name, plain_entry, plain_expression, write_picture
 from deixis.inference.outputs.detections import picture_names
-from deixis.inference.refer.captioner import load_captioner
+from deixis.inference.refer.captioner import measured_captions
 from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer_caption import ReferCaptionOptions
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.engine.cluster import require_cluster
+from deixis.recipes.engine.parts import ERRORS, ROWS
+from deixis.recipes.engine.refer_caption import captioner_of, captions_on_ray
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
+from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.refer_records import Caption
 from deixis.results.draw_masks import draw_masks
 
 
-@writes_output("captions.json", "metrics.json", "pictures", "images/000000.png")
+@writes_output("captions.json", "metrics.json", "pictures", "images/000000.png", ROWS, ERRORS)
 def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
     """Write captions.json, drawn images and, with --measure, metrics.json.
 
@@ -31,23 +36,25 @@ def caption_masks(options: ReferCaptionOptions) -> list[list[Caption]]:
         DeixisError: options, data or model cannot be used.
     """
     dataset = read_refer(options.masks, options.images, options.format, max_samples=options.max_images)
-    captioner = load_captioner(
-        options.model,
-        choose_device(options.device),
-        max_tiles=options.max_tiles,
-        max_new_tokens=options.max_new_tokens,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        seed=options.seed,
-    )
+    on_ray = options.engine == "ray"
+    if on_ray:
+        require_cluster(options.address)
+    captioner = captioner_of(options, choose_device("cpu" if on_ray else options.device))
     warn_of_shapes(captioner.bundle.record, options.model, f"--model {A_SEGMENTER}", options.masks)
     metrics = None
-    with ProgressBar("images") as progress:
-        if options.measure:
-            metrics, answers = captioner.evaluate(dataset, options.batch_size, progress=progress)
-        else:
-            dataset = each_mask(dataset)
-            answers = list(captioner.run(dataset, options.batch_size, progress=progress))
+    if on_ray:
+        digest = weights_digest(captioner.bundle.model)
+        regions = SceneThings(dataset) if options.measure and isinstance(dataset, ReferScenes) else dataset
+        dataset = dataset if options.measure else each_mask(dataset)
+        answers = captions_on_ray(options, regions if options.measure else dataset, digest)
+        metrics = measured_captions(dataset, answers) if options.measure else None
+    else:
+        with ProgressBar("images") as progress:
+            if options.measure:
+                metrics, answers = captioner.evaluate(dataset, options.batch_size, progress=progress)
+            else:
+                dataset = each_mask(dataset)
+                answers = list(captioner.run(dataset, options.batch_size, progress=progress))
     samples = [sample.evolve(image=dataset[index].image) for index, (sample, _) in enumerate(answers)]
     captions = [found for _, found in answers]
     names = [image_name(sample, options.output, index) for index, sample in enumerate(samples)]

@@ -25,13 +25,16 @@ from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.engine.cluster import require_cluster
+from deixis.recipes.engine.parts import ERRORS, ROWS
+from deixis.recipes.engine.refer_cycle import add_ray_lines, cycle_of
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.owned_output import owned_output, writes_output
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import broadcast_from_first, gather_in_order
 
-WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png")
+WRITTEN = (LINES, KEPT, "metrics.json", "images/000000.png", ROWS, ERRORS)
 _ROUND = 4  # images per process between two exchanges; few, so that no process waits long for another
 
 
@@ -60,6 +63,8 @@ def cycle_masks_together(options: ReferCycleOptions, accelerator: Accelerator) -
 
 
 def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[str, Any] | None:
+    if options.engine == "ray":
+        require_cluster(options.address)
     dataset = read_masks(options)
     bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
     writes = accelerator is None or accelerator.is_main_process
@@ -130,16 +135,11 @@ def _add_lines(
             raise DataError(
                 f"{lines.path}: line {done + 1} belongs to another image than the data's; choose another --output"
             )
+    if options.engine == "ray" and lines is not None:
+        add_ray_lines(options, dataset, lines, done=done)
+        return
     device = choose_device(options.device) if accelerator is None else accelerator.device
-    cycle = Cycle(
-        bundle,
-        device,
-        options.max_tiles,
-        max_new_tokens=options.max_new_tokens,
-        candidates=options.candidates,
-        seed=options.seed,
-        direct=True,
-    )
+    cycle = cycle_of(options, bundle, device)
     if accelerator is None or accelerator.num_processes == 1:
         for index, entry in _entries(options, dataset, cycle, indices=range(done, len(dataset))):
             assert lines is not None
