@@ -5,6 +5,7 @@ from __future__ import annotations
 from deixis.cli.command import Command
 from deixis.options.review.audit import ReviewAuditOptions
 from deixis.options.review.export import ReviewExportOptions
+from deixis.options.review.loop import LoopOptions
 from deixis.options.review.serve import ReviewServeOptions
 
 SERVE = """
@@ -27,6 +28,13 @@ AUDIT = """
 Examples:
   deixis review audit review.db --draw 200       then judge them on the page of deixis review serve review.db
   deixis review audit review.db --output audit.json
+"""
+
+LOOP = """
+Examples:
+  deixis loop photos/ --names car bus --model IDEA-Research/grounding-dino-tiny --val-data val.json
+  deixis review serve loop/review.db             review as many images as it asks for, then the first command again
+  deixis loop labels.json --simulate --val-data val.json --model builtin --order random --output random/
 """
 
 COMMANDS = (
@@ -53,5 +61,13 @@ COMMANDS = (
         "precision per class from a random sample that people judge",
         AUDIT,
         bare="db",
+    ),
+    Command(
+        "loop",
+        LoopOptions,
+        "deixis.recipes.review.loop:run_loop",
+        "label a little, train, predict the rest, queue what matters; again",
+        LOOP,
+        bare="data",
     ),
 )

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from deixis.data.formats.review.read import DONE
+from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.results.detections import Detections
 from deixis.review.queue import KINDS, Worth, measure_worth, same_objects, summed
 from deixis.review.store import CORNERS, Store, insert_object
@@ -109,3 +113,26 @@ def rank(store: Store, found: Mapping[int, Worth]) -> None:
             "UPDATE images SET worth = ?, disagreement = ?, uncertainty = ?, label_error = ?, why = ? WHERE id = ?",
             values,
         )
+
+
+def open_images(store: Store) -> tuple[list[int], SampleList]:
+    """The images that nobody reviewed, by id and as a data set without objects, for a model to look at."""
+    rows = store.rows(f"SELECT * FROM images i WHERE NOT {DONE} ORDER BY id")
+    vocabulary, folder = Vocabulary(tuple(store.names)), store.file.parent
+    samples = [
+        Sample(
+            folder / row["file"], (row["height"], row["width"]), Instances.none(), vocabulary, row["id"], row["file"]
+        )
+        for row in rows
+    ]
+    return [row["id"] for row in rows], SampleList(tuple(samples), vocabulary, store.file.stem)
+
+
+def order_queue(store: Store, order: str, seed: int) -> None:
+    """Put the queue in another order, inside a transaction: by one measure of `queue.ORDERS`, or at random."""
+    if order == "random":
+        ids = [row["id"] for row in store.rows("SELECT id FROM images ORDER BY id")]
+        for image, worth in zip(ids, np.random.default_rng(seed).random(len(ids)).tolist(), strict=True):
+            store.write("UPDATE images SET worth = ? WHERE id = ?", (worth, image))
+    elif order not in ("worth", "file"):
+        store.write(f"UPDATE images SET worth = {order}")

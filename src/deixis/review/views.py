@@ -118,3 +118,12 @@ def _shown(row: Row, of_image: Row | None) -> Row:
         "was": first["label"],
         "outlines": [] if of_image is None else outline_of(row, of_image),
     }
+
+
+def effort(store: Store) -> dict[str, int]:
+    """How often people did what, what was undone left out: `add` and `move` are boxes drawn by hand."""
+    rows = store.rows(
+        "SELECT kind, COUNT(*) AS n FROM actions a WHERE undoes IS NULL AND NOT EXISTS "
+        "(SELECT 1 FROM actions b WHERE b.undoes = a.id) GROUP BY kind"
+    )
+    return {row["kind"]: row["n"] for row in rows}

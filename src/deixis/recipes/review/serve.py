@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deixis.console import print_text
-from deixis.data.formats import read_dataset
 from deixis.data.formats.review.schema import is_review
-from deixis.data.inputs.find import find_images
-from deixis.data.pixels.images import image_sizes_hw
-from deixis.errors import DataError, OptionError
-from deixis.inference.detect.detector import Detector, load_detector
+from deixis.errors import OptionError
+from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.review.serve import ReviewServeOptions
 from deixis.options.serve import LOOPBACK
 from deixis.progress_bar import ProgressBar
+from deixis.recipes.review.data import predicted, read_to_review
 from deixis.recipes.run.devices import choose_device
-from deixis.records import Dataset, Instances, Rle, Sample, SampleList, Vocabulary
+from deixis.records import Rle
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from deixis.review.predicted import Predictions
     from deixis.review.store import Store
 
 _MAX_BYTES = 64 << 20  # of a request: a mask
@@ -75,8 +72,12 @@ def opened_review(options: ReviewServeOptions) -> Store:
             )
         return store
     detector = load_detector(options.model, choose_device(options.device)) if options.model else None
-    dataset, labelled = _dataset(options, detector)
-    predictions = None if detector is None else predicted(detector, dataset, options)
+    known = () if detector is None else options.names or detector.names
+    images = None if options.images is None else Path(options.images)
+    dataset, labelled = read_to_review(options.data, images, options.format, split=options.split, names=known)
+    predictions = None
+    if detector is not None:
+        predictions = predicted(detector, dataset, options.model, options.threshold, batch_size=options.batch_size)
     with ProgressBar("images") as progress:
         store = build_review(
             options.db,
@@ -88,38 +89,6 @@ def opened_review(options: ReviewServeOptions) -> Store:
         )
     print_text(f"made {options.db}: {len(dataset)} images of {options.data}")
     return store
-
-
-def predicted(detector: Detector, dataset: Dataset, options: ReviewServeOptions) -> Predictions:
-    """What the model finds in the images of a data set."""
-    from deixis.review.predicted import Predictions
-
-    with ProgressBar("predicted images") as progress:
-        found = detector.predict_dataset(dataset, options.batch_size, progress=progress)
-    names = dataset.vocabulary.names
-    least = np.broadcast_to(np.asarray(detector.thresholds(names, options.threshold)), len(names)).tolist()
-    return Predictions(options.model, found, dict(zip(names, least, strict=True)))
-
-
-def _dataset(options: ReviewServeOptions, detector: Detector | None) -> tuple[Dataset, bool]:
-    """What is reviewed, and whether it is labelled."""
-    try:
-        images = None if options.images is None else Path(options.images)
-        return read_dataset(options.data, images, options.format, split=options.split), True
-    except DataError:
-        files = find_images([Path(options.data)]) if Path(options.data).is_dir() and detector is not None else []
-        if not files or options.format is not None:
-            raise
-    assert detector is not None
-    names = options.names or detector.names
-    if not names:
-        raise OptionError(f"--names is required: {options.data} has no annotations, and the model names no classes")
-    vocabulary = Vocabulary(tuple(dict.fromkeys(names)))
-    samples = [
-        Sample(file, image_sizes_hw(file)[0], Instances.none(), vocabulary, number, file.name)
-        for number, file in enumerate(files, start=1)
-    ]
-    return SampleList(tuple(samples), vocabulary, options.data), False
 
 
 def point_mask_of(options: ReviewServeOptions) -> Callable[[np.ndarray, float, float], Rle]:
