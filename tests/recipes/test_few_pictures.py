@@ -6,14 +6,21 @@ import re
 
 import numpy as np
 import pytest
-from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments
+import torch
+from tiny_runs import TRAIN_SCENES, VAL_SCENES, records, train_arguments, write_coco, write_tiny_model
 
 from deixis.data.formats import read_dataset
 from deixis.errors import OptionError
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.models.grounding_dino import load_grounding_dino
 from deixis.options.detect_train import DetectData, DetectTrainOptions
 from deixis.recipes.detect.data import mixed
 from deixis.recipes.detect.learning.missing import PartlyJudged, missing_classes
+from deixis.recipes.detect.learning.seeds import keep_of_seeds
+from deixis.recipes.detect.measure import DetectorMeasure
+from deixis.recipes.detect.train import FinetuneResult
 from deixis.records import Instances, Sample, Vocabulary
+from deixis.reporting.outcome import Measured, Outcome
 from deixis.results.detections import Detections
 
 NAMES = Vocabulary(("cat", "dog", "cow"))
@@ -68,6 +75,61 @@ def test_the_few_recipe_trains_the_encoder_from_the_middle_of_the_run(deixis, ti
     steps = records(tmp_path / "detector", "step")
     assert [record["lr"]["encoder"] > 0 for record in steps] == [False, False, True, True]
     assert all(record["lr"]["decoder"] > 0 for record in steps)
+
+
+def test_without_validation_data_all_pictures_train_and_the_average_of_seeds_is_kept(deixis, tiny_model, tmp_path):
+    labels = write_coco(tmp_path, count=4)
+    run = ("--data", str(labels), "--images", str(tmp_path / "images"), "--model", str(tiny_model), "--no-hold-out")
+    where = ("--output", str(tmp_path / "runs"), "--experiment-name", "all", "--workers", "0", "--gpus", "0")
+    more = ("--recipe", "few", "--epochs", "2", "--max-steps", "2", "--seeds", "2", "--no-report", "--no-baseline")
+    code, out, err = deixis(["detect", "train", *run, *where, *more])
+    assert code == 0, err
+    assert "4 training and 4 validation images" in out
+    assert "nothing is held out" in out
+    folder = tmp_path / "runs" / "all"
+    assert [record["epoch"] for record in records(folder / "seed_0", "evaluation")] == [1], "at the end alone"
+    kept, *seeds = (
+        load_grounding_dino(path / "teachers" / "grounding_dino")
+        for path in (folder, folder / "seed_0", folder / "seed_1")
+    )
+    states = [one.model.state_dict() for one in (kept, *seeds)]
+    for name, tensor in states[0].items():
+        wanted = (states[1][name] + states[2][name]) / 2 if tensor.is_floating_point() else tensor
+        torch.testing.assert_close(tensor, wanted, atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(states[1][name], states[2][name]) for name in states[0])
+    assert set(kept.record.metrics) == {"training images"}
+    assert not kept.record.thresholds
+    assert "say nothing of others" in (folder / "teachers" / "grounding_dino" / "README.md").read_text()
+    code, _, err = deixis(["detect", "train", *run, "--sinks", "8"])
+    assert (code, "--no-hold-out" in err) == (2, True)
+
+
+def test_the_better_of_average_and_best_seed_is_kept(tiny_model, tmp_path, monkeypatch):
+    folders = {seed: write_tiny_model(tmp_path / f"seed_{seed}" / "grounding_dino", seed=seed) for seed in (0, 1)}
+    metrics = DetectionMetrics(*[0.5] * 7, {}, 4, 4)
+    monkeypatch.setattr(DetectorMeasure, "__call__", lambda self, detector, dataset: metrics)
+    options = DetectTrainOptions(data=(TRAIN_SCENES,), val_data=VAL_SCENES, model=str(tiny_model), gpus=0)
+
+    def kept(of_second):
+        runs = {
+            seed: FinetuneResult(tmp_path, folder, None, None, None, outcome_of(score))
+            for (seed, folder), score in zip(folders.items(), (0.4, of_second), strict=True)
+        }
+        line = keep_of_seeds(options, tmp_path / f"{of_second}", runs)
+        return line, load_grounding_dino(tmp_path / f"{of_second}" / "teachers" / "grounding_dino").model.state_dict()
+
+    second = load_grounding_dino(folders[1]).model.state_dict()
+    line, state = kept(0.6)
+    assert "kept    seed 1" in line
+    assert all(torch.equal(state[name], second[name]) for name in state)
+    line, state = kept(0.45)
+    assert "kept    the average of 2 seeds (AP of the average 0.5000, of the best seed, 1, 0.4500)" in line
+    assert any(not torch.equal(state[name], second[name]) for name in state)
+
+
+def outcome_of(score):
+    measured = Measured(1, {"AP": score, "boxes": 1}, {})
+    return Outcome("AP", None, measured, measured)
 
 
 def test_a_dry_run_shows_augmented_pictures(deixis, tiny_model, tmp_path):

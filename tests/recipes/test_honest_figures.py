@@ -168,8 +168,10 @@ class TestSeeds:
         assert code == 0, err
         folder = tmp_path / "detector"
         assert {path.name for path in folder.iterdir()} == {
-            *("seed_3", "seed_4", "seeds.json", "seeds.html", "config.yaml", ".deixis-run.json")
+            *("seed_3", "seed_4", "seeds.json", "seeds.html", "config.yaml", ".deixis-run.json", "teachers"),
+            *(["result.json"] if "kept    the average" in out else []),
         }
+        assert "kept    " in out
         written = json.loads((folder / "seeds.json").read_text())
         results = [json.loads((folder / f"seed_{seed}/result.json").read_text()) for seed in (3, 4)]
         assert written["seeds"] == {"3": results[0], "4": results[1]}

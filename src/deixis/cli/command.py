@@ -20,10 +20,12 @@ class Repeats:
     Attributes:
         check_inputs: "module:function" that finds wrong inputs once, before several processes find them.
         metrics: names of the figures of which repeated runs report mean and spread.
+        keep: "module:function" that makes one model of repeated runs; empty where each stays as it is.
     """
 
     check_inputs: str
     metrics: tuple[str, str]
+    keep: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _train(run: Callable[[Any], Any], options: Any, repeats: Repeats, words: Seq
             imported(repeats.check_inputs)(options)  # one message here, rather than one from each process
             relaunch(options.gpus, words)
     if options.seeds > 1:
-        repeat_run(options, run, repeats.metrics)
+        repeat_run(options, run, repeats.metrics, imported(repeats.keep) if repeats.keep else None)
     else:
         run(options)
 

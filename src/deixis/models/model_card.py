@@ -34,6 +34,8 @@ WORD_EMBEDDINGS = (
     "{model}.get_input_embeddings = lambda model: model.text_backbone.get_input_embeddings()\n"
 )
 DETECTS, SEGMENTS = "zero-shot-object-detection", "mask-generation"
+ON_TRAINING = "training images"
+"""The part of the data that figures are of, where nothing was held out to measure on."""
 SHOWN = ("AP", "AP50", "gIoU", "cIoU", "epoch")
 FLAVOURS = {
     "GroundingDinoForObjectDetection": "Grounding DINO",
@@ -179,7 +181,9 @@ def _knowledge(record: ModelRecord) -> list[str]:
     ]
     if rows:
         parts += ["## Figures", "\n".join(["| data | metric | value | before |", "|---|---|---|---|", *rows])]
-        if "test" not in record.metrics:
+        if ON_TRAINING in record.metrics:
+            parts += ["Figures on training images say nothing of others."]
+        elif "test" not in record.metrics:
             parts += ["The best epoch was chosen on the same data, so the figures are optimistic."]
     return parts
 

@@ -56,6 +56,9 @@ class DetectData(Options):
     duplicates kept together."""
     val_images: Path | None = None
     """Folder of the validation images."""
+    hold_out: Annotated[bool, RARE] = True
+    """Without --val-data, hold a part of the training data out. --no-hold-out trains on all of it for the whole
+    schedule and keeps the last weights; figures are then of the training images themselves (docs/learning.md)."""
     test_data: str = ""
     """Test annotations, on which results before and after training are reported."""
     test_images: Path | None = None
@@ -74,6 +77,11 @@ class DetectData(Options):
     """Images per epoch; as many as all data sets have together, if not given."""
     max_unreadable_images: Annotated[AtLeast0, RARE] = 10
     """Damaged training images that are left out, each named; one more stops the run."""
+
+    @property
+    def without_validation(self) -> bool:
+        """Whether nothing is left to choose an epoch, thresholds or anything else on."""
+        return not self.hold_out and not self.val_data
 
 
 @dataclass(frozen=True)
@@ -259,6 +267,8 @@ class DetectTrainOptions(
         self.check_keeping(self.lora)
         if self.balance_classes and (self.data_weights or self.epoch_length or self.replay_data):
             raise OptionError("--balance-classes does not work with --data-weights, --epoch-length or --replay-data")
+        if self.without_validation and (self.sinks or self.calibrate):
+            raise OptionError("--no-hold-out: --sinks and --calibrate need validation data; give --val-data")
         page = self.show_augmented
         require(page is None or page.suffix == ".html", "show_augmented", page, "a file that ends in .html")
         require_model(self.model, A_DETECTOR)

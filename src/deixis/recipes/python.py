@@ -49,10 +49,13 @@ def train(data: Source | Sequence[Source], model: Source = "", *, task: Task | N
         command = "detect" if chosen == "detector" else "refer"
         raise OptionError(f"gpus: got {values['gpus']}; from Python run deixis {command} train --gpus, or torchrun")
     if chosen == "detector":
+        from deixis.recipes.detect.learning.seeds import keep_of_seeds
         from deixis.recipes.detect.train import finetune
 
         detector = options_from(DetectTrainOptions, values, "train")
-        return repeat_run(detector, finetune, ("AP", "AP50")) if detector.seeds > 1 else finetune(detector)
+        if detector.seeds > 1:
+            return repeat_run(detector, finetune, ("AP", "AP50"), keep_of_seeds)
+        return finetune(detector)
     from deixis.recipes.refer.train import finetune_segmenter
 
     segmenter = options_from(ReferTrainOptions, values, "train")

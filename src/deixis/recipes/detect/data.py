@@ -44,6 +44,10 @@ from deixis.training.feed import Feed
 
 VALIDATION_SHARE = 0.2  # of the training data, where validation is all that is held out
 SHARE_OF_EACH = 0.15  # for validation and for test, where both are
+NOTHING_HELD_OUT = (
+    "nothing is held out: all images train for the whole schedule, and the last weights are kept; figures on "
+    "validation data are those of the training images themselves and say nothing of others"
+)
 MAX_COUNTED = 20_000  # training images whose classes are counted before a run; more would take minutes
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
 
@@ -63,7 +67,9 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING, masks: 
     parts, validation, test, used = read_all(data, tools, left_out.append, masks=masks)
     images = sum(map(len, parts))
     shares: tuple[float, ...] = ()
-    if validation is None:
+    if validation is None and data.without_validation:
+        validation = joined(parts)
+    elif validation is None:
         shares = held_out_shares(images, VALIDATION_SHARE, SHARE_OF_EACH, test is not None)
         parts, *held = hold_out_of(parts, shares)
         validation = joined(held[0])
@@ -72,7 +78,7 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING, masks: 
         joined(parts),
         validation,
         test,
-        note_on_parts(shares, images, bool(data.test_data)),
+        NOTHING_HELD_OUT if data.without_validation else note_on_parts(shares, images, bool(data.test_data)),
         used=used,
         left_out=tuple(left_out),
         reviewed=tuple(filter(None, map(correction_line, data.data))),

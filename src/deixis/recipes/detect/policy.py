@@ -63,10 +63,13 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
     if options.keep == "prompt":
         recipe = replace(recipe, learning_rate=PROMPT_LEARNING_RATE)
         options = replace(options, weight_decay=0.0)  # it would change the rows of all other tokens
+    epochs = _given(options.epochs, recipe.epochs)
     return replace(
         options,
         recipe=name,
-        epochs=_given(options.epochs, recipe.epochs),
+        epochs=epochs,
+        # measured once, at the end: no epoch is chosen on the images that train
+        evaluate_every=epochs if options.without_validation else options.evaluate_every,
         learning_rate=_given(options.learning_rate, recipe.learning_rate),
         backbone_lr_factor=_given(options.backbone_lr_factor, recipe.backbone_lr_factor),
         text_lr_factor=_given(options.text_lr_factor, recipe.text_lr_factor),

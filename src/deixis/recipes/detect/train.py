@@ -20,7 +20,7 @@ from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
-from deixis.recipes.detect.data import fingerprint, read_all
+from deixis.recipes.detect.data import NOTHING_HELD_OUT, fingerprint, read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
 from deixis.recipes.detect.learning.kept_weights import change_of
 from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
@@ -133,7 +133,7 @@ def finish(
         policy=POLICY,
         parameters=parameter_table(plan.bundle.model),
         took=took,
-        lines=partial(threshold_lines, options.threshold_for),
+        lines=partial(closing_lines, options),
     )
     if options.sinks:
         add_sinks(plan, opened, measure, teacher)
@@ -156,9 +156,11 @@ def add_sinks(plan: Plan, opened: OpenRun, measure: DetectorMeasure, teacher: Pa
         opened.console.print(line, markup=False)
 
 
-def threshold_lines(threshold_for: str, outcome: Outcome) -> list[str]:
-    """That no threshold has the wanted precision, where that is so."""
-    wanted, found = wanted_precision(threshold_for), outcome.best.validation
+def closing_lines(options: DetectTrainOptions, outcome: Outcome) -> list[str]:
+    """That figures say nothing of other images, or that no threshold has the wanted precision, where that is so."""
+    if options.without_validation:
+        return [NOTHING_HELD_OUT]
+    wanted, found = wanted_precision(options.threshold_for), outcome.best.validation
     if wanted is None or "threshold" in found:
         return []
     return [f"no threshold: from no score on are {100 * wanted:g} % of the detections on validation data right"]

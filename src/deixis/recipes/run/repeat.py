@@ -5,12 +5,13 @@
     seed_0/, seed_1/ ... a whole run each
     seeds.json           the figures of each, their mean and spread
     seeds.html           the same as a page
+    teachers/            of detectors: the average of the seeds, or the best of them
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -54,7 +55,12 @@ class RepeatResult:
     table: SeedTable | None
 
 
-def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequence[str]) -> RepeatResult:
+def repeat_run(
+    options: Options,
+    run: Callable[[Options], Finished],
+    names: Sequence[str],
+    keep: Callable[[Any, Path, Mapping[int, Any]], str] | None = None,
+) -> RepeatResult:
     """Run once for each seed, on the same split of the data, and report mean and spread.
 
     Resumed, seeds that are finished do no step, and the interrupted one resumes from its checkpoint.
@@ -62,6 +68,7 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
     Args:
         run: `finetune` or `finetune_segmenter`.
         names: metrics of the table.
+        keep: makes one model of the runs, by seed, in their folder, and says which; every process calls it.
 
     Raises:
         DeixisError: as `run`; or there is nothing to resume.
@@ -83,15 +90,18 @@ def repeat_run(options: Options, run: Callable[[Options], Finished], names: Sequ
         return RepeatResult(folder, {}, None)
     if is_first_process():
         keep_options(options, folder)
-    outcomes = {}
+    finished: dict[int, Finished] = {}
     for number, (seed, own) in enumerate(runs.items(), start=1):
         console.rule(f"seed {seed}, run {number} of {len(runs)}")
-        outcomes[seed] = _outcome(run(own))
+        finished[seed] = run(own)
+    outcomes = {seed: _outcome(one) for seed, one in finished.items()}
     table = seed_table(outcomes, names)
     if is_first_process():
         write_atomic(folder / "seeds.json", json.dumps(as_dict(table, outcomes), indent=2) + "\n")
         write_seeds_page(folder / "seeds.html", folder.name, table)
     print_seeds(console, table)
+    if keep is not None:
+        console.print(keep(options, folder, finished), markup=False)
     console.print(f"seeds   {folder / 'seeds.html'}", markup=False)
     return RepeatResult(folder, outcomes, table)
 

@@ -17,7 +17,7 @@ from deixis.evaluation.thresholds import MIN_OBJECTS
 from deixis.inference.detect.sinks import SinkTrial
 from deixis.models.checkpoints import write_sinks
 from deixis.models.hub.base_models import base_name, licence_of
-from deixis.models.model_card import write_card
+from deixis.models.model_card import ON_TRAINING, write_card
 from deixis.models.model_record import update_record
 from deixis.reporting.outcome import Measured, Outcome
 
@@ -50,11 +50,13 @@ def keep_result(
     Raises:
         DataError, ModelError: they cannot be written.
     """
+    nothing_held_out = config is not None and not (config.get("hold_out", True) or config.get("val_data"))
+    part = ON_TRAINING if nothing_held_out else "validation"
     update_record(
         teacher,
-        metrics=_figures(outcome.best),
-        metrics_before=_figures(outcome.before) if outcome.before else {},
-        **chosen_scores(outcome.best.validation, calibrate),
+        metrics=_figures(outcome.best, part),
+        metrics_before=_figures(outcome.before, part) if outcome.before else {},
+        **({} if nothing_held_out else chosen_scores(outcome.best.validation, calibrate)),
         **(_origin(config, images) if config else {}),
     )
     write_card(teacher)
@@ -86,9 +88,13 @@ def keep_sinks(folder: Path, trial: SinkTrial, sinks: Tensor | None, calibrate: 
     update_record(folder, sinks=trial.facts(), **chosen_scores(trial.chosen.as_dict(), calibrate))
 
 
-def _figures(measured: Measured) -> dict[str, Any]:
-    """Numbers by part of the data, then by name."""
-    parts = {"validation": measured.validation, "test": measured.test}
+def _figures(measured: Measured, part: str) -> dict[str, Any]:
+    """Numbers by part of the data, then by name.
+
+    Args:
+        part: what the validation data is called.
+    """
+    parts = {part: measured.validation, "test": measured.test}
     return {
         part: {"epoch": measured.epoch} | {k: v for k, v in values.items() if isinstance(v, int | float)}
         for part, values in parts.items()
