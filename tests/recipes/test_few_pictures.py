@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,3 +152,16 @@ def test_a_dry_run_shows_augmented_pictures(deixis, tiny_model, tmp_path):
     code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more, str(tmp_path / "x.png")))
     assert code == 2
     assert "ends in .html" in err
+
+
+def test_a_run_trains_a_parallel_decoder_and_keeps_it(deixis, tiny_model, tmp_path):
+    more = ("--decoder", "parallel", "--max-steps", "1", "--denoising-queries", "2", "--no-report", "--no-baseline")
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path, *more))
+    assert code == 0, err
+    assert load_grounding_dino(tmp_path / "detector" / "teachers" / "grounding_dino").model.parallel
+    assert not load_grounding_dino(tiny_model).model.parallel
+    assert len(records(tmp_path / "detector", "step")) == 1
+    options = DetectTrainOptions(data=(TRAIN_SCENES,), model="builtin", decoder="parallel")
+    for changes in ({"lora": True}, {"keep": "prompt"}):
+        with pytest.raises(OptionError, match="--decoder"):
+            replace(options, **changes).check()

@@ -28,6 +28,10 @@ TOKENS = (
     "These names have a token of their own each. deixis finds it by the plain name; in transformers it is written out, "
     "as above."
 )
+PARALLEL = (
+    "deixis runs the decoder's layers in parallel and averages what they find, as it was trained; transformers runs "
+    "them in sequence and finds something else."
+)
 SINKS = "Attention sinks (`sinks.safetensors`) work in deixis and in ONNX files; transformers detects without them."
 WORD_EMBEDDINGS = (
     "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
@@ -84,6 +88,7 @@ def _detector(values: Mapping[str, Any], name: str, record: ModelRecord, *, own:
     architecture = (values.get("architectures") or ["GroundingDinoForObjectDetection"])[0]
     names = [learned_token(each) if each in own else each for each in record.names[:5]] or ["cat"]
     only_here = [TOKENS] if own else []
+    only_here += [PARALLEL] if values.get("parallel_decoder") is True else []
     only_here += [SINKS] if record.sinks.get("count") else []
     return [
         _head(name, record, library_name="transformers", pipeline_tag=DETECTS),

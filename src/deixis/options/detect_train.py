@@ -92,6 +92,9 @@ class DetectParts(Options):
     """What to start from: a hub id, a folder that transformers can load, or "builtin", the default for scenes."""
     recipe: Annotated[Literal["auto", "few", "small", "medium", "large"], Gone("scratch", _EVERYTHING)] = "auto"
     """What to train and how fast; "auto" chooses by the number of training images (README, Recipes)."""
+    decoder: Annotated[Literal["sequence", "parallel"] | None, RARE] = None
+    """"parallel": all decoder layers but the first start from the first one's queries, and predictions are averaged,
+    which only deixis and ONNX files do (docs/learning.md); as the model's folder says if not given."""
     freeze: tuple[Part, ...] = ()
     """More parts to freeze: backbone, text, encoder, decoder, heads."""
     backbone_lr_factor: NotNegative | None = None
@@ -267,6 +270,8 @@ class DetectTrainOptions(
         self.check_keeping(self.lora)
         if self.balance_classes and (self.data_weights or self.epoch_length or self.replay_data):
             raise OptionError("--balance-classes does not work with --data-weights, --epoch-length or --replay-data")
+        if self.decoder is not None and (self.lora or self.keep in ("edit", "interpolate", "prompt")):
+            raise OptionError("--decoder changes what all weights do: it does not work with --lora or --keep")
         if self.without_validation and (self.sinks or self.calibrate):
             raise OptionError("--no-hold-out: --sinks and --calibrate need validation data; give --val-data")
         page = self.show_augmented

@@ -85,7 +85,11 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5)."""
+    """Decoder layers with box refinement that looks forward twice (DINO, arXiv 2203.03605, section 3.5).
+
+    Attributes:
+        parallel: all layers but the first start from what the first one gives (FT-FSOD, arXiv 2603.28182).
+    """
 
     def __init__(self, layers: list[DecoderLayer], d_model: int, query_dim: int, *, norm_eps: float) -> None:
         super().__init__()
@@ -94,6 +98,7 @@ class Decoder(nn.Module):
         self.reference_points_head = Perceptron(query_dim // 2 * d_model, d_model, d_model, depth=2)
         self.d_model = d_model
         self.gradient_checkpointing = False
+        self.parallel = False
 
     def forward(
         self,
@@ -122,16 +127,18 @@ class Decoder(nn.Module):
         ratios = valid_ratios(pyramid.shapes_hw, pyramid.valid_wh)
         ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]  # [B, levels, 2] -> [B, 1, levels, 4]
         # All layers get the same memory layout; otherwise torch.compile would compile the first one separately.
-        hidden, outputs, references = queries.contiguous(), [], [reference]
+        states, outputs, references = [queries.contiguous()], [], [reference]
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for index, layer in enumerate(self.layers):
-            start = references[-1].detach()
+            before = min(index, 1) if self.parallel else index
+            start = references[before].detach()
             by_level = start[:, :, None] * ratios_whwh  # [B, Q, 4] -> [B, Q, levels, 4], over the padded levels
             # the position query of DAB-DETR: an MLP of the sine embedding of the box on the first level
-            positions = self.reference_points_head(box_embedding(by_level[:, :, 0], self.d_model // 2).to(hidden.dtype))
+            place = box_embedding(by_level[:, :, 0], self.d_model // 2).to(states[before].dtype)
+            positions = self.reference_points_head(place)
             run = partial(checkpoint, layer, use_reentrant=False) if recompute else layer
             hidden = run(
-                hidden,
+                states[before],
                 positions,
                 by_level,
                 memory=memory,
@@ -140,8 +147,11 @@ class Decoder(nn.Module):
                 text_mask=text_mask,
                 query_mask=query_mask,
             )
+            states.append(hidden)
             outputs.append(self.layer_norm(hidden))
-            if index + 1 < len(self.layers):
+            if self.parallel and index:
+                references.append(references[1])
+            elif index + 1 < len(self.layers):
                 # DINO, arXiv 2203.03605, section 3.5: not detached here, but in the next layer's `start`
                 references.append(refine_boxes(box_heads[index](hidden), start, UPDATE_EPSILON))
-        return outputs, references
+        return outputs, references[: len(self.layers)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deixis.models.grounding_dino.detector import has_learned_scale
+from deixis.models.grounding_dino.detector import has_learned_scale, is_parallel
 from deixis.models.grounding_dino.weights.recognise import swin_size
 
 FLAVOURS = {
@@ -25,6 +25,9 @@ def describe_config(config: Any) -> list[str]:
     layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
     counts = f"{config.num_queries} queries, {config.num_feature_levels} levels"
     scales = [f"scales       {SCALES}"] if has_learned_scale(config) else []
+    scales += (
+        ["decoding     in parallel, averaged; plain transformers decodes in sequence"] if is_parallel(config) else []
+    )
     return [
         f"flavour      {FLAVOURS[config.model_type]}",
         *scales,

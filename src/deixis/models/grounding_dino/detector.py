@@ -8,9 +8,11 @@ layer's outputs are returned, the encoder's outputs can be trained, and boxes lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -43,6 +45,8 @@ from deixis.models.grounding_dino.trunk import Trunk
 CLASS_HEADS: dict[str, type[nn.Module]] = {"grounding-dino": RawSimilarity, "mm-grounding-dino": ScaledSimilarity}
 LEARNED_SCALE = "learned_logit_scale"
 """A key of deixis in config.json: class scores have a learned scale per layer. transformers ignores it."""
+PARALLEL = "parallel_decoder"
+"""Another one: the decoder's layers run in parallel, and their predictions are averaged; see `Decoder`."""
 FIXED = {"two_stage": True, "embedding_init_target": True, "position_embedding_type": "sine", "query_dim": 4}
 
 
@@ -88,6 +92,17 @@ class GroundingDino(nn.Module):
         self.class_embed = _repeat(class_head, count, shared_class)
         self.bbox_embed = _repeat(lambda: Perceptron(width, width, 4, depth=3), count, config.decoder_bbox_embed_share)
         initialise(self)
+        self.model.decoder.parallel = is_parallel(config)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the decoder's layers run in parallel; kept in config.json."""
+        return self.model.decoder.parallel
+
+    @parallel.setter
+    def parallel(self, enabled: bool) -> None:
+        self.model.decoder.parallel = enabled
+        setattr(self.config, PARALLEL, enabled)
 
     @property
     def queries(self) -> int:
@@ -201,7 +216,7 @@ class GroundingDino(nn.Module):
         extra = {"denoising_outputs": [_rows(layer, slice(noised)) for layer in layers]} if noised else {}
         layers = [_rows(layer, slice(noised, None)) for layer in layers]
         return {
-            **layers[-1],
+            **(averaged(layers) if self.parallel and not self.training else layers[-1]),
             **extra,
             # [B, L] -> [B, max_text_len], as wide as the logits
             "text_token_mask": nn.functional.pad(attention_mask, (0, self.max_text_len - attention_mask.shape[1])),
@@ -216,6 +231,14 @@ class GroundingDino(nn.Module):
         token_mask: Bool[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
         return {"pred_logits": pad_logits(logits, token_mask, self.max_text_len), "pred_boxes": boxes_cxcywh_norm}
+
+
+def averaged(layers: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of the boxes and of the probabilities that several layers give, the latter as logits."""
+    logits = torch.stack([layer["pred_logits"] for layer in layers])  # [layers, B, Q, L]
+    is_there, is_absent = (nn.functional.logsigmoid(signed).logsumexp(0) for signed in (logits, -logits))
+    boxes = torch.stack([layer["pred_boxes"] for layer in layers]).mean(0)
+    return {"pred_logits": is_there - is_absent, "pred_boxes": boxes}
 
 
 def _rows(layer: dict[str, Tensor], queries: slice) -> dict[str, Tensor]:
@@ -240,6 +263,11 @@ def check_config(config: Any) -> None:
 def has_learned_scale(config: Any) -> bool:
     """Whether class scores have a learned scale per layer."""
     return getattr(config, LEARNED_SCALE, False) is True
+
+
+def is_parallel(config: Any) -> bool:
+    """Whether the decoder's layers run in parallel."""
+    return getattr(config, PARALLEL, False) is True
 
 
 def _repeat(make: Any, count: int, shared: bool) -> nn.ModuleList:

@@ -37,6 +37,7 @@ def prepare_model(
     gradient_checkpointing: bool = False,
     learned_names: Sequence[str] = (),
     edited: bool = False,
+    decoder: str | None = None,
 ) -> DetectorBundle:
     """The detector that a run trains, with parts frozen or adapters added.
 
@@ -45,10 +46,13 @@ def prepare_model(
         image_size: shorter and longest side in pixels, in place of the model's own.
         learned_names: their token embeddings are all that trains.
         edited: the layers of model editing are all that trains.
+        decoder: "sequence" or "parallel", in place of the model's own.
     """
     bundle = load_any_detector(model)
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
+    if decoder is not None:
+        bundle.model.parallel = decoder == "parallel"
     if learned_names:
         bundle = with_learned_names(bundle, learned_names)
         train_learned_names(bundle, learned_names)

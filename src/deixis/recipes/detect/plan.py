@@ -85,6 +85,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
         gradient_checkpointing=options.gradient_checkpointing,
         learned_names=names_to_learn(data.training) if options.keep == "prompt" else (),
         edited=options.keep == "edit",
+        decoder=options.decoder,
     )
     bundle = knowing(bundle, options.model, A_DETECTOR, options.data)
     bundle = with_wordings(bundle, options.names, data.training.vocabulary.names, ", ".join(options.data))

@@ -71,6 +71,7 @@ def _write(folder: Path, config: Path, output: Path, dry_run: bool) -> bool:
         image_size=options.image_size,
         learned_names=learned,
         edited=options.keep == "edit",
+        decoder=options.decoder,
     )
     averaged = _fill(detector.model, folder)
     if not dry_run:

@@ -132,6 +132,8 @@ def save_checkpoint(bundle: GroundingDinoBundle, path: str | Path, layout: str) 
             f"{path}: the layout has no tokenizer, and this model has tokens of its own for {', '.join(learned[:4])}; "
             "keep its folder, which transformers loads"
         )
+    if bundle.model.parallel:
+        raise ModelError(f"{path}: the layout has no parallel decoder, and this model has one; keep its folder")
     tensors = {name: tensor.clone() for name, tensor in foreign_tensors(bundle.model, layout).items()}
     content: Mapping[str, Any] = {LAYOUTS[layout].top_key: tensors, "meta": {}}
     try:
