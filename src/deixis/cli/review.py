@@ -6,6 +6,7 @@ from deixis.cli.command import Command
 from deixis.options.review.audit import ReviewAuditOptions
 from deixis.options.review.export import ReviewExportOptions
 from deixis.options.review.loop import LoopOptions
+from deixis.options.review.push import ReviewPullOptions, ReviewPushOptions
 from deixis.options.review.serve import ReviewServeOptions
 
 SERVE = """
@@ -37,6 +38,13 @@ Examples:
   deixis loop labels.json --simulate --val-data val.json --model builtin --order random --output random/
 """
 
+STUDIO = """
+Examples:
+  deixis review push labels.json --model runs/cars --url http://localhost:8080        with LABEL_STUDIO_API_KEY set
+  deixis review push review.db --url http://localhost:8080 --backend http://localhost:8000/label-studio
+  deixis review pull review.db --url http://localhost:8080
+"""
+
 COMMANDS = (
     Command(
         "review serve",
@@ -60,6 +68,22 @@ COMMANDS = (
         "deixis.recipes.review.audit:audit_review",
         "precision per class from a random sample that people judge",
         AUDIT,
+        bare="db",
+    ),
+    Command(
+        "review push",
+        ReviewPushOptions,
+        "deixis.recipes.review.studio:push_review",
+        "send a review to Label Studio, to be corrected there",
+        STUDIO,
+        bare="data",
+    ),
+    Command(
+        "review pull",
+        ReviewPullOptions,
+        "deixis.recipes.review.studio:pull_review",
+        "bring corrections of Label Studio back",
+        STUDIO,
         bare="db",
     ),
     Command(

@@ -13,6 +13,7 @@ from deixis.data.formats.review.schema import is_review
 from deixis.errors import OptionError
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
+from deixis.options.review.push import ReviewPushOptions
 from deixis.options.review.serve import ReviewServeOptions
 from deixis.options.serve import LOOPBACK
 from deixis.progress_bar import ProgressBar
@@ -51,7 +52,7 @@ def serve_review(options: ReviewServeOptions) -> None:
         store.close()
 
 
-def opened_review(options: ReviewServeOptions) -> Store:
+def opened_review(options: ReviewServeOptions | ReviewPushOptions) -> Store:
     """The review that the options name, made where there is none.
 
     Raises:

@@ -64,6 +64,19 @@ def test_an_image_that_is_finished_without_objects_is_read(tmp_path: Path) -> No
     assert [len(one.instances) for one in map(read_dataset(tmp_path).__getitem__, range(1))] == [0]
 
 
+def test_an_image_without_labels_is_read_once_a_person_finishes_it(tmp_path: Path) -> None:
+    """That what was drawn or found so far is judged does not say that it is all."""
+    with small_review(tmp_path) as store:
+        with store.changing():
+            store.write("UPDATE images SET labelled = 0")
+        actions.act_on_object(store, "accept", 5, version=1, annotator="ann")
+        actions.add_object(store, 3, "cat", annotator="ann", box=[0, 0, 9, 9])
+        with pytest.raises(DataError, match="no image is reviewed yet"):
+            read_dataset(store.file)
+        actions.finish_image(store, 3, version=store.row("images", 3)["version"], annotator="ann")
+        assert len(read_dataset(store.file)[0].instances) == 2
+
+
 def test_masks_are_kept_where_every_object_has_one(tmp_path: Path) -> None:
     with small_review(tmp_path, with_model=False) as store:
         mask = {"size": [40, 60], "counts": [405, 10, 30, 10, 1945]}

@@ -24,9 +24,12 @@ from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
 
 PARTS = ("reviewed", "all", "before")
 DONE = """(i.status = 'done' OR (
-    EXISTS (SELECT 1 FROM objects o WHERE o.image = i.id AND o.status IN ('accepted', 'rejected'))
+    i.labelled = 1
+    AND EXISTS (SELECT 1 FROM objects o WHERE o.image = i.id AND o.origin != 'drawn'
+        AND o.status IN ('accepted', 'rejected'))
     AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.image = i.id AND o.status = 'open')))"""
-"""Of an image `i`: finished by a person, or all of its objects judged."""
+"""Of an image `i`: finished by a person or, where it came with labels, all of its objects judged. In an image without
+labels nobody knows whether the judged objects are all there are until a person finishes it."""
 _KEPT = {
     "reviewed": "o.status = 'accepted'",
     "all": "(o.status = 'accepted' OR (o.status = 'open' AND o.origin = 'label'))",
@@ -47,9 +50,10 @@ def read_review(
     Args:
         path: the file of the review, or the folder of a `review.db`.
         images: the folder of the images, where they are no longer where they were.
-        split: `reviewed`, the default: the images that are finished, or whose objects are all judged, with what was
-            accepted in them. `all`: also the other images, with those labels that nobody rejected; predictions that
-            nobody looked at are left out. `before`: the reviewed images as they were labelled.
+        split: `reviewed`, the default: the images that are finished or, where they came with labels, whose objects are
+            all judged, with what was accepted in them. `all`: also the other images, with those labels that nobody
+            rejected; predictions that nobody looked at are left out. `before`: the reviewed images as they were
+            labelled.
         findings: what cannot be used goes here and is left out.
 
     Raises:
