@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
 from stand_in_server import Server, content, film
 
+from deixis.errors import DataError
 from deixis.serving.jobs.queue import Job, Jobs
 
 
@@ -73,7 +74,7 @@ def test_a_folder_is_worked_on_image_by_image_and_a_broken_one_is_a_line_of_its_
     assert [one["id"] for one in server.client.get("/v1/jobs").json()["jobs"]] == [job]
     assert server.client.delete(f"/v1/jobs/{job}").status_code == 200, "forgotten, with its results"
     assert server.client.get(f"/v1/jobs/{job}").status_code == 404
-    assert not list(server.app.state.serving.jobs.folder.iterdir())
+    assert not list(server.app.state.serving.jobs.folder.glob("*/"))
 
 
 def test_a_film_is_tracked_from_the_folder_or_as_it_is_sent_and_drawn(server: Server, photos: Path) -> None:
@@ -168,7 +169,7 @@ def test_ended_jobs_are_kept_up_to_a_number_and_for_a_time(tmp_path: Path) -> No
     assert [job.id for job in jobs.all()] == [job.id for job in made[2:]]
     made[2].finished = 0.0
     assert [job.id for job in jobs.all()] == [made[3].id]
-    assert [path.name for path in tmp_path.iterdir()] == [made[3].id]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [made[3].id]
     jobs.close(10)
 
 
@@ -185,6 +186,8 @@ def test_a_stop_lets_a_job_end_and_the_next_server_goes_on_with_the_others(tmp_p
     long, short = jobs.add({"task": "long"}), jobs.add({"task": "short"})
     while not seen:
         pass
+    with pytest.raises(DataError, match="another server keeps its jobs here"):
+        Jobs(work, tmp_path).start()
     jobs.close(0.01)
     assert (long.state, short.state, seen) == ("waiting", "waiting", ["long"])
     (tmp_path / "odd").mkdir()
@@ -211,3 +214,9 @@ def test_a_stop_with_time_finishes_what_runs(server: Server) -> None:
     jobs.close(10)
     assert (found.state, found.done) == ("done", 4)
     assert server.client.post("/v1/jobs", json={"task": "detect", "path": "photos/may"}).status_code == 503
+
+
+def test_two_servers_after_one_another_share_a_folder_of_jobs(tmp_path: Path) -> None:
+    for _ in range(2):  # the lock is taken and given back by different threads
+        with Server(jobs_folder=tmp_path).client as client:
+            assert client.get("/v1/jobs").json() == {"jobs": []}

@@ -14,12 +14,14 @@ from tempfile import mkdtemp
 from threading import Condition, Event, Thread
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from deixis.atomic_files import write_atomic
 from deixis.errors import DataError, DeixisError
 from deixis.serving.batches import QueueFullError, StoppedError
 from deixis.text import one_line
 
-RECORD, RESULT = "job.json", "result.jsonl"
+RECORD, RESULT, LOCK = "job.json", "result.jsonl", ".lock"
 _RETRY_S = 30
 
 
@@ -82,13 +84,21 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._changed = Condition()
         self._closing = False
+        self._lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)  # taken and given back by two threads
         self._thread = Thread(target=self._loop, name="deixis-jobs", daemon=True)
 
     def start(self) -> None:
-        """Read what an earlier server left, and begin."""
+        """Read what an earlier server left, and begin.
+
+        Raises:
+            DataError: the folder cannot be used, or another server does.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
             records = sorted(self.folder.glob(f"*/{RECORD}"))
+        except Timeout as error:
+            raise DataError(f"{self.folder}: another server keeps its jobs here; choose another folder") from error
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be used for jobs ({error.strerror}); choose another") from error
         for record in records:
@@ -172,6 +182,7 @@ class Jobs:
             if job.state == "running":
                 job.stop.set()
         self._thread.join()
+        self._lock.release()
         if not self._lasting:
             shutil.rmtree(self.folder, ignore_errors=True)
 
