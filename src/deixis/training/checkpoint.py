@@ -43,6 +43,10 @@ LENGTHS = ("epochs", "max_steps", "stop_after_epochs", "early_stopping_patience"
 """Options that set the length of a run; they may be raised when it resumes."""
 
 
+LEVEL_EPOCHS, MIN_FALL = 3, 0.01
+"""A loss has stopped falling after this many epochs whose mean was not lower than the lowest by this share."""
+
+
 @dataclass
 class Progress:
     """The position of a run: everything that changes during it, except weights and optimiser.
@@ -53,6 +57,9 @@ class Progress:
         updates: steps that changed the weights; the learning rate is a function of it.
         skipped, skipped_in_a_row: steps skipped because of a non-finite loss or gradient.
         best_score, best_epoch: best validation AP so far, -1 before the first.
+        loss_sum: of the losses of this epoch's steps.
+        lowest_loss: the lowest mean loss of an epoch, -1 before the first.
+        level_epochs: epochs since then, which were less than 1 % below it.
         epochs_without_gain: evaluations since the best one, for early stopping.
         log_bytes: length of metrics.jsonl at this point.
         finished: whether the run is complete.
@@ -66,6 +73,9 @@ class Progress:
     skipped_in_a_row: int = 0
     best_score: float = -1.0
     best_epoch: int = -1
+    loss_sum: float = 0.0
+    lowest_loss: float = -1.0
+    level_epochs: int = 0
     epochs_without_gain: int = 0
     log_bytes: int = 0
     finished: bool = False
@@ -77,6 +87,16 @@ class Progress:
         self.updates += updated
         self.skipped += not updated
         self.skipped_in_a_row = 0 if updated else self.skipped_in_a_row + 1
+
+    def end_epoch(self) -> bool:
+        """Count an epoch, once; whether the loss has stopped falling for `LEVEL_EPOCHS` epochs."""
+        if self.loss_sum > 0:
+            mean = self.loss_sum / max(self.step_in_epoch, 1)
+            falls = self.lowest_loss < 0 or mean < (1 - MIN_FALL) * self.lowest_loss
+            self.lowest_loss = mean if falls else self.lowest_loss
+            self.level_epochs = 0 if falls else self.level_epochs + 1
+            self.loss_sum = 0.0
+        return self.level_epochs >= LEVEL_EPOCHS
 
 
 @dataclass(frozen=True)

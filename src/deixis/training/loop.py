@@ -23,7 +23,7 @@ from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
 from deixis.training.metric_logs import MetricLogs
-from deixis.training.optim import set_learning_rate
+from deixis.training.optim import set_learning_rate, start_late_groups
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
 from deixis.training.signals import StopSignal, worker_losses_deferred
@@ -208,6 +208,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
             elif progress.step % settings.log_interval == 0:
                 run.logs.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
             progress.count_step(updated=finite)
+            progress.loss_sum += figures["loss"] if finite else 0.0
         run.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()  # the next step's time includes waiting for its data
 
@@ -267,6 +268,8 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
     The weights are saved before the evaluation, so a run that crashes in it loses no epoch.
     """
     progress, settings = run.progress, run.settings
+    if progress.end_epoch() and start_late_groups(run.optimizer, progress.updates):
+        run.bar.console.print(f"epoch {progress.epoch + 1}: the loss has stopped falling; all parts train from now on")
     at_end = progress.step >= last_step or progress.epoch + 1 == settings.stop_after_epochs
     if at_end:
         run.watch.finish()

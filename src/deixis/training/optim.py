@@ -75,6 +75,14 @@ def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(plain, fused=True)
 
 
+def start_late_groups(optimizer: torch.optim.Optimizer, updates: int) -> bool:
+    """Let groups that wait for their `first_update` train from now on; whether there was one."""
+    late = [group for group in optimizer.param_groups if group.get("first_update", 0) > updates]
+    for group in late:
+        group["first_update"] = updates  # saved with the optimiser's state
+    return bool(late)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, updates: int = 0) -> dict[str, float]:
     """Set every group's learning rate to `factor` times its full rate; to 0 before the group's `first_update`.
 

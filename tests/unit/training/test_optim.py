@@ -9,7 +9,8 @@ from torch import nn
 from deixis.errors import TrainingError
 from deixis.models.freezing import PARTS, freeze, part_of
 from deixis.models.grounding_dino import GroundingDino
-from deixis.training.optim import build_adamw, is_decayed, parameter_groups, set_learning_rate
+from deixis.training.checkpoint import Progress
+from deixis.training.optim import build_adamw, is_decayed, parameter_groups, set_learning_rate, start_late_groups
 
 RATES = {"backbone": 1e-5, "text": 1e-6, "encoder": 1e-4, "decoder": 1e-4, "heads": 1e-4}
 
@@ -114,6 +115,25 @@ def test_factor_scales_every_part(detector):
     rates = set_learning_rate(optimizer, 0.5)
     assert rates == {part: pytest.approx(rate / 2) for part, rate in RATES.items()}
     assert set_learning_rate(optimizer, 1.0) == RATES
+
+
+def test_late_groups_start_where_the_loss_stops_falling():
+    early, late = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    groups = parameter_groups([("a", early), ("b", late)], {"a": "heads", "b": "encoder"}.get, RATES, weight_decay=0.1)
+    next(group for group in groups if group["name"].startswith("encoder"))["first_update"] = 50
+    optimizer, progress, started = build_adamw(groups), Progress(), []
+    for mean in (9.0, 5.0, 4.99, 4.0, 3.99, 3.98, 3.97, 1.0):
+        for _ in range(2):
+            progress.count_step(updated=True)
+            progress.loss_sum += mean
+        started.append(progress.end_epoch() and start_late_groups(optimizer, progress.updates))
+        assert progress.end_epoch() == (progress.level_epochs >= 3), "a resumed run ends an epoch twice"
+        progress.step_in_epoch = 0
+    assert started == [False] * 6 + [True, False]
+    again = build_adamw([{**group, "params": [nn.Parameter(torch.ones(2, 2))]} for group in groups])
+    again.load_state_dict(optimizer.state_dict())
+    assert set_learning_rate(again, 1.0, 14)["encoder"] == RATES["encoder"], "kept with the optimiser's state"
+    assert set_learning_rate(again, 1.0, 13)["encoder"] == 0
 
 
 def test_a_late_group_stays_as_it_is_until_its_first_update():

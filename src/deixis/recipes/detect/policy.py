@@ -5,8 +5,8 @@ under 1,000       small    frozen        frozen    1e-4    20
 1,000 to 10,000   medium   x 0.1         frozen    1e-4    12
 over 10,000       large    x 1.0         x 0.1     1e-4    12
 
-By name only: few, which is small with 50 epochs, and the encoder frozen for the first half of the run (after
-FT-FSOD, arXiv 2603.28182, which unfreezes where the loss stops falling).
+By name only: few, which is small with 50 epochs, and the encoder frozen until the loss stops falling, for half of the
+run at most (after FT-FSOD, arXiv 2603.28182).
 """
 
 from __future__ import annotations
