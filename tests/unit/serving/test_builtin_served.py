@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import importlib
+import sys
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from deixis.cli.main import run
 from deixis.data.pixels.images import load
+from deixis.data.pixels.write_video import video_writer
 from deixis.data.scenes.from_text import read_scenes
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.prompted_masks import PromptedMasks
@@ -70,6 +74,26 @@ def test_boxes_masks_and_captions(served: tuple[TestClient, Models]) -> None:
     assert both["left_out"] + len(both["objects"]) <= 2
     drawn = client.post("/v1/annotate", json={"image": image(), "names": ["circle"], "answer": "picture"})
     assert Image.open(BytesIO(drawn.content)).format == "PNG"
+
+
+def test_a_film_is_tracked_as_in_python(
+    served: tuple[TestClient, Models], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("supervision", reason="tracking needs supervision")
+    monkeypatch.setitem(sys.modules, "trackers", importlib.import_module("stand_in_trackers"))
+    client, models = served
+    path = tmp_path / "film.mp4"
+    with video_writer(path, 24) as write:
+        for _ in range(3):
+            write(PIXELS)
+    names = ["red circle", "blue square"]
+    asked = {"video": base64.b64encode(path.read_bytes()).decode(), "names": names, "threshold": 0.1}
+    frames = client.post("/v1/track", json=asked).json()["frames"]
+    direct = list(models.detectors["d"].track(path, names, 0.1))
+    assert [len(row["objects"]) for row in frames] == [len(found) for found in direct]
+    tracked = [one["track_id"] for one in frames[2]["objects"]]
+    assert tracked == [one.track_id for one in direct[2]]
+    assert any(tracked), "something is followed"
 
 
 def test_points_give_one_mask_that_holds_them(served: tuple[TestClient, Models]) -> None:

@@ -232,6 +232,14 @@ def test_label_studio_sends_the_token_as_a_password() -> None:
         assert server.client.get("/label-studio/health", headers=login).status_code == 200
 
 
+def test_results_have_a_labels_alias_and_models_are_asked_for_its_words() -> None:
+    labels = (
+        '<Label value="Cat" alias="c"/><Label value="Dog" alias="d" predicted_values="hound,puppy"/><Label value=""/>'
+    )
+    text = f'<View><Image name="i" value="$a"/><RectangleLabels name="b" toName="i">{labels}</RectangleLabels></View>'
+    assert read_label_config(text).controls[0].labels == {"Cat": "c", "hound": "d", "puppy": "d"}
+
+
 def test_the_control_with_the_label_is_drawn_with() -> None:
     config = read_label_config(
         '<View><Image name="i" value="$photo"/><BrushLabels name="a" toName="i"><Label value="Cat"/></BrushLabels>'

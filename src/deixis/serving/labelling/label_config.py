@@ -83,9 +83,10 @@ def read_label_config(text: str) -> LabelConfig:
 def _control(tag: Any) -> Control:
     labels: dict[str, str] = {}
     for label in tag.iter("Label"):
-        name = label.get("value", "")
+        shown = label.get("value", "")
         words = [word.strip() for word in label.get("predicted_values", "").split(",")]
-        labels |= dict.fromkeys([word for word in words if word] or [name], name)
+        # where a label has an alias, that is what results have
+        labels |= dict.fromkeys([word for word in words if word] or [shown], label.get("alias") or shown)
     labels.pop("", None)
     threshold = tag.get("model_score_threshold")
     try:
