@@ -16,11 +16,11 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.options.detect_train import DetectData, DetectTrainOptions
 from deixis.recipes.detect.data import mixed
-from deixis.recipes.detect.learning.missing import PartlyJudged, missing_classes
+from deixis.recipes.detect.learning.missing import PartlyJudged, missing_classes, repaired
 from deixis.recipes.detect.learning.seeds import keep_of_seeds
 from deixis.recipes.detect.measure import DetectorMeasure
 from deixis.recipes.detect.train import FinetuneResult
-from deixis.records import Instances, Sample, Vocabulary
+from deixis.records import Instances, Sample, SampleList, Vocabulary
 from deixis.reporting.outcome import Measured, Outcome
 from deixis.results.detections import Detections
 
@@ -41,6 +41,30 @@ def test_a_confident_detection_on_no_object_leaves_its_class_unjudged():
     assert missing_classes(sample(absent_class_ids=frozenset({1})), found, 0.5) == frozenset(), "somebody looked"
     empty = sample().evolve(instances=Instances.none())
     assert missing_classes(empty, found, 0.5) == {0, 1}
+
+
+def test_what_a_model_finds_becomes_an_object_where_it_finds_the_annotated_ones(monkeypatch):
+    """Of cats it finds the annotated one, of dogs none: another cat becomes an object, another dog is not judged."""
+    pixels = np.zeros((50, 50, 3), np.uint8)
+    instances = Instances.build([[0, 0, 20, 10], [30, 0, 50, 10]], [0, 1])
+    data = SampleList((Sample(pixels, (50, 50), instances, NAMES),) * 2, NAMES)
+    boxes = np.array([[0, 0, 20, 11], [20, 20, 40, 45], [20, 20, 40, 46], [0, 30, 10, 50], [5, 5, 9, 9.0]])
+    found = Detections(boxes, np.array([0.9, 0.8, 0.7, 0.6, 0.1]), np.array([0, 0, 0, 1, 2]), NAMES.names)
+
+    class Model:
+        def predict_dataset(self, dataset):
+            return [found] * len(dataset)
+
+    monkeypatch.setattr("deixis.recipes.detect.learning.missing.load_detector", lambda model: Model())
+    shown, line = repaired(data, "a model", 0.5, as_objects=True)
+    sample = shown[0]
+    assert sample.instances.boxes_xyxy_px.tolist() == [[0, 0, 20, 10], [30, 0, 50, 10], [20, 20, 40, 45]]
+    assert sample.instances.class_ids.tolist() == [0, 1, 0]
+    assert sample.not_exhaustive_class_ids == {1}
+    assert "2 more became objects" in line
+    shown, line = repaired(data, "a model", 0.5)
+    assert (len(shown[0].instances), shown[0].not_exhaustive_class_ids) == (2, {0, 1})
+    assert "became" not in line
 
 
 def test_an_unjudged_class_is_no_negative():

@@ -67,6 +67,9 @@ class DetectData(Options):
     """Format of the annotations (docs/formats.md); recognised if not given."""
     repair_missing: bool = False
     """Do not count objects that --model is sure of and nobody annotated as background."""
+    repair_as: Annotated[Literal["unknown", "objects"], RARE] = "unknown"
+    """What --repair-missing makes of them: neither objects nor background; or objects, where --model finds half of the
+    annotated ones of the class."""
     repair_score: Annotated[Share, RARE] = 0.4
     """Score from which --repair-missing takes the model to be sure."""
     balance_classes: Annotated[Share, RARE] = 0.0
@@ -272,6 +275,8 @@ class DetectTrainOptions(
             raise OptionError("--balance-classes does not work with --data-weights, --epoch-length or --replay-data")
         if self.decoder is not None and (self.lora or self.keep in ("edit", "interpolate", "prompt")):
             raise OptionError("--decoder changes what all weights do: it does not work with --lora or --keep")
+        if self.repair_as == "objects" and not self.repair_missing:
+            raise OptionError("--repair-as objects is for --repair-missing; give both, or neither")
         if self.without_validation and (self.sinks or self.calibrate):
             raise OptionError("--no-hold-out: --sinks and --calibrate need validation data; give --val-data")
         page = self.show_augmented

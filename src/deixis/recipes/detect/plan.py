@@ -93,7 +93,8 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     replayed = read_replayed(options.group(Forgetting), options.model) if options.keep == "replay" else None
     shown = data.training
     if options.repair_missing:
-        shown, line = repaired(shown, options.model, options.repair_score)
+        as_objects = options.repair_as == "objects"
+        shown, line = repaired(shown, options.model, options.repair_score, as_objects)
         data = replace(data, left_out=(*data.left_out, line))
     feed = training_feed(
         shown,
