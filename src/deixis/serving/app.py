@@ -26,6 +26,7 @@ from deixis.serving.routes.jobs import add_job_routes
 from deixis.serving.routes.pictures import add_picture_routes
 from deixis.serving.routes.status import add_status_routes
 
+_PATIENCE = 0.7  # of a request's time: what would wait longer is told to come again, and not given up later
 _IMAGES = 8  # of the maximum size, that may be in memory together
 Mount = Callable[[FastAPI], object]
 """Adds pages or routes to the application, whose `app.state.serving` has models, queue and jobs. Called last, so that
@@ -59,7 +60,13 @@ def make_app(
         finish_s: how long a job that runs may take to end when the server stops.
         mounts: called with the application, in order.
     """
-    batches = Batches(models.answer, max_batch=max_batch, wait_s=wait_s, max_waiting=max_waiting)
+    batches = Batches(
+        models.answer,
+        max_batch=max_batch,
+        wait_s=wait_s,
+        max_waiting=max_waiting,
+        patience_s=_PATIENCE * timeout_s,
+    )
     metrics = Metrics(lambda: batches.waiting)
     batches.sizes.append(lambda size: metrics.batches.observe(size))
     work = Work(models, batches, folders or {}, max_pixels)

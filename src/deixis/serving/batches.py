@@ -50,10 +50,20 @@ class Batches:
         max_batch: items per batch.
         wait_s: how long the first item of a batch waits for others.
         max_waiting: items that may wait; more are refused.
+        patience_s: an item that would wait longer than this, by the time that the latest ones took, is refused, too.
     """
 
-    def __init__(self, run: Run, *, max_batch: int = 8, wait_s: float = 0.005, max_waiting: int = 64) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch: int = 8,
+        wait_s: float = 0.005,
+        max_waiting: int = 64,
+        patience_s: float = math.inf,
+    ) -> None:
         self._run, self.max_batch, self.wait_s, self.max_waiting = run, max_batch, wait_s, max_waiting
+        self.patience_s = patience_s
         self._jobs: deque[_Job] = deque()
         self._changed = Condition()
         self.closing = False
@@ -77,7 +87,7 @@ class Batches:
         """The answer to come; cancelling it before its batch begins takes the item out of the queue.
 
         Args:
-            limited: refuse it where `max_waiting` items wait; False for who asks only a few at a time.
+            limited: refuse it where too many items wait; False for who asks only a few at a time.
 
         Raises:
             QueueFullError: too many wait.
@@ -86,8 +96,9 @@ class Batches:
         with self._changed:
             if self.closing:
                 raise StoppedError
-            if limited and len(self._jobs) >= self.max_waiting:
-                raise QueueFullError(math.ceil(max(1.0, len(self._jobs) * self._item_s)))
+            wait_s = len(self._jobs) * self._item_s
+            if limited and (len(self._jobs) >= self.max_waiting or wait_s > self.patience_s):
+                raise QueueFullError(math.ceil(max(1.0, wait_s)))
             job = _Job(question, item)
             self._jobs.append(job)
             self._changed.notify_all()

@@ -1,17 +1,12 @@
-"""Attacks on the server: each is refused, costs little, and leaves it answering."""
+"""Attacks by what is sent: each is refused and costs little. Those by how it is sent are in `test_connections.py`."""
 
 from __future__ import annotations
 
 import base64
 import hmac
 import json
-import socket
 import struct
-import threading
-import time
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -19,124 +14,12 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
-import uvicorn
-from fastapi import FastAPI, Response
 from stand_in_server import Server, content, image
 
 from deixis.serving import images
-from deixis.serving.connections import with_limits
 from deixis.serving.door import Limits
 
 SCRIPT = "<script>alert(1)</script>"
-
-
-class Listening:
-    """A server that listens, with short deadlines."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        config = uvicorn.Config(
-            server.app, "127.0.0.1", 0, log_level="critical", http=with_limits(0.3, 0.3, 4), lifespan="on"
-        )
-        self.uvicorn = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
-        self.thread.start()
-        while not self.uvicorn.started:
-            time.sleep(0.01)
-        self.port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
-
-    def connect(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    def wait_for(self, connections: int) -> None:
-        until = time.monotonic() + 30
-        while len(self.uvicorn.server_state.connections) != connections:
-            assert time.monotonic() < until
-            time.sleep(0.005)
-
-    def healthy(self) -> bool:
-        with self.connect() as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return b'{"status":"ok"}' in rest(connection)
-
-
-@pytest.fixture(scope="module")
-def listening() -> Iterator[Listening]:
-    def large(app: FastAPI) -> None:
-        app.add_api_route("/large", lambda: Response(bytes(30_000_000)), response_model=None)
-
-    one = Listening(Server(Limits(hosts=("localhost",), body_s=0.3), mounts=[large]))
-    yield one
-    one.uvicorn.should_exit = True
-    one.thread.join(20)
-
-
-def rest(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
-    parts = []
-    while part := connection.recv(1 << 16):
-        parts.append(part)
-    return b"".join(parts)
-
-
-@pytest.mark.parametrize(
-    "begun", [b"", b"GET /v1/detect HTTP/1.1\r\nHost: localh", b"GET / HTTP/1.1\r\nX: " + b"a" * 99]
-)
-def test_a_slow_head_is_given_up(listening: Listening, begun: bytes) -> None:
-    with listening.connect() as connection:
-        connection.sendall(begun)
-        assert rest(connection).startswith(b"HTTP/1.1 408 ")
-    assert listening.healthy()
-
-
-def test_a_head_that_drips_gets_no_longer_for_it(listening: Listening) -> None:
-    with listening.connect() as connection:
-        connection.settimeout(0.02)
-        for _ in range(500):
-            with suppress(TimeoutError):
-                connection.sendall(b"a")
-                if connection.recv(1 << 16).startswith(b"HTTP/1.1 408 "):
-                    break
-        else:
-            pytest.fail("each drop was given the time of a head")
-
-
-def test_a_second_request_of_a_connection_has_its_own_deadline(listening: Listening) -> None:
-    with listening.connect() as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b'{"status":"ok"}'):  # head and body may come apart
-            answer += connection.recv(1 << 16)
-        connection.sendall(b"GET /hea")
-        assert rest(connection).startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_slow_body_is_given_up(listening: Listening) -> None:
-    with listening.connect() as connection:
-        connection.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
-        assert rest(connection).startswith(b"HTTP/1.1 408 ")
-    assert listening.healthy()
-
-
-def test_a_client_that_takes_no_answer_is_cut_off(listening: Listening) -> None:
-    with listening.connect() as connection:
-        connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        listening.wait_for(1)
-        listening.wait_for(0)  # while this end is open
-    assert listening.healthy()
-
-
-def test_more_connections_than_are_taken_are_told_so(listening: Listening) -> None:
-    held = [listening.connect() for _ in range(4)]
-    listening.wait_for(4)
-    with listening.connect() as connection:
-        answer = rest(connection)
-    for one in held:
-        one.close()
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1" in answer
 
 
 def png(width: int, height: int) -> bytes:

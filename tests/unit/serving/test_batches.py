@@ -67,6 +67,41 @@ def test_a_full_queue_refuses_and_what_is_given_up_is_not_answered() -> None:
     batches.close()
 
 
+def test_what_would_wait_too_long_is_refused_at_once() -> None:
+    gate = Gate()
+    gate.open.set()
+    batches = Batches(gate, wait_s=0, patience_s=10)
+    batches.ask("a", 0).result(10)
+    gate.open.clear()
+    gate.begun.clear()
+    batches.ask("a", 1)
+    gate.begun.wait(10)
+    batches._item_s = 6.0  # as the latest took
+    waiting = [batches.ask("a", item) for item in (2, 3)]
+    with pytest.raises(QueueFullError) as caught:
+        batches.ask("a", 4)
+    assert caught.value.retry_after_s == 12
+    unlimited = batches.ask("a", 5, limited=False)
+    gate.open.set()
+    assert [one.result(10) for one in (*waiting, unlimited)] == ["a2", "a3", "a5"]
+    batches.close()
+
+
+def test_a_function_is_called_when_its_turn_comes_and_alone() -> None:
+    gate = Gate()
+    batches = Batches(gate, wait_s=0)
+    sizes: list[int] = []
+    batches.sizes.append(sizes.append)
+    first = batches.ask("a", 0)
+    gate.begun.wait(10)
+    called = [batches.call(lambda: len(gate.seen)) for _ in range(2)]
+    last = batches.ask("a", 1)
+    gate.open.set()
+    assert [one.result(10) for one in (first, *called, last)] == ["a0", 1, 1, "a1"]
+    assert sizes == [1, 1], "functions are no items"
+    batches.close()
+
+
 def test_closing_answers_what_waits_and_takes_nothing_more() -> None:
     gate = Gate()
     batches = Batches(gate, wait_s=0)

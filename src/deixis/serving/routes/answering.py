@@ -23,6 +23,8 @@ from deixis.serving.metrics import Metrics
 from deixis.serving.models import Models
 from deixis.text import one_line
 
+CLIENT_LEFT = 499
+"""nginx's status, for the counters: nobody reads the answer."""
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -64,7 +66,8 @@ def add_form_route(
         serving = serving_of(request)
 
         async def asked() -> Response:
-            return await answer(serving, form.model_validate_json(await form_as_json(request)))
+            form_asked = form.model_validate_json(await form_as_json(request))
+            return await _unless_left(request, answer(serving, form_asked))
 
         return await answered(asked, serving.timeout_s)
 
@@ -80,6 +83,22 @@ def add_form_route(
         description=form.__doc__,
         openapi_extra={"requestBody": {"required": True, "content": content}},
     )
+
+
+async def _unless_left(request: Request, answer: Awaitable[Response]) -> Response:
+    """An answer, given up where its client leaves before it is there: others are waiting."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else refused(CLIENT_LEFT, "the client went away")
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 async def answered(answer: Callable[[], Awaitable[Response]], timeout_s: float) -> Response:
