@@ -3,6 +3,7 @@
 one_refer_step.py MODEL FOLDER 8x1 4x2     writes FOLDER/8x1.pt (batch size 8) and FOLDER/4x2.pt (two batches of 4)
 one_refer_step.py MODEL FOLDER 8x1s        the second half of the images is talked about without a `[SEG]`
 one_refer_step.py MODEL FOLDER 8x1t        the second half is chat in text alone: no image, no `[SEG]`
+one_refer_step.py MODEL FOLDER 4x1f 4x1fc  the model in shards; with `c`, activations are computed twice
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from deixis.data.batching.epochs import Key, epoch_batches
 from deixis.data.refer.collate import Question, Views, collate_questions
@@ -21,12 +23,14 @@ from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, freeze, load_sa2va, new_token_ids
-from deixis.recipes.refer.model import language_parameters
+from deixis.models.sa2va.parts import layers_of
+from deixis.recipes.refer.model import checkpoint_activations, language_parameters
 from deixis.refer_records import NO_IMAGE, Exchange, ReferSample
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients, require_gradients
 from deixis.training.processes import make_accelerator, mean_figures
 from deixis.training.segmenter_task import SegmenterTask
+from deixis.training.sharding import ShardedModel, gathered, local
 
 IMAGES = 8
 
@@ -64,6 +68,18 @@ def first_step(folder: Path, batch_size: int, accumulation: int, kind: str, out:
         for name, parameter in bundle.model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.05)
+    if "c" in kind:
+        checkpoint_activations(bundle)
+    model = bundle.model.train()
+    if "f" in kind:
+        model = accelerator.prepare_model(model, evaluation_mode=True)
+        ShardedModel(model, layers_of(model), accelerator.device)
+        assert all(isinstance(weight, DTensor) for weight in model.parameters())
+        whole = sum(weight.numel() for weight in model.parameters())
+        mine = sum(local(weight).numel() for weight in model.parameters())
+        assert mine < whole / accelerator.num_processes * 1.1, (mine, whole)
+    else:
+        model = accelerator.prepare_model(model)
     tokens = ConversationTokens.of(bundle)
     collate = partial(
         collate_questions,
@@ -72,15 +88,15 @@ def first_step(folder: Path, batch_size: int, accumulation: int, kind: str, out:
         pad_token_id=tokens.pad_token_id,
         max_tokens=1024,
     )
-    dataset = DATASETS[kind](refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
+    dataset = DATASETS[kind.strip("fc")](refer_scenes("refer_train", IMAGES, 1), 5, seed=0)
     task = SegmenterTask(
-        accelerator.prepare_model(bundle.model.train()),
+        model,
         bundle.normalise_tiles,
         bundle.normalise_sam,
         criterion=ReferCriterion(points=64),
         feed=Feed(dataset=dataset, collate=collate, batch_size=batch_size, accumulation=accumulation),
         accelerator=accelerator,
-        language=language_parameters(bundle.model),
+        language=[] if "f" in kind else language_parameters(bundle.model),
         evaluate=dict,
         save_model=print,
     )
@@ -88,7 +104,9 @@ def first_step(folder: Path, batch_size: int, accumulation: int, kind: str, out:
     losses = accumulate_gradients(task, accelerator, group, normaliser=task.normaliser(group))
     require_gradients(bundle.model)
     figures = mean_figures(accelerator, losses)
-    gradients = {name: weight.grad for name, weight in bundle.model.named_parameters() if weight.requires_grad}
+    gradients = {name: gathered(w.grad) for name, w in bundle.model.named_parameters() if w.requires_grad}
+    norm = accelerator.clip_grad_norm_(bundle.model.parameters(), 1e9)
+    figures["grad_norm"] = float(gathered(norm))
     if accelerator.is_main_process:
         torch.save({"figures": figures, "gradients": gradients}, out)
 

@@ -155,6 +155,9 @@ class Conversations(Options):
 class ReferHardware(Hardware):
     """Hardware: precision, memory, GPUs, loading"""
 
+    shard_model: bool = False
+    """Divide weights, gradients and optimiser state among the processes (FSDP2), for models whose training does not fit
+    on one GPU. Evaluation gathers the weights alone on each (docs/shards.md)."""
     cache_features: Path | None = None
     """Folder for the features of the frozen encoders: each image is encoded once and read from there in later epochs
     and runs. The run first prints how much space that takes."""
@@ -234,6 +237,8 @@ class ReferTrainOptions(
                 f"--caption-share: expected 0 with --placeholder-captions, got {self.caption_share}; the model would "
                 "learn to describe everything by one phrase"
             )
+        if self.shard_model and self.cache_features:
+            raise OptionError("--shard-model and --cache-features exclude each other; leave one of them out")
         require_model(self.model, A_SEGMENTER)
 
     def _check_joined(self) -> None:

@@ -38,6 +38,7 @@ from deixis.training.checkpoint_checks import (
 from deixis.training.ema import WeightAverage
 
 MODEL, TRAINING, STATE = "model.safetensors", "training.pt", "state.json"
+SHARDS = "shards"  # in place of the first two where the model is divided among processes
 _STATE_FIELDS = {"progress", "identity", "versions"}
 LENGTHS = ("epochs", "max_steps", "stop_after_epochs", "early_stopping_patience")
 """Options that set the length of a run; they may be raised when it resumes."""
@@ -221,7 +222,7 @@ def save_checkpoint(
     with replacing_folder(folder) as fresh:
         save_file(model_tensors(model), fresh / MODEL, metadata={"format": "pt"})
         _save_tensors(training, fresh / TRAINING)
-        _write_state(fresh, progress, identity, digests={name: _digest_of(fresh / name) for name in (MODEL, TRAINING)})
+        write_state(fresh, progress, identity, digests=digests_of(fresh))
 
 
 def save_progress(folder: Path, progress: Progress, identity: Identity) -> None:
@@ -235,15 +236,29 @@ def save_progress(folder: Path, progress: Progress, identity: Identity) -> None:
     with replacing_folder(folder) as fresh:
         # hard links cost nothing; the weights may be gigabytes
         digests = json.loads((folder / STATE).read_text(encoding="utf-8"))["sha256"]
-        for name in (MODEL, TRAINING):
+        names = _weight_files(folder)
+        for name in names:
+            (fresh / name).parent.mkdir(exist_ok=True)
             try:
                 os.link(folder / name, fresh / name)
             except OSError:  # a file system without links
                 shutil.copyfile(folder / name, fresh / name)
-        _write_state(fresh, progress, identity, digests={name: digests[name] for name in (MODEL, TRAINING)})
+        write_state(fresh, progress, identity, digests={name: digests[name] for name in names})
 
 
-def _write_state(folder: Path, progress: Progress, identity: Identity, *, digests: dict[str, str]) -> None:
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of weights in a checkpoint."""
+    return {name: _digest_of(folder / name) for name in _weight_files(folder)}
+
+
+def _weight_files(folder: Path) -> list[str]:
+    if not (folder / SHARDS).is_dir():
+        return [MODEL, TRAINING]
+    return sorted(f"{SHARDS}/{path.name}" for path in (folder / SHARDS).iterdir())
+
+
+def write_state(folder: Path, progress: Progress, identity: Identity, *, digests: dict[str, str]) -> None:
+    """Write `state.json`; `digests` are of the files of weights."""
     state = {
         "progress": asdict(progress),
         "identity": {**identity.options, **identity.facts},
@@ -280,7 +295,7 @@ def _require_intact(folder: Path, state: Mapping[str, Any]) -> None:
         if unknown := state.keys() - _STATE_FIELDS:  # such as a damaged "sha256"
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
         return
-    for name in (STATE, MODEL, TRAINING):
+    for name in (STATE, *_weight_files(folder)):
         found = _digest_of_state(state) if name == STATE else _digest_of(folder / name)
         if not isinstance(digests, Mapping) or digests.get(name) != found:
             raise TrainingError(
@@ -304,15 +319,7 @@ def load_checkpoint(
     Raises:
         TrainingError: there is no checkpoint, it is damaged, or it belongs to another run.
     """
-    if not recover(folder):
-        raise TrainingError(f"{folder}: no checkpoint to resume from; start the run without --resume")
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        progress, saved = _progress_of(state["progress"]), state["identity"]
-        _require_intact(folder, state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise TrainingError(f"{folder}: not a checkpoint of deixis ({error!r}); start with --overwrite") from error
-    progress = identity.require_same(saved, folder, progress)
+    progress = read_progress(folder, identity)
     try:
         tensors = load_file(folder / MODEL)
         # weights_only: a pickle could execute code
@@ -333,6 +340,23 @@ def load_checkpoint(
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise TrainingError(f"{folder}: damaged ({reason}); start with --overwrite") from error
     return progress
+
+
+def read_progress(folder: Path, identity: Identity) -> Progress:
+    """The position that a checkpoint was saved at, once its files are found to be as written.
+
+    Raises:
+        TrainingError: there is no checkpoint, it is damaged, or it belongs to another run.
+    """
+    if not recover(folder):
+        raise TrainingError(f"{folder}: no checkpoint to resume from; start the run without --resume")
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        progress, saved = _progress_of(state["progress"]), state["identity"]
+        _require_intact(folder, state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(f"{folder}: not a checkpoint of deixis ({error!r}); start with --overwrite") from error
+    return identity.require_same(saved, folder, progress)
 
 
 def _progress_of(values: Mapping[str, Any]) -> Progress:

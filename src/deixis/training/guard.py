@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from deixis.errors import TrainingError
 from deixis.training.checkpoint import Progress
+from deixis.training.processes import in_any_process, in_every_process
+from deixis.training.sharding import local
 
 
 def is_finite(figures: Mapping[str, float]) -> bool:
@@ -82,7 +85,7 @@ def non_finite_weights(model: nn.Module) -> list[str]:
     return [
         name
         for name, tensor in model.state_dict().items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        if tensor.is_floating_point() and not bool(torch.isfinite(local(tensor)).all())
     ]
 
 
@@ -105,6 +108,11 @@ class GradientWatch:
             # a group is named "part/decay" or "part/no_decay"
             self._weights.setdefault(group["name"].partition("/")[0], []).extend(group["params"])
         self._steps = dict.fromkeys(self._weights, 0)
+        self._sharded = any(isinstance(weight, DTensor) for weights in self._weights.values() for weight in weights)
+
+    def _has_gradient(self, part: str) -> bool:
+        gradients = [local(weight.grad) for weight in self._weights[part] if weight.grad is not None]
+        return bool(gradients) and bool(torch.stack([gradient.any() for gradient in gradients]).any())
 
     def check(self, unsupervised_parts: Collection[str]) -> None:
         """Check the gradients after a step's backward pass.
@@ -115,10 +123,14 @@ class GradientWatch:
         Raises:
             TrainingError: a part had no gradient in its first `WATCHED_STEPS` steps.
         """
+        if not self._steps:
+            return
+        # one synchronisation per part, until its first gradient that is not 0
+        reached = {part for part in self._steps if self._has_gradient(part)}
+        if self._sharded:  # each process sees its share of a gradient, and targets of its own
+            reached, unsupervised_parts = in_any_process(reached), in_every_process(unsupervised_parts)
         for part in [part for part in self._steps if part not in unsupervised_parts]:
-            gradients = [weight.grad for weight in self._weights[part] if weight.grad is not None]
-            # one synchronisation per part, until its first gradient that is not 0
-            if gradients and bool(torch.stack([gradient.any() for gradient in gradients]).any()):
+            if part in reached:
                 del self._steps[part]
             else:
                 self._steps[part] += 1

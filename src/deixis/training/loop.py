@@ -26,6 +26,8 @@ from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import set_learning_rate, start_late_groups
 from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
+from deixis.training.sharded_checkpoint import save_sharded
+from deixis.training.sharding import ShardedModel, gathered, whole
 from deixis.training.signals import StopSignal, worker_losses_deferred
 
 
@@ -103,6 +105,7 @@ class Run:
     bar: ProgressBar
     stop: StopSignal
     watch: guard.GradientWatch
+    sharding: ShardedModel[Any] | None = None
     mid_update: bool = False  # true while weights, log and position are not consistent
 
     @contextmanager
@@ -162,9 +165,10 @@ def _is_lost_worker(error: RuntimeError) -> bool:
 def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
     """The error for a loading worker that was killed between two steps; saves the run first."""
     save(task, run, wait=False)
+    saved = "saved" if run.sharding is None else "the one before"
     return TrainingError(
         f"step {run.progress.step}: a data loading worker died, often because memory ran out ({one_line(error)}); "
-        "checkpoints/last is saved: use --resume with fewer --num-workers or a smaller --batch-size"
+        f"checkpoints/last is {saved}: use --resume with fewer --num-workers or a smaller --batch-size"
     )
 
 
@@ -190,6 +194,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         # The norm before clipping. If it is NaN, so are all gradients now: the step is skipped below.
         norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
         assert norm is not None
+        norm = gathered(norm)
         # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
         asked = norm.new_tensor(float(run.stop.requested))
         figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
@@ -302,7 +307,7 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
     then.
     """
     progress = run.progress
-    with run.average.applied() if run.average else nullcontext():
+    with run.average.applied() if run.average else nullcontext(), whole(run.sharding):
         task.model.eval()
         with run.stop.interrupts(), run.bar.labelled("evaluating"):
             metrics = task.evaluate()
@@ -347,7 +352,22 @@ def step_record(
 
 
 def save(task: Task, run: Run, wait: bool = True) -> None:
-    """Write `checkpoints/last` in the first process; the others wait for it."""
+    """Write `checkpoints/last` in the first process; the others wait for it.
+
+    Of a model in shards every process writes its own, which is not possible where others may have ended (`wait`).
+    """
+    if run.sharding is not None:
+        if wait:
+            run.progress.log_bytes = run.logs.sync()
+            save_sharded(
+                run.folder / "checkpoints" / "last",
+                run.sharding.model,
+                run.optimizer,
+                average=run.average,
+                progress=run.progress,
+                identity=run.identity,
+            )
+        return
     if run.accelerator.is_main_process:
         run.progress.log_bytes = run.logs.sync()
         model = run.accelerator.unwrap_model(task.model)

@@ -6,7 +6,7 @@ import os
 import random
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -75,6 +75,16 @@ def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:
 def gather_in_order(accelerator: Accelerator, numbered: list[tuple[int, T]]) -> list[T]:
     """The items of all processes, in the order of their numbers."""
     return [item for _, item in sorted(gather_lists(accelerator, numbered), key=lambda found: found[0])]
+
+
+def in_any_process(words: Collection[str]) -> set[str]:
+    """The words of all processes."""
+    return set().union(*gather_object([set(words)]))
+
+
+def in_every_process(words: Collection[str]) -> set[str]:
+    """The words that all processes have."""
+    return set.intersection(*gather_object([set(words)]))
 
 
 def broadcast_from_first(accelerator: Accelerator, value: T) -> T:

@@ -18,6 +18,7 @@ from deixis.refer_records import ReferBatch, Regions
 from deixis.training.feed import Feed
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
+from deixis.training.sharding import is_sharded
 from deixis.training.validation import Sums
 
 MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
@@ -100,6 +101,10 @@ class SegmenterTask:
     def non_finite_samples(self, group: Sequence[ReferBatch], normaliser: Tensor) -> list[str]:
         """The samples that give a non-finite loss or gradient when they are alone in a batch."""
         model = self.accelerator.unwrap_model(self.model)
+        if is_sharded(
+            model
+        ):  # processes have other samples, and all must gather the same layers: no single one is tried
+            return [target.source or f"image {target.image_id}" for batch in group for target in batch.targets]
         return bad_samples(
             model, group, lambda batch, index: self._losses(model, one_question(batch, index), normaliser)[0]
         )

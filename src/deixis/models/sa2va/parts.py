@@ -137,3 +137,16 @@ def _separate_rows(model: Sa2va, token_ids: list[int]) -> None:
 def _embedding(model: Sa2va) -> nn.Parameter:
     weight: nn.Parameter = model.vlm.get_input_embeddings().weight
     return weight
+
+
+def layers_of(model: Sa2va) -> list[nn.Module]:
+    """The layers of the language model and of both image encoders: each is called once per forward pass, whatever the
+    batch shows. The mask decoder is not among them, nor what is small."""
+    homes = ("vlm.model.language_model", f"vlm.{model.family.vision_module}", "sam.vision_encoder")
+    found: list[nn.Module] = []
+    for home in homes:
+        lists = {n: m for n, m in model.get_submodule(home).named_modules() if isinstance(m, nn.ModuleList)}
+        for name, layers in lists.items():
+            if name.rpartition(".")[2] in ("layers", "layer", "blocks"):
+                found += list(layers)
+    return found

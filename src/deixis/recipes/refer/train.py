@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from deixis.errors import OptionError
 from deixis.inference.refer.segmenter import Segmenter
-from deixis.models.sa2va import parameter_table, part_of
-from deixis.models.sa2va.parts import PARTS
+from deixis.models.sa2va import Sa2vaBundle, parameter_table, part_of
+from deixis.models.sa2va.model import Sa2va
+from deixis.models.sa2va.parts import PARTS, layers_of
 from deixis.options.groups import Lora, Optimiser
 from deixis.options.refer_cycle import ReferCycleOptions
 from deixis.options.refer_train import (
@@ -51,6 +53,7 @@ from deixis.reporting.outcome import Outcome
 from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.processes import is_first_process
 from deixis.training.segmenter_task import SegmenterTask
+from deixis.training.sharding import ShardedModel, whole
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,15 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
 def train_segmenter(plan: Plan, start: Start, features: FrozenFeatures | None) -> SegmenterResult:
     """Measure, train, measure again, report."""
     options, bundle, data, accelerator = plan.options, plan.bundle, plan.data, start.accelerator
-    opened = open_run(start, options, bundle.model, data=data, fingerprint=fingerprint)
+    samples = options.batch_size * options.gradient_accumulation_steps * accelerator.num_processes
+    opened = open_run(
+        start,
+        options,
+        bundle.model,
+        data=data,
+        fingerprint=fingerprint,
+        samples_per_step=samples if options.shard_model else None,
+    )
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     if start.resuming:
         # the log has it; checkpoints hold weights only
@@ -171,22 +182,46 @@ def make_job(
         options.group(Conversations),
         batch_size=options.batch_size,
     )
+    sharding = divided(bundle, accelerator) if options.shard_model else None
+
+    def evaluate() -> Mapping[str, Any]:
+        with whole(sharding):
+            return measure(segmenter, validation, fit=True) | losses() | chat()
+
+    def save_model(folder: Path) -> None:
+        saved = bundle if sharding is None else replace(bundle, model=sharding.plain())
+        save_segmenter(saved.with_presence_threshold(segmenter.threshold), folder, adapter_of=adapter_of)
+
     task = SegmenterTask(
-        accelerator.prepare_model(bundle.model),
+        bundle.model if sharding else accelerator.prepare_model(bundle.model),
         bundle.normalise_tiles,
         bundle.normalise_sam,
         criterion=plan.criterion,
         feed=plan.feed,
         accelerator=accelerator,
-        language=language_parameters(bundle.model),
-        evaluate=lambda: measure(segmenter, validation, fit=True) | losses() | chat(),
-        save_model=lambda path: save_segmenter(
-            bundle.with_presence_threshold(segmenter.threshold), path, adapter_of=adapter_of
-        ),
+        # shards are not what a forward pass computes with, so gradients of single losses cannot be asked for
+        language=[] if sharding else language_parameters(bundle.model),
+        evaluate=evaluate,
+        save_model=save_model,
         features=features,
     )
     rates = dict.fromkeys(PARTS, options.learning_rate)
-    return Job(task, bundle.model, part_of, rates, options.group(Optimiser), plan.settings, options.baseline)
+    optimiser = options.group(Optimiser)
+    return Job(task, bundle.model, part_of, rates, optimiser, plan.settings, options.baseline, sharding=sharding)
+
+
+def divided(bundle: Sa2vaBundle, accelerator: Accelerator) -> ShardedModel[Sa2va]:
+    """The model in shards, in the run's arithmetic.
+
+    Raises:
+        OptionError: there is one process only.
+    """
+    if accelerator.num_processes == 1:
+        raise OptionError(
+            "--shard-model divides the model among processes; start several, as in --gpus 2 or by torchrun"
+        )
+    model = accelerator.prepare_model(bundle.model, evaluation_mode=True)
+    return ShardedModel(model, layers_of(model), accelerator.device)
 
 
 def measure_of(options: ReferTrainOptions, accelerator: Accelerator) -> SegmenterMeasure:
@@ -207,7 +242,8 @@ def time_run(plan: Plan, start: Start) -> None:
     measure = measure_of(options, start.accelerator)
 
     def evaluate(images: Sequence[int]) -> object:
-        return list(segmenter.run(validation, measure.batch_size, images))
+        with whole(job.sharding):
+            return list(segmenter.run(validation, measure.batch_size, images))
 
     job, most = make_job(plan, segmenter, measure), options.max_val_images
     print_duration(start, job, plan.data, evaluate, loss_images=options.val_loss_images, max_images=most)

@@ -32,6 +32,8 @@ from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, peak_memory_text
 from deixis.training.schedule import Schedule
+from deixis.training.sharded_checkpoint import load_sharded
+from deixis.training.sharding import ShardedModel, whole
 from deixis.training.signals import StopSignal
 
 MeasureTest = Callable[[Path | None], Mapping[str, Any]]
@@ -74,6 +76,7 @@ class Job:
         baseline: evaluate before the first step of a run that is not resumed.
         change_best: of a run that keeps other weights than the best epoch's; None where it keeps those.
         late_parts: parts that train only after a share of the run, and that share.
+        sharding: of a model that is divided among the processes.
     """
 
     task: Task
@@ -85,6 +88,7 @@ class Job:
     baseline: bool
     change_best: ChangeBest | None = None
     late_parts: Mapping[str, float] = field(default_factory=dict)
+    sharding: ShardedModel[Any] | None = None
 
     @property
     def total_steps(self) -> int:
@@ -178,6 +182,7 @@ def open_run(
     *,
     data: RunData[Any],
     fingerprint: Callable[[Any], str],
+    samples_per_step: int | None = None,
 ) -> OpenRun:
     """Make the folder of a run, or empty it, in the first process while the others wait.
 
@@ -185,6 +190,7 @@ def open_run(
         options: all of them, resolved.
         model: as it is before training.
         fingerprint: a data set to a text that is the same for the same content.
+        samples_per_step: of all processes, where the run may resume with another number of them.
 
     Raises:
         TrainingError: the folder cannot be written.
@@ -200,11 +206,16 @@ def open_run(
         "validation_data": fingerprint(data.validation),
         "processes": accelerator.num_processes,
     }
+    may_change = MAY_CHANGE
+    if samples_per_step is not None:
+        del facts["processes"]
+        facts["samples_per_step"] = samples_per_step
+        may_change = MAY_CHANGE | {"batch_size", "gradient_accumulation_steps"}
     if data.test is not None:
         facts["test_data"] = fingerprint(data.test)
     # Defaults too: options that are newer than a checkpoint are taken to have been at theirs.
     given, defaults = (
-        {name: value for name, value in values.items() if name not in MAY_CHANGE}
+        {name: value for name, value in values.items() if name not in may_change}
         for values in (config, plain_values(type(options)()))
     )
     identity = Identity(given, facts, defaults, partial(current_values, type(options)))
@@ -234,7 +245,7 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
     """
     optimiser, total_steps, optimizer = job.optimiser, job.total_steps, job.adamw()
     average = WeightAverage(job.model, optimiser.ema_decay) if optimiser.ema_decay else None
-    progress = restored(opened, job.model, optimizer, average) if opened.resuming else Progress()
+    progress = restored(opened, job, optimizer, average) if opened.resuming else Progress()
     # before the first step the baseline is measured again
     resume_at = (progress.log_bytes if progress.step else 0, progress.step) if opened.resuming else None
     log_folder = opened.folder if opened.is_first else None
@@ -256,6 +267,7 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
             bar,
             stop,
             GradientWatch(optimizer),
+            job.sharding,
         )
         if job.baseline and progress.step == 0:
             measure_before(job.task, run, measure_test)
@@ -270,12 +282,11 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
     return took
 
 
-def restored(
-    opened: OpenRun, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
-) -> Progress:
+def restored(opened: OpenRun, job: Job, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> Progress:
     """Load `checkpoints/last` into model, optimiser and average; how far the run had come."""
     last = opened.folder / "checkpoints" / "last"
-    progress = load_checkpoint(last, model, optimizer, average=average, identity=opened.identity)
+    load = load_checkpoint if job.sharding is None else load_sharded
+    progress = load(last, job.model, optimizer, average=average, identity=opened.identity)
     if opened.is_first:  # a longer run, or one with other workers, is resumed as it is now
         keep_config(opened.config, opened.folder)
     opened.console.print(f"resuming {last} at epoch {progress.epoch + 1}, step {progress.step}", markup=False)
@@ -324,7 +335,7 @@ def test_result(run: Run, measure_test: MeasureTest) -> None:
 
 def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, folder: Path | None) -> None:
     """Measure on test data and log it; see `MeasureTest` for `folder`."""
-    with run.stop.interrupts(), run.bar.labelled("measuring on test data"):
+    with run.stop.interrupts(), run.bar.labelled("measuring on test data"), whole(run.sharding):
         metrics = measure_test(folder)
     run.logs.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
     run.logs.sync()
