@@ -40,15 +40,18 @@ def steps(model, tmp_path_factory):
     for name in ("one", "two"):
         (folder / name).mkdir()
     run(SCRIPT, model, folder / "one", "8x1", "4x2", "8x1s", "8x1t", "4x2t")
-    run(*TORCHRUN, SCRIPT, model, folder / "two", "4x1", "2x2", "4x1s", "4x1t")
+    run(*TORCHRUN, SCRIPT, model, folder / "two", "4x1", "2x2", "4x1s", "4x1t", "4x1f", "2x2f", "4x1ft", "4x1fc")
     return {f"{path.parent.name} {path.stem}": torch.load(path, weights_only=True) for path in folder.glob("*/*.pt")}
 
 
 WAYS = [
     *(("one 4x2", "one 8x1"), ("two 4x1", "one 8x1"), ("two 2x2", "one 8x1"), ("two 4x1s", "one 8x1s")),
     *(("one 4x2t", "one 8x1t"), ("two 4x1t", "one 8x1t")),
+    *(("two 4x1f", "one 8x1"), ("two 2x2f", "one 8x1"), ("two 4x1ft", "one 8x1t"), ("two 4x1fc", "one 8x1")),
 ]
-"""4x1s: no `[SEG]` in any row of the second process, which has to reach the same parameters all the same; 4x1t: no
+"""f: the model in shards, which the script asserts; c: activations computed twice.
+
+4x1s: no `[SEG]` in any row of the second process, which has to reach the same parameters all the same; 4x1t: no
 image there either."""
 
 

@@ -70,12 +70,14 @@ class ShardedModel(Generic[Model]):
     def plain(self) -> Model:
         """The model as it was before, with the weights of now, which it shares; call it inside `whole`."""
         assert self._is_whole
+        model = copy.deepcopy(self._empty)
+        # the same object for each name of a tied weight
+        own = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in self.model.parameters()}
         weights: dict[str, Tensor] = {
-            **dict(self.model.named_parameters(remove_duplicate=False)),
+            **{name: own[id(weight)] for name, weight in self.model.named_parameters(remove_duplicate=False)},
             **dict(self.model.named_buffers(remove_duplicate=False)),
         }
-        model = copy.deepcopy(self._empty)
-        model.load_state_dict({name: weights[name].detach() for name in model.state_dict()}, assign=True)
+        model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
         for name, buffer in self.model.named_buffers():  # those that state_dict leaves out
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, buffer)
