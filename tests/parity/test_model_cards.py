@@ -22,9 +22,11 @@ from deixis.models.checkpoints import load_any_detector, save_detector
 from deixis.models.edits.files import first_weights, read_first
 from deixis.models.grounding_dino import init_bundle, load_grounding_dino, save_grounding_dino
 from deixis.models.hub.base_models import card_head
+from deixis.models.hub.push import files_to_send
 from deixis.models.model_card import write_card
 from deixis.models.model_record import ModelRecord, read_record, update_record, write_record
 from deixis.models.sa2va import load_sa2va, save_sa2va
+from deixis.recipes.model.info import bundle_lines
 
 FLAVOURS = {"grounding-dino": "GroundingDino", "mm-grounding-dino": "MMGroundingDino"}
 
@@ -103,6 +105,12 @@ def test_the_lines_of_a_detector_with_tokens_edits_and_sinks(here: Path) -> None
     text = (folder / "README.md").read_text(encoding="utf-8")
     for wanted in ('["<red square>", "cat"]', "a token of their own", "sinks.safetensors"):
         assert wanted in text
+    told = "\n".join(bundle_lines(load_any_detector(str(folder)), str(folder)))
+    for wanted in ("own tokens   red square; written <red square>", "edits        mine", "sinks        3"):
+        assert wanted in told
+    assert {"edits/base.safetensors", "edits/mine.safetensors", "sinks.safetensors"} <= {
+        path.as_posix() for path in files_to_send(folder)
+    }
     assert bundle.sinks is not None
     first = read_first(folder, bundle)
     assert not any(torch.equal(weight, first[name]) for name, weight in first_weights(bundle).items()), "edited"

@@ -37,7 +37,7 @@ FILES = (
     CARD_FILE,
 )
 """Names of a model's files, in its folder and in the folders of its parts."""
-PARTS = ("vlm", "sam", "adapter")
+PARTS = ("vlm", "sam", "adapter", "edits")
 
 
 def files_to_send(folder: Path) -> list[Path]:

@@ -19,12 +19,14 @@ from deixis.models.checkpoints import (
     load_any_detector,
     read_checkpoint,
 )
+from deixis.models.edits.files import task_files
 from deixis.models.freezing import parameter_table
 from deixis.models.model_record import ModelRecord
 from deixis.models.onnx.exported import ExportedBundle, load_exported
 from deixis.models.onnx.runtimes import is_export
 from deixis.models.sa2va import load_sa2va
 from deixis.models.sa2va.weights.pretrained import MODEL_TYPE
+from deixis.models.text import learned_names
 from deixis.options.model_info import ModelInfoOptions
 from deixis.recipes.model.segmenter import layout_of, segmenter_lines
 from deixis.text import listed
@@ -91,6 +93,10 @@ def bundle_lines(bundle: DetectorBundle, source: str) -> list[str]:
         f"mean, std    {numbers(bundle.mean)}, {numbers(bundle.std)}",
     ]
     lines += record_lines(bundle.record)
+    if own := learned_names(bundle.tokenizer):
+        lines.append(f"own tokens   {listed(list(own), 12)}; written <{next(iter(own))}> in plain transformers")
+    if tasks := task_files(Path(model_of_run(source))):
+        lines.append(f"edits        {listed(list(tasks), 12)}")
     adapter = Path(model_of_run(source)) / CONFIG
     return [*lines, *adapter_lines(json.loads(adapter.read_text(encoding="utf-8")))] if adapter.is_file() else lines
 
