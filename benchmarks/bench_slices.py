@@ -1,10 +1,10 @@
 """Small objects in large pictures: AP and recall of whole pictures, and of windows joined by three rules.
 
-    python benchmarks/bench_slices.py [--pictures 1] [--write]
+    python benchmarks/bench_slices.py [--pictures 1] [--size 2160 3840] [--write]
 
-Each picture is 3840x2160 pixels, put together from generated scenes, so every object is known. The built-in detector
-sees it whole, then in windows too; the same windows are joined by plain NMS for each class, by NMS with the share of
-the smaller box (IoS), and by deixis's rule (`inference/detect/slices.py`).
+Each picture is 3840x2160 pixels, or of another --size, put together from generated scenes, so every object is known.
+The built-in detector sees it whole, then in windows too; the same windows are joined by plain NMS for each class, by
+NMS with the share of the smaller box (IoS), and by deixis's rule (`inference/detect/slices.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from harness import write_result
 
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import evaluate_detections
@@ -26,27 +26,25 @@ from deixis.inference.detect.slices import Window, joined
 from deixis.records import Instances, Sample, SampleList
 from deixis.results.detections import Detections
 
-HEIGHT, WIDTH = 2160, 3840
 SMALL_PX = 32
-RESULT = Path(__file__).parent / "results" / "slices.md"
 
 
-def composed(count: int) -> SampleList:
-    """Pictures of 4K, each a mosaic of scenes with all of their objects."""
+def composed(count: int, height_px: int, width_px: int) -> SampleList:
+    """Large pictures, each a mosaic of scenes with all of their objects."""
     scenes = read_dataset("scenes:split=demo_val,count=400,seed=7")
     samples = []
     place = 0
     for number in range(count):
-        pixels = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+        pixels = np.full((height_px, width_px, 3), 128, np.uint8)
         boxes, class_ids = [], []
         top = 0
-        while top < HEIGHT:
+        while top < height_px:
             left, tallest = 0, 1
-            while left < WIDTH:
+            while left < width_px:
                 scene = scenes[place % len(scenes)]
                 place += 1
                 height, width = scene.size_hw
-                if left + width > WIDTH or top + height > HEIGHT:
+                if left + width > width_px or top + height > height_px:
                     break
                 assert isinstance(scene.image, np.ndarray)
                 pixels[top : top + height, left : left + width] = scene.image
@@ -54,10 +52,10 @@ def composed(count: int) -> SampleList:
                 class_ids.append(scene.instances.class_ids)
                 left, tallest = left + width, max(tallest, height)
             top += tallest
-            if top + tallest > HEIGHT:
+            if top + tallest > height_px:
                 break
         instances = Instances.build(np.concatenate(boxes), np.concatenate(class_ids))
-        samples.append(Sample(pixels, (HEIGHT, WIDTH), instances, scenes.vocabulary, image_id=number))
+        samples.append(Sample(pixels, (height_px, width_px), instances, scenes.vocabulary, image_id=number))
     return SampleList(tuple(samples), scenes.vocabulary, "mosaics")
 
 
@@ -89,15 +87,16 @@ def plain(of_smaller: bool) -> Callable[..., Detections]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1)
+    parser.add_argument("--size", type=int, nargs=2, default=(2160, 3840), help="height and width of a picture")
     parser.add_argument("--slice", default="auto")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     side = given.slice if given.slice == "auto" else int(given.slice)
-    data = composed(given.pictures)
+    data = composed(given.pictures, *given.size)
     objects = sum(len(sample.instances) for sample in data.samples)
     lines = [
-        f"{len(data)} picture(s) of {WIDTH}x{HEIGHT}, {objects} objects, built-in detector, windows `{given.slice}`, "
-        "overlap 0.2, at most 2000 detections per picture.",
+        f"{len(data)} picture(s) of {given.size[1]}x{given.size[0]}, {objects} objects, built-in detector, windows "
+        f"`{given.slice}`, overlap 0.2, at most 2000 detections per picture.",
         "",
         f"Recall is that of detections of the right class at score 0.3 and IoU 0.5; small is below {SMALL_PX} pixels, "
         "the root of the box's area.",
@@ -123,7 +122,7 @@ def main() -> None:
         ids = [one.image_id for one in found]
         add("windows", name, [replace(rule(*g), image_id=i) for g, i in zip(parts, ids, strict=True)], took)
     if given.write:
-        RESULT.write_text("# Small objects in large pictures\n\n" + "\n".join(lines) + "\n")
+        print(write_result("slices", "Small objects in large pictures", "\n".join(lines)))
 
 
 def recall(data: SampleList, found: Sequence[Detections], least_px: float, most_px: float) -> float:
