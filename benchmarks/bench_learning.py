@@ -45,13 +45,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "prompt, strong": {"keep": "prompt", "augment": "strong"},
     "prompt, none": {"keep": "prompt", "augment": "none"},
     "prompt, rate 3e-2": {"keep": "prompt", "learning_rate": 3e-2},
+    "prompt, then small": {"keep": "prompt"},
     "lora": {"lora": True, "learning_rate": 1e-3},
     "replay": {"keep": "replay", "replay_data": "scenes:split=seen_pairs,count=60,seed=11"},
     "repair": {"repair_missing": True},
     "transformers": {},
 }
 """Options of each method beside those of a plain run; `base` is the model before training, `transformers` trains with
-that library's own model and loss."""
+that library's own model and loss, `prompt, then small` is two runs of half the steps."""
 FIGURES = ("AP_new", "AP_old", "AP_new_at_FPR_bg", "AP_old_at_FPR_bg")
 
 
@@ -103,14 +104,25 @@ def run(method: str, name: str, pictures: int, seed: int, *, steps: int) -> list
             training = read_dataset(on.training)
             theirs = train_with_transformers(resolve(options, len(training)), training)
             return [found(method, theirs, time.perf_counter() - started)]
-        teacher = finetune(options).teacher
-        assert teacher is not None
+        teacher = trained(options, in_two=method == "prompt, then small")
         runs = [found(method, load_detector(teacher, "cpu"), time.perf_counter() - started)]
         if method == "small":
             between = interpolate(load_any_detector("builtin"), load_any_detector(teacher), 0.5)
             save_detector(between, Path(folder) / "between")
             runs.append(found("interpolate", load_detector(Path(folder) / "between", "cpu"), 0))
     return runs
+
+
+def trained(options: DetectTrainOptions, *, in_two: bool) -> Path:
+    """The model of a run; or of two of half the steps, the second a plain one that starts from the first."""
+    if in_two:
+        half = (options.max_steps or 2) // 2
+        options = replace(options, epochs=half, max_steps=half, evaluate_every=half)
+        first = trained(replace(options, output=options.output / "first"), in_two=False)
+        options = replace(options, model=str(first), keep="none", output=options.output / "second")
+    teacher = finetune(options).teacher
+    assert teacher is not None
+    return teacher
 
 
 def read_runs(path: Path) -> list[dict[str, Any]]:
