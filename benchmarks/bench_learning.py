@@ -195,7 +195,19 @@ def write(runs: Sequence[Mapping[str, Any]], steps: int, name: str) -> Path:
         "all beside other work.",
         "",
     ]
-    path.write_text("\n".join([*head, *table(runs), "", f"![AP on new against old names]({picture.name})"]) + "\n")
+    notes = dict.fromkeys(str(found["from"]) for found in runs if "from" in found)
+    path.write_text(
+        "\n".join(
+            [
+                *head,
+                *(f"{note}\n" for note in notes),
+                *table(runs),
+                "",
+                f"![AP on new against old names]({picture.name})",
+            ]
+        )
+        + "\n"
+    )
     return path
 
 
