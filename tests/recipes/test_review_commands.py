@@ -6,13 +6,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from pycocotools import mask as coco_mask
 from small_reviews import small_review
-from tiny_runs import VAL_SCENES, train_arguments
+from tiny_runs import VAL_SCENES, train_arguments, write_coco
 
 from deixis.data.formats import read_dataset
+from deixis.errors import DeixisError
 from deixis.options.detect_train import DetectData
+from deixis.options.review.serve import ReviewServeOptions
 from deixis.recipes.detect.data import read_training_data
+from deixis.recipes.review.serve import opened_review, point_mask_of
 from deixis.review import actions
 from deixis.review.build import build_review
 
@@ -61,6 +67,60 @@ def test_bad_input_is_one_line(deixis: Any, arguments: list[str], said: str) -> 
     assert code == 2
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_serve_makes_a_review_once_and_goes_on_with_it(
+    deixis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+    served: list[dict[str, Any]] = []
+
+    def run(server: Any) -> None:
+        with TestClient(server.config.app, base_url="http://127.0.0.1:8100") as client:
+            served.append(client.get("/api/review").json())
+            asked = {"annotator": "ann", "kind": "accept", "object": len(served), "version": 1}
+            assert client.post("/api/actions", json=asked).status_code == 200
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    labels = write_coco(tmp_path / "data")
+    for asked in ([str(labels)], [str(labels)], ["review.db"]):
+        code, out, err = deixis(["review", "serve", *asked])
+        assert code == 0, err
+        assert "reviewing on http://127.0.0.1:8100/" in out
+    assert [one["open"] for one in served] == [6, 5, 4]
+    assert not (tmp_path / "review.db-wal").exists(), "what is closed is one file"
+    other = write_coco(tmp_path / "other")
+    code, _, err = deixis(["review", "serve", str(other)])
+    assert code == 2
+    assert "--db: review.db is a review of" in err
+    (tmp_path / "data" / "images" / "3.jpg").write_bytes(b"no image")
+    code, _, err = deixis(["review", "serve", str(labels), "--db", "new.db"])
+    assert (code, "3.jpg" in err, (tmp_path / "new.db").exists()) == (2, True, False)
+
+
+def test_images_alone_are_reviewed_for_the_names_of_a_model(tiny_model: Path, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    options = ReviewServeOptions(
+        data=str(tmp_path / "images"), db=tmp_path / "review.db", model=str(tiny_model), names=("star",), threshold=0.0
+    )
+    with opened_review(options) as store:
+        rows = store.rows("SELECT labelled, status, uncertainty FROM images")
+        assert [(row["labelled"], row["status"]) for row in rows] == [(0, "open")] * 6
+        assert {row["origin"] for row in store.rows("SELECT origin FROM objects")} == {"model"}
+        assert store.names == ["star"]
+    with pytest.raises(DeixisError, match=r"for images alone give --model"):
+        opened_review(ReviewServeOptions(data=str(tmp_path / "images"), db=tmp_path / "other.db"))
+
+
+@pytest.mark.slow
+def test_a_click_of_the_built_in_segmenter_makes_a_mask() -> None:
+    data = read_dataset(VAL_SCENES)
+    sample = data[0]
+    x1, y1, x2, y2 = sample.instances.boxes_xyxy_px[0].tolist()
+    mask = point_mask_of(ReviewServeOptions(data="labels.json", segmenter="builtin", device="cpu"))
+    found = mask(np.asarray(sample.image), (x1 + x2) / 2, (y1 + y2) / 2)
+    assert found["size"] == list(sample.size_hw)
+    assert coco_mask.area(found) > 0
 
 
 def reviewed_scenes(folder: Path) -> Path:

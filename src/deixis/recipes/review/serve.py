@@ -66,10 +66,11 @@ def opened_review(options: ReviewServeOptions | ReviewPushOptions) -> Store:
         return Store(given)
     if options.db.exists():
         store = Store(options.db)
-        if store.fact("data") != options.data:
+        made_from = store.fact("data")
+        if made_from != options.data:
             store.close()
             raise OptionError(
-                f"--db: {options.db} is a review of {store.fact('data')}; give another --db, or --data {options.db}"
+                f"--db: {options.db} is a review of {made_from}; give another --db, or --data {options.db}"
             )
         return store
     detector = load_detector(options.model, choose_device(options.device)) if options.model else None
