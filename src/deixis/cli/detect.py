@@ -21,8 +21,7 @@ Examples:
 Without --val-data and --test-data, 100 images or more are split in three: 70 % train, 15 % choose the best epoch, and
 results are reported on the other 15 %. Of fewer, a fifth is held out, and results are optimistic.
 Results go to OUTPUT/EXPERIMENT_NAME: checkpoints/best, checkpoints/last, teachers/, metrics.jsonl, result.json,
-config.yaml, tensorboard/, report.html. With --seeds 3 each has a folder there, beside seeds.json, seeds.html and
-teachers/, the average of them or the best.
+config.yaml, tensorboard/, report.html. With --seeds 3 each has a folder there; teachers/ has the average or the best.
 Exit codes: 0 done, 2 an error (one line on stderr), 130 interrupted, 143 SIGTERM, after saving checkpoints/last.
 """
 

@@ -157,7 +157,7 @@ class DetectImages(Options):
     """Shorter and longest side of the images in pixels; the model's own if not given."""
     augment: Literal["light", "strong", "aerial", "none"] = "light"
     """How images are varied (docs/learning.md); light flips, crops and resizes."""
-    show_augmented: Path | None = None
+    show_augmented: Annotated[Path | None, RARE] = None
     """Before training, or in a dry run, write this page (.html) of training images as the model is shown them."""
     multi_scale: Annotated[bool, RARE] = True
     """Train on several sizes up to the image size."""

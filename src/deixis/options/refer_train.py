@@ -155,7 +155,7 @@ class Conversations(Options):
 class ReferHardware(Hardware):
     """Hardware: precision, memory, GPUs, loading"""
 
-    shard_model: bool = False
+    shard_model: Annotated[bool, RARE] = False
     """Divide weights, gradients and optimiser state among the processes (FSDP2), for models whose training does not fit
     on one GPU. Evaluation gathers the weights alone on each (docs/shards.md)."""
     cache_features: Path | None = None
