@@ -74,8 +74,9 @@ def cluster(address: str | None) -> Iterator[Any]:
     )
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise OptionError(f"--address: {address or 'Ray'} cannot be used ({one_line(error)})") from error
+    except Exception as error:  # Ray raises bare exceptions where it cannot start
+        what = f"--address: {address} cannot be used" if address else "--engine ray: Ray cannot start here"
+        raise OptionError(f"{what} ({one_line(error)[:300]}); see Ray's logs") from error
     try:
         yield ray
     finally:

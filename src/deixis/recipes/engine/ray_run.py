@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -93,6 +94,7 @@ def _arriving(
         warnings.simplefilter("ignore")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         actors, cpus, gpus = sizes(ray.cluster_resources(), engine)
         shown = f"{actors} actors with {cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         Console(highlight=False).print(f"Ray: {shown} each, {len(shards)} shards", markup=False)
