@@ -8,6 +8,7 @@ from deixis.options.annotate import AnnotateOptions
 from deixis.options.config import ConfigListOptions, ConfigShowOptions
 from deixis.options.demo import DemoOptions, ReferDemoOptions
 from deixis.options.doctor import DoctorOptions
+from deixis.options.plan import PlanOptions
 from deixis.options.serve import ServeOptions
 
 DEMO = """
@@ -46,6 +47,16 @@ Examples:
   deixis refer train --data annotated/expressions.json --model runs/segmenter/teachers/sa2va
 
 The same command resumes an interrupted run; with another --cycle-threshold it only filters again.
+"""
+
+PLAN = """
+Examples:
+  deixis plan --pictures 1000000 --billions 0 --gpus 4 --price 2.5           label with a detector
+  deixis plan --pictures 100000000 --billions 26 --gpus 256 --price 2.5     and with a 26 B segmenter
+  deixis plan --task train --pictures 200000 --billions 8 --gpus 8 --lora-share 0.01 --epochs 2
+  deixis plan --pictures 50000 --seconds-per-picture 0.4 --gpus 1           what one picture took, measured
+
+docs/scale.md has the formulas, where their constants were measured, and what they were checked against.
 """
 
 SERVE = """
@@ -94,6 +105,13 @@ COMMANDS: dict[str, Command] = {
             "deixis.recipes.annotate:annotate",
             "photographs to boxes, masks and captions, by both models",
             ANNOTATE,
+        ),
+        Command(
+            "plan",
+            PlanOptions,
+            "deixis.recipes.plan:plan",
+            "estimate memory, hours and cost of labelling or training",
+            PLAN,
         ),
         Command(
             "serve",
