@@ -1,4 +1,4 @@
-"""`--engine ray` beside the plain loop: pictures per second, start-up apart, and the output when workers are killed.
+"""`--engine ray` beside the plain loop: pictures per second, start-up apart.
 
 python benchmarks/bench_ray.py --write
 """
@@ -8,16 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import random
-import signal
 import statistics
 import tempfile
-import threading
 import time
 from functools import partial
 from pathlib import Path
 
-import psutil
 import torch
 from harness import table, write_result
 from PIL import Image
@@ -27,7 +23,6 @@ from deixis.inference.detect.detector import load_detector
 from deixis.models.builtin import BUILTIN
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.used_models import Engine
-from deixis.recipes.detect.predict import predict_detector
 from deixis.recipes.engine.detect_predict import detecting
 from deixis.recipes.engine.parts import Parts
 from deixis.recipes.engine.ray_run import ray_answers
@@ -35,17 +30,15 @@ from deixis.recipes.engine.sources import list_items
 
 NAMES = ("red circle", "blue star", "green square")
 ROWS = 8
-FILES = ("predictions.json", "coco_results.json")
 
 
 def main() -> None:
-    """Measure on one thread each, by turns, in one Ray; then kill workers."""
+    """Measure on one thread each, by turns, in one Ray."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--longest-wait-s", type=float, default=20, help="between two kills; it is drawn from 0 to this")
+    parser.add_argument("--longest-wait-s", type=float, default=20, help="between two kills, drawn from 0 on")
     arguments = parser.parse_args()
     import ray
 
@@ -67,8 +60,6 @@ def main() -> None:
             model=BUILTIN, images=(photos,), names=NAMES, threshold=0.1, pictures=False, output=Path(work) / "local"
         )
         body = throughput(options, arguments.rounds, init_s)
-        if arguments.kills:
-            body += "\n\n" + killed(options, arguments.kills, longest_wait_s=arguments.longest_wait_s)
     ray.shutdown()
     print(body)
     if arguments.write:
@@ -98,7 +89,9 @@ def throughput(options: DetectPredictOptions, rounds: int, init_s: float) -> str
         speed, start_s = ray_speed(options, items, number)
         on_ray.append(speed)
         started.append(start_s)
-        print(f"plain {plain[-1]:.2f}, Ray {speed:.2f} pictures per second, first shard after {start_s:.1f} s", flush=True)
+        print(
+            f"plain {plain[-1]:.2f}, Ray {speed:.2f} pictures per second, first shard after {start_s:.1f} s", flush=True
+        )
     each = [theirs / ours for theirs, ours in zip(on_ray, plain, strict=True)]
     rows = [
         ("plain loop, 1 process, 1 thread", f"{statistics.median(plain):.2f}", f"{min(plain):.2f} to {max(plain):.2f}"),
@@ -109,8 +102,8 @@ def throughput(options: DetectPredictOptions, rounds: int, init_s: float) -> str
         table(("", "pictures per second, median", f"range of {rounds}"), rows)
         + f"\n\nBoth read the same JPEG files, with the built-in detector in batches of {options.batch_size}, without "
         f"drawing. Ray's figure includes parquet files of {ROWS} rows. Start-up is not in it: starting Ray "
-        f"took {init_s:.1f} s, from there to the first shard {statistics.median(started):.1f} s (median; a process that "
-        "imports torch and loads the model)."
+        f"took {init_s:.1f} s, from there to the first shard {statistics.median(started):.1f} s (median; a process "
+        "that imports torch and loads the model)."
     )
 
 
@@ -140,38 +133,6 @@ def ray_speed(options: DetectPredictOptions, items: list, number: int) -> tuple[
     finally:
         Parts.write = write
     return (count - ROWS) / (arrived[-1] - arrived[0]), arrived[0] - start
-
-
-def killed(options: DetectPredictOptions, kills: int, *, longest_wait_s: float) -> str:
-    """SIGKILL of random workers at random moments, over as many runs as that takes."""
-    predict_detector(options)
-    expected = [(options.output / name).read_bytes() for name in FILES]
-    generator, done, runs, equal = random.Random(0), [], 0, 0
-    while len(done) < kills:
-        output = options.output.with_name(f"killed-{runs}")
-        ended = threading.Event()
-
-        def kill() -> None:
-            while not ended.wait(generator.uniform(0, longest_wait_s)) and len(done) < kills:
-                workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in "".join(p.info["cmdline"] or [])]
-                if workers:
-                    os.kill(generator.choice(workers).pid, signal.SIGKILL)
-                    done.append(time.perf_counter())
-                    print(f"killed {len(done)}", flush=True)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        more = {"engine": "ray", "actors": 2, "shard_rows": ROWS, "output": output}
-        predict_detector(DetectPredictOptions(**{**vars(options), **more}))
-        ended.set()
-        killer.join()
-        runs += 1
-        equal += [(output / name).read_bytes() for name in FILES] == expected
-    return (
-        f"{len(done)} workers were SIGKILLed at random moments (0 to {longest_wait_s:g} s after the one before) in {runs} "
-        f"runs of two actors: in {equal} of {runs} runs predictions.json and coco_results.json are byte for byte those of "
-        "the undisturbed local run."
-    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ RUNS = {
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_streaming": "--most 50",
     "bench_shards": "--most 50",
+    "bench_plan": "--shapes 0",
 }
 ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
 PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}

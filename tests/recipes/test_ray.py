@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import tarfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,19 +86,28 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: held for name, held in content(folder).items() if not name.startswith(OWN)}
 
 
-def test_a_killed_worker_loses_no_row_and_repeats_none(local, tmp_path, monkeypatch, capsys):
-    """SIGKILL after the first shard arrives; the files, pictures too, are those of the local engine."""
-    write, seen = Parts.write, []
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DEIXIS_RAY_KILLS", "1"))))
+def test_a_killed_worker_loses_no_row_and_repeats_none(seed, local, tmp_path, monkeypatch, capsys):
+    """SIGKILL at a random moment after a random shard; the files, pictures too, are those of the local engine."""
+    write, seen, chance, killed = Parts.write, [], random.Random(seed), []
+    after, delay_s = (chance.randrange(5), chance.uniform(0, 0.5)) if seed else (0, 0)
+
+    def kill():
+        workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in "".join(p.info["cmdline"] or [])]
+        if workers:
+            os.kill(chance.choice(workers).pid, signal.SIGKILL)
+            killed.append(len(seen))
 
     def write_and_kill(self, number, shard, answers):
         write(self, number, shard, answers)
-        if not seen:
-            workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in "".join(p.info["cmdline"] or [])]
-            os.kill(random.choice(workers).pid, signal.SIGKILL)
+        if len(seen) == after:
+            threading.Timer(delay_s, kill).start() if delay_s else kill()
         seen.append(number)
 
     monkeypatch.setattr(Parts, "write", write_and_kill)
     predict_detector(on_ray(local, tmp_path, rows=2))
+    print(f"killed after {killed} of 6 shards")
+    assert killed or delay_s
     assert sorted(seen) == list(range(6))
     assert files(tmp_path) == files(local.output)
     rows = pq.read_table(tmp_path / "rows").to_pylist()
