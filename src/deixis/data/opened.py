@@ -56,7 +56,7 @@ def read_dataset(
         DataError: nothing there, a format that is not recognised, or annotations that cannot be used.
 
     >>> read_dataset("scenes:split=demo_val,count=4,seed=1")[1:]
-    OpenedDataset(3 images, 8 objects, 6 classes: scenes:split=demo_val,count=4,seed=1)
+    OpenedDataset(3 images, 6 classes: scenes:split=demo_val,count=4,seed=1)
     """
     place = None if images is None else Path(images)
     return opened(formats.read_dataset(path, place, format, masks, split, findings))
@@ -87,10 +87,8 @@ class OpenedDataset(Subset):
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        return (
-            f"OpenedDataset({len(self)} images, {sum(self.counts().values())} objects, {len(self.vocabulary)} classes: "
-            f"{self.name})"
-        )
+        # without the number of objects, for which every record would be read
+        return f"OpenedDataset({len(self)} images, {len(self.vocabulary)} classes: {self.name})"
 
     @property
     def names(self) -> tuple[str, ...]:

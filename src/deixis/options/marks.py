@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from deixis.data.detect.wordings import text_of
 from deixis.errors import OptionError
 from deixis.options.checks import require
 from deixis.options.types import Mark, flag_of
@@ -101,6 +100,8 @@ class WithWordings(Mark):
         """
         if not isinstance(value, Mapping):
             return value
+        from deixis.data.detect.wordings import text_of  # imports NumPy, which --help does without
+
         for name, words in value.items():
             each = words if isinstance(words, list | tuple) else (words,)
             if not all(isinstance(one, str) for one in (name, *each)):

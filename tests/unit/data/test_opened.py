@@ -34,7 +34,7 @@ def labels(data: OpenedDataset) -> list[list[str]]:
 
 
 def test_is_indexed_and_sliced() -> None:
-    assert repr(DATA) == "OpenedDataset(5 images, 7 objects, 2 classes: made)"
+    assert repr(DATA) == "OpenedDataset(5 images, 2 classes: made)"
     assert DATA[-1].image_id == 14
     assert [one.image_id for one in DATA[1:4:2]] == [11, 13]
     assert [one.image_id for one in DATA[1:][[0, 3]]] == [11, 14]
