@@ -23,8 +23,10 @@ find_python() {
 }
 
 install() { # install EXTRA: the package, editable, with an extra
-    python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" torch
-    python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" --editable "$1"
+    # --no-compile: half of the time is compiling files of which few are ever imported
+    local pip=(python -m pip install --quiet --disable-pip-version-check --no-compile --constraint "$constraints")
+    "${pip[@]}" torch
+    "${pip[@]}" --editable "$1"
 }
 
 prepare() { # prepare NAME SPEC: the environment for one purpose, kept until its inputs change
