@@ -180,7 +180,7 @@ def _kind(sample: ReferSample | Clip) -> str:
     return "images" if sample.has_image else "chats"
 
 
-def facts(dataset: ReferDataset, limit: int = 2000) -> str:
+def facts(dataset: ReferDataset, limit: int = 500) -> str:
     """A data set in numbers, as one line."""
     count = min(len(dataset), limit)
     samples: list[ReferSample | Clip] = [dataset[index] for index in range(count)]
