@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import version
 from io import TextIOWrapper
+from itertools import takewhile
 from threading import current_thread, main_thread
 from types import FrameType
 
@@ -111,17 +112,20 @@ def run(words: list[str]) -> int:
     asked = words == group or words[-1] in ("-h", "--help")  # a group alone asks for its commands
     if not asked or not found:
         place = " ".join(["deixis", *(group if found else [])])
-        raise OptionError(f"there is no command {' '.join(words)!r}; {_meant(words)}see '{place} --help'")
+        name = list(takewhile(lambda word: not word.startswith("-"), words[1:3]))  # without its options
+        wanted = [*words[:1], *name]
+        raise OptionError(f"there is no command {' '.join(wanted)!r}; {_meant(wanted)}see '{place} --help'")
     print(f"usage: deixis {' '.join([*group, 'COMMAND'])} [OPTIONS]\n\nCommands (each has its own --help):")
+    width = max(len(command.words) for command in found)
     for command in found:
-        print(f"  {command.words:<16} {command.help}")
+        print(f"  {command.words:<{width}} {command.help}")
     print("" if group else EXAMPLES.rstrip())
     return 0
 
 
 def _meant(words: list[str]) -> str:
     """The command that was probably meant."""
-    near = get_close_matches(" ".join(words[:2]), COMMANDS, 1, 0.7)
+    near = get_close_matches(" ".join(words), COMMANDS, 1, 0.7)
     return f"did you mean '{near[0]}'? Or " if near else ""
 
 
