@@ -8,6 +8,7 @@ is missing rejected, and one of another id drawn. A mask that was changed is rej
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -55,7 +56,7 @@ def task_of(store: Store, image: Row, picture: str, masks: MASKS) -> dict[str, A
     scores = [row["score"] for row in rows if row["score"] is not None]
     found = {"model_version": store.fact("model") or "labels", "result": regions}
     prediction = {**found, "score": float(np.mean(scores))} if scores else found
-    data = {"image": picture, IMAGE_KEY: image["id"], "file": image["file"], "why": image["why"]}
+    data = {"image": picture, IMAGE_KEY: image["id"], "file": Path(image["file"]).name, "why": image["why"]}
     return {"data": data, "predictions": [prediction]}
 
 
