@@ -27,6 +27,7 @@ OPTIONS = (
     *(*EVERYTHING, "--epochs", "2", "--batch-size", "4", "--ema-decay", "0.9", "--save-interval", "1"),
     *("--data", "scenes:split=demo_train,count=16,seed=1", "--auto-resume", "--no-report"),
 )
+RUN_S = 3600  # these are run beside other work
 WEIGHTS = ("checkpoints/last", "checkpoints/best", "teachers/grounding_dino")
 
 
@@ -40,7 +41,7 @@ def run_crashes(folder: Path, kills: int, seed: int, workers: int = 1) -> collec
     model = write_tiny_model(folder / "model")
     began = time.monotonic()
     arguments = train_arguments(model, folder / "whole", *OPTIONS)
-    finish(start(arguments))
+    finish(start(arguments), timeout_s=RUN_S)
     whole_s = time.monotonic() - began
     while counts["kills"] < kills:
         output = folder / f"crashed_{counts['runs']}"
@@ -63,7 +64,7 @@ def _interrupted(
     """Start or resume a run; whether it was killed. Otherwise it has ended well."""
     process = start(arguments, start_new_session=True)
     if not kill:
-        finish(process)
+        finish(process, timeout_s=RUN_S)
         return False
     if draw.random() < 0.5:
         until = time.monotonic() + draw.uniform(0, whole_s)
@@ -74,7 +75,7 @@ def _interrupted(
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     if process.poll() is not None:
-        finish(process)
+        finish(process, timeout_s=RUN_S)
         return False
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -103,9 +103,9 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment(), **{**pipes, **options})
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], code: int = 0, timeout_s: float = 300) -> tuple[str, str]:
     """Wait for the command; its stdout and stderr, once it has ended with the code."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=timeout_s)
     assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
     return out, err
 

@@ -9,6 +9,7 @@ from deixis.options.config import ConfigListOptions, ConfigShowOptions
 from deixis.options.demo import DemoOptions, ReferDemoOptions
 from deixis.options.doctor import DoctorOptions
 from deixis.options.plan import PlanOptions
+from deixis.options.play import PlayOptions
 from deixis.options.serve import ServeOptions
 
 DEMO = """
@@ -68,6 +69,15 @@ Examples:
 Ctrl-C stops it once open requests are answered.
 """
 
+PLAY = """
+Examples:
+  deixis play
+  deixis play --detector before=IDEA-Research/grounding-dino-tiny after=runs/cars/teachers/grounding_dino
+  deixis play --segmenter ByteDance/Sa2VA-1B --port 9000
+
+Open the address that it prints in a browser. Ctrl-C stops it. docs/play.md describes the page.
+"""
+
 CONFIG = """
 Examples:
   deixis config list
@@ -119,6 +129,13 @@ COMMANDS: dict[str, Command] = {
             "deixis.recipes.serve:serve",
             "models over HTTP, for other programs to ask",
             SERVE,
+        ),
+        Command(
+            "play",
+            PlayOptions,
+            "deixis.recipes.play:play",
+            "try models in the browser",
+            PLAY,
         ),
         *data.COMMANDS,
         *review.COMMANDS,

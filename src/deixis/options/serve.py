@@ -67,6 +67,8 @@ class ServeOptions(Options):
     """Address of a Label Studio whose projects use this server as their model, as in http://localhost:8080; its files
     are fetched with the key in LABEL_STUDIO_API_KEY. The model's address is then that of this server with
     /label-studio."""
+    playground: bool = True
+    """The playground at /, where the extra `play` is installed."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from deixis.console import Console
 from deixis.errors import OptionError
@@ -79,7 +82,26 @@ def serve(options: ServeOptions) -> None:
         h11_max_incomplete_event_size=1 << 16,
     )
     server = uvicorn.Server(config)
+    if options.playground and _add_playground(app, options, place, lambda: server.should_exit):
+        console.print(f"playground on {place}/", markup=False)
     try:
         server.run()
     except SystemExit as error:  # uvicorn's, where it cannot start
         raise OptionError(f"--port: cannot listen on {place}; choose another --port or --host") from error
+
+
+def _add_playground(app: Any, options: ServeOptions, url: str, stopping: Callable[[], bool]) -> bool:
+    """The page at `/`, where Gradio is installed."""
+    if find_spec("gradio") is None:
+        return False
+    from deixis.serving.playground.mounting import mount_playground
+
+    mount_playground(
+        app,
+        detectors=named_models(options.detector),
+        segmenters=named_models(options.segmenter),
+        url=url,
+        max_bytes=int(options.max_megabytes * 1e6),
+        stopping=stopping,
+    )
+    return True
