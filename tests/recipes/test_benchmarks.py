@@ -13,13 +13,16 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DATA = Path(os.environ.get("DEIXIS_SHARED_DATA", BENCHMARKS.parents[1] / "shared" / "data"))
 RUNS = {
     "bench_criterion": "--repeats 2 --cases 1",
+    "bench_deformable_attention": "--rounds 1",
+    "bench_learning": "--runs {folder}/runs.jsonl --methods small --pictures 2 --seeds 0 --steps 1",
+    "bench_recipe": "cards --variants today --seeds 1 --images 4 --epochs 1",
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_streaming": "--most 50",
     "bench_shards": "--most 50",
     "bench_plan": "--shapes 0",
 }
-ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
+ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data", "bench_recipe")
 PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}
 """Modules that benchmarks share."""
 
@@ -44,10 +47,12 @@ def test_it_starts(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_it_runs(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if name in ON_PHOTOGRAPHS and not DATA.is_dir():
         pytest.skip(f"{DATA}: no photographs there; DEIXIS_SHARED_DATA names their folder")
     before = set((BENCHMARKS / "results").iterdir())
-    start(name, RUNS[name], monkeypatch)
+    start(name, RUNS[name].format(folder=tmp_path), monkeypatch)
     assert capsys.readouterr().out.count("\n") > 1
     assert set((BENCHMARKS / "results").iterdir()) == before  # nothing is written unless asked

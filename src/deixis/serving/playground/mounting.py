@@ -11,7 +11,8 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deixis.serving.playground.page import CSS, Playground, make_page
+from deixis.serving.playground.actions import Playground
+from deixis.serving.playground.page import CSS, make_page
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
