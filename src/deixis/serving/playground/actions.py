@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +133,11 @@ class Playground:
     def view(self, seen: Seen | None, frame: float, threshold: float) -> tuple[Any, ...]:
         """Both pictures, the table, Python and the command. No model runs."""
         if seen is None:
-            return None, None, gr.Column(visible=False), [], "", ""
+            return None, None, gr.Column(visible=False), "", "", ""
         number = min(int(frame), len(seen.shot.frames)) - 1
         looks, name = seen.looks, seen.shot.name
         if not looks:
-            return _bare(seen.shot, number), None, gr.Column(visible=False), [], "", ""
+            return _bare(seen.shot, number), None, gr.Column(visible=False), "", "", ""
         second = looks[1].drawn(number, threshold) if len(looks) > 1 else None
         rows = [[*row, look.model] if len(looks) > 1 else row for look in looks for row in look.rows(number, threshold)]
         headers = [*COLUMNS, "model"] if len(looks) > 1 else list(COLUMNS)
@@ -145,7 +145,7 @@ class Playground:
             gr.Image(looks[0].drawn(number, threshold), label=looks[0].model),
             gr.Image(second, label=looks[-1].model),
             gr.Column(visible=second is not None),
-            gr.Dataframe(rows, headers=headers, column_count=len(headers)),
+            _table(headers, rows),
             "\n".join(
                 python_of(look, self._place(look), name, threshold=threshold, is_film=seen.shot.film) for look in looks
             ),
@@ -181,6 +181,13 @@ def _tried(work: Callable[[], Seen]) -> tuple[Seen | None, str]:
         return None, said_text("the server stops")
     except TimeoutError:
         return None, said_text("there was no answer in time; ask for less, or later")
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """As HTML, whatever is in the cells."""
+    lines = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in headers)
+    return f'<div class="shown"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def said_text(text: str) -> str:

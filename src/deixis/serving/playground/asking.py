@@ -54,6 +54,8 @@ def opened(path: Path, max_pixels: int) -> Shot:
     Raises:
         DataError: it is neither, or its pictures have too many pixels.
     """
+    if not path.is_file():  # a folder may hold what other visitors gave
+        raise DataError(f"{path.name}: is no file; give a picture or a film")
     pictures = list(each_picture(path))
     if pictures[0].path is None:  # a frame has no file of its own
         count = min(MAX_FRAMES, len(pictures))
@@ -178,11 +180,12 @@ def described(models: Models, turn: Turn, look: Look, frame: int, threshold: flo
 
 
 def _masks(segmenter: Segmenter, found: Found, positions: Sequence[int]) -> list[Any]:
-    """The masks of some objects; None where a box holds none."""
-    if not isinstance(found, Detections):
-        return [found[i].mask_rle for i in positions]
-    pixels, chosen = found.pixels(), found[positions]
-    boxes = clip_boxes(chosen.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
-    masks = [one.mask_rle for one in PromptedMasks(segmenter).in_boxes(pixels, boxes, chosen.labels)]
+    """The masks of some objects; None where there is nothing."""
+    if isinstance(found, Detections):
+        pixels, chosen = found.pixels(), found[positions]
+        boxes = clip_boxes(chosen.boxes_xyxy_px, (pixels.shape[0], pixels.shape[1]))
+        masks = [one.mask_rle for one in PromptedMasks(segmenter).in_boxes(pixels, boxes, chosen.labels)]
+    else:
+        masks = [found[i].mask_rle for i in positions]
     areas = Segmentations(tuple(Segmentation("", mask, 1.0) for mask in masks)).areas_px
     return [mask if area else None for mask, area in zip(masks, areas, strict=True)]

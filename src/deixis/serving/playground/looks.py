@@ -52,8 +52,9 @@ class Look:
     def shown(self, frame: int, threshold: float) -> Int[np.ndarray, " n"]:
         """Positions of what scores at least the threshold and is not empty; whatever was clicked at is shown."""
         found = self.frames[frame]
-        least = 0.0 if self.task == "click" else threshold
-        return np.flatnonzero((self.scores(frame) >= least) & (found.areas_px > 0))
+        if self.task == "click":
+            return np.arange(len(found))
+        return np.flatnonzero((self.scores(frame) >= threshold) & (found.areas_px > 0))
 
     def drawn(self, frame: int, threshold: float) -> UInt8[np.ndarray, "h2 w2 3"]:
         """The frame with what is shown drawn in."""
@@ -63,9 +64,10 @@ class Look:
     def rows(self, frame: int, threshold: float) -> list[list[Any]]:
         """The table of what is shown, a row per object; see `COLUMNS`."""
         found, scores = self.frames[frame], self.scores(frame)
-        boxes, labels = found.boxes_xyxy_px.round().astype(int).tolist(), found.labels
+        boxes, areas = found.boxes_xyxy_px.round().astype(int).tolist(), found.areas_px
+        places = [", ".join(map(str, box)) if area else "nothing" for box, area in zip(boxes, areas, strict=True)]
         return [
-            [labels[i], round(float(scores[i]), 3), ", ".join(map(str, boxes[i])), self.captions.get((frame, i), "")]
+            [found.labels[i], round(float(scores[i]), 3), places[i], self.captions.get((frame, i), "")]
             for i in self.shown(frame, threshold).tolist()
         ]
 
@@ -75,6 +77,7 @@ class Look:
         content = empty_content(vocabulary)
         for number, found in enumerate(self.frames):
             positions = self.shown(number, threshold)
+            positions = positions[found.areas_px[positions] > 0]
             sample = found[positions].to_sample(vocabulary).evolve(image_id=number + 1)
             name = file_name if len(self.frames) == 1 else f"{file_name}#{number + 1}"
             content["images"].append(image_row(sample, name))

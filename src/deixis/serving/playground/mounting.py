@@ -41,7 +41,11 @@ def mount_playground(
     serving = app.state.serving
 
     def turn(work: Callable[[], Any]) -> Any:
-        return serving.batches.call(work).result(serving.timeout_s)
+        answer = serving.batches.call(work)
+        try:
+            return answer.result(serving.timeout_s)
+        finally:
+            answer.cancel()  # where it has not begun, it need not
 
     page = make_page(Playground(serving.models, turn, detectors, segmenters, url, serving.max_pixels))
     page.state_session_capacity = 100

@@ -7,9 +7,16 @@ from typing import Any
 import gradio as gr
 
 from deixis.serving.playground.actions import NO_MODEL, Playground, coco_text, said_text
-from deixis.serving.playground.looks import COLUMNS
 
-CSS = ".gradio-container {max-width: 1100px !important} .said:empty {display: none} h1 {margin: 0.3rem 0}"
+CSS = """
+.gradio-container {max-width: 1100px !important}
+h1 {margin: 0.3rem 0}
+.said:empty {display: none}
+.shown {overflow-x: auto}
+.shown table {border-collapse: collapse; width: 100%}
+.shown th, .shown td {text-align: left; padding: 0.3rem 0.6rem; overflow-wrap: anywhere}
+.shown tr {border-bottom: 1px solid var(--border-color-primary)}
+"""
 KEPT_S = 3600
 """Seconds that a visitor's files and answers are kept."""
 _DOWNLOAD = """(text) => {
@@ -39,9 +46,7 @@ def make_page(playground: Playground) -> gr.Blocks:
         with gr.Row():
             _, picture, _ = _panel(0, seen, threshold)
             column, other, _ = _panel(1, seen, threshold)
-        table = gr.Dataframe(
-            headers=list(COLUMNS), label="What is shown", interactive=False, wrap=True, elem_id="table"
-        )
+        table = gr.HTML("", label="What is shown", elem_id="table")
         shown = [picture, other, column, table, _code("python", "Python"), _code("shell", "Command")]
         file.change(playground.read, [file], [seen, said, frame, *shown], **_ASKS)
         find.click(playground.find, [seen, typed, first, second, frame, threshold], [seen, said, *shown], **_ASKS)

@@ -41,7 +41,7 @@ pytestmark = [
 ]
 
 PIXELS = np.asarray(load(read_scenes("scenes:split=demo_train,count=1,seed=5")[0]).image)
-WAIT_MS = 180_000  # the machine may be busy
+WAIT_MS = int(os.environ.get("DEIXIS_WAIT_MS", "180000"))  # the machine may be busy
 SCRIPT = "<img src=x onerror=alert(1)>"
 PHONE = {"width": 390, "height": 800}
 
@@ -181,8 +181,7 @@ def test_two_models_side_by_side_with_captions_and_coco(page: Any, server: Serve
     find(page, "red circle", "before", "after")
     page.wait_for_selector("#picture1 img")
     page.click("#describe")
-    page.wait_for_function("[...document.querySelectorAll('#table tbody td')].some(e => e.innerText.includes('red '))")
-    page.wait_for_function("document.querySelectorAll('#table tbody tr')[0].innerText.trim().split(/\\s+/).length > 7")
+    page.wait_for_function("[...document.querySelectorAll('#table tbody tr')].every(line => line.cells[3].innerText)")
     table = rows(page)
     assert {row[-1] for row in table} == {"before", "after"}
     assert all(row[3] for row in table)
@@ -203,7 +202,6 @@ def test_phrases_clicks_and_names_that_contain_script(page: Any, server: Server)
     give(page, {"name": f"{SCRIPT}.png", "mimeType": "image/png", "buffer": scene})
     find(page, f"the red circle\n{SCRIPT}", "builtin")
     wait_for_row(page, "the red circle")
-    set_slider(page, "threshold", 0)
     wait_for_row(page, SCRIPT)
     assert SCRIPT in page.inner_text("#python")
     box = page.locator("#picture0 img").bounding_box()

@@ -87,8 +87,8 @@ def test_the_command_and_the_python_of_boxes(
     words = shlex.split(command_of(look, "builtin", ODD, threshold=0.3, url=""))
     assert words[0] == "deixis"
     run([*words[1:], "--device", "cpu"])
-    (image,) = json.loads((tmp_path / "predictions" / "predictions.json").read_text(encoding="utf-8"))["images"]
-    assert len(image["objects"]) == len(labels) > 0
+    results = json.loads((tmp_path / "predictions" / "coco_results.json").read_text(encoding="utf-8"))
+    assert len(results) == len(labels) > 0
 
 
 def test_the_command_and_the_python_of_phrases(
@@ -109,6 +109,7 @@ def test_clicks(models: Models, shot: Shot, tmp_path: Path, monkeypatch: pytest.
     look = click(models, at_once, shot, None, at=(0, 60.0, 40.0))
     look = click(models, at_once, shot, look, at=(0, 100.5, 60.0))
     assert [row[0] for row in look.rows(0, 1.0)] == ["click 1", "click 2"]  # whatever the threshold
+    assert [row[2] == "nothing" for row in look.rows(0, 1.0)] == [area == 0 for area in look.frames[0].areas_px]
     assert [c["name"] for c in json.loads(look.coco(1.0, ODD))["categories"]] == ["click 1", "click 2"]
     program = python_of(look, "builtin", ODD, threshold=0.3, is_film=False)
     last = executed(program, tmp_path, monkeypatch)["mask"]
@@ -128,7 +129,7 @@ def test_frames_of_a_film(models: Models, tmp_path: Path, monkeypatch: pytest.Mo
     assert len(json.loads(look.coco(0.2, film.name))["images"]) == 3
     found = executed(python_of(look, "builtin", film.name, threshold=0.2, is_film=True), tmp_path, monkeypatch)["found"]
     assert len(found) == len(look.rows(2, 0.2))
-    clicked = click(models, at_once, film, look, at=(1, 60.0, 40.0))
+    clicked = click(models, at_once, film, look, at=(1, 64.0, 64.0))
     assert [len(clicked.rows(frame, 0.0)) for frame in range(3)] == [0, 1, 0]
     assert len(json.loads(clicked.coco(0.0, film.name))["annotations"]) == 1
     long = opened(video(tmp_path / "long.mp4", np.zeros((MAX_FRAMES * 2 + 1, 16, 16, 3), np.uint8)), MAX_PIXELS)
@@ -138,7 +139,9 @@ def test_frames_of_a_film(models: Models, tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_cannot_be_used(models: Models, tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    for name, pixels in (("a.png", 100), ("b.png", MAX_PIXELS)):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+    for name, pixels in (("a.png", 100), ("b.png", MAX_PIXELS), ("folder", MAX_PIXELS)):
         with pytest.raises(DeixisError, match=name):
             opened(tmp_path / name, pixels)
     shot = opened(tmp_path / "a.png", MAX_PIXELS)
