@@ -30,7 +30,18 @@ class Process:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "deixis", "serve", "--detector", "builtin", "--no-playground", "--port", str(self.port), *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "deixis",
+            "serve",
+            "--detector",
+            "builtin",
+            "--no-playground",
+            "--port",
+            str(self.port),
+            *flags,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while True:
             try:
