@@ -36,6 +36,8 @@ def require_ray() -> Any:
         raise OptionError(f"--engine ray needs Ray {LOWEST} or later; {install}") from error
     if Version(found) < Version(LOWEST):
         raise OptionError(f"--engine ray needs Ray {LOWEST} or later, found {found}; {install}")
+    # of what Ray's C++ prints on the user's terminal; read when it is loaded
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
