@@ -248,13 +248,13 @@ def save_progress(folder: Path, progress: Progress, identity: Identity) -> None:
 
 def digests_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of weights in a checkpoint."""
-    return {name: _digest_of(folder / name) for name in _weight_files(folder)}
+    return {name: _digest_of(path) for name, path in _weight_files(folder).items()}
 
 
-def _weight_files(folder: Path) -> list[str]:
+def _weight_files(folder: Path) -> dict[str, Path]:
     if not (folder / SHARDS).is_dir():
-        return [MODEL, TRAINING]
-    return sorted(f"{SHARDS}/{path.name}" for path in (folder / SHARDS).iterdir())
+        return {name: folder / name for name in (MODEL, TRAINING)}
+    return {f"{SHARDS}/{path.name}": path for path in sorted((folder / SHARDS).iterdir())}
 
 
 def write_state(folder: Path, progress: Progress, identity: Identity, *, digests: dict[str, str]) -> None:
