@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,31 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}: line {number} is no JSON object; remove it") from error
         records.append(record)
     return records
+
+
+def speed_facts(records: Sequence[Mapping[str, Any]], processes: int, price_per_hour: float) -> dict[str, str]:
+    """How fast a run was, what it waited for and what its pictures cost, from its log; nothing before the second step.
+
+    Args:
+        price_per_hour: of one process; 0 leaves the cost out.
+    """
+    # A run's first step also starts its workers and compiles.
+    steps = [record for record in records if record["kind"] == "step" and "data_wait_share" in record][1:]
+    if not steps:
+        return {}
+    per_second = statistics.median(record["images_per_second"] for record in steps)
+    hours = 1000 / per_second / 3600 * processes
+    facts = {
+        "speed": f"{per_second:.3g} images per second in {processes} process{'es' if processes > 1 else ''}",
+        "waiting for data": f"{100 * statistics.fmean(record['data_wait_share'] for record in steps):.1f} % of a step",
+        "cost of 1,000 images": f"{hours:.3g} device hours"
+        + (f", {hours * price_per_hour:.3g}" if price_per_hour else ""),
+    }
+    slowest = Counter(record["data_wait_most"]["process"] for record in steps if "data_wait_most" in record)
+    if slowest:
+        process, most = slowest.most_common(1)[0]
+        facts["waits longest"] = f"process {process}, in {100 * most / len(steps):.0f} % of the steps"
+    return facts
 
 
 def _is_loss(name: str) -> bool:

@@ -24,7 +24,7 @@ from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save
 from deixis.training.ema import WeightAverage
 from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import set_learning_rate, start_late_groups
-from deixis.training.processes import gather_lists, mean_figures, peak_memory_mb, seed_step
+from deixis.training.processes import gather_lists, mean_figures, of_each_process, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
 from deixis.training.sharded_checkpoint import save_sharded
 from deixis.training.sharding import ShardedModel, gathered, whole
@@ -182,8 +182,9 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
     task.model.train()
     if progress.step >= last_step:
         return
-    started = time.perf_counter()
+    started = asked_for_data = time.perf_counter()
     for group in task.groups(progress.epoch, progress.step_in_epoch):
+        waited = time.perf_counter() - asked_for_data
         seed_step(settings.seed, progress.step, accelerator.process_index)
         # By updates and not by steps: a skipped step takes nothing from the warm-up.
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
@@ -196,9 +197,12 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         assert norm is not None
         norm = gathered(norm)
         # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
-        asked = norm.new_tensor(float(run.stop.requested))
-        figures = mean_figures(accelerator, {**losses, "grad_norm": norm, "stop": asked})
-        stop = figures.pop("stop") > 0
+        asked = norm.new_tensor([float(run.stop.requested), *of_each_process(accelerator, waited)])
+        own = dict(zip(("stop", *range(accelerator.num_processes)), asked.unbind(), strict=True))
+        figures = mean_figures(
+            accelerator, {**losses, "grad_norm": norm, **{f"own {key}": v for key, v in own.items()}}
+        )
+        stop, *waits = (figures.pop(f"own {key}") for key in own)
 
         finite = guard.is_finite(figures)
         if finite:
@@ -211,7 +215,8 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
             if not finite:
                 name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
             elif progress.step % settings.log_interval == 0:
-                run.logs.log("step", progress.step, step_record(run, figures, rates, group=group, started=started))
+                record = step_record(run, figures, rates, group=group, started=started)
+                run.logs.log("step", progress.step, record | waiting(waits, time.perf_counter() - started))
             progress.count_step(updated=finite)
             progress.loss_sum += figures["loss"] if finite else 0.0
         run.optimizer.zero_grad(set_to_none=True)
@@ -219,10 +224,11 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
 
         run.bar(progress.step, note=f"epoch {progress.epoch + 1}/{settings.epochs}  loss {figures['loss']:.3f}")
         due = settings.save_interval > 0 and progress.step % settings.save_interval == 0
-        if stop or due:
+        if stop > 0 or due:
             save(task, run)
-        if stop:
+        if stop > 0:
             raise Terminated
+        asked_for_data = time.perf_counter()
         if progress.step >= last_step:
             return
 
@@ -349,6 +355,24 @@ def step_record(
         "images_per_second": round(images / max(time.perf_counter() - started, 1e-9), 3),
         "peak_memory_mb": round(peak_memory_mb(run.accelerator.device)),
     }
+
+
+def waiting(waits: Sequence[float], seconds: float) -> dict[str, Any]:
+    """The share of a step that processes waited for their data, for the log; of several also which one waited most.
+
+    Args:
+        waits: seconds that each process waited.
+        seconds: that the step took.
+
+    >>> waiting([0.1, 0.3], 1.0)
+    {'data_wait_share': 0.2, 'data_wait_most': {'process': 1, 'share': 0.3}}
+    """
+    shares = [round(min(max(wait / max(seconds, 1e-9), 0.0), 1.0), 4) for wait in waits]
+    found: dict[str, Any] = {"data_wait_share": round(sum(shares) / len(shares), 4)}
+    if len(shares) > 1:
+        slowest = max(range(len(shares)), key=shares.__getitem__)
+        found["data_wait_most"] = {"process": slowest, "share": shares[slowest]}
+    return found
 
 
 def save(task: Task, run: Run, wait: bool = True) -> None:

@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from deixis.errors import TrainingError
 from deixis.training.metric_services import MetricServices, ResumedLog
 
-TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds")  # differ between two equal runs
+# differ between two equal runs
+TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds", "data_wait_share", "data_wait_most")
 
 
 class MetricLogs:

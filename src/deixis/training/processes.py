@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
@@ -34,6 +35,7 @@ def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = Fa
     AcceleratorState._reset_state(reset_partial_state=True)
     # accelerate connects CPU processes only if the CPU is requested; otherwise each would train alone, into one folder.
     cpu = cpu or not torch.accelerator.is_available()
+    _connect_restarted("gloo" if cpu else "nccl")
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=cpu)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -42,6 +44,22 @@ def make_accelerator(precision: Literal["fp32", "bf16"] = "fp32", cpu: bool = Fa
             "--gpus 0 to train on CPUs"
         )
     return accelerator
+
+
+def _connect_restarted(backend: str) -> None:
+    """Connect processes that torchrun has started again (`--max-restarts`) on one machine.
+
+    Its agent keeps the addresses of the processes before, under the same keys, and these would be looked for. On
+    several machines restarts are counted apart, so they give no common prefix; docs/shards.md has the setting for them.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+    agent_keeps = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1"
+    if not (restarts and agent_keeps) or dist.is_initialized():
+        return
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    prefixed = dist.PrefixStore(f"restart_{restarts}", store)
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=prefixed, rank=rank, world_size=count)
 
 
 def is_first_process() -> bool:
@@ -65,6 +83,12 @@ def mean_figures(accelerator: Accelerator, figures: Mapping[str, Tensor]) -> dic
     if accelerator.num_processes > 1:
         stacked = accelerator.reduce(stacked, reduction="mean")
     return dict(zip(figures, stacked.tolist(), strict=True))
+
+
+def of_each_process(accelerator: Accelerator, value: float) -> list[float]:
+    """A number of this process such that the means over processes, of `mean_figures`, are the numbers of each."""
+    count = accelerator.num_processes
+    return [value * count if index == accelerator.process_index else 0.0 for index in range(count)]
 
 
 def gather_lists(accelerator: Accelerator, items: list[T]) -> list[T]:

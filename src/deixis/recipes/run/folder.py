@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
@@ -42,6 +43,8 @@ _DRAFT = re.compile(rf"\.+({'|'.join(map(re.escape, (*_MODELS, *CONTENT)))})(\.w
 def will_resume(run: Run) -> bool:
     """Whether a run resumes from `checkpoints/last`. Changes nothing.
 
+    A run that torchrun started again (`--max-restarts`) resumes whatever its options say.
+
     Raises:
         TrainingError: it should resume and there is no checkpoint, or it should not and would replace a run; or the
             folder holds files that no run wrote.
@@ -52,6 +55,8 @@ def will_resume(run: Run) -> bool:
         exists = bool(found) and exists_or_interrupted(folder / "checkpoints" / "last")
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be used ({error}); choose another --output") from error
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0:
+        return exists
     if run.resume and not exists:
         older = folder / run.default_name  # where --output alone led before it named the folder of the run itself
         hint = f"give --experiment-name {older.name}" if is_run(older) else "leave out --resume"

@@ -24,6 +24,7 @@ from deixis.recipes.run.data import RunData
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.folder import keep_config, prepare_folder, will_resume
 from deixis.recipes.run.plan import counted
+from deixis.reporting.metrics_file import read_records, speed_facts
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
@@ -61,7 +62,7 @@ MAY_CHANGE = {
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
     *("refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
-    *("cache_features", "cache_gib", "teacher_layout", "log_with"),
+    *("cache_features", "cache_gib", "teacher_layout", "log_with", "price_per_hour"),
 }
 
 
@@ -277,6 +278,9 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
         if measure_test:
             test_result(run, measure_test)
     took = {"peak memory": peak_memory_text(opened.accelerator.device)}
+    if opened.is_first:
+        price = opened.config.get("price_per_hour") or 0.0
+        took |= speed_facts(read_records(opened.folder / "metrics.jsonl"), opened.accelerator.num_processes, price)
     for name, text in took.items():
         opened.console.print(f"{name}: {text}", markup=False)
     return took
