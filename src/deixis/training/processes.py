@@ -56,8 +56,9 @@ def _connect_restarted(backend: str) -> None:
     agent_keeps = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1"
     if not (restarts and agent_keeps) or dist.is_initialized():
         return
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    prefixed = dist.PrefixStore(f"restart_{restarts}", store)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
+    prefixed = dist.PrefixStore(f"restart_{restarts}", store)  # type: ignore[attr-defined]
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(backend, store=prefixed, rank=rank, world_size=count)
 
