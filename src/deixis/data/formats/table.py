@@ -31,7 +31,6 @@ from deixis.data.formats.yolo_obb import YOLO_OBB
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
-        REVIEW,
         VOC,
         YOLO_OBB,  # before YOLO, whose files it has too
         YOLO,
@@ -40,6 +39,7 @@ FORMATS: dict[str, Format] = {
         VIA,
         CREATEML,
         SUPERVISELY,
+        REVIEW,
         PREDICTIONS,
         CSV,  # before Open Images, which takes any CSV file that no tool is known for
         OPENIMAGES,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deixis.console import print_text
-from deixis.data.formats import read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.review.corrections import correction_line
+from deixis.data.formats.review.read import read_review
 from deixis.data.formats.writing import write_dataset
 from deixis.options.review.export import ReviewExportOptions
 
@@ -19,7 +19,7 @@ def export_review(options: ReviewExportOptions) -> Path:
         DataError: no review, nothing reviewed, or the output cannot be written.
     """
     assert options.output is not None
-    dataset = read_dataset(options.db, format="review", split=options.part)
+    dataset = read_review(options.db, split=options.part)
     print_text(correction_line(options.db))
     for line in not_kept(dataset, options.to, options.masks) or ["nothing"]:
         print_text(f"lost in {options.to}: {line}")
