@@ -61,16 +61,18 @@ def main() -> None:
             )
         )
         print(*steps[-1], flush=True)
-    heads = ("parameters", "peak, GB", "planned", "ratio", "TFLOP", "planned", "ratio")
-    body += (
-        "\n\n"
-        + table(heads, steps)
-        + (
-            f"\n\nTraining steps of transformers with random weights: {TOKENS} tokens, {WORDS:,} words, fp32, AdamW, "
-            "activation checkpointing, one process. Peaks are resident memory above that before the model is made. "
-            "The plan's 16 bits an activation are doubled; nothing is sharded here, and its headroom is left out."
+    if steps:
+        heads = ("parameters", "peak, GB", "planned", "ratio", "TFLOP", "planned", "ratio")
+        body += (
+            "\n\n"
+            + table(heads, steps)
+            + (
+                f"\n\nTraining steps of transformers with random weights: {TOKENS} tokens, {WORDS:,} words, fp32, "
+                "AdamW, activation checkpointing, one process. Peaks are resident memory above that before the model "
+                "is made. "
+                "The plan's 16 bits an activation are doubled; nothing is sharded here, and its headroom is left out."
+            )
         )
-    )
     print(body)
     if arguments.write:
         write_result("plan", "The constants and formulas of deixis plan", body)

@@ -17,8 +17,8 @@ DETECTOR_STEP_BYTES = (
 )  # its peak beyond the weights, a picture: detector_frozen_fp32_batch1_memory_intel-...
 DECODED_PER_CORE_S = 88.5  # photographs to model input: data_path_800_intel-xeon-2-cores_2026-11-27
 INDEX_BYTES = 241  # of a picture in an index of shards: shards_amd-epyc-2-cores_2026-11-29 (ten million records)
-ITEM_BYTES = 430  # of a picture in the list of the process that starts a Ray run: plan_*
-ROW_BYTES, OBJECT_BYTES = 119, 63  # of a picture, and of a box, in rows/*.parquet: plan_*
+ITEM_BYTES = 376  # of a picture in the list of the process that starts a Ray run: plan_amd-epyc-2-cores_2026-11-29
+ROW_BYTES, OBJECT_BYTES = 14, 71  # of a picture, and of a box, in rows/*.parquet: plan_amd-epyc-2-cores_2026-11-29
 MASK_BYTES = 600  # of a mask as RLE with its caption: an assumption, masks differ
 # Of the models' papers and configurations; not measured here.
 DETECTOR_PARAMETERS = 0.172e9
