@@ -30,18 +30,8 @@ class Process:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "deixis",
-            "serve",
-            "--detector",
-            "builtin",
-            "--no-playground",
-            "--port",
-            str(self.port),
-            *flags,
-        ]
+        port = ("--no-playground", "--port", str(self.port))
+        command = [sys.executable, "-m", "deixis", "serve", "--detector", "builtin", *port, *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while True:
             try:
