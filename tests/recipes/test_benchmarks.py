@@ -15,14 +15,13 @@ RUNS = {
     "bench_criterion": "--repeats 2 --cases 1",
     "bench_deformable_attention": "--rounds 1",
     "bench_learning": "--runs {folder}/runs.jsonl --methods small --pictures 2 --seeds 0 --steps 1",
-    "bench_recipe": "cards --variants today --seeds 1 --images 4 --epochs 1",
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_streaming": "--most 50",
     "bench_shards": "--most 50",
     "bench_plan": "--shapes 0",
 }
-ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data", "bench_recipe")
+ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
 PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}
 """Modules that benchmarks share."""
 

@@ -165,3 +165,26 @@ def test_other_machines_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEIXIS_TOKEN", raising=False)
     with pytest.raises(DeixisError, match="is open to other machines; give --token"):
         run(["play", "--host", "0.0.0.0"])
+
+
+def test_the_page_is_behind_the_token_and_takes_no_route(models: Models) -> None:
+    pytest.importorskip("gradio", reason="the playground is an extra; pip install 'deixis[play]'")
+    from fastapi.testclient import TestClient
+
+    from deixis.serving.app import make_app
+    from deixis.serving.door import Limits
+    from deixis.serving.playground.mounting import mount_playground
+
+    app = make_app(models, Limits(token="secret", hosts=("127.0.0.1",)))
+    places = {"detectors": {"d": "builtin"}, "segmenters": {"s": "builtin"}}
+    mount_playground(app, **places, url="http://127.0.0.1", max_bytes=10**6, stopping=lambda: True)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    refused = client.get("/", headers={"Accept": "text/html"})
+    assert refused.status_code == 401
+    assert "Basic" in refused.headers["WWW-Authenticate"]  # the browser asks for a password
+    page = client.get("/", auth=("anyone", "secret"))
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    served = client.get("/v1/models", auth=("anyone", "secret")).json()
+    assert [one["name"] for one in served["detectors"]] == ["d"]
+    assert client.get("/", auth=("anyone", "secret"), headers={"Host": "elsewhere"}).status_code == 421
