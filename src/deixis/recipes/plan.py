@@ -104,7 +104,7 @@ def duration(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> duration(0.5), duration(90), duration(90 * 3600), duration(400 * 86400)
-    ('0.5 s', '1.5 minutes', '3.8 days', '400 days')
+    ('0.5 s', '1.5 minutes', '3.75 days', '400 days')
     """
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 1.25 * size:

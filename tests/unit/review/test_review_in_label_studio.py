@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real_label_studio as real
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from small_reviews import small_review
@@ -17,8 +18,6 @@ from deixis.recipes.review.studio import pull_review, push_review
 from deixis.review import actions
 from deixis.review.store import Store
 from deixis.serving.labelling.task_images import LabelStudio
-
-real = pytest.importorskip("real_label_studio", reason="nothing starts a Label Studio here")
 
 
 def asked(studio: LabelStudio, path: str, values: Any = None) -> Any:
