@@ -27,7 +27,7 @@ from bench_real_data import train_with_transformers
 from harness import RESULTS, hardware
 from learning_grounds import NEW_SCENES, OLD_SCENES, Ground, ground
 
-from deixis.data.formats import read_dataset
+from deixis.data.opened import read_dataset
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.models.checkpoints import load_any_detector, save_detector
 from deixis.models.interpolation import interpolate
@@ -77,23 +77,25 @@ def options_of(method: str, on: Ground, seed: int, *, steps: int, output: Path) 
     return replace(plain, **METHODS[method])
 
 
-def measured(detector: Detector, on: Ground) -> dict[str, float]:
+def measured(detector: Detector, on: Ground, most: int | None) -> dict[str, float]:
     """AP on new and on old names, and the same where false positives on absent names are few."""
     figures = {}
     for what, data in (("new", on.new), ("old", on.old)):
-        metrics, _ = detector.evaluate(read_dataset(data), 4)
+        metrics, _ = detector.evaluate(read_dataset(data)[:most], 4)
         figures |= {f"AP_{what}": metrics.AP, f"AP_{what}_at_FPR_bg": metrics.AP_at_FPR_bg}
     return figures
 
 
-def run(method: str, name: str, pictures: int, seed: int, *, steps: int) -> list[dict[str, Any]]:
+def run(
+    method: str, name: str, pictures: int, seed: int, *, steps: int, most: int | None = None
+) -> list[dict[str, Any]]:
     """Train and measure once; of a plain run also the weights halfway to it, which are those of --keep interpolate."""
     started = time.perf_counter()
     key = {"method": method, "ground": name, "pictures": pictures, "seed": seed, "steps": steps}
 
     def found(method: str, detector: Detector, seconds: float) -> dict[str, Any]:
         day = time.strftime("%Y-%m-%d")
-        return {**key, "method": method, **measured(detector, on), "seconds": round(seconds), "day": day}
+        return {**key, "method": method, **measured(detector, on, most), "seconds": round(seconds), "day": day}
 
     with tempfile.TemporaryDirectory() as folder:
         on = ground(name, pictures, seed, Path(folder))
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", type=int, default=[10])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100, help="optimiser steps of every run")
+    parser.add_argument("--most", type=int, default=None, help="pictures measured of each set; all if not given")
     parser.add_argument(
         "--write",
         nargs="?",
@@ -235,7 +238,8 @@ def main() -> None:
                 picked, drawn, steps = (pictures, seed, arguments.steps) if method != "base" else (0, 0, 0)
                 if (method, arguments.ground, picked, drawn, steps) in map(key_of, read_runs(arguments.runs)):
                     continue
-                lines = [json.dumps(found) for found in run(method, arguments.ground, picked, drawn, steps=steps)]
+                found = run(method, arguments.ground, picked, drawn, steps=steps, most=arguments.most)
+                lines = list(map(json.dumps, found))
                 with arguments.runs.open("a", encoding="utf-8") as file:
                     file.write("\n".join([*lines, ""]))
                 print(*lines, sep="\n", flush=True)

@@ -14,7 +14,7 @@ DATA = Path(os.environ.get("DEIXIS_SHARED_DATA", BENCHMARKS.parents[1] / "shared
 RUNS = {
     "bench_criterion": "--repeats 2 --cases 1",
     "bench_deformable_attention": "--rounds 1",
-    "bench_learning": "--runs {folder}/runs.jsonl --methods small --pictures 2 --seeds 0 --steps 1",
+    "bench_learning": "--runs {folder}/runs.jsonl --methods prompt --pictures 2 --seeds 0 --steps 1 --most 2",
     "bench_data_path": "--size 64 96 --images 2 --rounds 1",
     "bench_real_data": "raccoon --epochs 1 --images 4",
     "bench_streaming": "--most 50",
