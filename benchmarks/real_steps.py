@@ -113,11 +113,11 @@ def annotated(images: Sequence[Path], names: Sequence[str], truth: Truth, run: R
     """A row of measures. The output is kept, shortened."""
     what = "annotated_names" if names else "annotated_without_names"
     options = AnnotateOptions(
-        tuple(images),
-        tuple(names),
-        run.detector,
-        run.model,
-        run.output / what,
+        images=tuple(images),
+        names=tuple(names),
+        detector=run.detector,
+        segmenter=run.model,
+        output=run.output / what,
         threshold=run.min_score,
         least_predicted_iou=LEAST_PREDICTED_IOU,
         cycle_threshold=run.threshold,

@@ -7,7 +7,7 @@ import { annotator, counted, current, filters, inTurn, object, state, written } 
 
 async function start() {
   state.latest = (await get("changes")).latest;
-  byId("annotator").value = localStorage.getItem("annotator") || "";
+  byId("annotator").value ||= localStorage.getItem("annotator") || ""; // it may be written before this runs
   await counted();
   for (const order of state.review.orders) byId("order").append(new Option(order.replace("_", " "), order));
   byId("click").hidden = !state.review.masks;

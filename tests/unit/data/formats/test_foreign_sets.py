@@ -294,4 +294,4 @@ def test_a_set_in_a_layout_that_is_not_written_is_read_as_it_is(layout: str, dat
 
 
 def test_each_format_is_tried_by_its_writer_or_here() -> None:
-    assert set(FORMATS) == {*WRITTEN, *ONLY_READ}
+    assert set(FORMATS) == {*WRITTEN, *ONLY_READ, "review"}  # reviews: test_readers_review

@@ -125,7 +125,10 @@ def test_a_released_folder_is_read_and_written_back(kind: str, version: int, tmp
     save_sa2va(again, tmp_path / "mine")
     mine = load_sa2va(tmp_path / "mine")
     assert mine.blocks == BLOCKS
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in outputs_of(mine, batch).items())
+    weights = dict(again.model.named_parameters())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in mine.model.named_parameters())
+    for name, tensor in outputs_of(mine, batch).items():  # mapped weights lie elsewhere: AMD adds otherwise
+        torch.testing.assert_close(tensor, wanted[name], rtol=1e-6, atol=1e-7)
     for folder in ("released", "mine"):
         assert read_wording(tmp_path / folder).cutter == BLOCKS
 
