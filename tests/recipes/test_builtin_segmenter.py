@@ -21,6 +21,8 @@ from deixis.losses.refer import ReferCriterion
 from deixis.models.builtin import builtin_folder
 from deixis.models.sa2va import ConversationTokens, load_sa2va
 
+pytestmark = pytest.mark.slow  # the built-in segmenter on many scenes
+
 CHECK_SEED = 78  # no scene it was trained or measured on has it
 
 

@@ -13,6 +13,8 @@ from deixis.losses.detection import DetectionCriterion
 from deixis.models.grounding_dino import GroundingDino
 from deixis.training import detector_task, loop
 
+pytestmark = pytest.mark.slow  # whole runs
+
 OPTIONS = ("--epochs", "2", "--no-report", "--no-baseline", "--batch-size", "4", "--ema-decay", "0.9")
 
 

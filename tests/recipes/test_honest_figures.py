@@ -19,6 +19,8 @@ from deixis.recipes.detect.train import finetune
 from deixis.recipes.refer.train import read_data
 from deixis.recipes.run import repeat
 
+pytestmark = pytest.mark.slow  # whole runs
+
 TEST_SCENES = "scenes:split=demo_val,count=5,seed=9"
 REFER_TEST = "scenes:split=refer_seen,count=4,seed=9"
 

@@ -22,6 +22,8 @@ from deixis.recipes.detect.learning.keep import labels_of
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 
+pytestmark = pytest.mark.slow  # whole runs
+
 OLD_SCENES = "scenes:split=unseen_pairs,count=5,seed=3"
 OPTIONS = DetectTrainOptions(data=(TRAIN_SCENES,), val_data=VAL_SCENES)
 

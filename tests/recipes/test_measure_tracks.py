@@ -25,6 +25,8 @@ from deixis.models.sa2va import Sa2vaBundle, save_sa2va
 from deixis.records import Rle
 from deixis.video_records import Clip, ClipExpression, Masklet
 
+pytestmark = pytest.mark.slow  # whole clips
+
 SIZE_HW = (32, 48)
 LABELLED = (0, 2, 4)
 TEXTS = ("red circle", "blue square", "the bird")

@@ -19,6 +19,8 @@ from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.train import read_data
 from deixis.recipes.run.outputs import warn_once
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:

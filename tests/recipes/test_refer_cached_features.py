@@ -15,6 +15,8 @@ from deixis.recipes.refer import features as refer_features
 from deixis.recipes.refer import train as recipe
 from deixis.training.frozen_features import FrozenFeatures
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SHORT = ("--epochs", "2", "--no-report", "--no-baseline", "--evaluate-every", "2")
 ALONE = (*SHORT, "--batch-size", "1")
 

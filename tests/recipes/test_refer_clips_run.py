@@ -18,6 +18,8 @@ from deixis.options.refer_train import PublicData, ReferTrainOptions
 from deixis.recipes.refer.generated import read_sav
 from deixis.recipes.refer.train import read_data
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:

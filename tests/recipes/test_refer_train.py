@@ -18,6 +18,8 @@ from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer import train as recipe
 from deixis.recipes.run import training as run_training
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

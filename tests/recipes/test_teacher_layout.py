@@ -14,6 +14,8 @@ from deixis.models.folders import read_weights
 from deixis.models.model_record import read_record
 from deixis.models.sa2va import load_sa2va, read_released, save_sa2va
 
+pytestmark = pytest.mark.slow  # whole runs
+
 LANGUAGES = ("Qwen2ForCausalLM", "InternLM2ForCausalLM")
 QUICK = ("--max-steps", "1", "--no-baseline", "--teacher-layout", "sa2va")
 

@@ -25,6 +25,8 @@ from deixis.recipes.model.export import export_model
 from deixis.recipes.model.info import model_info
 from deixis.results.detections import Detections
 
+pytestmark = pytest.mark.slow  # exports take half a minute each
+
 Exported = tuple[Path, Path, list[str]]
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, shape, np.uint8) for shape in ((100, 150, 3), (100, 150, 3), (90, 60, 3))]

@@ -13,6 +13,8 @@ from fuzz.frame import Count, builders, fuzz, table
 
 from deixis.errors import DataError
 
+pytestmark = pytest.mark.slow  # hundreds of damaged files
+
 BUILDERS = builders()
 
 

@@ -32,7 +32,10 @@ from deixis.data.formats.table import FORMATS, WRITTEN
 from deixis.records import Rle, Sample, SampleList
 
 # beartype checks an element of a list that it picks by `random`, inside strategies too
-pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+    pytest.mark.slow,
+]  # a hundred random data sets per format
 
 SETS = 100
 Objects = list[tuple[str, list[float], Rle | None]]  # label, corners in pixels, mask

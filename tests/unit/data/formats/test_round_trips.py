@@ -20,7 +20,10 @@ from deixis.data.sets.embedded import records
 from deixis.records import Dataset, Sample, SampleList
 
 # beartype checks an element of a list that it picks by `random`, inside strategies too
-pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+    pytest.mark.slow,
+]  # a hundred random data sets per format
 pytest.importorskip("pyarrow", reason="parquet is an extra; pip install 'deixis[parquet]'")
 
 SETS = 100

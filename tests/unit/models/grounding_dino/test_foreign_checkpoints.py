@@ -30,6 +30,8 @@ from deixis.models.grounding_dino.weights.recognise import swin_size
 from deixis.models.grounding_dino.weights.transformers_layout import Ties, file_name
 from deixis.models.weight_files import Place
 
+pytestmark = pytest.mark.slow  # models of full depth
+
 TEXT = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, vocab_size=30522)
 FOUR_MAPS = SwinConfig(
     image_size=64, embed_dim=32, depths=[1, 1, 1, 2], num_heads=[2, 4, 8, 16], window_size=4, out_indices=[1, 2, 3, 4]
