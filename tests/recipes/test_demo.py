@@ -16,7 +16,7 @@ from deixis.recipes.demo import demo_training
 def test_the_demo_learns_names_it_has_never_seen(deixis, tmp_path, monkeypatch):
     def measured_less(options: DemoOptions):
         # a third of the time is measuring what was forgotten, which other tests do
-        return replace(demo_training(options), forgetting_data=None)
+        return replace(demo_training(options), forgetting_data="")
 
     monkeypatch.setattr("deixis.recipes.demo.demo_training", measured_less)
     code, out, _ = deixis(["demo", "--output", tmp_path, "--epochs", "3"])
