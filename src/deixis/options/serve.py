@@ -16,6 +16,22 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOKEN = "DEIXIS_TOKEN"
 
 
+def token_or_environment(token: str) -> str:
+    """The token given, or the environment's; empty without either."""
+    return token or os.environ.get(TOKEN, "")
+
+
+def accepted_hosts(host: str) -> tuple[str, ...]:
+    """The names by which requests may address a server that listens on `host`; empty for any."""
+    return LOOPBACK if host in LOOPBACK else ()
+
+
+def require_token(host: str, token: str) -> None:
+    """Raises OptionError for an address that other machines reach, without a token."""
+    if host not in LOOPBACK and not token_or_environment(token):
+        raise OptionError(f"--host: {host!r} is open to other machines; give --token, or set {TOKEN}")
+
+
 @dataclass(frozen=True)
 class ServeOptions(Options):
     """Serve models over HTTP: detect, segment, describe, annotate, track under /v1; documentation under /docs."""
@@ -75,7 +91,7 @@ class ServeOptions(Options):
     @property
     def bearer_token(self) -> str:
         """The token given, or the environment's; empty without either."""
-        return self.token or os.environ.get(TOKEN, "")
+        return token_or_environment(self.token)
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
@@ -88,8 +104,7 @@ class ServeOptions(Options):
         for place in named_models(self.folders).values():
             if not Path(place).is_dir():
                 raise OptionError(f"--folders: {place!r} is no folder; give folders that exist")
-        if self.host not in LOOPBACK and not self.bearer_token:
-            raise OptionError(f"--host: {self.host!r} is open to other machines; give --token, or set {TOKEN}")
+        require_token(self.host, self.token)
 
 
 def named_models(given: tuple[str, ...]) -> dict[str, str]:

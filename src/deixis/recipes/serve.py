@@ -13,7 +13,7 @@ from deixis.console import Console
 from deixis.errors import OptionError
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
-from deixis.options.serve import LOOPBACK, ServeOptions, named_models
+from deixis.options.serve import ServeOptions, accepted_hosts, named_models
 from deixis.recipes.run.devices import choose_device
 
 
@@ -44,13 +44,12 @@ def serve(options: ServeOptions) -> None:
         one.bundle for one in models.segmenters.values()
     ]:
         bundle.model.eval()  # films are followed in turn with requests, and none may restore another mode
-    loopback = options.host in LOOPBACK
     studio = LabelStudio(options.label_studio, os.environ.get("LABEL_STUDIO_API_KEY", ""))
     app = make_app(
         models,
         Limits(
             token=options.bearer_token,
-            hosts=LOOPBACK if loopback else (),
+            hosts=accepted_hosts(options.host),
             max_bytes=int(options.max_megabytes * 1e6),
             body_s=options.timeout,
             max_open=4 * options.max_waiting,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.errors import OptionError
 from deixis.options.checks import require
 from deixis.options.marks import AtLeast1, Range, Required, Share
-from deixis.options.serve import LOOPBACK, TOKEN
+from deixis.options.serve import require_token, token_or_environment
 from deixis.options.types import Options
 
 
@@ -52,11 +50,10 @@ class ReviewServeOptions(Options):
     @property
     def bearer_token(self) -> str:
         """The token given, or the environment's; empty without either."""
-        return self.token or os.environ.get(TOKEN, "")
+        return token_or_environment(self.token)
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
         require(self.db.suffix in (".db", ".sqlite", ".sqlite3"), "db", self.db, "a file that ends in .db")
-        if self.host not in LOOPBACK and not self.bearer_token:
-            raise OptionError(f"--host: {self.host!r} is open to other machines; give --token, or set {TOKEN}")
+        require_token(self.host, self.token)

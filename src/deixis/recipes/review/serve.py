@@ -15,7 +15,7 @@ from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.review.push import ReviewPushOptions
 from deixis.options.review.serve import ReviewServeOptions
-from deixis.options.serve import LOOPBACK
+from deixis.options.serve import accepted_hosts
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.review.data import predicted, read_to_review
 from deixis.recipes.run.devices import choose_device
@@ -43,8 +43,7 @@ def serve_review(options: ReviewServeOptions) -> None:
     except ImportError as error:
         raise OptionError(f"reviewing needs {error.name}; pip install 'deixis[serve]'") from error
     store = opened_review(options)
-    hosts = LOOPBACK if options.host in LOOPBACK else ()
-    limits = Limits(token=options.bearer_token, hosts=hosts, max_bytes=_MAX_BYTES)
+    limits = Limits(token=options.bearer_token, hosts=accepted_hosts(options.host), max_bytes=_MAX_BYTES)
     app = make_review_app(store, limits, point_mask=point_mask_of(options) if options.segmenter else None)
     try:
         _run(uvicorn, app, options.host, options.port)
