@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,7 @@ def test_an_export_says_what_was_corrected_and_lost(deixis: Any, reviewed: Path,
         (["review", "serve"], "--data is required"),
         (["review", "serve", "labels.json", "--db", "review.txt"], "--db: expected a file that ends in .db"),
         (["review", "serve", "labels.json", "--host", "0.0.0.0"], "open to other machines; give --token"),
-        (["review", "serve", "missing.json"], "missing.json: no such file or folder"),
+        (["review", "serve", "missing.json", "--port", "0"], "missing.json: no such file or folder"),
     ],
 )
 def test_bad_input_is_one_line(deixis: Any, arguments: list[str], said: str) -> None:
@@ -75,8 +78,8 @@ def test_serve_makes_a_review_once_and_goes_on_with_it(
     uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     served: list[dict[str, Any]] = []
 
-    def run(server: Any) -> None:
-        with TestClient(server.config.app, base_url="http://127.0.0.1:8100") as client:
+    def run(server: Any, sockets: Any) -> None:
+        with TestClient(server.config.app, base_url="http://127.0.0.1") as client:
             served.append(client.get("/api/review").json())
             asked = {"annotator": "ann", "kind": "accept", "object": len(served), "version": 1}
             assert client.post("/api/actions", json=asked).status_code == 200
@@ -84,18 +87,33 @@ def test_serve_makes_a_review_once_and_goes_on_with_it(
     monkeypatch.setattr(uvicorn.Server, "run", run)
     labels = write_coco(tmp_path / "data")
     for asked in ([str(labels)], [str(labels)], ["review.db"]):
-        code, out, err = deixis(["review", "serve", *asked])
+        code, out, err = deixis(["review", "serve", *asked, "--port", "0"])
         assert code == 0, err
-        assert "reviewing on http://127.0.0.1:8100/" in out
+        assert re.search(r"reviewing on http://127\.0\.0\.1:[1-9]\d*/;", out), "the port that was chosen"
     assert [one["open"] for one in served] == [6, 5, 4]
     assert not (tmp_path / "review.db-wal").exists(), "what is closed is one file"
     other = write_coco(tmp_path / "other")
-    code, _, err = deixis(["review", "serve", str(other)])
+    code, _, err = deixis(["review", "serve", str(other), "--port", "0"])
     assert code == 2
     assert "--db: review.db is a review of" in err
     (tmp_path / "data" / "images" / "3.jpg").write_bytes(b"no image")
-    code, _, err = deixis(["review", "serve", str(labels), "--db", "new.db"])
+    code, _, err = deixis(["review", "serve", str(labels), "--db", "new.db", "--port", "0"])
     assert (code, "3.jpg" in err, (tmp_path / "new.db").exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    "command", [["review", "serve", "labels.json"], ["serve", "--detector", "no_model"], ["play", "--detector", "none"]]
+)
+def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded(deixis: Any, command: list[str]) -> None:
+    pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+    if command[0] == "play" and find_spec("gradio") is None:
+        pytest.skip("the extra 'play' is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = deixis([*command, "--port", place.rpartition(":")[2]])
+    assert code == 2
+    assert f"--port: cannot listen on http://{place} (Address already in use); choose another" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_images_alone_are_reviewed_for_the_names_of_a_model(tiny_model: Path, tmp_path: Path) -> None:

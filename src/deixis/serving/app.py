@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,41 +70,48 @@ def make_app(
     metrics = Metrics(lambda: batches.waiting)
     batches.sizes.append(lambda size: metrics.batches.observe(size))
     work = Work(models, batches, folders or {}, max_pixels)
-    jobs = Jobs(work.run, jobs_folder, max_waiting=max_jobs)
-    films = films or FilmLimits(max_pixels=max_pixels)
     serving = Serving(
         models,
         batches,
         metrics,
-        jobs,
+        Jobs(work.run, jobs_folder, max_waiting=max_jobs),
         Budget(_IMAGES * max_pixels, "pixels"),
         timeout_s=timeout_s,
         max_pixels=max_pixels,
         url_hosts=url_hosts,
-        films=films,
+        films=films or FilmLimits(max_pixels=max_pixels),
     )
+    app = FastAPI(title="deixis", version=version("deixis"), lifespan=_lifespan(serving, finish_s))
+    app.state.serving, app.state.ready, app.state.schemas = serving, False, {}
+    _add_routes(app, work)
+    for mount in mounts:
+        mount(app)
+    app.add_middleware(Door, limits=limits, metrics=metrics)
+    return app
+
+
+def _lifespan(serving: Serving, finish_s: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What happens before the first request and after the last."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(models.warm_up)
-        jobs.start()
+        await run_in_threadpool(serving.models.warm_up)
+        serving.jobs.start()
         app.state.ready = True
         yield
         app.state.ready = False
-        await run_in_threadpool(jobs.close, finish_s)
-        await run_in_threadpool(batches.close)
+        await run_in_threadpool(serving.jobs.close, finish_s)
+        await run_in_threadpool(serving.batches.close)
 
-    app = FastAPI(title="deixis", version=version("deixis"), lifespan=lifespan)
-    app.state.serving, app.state.ready, app.state.schemas = serving, False, {}
+    return lifespan
+
+
+def _add_routes(app: FastAPI, work: Work) -> None:
     add_picture_routes(app)
     add_film_routes(app)
     add_job_routes(app, work)
     add_status_routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    for mount in mounts:
-        mount(app)
-    app.add_middleware(Door, limits=limits, metrics=metrics)
-    return app
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -6,34 +6,56 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
-import uvicorn
 from fastapi import FastAPI, Response
+from small_reviews import small_review
 from stand_in_server import Server, image
 
-from deixis.serving.connections import with_limits
+from deixis.options.review.serve import ReviewServeOptions
+from deixis.recipes.review.serve import serve_review
+from deixis.serving import listening as listening_module
 from deixis.serving.door import Limits
+from deixis.serving.listening import Listener
+
+
+class Impatient(Listener):
+    """A listener with short deadlines; the latest one made."""
+
+    latest: Impatient | None = None
+
+    def run(self, app: Any, *lines: str, **limits: Any) -> None:
+        Impatient.latest = self
+        super().run(app, *lines, **{**limits, "head_s": 0.3, "take_s": 0.3, "max_connections": 4})
 
 
 class Listening:
     """A server that listens, with short deadlines."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        config = uvicorn.Config(
-            server.app, "127.0.0.1", 0, log_level="critical", http=with_limits(0.3, 0.3, 4), lifespan="on"
-        )
-        self.uvicorn = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
+    def __init__(self, serve: Callable[[], object], server: Server | None = None) -> None:
+        self.served = server
+        Impatient.latest = None
+        self.thread = threading.Thread(target=serve, daemon=True)
         self.thread.start()
-        while not self.uvicorn.started:
+        while Impatient.latest is None or Impatient.latest.server is None or not Impatient.latest.server.started:
+            assert self.thread.is_alive()
             time.sleep(0.01)
-        self.port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
+        self.uvicorn, self.port = Impatient.latest.server, int(Impatient.latest.url.rpartition(":")[2])
+
+    @property
+    def server(self) -> Server:
+        """What `deixis serve` serves here."""
+        assert self.served is not None
+        return self.served
+
+    def stop(self) -> None:
+        self.uvicorn.should_exit = True
+        self.thread.join(20)
 
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -54,13 +76,35 @@ class Listening:
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[Listening]:
+    """Models behind HTTP."""
+
     def large(app: FastAPI) -> None:
         app.add_api_route("/large", lambda: Response(bytes(30_000_000)), response_model=None)
 
-    one = Listening(Server(Limits(hosts=("localhost",), body_s=0.3), mounts=[large]))
-    yield one
-    one.uvicorn.should_exit = True
-    one.thread.join(20)
+    server = Server(Limits(hosts=("localhost",), body_s=0.3), mounts=[large])
+    with Impatient("127.0.0.1", 0) as listener:
+        one = Listening(lambda: listener.run(server.app), server)
+        yield one
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def reviewing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
+    """`deixis review serve`, whole."""
+    with small_review(tmp_path_factory.mktemp("review")) as store:
+        options = ReviewServeOptions(data=str(store.file), port=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listening_module, "Listener", Impatient)
+        one = Listening(lambda: serve_review(options))
+        yield one
+        one.stop()
+
+
+@pytest.fixture(params=["listening", "reviewing"])
+def each(request: pytest.FixtureRequest) -> Listening:
+    """Both servers in turn."""
+    found: Listening = request.getfixturevalue(request.param)
+    return found
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -74,15 +118,15 @@ def rest(connection: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     "begun", [b"", b"GET /v1/detect HTTP/1.1\r\nHost: localh", b"GET / HTTP/1.1\r\nX: " + b"a" * 99]
 )
-def test_a_slow_head_is_given_up(listening: Listening, begun: bytes) -> None:
-    with listening.connect() as connection:
+def test_a_slow_head_is_given_up(each: Listening, begun: bytes) -> None:
+    with each.connect() as connection:
         connection.sendall(begun)
         assert rest(connection).startswith(b"HTTP/1.1 408 ")
-    assert listening.healthy()
+    assert each.healthy()
 
 
-def test_a_head_that_drips_gets_no_longer_for_it(listening: Listening) -> None:
-    with listening.connect() as connection:
+def test_a_head_that_drips_gets_no_longer_for_it(each: Listening) -> None:
+    with each.connect() as connection:
         connection.settimeout(0.02)
         for _ in range(500):
             with suppress(TimeoutError):
@@ -93,8 +137,8 @@ def test_a_head_that_drips_gets_no_longer_for_it(listening: Listening) -> None:
             pytest.fail("each drop was given the time of a head")
 
 
-def test_a_second_request_of_a_connection_has_its_own_deadline(listening: Listening) -> None:
-    with listening.connect() as connection:
+def test_a_second_request_of_a_connection_has_its_own_deadline(each: Listening) -> None:
+    with each.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = b""
         while not answer.endswith(b'{"status":"ok"}'):  # head and body may come apart
@@ -118,10 +162,10 @@ def test_a_client_that_takes_no_answer_is_cut_off(listening: Listening) -> None:
     assert listening.healthy()
 
 
-def test_more_connections_than_are_taken_are_told_so(listening: Listening) -> None:
-    held = [listening.connect() for _ in range(4)]
-    listening.wait_for(4)
-    with listening.connect() as connection:
+def test_more_connections_than_are_taken_are_told_so(each: Listening) -> None:
+    held = [each.connect() for _ in range(4)]
+    each.wait_for(4)
+    with each.connect() as connection:
         answer = rest(connection)
     for one in held:
         one.close()

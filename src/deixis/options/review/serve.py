@@ -40,8 +40,8 @@ class ReviewServeOptions(Options):
     """A segmenter, whose SAM 2 makes masks by click: "builtin", a folder or a hub id."""
     host: str = "127.0.0.1"
     """Address to listen on. Any other than this machine's own needs a token."""
-    port: Annotated[int, Range(1, 65535)] = 8100
-    """Port to listen on."""
+    port: Annotated[int, Range(0, 65535)] = 8100
+    """Port to listen on; 0 for a free one."""
     token: str = ""
     """Token that the browser asks for as a password; that of the environment variable DEIXIS_TOKEN if not given."""
     device: str | None = None

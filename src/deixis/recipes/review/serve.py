@@ -22,8 +22,6 @@ from deixis.recipes.run.devices import choose_device
 from deixis.records import Rle
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from deixis.review.store import Store
 
 _MAX_BYTES = 64 << 20  # of a request: a mask
@@ -36,19 +34,15 @@ def serve_review(options: ReviewServeOptions) -> None:
         DeixisError: the extra is not installed, the data or a model cannot be used, or the port is taken.
     """
     try:
-        import uvicorn
-
         from deixis.review.app import make_review_app
         from deixis.serving.door import Limits
+        from deixis.serving.listening import Listener
     except ImportError as error:
         raise OptionError(f"reviewing needs {error.name}; pip install 'deixis[serve]'") from error
-    store = opened_review(options)
     limits = Limits(token=options.bearer_token, hosts=accepted_hosts(options.host), max_bytes=_MAX_BYTES)
-    app = make_review_app(store, limits, point_mask=point_mask_of(options) if options.segmenter else None)
-    try:
-        _run(uvicorn, app, options.host, options.port)
-    finally:
-        store.close()
+    with Listener(options.host, options.port) as listener, opened_review(options) as store:
+        app = make_review_app(store, limits, point_mask=point_mask_of(options) if options.segmenter else None)
+        listener.run(app, f"reviewing on {listener.url}/; Ctrl-C ends it, everything is saved")
 
 
 def opened_review(options: ReviewServeOptions | ReviewPushOptions) -> Store:
@@ -102,15 +96,3 @@ def point_mask_of(options: ReviewServeOptions) -> Callable[[np.ndarray, float, f
         return prompted.at_clicks(pixels, np.array([[x, y]]), np.array([True])).mask_rle
 
     return mask
-
-
-def _run(uvicorn: object, app: FastAPI, host: str, port: int) -> None:
-    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print_text(f"reviewing on {place}/; Ctrl-C ends it, everything is saved")
-    config = uvicorn.Config(  # type: ignore[attr-defined]
-        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=10
-    )
-    try:
-        uvicorn.Server(config).run()  # type: ignore[attr-defined]
-    except SystemExit as error:  # uvicorn's, where it cannot start
-        raise OptionError(f"--port: cannot listen on {place}; choose another --port or --host") from error
