@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,14 @@ def require_model(model: str, example: str, flag: str = "--model") -> None:
             f"{flag} is required: a released model, as in {flag} {example}, or a folder of your own. "
             f"{flag} {BUILTIN} knows generated shapes only"
         )
+
+
+def require_quantizable(bits: str, in_shards: bool, frozen: bool) -> None:
+    """Raises OptionError where --quantize cannot be used: the language model is in shards, or is not frozen under its
+    adapters, or the package is not installed."""
+    if in_shards:
+        raise OptionError("--quantize and --shard-model exclude each other; leave one of them out")
+    if not frozen:
+        raise OptionError("--quantize is for a frozen language model: train adapters (--lora) or --freeze language")
+    if find_spec("bitsandbytes") is None:
+        raise OptionError(f"--quantize {bits} needs bitsandbytes; install it with: pip install 'deixis[quantize]'")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
-from deixis.options.checks import A_SEGMENTER, choose_model, require_model
+from deixis.options.checks import A_SEGMENTER, choose_model, require_model, require_quantizable
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
 from deixis.options.marks import (
     RARE,
@@ -94,6 +94,9 @@ class ReferParts(Options):
     """Parts that train whole: vision, projector, text_hidden_fcs, sam_encoder, mask_decoder."""
     freeze: tuple[ReferPart, ...] = ()
     """Parts to freeze of those that would train: of --train, language (its adapters), embeddings (the new tokens)."""
+    quantize: Annotated[Literal["4bit", "8bit"] | None, RARE] = None
+    """Hold the language model's frozen layers in 4 (NF4) or 8 bits, under adapters (QLoRA; pip install
+    'deixis[quantize]'). The teacher is an ordinary model with the rounded weights (docs/segmenter.md)."""
     train_embeddings: Annotated[bool, RARE] = False
     """Train all token embeddings; by default only the rows of the new tokens train."""
     teacher_layout: Annotated[Literal["deixis", "sa2va"], RARE] = "deixis"
@@ -239,6 +242,8 @@ class ReferTrainOptions(
             )
         if self.shard_model and self.cache_features:
             raise OptionError("--shard-model and --cache-features exclude each other; leave one of them out")
+        if self.quantize:
+            require_quantizable(self.quantize, self.shard_model, self.lora or "language" in self.freeze)
         require_model(self.model, A_SEGMENTER)
 
     def _check_joined(self) -> None:

@@ -15,6 +15,7 @@ from deixis.models.sa2va.language.templates import NEW_TOKENS
 from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.pointing import points_first
+from deixis.models.sa2va.quantized import dequantize
 
 MEMORY = (
     "memory_attention.",
@@ -107,7 +108,11 @@ def freeze(
 
 
 def merge_adapters(model: Sa2va) -> None:
-    """Fold adapters and new rows into the weights, in place. A model without them is left alone."""
+    """Fold adapters and new rows into the weights, in place. A model without them is left alone.
+
+    Quantised layers become ordinary ones with their rounded weights: with what the adapters were trained.
+    """
+    dequantize(model)
     if model.token_rows is not None:
         rows, model.token_rows = model.token_rows, None
         # With a tied output layer this row is both.

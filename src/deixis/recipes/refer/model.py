@@ -29,7 +29,9 @@ from deixis.models.sa2va import (
     save_released,
     save_sa2va,
 )
+from deixis.models.sa2va.parts import LORA_PATTERN
 from deixis.models.sa2va.pointing import points_first
+from deixis.models.sa2va.quantized import quantize
 from deixis.models.sa2va.weights.pretrained import EXAMPLE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
 from deixis.models.segmenter_adapter import save_segmenter_adapter
@@ -71,6 +73,8 @@ def _prepared(
         raise OptionError(f"--behaviour sa2va: {parts.model} has {what}, which released models do not know")
     if parts.teacher_layout == "sa2va":
         require_released_form(bundle, f"--teacher-layout sa2va: {parts.model}")
+    if parts.quantize:
+        quantize(bundle.model, LORA_PATTERN, parts.quantize)
     freeze(
         bundle.model,
         {*parts.train, "embeddings", *(() if lora.lora else ("language",))} - {*parts.freeze},

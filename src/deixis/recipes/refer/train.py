@@ -112,14 +112,16 @@ def train_segmenter(plan: Plan, start: Start, features: FrozenFeatures | None) -
         fingerprint=fingerprint,
         samples_per_step=samples if options.shard_model else None,
     )
+    sharding = divided(bundle, accelerator) if options.shard_model else None
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     if start.resuming:
         # the log has it; checkpoints hold weights only
         segmenter.threshold = last_threshold(opened.folder / "metrics.jsonl", segmenter.threshold)
-    pictures = refer_pictures(segmenter, data.reported, opened.pictures, options.eval_batch_size or 4)
+    with whole(sharding):
+        pictures = refer_pictures(segmenter, data.reported, opened.pictures, options.eval_batch_size or 4)
     measure = measure_of(options, accelerator)
     test = None if data.test is None else partial(measure.of_folder, segmenter=segmenter, dataset=data.test)
-    took = train_run(opened, make_job(plan, segmenter, measure, features), test)
+    took = train_run(opened, make_job(plan, segmenter, measure, features, sharding=sharding), test)
     return finish(plan, opened, segmenter, pictures, took)
 
 
@@ -159,7 +161,12 @@ def finish(
 
 
 def make_job(
-    plan: Plan, segmenter: Segmenter, measure: SegmenterMeasure, features: FrozenFeatures | None = None
+    plan: Plan,
+    segmenter: Segmenter,
+    measure: SegmenterMeasure,
+    features: FrozenFeatures | None = None,
+    *,
+    sharding: ShardedModel[Sa2va] | None = None,
 ) -> Job:
     """What the loop trains, measures and saves."""
     options, bundle, validation, accelerator = plan.options, plan.bundle, plan.data.validation, measure.accelerator
@@ -182,7 +189,6 @@ def make_job(
         options.group(Conversations),
         batch_size=options.batch_size,
     )
-    sharding = divided(bundle, accelerator) if options.shard_model else None
 
     def evaluate() -> Mapping[str, Any]:
         with whole(sharding):
@@ -211,7 +217,8 @@ def make_job(
 
 
 def divided(bundle: Sa2vaBundle, accelerator: Accelerator) -> ShardedModel[Sa2va]:
-    """The model in shards, in the run's arithmetic.
+    """The model in shards, in the run's arithmetic. Weights come from the mapped files (`load_sa2va`): a process reads
+    those of its shards, and its device never holds more than one layer whole.
 
     Raises:
         OptionError: there is one process only.
@@ -220,7 +227,7 @@ def divided(bundle: Sa2vaBundle, accelerator: Accelerator) -> ShardedModel[Sa2va
         raise OptionError(
             "--shard-model divides the model among processes; start several, as in --gpus 2 or by torchrun"
         )
-    model = accelerator.prepare_model(bundle.model, evaluation_mode=True)
+    model = accelerator.prepare_model(bundle.model, device_placement=False, evaluation_mode=True)
     return ShardedModel(model, layers_of(model), accelerator.device)
 
 
@@ -238,14 +245,15 @@ def measure_of(options: ReferTrainOptions, accelerator: Accelerator) -> Segmente
 def time_run(plan: Plan, start: Start) -> None:
     """Print how long the run will take without cached features, which would be written; see `print_duration`."""
     options, validation = plan.options, plan.data.validation
+    sharding = divided(plan.bundle, start.accelerator) if options.shard_model else None
     segmenter = Segmenter(plan.bundle, start.accelerator.device, options.max_tiles)
     measure = measure_of(options, start.accelerator)
 
     def evaluate(images: Sequence[int]) -> object:
-        with whole(job.sharding):
+        with whole(sharding):
             return list(segmenter.run(validation, measure.batch_size, images))
 
-    job, most = make_job(plan, segmenter, measure), options.max_val_images
+    job, most = make_job(plan, segmenter, measure, sharding=sharding), options.max_val_images
     print_duration(start, job, plan.data, evaluate, loss_images=options.val_loss_images, max_images=most)
 
 

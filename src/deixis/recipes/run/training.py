@@ -31,7 +31,7 @@ from deixis.training.guard import GradientWatch
 from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
 from deixis.training.metric_logs import MetricLogs
 from deixis.training.optim import build_adamw, parameter_groups
-from deixis.training.processes import make_accelerator, peak_memory_text
+from deixis.training.processes import broadcast_from_first, make_accelerator, peak_memory_text
 from deixis.training.schedule import Schedule
 from deixis.training.sharded_checkpoint import load_sharded
 from deixis.training.sharding import ShardedModel, whole
@@ -202,7 +202,8 @@ def open_run(
         prepare_folder(options, config, start.resuming)
     accelerator.wait_for_everyone()
     facts = {
-        "model_weights": weights_digest(model),
+        # in one process: it reads every weight, which the others of a model in shards never do
+        "model_weights": broadcast_from_first(accelerator, weights_digest(model) if start.is_first else ""),
         "training_data": fingerprint(data.training),
         "validation_data": fingerprint(data.validation),
         "processes": accelerator.num_processes,
