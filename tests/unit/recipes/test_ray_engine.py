@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import socket
 import sys
@@ -22,7 +23,7 @@ from PIL import Image
 from deixis.cli.main import main
 from deixis.errors import DataError, OptionError, TrainingError
 from deixis.options.used_models import Engine
-from deixis.recipes.engine import cluster, ray_run
+from deixis.recipes.engine import cluster, nodes, ray_run
 from deixis.recipes.engine.items import Item, dataset_items, shards_of
 from deixis.recipes.engine.parts import Answer, Parts
 from deixis.recipes.engine.ray_run import RayActor, all_contents, each_answer, ray_answers, sizes
@@ -302,6 +303,53 @@ def test_an_address_where_something_else_listens(says, line):
         with pytest.raises(OptionError, match=line):
             cluster.require_answer(f"127.0.0.1:{server.getsockname()[1]}", limit_s=0.2)
         thread.join()
+
+
+def test_a_cluster_that_wants_a_token(monkeypatch, capfd):
+    """Ray's C++ says why, by itself and once a second; Python's exception does not."""
+
+    def connect(**given):
+        os.write(2, b"W gcs_client.cc: InvalidAuthToken: Authentication token is missing\n" * 3)
+        raise ConnectionError("Failed to connect")
+
+    stand_in(monkeypatch, "2.60.0")
+    sys.modules["ray"].init = connect
+    monkeypatch.setattr(cluster, "require_answer", lambda address: None)
+    with (
+        pytest.raises(OptionError, match="head:6379 wants its token; set RAY_AUTH_MODE=token"),
+        cluster.cluster("head:6379"),
+    ):
+        pass
+    assert "gcs_client" not in capfd.readouterr().err
+
+
+def node(number: int, **resources: float) -> dict[str, object]:
+    return {"NodeID": f"n{number}", "Alive": True, "NodeManagerAddress": f"10.0.0.{number}", "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ((), ({"CPU": 9}, {})),
+        ((1,), ({"CPU": 6, "GPU": 3}, {nodes.NODE_ID: "!in(n1)"})),
+        ((1, 3), ({"CPU": 2, "GPU": 1}, {nodes.NODE_ID: "!in(n1,n3)"})),
+    ],
+)
+def test_nodes_where_no_worker_starts_are_left_out(monkeypatch, capsys, broken, expected):
+    alive = [node(0), node(1, CPU=1), node(2, CPU=2, GPU=1), node(3, CPU=4, GPU=2), {**node(4, CPU=8), "Alive": False}]
+    ray = types.SimpleNamespace(nodes=lambda: alive, cluster_resources=lambda: {"CPU": 9})
+    monkeypatch.setattr(
+        nodes, "_broken", lambda ray, asked: [one for one in asked if one["NodeID"][1:] in map(str, broken)]
+    )
+    assert nodes.usable_nodes(ray) == expected
+    assert capsys.readouterr().err.count("left out: no worker starts on 10.0.0.1") == bool(broken)
+
+
+def test_no_node_where_a_worker_starts(monkeypatch):
+    ray = types.SimpleNamespace(nodes=lambda: [node(1, CPU=1), node(2, CPU=1)])
+    monkeypatch.setattr(nodes, "_broken", lambda ray, asked: asked)
+    with pytest.raises(DataError, match=r"no worker starts on 10.0.0.1, 10.0.0.2; is the disk"):
+        nodes.usable_nodes(ray)
 
 
 def test_options_of_ray_need_ray(failing):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -74,15 +75,37 @@ def cluster(address: str | None) -> Iterator[Any]:
     here = (
         {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address in (None, "local") else {}
     )
+    said: list[str] = []
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        with _stderr_into(said):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
     except Exception as error:  # Ray raises bare exceptions where it cannot start
+        if "AuthToken" in "".join(said) or type(error).__name__ == "AuthenticationError":
+            raise OptionError(
+                f"--address: the Ray cluster at {address} wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+                "(or RAY_AUTH_TOKEN_PATH) as on its head node"
+            ) from error
         what = f"--address: {address} cannot be used" if address else "--engine ray: Ray cannot start here"
         raise OptionError(f"{what} ({one_line(error)[:300]}); see Ray's logs") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _stderr_into(said: list[str]) -> Iterator[None]:
+    """Keeps from the terminal what Ray's C++ writes while it connects, a line each second, and adds it to `said`."""
+    with tempfile.TemporaryFile() as file:
+        terminal = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))
 
 
 def require_answer(address: str, limit_s: float = ANSWER_S) -> None:
@@ -125,11 +148,14 @@ def failure(error: BaseException) -> Exception:
         causes.append(cause)
         cause = getattr(cause, "cause", None) or cause.__cause__  # type: ignore[assignment]
     text = " ".join(f"{type(one).__name__} {one}" for one in causes)
-    line = one_line(causes[-1])[:200]
+    line = one_line(next(one for one in reversed(causes) if str(one) or one is error))[:200]
     if "OutOfDiskError" in text or "No space left" in text:
         return DataError(f"--engine ray: the disk of a node is full ({line}); free some space there and {AGAIN}")
     if "OutOfMemoryError" in text or "out of memory" in text.lower():
         return DataError(f"--engine ray: a node ran out of memory ({line}); use fewer --actors and {AGAIN}")
     if "Died" in text or "Unavailable" in text:
-        return TrainingError(f"--engine ray: workers died again and again ({line}); see Ray's logs, and {AGAIN}")
+        return TrainingError(
+            f"--engine ray: workers died again and again ({line}); is a disk or the memory of a node full? See Ray's "
+            f"logs, and {AGAIN}"
+        )
     return TrainingError(f"--engine ray: {line}; {AGAIN}")

@@ -23,6 +23,7 @@ from deixis.options.used_models import Engine
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.engine.cluster import cluster, ray_failures
 from deixis.recipes.engine.items import Item, shards_of
+from deixis.recipes.engine.nodes import usable_nodes
 from deixis.recipes.engine.parts import Answer, Parts
 from deixis.text import one_line
 
@@ -32,7 +33,7 @@ MakeWork = Callable[[str], Work]
 """Loads the model onto a device. Workers get it by pickle: a function of a module, or `functools.partial` of one."""
 Keep = Callable[[int, Answer], None]
 RETRIES = 5
-"""How often a shard is tried again whose worker dies."""
+"""How often a shard is tried again whose worker dies, and a worker is replaced that dies while it loads the model."""
 _IN_FLIGHT = 2  # shards per actor: the next one waits there already
 
 
@@ -94,8 +95,10 @@ def _arriving(
         warnings.simplefilter("ignore")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        actors, cpus, gpus = sizes(ray.cluster_resources(), engine)
+        context.max_consecutive_actor_init_deaths = RETRIES
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it raises is one line of ours
+        resources, selector = usable_nodes(ray)
+        actors, cpus, gpus = sizes(resources, engine)
         shown = f"{actors} actors with {cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         Console(highlight=False).print(f"Ray: {shown} each, {len(shards)} shards", markup=False)
         rows = [{"shard": number, "items": pickle.dumps(list(shard))} for number, shard in shards.items()]
@@ -108,7 +111,11 @@ def _arriving(
             fn_constructor_args=(pickle.dumps(make), "cuda" if gpus else "cpu", batch_size, str(Path.cwd())),
             num_cpus=cpus,
             num_gpus=gpus,
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": RETRIES},
+            ray_remote_args_fn=lambda: {
+                "max_restarts": -1,
+                "max_task_retries": RETRIES,
+                **({"label_selector": selector} if selector else {}),
+            },
         )
         for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
             for number, pickled in zip(batch["shard"], batch["answers"], strict=True):

@@ -17,6 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_miniatures import everything, pixels
 
+from deixis.data.formats import read_dataset
+from deixis.data.formats.shards.write import write_shards
 from deixis.data.formats.writing import write_dataset
 from deixis.data.refer.loading import decoded
 from deixis.data.refer_formats import read_refer
@@ -332,6 +334,9 @@ class TestOneFunction:
         mini.picture(tmp_path / "a.jpg")
         with pytest.raises(DataError, match="voc annotations have no masks"):
             read_refer(tmp_path)
+        write_shards(read_dataset("scenes:split=demo_train,count=1,seed=1"), tmp_path / "shards")
+        with pytest.raises(DataError, match="shards annotations have no masks; give data with masks"):
+            read_refer(tmp_path / "shards")
 
 
 class TestRealSets:
