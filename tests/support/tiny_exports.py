@@ -16,7 +16,7 @@ from transformers import SwinConfig
 from deixis.data.detect.prompts import build_prompt
 from deixis.models.checkpoints import make_sinks, save_detector, with_learned_names
 from deixis.models.edits.closed_form import layer_task
-from deixis.models.edits.files import first_weights, write_edits
+from deixis.models.edits.files import Task, first_weights, write_edits
 from deixis.models.grounding_dino import GroundingDinoBundle, init_bundle
 from deixis.models.grounding_dino.layers.positions import encoder_reference_points
 from deixis.models.text import learned_names
@@ -69,7 +69,7 @@ def with_additions(bundle: GroundingDinoBundle, folder: Path) -> GroundingDinoBu
     first = first_weights(bundle)
     tuned = {name: layer + 0.1 * torch.randn(layer.shape) for name, layer in first.items()}
     task = {name: layer_task(torch.eye(layer.shape[1]), layer, tuned[name]) for name, layer in first.items()}
-    write_edits(bundle, folder, first, {"mine": task})
+    write_edits(bundle, folder, first, {"mine": Task(task)})
     return replace(bundle, sinks=make_sinks(bundle, 3, "random", NAMES[1:]))
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from small_detectors import images, perturb
 from tiny_runs import write_tiny_model
 from torch.testing import assert_close
@@ -12,8 +16,9 @@ from torch.testing import assert_close
 from deixis.cli.main import main
 from deixis.errors import ModelError
 from deixis.models.edits.closed_form import LayerTask, edit, edited_layers, edited_weight, gathering, layer_task
-from deixis.models.edits.files import digest, first_weights, read_task, write_task
+from deixis.models.edits.files import Task, digest, first_weights, read_task, write_task
 from deixis.models.grounding_dino import load_grounding_dino, save_grounding_dino
+from deixis.models.model_record import read_record, write_record
 
 
 def random_tasks(count, d_in=7, d_out=3, seed=0):
@@ -72,6 +77,7 @@ def folder(tmp_path_factory):
     perturb(bundle.model)
     path = tmp_path_factory.mktemp("perturbed") / "base"
     save_grounding_dino(bundle, path)
+    write_record(path, replace(bundle.record, names=("person",)))
     return path
 
 
@@ -87,7 +93,7 @@ def tasks(folder, tmp_path_factory):
             inputs = torch.randn(40, weight.shape[1], generator=generator).relu()
             tuned = weight + 0.1 * torch.randn(weight.shape, generator=generator)
             layers[layer] = layer_task(inputs.T @ inputs, weight, tuned)
-        write_task(place / f"{name}.safetensors", layers, digest(first))
+        write_task(place / f"{name}.safetensors", Task(layers, (name[:-1], "road")), digest(first))
     return place
 
 
@@ -139,6 +145,25 @@ def test_tasks_are_added_listed_and_removed(folder, tasks, tmp_path, capsys):
     assert run(capsys, "remove", tmp_path / "rest", "--tasks", "signs", "--output", tmp_path / "none")[0] == 0
     none = weights_of(tmp_path / "none")
     assert all(torch.equal(none[name], base[name]) for name in base), "without a task the first weights are back"
+    named = {name: read_record(tmp_path / name).names for name in ("both", "later", "rest", "none")}
+    assert named["both"] == named["later"] == ("person", "car", "road", "sign")
+    assert named["rest"] == ("person", "sign", "road"), "a name of both tasks stays"
+    assert named["none"] == ("person",), "the first model's own names stay"
+
+
+def test_a_task_of_before_names_were_stored_adds_none(folder, tasks, tmp_path, capsys):
+    with safe_open(tasks / "cars.safetensors", framework="pt") as file:
+        base = file.metadata()["base"]
+    save_file(load_file(tasks / "cars.safetensors"), tmp_path / "old.safetensors", metadata={"base": base})
+    assert run(capsys, "add", folder, "--tasks", tmp_path / "old.safetensors", "--output", tmp_path / "out")[0] == 0
+    assert read_record(tmp_path / "out").names == ("person",)
+
+
+def test_names_that_are_no_list(folder, tmp_path):
+    first = first_weights(load_grounding_dino(folder))
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"base": digest(first), "names": "{}"})
+    with pytest.raises(ModelError, match="not a list"):
+        read_task(tmp_path / "x.safetensors", first)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +197,6 @@ def test_what_cannot_be_done_is_one_line(words, told, folder, tasks, tmp_path, c
 
 def test_a_task_with_other_shapes(folder, tmp_path):
     first = first_weights(load_grounding_dino(folder))
-    write_task(tmp_path / "x.safetensors", {"a": LayerTask(torch.eye(2), torch.eye(2))}, digest(first))
+    write_task(tmp_path / "x.safetensors", Task({"a": LayerTask(torch.eye(2), torch.eye(2))}), digest(first))
     with pytest.raises(ModelError, match="has no statistics of model"):
         read_task(tmp_path / "x.safetensors", first)

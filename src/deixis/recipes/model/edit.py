@@ -12,7 +12,16 @@ from deixis.console import print_text
 from deixis.errors import OptionError
 from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.checkpoints import DetectorBundle, load_any_detector, save_detector
-from deixis.models.edits.files import BASE, Task, is_edited, read_first, read_task, task_files, write_edits
+from deixis.models.edits.files import (
+    BASE,
+    Task,
+    is_edited,
+    read_first,
+    read_first_names,
+    read_task,
+    task_files,
+    write_edits,
+)
 from deixis.models.folders import staged_folder
 from deixis.models.model_card import write_card
 from deixis.options.model_merge import ModelEditAddOptions, ModelEditListOptions, ModelEditRemoveOptions
@@ -49,7 +58,7 @@ def add_edits(options: ModelEditAddOptions) -> None:
                 f"--tasks: {options.model} has a task {name!r} already; remove it first, or rename {path}"
             )
         tasks[name] = read_task(path, first)
-    write_edited(bundle, options.output, first, tasks)
+    write_edited(bundle, options.output, first, tasks, first_names=read_first_names(folder, bundle))
 
 
 def remove_edits(options: ModelEditRemoveOptions) -> None:
@@ -67,7 +76,7 @@ def remove_edits(options: ModelEditRemoveOptions) -> None:
     bundle = load_any_detector(folder)
     first = read_first(folder, bundle)
     tasks = {name: task for name, task in read_tasks(folder, first).items() if name not in options.tasks}
-    write_edited(bundle, options.output, first, tasks)
+    write_edited(bundle, options.output, first, tasks, first_names=read_first_names(folder, bundle))
 
 
 def edited_folder(model: str) -> Path:
@@ -114,15 +123,33 @@ def require_new(path: Path) -> None:
         raise OptionError(f"--output: {path} exists; name something that does not")
 
 
-def write_edited(bundle: DetectorBundle, output: Path, first: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> None:
+def write_edited(
+    bundle: DetectorBundle,
+    output: Path,
+    first: Mapping[str, Tensor],
+    tasks: Mapping[str, Task],
+    *,
+    first_names: Sequence[str],
+) -> None:
     """Write the model with its tasks, all or nothing, and print what it has.
 
-    Thresholds, calibration and sinks stay behind: they were chosen for other weights.
+    Its class names are those of the first model and of every task. Thresholds, calibration and sinks stay behind: they
+    were chosen for other weights.
     """
-    record = replace(bundle.record, thresholds={}, class_thresholds={}, calibration={}, sinks={})
+    names = dict.fromkeys([*first_names, *(name for task in sorted(tasks) for name in tasks[task].names)])
+    wordings = {name: words for name, words in bundle.record.wordings.items() if name in names}
+    record = replace(
+        bundle.record,
+        names=tuple(names),
+        wordings=wordings,
+        thresholds={},
+        class_thresholds={},
+        calibration={},
+        sinks={},
+    )
     bundle = replace(bundle, sinks=None, record=record)
     with staged_folder(output) as draft:
-        write_edits(bundle, draft, first, tasks)
+        write_edits(bundle, draft, first, tasks, first_names=first_names)
         save_detector(bundle, draft)
         write_card(draft, output.name)
     print_text(f"wrote {output}: {', '.join(sorted(tasks)) or 'no task, the first weights'}")

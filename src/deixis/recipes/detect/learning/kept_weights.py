@@ -14,8 +14,8 @@ from deixis.errors import OptionError
 from deixis.inference.detect.detector import Detector
 from deixis.models.builtin import resolve_model
 from deixis.models.checkpoints import load_any_detector, trainable
-from deixis.models.edits.closed_form import LayerTask, gathering, layer_task
-from deixis.models.edits.files import first_weights, is_edited, write_edits
+from deixis.models.edits.closed_form import gathering, layer_task
+from deixis.models.edits.files import Task, first_weights, is_edited, write_edits
 from deixis.models.interpolation import interpolate
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.measure import DetectorMeasure
@@ -53,16 +53,17 @@ def _write_edited(plan: Plan, best: Path, kept: Path, device: torch.device) -> N
     first = first_weights(base)
     task = task_of(Detector(tuned, device), first, plan.data.training)
     with replacing_folder(kept) as fresh:
-        write_edits(tuned, fresh, first, {task_name(plan.options): task})
-        write_trained(tuned, fresh, plan.data.training.vocabulary.names, name=kept.name)
+        write_edits(tuned, fresh, first, {task_name(plan.options): task}, first_names=base.record.names)
+        write_trained(tuned, fresh, task.names, name=kept.name)
 
 
-def task_of(detector: Detector, first: Mapping[str, torch.Tensor], training: Dataset) -> dict[str, LayerTask]:
+def task_of(detector: Detector, first: Mapping[str, torch.Tensor], training: Dataset) -> Task:
     """The task of a tuned model, which sees its training pictures once for it."""
     with gathering(detector.bundle.model) as grams:
         detector.predict_dataset(training, batch_size=1)  # one at a time: padding would count as input
     tuned = first_weights(trainable(detector.bundle))
-    return {name: layer_task(grams[name].cpu(), first[name], tuned[name]) for name in first}
+    layers = {name: layer_task(grams[name].cpu(), first[name], tuned[name]) for name in first}
+    return Task(layers, training.vocabulary.names)
 
 
 def task_name(options: DetectTrainOptions) -> str:
