@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,10 @@ def detect_batch(
     time as there are images, so a large vocabulary takes more time but no more memory. The model caches the text
     encoder's results from one batch to the next.
 
+    Images of one size go together, so that nothing is padded: the backbone's windows, group norm and the positions of
+    queries all see padding, and scores would depend on what else is in the batch (by up to 0.17 with the built-in
+    model on mixed portrait and landscape pictures).
+
     Args:
         samples: decoded and resized.
         prompts: one or more per image; `Detections.names` are their names, one prompt after the other.
@@ -40,6 +45,27 @@ def detect_batch(
     Returns:
         One record per image, best first.
     """
+    by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        by_size[sample.size_hw].append(place)
+    found: dict[int, Detections] = {}
+    for places in by_size.values():
+        alike, asked = [samples[place] for place in places], [prompts[place] for place in places]
+        parts = _of_one_size(bundle, device, alike, prompts=asked, max_detections=max_detections, sinks=sinks)
+        found |= zip(places, parts, strict=True)
+    return [found[place] for place in range(len(samples))]
+
+
+def _of_one_size(
+    bundle: UsableDetector,
+    device: torch.device,
+    samples: Sequence[Sample],
+    *,
+    prompts: Sequence[Sequence[Prompt]],
+    max_detections: int,
+    sinks: Float[Tensor, "sinks channels"] | None,
+) -> list[Detections]:
+    """`detect_batch` for images that need no padding."""
     model: Any = bundle.model  # a network or an exported file: each takes what its own methods give
     turns = max(len(asked) for asked in prompts)
     model.make_room(turns)
