@@ -155,8 +155,8 @@ class DetectImages(Options):
 
     image_size: Annotated[tuple[int, int] | None, Sides()] = None
     """Shorter and longest side of the images in pixels; the model's own if not given."""
-    augment: Literal["light", "strong", "aerial", "none"] = "light"
-    """How images are varied (docs/learning.md); light flips, crops and resizes."""
+    augment: Literal["light", "strong", "aerial", "none"] | None = None
+    """How images are varied (docs/learning.md); by default light (flips, crops, resizes), with --keep prompt none."""
     show_augmented: Annotated[Path | None, RARE] = None
     """Before training, or in a dry run, write this page (.html) of training images as the model is shown them."""
     multi_scale: Annotated[bool, RARE] = True

@@ -76,3 +76,10 @@ def test_parts_are_those_of_the_model():
     assert get_args(Part) == PARTS
     assert set(get_args(LoraTarget)) == set(TARGETS)
     assert set(RECIPES) == {"few", "small", "medium", "large"}
+
+
+def test_token_embeddings_train_on_images_as_they_are_unless_asked():
+    assert resolved().augment == "light"
+    assert resolved(keep="prompt").augment == "none"
+    assert resolved(keep="prompt", augment="strong").augment == "strong"
+    assert resolved(keep="prompt", flip_probability=0.2).augment == "light", "what was asked for is done"

@@ -308,7 +308,7 @@ def training_feed(
         replayed: old pictures that are shown beside the training data, as `replay_share` of an epoch.
     """
     short_px, long_px = image_size
-    preset, plain = PRESETS[images.augment], images.augment == "none"
+    preset, plain = PRESETS[images.augment or "light"], images.augment == "none"
     sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale and not plain else [short_px]
     crops, flips = (0.0, 0.0) if plain else (images.crop_probability, images.flip_probability)
     transform = train_transform(sizes, long_px, crops, flips)

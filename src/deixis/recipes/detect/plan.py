@@ -38,7 +38,7 @@ from deixis.recipes.detect.learning.keep import names_to_learn, read_replayed
 from deixis.recipes.detect.learning.missing import repaired
 from deixis.recipes.detect.model import prepare_model
 from deixis.recipes.detect.names import wordings_lines
-from deixis.recipes.detect.policy import learning_rates, resolve
+from deixis.recipes.detect.policy import default_augmentation, learning_rates, resolve
 from deixis.recipes.model.choice import knowing
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.plan import print_length, print_parts
@@ -71,7 +71,8 @@ class Plan:
 def make_plan(options: DetectTrainOptions) -> Plan:
     """Read data and model, and let the recipe decide what the user did not."""
     paths = options.group(DetectData)
-    data = read_training_data(paths, options.group(ClassTools), masks=PRESETS[options.augment].paste > 0)
+    augment = options.augment or default_augmentation(options)
+    data = read_training_data(paths, options.group(ClassTools), masks=PRESETS[augment].paste > 0)
     reported = options.test_data or options.val_data or ", ".join(options.data)
     forgetting = read_forgetting_data(options.group(Forgetting), data.reported, reported)
     options = resolve(options, len(data.training))

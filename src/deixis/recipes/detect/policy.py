@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from deixis.models.freezing import PARTS
-from deixis.options.detect_train import DetectLora, DetectParts, DetectTrainOptions
+from deixis.options.detect_train import DetectImages, DetectLora, DetectParts, DetectTrainOptions
 
 T = TypeVar("T")
 RecipeName = Literal["few", "small", "medium", "large"]
@@ -42,6 +42,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 TRAINED_BY_KEEPING = {"prompt": ("text",), "edit": ("encoder", "decoder")}
 """Parts of the detector in which something trains, where --keep decides what."""
+PARTS_OF_LIGHT = ("multi_scale", "crop_probability", "flip_probability")
 PROMPT_LEARNING_RATE = 1e-2  # of token embeddings, where nothing else trains
 
 
@@ -54,6 +55,13 @@ def recipe_for(images: int) -> RecipeName:
     if images < 1000:
         return "small"
     return "medium" if images <= 10_000 else "large"
+
+
+def default_augmentation(options: DetectTrainOptions) -> Literal["light", "none"]:
+    """None where only token embeddings train: with as many new names found, far fewer false ones (docs/learning.md)."""
+    usual = DetectImages()
+    own = any(getattr(options, name) != getattr(usual, name) for name in PARTS_OF_LIGHT)
+    return "none" if options.keep == "prompt" and not own else "light"
 
 
 def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
@@ -73,6 +81,7 @@ def resolve(options: DetectTrainOptions, images: int) -> DetectTrainOptions:
         learning_rate=_given(options.learning_rate, recipe.learning_rate),
         backbone_lr_factor=_given(options.backbone_lr_factor, recipe.backbone_lr_factor),
         text_lr_factor=_given(options.text_lr_factor, recipe.text_lr_factor),
+        augment=_given(options.augment, default_augmentation(options)),
         ema_decay=_given(options.ema_decay, 0.0),
         eval_batch_size=_given(options.eval_batch_size, options.batch_size),
     )

@@ -84,7 +84,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         plan = make_plan(options)
         print_plan(plan, start)
         if options.show_augmented and start.is_first:
-            show_augmented(options.show_augmented, plan.feed.dataset, options.augment)
+            show_augmented(options.show_augmented, plan.feed.dataset, str(plan.options.augment))
             start.console.print(f"augmented   {options.show_augmented}", markup=False)
         if options.dry_run:
             time_run(plan, start)
