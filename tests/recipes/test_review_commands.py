@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from contextlib import closing
@@ -167,8 +168,16 @@ def test_a_run_trains_on_what_was_reviewed_and_reports_the_corrections(
 ) -> None:
     file = reviewed_scenes(tmp_path)
     arguments = train_arguments(tiny_model, tmp_path, "--data", str(file), "--epochs", "1")
-    code, out, err = deixis(arguments)
+    code, out, err = deixis([*arguments, "--compare-with", str(tiny_model)])
     assert code == 0, err
+    gain = re.search(r"AP (\d\.\d{4}) beside (\d\.\d{4}) of (\S+) on the same images: ([+-]\d\.\d{4})\.", out)
+    assert gain is not None
+    lines = [json.loads(line) for line in (tmp_path / "detector" / "metrics.jsonl").read_text().splitlines()]
+    before, after = (line["AP"] for line in lines if "AP" in line)
+    assert gain[3] == str(tiny_model), "the weights that it started from, so before and beside are one"
+    assert [float(gain[place]) for place in (1, 2, 4)] == pytest.approx([after, before, after - before], abs=1e-4)
     assert LINE in out
     assert "2 training and 4 validation images" in out
-    assert f"Trained on corrections of people, {LINE}" in (tmp_path / "detector" / "report.html").read_text()
+    report = (tmp_path / "detector" / "report.html").read_text()
+    assert f"Trained on corrections of people, {LINE}" in report
+    assert gain[0] in report

@@ -112,6 +112,10 @@ class DetectRun(Run):
 
     default_name = "detector"
 
+    compare_with: Annotated[str, RARE] = ""
+    """Weights of another run, such as one on labels that nobody corrected: they are measured on the same images, and
+    the report says what this run has gained over them."""
+
 
 @dataclass(frozen=True)
 class DetectLora(Lora):

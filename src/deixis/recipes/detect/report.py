@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -20,6 +20,9 @@ from deixis.errors import DataError
 from deixis.evaluation.analysis import analyse
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
+from deixis.options.checks import wanted_precision
+from deixis.options.detect_train import DetectTrainOptions
+from deixis.recipes.detect.data import NOTHING_HELD_OUT
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample
@@ -94,12 +97,14 @@ def report_facts(
     pictures: list[BeforePicture],
     *,
     forgetting: ForgettingFacts | None,
+    gain: Callable[[Outcome], Sequence[str]],
     batch_size: int,
     device: torch.device,
 ) -> TaskFacts:
     """What `report.html` shows of a detector: data, metrics, forgetting, pictures.
 
     Args:
+        gain: of `gain_over`.
         batch_size: of images that are drawn.
     """
     after = metrics_of(outcome.reported(outcome.best))
@@ -124,7 +129,31 @@ def report_facts(
         explained=explained(detector, data.reported, chosen, batch_size=batch_size, pictures=bool(pictures)),
     )
     trained_on = [f"Trained on corrections of people, {line}." for line in data.reviewed]
-    return replace(facts, measured_on=" ".join([facts.measured_on, *trained_on]))
+    return replace(facts, measured_on=" ".join([facts.measured_on, *trained_on, *gain(outcome)]))
+
+
+def gain_over(name: str, other: float | None, outcome: Outcome) -> list[str]:
+    """What a run has gained over another one, in a sentence; nothing without one.
+
+    Args:
+        other: AP of the other run's weights on the data that is reported on.
+    """
+    after = outcome.reported(outcome.best)
+    if other is None or after is None:
+        return []
+    return [f"AP {after['AP']:.4f} beside {other:.4f} of {name} on the same images: {after['AP'] - other:+.4f}."]
+
+
+def closing_lines(options: DetectTrainOptions, other: float | None, outcome: Outcome) -> list[str]:
+    """What was gained over --compare-with; that figures say nothing of other images, or that no threshold has the
+    wanted precision, where that is so."""
+    gain = gain_over(options.compare_with, other, outcome)
+    if options.without_validation:
+        return [*gain, NOTHING_HELD_OUT]
+    wanted, found = wanted_precision(options.threshold_for), outcome.best.validation
+    if wanted is None or "threshold" in found:
+        return gain
+    return [*gain, f"no threshold: from no score on are {100 * wanted:g} % of the detections on validation data right"]
 
 
 def explained(

@@ -20,7 +20,7 @@ from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
-from deixis.recipes.detect.data import NOTHING_HELD_OUT, fingerprint, read_all
+from deixis.recipes.detect.data import fingerprint, read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
 from deixis.recipes.detect.learning.kept_weights import change_of
 from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks
@@ -31,7 +31,9 @@ from deixis.recipes.detect.report import (
     POLICY,
     BeforePicture,
     before_pictures,
+    closing_lines,
     copy_weights,
+    gain_over,
     metrics_of,
     report_facts,
     show_augmented,
@@ -104,15 +106,26 @@ def train_detector(plan: Plan, start: Start) -> FinetuneResult:
     pictures = before_pictures(detector, data.reported, opened.pictures, options.eval_batch_size or 1)
     if plan.forgetting:  # one image now: old names that fit no prompt are reported before training, not after it
         detector.predict_dataset(plan.forgetting.old, 1, indices=[0])
+    compared = measure.of_folder(Path(options.compare_with), detector, data.reported) if options.compare_with else {}
     test = None if data.test is None else partial(measure.of_folder, detector=detector, dataset=data.test)
     took = train_run(opened, job, test)
-    return finish(plan, opened, measure, pictures, took)
+    return finish(plan, opened, measure, pictures=pictures, took=took, other=compared.get("AP"))
 
 
 def finish(
-    plan: Plan, opened: OpenRun, measure: DetectorMeasure, pictures: list[BeforePicture], took: Mapping[str, str]
+    plan: Plan,
+    opened: OpenRun,
+    measure: DetectorMeasure,
+    *,
+    pictures: list[BeforePicture],
+    took: Mapping[str, str],
+    other: float | None,
 ) -> FinetuneResult:
-    """What the run came to: what was forgotten, the weights that are kept, the report."""
+    """What the run came to: what was forgotten, the weights that are kept, the report.
+
+    Args:
+        other: AP of --compare-with on the data that is reported on.
+    """
     options, folder, device = plan.options, opened.folder, opened.accelerator.device
     teacher = folder / "teachers" / ("grounding_dino_lora" if options.lora else "grounding_dino")
     forgetting = find_forgotten(plan.forgetting, options, folder, teacher, measure) if plan.forgetting else None
@@ -127,13 +140,14 @@ def finish(
             data=plan.data,
             pictures=pictures,
             forgetting=forgetting,
+            gain=partial(gain_over, options.compare_with, other),
             batch_size=options.eval_batch_size or 1,
             device=device,
         ),
         policy=POLICY,
         parameters=parameter_table(plan.bundle.model),
         took=took,
-        lines=partial(closing_lines, options),
+        lines=partial(closing_lines, options, other),
     )
     if options.sinks:
         add_sinks(plan, opened, measure, teacher)
@@ -154,16 +168,6 @@ def add_sinks(plan: Plan, opened: OpenRun, measure: DetectorMeasure, teacher: Pa
         write_card(teacher)
     for line in trial.lines():
         opened.console.print(line, markup=False)
-
-
-def closing_lines(options: DetectTrainOptions, outcome: Outcome) -> list[str]:
-    """That figures say nothing of other images, or that no threshold has the wanted precision, where that is so."""
-    if options.without_validation:
-        return [NOTHING_HELD_OUT]
-    wanted, found = wanted_precision(options.threshold_for), outcome.best.validation
-    if wanted is None or "threshold" in found:
-        return []
-    return [f"no threshold: from no score on are {100 * wanted:g} % of the detections on validation data right"]
 
 
 def make_job(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Job:

@@ -57,6 +57,7 @@ MAY_CHANGE = {
         "report",
         "report_images",
         "show_augmented",
+        "compare_with",
     ),
     *("data", "images", "format", "val_data", "val_images", "test_data", "test_images", "max_unreadable_images"),
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
