@@ -125,8 +125,8 @@ def write(runs: Sequence[Mapping[str, Any]]) -> Path:
         "# What corrections buy",
         "",
         f"Of the boxes of generated pictures {100 * first['spoiled']:.0f} % were spoiled, then corrected by a "
-        f"simulated annotator; the built-in detector, --keep {first['keep']}, {first['steps']} steps of 4 pictures; AP on "
-        f"{NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {sum(one['seconds'] for one in runs) / 60:.0f} "
+        f"simulated annotator; the built-in detector, --keep {first['keep']}, {first['steps']} steps of 4 pictures; "
+        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {sum(one['seconds'] for one in runs) / 60:.0f} "
         "minutes in all, beside other work.",
         "",
     ]

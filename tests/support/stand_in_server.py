@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -26,6 +29,7 @@ from deixis.results.detections import Detections
 from deixis.results.segmentations import Segmentations
 from deixis.serving.app import make_app
 from deixis.serving.door import Limits
+from deixis.serving.listening import Listener
 from deixis.serving.models import Models
 
 
@@ -91,6 +95,20 @@ class Server:
         limits = limits or Limits(hosts=("localhost",))
         self.app = make_app(models, limits, **more)
         self.client = TestClient(self.app, base_url="http://localhost")
+
+
+@contextmanager
+def answering(app: FastAPI) -> Iterator[str]:
+    """An application that listens on loopback: its address."""
+    with Listener("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=listener.run, args=(app,), daemon=True)
+        thread.start()
+        while listener.server is None or not listener.server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield listener.url
+        listener.server.should_exit = True
+        thread.join(20)
 
 
 def image(width: int = 60, height: int = 40) -> str:
