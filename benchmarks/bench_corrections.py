@@ -119,15 +119,14 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def write(runs: Sequence[Mapping[str, Any]]) -> Path:
     """The table as a file of `results/`."""
-    first = runs[0]
+    first, minutes = runs[0], sum(one["seconds"] for one in runs) / 60
     path = RESULTS / f"corrections_{hardware()}_{time.strftime('%Y-%m-%d')}.md"
     head = [
         "# What corrections buy",
         "",
         f"Of the boxes of generated pictures {100 * first['spoiled']:.0f} % were spoiled, then corrected by a "
         f"simulated annotator; the built-in detector, --keep {first['keep']}, {first['steps']} steps of 4 pictures; "
-        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {sum(one['seconds'] for one in runs) / 60:.0f} "
-        "minutes in all, beside other work.",
+        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {minutes:.0f} minutes in all, beside other work.",
         "",
     ]
     path.write_text("\n".join([*head, *table(runs)]) + "\n")
