@@ -126,7 +126,8 @@ def write(runs: Sequence[Mapping[str, Any]]) -> Path:
         "",
         f"Of the boxes of generated pictures {100 * first['spoiled']:.0f} % were spoiled, then corrected by a "
         f"simulated annotator; the built-in detector, --keep {first['keep']}, {first['steps']} steps of 4 pictures; "
-        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {minutes:.0f} minutes in all, beside other work.",
+        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {minutes:.0f} minutes in all, beside "
+        "other work.",
         "",
     ]
     path.write_text("\n".join([*head, *table(runs)]) + "\n")

@@ -21,7 +21,7 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 
 COMMAND = os.environ.get("DEIXIS_LABEL_STUDIO", "")
 WHY_NOT = "needs a Label Studio; set DEIXIS_LABEL_STUDIO to its command"
-_USER, _PASSWORD = "someone@example.org", "open sesame"
+USER, PASSWORD = "someone@example.org", "open sesame"
 _START_S = 900
 
 
@@ -32,7 +32,7 @@ def label_studio(folder: Path) -> Iterator[tuple[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://localhost:{port}"
-    flags = ["--no-browser", "--port", str(port), "--username", _USER, "--password", _PASSWORD]
+    flags = ["--no-browser", "--port", str(port), "--username", USER, "--password", PASSWORD]
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     own = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
@@ -66,7 +66,7 @@ def _token(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
             assert time.monotonic() < until, log.read_text()[-2000:]
             time.sleep(0.5)
     hidden = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)[0]
-    form = urlencode({"csrfmiddlewaretoken": hidden, "email": _USER, "password": _PASSWORD}).encode()
+    form = urlencode({"csrfmiddlewaretoken": hidden, "email": USER, "password": PASSWORD}).encode()
     browser.open(Request(f"{url}/user/login/", form, {"Referer": f"{url}/user/login/"}), timeout=60).read()
     return _made(browser, url, next(one.value or "" for one in jar if one.name == "csrftoken"))
 

@@ -6,6 +6,8 @@ DEIXIS_PICTURES=FOLDER keeps a picture of the page there, for docs/images.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from small_reviews import small_review
 from small_segmenters import tiny_segmenter
 from stand_in_server import Server, answering
 
+from deixis.data.formats import read_dataset
 from deixis.data.formats.label_studio.regions import objects_of
 from deixis.data.inputs.download import download
 from deixis.geometry.rle import bitmap_rle
@@ -28,6 +31,7 @@ from deixis.inference.refer.segmenter import Segmenter
 from deixis.options.review.push import ReviewPullOptions, ReviewPushOptions
 from deixis.recipes.review.studio import pull_review, push_review
 from deixis.review import actions
+from deixis.review.build import build_review
 from deixis.review.corrected import label_config
 from deixis.review.pictures import Pictures
 from deixis.review.store import Store
@@ -37,6 +41,8 @@ from deixis.serving.labelling.label_studio import add_label_studio
 from deixis.serving.labelling.task_images import LabelStudio
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not real.COMMAND, reason=real.WHY_NOT)]
+CHROMIUM = shutil.which("chromium")
+WAIT_MS = int(os.environ.get("DEIXIS_WAIT_MS", "180000"))  # the machine may be busy
 MASK = np.zeros((40, 60), np.uint8)
 MASK[10:30, 15:45] = 1
 
@@ -85,7 +91,7 @@ def test_what_a_person_submits_there_comes_back(studio: LabelStudio, tmp_path: P
     ]
     assert rows[2]["x1"] == pytest.approx(36, abs=0.01), "moved by a tenth of 60 pixels"
     assert rows[5]["mask"] is not None
-    assert {row["annotator"] for row in rows[:5]} == {"someone@example.org"}
+    assert {row["annotator"] for row in rows[:5]} == {real.USER}
 
 
 @pytest.fixture
@@ -139,3 +145,44 @@ def test_deixis_is_its_model(studio: LabelStudio, model: tuple[str, list[Any]], 
         (back,) = objects_of(brush["value"], (40, 60), True, None)
         assert coco_mask.decode(back.mask_rle).tolist() == MASK.tolist()
         assert model[1].pop() == seen
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; apt-get install chromium")
+def test_a_person_corrects_in_its_page(studio: LabelStudio, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    scenes = read_dataset("scenes:split=demo_train,count=1,seed=5")
+    build_review(tmp_path / "review.db", scenes, source="scenes").close()
+    file = tmp_path / "review.db"
+    push_review(ReviewPushOptions(data=str(file), url=studio.url, key=studio.key))
+    with Store(file) as store:
+        project, objects = store.fact("project"), store.rows("SELECT * FROM objects ORDER BY id")
+    with sync_api.sync_playwright() as driver:
+        page = driver.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 800})
+        page.set_default_timeout(WAIT_MS)
+        page.goto(f"{studio.url}/user/login/")
+        page.fill("input[name=email]", real.USER)
+        page.fill("input[name=password]", real.PASSWORD)
+        page.click("button[type=submit]")
+        page.goto(f"{studio.url}/projects/{project}/data/?labeling=1")
+        regions = page.locator(".lsf-tree .lsf-tree__node, .lsf-outliner-item")
+        submit = page.get_by_test_id("bottombar-submit-button")
+        submit.wait_for()
+        sync_api.expect(regions).to_have_count(len(objects), timeout=WAIT_MS)
+        keep(page)
+        regions.last.click()
+        page.keyboard.press("Backspace")
+        sync_api.expect(regions).to_have_count(len(objects) - 1, timeout=WAIT_MS)
+        with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
+            submit.click()
+    assert pull_review(ReviewPullOptions(db=str(file), url=studio.url, key=studio.key)) == [file]
+    with Store(file) as store:
+        rows = store.rows("SELECT * FROM objects ORDER BY id")
+        assert store.row("images", 1)["status"] == "done"
+    assert sorted(row["status"] for row in rows) == [*["accepted"] * (len(objects) - 1), "rejected"]
+    assert {row["annotator"] for row in rows} == {real.USER}
+
+
+def keep(page: Any) -> None:
+    if folder := os.environ.get("DEIXIS_PICTURES"):
+        page.wait_for_timeout(2000)
+        page.screenshot(path=f"{folder}/label_studio.png")
