@@ -1,7 +1,7 @@
 """`--engine ray` beside the plain loop: pictures per second, start-up apart.
 
 python benchmarks/bench_ray.py --write
-python benchmarks/bench_ray.py --swin-tiny --short-side 320 --pictures 100 --rounds 2 --write
+python benchmarks/bench_ray.py --swin-tiny --short-side 160 --pictures 100 --rounds 2 --write
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def main() -> None:
     arguments = parser.parse_args()
     ray = require_ray()
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # Ray's workers are nice (15): with other work on the same cores, the plain loop would run and they would not
+    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
     start = time.perf_counter()
     ray.init(
         num_cpus=2,
@@ -125,7 +126,8 @@ def throughput(options: DetectPredictOptions, rounds: int, init_s: float) -> str
         + f"\n\nMedian of {rounds} rounds of {len(items)} pictures, by turns, and the range. Both read the same JPEG "
         f"files (640 x 480), resized to {detector.bundle.image_size[0]} px on the short side, in batches of "
         f"{options.batch_size}, without drawing. Ray's figures include parquet files of {ROWS} rows, its processor "
-        "seconds all of its processes and the one that runs the command. Start-up is not in them: starting Ray took "
+        "seconds all of its processes and the one that runs the command; its workers run at the plain loop's priority "
+        "(RAY_worker_niceness=0). Start-up is not in them: starting Ray took "
         f"{init_s:.1f} s, from there to the first shard {statistics.median(started):.1f} s (median; a process that "
         "imports torch, loads the model and computes the shard)."
     )

@@ -34,7 +34,7 @@ def ip(*words: str) -> None:
 class Nodes:
     """A cluster whose second node has its temporary folder on a small disk."""
 
-    head: str
+    names: list[str]
     small: subprocess.Popen[bytes]
     disk: Path
 
@@ -54,7 +54,7 @@ class Nodes:
     def start(self, *arguments: str | Path, token: bool = True) -> subprocess.Popen[str]:
         """The command, on the first node."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(TOKEN if token else {})}
-        command = ["ip", "netns", "exec", self.head, sys.executable, "-m", "deixis", *map(str, arguments)]
+        command = ["ip", "netns", "exec", self.names[0], sys.executable, "-m", "deixis", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=environment, text=True, **pipes)
 
@@ -84,12 +84,14 @@ def nodes():
             ip("-n", name, "route", "add", "default", "via", f"10.209.77.{2 - number}")
             (folder / name).mkdir()
             started.append(start_ray(name, number, folder / name))
-        yield Nodes(names[0], started[1], folder / names[1])
+        yield Nodes(names, started[1], folder / names[1])
     except subprocess.CalledProcessError as error:
         pytest.skip(f"namespaces cannot be made here: {error.stderr.decode()}")
     finally:
         for name in names:
-            end_all(name)
+            with suppress(subprocess.CalledProcessError):
+                kill_all(name)
+                ip("netns", "delete", name)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -108,7 +110,7 @@ def start_ray(name: str, number: int, folder: Path) -> subprocess.Popen[bytes]:
             ["ip", "netns", "exec", name, "sh", "-c", f'{mount}exec "$@"', "sh", *ray],
             stdout=log,
             stderr=log,
-            env={**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
         )
     wait_for(lambda: b"Ray runtime started" in (folder.parent / f"{number}.log").read_bytes())
     return process
@@ -121,14 +123,12 @@ def wait_for(ready) -> None:
         time.sleep(0.1)
 
 
-def end_all(name: str) -> None:
-    """Every process of a namespace, and the namespace."""
-    with suppress(subprocess.CalledProcessError):
-        found = subprocess.run(["ip", "netns", "pids", name], check=True, capture_output=True, text=True)
-        for pid in found.stdout.split():
-            with suppress(psutil.Error):
-                psutil.Process(int(pid)).kill()
-        ip("netns", "delete", name)
+def kill_all(name: str) -> None:
+    """Every process of a namespace."""
+    found = subprocess.run(["ip", "netns", "pids", name], check=True, capture_output=True, text=True)
+    for pid in found.stdout.split():
+        with suppress(psutil.Error):
+            psutil.Process(int(pid)).kill()
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +207,13 @@ def test_a_cluster_that_wants_a_token(asked, nodes, tmp_path):
     assert code == 2
     (line,) = errors(err)
     assert "the Ray cluster at 10.209.77.1:6379 wants its token; set RAY_AUTH_MODE=token" in line
+
+
+def test_a_node_that_is_killed(asked, nodes, local, tmp_path):
+    """Last: there is one node after it."""
+    process = nodes.start(*asked, *on_ray(tmp_path))
+    wait_for(lambda: any((tmp_path / "rows").glob("part-*")) or process.poll() is not None)
+    kill_all(nodes.names[1])
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err
+    assert same(tmp_path, local)
