@@ -163,6 +163,9 @@ class Hardware(Options):
     """Number of GPUs on this machine; 0 trains on the CPU. One, if there is one, when not given."""
     price_per_hour: Annotated[Positive | None, RARE] = None
     """Price of one GPU or process for an hour, in any currency: the report then has the cost of 1,000 images."""
+    peak_tflops: Annotated[Positive | None, RARE] = None
+    """Most TFLOP/s of one GPU or process: the report then has the share that is used (MFU). Known of common GPUs in
+    bf16."""
     num_workers: Annotated[AtLeast0, Also("workers")] = 2
     """Processes that load images; 0 loads in the training process. Results do not depend on it."""
 

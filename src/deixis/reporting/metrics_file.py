@@ -100,11 +100,20 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def speed_facts(records: Sequence[Mapping[str, Any]], processes: int, price_per_hour: float) -> dict[str, str]:
+def speed_facts(
+    records: Sequence[Mapping[str, Any]],
+    processes: int,
+    price_per_hour: float,
+    *,
+    peak_tflops: float | None = None,
+    recomputes: bool = False,
+) -> dict[str, str]:
     """How fast a run was, what it waited for and what its pictures cost, from its log; nothing before the second step.
 
     Args:
         price_per_hour: of one process; 0 leaves the cost out.
+        peak_tflops: most operations per second of one process, in 10^12.
+        recomputes: activations are computed twice, and their operations counted twice.
     """
     # A run's first step also starts its workers and compiles.
     steps = [record for record in records if record["kind"] == "step" and "data_wait_share" in record][1:]
@@ -118,6 +127,12 @@ def speed_facts(records: Sequence[Mapping[str, Any]], processes: int, price_per_
         "cost of 1,000 images": f"{hours:.3g} device hours"
         + (f", {hours * price_per_hour:.3g}" if price_per_hour else ""),
     }
+    # counted in the run's first step; a resumed run has it in its log
+    gflop = next((record["gflop_per_image"] for record in records if "gflop_per_image" in record), None)
+    if gflop:
+        reached = gflop * per_second / 1000 / processes
+        share = f", {'HFU' if recomputes else 'MFU'} {100 * reached / peak_tflops:.3g} %" if peak_tflops else ""
+        facts["arithmetic"] = f"{reached:.3g} TFLOP/s per process{share}"
     slowest = Counter(record["data_wait_most"]["process"] for record in steps if "data_wait_most" in record)
     if slowest:
         process, most = slowest.most_common(1)[0]

@@ -23,6 +23,7 @@ from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint, save_progress
 from deixis.training.ema import WeightAverage
 from deixis.training.metric_logs import MetricLogs
+from deixis.training.operations import counted
 from deixis.training.optim import set_learning_rate, start_late_groups
 from deixis.training.processes import gather_lists, mean_figures, of_each_process, peak_memory_mb, seed_step
 from deixis.training.schedule import Schedule
@@ -189,7 +190,8 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         # By updates and not by steps: a skipped step takes nothing from the warm-up.
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
         normaliser = task.normaliser(group)
-        losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
+        with counted(task.model, wanted=progress.step == 0) as operations:
+            losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
         if progress.updates == 0:  # once: the same parameters get gradients in every step
             require_gradients(accelerator.unwrap_model(task.model))
         # The norm before clipping. If it is NaN, so are all gradients now: the step is skipped below.
@@ -216,6 +218,8 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
                 name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
             elif progress.step % settings.log_interval == 0:
                 record = step_record(run, figures, rates, group=group, started=started)
+                if operations:
+                    record["gflop_per_image"] = round(operations.total / 1e9 / sum(map(len, group)), 6)
                 run.logs.log("step", progress.step, record | waiting(waits, time.perf_counter() - started))
             progress.count_step(updated=finite)
             progress.loss_sum += figures["loss"] if finite else 0.0

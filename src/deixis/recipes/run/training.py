@@ -21,6 +21,7 @@ from deixis.options.old_names import current_values
 from deixis.options.yaml_files import plain_values
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
+from deixis.recipes.run.devices import known_peak
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.folder import keep_config, prepare_folder, will_resume
 from deixis.recipes.run.plan import counted
@@ -63,7 +64,7 @@ MAY_CHANGE = {
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
     *("refcoco_dir", "sa1b_dir", "openimages_dir", "sav_dir"),
-    *("cache_features", "cache_gib", "teacher_layout", "log_with", "price_per_hour"),
+    *("cache_features", "cache_gib", "teacher_layout", "log_with", "price_per_hour", "peak_tflops"),
 }
 
 
@@ -279,12 +280,24 @@ def train_run(opened: OpenRun, job: Job, measure_test: MeasureTest | None = None
             log_kept(run, job.change_best)
         if measure_test:
             test_result(run, measure_test)
-    took = {"peak memory": peak_memory_text(opened.accelerator.device)}
-    if opened.is_first:
-        price = opened.config.get("price_per_hour") or 0.0
-        took |= speed_facts(read_records(opened.folder / "metrics.jsonl"), opened.accelerator.num_processes, price)
+    took = took_facts(opened)
     for name, text in took.items():
         opened.console.print(f"{name}: {text}", markup=False)
+    return took
+
+
+def took_facts(opened: OpenRun) -> dict[str, str]:
+    """What a run took, for people; in the first process, which has the log, also how fast it was."""
+    device, config = opened.accelerator.device, opened.config
+    took = {"peak memory": peak_memory_text(device)}
+    if opened.is_first:
+        took |= speed_facts(
+            read_records(opened.folder / "metrics.jsonl"),
+            opened.accelerator.num_processes,
+            config.get("price_per_hour") or 0.0,
+            peak_tflops=config.get("peak_tflops") or known_peak(device, config["precision"]),
+            recomputes=config["gradient_checkpointing"],
+        )
     return took
 
 
