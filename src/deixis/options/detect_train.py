@@ -254,6 +254,9 @@ class DetectTrainOptions(
             "shuffle_names": Removed(True, "the names of a prompt are always shuffled"),
             "denoising_label_noise": Removed(0.25, "it is 0.25"),
             "denoising_box_noise": Removed(1.0, "it is 1"),
+            "shard_model": Removed(
+                False, "detectors fit on each GPU (docs/scale.md): leave it out", "divides segmenters, not detectors"
+            ),
         }
     )
 

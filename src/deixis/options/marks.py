@@ -131,12 +131,14 @@ RARE = Rare()
 
 @dataclass(frozen=True)
 class Removed:
-    """An option of earlier versions, in the `REMOVED` of its kind.
+    """An option of earlier versions, or of another command only, in the `REMOVED` of its kind.
 
     Args:
         default: what it was where nobody gave it; the files of earlier runs hold it, and it is ignored.
         instead: what replaced it, to complete "--words-first was removed; ...".
+        fact: what is so, in place of "was removed".
     """
 
     default: Any
     instead: str
+    fact: str = "was removed"

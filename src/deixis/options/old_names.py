@@ -30,7 +30,7 @@ def require_present(kind: type, names: Mapping[str, Any], where: str = "") -> No
     """Raises OptionError that says what replaced the first option that was removed."""
     for name, gone in getattr(kind, "REMOVED", {}).items():
         if name in names:
-            raise OptionError(f"{where}{flag_of(name)} was removed; {gone.instead}")
+            raise OptionError(f"{where}{flag_of(name)} {gone.fact}; {gone.instead}")
 
 
 def knows_old_names(kind: type[T]) -> type[T]:

@@ -191,6 +191,8 @@ def test_options_that_are_gone_are_named_and_old_files_are_read(tmp_path):
     assert read_options(ReferTrainOptions, yaml_file(tmp_path, "encoder_lr_factor: 1.0")) == ReferTrainOptions()
     with pytest.raises(OptionError, match="--hard-negatives was removed; the other names of a prompt are drawn"):
         parse(DetectTrainOptions, ["--hard-negatives", "0.5"], "x", "")
+    with pytest.raises(OptionError, match="--shard-model divides segmenters, not detectors; detectors fit on each"):
+        parse(DetectTrainOptions, ["--shard-model"], "x", "")
     with pytest.raises(OptionError, match="--shuffle-names was removed"):
         parse(DetectTrainOptions, ["--no-shuffle-names"], "x", "")
 
