@@ -1,10 +1,11 @@
 """Small objects in large pictures: AP and recall of whole pictures, and of windows joined by three rules.
 
     python benchmarks/bench_slices.py [--pictures 1] [--size 2160 3840] [--write]
+    python benchmarks/bench_slices.py --data trees/ --model runs/trees --slice 128 --score 0.1 --write
 
-Each picture is 3840x2160 pixels, or of another --size, put together from generated scenes, so every object is known.
-The built-in detector sees it whole, then in windows too; the same windows are joined by plain NMS for each class, by
-NMS with the share of the smaller box (IoS), and by deixis's rule (`inference/detect/slices.py`).
+Each picture is 3840x2160 pixels, or of another --size, put together from generated scenes, so every object is known;
+or those of --data. The detector sees it whole, then in windows too; the same windows are joined by plain NMS for each
+class, by NMS with the share of the smaller box (IoS), and by deixis's rule (`inference/detect/slices.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from harness import write_result
 
 from deixis.data.formats import read_dataset
+from deixis.data.pixels.images import load
 from deixis.evaluation.coco_map import evaluate_detections
 from deixis.geometry.pixel_boxes import overlaps
 from deixis.inference.detect import detector as detectors
@@ -88,18 +91,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=2, default=(2160, 3840), help="height and width of a picture")
+    parser.add_argument("--data", help="annotated pictures in place of generated ones")
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection for recall")
     parser.add_argument("--slice", default="auto")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", nargs="?", const="slices", help="record it in benchmarks/results under this name")
     given = parser.parse_args()
     side = given.slice if given.slice == "auto" else int(given.slice)
-    data = composed(given.pictures, *given.size)
+    data = loaded(given.data) if given.data else composed(given.pictures, *given.size)
     objects = sum(len(sample.instances) for sample in data.samples)
+    shown = f"`{Path(given.data).name}`" if given.data else f"{given.size[1]}x{given.size[0]}"
+    model = "built-in detector" if given.model == "builtin" else f"the model of `{Path(given.model).name}`"
     lines = [
-        f"{len(data)} picture(s) of {given.size[1]}x{given.size[0]}, {objects} objects, built-in detector, windows "
+        f"{len(data)} picture(s) of {shown}, {objects} objects, {model}, windows "
         f"`{given.slice}`, overlap 0.2, at most 2000 detections per picture.",
         "",
-        f"Recall is that of detections of the right class at score 0.3 and IoU 0.5; small is below {SMALL_PX} pixels, "
-        "the root of the box's area.",
+        f"Recall is that of detections of the right class at score {given.score:g} and IoU 0.5; small is below "
+        f"{SMALL_PX} pixels, the root of the box's area.",
         "",
         "| seen | joined by | AP | AP50 | recall, small objects | recall, larger ones | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -107,35 +115,40 @@ def main() -> None:
 
     def add(seen: str, name: str, found: Sequence[Detections], seconds: float) -> None:
         values = evaluate_detections(data.samples, found, data.vocabulary, max_detections=2000).as_dict()
-        row = [values["AP"], values["AP50"], recall(data, found, 0, SMALL_PX), recall(data, found, SMALL_PX, np.inf)]
+        row = [values["AP"], values["AP50"], *recalls(data, found, given.score)]
         lines.append(f"| {seen} | {name} | {' | '.join(f'{100 * v:.1f}' for v in row)} | {seconds:.0f} |")
         print(lines[-1], flush=True)
 
     start = time.perf_counter()
-    add("whole", "-", load_detector("builtin").predict_dataset(data, 8, 2000), time.perf_counter() - start)
+    add("whole", "-", load_detector(given.model, "cpu").predict_dataset(data, 8, 2000), time.perf_counter() - start)
     parts = []
     detectors.joined = lambda *given: parts.append(given) or joined(*given)  # windows are seen once for all rules
     start = time.perf_counter()
-    found = load_detector("builtin", slice=side).predict_dataset(data, 8, 2000)
+    found = load_detector(given.model, "cpu", slice=side).predict_dataset(data, 8, 2000)
     took = time.perf_counter() - start
     for name, rule in (("NMS (IoU)", plain(False)), ("NMS (IoS)", plain(True)), ("deixis", joined)):
         ids = [one.image_id for one in found]
         add("windows", name, [replace(rule(*g), image_id=i) for g, i in zip(parts, ids, strict=True)], took)
     if given.write:
-        print(write_result("slices", "Small objects in large pictures", "\n".join(lines)))
+        print(write_result(given.write, "Small objects in large pictures", "\n".join(lines)))
 
 
-def recall(data: SampleList, found: Sequence[Detections], least_px: float, most_px: float) -> float:
-    """Share of the objects of some sizes with a detection of their class, score 0.3 or more, IoU 0.5 or more."""
-    hits = total = 0
+def recalls(data: SampleList, found: Sequence[Detections], score: float) -> list[float]:
+    """Shares of the small and of the larger objects with a detection of their class of this score, IoU 0.5 or more."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
     for sample, one in zip(data.samples, found, strict=True):
-        good = one.above(0.3)
+        good = one.above(score)
         for box, class_id in zip(sample.instances.boxes_xyxy_px, sample.instances.class_ids, strict=True):
-            if not least_px <= np.sqrt((box[2] - box[0]) * (box[3] - box[1])) < most_px:
-                continue
+            small = np.sqrt((box[2] - box[0]) * (box[3] - box[1])) < SMALL_PX
             iou = overlaps(box, good.boxes_xyxy_px[good.class_ids == class_id])[0]
-            hits, total = hits + bool(len(iou) and iou.max() >= 0.5), total + 1
-    return hits / total if total else float("nan")
+            hits[bool(small)].append(bool(len(iou) and iou.max() >= 0.5))
+    return [float(np.mean(hits[small])) if hits[small] else float("nan") for small in (True, False)]
+
+
+def loaded(path: str) -> SampleList:
+    """The annotated pictures of a data set, with their pixels."""
+    dataset = read_dataset(path)
+    return SampleList(tuple(load(dataset[i]) for i in range(len(dataset))), dataset.vocabulary, path)
 
 
 if __name__ == "__main__":
