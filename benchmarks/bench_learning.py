@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -43,12 +44,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "edit": {"keep": "edit", "learning_rate": 1e-3},
     "prompt": {"keep": "prompt"},
     "prompt, strong": {"keep": "prompt", "augment": "strong"},
-    "prompt, none": {"keep": "prompt", "augment": "none"},
+    "prompt, light": {"keep": "prompt", "augment": "light"},
     "prompt, rate 3e-2": {"keep": "prompt", "learning_rate": 3e-2},
     "prompt, then small": {"keep": "prompt"},
     "lora": {"lora": True, "learning_rate": 1e-3},
     "replay": {"keep": "replay", "replay_data": "scenes:split=seen_pairs,count=60,seed=11"},
     "repair": {"repair_missing": True},
+    "repair as objects": {"repair_missing": True, "repair_as": "objects"},
+    "parallel": {"decoder": "parallel"},
     "transformers": {},
 }
 """Options of each method beside those of a plain run; `base` is the model before training, `transformers` trains with
@@ -91,7 +94,7 @@ def run(
 ) -> list[dict[str, Any]]:
     """Train and measure once; of a plain run also the weights halfway to it, which are those of --keep interpolate."""
     started = time.perf_counter()
-    key = {"method": method, "ground": name, "pictures": pictures, "seed": seed, "steps": steps}
+    key = {"method": method, "ground": name, "pictures": pictures, "seed": seed, "steps": steps, "most": most}
 
     def found(method: str, detector: Detector, seconds: float) -> dict[str, Any]:
         day = time.strftime("%Y-%m-%d")
@@ -137,7 +140,7 @@ def ground_of(found: Mapping[str, Any]) -> str:
 
 
 def key_of(found: Mapping[str, Any]) -> tuple[Any, ...]:
-    return found["method"], ground_of(found), found["pictures"], found["seed"], found["steps"]
+    return found["method"], ground_of(found), found["pictures"], found["seed"], found["steps"], found.get("most")
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -152,8 +155,9 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for (on, pictures, method), of in groups.items():
         cells = []
         for name in FIGURES:
-            values = [float(found[name]) for found in of]
-            cells.append(f"{statistics.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}")
+            values = [float(found[name]) for found in of]  # of one name, none is ever absent: FPR_bg is not defined
+            spread = f"{statistics.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
+            cells.append("-" if math.isnan(values[0]) else spread)
         lines.append(f"| {on} | {pictures or ''} | {method} | {' | '.join(cells)} | {len(of)} |")
     return lines
 
@@ -197,6 +201,8 @@ def write(runs: Sequence[Mapping[str, Any]], steps: int, name: str) -> Path:
         "all beside other work.",
         "",
     ]
+    counts = dict.fromkeys((ground_of(found), found["most"]) for found in runs if found.get("most"))
+    head += [f"Of {on}, the first {most} pictures of each set are measured.\n" for on, most in counts]
     notes = dict.fromkeys(str(found["from"]) for found in runs if "from" in found)
     path.write_text(
         "\n".join(
@@ -236,7 +242,8 @@ def main() -> None:
         for seed in arguments.seeds:
             for method in arguments.methods:
                 picked, drawn, steps = (pictures, seed, arguments.steps) if method != "base" else (0, 0, 0)
-                if (method, arguments.ground, picked, drawn, steps) in map(key_of, read_runs(arguments.runs)):
+                key = (method, arguments.ground, picked, drawn, steps, arguments.most)
+                if key in map(key_of, read_runs(arguments.runs)):
                     continue
                 found = run(method, arguments.ground, picked, drawn, steps=steps, most=arguments.most)
                 lines = list(map(json.dumps, found))
