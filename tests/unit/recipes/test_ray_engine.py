@@ -210,6 +210,31 @@ def test_answers_come_in_order_whatever_arrives_first_or_twice(tmp_path, monkeyp
     assert kept == dict(enumerate("abcde"))
 
 
+@pytest.mark.parametrize(("lives", "done"), [([1, 1, 1], 3), ([1, 0], 1), ([0, 3], 3)])
+def test_a_run_begins_anew_where_workers_died(tmp_path, monkeypatch, capsys, lives, done):
+    """Each time with the shards that are left; twice without a shard in between is the end."""
+    asked = []
+
+    def arriving(make, shards, engine, batch_size):
+        asked.append(list(shards))
+        for number in list(shards)[: lives[len(asked) - 1]]:
+            yield number, [Answer({"is": number})]
+        if len(shards) > lives[len(asked) - 1]:
+            raise cluster.WorkersDiedError("workers died")
+
+    monkeypatch.setattr(ray_run, "_arriving", arriving)
+    given = {"output": tmp_path, "made_by": {}, "model": "m", "batch_size": 1}
+    answers = ray_answers(partial(doubling, log=[]), dataset_items("s", 3), Engine(engine="ray", shard_rows=1), **given)
+    if done == 3:
+        assert [answer.content["is"] for answer in answers] == [0, 1, 2]
+    else:
+        with pytest.raises(TrainingError, match="workers died"):
+            list(answers)
+    assert len(asked) == len(lives)
+    assert len(list((tmp_path / "rows").glob("part-*"))) == done
+    assert capsys.readouterr().err.count("beginning anew with the") == len(lives) - 1
+
+
 @pytest.mark.parametrize(
     ("resources", "engine", "expected"),
     [

@@ -24,6 +24,10 @@ _SETTINGS = 4
 AGAIN = "run the same command again: finished shards are kept"
 
 
+class WorkersDiedError(TrainingError):
+    """Workers, or their node, died more often than Ray tries again by itself."""
+
+
 def require_ray() -> Any:
     """The library.
 
@@ -131,6 +135,7 @@ def ray_failures() -> Iterator[None]:
 
     Raises:
         DataError: a disk or the memory of a node is full.
+        WorkersDiedError: again and again.
         TrainingError: anything else of Ray's.
     """
     try:
@@ -154,7 +159,7 @@ def failure(error: BaseException) -> Exception:
     if "OutOfMemoryError" in text or "out of memory" in text.lower():
         return DataError(f"--engine ray: a node ran out of memory ({line}); use fewer --actors and {AGAIN}")
     if "Died" in text or "Unavailable" in text:
-        return TrainingError(
+        return WorkersDiedError(
             f"--engine ray: workers died again and again ({line}); is a disk or the memory of a node full? See Ray's "
             f"logs, and {AGAIN}"
         )

@@ -21,10 +21,11 @@ from deixis.console import Console
 from deixis.errors import DataError, DeixisError
 from deixis.options.used_models import Engine
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.engine.cluster import cluster, ray_failures
+from deixis.recipes.engine.cluster import WorkersDiedError, cluster, ray_failures
 from deixis.recipes.engine.items import Item, shards_of
 from deixis.recipes.engine.nodes import usable_nodes
 from deixis.recipes.engine.parts import Answer, Parts
+from deixis.recipes.run.outputs import warn
 from deixis.text import one_line
 
 Work = Callable[[Sequence[Item], int], Sequence[Answer]]
@@ -33,7 +34,7 @@ MakeWork = Callable[[str], Work]
 """Loads the model onto a device. Workers get it by pickle: a function of a module, or `functools.partial` of one."""
 Keep = Callable[[int, Answer], None]
 RETRIES = 5
-"""How often a shard is tried again whose worker dies, and a worker is replaced that dies while it loads the model."""
+"""How often a shard is tried again whose worker dies."""
 _IN_FLIGHT = 2  # shards per actor: the next one waits there already
 
 
@@ -65,7 +66,7 @@ def ray_answers(
     left = {number for number, shard in enumerate(shards) if not parts.has(number, shard)}
     if done := sum(map(len, shards)) - sum(len(shards[number]) for number in left):
         Console(highlight=False).print(f"resuming: {done} of {len(items)} images are done", markup=False)
-    computed = _arriving(make, {number: shards[number] for number in sorted(left)}, engine, batch_size=batch_size)
+    computed = _persistent(make, {number: shards[number] for number in sorted(left)}, engine, batch_size=batch_size)
     first = [0]
     for shard in shards:
         first.append(first[-1] + len(shard))
@@ -85,6 +86,29 @@ def ray_answers(
     parts.finish(len(shards))
 
 
+def _persistent(
+    make: MakeWork, shards: Mapping[int, Sequence[Item]], engine: Engine, *, batch_size: int
+) -> Generator[tuple[int, list[Answer]], None, None]:
+    """The same as `_arriving`, begun anew on the nodes that are left where workers died more often than Ray bears.
+
+    Raises:
+        WorkersDiedError: a second time without a shard in between.
+    """
+    left, failed = dict(shards), False
+    while left:
+        try:
+            with closing(_arriving(make, dict(left), engine, batch_size=batch_size)) as arriving:
+                for number, answers in arriving:
+                    left.pop(number, None)
+                    failed = False
+                    yield number, answers
+        except WorkersDiedError as error:
+            if failed:
+                raise
+            failed = True
+            warn(f"beginning anew with the {len(left)} shards that are left: {error}")
+
+
 def _arriving(
     make: MakeWork, shards: Mapping[int, Sequence[Item]], engine: Engine, *, batch_size: int
 ) -> Generator[tuple[int, list[Answer]], None, None]:
@@ -95,7 +119,6 @@ def _arriving(
         warnings.simplefilter("ignore")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.max_consecutive_actor_init_deaths = RETRIES
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it raises is one line of ours
         resources, selector = usable_nodes(ray)
         actors, cpus, gpus = sizes(resources, engine)
