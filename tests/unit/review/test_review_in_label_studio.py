@@ -164,7 +164,7 @@ def test_a_person_corrects_in_its_page(studio: LabelStudio, tmp_path: Path) -> N
         page.fill("input[name=password]", real.PASSWORD)
         page.click("button[type=submit]")
         page.goto(f"{studio.url}/projects/{project}/data/?labeling=1")
-        regions = page.locator(".lsf-tree .lsf-tree__node, .lsf-outliner-item")
+        regions = page.locator(".lsf-outliner-item")
         submit = page.get_by_test_id("bottombar-submit-button")
         submit.wait_for()
         sync_api.expect(regions).to_have_count(len(objects), timeout=WAIT_MS)

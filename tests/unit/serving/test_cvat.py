@@ -24,6 +24,7 @@ from deixis.geometry.rle import bitmap_rle
 from deixis.inference.refer.prompted_masks import PromptedMask, PromptedMasks
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.serving.labelling.cvat import DetectionFunction
+from deixis.serving.labelling.cvat_clicks import InteractionFunction
 from deixis.serving.models import Models
 
 IMAGE = Image.new("RGBA", (60, 40), (90, 60, 30, 255))
@@ -86,6 +87,30 @@ def test_masks_with_one(masks: np.ndarray) -> None:
     polygons = mapped(function, function.detect(context(polygons=True), IMAGE), polygons=True)
     assert [one.type.value for one in polygons] == ["polygon", "polygon"], "two parts, and the hole is none"
     assert [len(one.points) for one in polygons] == [8, 8]
+
+
+def prompts(inside: Any = (), beside: Any = (), box: Any = None) -> Any:
+    return SimpleNamespace(pos_points=inside, neg_points=beside, bounding_box=box)
+
+
+def test_a_persons_points_and_box_become_a_mask(masks: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def at_clicks(self: Any, pixels: Any, points: Any, inside: Any, box: Any = None) -> PromptedMask:
+        asked.append((points.tolist(), inside.tolist(), None if box is None else box.tolist()))
+        return PromptedMask(bitmap_rle(masks if inside[0] else np.zeros_like(masks)), "clicks", 0.875)
+
+    monkeypatch.setattr(PromptedMasks, "at_clicks", at_clicks)
+    monkeypatch.setattr(PromptedMasks, "in_boxes", lambda *_: [PromptedMask(bitmap_rle(masks), "box", 0.5)])
+    function = InteractionFunction(Segmenter(tiny_segmenter()))
+    assert (function.spec.min_pos_points, function.spec.min_neg_points, function.spec.min_bounding_boxes) == (0, 0, 0)
+    box = ((10.0, 5.0), (40.0, 25.0))
+    for given, sure in ((prompts([(20.0, 8.0)], [(50.0, 3.0)], box), 0.875), (prompts(box=box), 0.5)):
+        (shape,) = function.detect(None, IMAGE, given)
+        assert np.array_equal(decode_mask(shape.points, image_width=60, image_height=40), masks.astype(bool))
+        assert (shape.type, [float(one.value) for one in shape.attributes]) == ("mask", [sure])
+    assert asked == [([[20, 8], [50, 3]], [True, False], [10, 5, 40, 25])]
+    assert function.detect(None, IMAGE, prompts(beside=[(1.0, 1.0)])) == [], "nothing is on the object"
 
 
 def test_the_command_line_loads_it_by_its_module() -> None:

@@ -88,7 +88,7 @@ class DetectionFunction:
                 parts = outlines(bitmap)
                 shapes += [self._cvat.polygon(ids[text], part.ravel().tolist()) for part in parts if _is_solid(part)]
             else:
-                shapes.append(self._cvat.mask(ids[text], _run_lengths(bitmap)))
+                shapes.append(self._cvat.mask(ids[text], run_lengths(bitmap)))
         return shapes
 
 
@@ -122,7 +122,7 @@ def _is_solid(outline_xy: np.ndarray) -> bool:
     return bool((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() > 0)  # clockwise, as y points down
 
 
-def _run_lengths(bitmap: np.ndarray) -> list[int]:
+def run_lengths(bitmap: np.ndarray) -> list[int]:
     """A mask as CVAT has it: lengths of runs in its tight box, row by row, zeros first, then the box, both ends in."""
     left, top, right, bottom = box_of_mask(bitmap)
     flat = bitmap[top:bottom, left:right].ravel().astype(bool)
