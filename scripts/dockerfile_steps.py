@@ -146,6 +146,7 @@ def serve(image: Image, port: int) -> None:
         until = time.monotonic() + _START_S
         while subprocess.run(["sh", "-c", check], env=image.environment(), capture_output=True).returncode:
             if process.poll() is not None or time.monotonic() > until:
+                process.kill()  # else there is no end to what it may say
                 raise SystemExit(f"the server does not start: {process.stderr.read() if process.stderr else ''}")
             time.sleep(0.2)
         asked = urllib.request.Request(
