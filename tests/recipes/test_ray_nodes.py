@@ -96,7 +96,7 @@ def nodes():
 
 
 def start_ray(name: str, number: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A node, once it runs."""
+    """A node, once it runs; Ray by itself waits for 30 s, too short on a busy machine."""
     role = ["--head", "--port=6379", "--include-dashboard=false"] if number == 0 else [f"--address={ADDRESS}"]
     ray = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *role),
@@ -105,15 +105,17 @@ def start_ray(name: str, number: int, folder: Path) -> subprocess.Popen[bytes]:
     ]
     # a mount of its own namespace: `ip netns exec` makes one
     mount = f"mount -t tmpfs -o size=16m tmpfs {folder} && " if number else ""
-    with (folder.parent / f"{number}.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", name, "sh", "-c", f'{mount}exec "$@"', "sh", *ray],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
-        )
-    wait_for(lambda: b"Ray runtime started" in (folder.parent / f"{number}.log").read_bytes())
-    return process
+    command = ["ip", "netns", "exec", name, "sh", "-c", f'{mount}exec "$@"', "sh", *ray]
+    environment = {**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    path = folder.parent / f"{number}.log"
+    for _ in range(3):
+        with path.open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        wait_for(lambda started=process: b"Ray runtime started" in path.read_bytes() or started.poll() is not None)
+        if process.poll() is None:
+            return process
+        kill_all(name)
+    raise AssertionError(path.read_text())
 
 
 def wait_for(ready) -> None:
