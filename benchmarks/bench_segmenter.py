@@ -41,8 +41,8 @@ from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, init_sa
 from deixis.models.sa2va.small import small_chat_tokenizer, small_sam_config, small_vlm_config
 from deixis.recipes.refer.model import checkpoint_activations
 from deixis.refer_records import ReferBatch
-from deixis.training.frozen_features import FrozenFeatures
-from deixis.training.segmenter_task import SegmenterTask
+from deixis.training.tasks.frozen_features import FrozenFeatures
+from deixis.training.tasks.segmenter import SegmenterTask
 
 SIDES = {  # side: embedding rows that train
     "straightforward": "all",

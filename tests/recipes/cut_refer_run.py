@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from deixis.cli.main import main
-from deixis.training.segmenter_task import SegmenterTask
+from deixis.training.tasks.segmenter import SegmenterTask
 
 whole = SegmenterTask.groups
 

@@ -29,8 +29,8 @@ from deixis.refer_records import NO_IMAGE, Exchange, ReferSample
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients, require_gradients
 from deixis.training.processes import make_accelerator, mean_figures
-from deixis.training.segmenter_task import SegmenterTask
 from deixis.training.sharding import ShardedModel, gathered, local
+from deixis.training.tasks.segmenter import SegmenterTask
 
 IMAGES = 8
 

@@ -19,10 +19,10 @@ from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.records import Sample
-from deixis.training.detector_task import DetectorTask
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.processes import make_accelerator, mean_figures
+from deixis.training.tasks.detector import DetectorTask
 
 
 def to_one_size(sample: Sample, generator: np.random.Generator) -> Sample:

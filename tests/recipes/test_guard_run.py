@@ -11,7 +11,8 @@ from tiny_runs import EVERYTHING, records, train_arguments
 
 from deixis.losses.detection import DetectionCriterion
 from deixis.models.grounding_dino import GroundingDino
-from deixis.training import detector_task, loop
+from deixis.training import loop
+from deixis.training.tasks import detector as detector_task
 
 pytestmark = pytest.mark.slow  # whole runs
 

@@ -13,7 +13,7 @@ from tiny_runs import records
 
 from deixis.recipes.refer import features as refer_features
 from deixis.recipes.refer import train as recipe
-from deixis.training.frozen_features import FrozenFeatures
+from deixis.training.tasks.frozen_features import FrozenFeatures
 
 pytestmark = pytest.mark.slow  # whole runs
 

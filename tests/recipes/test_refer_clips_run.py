@@ -15,7 +15,7 @@ from deixis.data.clip_formats import read_clips
 from deixis.data.sets.clip_stills import ClipStills
 from deixis.inference.refer.cycle import Cycle
 from deixis.options.refer_train import PublicData, ReferTrainOptions
-from deixis.recipes.refer.generated import read_sav
+from deixis.recipes.refer.data.generated import read_sav
 from deixis.recipes.refer.train import read_data
 
 pytestmark = pytest.mark.slow  # whole runs

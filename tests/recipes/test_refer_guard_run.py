@@ -13,7 +13,7 @@ from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import finish, records, start
 
 from deixis.losses.refer import ReferCriterion
-from deixis.training.segmenter_task import SegmenterTask
+from deixis.training.tasks.segmenter import SegmenterTask
 
 PLAIN = ("--no-report", "--no-baseline", "--batch-size", "2")
 
@@ -57,7 +57,7 @@ def test_a_nan_in_an_image_skips_its_step_and_names_it(model, tmp_path, deixis, 
 def test_a_loss_that_stays_infinite_stops_the_run(model, tmp_path, deixis, monkeypatch) -> None:
     total = ReferCriterion.total
     monkeypatch.setattr(ReferCriterion, "total", lambda self, losses: total(self, losses) * math.inf)
-    monkeypatch.setattr("deixis.training.segmenter_task.require_mask_gradient", lambda *_: None)
+    monkeypatch.setattr("deixis.training.tasks.segmenter.require_mask_gradient", lambda *_: None)
     code, _, err = deixis(refer_arguments(model, tmp_path, *PLAIN, "--max-skipped", "1"))
     assert code == 2
     assert "steps before it were skipped" in err

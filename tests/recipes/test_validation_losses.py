@@ -25,7 +25,7 @@ from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
-from deixis.training.detector_task import warn_about_missing_outputs
+from deixis.training.tasks.detector import warn_about_missing_outputs
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

@@ -17,7 +17,7 @@ from transformers import BertConfig, MMGroundingDinoConfig, SwinConfig
 
 from deixis.models.grounding_dino import init_bundle, save_grounding_dino
 from deixis.models.grounding_dino.small import small_tokenizer
-from deixis.training.metric_logs import TIMING_FIELDS
+from deixis.training.metrics.logs import TIMING_FIELDS
 
 TRAIN_SCENES = "scenes:split=demo_train,count=12,seed=1"
 VAL_SCENES = "scenes:split=demo_val,count=4,seed=2"

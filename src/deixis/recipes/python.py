@@ -17,7 +17,7 @@ from deixis.models.onnx.runtimes import is_export
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.yaml_files import options_from
-from deixis.recipes.refer.sources import read_refer_sources
+from deixis.recipes.refer.data.sources import read_refer_sources
 from deixis.recipes.run.repeat import repeat_run
 
 Task = Literal["detector", "segmenter"]

@@ -17,7 +17,7 @@ from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, new_token_ids, part_of
 from deixis.refer_records import NO_IMAGE, Exchange, Expression, Grounded, ReferBatch, ReferList, ReferSample
 from deixis.training.loop import require_gradients
-from deixis.training.segmenter_task import MASK_PARTS, SIGHT_PARTS, SegmenterTask, refer_losses
+from deixis.training.tasks.segmenter import MASK_PARTS, SIGHT_PARTS, SegmenterTask, refer_losses
 
 TALK = ReferSample(
     NO_IMAGE, (0, 0), (), 1, "talk", (Exchange(("Who is there?",), "A red square."), Exchange(("And?",), "A circle."))

@@ -14,8 +14,8 @@ from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import Turn
 from deixis.models.sa2va import ConversationTokens
 from deixis.refer_records import Expression, ReferSample
-from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.processes import make_accelerator
+from deixis.training.tasks.frozen_features import FrozenFeatures
 
 TURNS = (Turn("Where is it?", "Sure, it [SEG].", (0,)),)
 ASKED = ((0, "it"),)

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deixis.errors import TrainingError
-from deixis.training.metric_logs import MetricLogs
+from deixis.training.metrics.logs import MetricLogs
 from deixis.training.processes import make_accelerator
 
 

@@ -12,11 +12,12 @@ import torch
 
 from deixis.errors import Terminated, TrainingError
 from deixis.training import loop
+from deixis.training.run import LoopSettings, Run
 
 
 def run_that_loses_its_workers(requested: bool, mid_update: bool) -> Any:
-    run = object.__new__(loop.Run)
-    run.settings, run.mid_update = loop.LoopSettings(epochs=1), False
+    run = object.__new__(Run)
+    run.settings, run.mid_update = LoopSettings(epochs=1), False
     run.stop, run.accelerator = SimpleNamespace(requested=requested), None
     run.progress = SimpleNamespace(finished=False, step=3, epoch=0, step_in_epoch=3)
 
@@ -66,7 +67,7 @@ def test_a_worker_lost_during_an_update_is_reported_after_it(monkeypatch: pytest
         changed = []
 
         def update() -> None:
-            with loop.Run.updating(run):
+            with Run.updating(run):
                 os.kill(os.getpid(), signal.SIGCHLD)
                 changed.append("weights")
                 changed.append("position")

@@ -28,11 +28,11 @@ from deixis.models.grounding_dino import load_grounding_dino, trunk
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.layers import attention, feed_forward
 from deixis.recipes.detect.data import TrainingPrompts
-from deixis.training.detector_task import DetectorTask
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, mean_figures
+from deixis.training.tasks.detector import DetectorTask
 
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "repeat_interleave"}
 
@@ -116,7 +116,7 @@ def test_a_step_waits_four_times(tmp_path: Path, as_on_a_device: Waits, accumula
             mean_figures(task.accelerator, {**losses, "grad_norm": norm})
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        by_batch = {"text.encode": 1, "detector_task.all_finite": 1, "matcher.__call__": 1}
+        by_batch = {"text.encode": 1, "detector.all_finite": 1, "matcher.__call__": 1}
         wanted = {name: count * accumulation for name, count in by_batch.items()} | {"processes.mean_figures": 1}
         assert dict(as_on_a_device.found) == wanted, f"step {number}"
 

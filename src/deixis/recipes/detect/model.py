@@ -25,7 +25,7 @@ from deixis.models.model_card import write_card
 from deixis.models.model_record import trained_record, write_record
 from deixis.options.detect_train import DetectLora, DetectLoss
 from deixis.training.checkpoint import replacing_folder
-from deixis.training.detector_task import Denoise
+from deixis.training.tasks.detector import Denoise
 
 
 def prepare_model(

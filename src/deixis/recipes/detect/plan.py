@@ -46,7 +46,7 @@ from deixis.recipes.run.training import Start, loop_settings
 from deixis.records import Batch, Dataset
 from deixis.text import listed
 from deixis.training.feed import Feed
-from deixis.training.loop import LoopSettings
+from deixis.training.run import LoopSettings
 
 
 @dataclass(frozen=True)

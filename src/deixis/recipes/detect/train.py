@@ -47,8 +47,8 @@ from deixis.recipes.run.training import Job, OpenRun, Start, kept_weights, open_
 from deixis.recipes.run.validation_losses import detector_validation_losses
 from deixis.reporting.data import ForgettingFacts
 from deixis.reporting.outcome import Outcome
-from deixis.training.detector_task import DetectorTask
 from deixis.training.processes import is_first_process
+from deixis.training.tasks.detector import DetectorTask
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from deixis.recipes.detect.model import prepare_model, save_trained
 from deixis.recipes.detect.policy import learning_rates
 from deixis.recipes.refer.model import prepare_segmenter, save_segmenter
 from deixis.training.checkpoint import MODEL, TRAINING, require_same_tensors
-from deixis.training.checkpoint_checks import require_average
+from deixis.training.checkpoint.checks import require_average
 
 SEGMENTER_KEY = "behaviour"  # an option of segmenters' runs alone
 

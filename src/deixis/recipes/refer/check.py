@@ -19,7 +19,7 @@ from deixis.data.sets.placeholders import with_placeholders
 from deixis.options.refer_check import ReferCheckOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.check_report import count_severities, findings_json, print_counts, print_findings
-from deixis.recipes.refer.splits import TEST, VALIDATION
+from deixis.recipes.refer.data.splits import TEST, VALIDATION
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.refer_records import ReferDataset
 from deixis.video_records import ClipDataset

@@ -23,9 +23,9 @@ from deixis.options.checks import A_SEGMENTER
 from deixis.options.refer_eval import ReferEvalOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
+from deixis.recipes.refer.data.sources import read_refer_sources
 from deixis.recipes.refer.presence import emptied, every_mask_shown, fit_threshold, threshold_line
 from deixis.recipes.refer.report import GROUPS
-from deixis.recipes.refer.sources import read_refer_sources
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
 

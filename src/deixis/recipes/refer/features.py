@@ -15,7 +15,7 @@ from deixis.recipes.refer.check import tile_counter
 from deixis.recipes.run.digest import weights_digest
 from deixis.recipes.run.training import Start
 from deixis.refer_records import ReferDataset
-from deixis.training.frozen_features import FrozenFeatures, encoders, feature_bytes
+from deixis.training.tasks.frozen_features import FrozenFeatures, encoders, feature_bytes
 
 GIB = 2**30
 

@@ -24,15 +24,16 @@ from deixis.options.refer_train import (
 )
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import knowing
-from deixis.recipes.refer.data import QUICK_IMAGES, QUICK_STEPS, facts, training_feed
+from deixis.recipes.refer.data.facts import facts
+from deixis.recipes.refer.data.feed import QUICK_IMAGES, QUICK_STEPS, training_feed
+from deixis.recipes.refer.data.sources import read_refer_data
 from deixis.recipes.refer.model import make_refer_criterion, prepare_segmenter
-from deixis.recipes.refer.sources import read_refer_data
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.plan import print_length, print_parts
 from deixis.recipes.run.training import Start, loop_settings
 from deixis.refer_records import ReferBatch, ReferDataset
 from deixis.training.feed import Feed
-from deixis.training.loop import LoopSettings
+from deixis.training.run import LoopSettings
 
 
 @dataclass(frozen=True)

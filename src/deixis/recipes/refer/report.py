@@ -11,8 +11,7 @@ import torch
 from deixis.data.refer.loading import decoded
 from deixis.data.sets.subset import Subset
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
-from deixis.recipes.refer.chat import forgetting_rows
-from deixis.recipes.refer.data import facts
+from deixis.recipes.refer.data.facts import facts
 from deixis.recipes.refer.presence import threshold_line
 from deixis.recipes.run.data import RunData
 from deixis.refer_records import ReferDataset, ReferSample, Segmentation
@@ -83,3 +82,46 @@ def _groups(
         (group, values["phrases"], earlier.get(group, {}).get("gIoU"), values["gIoU"])
         for group, values in after[name].items()
     ]
+
+
+CHAT_LOSS, CHAT_PERPLEXITY = "chat_loss", "chat_perplexity"
+
+
+def chat_figures(outcome: Outcome) -> dict[str, tuple[float | None, float, float]]:
+    """Loss and perplexity on conversations: before training, of the best epoch and of the last; by name."""
+    before: Mapping[str, Any] = {} if outcome.before is None else outcome.before.validation
+    best, last = outcome.best.validation, outcome.last.validation
+    return {name: (before.get(name), best[name], last[name]) for name in (CHAT_LOSS, CHAT_PERPLEXITY) if name in best}
+
+
+def forgetting_rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
+    """(figure, before, best epoch, last epoch) for the report: the gain in gIoU beside what conversation lost; nothing
+    where no conversation was measured."""
+    figures = chat_figures(outcome)
+    if not figures:
+        return []
+    states = (outcome.before, outcome.best, outcome.last)
+    masks = [None if state is None else state.validation.get("gIoU") for state in states]
+    named = {
+        "gIoU of masks": masks,
+        "loss of conversation": figures[CHAT_LOSS],
+        "perplexity of conversation": figures[CHAT_PERPLEXITY],
+    }
+    rows = []
+    for name, values in named.items():
+        before, best, last = ("–" if value is None else f"{value:.3f}" for value in values)
+        rows.append((name, before, best, last))
+    return rows
+
+
+def chat_line(outcome: Outcome) -> list[str]:
+    """What became of conversation, in words; nothing where it was not measured."""
+    found = chat_figures(outcome).get(CHAT_PERPLEXITY)
+    if found is None:
+        return []
+    before, best, last = found
+    start = "" if before is None else f"{before:.3f} before training, "
+    line = f"perplexity on conversations {start}{best:.3f} at the best epoch, {last:.3f} at the last"
+    if before is not None and best > before:
+        line += "; it has risen: mix conversations into --data, or lower --learning-rate"
+    return [line]

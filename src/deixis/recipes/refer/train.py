@@ -26,11 +26,10 @@ from deixis.options.refer_train import (
     ReferRun,
     ReferTrainOptions,
 )
-from deixis.recipes.refer.chat import chat_line
 from deixis.recipes.refer.cycle import read_masks
-from deixis.recipes.refer.data import fingerprint
+from deixis.recipes.refer.data.facts import fingerprint
+from deixis.recipes.refer.data.generated import caption_folders, captions_wanted
 from deixis.recipes.refer.features import frozen_features
-from deixis.recipes.refer.generated import caption_folders, captions_wanted
 from deixis.recipes.refer.measure import CAPTION_METRICS, SegmenterMeasure
 from deixis.recipes.refer.model import (
     adapter_base,
@@ -41,7 +40,7 @@ from deixis.recipes.refer.model import (
 )
 from deixis.recipes.refer.plan import Plan, limited, make_plan, print_plan, read_data, read_everything
 from deixis.recipes.refer.presence import last_threshold, threshold_line
-from deixis.recipes.refer.report import POLICY, BeforeAnswers, refer_pictures, report_facts
+from deixis.recipes.refer.report import POLICY, BeforeAnswers, chat_line, refer_pictures, report_facts
 from deixis.recipes.run.duration import print_duration
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
@@ -50,10 +49,10 @@ from deixis.recipes.run.result import require_one_seed
 from deixis.recipes.run.training import Job, OpenRun, Start, open_run, start_run, train_run
 from deixis.recipes.run.validation_losses import chat_measure, refer_validation_losses
 from deixis.reporting.outcome import Outcome
-from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.processes import is_first_process
-from deixis.training.segmenter_task import SegmenterTask
 from deixis.training.sharding import ShardedModel, whole
+from deixis.training.tasks.frozen_features import FrozenFeatures
+from deixis.training.tasks.segmenter import SegmenterTask
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from deixis.console import Console
 from deixis.models.freezing import count_parts, training_lines
 from deixis.options.groups import Optimiser
-from deixis.training.loop import LoopSettings
+from deixis.training.run import LoopSettings
 
 
 def print_parts(

@@ -29,10 +29,11 @@ from deixis.reporting.metrics_file import read_records, speed_facts
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
-from deixis.training.loop import LoopSettings, Run, Task, measure_baseline, save, train
-from deixis.training.metric_logs import MetricLogs
+from deixis.training.loop import measure_baseline, train
+from deixis.training.metrics.logs import MetricLogs
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import broadcast_from_first, make_accelerator, peak_memory_text
+from deixis.training.run import LoopSettings, Run, Task, save
 from deixis.training.schedule import Schedule
 from deixis.training.sharded_checkpoint import load_sharded
 from deixis.training.sharding import ShardedModel, whole

@@ -22,11 +22,11 @@ from deixis.models.checkpoints import DetectorBundle
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.options.refer_train import Conversations
 from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
-from deixis.recipes.refer.data import views_of
+from deixis.recipes.refer.data.feed import views_of
 from deixis.records import Dataset
 from deixis.refer_records import ReferDataset, ReferSample
-from deixis.training.detector_task import loss_sums
-from deixis.training.segmenter_task import refer_loss_sums
+from deixis.training.tasks.detector import loss_sums
+from deixis.training.tasks.segmenter import refer_loss_sums
 from deixis.training.validation import batches_of, mean_losses, spread_evenly
 from deixis.video_records import Clip
 

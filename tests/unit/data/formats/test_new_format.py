@@ -123,7 +123,7 @@ def test_formats_are_named_in_their_own_rooms_only() -> None:
         "options/review/export.py": 1,  # the default of --to
         "recipes/data/split.py": 1,  # the same, for generated scenes
         "review/corrected.py": 1,  # a key of Label Studio's tasks
-        "training/checkpoint.py": 1,  # a folder of a checkpoint
+        "training/checkpoint/state.py": 1,  # a folder of a checkpoint
     }
 
 

@@ -26,7 +26,7 @@ from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens
 from deixis.models.sa2va.model import in_every_frame
 from deixis.refer_records import ReferBatch
-from deixis.training.segmenter_task import one_question
+from deixis.training.tasks.segmenter import one_question
 from deixis.video_records import Clip, ClipExpression, Masklet
 
 VIEWS = Views(tile_px=32, max_tiles=4, sam_px=64, mask_px=16, tile_side=2)

@@ -28,7 +28,7 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens
 from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
-from deixis.training.segmenter_task import one_question
+from deixis.training.tasks.segmenter import one_question
 
 VIEWS = Views(tile_px=32, max_tiles=1, sam_px=64, mask_px=16, tile_side=2)
 

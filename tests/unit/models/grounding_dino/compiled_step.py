@@ -14,7 +14,7 @@ from deixis.data.scenes.images import scenes
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
-from deixis.training.detector_task import detection_losses
+from deixis.training.tasks.detector import detection_losses
 
 
 def main() -> None:

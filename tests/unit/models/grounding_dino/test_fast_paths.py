@@ -47,11 +47,11 @@ from deixis.models.grounding_dino.layers.positions import proposal_boxes
 from deixis.recipes.detect.data import TrainingPrompts
 from deixis.records import Target
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint, save_checkpoint
-from deixis.training.detector_task import DetectorTask
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups
 from deixis.training.processes import make_accelerator, mean_figures
+from deixis.training.tasks.detector import DetectorTask
 
 STEPS = 50
 

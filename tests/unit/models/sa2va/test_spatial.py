@@ -25,7 +25,7 @@ from deixis.models.sa2va.weights.released import save_released
 from deixis.options.groups import Lora
 from deixis.options.refer_train import ReferParts, ReferTrainOptions
 from deixis.recipes.refer.model import prepare_segmenter
-from deixis.training.segmenter_task import one_question
+from deixis.training.tasks.segmenter import one_question
 
 IMAGE = np.random.default_rng(4).integers(0, 255, (*SIZE_HW, 3), dtype=np.uint8)
 

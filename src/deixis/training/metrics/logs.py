@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from deixis.errors import TrainingError
-from deixis.training.metric_services import MetricServices, ResumedLog
+from deixis.training.metrics.services import MetricServices, ResumedLog
 
 # differ between two equal runs
 TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds", "data_wait_share", "data_wait_most")

@@ -25,7 +25,7 @@ Denoise = Callable[[Sequence[Target]], DenoisingQueries | None]
 
 
 class DetectorTask:
-    """A detector's side of `training.loop.Task`.
+    """A detector's side of `training.run.Task`.
 
     Args:
         model: as returned by `Accelerator.prepare`.

@@ -1,10 +1,9 @@
-"""Conversations in a segmenter's run: which data only talks, and what is measured of it."""
+"""Conversations in a segmenter's data: which sources only talk, and what of them is held out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -15,15 +14,13 @@ from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.options.refer_train import ReferForgetting
-from deixis.recipes.refer.data import Source
+from deixis.recipes.refer.data.held_out import Source
 from deixis.refer_records import ReferSample
-from deixis.reporting.outcome import Outcome
 from deixis.training.validation import spread_evenly
 from deixis.video_records import Clip
 
 _LOOKED_AT = 20  # samples, to see what a data set asks for
 _HELD_OUT, _MIN_CHATS = 0.05, 20  # of fewer conversations none is held out
-CHAT_LOSS, CHAT_PERPLEXITY = "chat_loss", "chat_perplexity"
 
 
 def read_source(path: str, images: Path | None, form: str | None) -> Source:
@@ -81,43 +78,3 @@ def held_out_chat(source: Source, most: int) -> tuple[Source, Source | None]:
     left = np.setdiff1d(np.arange(len(source)), held)
     kept = Subset(source, tuple(left.tolist()), f"{source.name}, less those held out")
     return cast(Source, kept), cast(Source, Subset(source, tuple(held), f"{source.name}, held out"))
-
-
-def chat_figures(outcome: Outcome) -> dict[str, tuple[float | None, float, float]]:
-    """Loss and perplexity on conversations: before training, of the best epoch and of the last; by name."""
-    before: Mapping[str, Any] = {} if outcome.before is None else outcome.before.validation
-    best, last = outcome.best.validation, outcome.last.validation
-    return {name: (before.get(name), best[name], last[name]) for name in (CHAT_LOSS, CHAT_PERPLEXITY) if name in best}
-
-
-def forgetting_rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
-    """(figure, before, best epoch, last epoch) for the report: the gain in gIoU beside what conversation lost; nothing
-    where no conversation was measured."""
-    figures = chat_figures(outcome)
-    if not figures:
-        return []
-    states = (outcome.before, outcome.best, outcome.last)
-    masks = [None if state is None else state.validation.get("gIoU") for state in states]
-    named = {
-        "gIoU of masks": masks,
-        "loss of conversation": figures[CHAT_LOSS],
-        "perplexity of conversation": figures[CHAT_PERPLEXITY],
-    }
-    rows = []
-    for name, values in named.items():
-        before, best, last = ("–" if value is None else f"{value:.3f}" for value in values)
-        rows.append((name, before, best, last))
-    return rows
-
-
-def chat_line(outcome: Outcome) -> list[str]:
-    """What became of conversation, in words; nothing where it was not measured."""
-    found = chat_figures(outcome).get(CHAT_PERPLEXITY)
-    if found is None:
-        return []
-    before, best, last = found
-    start = "" if before is None else f"{before:.3f} before training, "
-    line = f"perplexity on conversations {start}{best:.3f} at the best epoch, {last:.3f} at the last"
-    if before is not None and best > before:
-        line += "; it has risen: mix conversations into --data, or lower --learning-rate"
-    return [line]

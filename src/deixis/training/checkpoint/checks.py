@@ -6,15 +6,11 @@ torch checks little: a moment with the wrong shape crashes the interpreter in a 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-
-_NUMPY_KEYS = 624  # words in the state of a Mersenne twister
 
 
 def require_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -69,21 +65,3 @@ def require_average(own: Mapping[str, Tensor], saved: Mapping[str, Any], updates
 
 def _same_tensor(value: Any, own: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == own.shape and value.dtype == own.dtype
-
-
-def require_random_states(states: Mapping[str, Any]) -> None:
-    """Raises an error of any kind if a saved state does not fit a generator; tried on new generators."""
-    kind, internal, gauss = states["python"]
-    random.Random().setstate((kind, tuple(internal), gauss))
-    saved = states["numpy"]
-    if saved["key"].shape != (_NUMPY_KEYS,) or not 0 <= saved["pos"] <= _NUMPY_KEYS:
-        raise ValueError("NumPy's random state has another length or a position out of range")
-    np.random.RandomState().set_state(numpy_state(saved))
-    torch.Generator().set_state(states["torch"])
-    if not all(isinstance(state, Tensor) and state.dtype == torch.uint8 for state in states["cuda"]):
-        raise ValueError("CUDA's random states are no bytes")
-
-
-def numpy_state(saved: Mapping[str, Any]) -> tuple[str, Any, int, int, float]:
-    """The state as NumPy's `set_state` expects it."""
-    return "MT19937", saved["key"].numpy().astype(np.uint32), saved["pos"], saved["has_gauss"], saved["gauss"]

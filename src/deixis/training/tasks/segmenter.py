@@ -16,9 +16,9 @@ from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
 from deixis.refer_records import ReferBatch, Regions
 from deixis.training.feed import Feed
-from deixis.training.frozen_features import FrozenFeatures
 from deixis.training.guard import bad_samples
 from deixis.training.sharding import is_sharded
+from deixis.training.tasks.frozen_features import FrozenFeatures
 from deixis.training.validation import Sums
 
 MASK_PARTS = ("text_hidden_fcs", "sam_encoder", "mask_decoder", "sam_rest", "memory")
@@ -28,7 +28,7 @@ Normalise = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 h w"]]
 
 
 class SegmenterTask:
-    """A segmenter's side of `training.loop.Task`.
+    """A segmenter's side of `training.run.Task`.
 
     Args:
         model: as returned by `Accelerator.prepare`.
