@@ -23,7 +23,7 @@ from deixis.data.formats import read_dataset
 from deixis.data.pixels.images import load
 from deixis.evaluation.coco_map import evaluate_detections
 from deixis.geometry.pixel_boxes import overlaps
-from deixis.inference.detect import detector as detectors
+from deixis.inference.detect import samples
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.detect.slices import Window, joined
 from deixis.records import Instances, Sample, SampleList
@@ -122,7 +122,7 @@ def main() -> None:
     start = time.perf_counter()
     add("whole", "-", load_detector(given.model, "cpu").predict_dataset(data, 8, 2000), time.perf_counter() - start)
     parts = []
-    detectors.joined = lambda *given: parts.append(given) or joined(*given)  # windows are seen once for all rules
+    samples.joined = lambda *given: parts.append(given) or joined(*given)  # windows are seen once for all rules
     start = time.perf_counter()
     found = load_detector(given.model, "cpu", slice=side).predict_dataset(data, 8, 2000)
     took = time.perf_counter() - start

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -20,12 +19,13 @@ from deixis.errors import OptionError, TrainingError
 from deixis.losses.boxes import giou_loss, l1_loss
 from deixis.losses.denoising import denoising_losses
 from deixis.losses.focal import focal_loss_sums
+from deixis.losses.matched import class_error, positive_tokens, without_unjudged
 from deixis.losses.matcher import ClassCost, HungarianMatcher
-from deixis.losses.packing import PackedTargets, pack_targets
+from deixis.losses.normaliser import boxes_per_process
+from deixis.losses.packing import PackedTargets, pack_targets, stacked_layers, valid_tokens
 from deixis.records import Target
 
 EncoderLoss = Literal["token", "objectness"]
-NO_LOSS = -100.0  # a logit so negative that its focal loss as a negative is 0 in float32
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,6 @@ def build_criterion(
         decoder_layers=decoder_layers,
         denoising=denoising,
     )
-
-
-def boxes_per_process(count: int, device: torch.device) -> Float[Tensor, ""]:
-    """The divisor of a step's losses: the boxes of all processes divided by the number of processes, at least 1.
-
-    DDP averages gradients over processes. With this divisor the average equals that of one process on the joined
-    batch. All processes must call it. It does not synchronise with the device.
-    """
-    total = torch.full((), float(count), device=device)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(total)
-        total = total / dist.get_world_size()
-    return total.clamp(min=1)
 
 
 class DetectionCriterion:
@@ -200,7 +187,7 @@ class DetectionCriterion:
         denoising: DenoisingQueries | None,
     ) -> dict[str, Tensor]:
         packed = pack_targets(targets, outputs["pred_logits"].device)
-        token_mask = _valid_tokens(outputs, packed)
+        token_mask = valid_tokens(outputs, packed)
         layers: dict[str, Mapping[str, Tensor]]
         layers = {"": outputs, **{f"_{index}": aux for index, aux in enumerate(outputs.get("aux_outputs", ()))}}
         if unknown := [suffix for suffix in layers if "loss_ce" + suffix not in self.weight_dict]:
@@ -211,12 +198,12 @@ class DetectionCriterion:
         if self.encoder_loss == "token":
             layers |= encoder
             encoder = {}
-        logits, boxes = _stack(layers, token_mask)  # [layers, B, Q, L] and [layers, B, Q, 4]
+        logits, boxes = stacked_layers(layers, token_mask)  # [layers, B, Q, L] and [layers, B, Q, 4]
         losses, queries = self._supervise(
             logits, boxes, token_mask, targets=packed, suffixes=list(layers), num_boxes=num_boxes
         )
         if encoder:
-            logits, boxes = _stack(encoder, token_mask)
+            logits, boxes = stacked_layers(encoder, token_mask)
             # [1, B, Q, L] -> [1, B, Q, 1]: the best token stands for "an object"
             logits = logits.masked_fill(~token_mask[:, None], -torch.inf).amax(-1, keepdim=True)
             one_token = token_mask.new_ones(len(token_mask), 1)
@@ -227,7 +214,7 @@ class DetectionCriterion:
             losses |= self._denoise(
                 outputs.get("denoising_outputs", ()), token_mask, packed, num_boxes=num_boxes, denoising=denoising
             )
-        last_logits = _stack({"": outputs}, token_mask)[0][0]
+        last_logits = stacked_layers({"": outputs}, token_mask)[0][0]
         losses["class_error"] = class_error(last_logits, queries[0], packed)
         return losses
 
@@ -247,7 +234,7 @@ class DetectionCriterion:
             return {name + suffix: zero for name in names for suffix in self.denoising_suffixes}
         # `layers` starts with the first decoder layer; the last one has the suffix without a number, which comes first
         by_suffix = dict(zip([*self.denoising_suffixes[1:], self.denoising_suffixes[0]], layers, strict=True))
-        logits, boxes = _stack(by_suffix, token_mask)
+        logits, boxes = stacked_layers(by_suffix, token_mask)
         found = denoising_losses(
             logits,
             boxes,
@@ -295,82 +282,6 @@ class DetectionCriterion:
             for name, by_layer in sums.items()
             for suffix, value in zip(suffixes, (by_layer / num_boxes).unbind(), strict=True)
         }, queries
-
-
-def positive_tokens(
-    queries: Int[Tensor, "layers batch objects"], token_maps: Float[Tensor, "batch objects tokens"], query_count: int
-) -> Bool[Tensor, "layers batch queries tokens"]:
-    """Focal targets: true on the class tokens of each matched query, whatever their weight in the positive map."""
-    layers, batch, _ = queries.shape
-    positive = token_maps.new_zeros(layers, batch, query_count + 1, token_maps.shape[-1], dtype=torch.bool)
-    # [layers, B, objects] -> [layers, B, objects, L]; unmatched objects write to one row too many, cut off below
-    rows = torch.where(queries < 0, query_count, queries)[..., None].expand(-1, -1, -1, token_maps.shape[-1])
-    # an object's row of `token_maps` goes to its query's row
-    positive.scatter_(2, rows, (token_maps > 0).expand(layers, -1, -1, -1))
-    return positive[:, :, :query_count]
-
-
-def without_unjudged(
-    logits: Float[Tensor, "layers batch queries tokens"],
-    positive: Bool[Tensor, "layers batch queries tokens"],
-    unjudged_tokens: Bool[Tensor, "batch tokens"],
-) -> Float[Tensor, "layers batch queries tokens"]:
-    """Logits without loss or gradient where an unmatched query meets a class that may be in the image unannotated.
-
-    Such a query may have found an object that nobody annotated (LVIS, arXiv 1908.03195). A query matched to an object
-    of another class is a true negative and stays one.
-    """
-    unmatched = ~positive.any(-1, keepdim=True)  # [layers, B, Q, 1]
-    return logits.masked_fill(unmatched & unjudged_tokens[:, None], NO_LOSS)
-
-
-@torch.no_grad()
-def class_error(
-    logits: Float[Tensor, "batch queries tokens"], queries: Int[Tensor, "batch objects"], targets: PackedTargets
-) -> Float[Tensor, ""]:
-    """Percentage of matched queries whose best class is not their object's; 0 where nothing is matched.
-
-    A class's score is the mean of its tokens' sigmoids.
-    """
-    rows = queries.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])  # [B, objects] -> [B, objects, L]
-    # [B, objects, L] @ [B, L, classes] -> [B, objects, classes]
-    scores = logits.gather(1, rows).sigmoid() @ targets.class_maps.transpose(1, 2)
-    # [B, objects, classes] -> [B, objects]; -1 is below every sigmoid
-    best = scores.masked_fill(~targets.class_mask[:, None], -1.0).argmax(-1)
-    matched = queries >= 0
-    wrong = (matched & (best != targets.class_ids)).sum()
-    return 100.0 * wrong / matched.sum().clamp(min=1)
-
-
-def _valid_tokens(outputs: Mapping[str, Any], targets: PackedTargets) -> Bool[Tensor, "batch tokens"]:
-    """The text token mask, cut to the longest prompt in the batch.
-
-    The width comes from the targets: reading it from the mask would be a synchronisation with the device.
-    """
-    mask, tokens = outputs["text_token_mask"], targets.class_maps.shape[-1]
-    if len(mask) != len(targets.counts) or tokens > mask.shape[1]:
-        raise TrainingError(
-            f"outputs are for {len(mask)} images of at most {mask.shape[1]} tokens, "
-            f"targets for {len(targets.counts)} images of {tokens} tokens"
-        )
-    # checked on the device: on a GPU the assertion does not wait, and fails at a later synchronisation
-    torch._assert_async(~mask[:, tokens:].any(), "text_token_mask reaches beyond the targets' positive maps")
-    valid: Tensor = mask[:, :tokens]
-    return valid
-
-
-def _stack(
-    layers: Mapping[str, Mapping[str, Tensor]], token_mask: Bool[Tensor, "batch tokens"]
-) -> tuple[Float[Tensor, "layers batch queries tokens"], Float[Tensor, "layers batch queries 4"]]:
-    """Logits (0 on padded tokens) and boxes of all layers, in float32.
-
-    Padding is replaced before any arithmetic, so its gradient is exactly 0; -inf would make it NaN.
-    """
-    # layers of [B, Q, max_text_len] -> [layers, B, Q, L]
-    logits = torch.stack([layer["pred_logits"][..., : token_mask.shape[1]] for layer in layers.values()]).float()
-    # layers of [B, Q, 4] -> [layers, B, Q, 4]
-    boxes = torch.stack([layer["pred_boxes"] for layer in layers.values()]).float()
-    return torch.where(token_mask[:, None], logits, 0.0), boxes
 
 
 def _layer_name(suffix: str, suffixes: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
-"""The targets of a batch as padded tensors, so that matching and losses run on all images at once."""
+"""Targets and outputs of a batch as stacked tensors, so that matching and losses take all images and layers at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -101,3 +102,34 @@ def _unjudged_tokens(
             owned = target.positive_map[list(target.unjudged_class_ids)].amax(0) > 0  # [classes, L] -> [L]
             row[: len(owned)] = owned
     return unjudged
+
+
+def valid_tokens(outputs: Mapping[str, Any], targets: PackedTargets) -> Bool[Tensor, "batch tokens"]:
+    """The text token mask, cut to the longest prompt in the batch.
+
+    The width comes from the targets: reading it from the mask would be a synchronisation with the device.
+    """
+    mask, tokens = outputs["text_token_mask"], targets.class_maps.shape[-1]
+    if len(mask) != len(targets.counts) or tokens > mask.shape[1]:
+        raise TrainingError(
+            f"outputs are for {len(mask)} images of at most {mask.shape[1]} tokens, "
+            f"targets for {len(targets.counts)} images of {tokens} tokens"
+        )
+    # checked on the device: on a GPU the assertion does not wait, and fails at a later synchronisation
+    torch._assert_async(~mask[:, tokens:].any(), "text_token_mask reaches beyond the targets' positive maps")
+    valid: Tensor = mask[:, :tokens]
+    return valid
+
+
+def stacked_layers(
+    layers: Mapping[str, Mapping[str, Tensor]], token_mask: Bool[Tensor, "batch tokens"]
+) -> tuple[Float[Tensor, "layers batch queries tokens"], Float[Tensor, "layers batch queries 4"]]:
+    """Logits (0 on padded tokens) and boxes of all layers, in float32.
+
+    Padding is replaced before any arithmetic, so its gradient is exactly 0; -inf would make it NaN.
+    """
+    # layers of [B, Q, max_text_len] -> [layers, B, Q, L]
+    logits = torch.stack([layer["pred_logits"][..., : token_mask.shape[1]] for layer in layers.values()]).float()
+    # layers of [B, Q, 4] -> [layers, B, Q, 4]
+    boxes = torch.stack([layer["pred_boxes"] for layer in layers.values()]).float()
+    return torch.where(token_mask[:, None], logits, 0.0), boxes

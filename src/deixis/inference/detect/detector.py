@@ -8,24 +8,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from deixis.data.detect.transforms import eval_transform
-from deixis.data.detect.wordings import Wordings, checked_wordings, worded
-from deixis.data.pixels.images import load
+from deixis.data.detect.wordings import Wordings, checked_wordings
 from deixis.data.pixels.video_file import rate_of
 from deixis.errors import DataError, OptionError, PromptError
-from deixis.evaluation.calibration import calibrated
 from deixis.evaluation.coco_map import (
     MAX_DETECTIONS_FEDERATED,
     DetectionMetrics,
@@ -33,26 +26,19 @@ from deixis.evaluation.coco_map import (
     evaluate_detections,
 )
 from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
-from deixis.inference.detect.batch import detect_batch
-from deixis.inference.detect.merging import SAME_IOU, merge_wordings, require_iou
 from deixis.inference.detect.postprocess import postprocess
-from deixis.inference.detect.slices import Window, cut_out, joined, require_slices, windows_of
+from deixis.inference.detect.samples import SampleDetector, require_counts
 from deixis.inference.detect.tracking import ObjectTracker, byte_tracker, tracked
 from deixis.inference.device import best_device
-from deixis.inference.eval_mode import evaluating
 from deixis.inference.images import ImageInput, Picture, each_picture, sample_of
-from deixis.inference.prefetch import read_batches
-from deixis.models.checkpoints import MAX_SINKS, UsableDetector, chosen_sinks, load_usable_detector
-from deixis.records import Dataset, Prompt, Sample, Vocabulary
+from deixis.models.checkpoints import load_usable_detector
+from deixis.records import Dataset, Sample, Vocabulary
 from deixis.results.detections import Detections
 
 __all__ = ["Detector", "Progress", "load_detector", "postprocess"]
 
-Key = TypeVar("Key")
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of images done and the total."""
-
-NO_PIXELS = Path()  # replaces the image of a sample when only its annotations are needed
 
 
 def load_detector(
@@ -98,7 +84,7 @@ def load_detector(
     )
 
 
-class Detector:
+class Detector(SampleDetector):
     """A Grounding DINO model with its tokenizer and image settings, on one device.
 
     It uses the bundle's model without a copy: predictions come from its current weights, also after further training,
@@ -124,53 +110,6 @@ class Detector:
     Raises:
         OptionError: `prompt_names` is below 1, or `slice`, `overlap`, `nms` or `sinks` is invalid.
     """
-
-    def __init__(
-        self,
-        bundle: UsableDetector,
-        device: str | torch.device = "cpu",
-        prompt_names: int | None = None,
-        *,
-        slice: int | str | None = None,
-        overlap: float = 0.2,
-        wordings: Wordings | None = None,
-        nms: float | None = None,
-        across_classes: bool = False,
-        sinks: int | None = None,
-    ) -> None:
-        require_slices(slice, overlap)
-        require_iou("nms", nms)
-        if sinks is not None and not 0 <= sinks <= MAX_SINKS:
-            raise OptionError(f"sinks must be from 0 to {MAX_SINKS}, got {sinks}")
-        self.slice, self.overlap = slice, overlap
-        self.nms, self.across_classes = nms, across_classes
-        self.calibration = bundle.record.calibration
-        self.use_sinks(chosen_sinks(bundle, sinks))
-        self.wordings = {**bundle.record.wordings, **(wordings or {})}
-        if prompt_names is not None and prompt_names < 1:
-            raise OptionError(f"prompt_names must be at least 1, got {prompt_names}")
-        self.prompt_names = prompt_names
-        self.bundle = bundle
-        self.device = torch.device(device)
-        bundle.model.to(self.device)
-        self._transform = eval_transform(*bundle.image_size)
-
-    def use_sinks(self, sinks: Float[Tensor, "sinks channels"] | None) -> None:
-        """Other attention sinks from now on, or none."""
-        self.sinks = sinks
-        self._prompts = lru_cache(maxsize=256)(self._build_prompts)
-
-    @property
-    def prompt_len(self) -> int:
-        """Tokens that a prompt may have, beside the sinks."""
-        return self.bundle.model.max_text_len - (0 if self.sinks is None else len(self.sinks))
-
-    def reworded(self, wordings: Wordings) -> Detector:
-        """The same detector with other wordings of some classes."""
-        other = copy.copy(self)
-        other.wordings = {**self.wordings, **wordings}
-        other.use_sinks(self.sinks)  # and its own prompts
-        return other
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -253,10 +192,10 @@ class Detector:
                 unreadable=unreadable,
             )
         names = self._checked(names, threshold)
-        _require_counts(batch_size, max_detections)
+        require_counts(batch_size, max_detections)
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
-        found = self._run(jobs, batch_size, max_detections, failed=unreadable)
+        found = self.run(jobs, batch_size, max_detections, failed=unreadable)
         least = np.broadcast_to(np.asarray(self.thresholds(names, threshold)), len(names))
         return (
             replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
@@ -381,93 +320,14 @@ class Detector:
         progress: Progress | None,
     ) -> Iterator[tuple[Sample, Detections]]:
         """Each image's annotations (without its pixels) and detections, in order."""
-        _require_counts(batch_size, max_detections)
+        require_counts(batch_size, max_detections)
         chosen = range(len(dataset)) if indices is None else indices
         jobs = ((index, partial(dataset.__getitem__, index)) for index in chosen)
-        results = self._run(jobs, batch_size, max_detections, workers=workers)
+        results = self.run(jobs, batch_size, max_detections, workers=workers)
         for done, (_, truth, found) in enumerate(results, start=1):
             yield truth, found
             if progress is not None and (done % batch_size == 0 or done == len(chosen)):
                 progress(done, len(chosen))
-
-    def _run(
-        self,
-        jobs: Iterable[tuple[Key, Callable[[], Sample]]],
-        batch_size: int,
-        max_detections: int,
-        *,
-        workers: int = 2,
-        failed: Callable[[Key, DataError], None] | None = None,
-    ) -> Iterator[tuple[Key, Sample, Detections]]:
-        """Each job's key, annotations (without pixels) and detections, in order; jobs read samples, in threads.
-
-        The model is in evaluation mode only while it computes: between two results callers may do as they like.
-        """
-
-        def prepare(read: Callable[[], Sample]) -> tuple[Sample, Sample, list[Window]]:
-            sample = load(read())
-            short_px = self.bundle.image_size[0]
-            windows = windows_of(sample.size_hw, self.slice, self.overlap, model_short_px=short_px)
-            return sample.evolve(image=NO_PIXELS), self._whole(sample, windows), windows
-
-        for ready in read_batches(jobs, prepare, batch_size, workers=workers, failed=failed):
-            truth, samples, windows = zip(*(prepared for _, prepared in ready), strict=True)
-            with evaluating(self.bundle.model):
-                if all(len(of_image) == 1 for of_image in windows):
-                    found = self._detect(samples, max_detections)
-                else:
-                    pairs = zip(samples, windows, strict=True)
-                    found = [self._sliced(one, cuts, batch_size, max_detections) for one, cuts in pairs]
-            if self.nms is not None or self.across_classes:
-                found = [one.with_nms(self.nms or SAME_IOU, self.across_classes) for one in found]
-            if self.calibration:
-                found = [replace(one, scores=calibrated(one.scores, self.calibration)) for one in found]
-            yield from ((key, mine, one) for (key, _), mine, one in zip(ready, truth, found, strict=True))
-
-    def _whole(self, sample: Sample, windows: Sequence[Window]) -> Sample:
-        """An image ready for the model; one that is to be sliced keeps its pixels."""
-        # nothing is drawn: evaluation only resizes
-        return sample if len(windows) > 1 else self._transform(sample, np.random.default_rng(0))
-
-    def _sliced(self, sample: Sample, windows: Sequence[Window], batch_size: int, max_detections: int) -> Detections:
-        """The detections of one image, from a batch of its windows at a time."""
-        if len(windows) == 1:
-            return self._detect([sample], max_detections)[0]
-        batches = [windows[start : start + batch_size] for start in range(1, len(windows), batch_size)]
-        parts: list[Detections] = []
-        for batch in (windows[:1], *batches):  # the whole by itself: the squares beside it would be padded to its size
-            cuts = [self._transform(cut_out(sample, window), np.random.default_rng(0)) for window in batch]
-            parts += self._detect(cuts, max_detections)
-        return joined(parts, windows, sample.size_hw, max_detections)
-
-    def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
-        prompts, rows = zip(*map(self._prompts_for, samples), strict=True)
-        most = max(int(np.bincount(of_image).max()) for of_image in rows)  # wordings of a class
-        found = detect_batch(
-            self.bundle,
-            self.device,
-            samples,
-            prompts=prompts,
-            max_detections=most * max_detections,
-            sinks=self.sinks,
-        )
-        # The vocabulary's own tuple: a thousand names are then stored once, not once per image, and compare fast.
-        names = [sample.vocabulary.names for sample in samples]
-        if most == 1:
-            return [replace(one, names=own) for one, own in zip(found, names, strict=True)]
-        iou = self.nms or SAME_IOU
-        parts = zip(found, rows, names, strict=True)
-        return [merge_wordings(one, of_image, own, count=max_detections, iou=iou) for one, of_image, own in parts]
-
-    def _prompts_for(self, sample: Sample) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
-        """An image's prompts, and the class of each of their names."""
-        sentence = self.bundle.sentence(sample, self.prompt_len)
-        names = sample.vocabulary.names
-        return self._prompts(names) if sentence is None else ((sentence,), tuple(range(len(names))))
-
-    def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
-        asked, rows = worded(names, self.wordings, self.bundle.prompt_tokenizer)
-        return self.bundle.prompts(asked, self.prompt_names, self.prompt_len), rows
 
 
 def measured_detections(
@@ -490,8 +350,3 @@ def measured_detections(
     if metrics.boxes == 0:
         raise DataError(f"{len(truth)} images without an annotated object: AP cannot be measured; use other data")
     return metrics, found
-
-
-def _require_counts(batch_size: int, max_detections: int) -> None:
-    if batch_size < 1 or max_detections < 1:
-        raise OptionError(f"batch_size and max_detections must be at least 1, got {batch_size} and {max_detections}")
