@@ -76,8 +76,10 @@ def analyse(
         DataError: truth and detections do not belong together.
     """
     limit = metrics.max_detections
+    # None keeps COCO's and LVIS's own rules for the limit, by class or by image
     given = None if limit == detections_per_image(truth) else limit
     annotations, results = in_cocos_form(truth, detections, vocabulary, max_detections=given, limit=limit)
+    # [thresholds, 101 recalls, classes, areas]
     precision, _ = accumulated(annotations, results, images=len(truth), classes=len(vocabulary), limit=limit)
     overall = metrics.threshold if np.isfinite(metrics.threshold) else DEFAULT_THRESHOLD
     of_class = metrics.class_thresholds if thresholds is None else thresholds
@@ -118,6 +120,6 @@ def analyse(
 
 def _mean_over_classes(precision: Float[np.ndarray, "recalls classes"]) -> Float[np.ndarray, " recalls"]:
     """The mean over the classes that have objects; empty where none has."""
-    present = precision[:, (precision > -1).all(0)]
+    present = precision[:, (precision > -1).all(0)]  # [recalls, classes] -> [recalls, classes with objects]
     mean: np.ndarray = present.mean(1) if present.shape[1] else np.zeros(0)
     return mean

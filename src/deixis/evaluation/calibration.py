@@ -29,6 +29,7 @@ def calibrated(scores: Float[np.ndarray, "*any"], calibration: Mapping[str, floa
     """
     if not calibration:
         return scores
+    # Platt's scaling; with shift 0 the temperature scaling of Guo et al., arXiv 1706.04599, eq. 9
     moved = _logit(scores) / calibration["temperature"] + calibration["shift"]
     out: np.ndarray = 1 / (1 + np.exp(-moved))
     return out
@@ -46,6 +47,7 @@ def fit_calibration(counts: Counts) -> dict[str, float]:
     def loss(parameters: Float[np.ndarray, " 2"]) -> float:
         """Cross entropy, of a log-temperature and a shift."""
         moved = logits * math.exp(-parameters[0]) + parameters[1]
+        # -log of the likelihood: softplus(x) - y x for a logit x and an answer y of 0 or 1
         return float((np.logaddexp(0, moved) - hits * moved).mean())
 
     bounds = [(-3.0, 3.0), (-8.0, 8.0)]  # a temperature from 0.05 to 20
@@ -62,6 +64,7 @@ def calibration_error(counts: Counts, calibration: Mapping[str, float] | None = 
     Returns:
         NaN without a detection of `MIN_SCORE` or more.
     """
+    # ECE = Σ n_b / n · |precision_b - score_b|, Guo et al., arXiv 1706.04599, eq. 3
     rows = reliability(counts, calibration)
     total = sum(count for _, _, count in rows)
     return sum(count * abs(precision - score) for score, precision, count in rows) / total if total else math.nan

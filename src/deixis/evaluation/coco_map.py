@@ -183,9 +183,11 @@ def _on_absent_classes(
     """False positives on absent classes, of `absent_scores`, and the AP of detections that keep them rare."""
     pairs, scores = absent
     score = score_above(pairs, scores)
+    # matching is greedy from the best score down, so a detection that goes changes nothing for those above it
     few_false = [result for result in results if result["score"] > score]
     if not pairs:
         ap = math.nan
+    # matching costs seconds on large data: not a second time for the same detections
     elif len(few_false) == len(results):
         ap = whole_ap
     else:
@@ -198,7 +200,9 @@ def _chosen_scores(counts: Mapping[str, Counts], wanted_precision: float | None)
     if not counts:
         return {}
     all_of_them = pooled(counts.values())
+    # [classes, thresholds] -> [thresholds]; the mean over classes, as in AP: frequent ones do not decide alone
     mean_f1 = np.mean([one.f1 for one in counts.values()], axis=0)
+    # of few objects the best threshold is chance, and would be kept with the model
     enough = {name: one for name, one in counts.items() if one.objects >= MIN_OBJECTS}
     if wanted_precision is None:
         _, threshold = best_threshold(mean_f1)
@@ -206,6 +210,7 @@ def _chosen_scores(counts: Mapping[str, Counts], wanted_precision: float | None)
     else:
         threshold = threshold_for_precision(all_of_them, wanted_precision)
         of_class = {name: threshold_for_precision(one, wanted_precision) for name, one in enough.items()}
+    # position of the threshold in `SCORES`, at which all curves are sampled
     at = int(np.argmin(abs(SCORES - threshold))) if math.isfinite(threshold) else None
     calibration = fit_calibration(all_of_them)
     return {
@@ -268,6 +273,7 @@ def _annotations(sample: Sample, image_id: int, vocabulary: Vocabulary) -> list[
     rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
     scale_yx = np.divide(sample.original_size_hw, sample.size_hw)
     boxes_xyxy_px = sample.instances.boxes_xyxy_px * np.tile(scale_yx[::-1], 2)  # times (x, y, x, y)
+    # height by width: an area grows with both
     areas_px = sample.instances.areas_px * scale_yx.prod()
     return [
         {
@@ -297,6 +303,7 @@ def _judged_categories(sample: Sample, vocabulary: Vocabulary) -> set[int] | Non
     if sample.absent_class_ids is None:
         return None
     rows = _vocabulary_rows(sample.vocabulary.names, vocabulary, sample.source)
+    # LVIS, arXiv 1908.03195: a class is judged where the image is in its positive or its negative set
     return {rows[c] + 1 for c in sample.absent_class_ids | sample.present_class_ids}
 
 
@@ -349,6 +356,7 @@ def accumulated(
     evaluator = COCOeval_faster(
         truth, truth.loadRes(results), "bbox", ranges=AREA_RANGES_PX, print_function=_silent, separate_eval=True
     )
+    # one limit in place of COCO's 1, 10 and 100: the figures of the others are not reported
     evaluator.params.maxDets = [limit]
     evaluator.evaluate()
     evaluator.accumulate()

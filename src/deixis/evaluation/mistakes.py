@@ -83,13 +83,14 @@ def judge(annotations: Sequence[Row], results: Sequence[Row], threshold_of: Call
 
 def _judge_image(objects: Sequence[Row], shown: Sequence[Row], judged: Judged) -> None:
     hits, counts = np.zeros(len(shown), bool), np.ones(len(shown), bool)
+    # [shown] each: right ones, and those that count; an object is taken by detections of its own class only
     for category in {row["category_id"] for row in shown}:
         places = [place for place, row in enumerate(shown) if row["category_id"] == category]
         own = [row for row in objects if row["category_id"] == category]
         hits[places], counts[places] = matched([shown[place] for place in places], own)
     plain = [row for row in objects if not row["iscrowd"]]
-    iou = overlaps_of(shown, plain)
-    tried = np.zeros(len(plain), bool)
+    iou = overlaps_of(shown, plain)  # [shown, plain]
+    tried = np.zeros(len(plain), bool)  # objects that some detection is about: they are not missed
     for place in np.flatnonzero(hits).tolist():  # as `matched` does, to know which object each takes
         same = [row["category_id"] == shown[place]["category_id"] for row in plain]
         tried[int(np.where(np.asarray(same) & ~tried, iou[place], -1).argmax())] = True
@@ -116,9 +117,10 @@ def _false_detection(
 ) -> tuple[Mistake, int | None]:
     """The mistake that a false detection is, and the object that it was about."""
     same = np.asarray([one["category_id"] == row["category_id"] for one in objects], bool)
-    of_same, of_other = (np.where(rows, iou, 0.0) for rows in (same, ~same))
+    of_same, of_other = (np.where(rows, iou, 0.0) for rows in (same, ~same))  # [objects] each
     kind: Kind = "background"
     target: int | None = None
+    # the order decides: what overlaps an object of its class is a duplicate, even where another class overlaps more
     if of_same.max(initial=0) >= MIN_IOU:
         kind, target = "duplicate", int(of_same.argmax())
     elif of_other.max(initial=0) >= MIN_IOU:
@@ -175,6 +177,7 @@ def confusion_matrix(
     plain = [row for row in annotations if not row["iscrowd"]]
     if not plain or not counted:
         for rows, background in ((plain, (slice(size), size)), (counted, (size, slice(size)))):
+            # one side is empty: all objects are missed, or all detections false; the library needs both
             totals = np.bincount([categories.index(row["category_id"]) for row in rows], minlength=size)
             matrix[background] = totals
         return matrix

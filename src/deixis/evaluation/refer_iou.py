@@ -90,10 +90,12 @@ class _Sums:
     def add(self, intersection: int, union: int) -> None:
         self.intersection += intersection
         self.union += union
+        # LISA's code adds 1e-5; an empty mask for an absent object is right, which 0 / 1e-5 would call wrong
         self.ious += intersection / (union + UNION_EPSILON) if union else 1.0
         self.count += 1
 
     def group(self) -> GroupIoU:
+        # (ΣI) / (ΣU), not the mean of I / U
         ciou = self.intersection / self.union if self.union else math.nan
         return GroupIoU(ciou, self.ious / self.count if self.count else math.nan, self.count)
 
@@ -121,6 +123,7 @@ class ReferIoU:
         if expression.ignored_rle:
             predicted = without_ignored(predicted, expression.ignored_rle)
         intersection, found, wanted = overlap(predicted, expression.masks_rle)
+        # |A ∪ B| = |A| + |B| - |A ∩ B|, without decoding the masks
         union = found + wanted - intersection
         keys = {
             "words": [_bucket(len(text.split()), _WORDS)],
@@ -132,9 +135,11 @@ class ReferIoU:
         for name, buckets in keys.items():
             for bucket in buckets:
                 self._groups[name].setdefault(bucket, _Sums()).add(intersection, union)
+        # GRES, arXiv 2306.00968: N-acc asks of empty targets, T-acc of the others
         tally = self._present if wanted else self._absent
         tally[0] += bool(found) == bool(wanted)
         tally[1] += 1
+        # data sets that are joined repeat image ids; their files differ
         self._images.add((sample.source, sample.image_id))
 
     def result(self) -> ReferMetrics:
@@ -195,6 +200,7 @@ def overlap(predicted: Rle, wanted: Sequence[Rle]) -> tuple[int, int, int]:
     found = int(coco_mask.area(predicted))
     if not wanted:
         return 0, found, 0
+    # several objects of a phrase are one target, as in gRefCOCO
     target = coco_mask.merge(list(wanted))
     return int(coco_mask.area(coco_mask.merge([predicted, target], intersect=True))), found, int(coco_mask.area(target))
 

@@ -77,6 +77,7 @@ def counts_by_class(
     objects: dict[int, int] = defaultdict(int)
     for (_, category), here in truth.items():
         objects[category] += sum(not one["iscrowd"] for one in here)
+    # scores only: every curve below is a count of scores from a threshold on
     right: dict[int, list[float]] = defaultdict(list)
     wrong: dict[int, list[float]] = defaultdict(list)
     for place, here in found.items():
@@ -106,6 +107,7 @@ def threshold_for_precision(counts: Counts, wanted: float) -> float:
     >>> float(threshold_for_precision(Counts(2, np.array([0.9, 0.5]), np.array([0.7, 0.3])), 0.6))
     0.31
     """
+    # precision is not monotonic in the threshold; the lowest one keeps the most detections
     good = np.flatnonzero(counts.precision >= wanted - 1e-9)
     return float(SCORES[good[0]]) if len(good) else float("nan")
 
@@ -130,8 +132,9 @@ def matched(
         return hits, counts
     crowds = np.asarray([bool(one["iscrowd"]) for one in truth])
     boxes_xywh_px = [np.asarray([one["bbox"] for one in rows], dtype=float) for rows in (ranked, truth)]
+    # COCO's IoU with a crowd: the share of the detection that lies in it
     iou = coco_mask.iou(*boxes_xywh_px, crowds.astype(np.uint8).tolist())  # [detections, objects]
-    free = ~crowds
+    free = ~crowds  # [objects]; a crowd takes any number of detections, an object one
     for row, overlaps in enumerate(iou):
         open_to = np.where(free, overlaps, 0)  # [objects]; neither crowds nor what a better detection took
         best = int(open_to.argmax())

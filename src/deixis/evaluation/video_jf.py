@@ -115,12 +115,13 @@ class VideoJF:
         for label, frame in enumerate(clip.labelled):
             found = _decoded(clip, text, frame, predicted=predicted)
             masks = clip.masks_at(expression, label)
+            # [h, w]; all objects of the phrase are one target
             wanted = coco_mask.decode(coco_mask.merge(list(masks))) if masks else np.zeros(clip.size_hw, np.uint8)
             sums.add(region_similarity(found > 0, wanted > 0), boundary_f(found > 0, wanted > 0))
             tally = self._present if wanted.any() else self._absent
             tally[0] += bool(found.any()) == bool(wanted.any())
             tally[1] += 1
-        mean = sums.group()
+        mean = sums.group()  # over the frames of this phrase
         self._all.add(mean.j, mean.f)
         # A phrase counts as its mean over frames, however long its clip is.
         for groups, names in ((self._presence, presence_of(clip, expression)), (self._tags, expression.tags)):
@@ -174,6 +175,7 @@ def boundary_f(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"], 
     Args:
         tolerance: as a fraction of the frame's diagonal; rounded up to whole pixels.
     """
+    # DAVIS 2016 (Perazzi et al., CVPR), boundary measure: 0.008 of the diagonal
     radius = math.ceil(tolerance * math.hypot(*found.shape))
     ours, theirs = _boundary(found), _boundary(wanted)
     if not ours.any() or not theirs.any():
@@ -181,6 +183,7 @@ def boundary_f(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"], 
     disk = _disk(radius)  # dilating with it covers all pixels within `radius` of a boundary
     precision = np.count_nonzero(ours & (cv2.dilate(theirs, disk) > 0)) / np.count_nonzero(ours)
     recall = np.count_nonzero(theirs & (cv2.dilate(ours, disk) > 0)) / np.count_nonzero(theirs)
+    # F = 2 P R / (P + R)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

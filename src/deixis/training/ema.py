@@ -25,6 +25,7 @@ class WeightAverage:
     def update(self) -> None:
         """Move the average towards the weights as they are now."""
         self.updates += 1
+        # the warm-up of TensorFlow's ExponentialMovingAverage
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         # average + (1 - decay) * (weight - average)
         torch._foreach_lerp_(list(self._averages.values()), [w.detach() for w in self._weights.values()], 1 - decay)

@@ -88,6 +88,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
     synchronisation, and changes the weights if every figure is finite.
     """
     progress, settings, accelerator = run.progress, run.settings, run.accelerator
+    # evaluation and the measuring of a baseline leave evaluation mode behind
     task.model.train()
     if progress.step >= last_step:
         return
@@ -97,6 +98,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         seed_step(settings.seed, progress.step, accelerator.process_index)
         # By updates and not by steps: a skipped step takes nothing from the warm-up.
         rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
+        # one divisor for all batches and processes of the step, see `accumulate_gradients`
         normaliser = task.normaliser(group)
         with counted(task.model, wanted=progress.step == 0) as operations:
             losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
@@ -114,6 +116,7 @@ def train_epoch(task: Task, run: Run, last_step: int) -> None:
         )
         stop, *waits = (figures.pop(f"own {key}") for key in own)
 
+        # the figures are means over processes, so all of them decide alike
         finite = guard.is_finite(figures)
         if finite:
             run.watch.check(task.unsupervised_parts(group))
@@ -229,6 +232,7 @@ def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
         task.model.eval()
         with run.stop.interrupts(), run.bar.labelled("evaluating"):
             metrics = task.evaluate()
+        # the first metric that is shown decides which weights are kept
         score = float(metrics[task.shown[0]])
         better = score > progress.best_score
         if better and run.accelerator.is_main_process:

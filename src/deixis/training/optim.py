@@ -53,6 +53,7 @@ def parameter_groups(
         if part not in learning_rates:
             raise TrainingError(f"parameter {name} is of part {part!r}, which has no learning rate")
         decays = is_decayed(name, parameter)
+        # a group per part and decay: AdamW has one rate and one decay for a group
         key = f"{part}/{'decay' if decays else 'no_decay'}"
         rate = learning_rates[part]
         empty: dict[str, Any] = {"params": [], "parameter_names": [], "name": key, "lr": rate, "full_lr": rate}
@@ -71,6 +72,7 @@ def is_decayed(name: str, parameter: Tensor) -> bool:
 
 def build_adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     """AdamW with PyTorch's defaults, in its fused form; learning rate and decay come from the groups."""
+    # names would be saved with the optimiser's state in every checkpoint
     plain = [{key: value for key, value in group.items() if key != "parameter_names"} for group in groups]
     return torch.optim.AdamW(plain, fused=True)
 

@@ -32,6 +32,7 @@ def batches_of(indices: Sequence[int], batch_size: int, accelerator: Accelerator
     """The batches of this process; all processes together have the same batches, whatever their number."""
     keys = [(0, index) for index in indices]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    # every n-th batch of n processes: the batches are the same for any n
     return batches[accelerator.process_index :: accelerator.num_processes]
 
 

@@ -107,7 +107,9 @@ def epoch_batches(
         shuffled = generator.permutation(count)
         order = shuffled
         if aspect_ratios is not None:
+            # images of one shape fill a batch with less padding; steps, not images, are then drawn at random
             order = _by_aspect_ratio(shuffled, np.asarray(aspect_ratios), step, generator)
+    # samples of the step that is not full
     last = 0 if drop_last else count % step
     batches = -(-last // of_batches)  # of the last step
     # without what `drop_last` leaves out; more where some process would have a batch without a sample

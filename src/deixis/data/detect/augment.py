@@ -82,6 +82,7 @@ def mix(sample: Sample, preset: Augmentation, generator: np.random.Generator, ot
     """The sample, or a mosaic or MixUp of it and others that are annotated for the same classes; without masks."""
     if preset.paste and generator.random() < preset.paste:
         sample = pasted(sample, other(), generator)
+    # pasting needs masks, nothing after it does
     sample = without_masks(sample)
     if generator.random() < preset.mosaic:
         sample = mosaic(sample, [without_masks(other()) for _ in range(3)])
@@ -98,7 +99,7 @@ def without_masks(sample: Sample) -> Sample:
 def turn(sample: Sample, quarters: int) -> Sample:
     """Turned counter-clockwise by this many quarters. A caption stays, so one that names sides may become wrong."""
     height, width = sample.size_hw
-    x1, y1, x2, y2 = sample.instances.boxes_xyxy_px.T
+    x1, y1, x2, y2 = sample.instances.boxes_xyxy_px.T  # [n] each
     boxes = {
         0: (x1, y1, x2, y2),
         1: (y1, width - x2, y2, width - x1),
@@ -152,6 +153,7 @@ def mosaic(sample: Sample, others: list[Sample]) -> Sample:
     canvas = np.full((2 * height, 2 * width, 3), GREY, np.uint8)
     parts = []
     for cell, one in enumerate((sample, *(other if same_classes(sample, other) else sample for other in others))):
+        # two rows of two cells
         top, left = cell // 2 * height, cell % 2 * width
         fitted = fit(one, (height, width))
         h, w = fitted.size_hw
@@ -172,6 +174,7 @@ def mixup(sample: Sample, other: Sample, share: float) -> Sample:
     h, w = fitted.size_hw
     pixels = np.asarray(sample.image, np.uint8).copy()
     blended = share * pixels[:h, :w] + (1 - share) * np.asarray(fitted.image)
+    # outside the other picture this one stays as it is, and so do its objects
     pixels[:h, :w] = np.rint(blended).astype(np.uint8)
     return joined(sample, pixels, [sample.instances, fitted.instances], [other])
 
@@ -190,6 +193,7 @@ def pasted(sample: Sample, other: Sample, generator: np.random.Generator) -> Sam
     h, w = fitted.size_hw
     top, left = (int(generator.integers(most - side + 1)) for most, side in zip(sample.size_hw, (h, w), strict=True))
     cut = np.zeros(sample.size_hw, bool)
+    # [h, w] of this picture and [h, w] of the other: where the chosen objects are
     cut[top : top + h, left : left + w] = inner = masks[chosen].any(0)
     pixels = np.asarray(sample.image, np.uint8).copy()
     pixels[cut] = np.asarray(fitted.image, np.uint8)[inner]
@@ -216,6 +220,8 @@ def uncovered(sample: Sample, cut: Bool[np.ndarray, "h w"]) -> tuple[Instances, 
             continue
         keep[i] = share > 0 and (share >= MIN_VISIBLE_SHARE or instances.is_crowd[i])
         if keep[i]:
+            # by the visible share: an annotated area need not equal the pixels of the mask
+            # by the visible share, because an annotated area need not equal the mask's pixels
             boxes[i], areas[i] = box_of_mask(left), areas[i] * share
         elif share:
             unjudged.add(int(instances.class_ids[i]))

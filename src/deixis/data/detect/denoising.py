@@ -65,6 +65,7 @@ def make_denoising_queries(
     most = max(len(target.class_ids) for target in targets)
     if most == 0:
         return None
+    # by the batch's fullest image, so that all images have the same number of queries
     groups = max(count // most, 1)
     noised = [_noised(target, most, groups, label_noise, box_noise) for target in targets]
     # [batch, queries, 4], [batch, queries, tokens], [batch, queries]; queries = groups * 2 * most
@@ -89,6 +90,7 @@ def _noised(
     What is drawn is a function of the image's own seed and objects, whatever else is in the batch.
     """
     device, objects = target.boxes_cxcywh_norm.device, len(target.class_ids)
+    # on the image's own device: moving drawn numbers there would wait for it
     generator = None if target.seed is None else torch.Generator(device).manual_seed(target.seed)
     copies = 2 * groups  # of each object: a copy and a decoy per group
     # [copies * objects]: 0 for a copy, 1 for a decoy

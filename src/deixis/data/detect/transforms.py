@@ -44,6 +44,7 @@ def resized_hw(size_hw: tuple[int, int], short_px: int, long_px: int) -> tuple[i
     short, long = min(size_hw), max(size_hw)
     exact_short: float = short_px
     if long / short * short_px > long_px:
+        # the long side is the limit: the short one follows, not yet rounded
         exact_short = long_px * short / long
     new_short = round(exact_short)
     if short == new_short:  # transformers leaves both sides alone here
@@ -68,6 +69,7 @@ def resize_to(sample: Sample, size_hw: tuple[int, int]) -> Sample:
     while pixels.shape[0] >= 2 * size_hw[0] and pixels.shape[1] >= 2 * size_hw[1]:
         half_wh = (pixels.shape[1] // 2, pixels.shape[0] // 2)
         pixels = np.asarray(cv2.resize(pixels, half_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    # INTER_LINEAR looks at four pixels only and skips the rest where an image shrinks
     shrinks = size_hw[0] * size_hw[1] < pixels.shape[0] * pixels.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(pixels, (size_hw[1], size_hw[0]), interpolation=interpolation), np.uint8)
@@ -78,6 +80,7 @@ def resize_to(sample: Sample, size_hw: tuple[int, int]) -> Sample:
 
 def horizontal_flip(sample: Sample) -> Sample:
     """Mirror left to right."""
+    # a copy: OpenCV takes no negative strides
     pixels = np.ascontiguousarray(_pixels(sample)[:, ::-1])
     return sample.evolve(image=pixels, instances=flip_instances(sample.instances, sample.size_hw[1]))
 
@@ -89,6 +92,7 @@ def crop(sample: Sample, box_xyxy_px: Sequence[int], min_visible: float = MIN_VI
     visible, their classes are no longer annotated exhaustively: training calls nothing there background.
     """
     height, width = sample.size_hw
+    # at least one pixel from the right and bottom border, so that the window is never empty
     left, top = (max(0, min(int(box_xyxy_px[i]), (width, height)[i] - 1)) for i in (0, 1))
     right, bottom = max(left + 1, min(int(box_xyxy_px[2]), width)), max(top + 1, min(int(box_xyxy_px[3]), height))
     pixels = np.ascontiguousarray(_pixels(sample)[top:bottom, left:right])
@@ -140,6 +144,7 @@ class TrainTransform:
             sample = horizontal_flip(sample)
         if generator.random() < self.crop_probability:
             sample = random_crop(sample, generator)
+        # one size per image, not per batch: what is drawn depends on the sample alone
         return resize(sample, int(generator.choice(self.short_px)), self.long_px)
 
 

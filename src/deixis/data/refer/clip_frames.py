@@ -42,6 +42,7 @@ def sample_frames(
     for expression in expressions:
         seen = [label for label in range(labels) if _visible(clip, expression, label)]
         showing = [part for part, label in enumerate(chosen) if label in seen]
+        # an object that no drawn frame shows would be taught as absent, although it is in the clip
         if seen and not showing:
             # not at the expense of an expression shown already
             free = [label for label in seen if bisect_right(edges, label) - 1 not in kept] or seen
@@ -68,6 +69,7 @@ def clip_question(
     """
     if clip.chat:
         return chat_question(clip, frames, rng)
+    # every `[SEG]` stands for its object in all frames, so a clip asks once, not once per frame
     turns, asked = training_turns(clip.expressions, max_masks, rng, behaviour, clip=True)
     if not asked:
         raise DataError(f"{clip.source}: has no sentences to ask about; its masks await captions")

@@ -148,6 +148,7 @@ def _padded(
     conversations: Sequence[tuple[list[int], list[int]]], pad_token_id: int
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
     """(input_ids, attention_mask, labels), padded on the right."""
+    # [rows, tokens of the longest]
     shape = len(conversations), max(len(input_ids) for input_ids, _ in conversations)
     ids, labels = torch.full(shape, pad_token_id), torch.full(shape, -100)  # -100: no loss
     attention = torch.zeros(shape, dtype=torch.bool)
@@ -201,6 +202,7 @@ def _target(question: Question, mask_px: int) -> ReferTarget:
     sample = question.sample
     masks = [  # masks * frames of [side, side]: all frames of the first mask, then those of the next
         squashed_mask(union_mask(frame.expressions[position].masks_rle, frame.size_hw), mask_px)
+        # asked expressions outermost: the model's `[SEG]` states come in the order of the answers
         for position, _ in question.asked
         for frame in question.frames
     ]

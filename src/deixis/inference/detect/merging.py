@@ -40,11 +40,12 @@ def merge_wordings(
     >>> merge_wordings(found, [0, 0], ("car",), count=9).scores.tolist()
     [0.9, 0.7]
     """
-    wording, class_ids = found.class_ids, np.asarray(rows, np.int64)[found.class_ids]
-    several = np.bincount(rows, minlength=len(names)) > 1
+    wording, class_ids = found.class_ids, np.asarray(rows, np.int64)[found.class_ids]  # [n] each
+    several = np.bincount(rows, minlength=len(names)) > 1  # [classes]; classes of one wording have nothing to merge
     gone = np.zeros(len(found), bool)
     for place in np.flatnonzero(several[class_ids]):
         if not gone[place]:
+            # `found` is best first, so only what comes after can give way
             after = place + 1 + np.flatnonzero((class_ids == class_ids[place])[place + 1 :])
             after = after[wording[after] != wording[place]]
             gone[after] |= overlaps(found.boxes_xyxy_px[place], found.boxes_xyxy_px[after])[0] >= iou

@@ -62,7 +62,7 @@ def postprocess(
             "the detector's outputs are not finite numbers; its weights are damaged, use another checkpoint"
         )
     classes = scores.shape[-1]
-    asked = torch.tensor([len(prompt.names) for prompt in prompts], device=scores.device)
+    asked = torch.tensor([len(prompt.names) for prompt in prompts], device=scores.device)  # [batch]
     padded = torch.arange(classes, device=scores.device) >= asked[:, None]  # [batch, classes]
     ranked = scores.masked_fill(padded[:, None], -1).flatten(1)  # [batch, queries * classes]
     best, position = ranked.topk(min(max_detections, ranked.shape[1]))  # position = query * classes + class
@@ -90,8 +90,10 @@ def merge_detections(parts: Sequence[Detections], max_detections: int) -> Detect
     """
     if len(parts) == 1:
         return parts[0]
+    # where each part's names begin among all names
     first_ids = np.cumsum([0, *(len(part.names) for part in parts[:-1])])
     scores = np.concatenate([part.scores for part in parts])
+    # stable: of equal scores the earlier prompt's come first, so that results do not depend on the sort
     best = np.argsort(-scores, kind="stable")[:max_detections]
     return Detections(
         np.concatenate([part.boxes_xyxy_px for part in parts])[best],
@@ -110,5 +112,6 @@ def _stack_positive_maps(
     stacked = torch.zeros(len(prompts), max(len(prompt.names) for prompt in prompts), length)
     for i, prompt in enumerate(prompts):
         classes, tokens = prompt.positive_map.shape
+        # prompts of a batch differ in classes and tokens; zeros give padded classes the score 0
         stacked[i, :classes, :tokens] = torch.from_numpy(prompt.positive_map)
     return stacked.to(device)

@@ -74,6 +74,8 @@ class SampleDetector:
     def use_sinks(self, sinks: Float[Tensor, "sinks channels"] | None) -> None:
         """Other attention sinks from now on, or none."""
         self.sinks = sinks
+        # a data set asks for the same names again and again; prompts depend on sinks, which take tokens
+        # a data set asks for the same names again and again; sinks take tokens, so prompts depend on them
         self._prompts = lru_cache(maxsize=256)(self._build_prompts)
 
     @property
@@ -116,6 +118,7 @@ class SampleDetector:
                 else:
                     pairs = zip(samples, windows, strict=True)
                     found = [self._sliced(one, cuts, batch_size, max_detections) for one, cuts in pairs]
+            # calibration keeps the order of scores, so it may come last
             if self.nms is not None or self.across_classes:
                 found = [one.with_nms(self.nms or SAME_IOU, self.across_classes) for one in found]
             if self.calibration:
@@ -131,6 +134,7 @@ class SampleDetector:
         """The detections of one image, from a batch of its windows at a time."""
         if len(windows) == 1:
             return self._detect([sample], max_detections)[0]
+        # windows but the first (the whole) have one size, and share batches
         batches = [windows[start : start + batch_size] for start in range(1, len(windows), batch_size)]
         parts: list[Detections] = []
         for batch in (windows[:1], *batches):  # the whole by itself: the squares beside it would be padded to its size
@@ -164,6 +168,7 @@ class SampleDetector:
         return self._prompts(names) if sentence is None else ((sentence,), tuple(range(len(names))))
 
     def _build_prompts(self, names: tuple[str, ...]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
+        # every wording is a name of its own in the prompt; `rows` has the class of each
         asked, rows = worded(names, self.wordings, self.bundle.prompt_tokenizer)
         return self.bundle.prompts(asked, self.prompt_names, self.prompt_len), rows
 

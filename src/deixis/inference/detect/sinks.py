@@ -89,6 +89,7 @@ def try_sinks(detector: Detector, few: Dataset, whole: Dataset, count: int, *, m
     plain = with_sinks_of(detector, None)
     tried = {kind: with_sinks_of(detector, kind, count, names) for kind in get_args(SinkKind)}
     found = {"none": measure(plain, few)} | {kind: measure(one, few) for kind, one in tried.items()}
+    # the kind is chosen on few images and judged on all of them: kept sinks cost a prompt's tokens in every prediction
     best: SinkKind = max(tried, key=lambda kind: figure(found[kind]))
     if len(few) == len(whole):
         return SinkTrial(count, best, found, found["none"], found[best])
@@ -97,6 +98,6 @@ def try_sinks(detector: Detector, few: Dataset, whole: Dataset, count: int, *, m
 
 def with_sinks_of(detector: Detector, kind: SinkKind | None, count: int = 0, names: tuple[str, ...] = ()) -> Detector:
     """The detector with other sinks, on the same weights."""
-    other = copy.copy(detector)
+    other = copy.copy(detector)  # shallow: the weights are shared
     other.use_sinks(None if kind is None else make_sinks(trainable(detector.bundle), count, kind, names))
     return other

@@ -35,6 +35,7 @@ def cut_out(sample: Sample, window: Window) -> Sample:
         size_hw=size_hw,
         original_size_hw=size_hw,
         instances=Instances.none(),
+        # what is absent from the picture says nothing of a window's prompt: all names are asked for
         absent_class_ids=None,
     )
 
@@ -55,17 +56,21 @@ def joined(parts: Sequence[Detections], windows: Sequence[Window], size_hw: tupl
     origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # [n]: the window of each box
     scores = np.concatenate([part.scores for part in parts])
     class_ids = np.concatenate([part.class_ids for part in parts])
+    # greedy, as in NMS: from the best down, each removes what is the same object in other windows
     waiting = np.argsort(-scores * np.where(is_cut, _CUT_COUNTS, 1.0), kind="stable")
     kept = []
     while len(waiting):
         best, waiting = waiting[0], waiting[1:]
         kept.append(best)
         iou, ios = overlaps(boxes[best], boxes[waiting])  # [waiting] each
+        # a cut box is no larger than the whole one; IoU would miss it, its share inside the other does not
+        # a cut box is no larger than the whole one; IoU would miss it, its share inside the other box not
         smaller = _areas(boxes[waiting]) <= _areas(boxes[[best]])
         same = (iou >= _SAME) | (is_cut[waiting] & smaller & (ios >= _SAME))
         same &= (class_ids[waiting] == class_ids[best]) & (origin[waiting] != origin[best])
         waiting = waiting[~same]
     chosen = np.array(kept, np.int64)
+    # kept by the weighed scores, reported by their own
     order = chosen[np.argsort(-scores[chosen], kind="stable")][:count]
     return replace(
         parts[0], boxes_xyxy_px=boxes[order], scores=scores[order], class_ids=class_ids[order], size_hw=size_hw
@@ -77,6 +82,7 @@ def _cut(found: Detections, window: Window, size_hw: tuple[int, int]) -> Bool[np
     left, top, right, bottom = window
     height, width = size_hw
     boxes = found.boxes_xyxy_px
+    # (left, top, right, bottom): which borders of the window lie inside the picture
     inner = np.array([left > 0, top > 0, right < width, bottom < height])
     ends = np.stack(
         [
@@ -87,7 +93,7 @@ def _cut(found: Detections, window: Window, size_hw: tuple[int, int]) -> Bool[np
         ],
         axis=1,
     )
-    cut: np.ndarray = (ends & inner).any(1)
+    cut: np.ndarray = (ends & inner).any(1)  # [n, 4] -> [n]
     return cut
 
 

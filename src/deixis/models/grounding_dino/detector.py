@@ -236,6 +236,7 @@ class GroundingDino(nn.Module):
 def averaged(layers: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of the boxes and of the probabilities that several layers give, the latter as logits."""
     logits = torch.stack([layer["pred_logits"] for layer in layers])  # [layers, B, Q, L]
+    # logit of the mean probability p: log Σσ(x) - log Σσ(-x); the common 1 / layers cancels
     is_there, is_absent = (nn.functional.logsigmoid(signed).logsumexp(0) for signed in (logits, -logits))
     boxes = torch.stack([layer["pred_boxes"] for layer in layers]).mean(0)
     return {"pred_logits": is_there - is_absent, "pred_boxes": boxes}

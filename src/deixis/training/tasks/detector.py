@@ -66,6 +66,7 @@ class DetectorTask:
 
     def normaliser(self, group: Sequence[Batch]) -> Tensor:
         """Boxes in the whole step divided by the number of processes, at least 1."""
+        # of all accumulated batches, so that their gradients add up to that of one large batch
         boxes = sum(len(target.class_ids) for batch in group for target in batch.targets)
         return boxes_per_process(boxes, self.accelerator.device)
 
@@ -133,6 +134,7 @@ def detection_losses(
     losses = criterion(outputs, targets, normaliser, denoising=denoising)
     total = criterion.total(losses)
     if not finite:
+        # in the graph: the backward pass then gives NaN everywhere, and the loop skips the step in all processes
         total = total * torch.nan
         losses = {name: value.detach() * torch.nan for name, value in losses.items()}
     return total, losses
@@ -189,6 +191,7 @@ def with_finite_boxes(batch: Batch) -> Batch:
 
 def one_sample(batch: Batch, index: int) -> Batch:
     """One sample of a batch, with the batch's padding."""
+    # slices keep the batch axis, and the padding stays: the sample is tried as it was seen
     at = slice(index, index + 1)
     return Batch(
         batch.pixels_u8[at],
