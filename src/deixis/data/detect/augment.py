@@ -221,7 +221,6 @@ def uncovered(sample: Sample, cut: Bool[np.ndarray, "h w"]) -> tuple[Instances, 
         keep[i] = share > 0 and (share >= MIN_VISIBLE_SHARE or instances.is_crowd[i])
         if keep[i]:
             # by the visible share: an annotated area need not equal the pixels of the mask
-            # by the visible share, because an annotated area need not equal the mask's pixels
             boxes[i], areas[i] = box_of_mask(left), areas[i] * share
         elif share:
             unjudged.add(int(instances.class_ids[i]))

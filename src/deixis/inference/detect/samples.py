@@ -75,7 +75,6 @@ class SampleDetector:
         """Other attention sinks from now on, or none."""
         self.sinks = sinks
         # a data set asks for the same names again and again; prompts depend on sinks, which take tokens
-        # a data set asks for the same names again and again; sinks take tokens, so prompts depend on them
         self._prompts = lru_cache(maxsize=256)(self._build_prompts)
 
     @property

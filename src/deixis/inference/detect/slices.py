@@ -64,7 +64,6 @@ def joined(parts: Sequence[Detections], windows: Sequence[Window], size_hw: tupl
         kept.append(best)
         iou, ios = overlaps(boxes[best], boxes[waiting])  # [waiting] each
         # a cut box is no larger than the whole one; IoU would miss it, its share inside the other does not
-        # a cut box is no larger than the whole one; IoU would miss it, its share inside the other box not
         smaller = _areas(boxes[waiting]) <= _areas(boxes[[best]])
         same = (iou >= _SAME) | (is_cut[waiting] & smaller & (ios >= _SAME))
         same &= (class_ids[waiting] == class_ids[best]) & (origin[waiting] != origin[best])
