@@ -112,13 +112,6 @@ def threshold_for_precision(counts: Counts, wanted: float) -> float:
     return float(SCORES[good[0]]) if len(good) else float("nan")
 
 
-def f1_by_class(
-    annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
-) -> dict[int, tuple[int, Float[np.ndarray, " thresholds"]]]:
-    """Of each category that has objects: how many, and F1 at each of `SCORES`."""
-    return {category: (one.objects, one.f1) for category, one in counts_by_class(annotations, results).items()}
-
-
 def matched(
     ranked: Sequence[Mapping[str, Any]], truth: Sequence[Mapping[str, Any]]
 ) -> tuple[Bool[np.ndarray, " detections"], Bool[np.ndarray, " detections"]]:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
-from deixis.evaluation.thresholds import SCORES, best_threshold, f1_by_class, matched
+from deixis.evaluation.thresholds import SCORES, best_threshold, counts_by_class, matched
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 
@@ -104,7 +104,7 @@ def test_matches_are_those_of_cocos_evaluation(seed):
 
 
 def test_no_curve_has_no_threshold():
-    assert f1_by_class([], []) == {}
+    assert counts_by_class([], []) == {}
     assert math.isnan(best_threshold(np.zeros(len(SCORES)))[1])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deixis.data.scenes.motion import DIRECTIONS, Moving
-from deixis.data.scenes.phrases import PHRASE_WORDS, Phrase, Words, absent_phrases, attribute_phrase, nouns_of, words_of
+from deixis.data.scenes.phrases import Phrase, Words, absent_phrases, attribute_phrase, nouns_of, words_of
 
 
 def clip_phrases(movings: Sequence[Moving], rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> list[Phrase]:
@@ -66,20 +66,3 @@ def _by_relation(words: Words, meant: tuple[int, ...], movings: Sequence[Moving]
         return []
     text = f"the {words.text} that goes behind the {noun.text}"
     return [Phrase((text,), (passing[0],), ("relation",), words.pair + noun.pair)]
-
-
-CLIP_WORDS = (
-    *PHRASE_WORDS,
-    "that",
-    "moves",
-    "stays",
-    "still",
-    "up",
-    "down",
-    "comes",
-    "in",
-    "goes",
-    "away",
-    "back",
-    "behind",
-)

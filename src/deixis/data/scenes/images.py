@@ -13,6 +13,7 @@ Splits:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -145,11 +146,16 @@ def scenes(split: str, count: int, seed: int) -> SceneDataset:
     Raises:
         DataError: a split that does not exist, or no scenes.
     """
-    if split not in SPLITS:
-        raise DataError(f"scenes have no split {split!r}; choose one of {', '.join(SPLITS)}")
+    require_split("scenes", split, SPLITS, count)
+    return SceneDataset(split, count, seed)
+
+
+def require_split(kind: str, split: str, splits: Sequence[str], count: int) -> None:
+    """Raises DataError for a split that generated data does not have, or for none of it."""
+    if split not in splits:
+        raise DataError(f"{kind} have no split {split!r}; choose one of {', '.join(splits)}")
     if count < 1:
         raise DataError(f"scenes: count must be at least 1, got {count}")
-    return SceneDataset(split, count, seed)
 
 
 def name_of(thing: Thing, scheme: str) -> str:

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deixis.data.scenes.images import CANVAS_SIZES_HW, SEEN_PAIRS, UNSEEN_PAIRS, Scene, draw_scene
+from deixis.data.scenes.images import CANVAS_SIZES_HW, SEEN_PAIRS, UNSEEN_PAIRS, Scene, draw_scene, require_split
 from deixis.data.scenes.phrases import descriptions_of, phrases_for
 from deixis.data.scenes.shapes import COLOURS_RGB, NEW_SHAPES
-from deixis.errors import DataError
 from deixis.geometry.rle import bitmap_rle
 from deixis.refer_records import Expression, ReferSample
 
@@ -127,10 +126,7 @@ def refer_scenes(split: str, count: int, seed: int) -> ReferScenes:
     Raises:
         DataError: a split that does not exist, or no scenes.
     """
-    if split not in REFER_SPLITS:
-        raise DataError(f"scenes with phrases have no split {split!r}; choose one of {', '.join(REFER_SPLITS)}")
-    if count < 1:
-        raise DataError(f"scenes: count must be at least 1, got {count}")
+    require_split("scenes with phrases", split, REFER_SPLITS, count)
     return ReferScenes(split, count, seed)
 
 

@@ -16,28 +16,11 @@ from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, groups_of,
 from deixis.data.pixels.images import load_image
 from deixis.data.pixels.parallel import in_order
 from deixis.data.sets.embedded import record_of
-from deixis.data.sets.subset import Subset
 from deixis.errors import DataError
 from deixis.records import Dataset
 from deixis.refer_records import ReferDataset
 
 THREADS = 4
-
-
-def split_by_group(dataset: Dataset, fraction: float = 0.8, seed: int = 0) -> tuple[Subset, Subset]:
-    """(train, validation), with byte-identical and nearly identical images on the same side; see `hold_out`.
-
-    Both keep the data set's order and its whole vocabulary.
-
-    Raises:
-        DataError: a fraction that is not between 0 and 1, an image that cannot be read, or fewer than two groups.
-    """
-    if not 0 < fraction < 1:
-        raise DataError(f"the training share must be between 0 and 1, got {fraction}")
-    groups = [[(0, index) for index in group] for group in duplicate_groups(dataset)]
-    name = getattr(dataset, "name", "data")
-    ((train, validation),) = hold_out(groups, [str(name)], [len(dataset)], [1 - fraction], seed)
-    return Subset(dataset, train, f"{name} (train)"), Subset(dataset, validation, f"{name} (validation)")
 
 
 def hold_out(

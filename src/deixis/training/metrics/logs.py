@@ -13,9 +13,6 @@ from typing import Any, TextIO
 from deixis.errors import TrainingError
 from deixis.training.metrics.services import MetricServices, ResumedLog
 
-# differ between two equal runs
-TIMING_FIELDS = ("images_per_second", "peak_memory_mb", "seconds", "data_wait_share", "data_wait_most")
-
 
 class MetricLogs:
     """Writes one line per record to metrics.jsonl, and the record's numbers to TensorBoard, wandb or mlflow.

@@ -11,7 +11,8 @@ import yaml
 
 from deixis.atomic_files import new_folder
 from deixis.data.formats.placing import ImageMode, placed
-from deixis.records import Dataset, Sample
+from deixis.data.formats.shared.objects_row import objects_row
+from deixis.records import Dataset
 
 
 def write_imagefolder(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
@@ -29,30 +30,13 @@ def write_imagefolder(parts: Mapping[str, Dataset], folder: Path, images: ImageM
             place = draft / ("validation" if part == "val" else part)
             lines = []
             for sample, name in placed(dataset, place, images):
-                lines.append(json.dumps(_row(sample, name, next_id), ensure_ascii=False) + "\n")
+                row = {"file_name": name, **objects_row(sample, next_id)}
+                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
                 next_id += len(sample.instances)
             (place / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
         names = next(iter(parts.values())).vocabulary.names
         (draft / "README.md").write_text(_card(names), encoding="utf-8")
     return folder
-
-
-def _row(sample: Sample, name: str, first_id: int) -> dict[str, Any]:
-    objects = sample.instances
-    height, width = sample.size_hw
-    return {
-        "file_name": name,
-        "image_id": sample.image_id,
-        "width": width,
-        "height": height,
-        "objects": {
-            "id": list(range(first_id, first_id + len(objects))),
-            "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in objects.boxes_xyxy_px.tolist()],
-            "category": objects.class_ids.tolist(),
-            "area": objects.areas_px.tolist(),
-            "iscrowd": objects.is_crowd.tolist(),
-        },
-    }
 
 
 def _card(names: Sequence[str]) -> str:

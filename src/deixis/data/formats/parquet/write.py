@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deixis.atomic_files import new_folder
 from deixis.data.formats.parquet.files import INSTALL_HINT
 from deixis.data.formats.placing import ImageMode, file_contents
+from deixis.data.formats.shared.objects_row import objects_row
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
@@ -58,21 +59,7 @@ def write_parquet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
 
 def row_of(sample: Sample, name: str, content: bytes, first_id: int) -> dict[str, Any]:
     """A row of the layout; `first_id` is the number of its first object."""
-    objects = sample.instances
-    height, width = sample.size_hw
-    return {
-        "image": {"bytes": content, "path": name},
-        "image_id": sample.image_id,
-        "width": width,
-        "height": height,
-        "objects": {
-            "id": list(range(first_id, first_id + len(objects))),
-            "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in objects.boxes_xyxy_px.tolist()],
-            "category": objects.class_ids.tolist(),
-            "area": objects.areas_px.tolist(),
-            "iscrowd": objects.is_crowd.tolist(),
-        },
-    }
+    return {"image": {"bytes": content, "path": name}, **objects_row(sample, first_id)}
 
 
 def schema_of(names: tuple[str, ...]) -> Schema:
