@@ -39,7 +39,9 @@ from deixis.options.detect_train import (
     DetectTrainOptions,
 )
 from deixis.options.groups import Loop
-from deixis.recipes.detect.data import TrainingPrompts, read_training_data, training_feed
+from deixis.recipes.detect.data.feed import training_feed
+from deixis.recipes.detect.data.prompts import TrainingPrompts
+from deixis.recipes.detect.data.sources import read_training_data
 from deixis.recipes.detect.policy import learning_rates, resolve
 from deixis.recipes.detect.train import finetune
 from deixis.recipes.run.repeat import repeat_run

@@ -17,7 +17,7 @@ from deixis.data.detect.transforms import horizontal_flip, resize_to
 from deixis.data.scenes.images import scenes
 from deixis.losses.detection import build_criterion
 from deixis.models.grounding_dino import load_grounding_dino
-from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.records import Sample
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients

@@ -15,7 +15,7 @@ from deixis.errors import OptionError
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.options.detect_train import DetectData, DetectTrainOptions
-from deixis.recipes.detect.data import mixed
+from deixis.recipes.detect.data.feed import mixed
 from deixis.recipes.detect.learning.missing import PartlyJudged, missing_classes, repaired
 from deixis.recipes.detect.learning.seeds import keep_of_seeds
 from deixis.recipes.detect.measure import DetectorMeasure

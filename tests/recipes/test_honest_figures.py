@@ -14,7 +14,8 @@ from deixis.errors import DataError, OptionError
 from deixis.models.model_record import read_record
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_train import ReferTrainOptions
-from deixis.recipes.detect.data import fingerprint, read_training_data
+from deixis.recipes.detect.data.facts import fingerprint
+from deixis.recipes.detect.data.sources import read_training_data
 from deixis.recipes.detect.train import finetune
 from deixis.recipes.refer.train import read_data
 from deixis.recipes.run import repeat

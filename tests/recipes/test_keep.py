@@ -17,7 +17,7 @@ from deixis.models.edits.closed_form import edited_layers
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.text import learned_names
 from deixis.options.detect_train import DetectData, DetectTrainOptions
-from deixis.recipes.detect.data import mixed
+from deixis.recipes.detect.data.feed import mixed
 from deixis.recipes.detect.learning.keep import labels_of
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results.detections import Detections

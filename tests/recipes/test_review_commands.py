@@ -21,7 +21,7 @@ from deixis.data.formats import read_dataset
 from deixis.errors import DeixisError
 from deixis.options.detect_train import DetectData
 from deixis.options.review.serve import ReviewServeOptions
-from deixis.recipes.detect.data import read_training_data
+from deixis.recipes.detect.data.sources import read_training_data
 from deixis.recipes.review.serve import opened_review, point_mask_of
 from deixis.review import actions
 from deixis.review.build import build_review

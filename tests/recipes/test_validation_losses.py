@@ -22,7 +22,7 @@ from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.sa2va import load_sa2va
 from deixis.options.detect_train import DetectLoss
 from deixis.options.refer_train import Conversations
-from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.recipes.detect.model import make_criterion
 from deixis.recipes.run.validation_losses import detector_validation_losses, refer_validation_losses
 from deixis.training.tasks.detector import warn_about_missing_outputs

@@ -27,7 +27,7 @@ from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino, trunk
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.layers import attention, feed_forward
-from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients
 from deixis.training.optim import build_adamw, parameter_groups

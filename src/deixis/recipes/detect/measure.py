@@ -19,7 +19,7 @@ from deixis.evaluation.coco_map import (
 from deixis.inference.detect.detector import Detector
 from deixis.inference.detect.sinks import Measure, SinkTrial, try_sinks, with_sinks_of
 from deixis.models.checkpoints import load_any_detector
-from deixis.recipes.detect.data import has_objects
+from deixis.recipes.detect.data.facts import has_objects
 from deixis.records import Dataset
 from deixis.training.processes import gather_in_order
 from deixis.training.validation import spread_evenly

@@ -24,15 +24,10 @@ from deixis.options.detect_train import (
 from deixis.options.groups import Loop, Optimiser
 from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
-from deixis.recipes.detect.data import (
-    TrainingPrompts,
-    image_folders,
-    parts_of,
-    read_training_data,
-    training_feed,
-    training_prompts,
-    with_wordings,
-)
+from deixis.recipes.detect.data.facts import parts_of
+from deixis.recipes.detect.data.feed import training_feed
+from deixis.recipes.detect.data.prompts import TrainingPrompts, training_prompts, with_wordings
+from deixis.recipes.detect.data.sources import image_folders, read_training_data
 from deixis.recipes.detect.forgetting import ForgettingData, read_forgetting_data
 from deixis.recipes.detect.learning.keep import names_to_learn, read_replayed
 from deixis.recipes.detect.learning.missing import repaired

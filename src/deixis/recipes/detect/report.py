@@ -22,7 +22,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.recipes.detect.data import NOTHING_HELD_OUT
+from deixis.recipes.detect.data.sources import NOTHING_HELD_OUT
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.owned_output import require_own_file
 from deixis.records import Dataset, Sample

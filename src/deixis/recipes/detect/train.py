@@ -20,7 +20,8 @@ from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
 from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
 from deixis.options.groups import Optimiser
-from deixis.recipes.detect.data import fingerprint, read_all
+from deixis.recipes.detect.data.facts import fingerprint
+from deixis.recipes.detect.data.sources import read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
 from deixis.recipes.detect.learning.kept_weights import change_of
 from deixis.recipes.detect.measure import DetectorMeasure, choose_sinks

@@ -21,7 +21,7 @@ from deixis.losses.refer import ReferCriterion
 from deixis.models.checkpoints import DetectorBundle
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.options.refer_train import Conversations
-from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
+from deixis.recipes.detect.data.prompts import FittedTransform, TrainingPrompts
 from deixis.recipes.refer.data.feed import views_of
 from deixis.records import Dataset
 from deixis.refer_records import ReferDataset, ReferSample

@@ -21,7 +21,7 @@ from deixis.data.formats.writing import write_dataset
 from deixis.errors import DataError, PromptError
 from deixis.losses.detection import build_criterion
 from deixis.losses.packing import pack_targets
-from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.records import Instances, Sample, Vocabulary
 
 SENTENCE = "A man in a red shirt walks his dog past a hot dog stand"

@@ -13,7 +13,7 @@ from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.negatives import choose_names, fit_objects
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import PromptError
-from deixis.recipes.detect.data import FittedTransform, TrainingPrompts
+from deixis.recipes.detect.data.prompts import FittedTransform, TrainingPrompts
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -17,7 +17,8 @@ from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
 from deixis.options.detect_train import DetectData, DetectHardware, DetectImages, DetectTrainOptions
 from deixis.options.groups import Loop
-from deixis.recipes.detect.data import training_feed, training_prompts
+from deixis.recipes.detect.data.feed import training_feed
+from deixis.recipes.detect.data.prompts import training_prompts
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ from deixis.models.grounding_dino.layers import attention, feed_forward, fusion
 from deixis.models.grounding_dino.layers.feed_forward import ReluFeedForward
 from deixis.models.grounding_dino.layers.fusion import FusionAttention
 from deixis.models.grounding_dino.layers.positions import proposal_boxes
-from deixis.recipes.detect.data import TrainingPrompts
+from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.records import Target
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint, save_checkpoint
 from deixis.training.feed import Feed

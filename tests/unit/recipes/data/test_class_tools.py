@@ -13,7 +13,7 @@ from deixis.data.formats import read_dataset
 from deixis.options.annotated_data import ClassTools
 from deixis.options.detect_eval import DetectEvalOptions
 from deixis.options.detect_train import DetectTrainOptions
-from deixis.recipes.detect.data import read_training_data
+from deixis.recipes.detect.data.sources import read_training_data
 from deixis.recipes.detect.evaluate import evaluate_detector
 
 SIDE = 100

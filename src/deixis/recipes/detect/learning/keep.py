@@ -13,7 +13,7 @@ from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError, OptionError
 from deixis.inference.detect.detector import load_detector
 from deixis.options.detect_train import Forgetting
-from deixis.recipes.detect.data import has_objects, parts_of
+from deixis.recipes.detect.data.facts import has_objects, parts_of
 from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
 from deixis.results.detections import Detections
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deixis.geometry.pixel_boxes import overlaps
 from deixis.inference.detect.detector import load_detector
-from deixis.recipes.detect.data import joined, parts_of
+from deixis.recipes.detect.data.facts import joined, parts_of
 from deixis.records import Dataset, Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 

@@ -12,7 +12,7 @@ from deixis.models.interpolation import interpolate
 from deixis.options.annotated_data import ClassTools
 from deixis.options.detect_train import DetectData, DetectTrainOptions
 from deixis.options.yaml_files import plain_values
-from deixis.recipes.detect.data import read_training_data
+from deixis.recipes.detect.data.sources import read_training_data
 from deixis.recipes.detect.measure import DetectorMeasure
 from deixis.recipes.detect.model import save_trained
 from deixis.recipes.detect.policy import resolve
