@@ -20,6 +20,8 @@ RUNS = {
     "bench_streaming": "--most 50",
     "bench_shards": "--most 50",
     "bench_plan": "--shapes 0",
+    "bench_slices": "--size 128 160 --slice 96",
+    "bench_vocabulary": "--part chunking --images 1",
 }
 ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
 PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}
