@@ -100,14 +100,14 @@ def test_c_the_encoder_learns_the_classes_unless_asked_otherwise():
 
 
 def test_c_detached_encoder_boxes_are_rejected(monkeypatch):
-    stack = detection._stack
+    stack = detection.stacked_layers
 
     def with_detached_encoder(layers, token_mask):
         logits, boxes = stack(layers, token_mask)
         return logits, torch.cat([boxes[:-1], boxes[-1:].detach()])
 
     outputs, targets = random_batch(2)
-    monkeypatch.setattr(detection, "_stack", with_detached_encoder)
+    monkeypatch.setattr(detection, "stacked_layers", with_detached_encoder)
     with pytest.raises((AssertionError, RuntimeError)):
         check_encoder_learns_tokens(outputs, targets)
 
@@ -189,11 +189,11 @@ def bce_focal(logits, positive, mask, alpha, gamma):
 @pytest.mark.parametrize("stack", [minus_infinity, patched_with_zero])
 def test_i_padding_in_the_focal_loss_is_rejected(stack, monkeypatch):
     check_padding_is_left_out()
-    valid_tokens = detection._valid_tokens
-    monkeypatch.setattr(detection, "_stack", stack)
+    valid_tokens = detection.valid_tokens
+    monkeypatch.setattr(detection, "stacked_layers", stack)
     monkeypatch.setattr(detection, "focal_loss_sums", bce_focal)
     if stack is patched_with_zero:
-        monkeypatch.setattr(detection, "_valid_tokens", lambda *call: torch.ones_like(valid_tokens(*call)))
+        monkeypatch.setattr(detection, "valid_tokens", lambda *call: torch.ones_like(valid_tokens(*call)))
     with pytest.raises((AssertionError, NonFiniteCostError)):
         check_padding_is_left_out()
 

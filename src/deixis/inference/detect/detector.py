@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -110,6 +111,13 @@ class Detector(SampleDetector):
     Raises:
         OptionError: `prompt_names` is below 1, or `slice`, `overlap`, `nms` or `sinks` is invalid.
     """
+
+    def reworded(self, wordings: Wordings) -> Detector:
+        """The same detector with other wordings of some classes."""
+        other = copy.copy(self)
+        other.wordings = {**self.wordings, **wordings}
+        other.use_sinks(self.sinks)  # and its own prompts
+        return other
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -81,13 +80,6 @@ class SampleDetector:
     def prompt_len(self) -> int:
         """Tokens that a prompt may have, beside the sinks."""
         return self.bundle.model.max_text_len - (0 if self.sinks is None else len(self.sinks))
-
-    def reworded(self, wordings: Wordings) -> Self:
-        """The same detector with other wordings of some classes."""
-        other = copy.copy(self)
-        other.wordings = {**self.wordings, **wordings}
-        other.use_sinks(self.sinks)  # and its own prompts
-        return other
 
     def run(
         self,
