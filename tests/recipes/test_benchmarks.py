@@ -22,6 +22,7 @@ RUNS = {
     "bench_plan": "--shapes 0",
     "bench_slices": "--size 128 160 --slice 96",
     "bench_vocabulary": "--part chunking --images 1",
+    "scenes_segmenter": "--images 1",
 }
 ON_PHOTOGRAPHS = ("bench_data_path", "bench_real_data")
 PARTS = {"format_peers", "harness", "learning_grounds", "real_examples", "real_steps"}

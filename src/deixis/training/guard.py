@@ -64,6 +64,7 @@ def bad_samples(model: nn.Module, group: Sequence[Any], loss_alone: Callable[[An
         for index, target in enumerate(batch.targets):
             # a forward pass for each sample: rare, and the only way to tell which one it was
             loss = loss_alone(batch, index)
+            # not `backward`: the step's own gradients stay as they are
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             values = [loss, *(gradient for gradient in gradients if gradient is not None)]
             if not all(bool(torch.isfinite(value).all()) for value in values):

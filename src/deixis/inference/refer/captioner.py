@@ -178,6 +178,7 @@ class Captioner:
         # [tiles, tile_tokens, channels]
         whole = bundle.model.vision_features(bundle.normalise_tiles(item.tiles.to(self.device)))
         said = []
+        # the image's own tokens are repeated for each region; its vision features were computed once
         for start in range(0, len(item.views), batch_size):
             part = item.views[start : start + batch_size]
             focal = torch.from_numpy(np.concatenate([views.focal for views in part])).to(self.device)
@@ -216,6 +217,7 @@ class Captioner:
         """A sampler that draws the same tokens for a region in every batch; None takes the most probable tokens."""
         if not self.temperature:
             return None
+        # by place in the data, not by place in the batch: captions do not depend on the batch size
         seeds = [int(np.random.SeedSequence([self.seed, index, region]).generate_state(1)[0]) for region in regions]
         return sampler(seeds, self.temperature, self.top_p)
 

@@ -196,11 +196,12 @@ class Segmenter:
         levels = model.sam_features(
             bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
         )
+        # a row per phrase: images with few phrases share a batch with others
         rows = [(image, text) for image, item in enumerate(group) for text in item.texts]
         answers: list[list[Segmentation]] = [[] for _ in group]
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            images = sorted({image for image, _ in part})
+            images = sorted({image for image, _ in part})  # only these are handed on
             # one row per phrase, images repeated
             pyramid = (levels[0][images], levels[1][images], levels[2][images])  # [images of this batch, c, h, w] each
             asked = [(images.index(image), text) for image, text in part]  # numbered within the batch
@@ -217,6 +218,7 @@ class Segmenter:
     ) -> list[tuple[Float[Tensor, "side side"] | None, float, float, str]]:
         """For each (index into `vision`, phrase): logits, predicted IoU, probability of presence, standard answer."""
         counts = tuple(len(tiles) for tiles in vision)
+        # the standard answer is given, so one forward pass has the state at `[SEG]`
         turns = [single_turn(text, self.bundle.behaviour) for _, text in asked]
         given = [self.tokens([turn], counts[image])[0] for (image, _), turn in zip(asked, turns, strict=True)]
         input_ids, attention_mask = self.tokens.padded(given, self.device)  # [phrases, tokens]
@@ -264,7 +266,7 @@ class Segmenter:
             "object_scores": answered.masks.object_scores,
         }
         chosen = select_mask(outputs, self.bundle.behaviour)
-        there = chosen.present >= self.threshold
+        there = chosen.present >= self.threshold  # [answers with a mask]
         if not there.any():
             return None, float(chosen.ious.max()), float(chosen.present.max()), answered.text
         logits = chosen.logits[there].amax(0)  # [side, side]: the union of masks is the maximum of their logits
@@ -273,6 +275,7 @@ class Segmenter:
     def _record(
         self, sample: ReferSample, text: str, logits: Tensor | None, *, iou: float, present: float, answer: str
     ) -> Segmentation:
+        # below the threshold the mask is empty; its score stays, for curves over thresholds
         shown = None if present < self.threshold else logits
         return segmentation_of(
             shown,

@@ -158,10 +158,12 @@ class Tracker:
     ) -> tuple[list[tuple[int, np.ndarray]], Iterator[np.ndarray]]:
         """The prompted frames, by number, and all frames in order."""
         if self.prompts == "uniform" and isinstance(frames, Frames):
+            # first and last frame among them
             spread = np.linspace(0, len(frames) - 1, min(self.prompt_frames, len(frames))).round()
             numbers = sorted({int(number) for number in spread})
             return list(zip(numbers, frames.read(numbers), strict=True)), iter(frames)
         stream = iter(frames)
+        # read once only: a stream has no beginning to return to
         first = list(islice(stream, self.prompt_frames))
         return list(enumerate(first)), chain(first, stream)
 
@@ -169,14 +171,17 @@ class Tracker:
     def _step(self, objects: Sequence[TrackedPhrase], index: int, pixels: np.ndarray) -> list[Segmentation]:
         """One frame: prompt again for lost phrases, track the others by memory."""
         if self.prompt_every and index and index % self.prompt_every == 0:
+            # a phrase that is still followed is not asked for again: its memory knows more than one frame shows
             self.prompter.prompt([phrase for phrase in objects if phrase.lost], [(index, pixels)])
         known = [phrase for phrase in objects if phrase.bank.prompted and index not in phrase.given]
         if known:
             levels = self.prompter.levels(self.sam, pixels)
+            # [phrases, side, side] logits: SAM 2 looks once at the frame for all phrases that it remembers
             seen = see_next(self.sam, levels, [phrase.bank for phrase in known], index, suppress=self.scored)
             present = seen.object_scores.sigmoid() if self.scored else torch.ones_like(seen.object_scores)
             scores = zip(seen.ious.tolist(), present.tolist(), strict=True)
             for row, (phrase, (iou, there)) in enumerate(zip(known, scores, strict=True)):
+                # what was found is remembered even where it is absent: the memory then holds that, too
                 phrase.bank.add(index, seen, row)
                 phrase.given[index] = Found(seen.logits[row], iou, there)
         records = []

@@ -84,6 +84,7 @@ class SegmenterTask:
 
     def losses(self, batch: ReferBatch, normaliser: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and every component."""
+        # with the criterion's own weights; the log has the unweighted components
         total, losses = self._losses(self.model, batch, normaliser)
         # Absent objects have no mask loss, so this checks the first batch with a mask that is not empty.
         if self.unwatched and any(bool(target.masks.any()) for target in batch.targets):
@@ -163,6 +164,7 @@ def refer_loss_sums(
 
     Prompts come from the hidden state at `[SEG]`, as in inference.
     """
+    # divided by 1, losses are sums
     ones = torch.ones(2, device=batch.input_ids.device)
     _, losses = refer_losses(model, normalise_tiles, normalise_sam, criterion=criterion, batch=batch, normaliser=ones)
     masks, labels = sum(len(target.masks) for target in batch.targets), int((batch.labels[:, 1:] >= 0).sum())
