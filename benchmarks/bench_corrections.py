@@ -5,7 +5,7 @@
     python benchmarks/bench_corrections.py --runs corrections.jsonl --write              # the table of what is there
 
 Generated pictures of shapes that the built-in detector has never seen; of their boxes a share is spoiled, in equal
-parts forgotten, given another name, and moved by a third of their size. An annotator who knows the truth reviews them
+parts forgotten, given another name, and moved by a sixth of their size. An annotator who knows the truth reviews them
 all. `--data review.db#before` trains on what was there, `--data review.db --compare-with` that run on what was left.
 Each seed is a line of `--runs`; seeds that are there are not repeated.
 """
@@ -46,7 +46,7 @@ def spoilt(sample: Sample, share: float, draw: np.random.Generator) -> Sample:
         if how == "gone":
             continue
         width, height = box[2] - box[0], box[3] - box[1]
-        shift = np.array([width, height, width, height]) / 3 * draw.choice([-1, 1]) if how == "moved" else 0
+        shift = np.array([width, height, width, height]) / 6 * draw.choice([-1, 1]) if how == "moved" else 0
         others = [one for one in range(len(sample.vocabulary.names)) if one != name]
         moved = np.clip(box + shift, 0, [*sample.size_hw[::-1]] * 2)
         boxes.append(moved.tolist())
