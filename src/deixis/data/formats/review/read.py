@@ -21,6 +21,7 @@ from deixis.data.reading import reads
 from deixis.errors import DataError, NoSuchSplitError
 from deixis.geometry.rle import counts_rle
 from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
+from deixis.text import one_line
 
 PARTS = ("reviewed", "all", "before")
 DONE = """(i.status = 'done' OR (
@@ -133,7 +134,7 @@ def _sample(
             masks_rle=whole if has_masks else None,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{source}: {error}") from error
+        raise DataError(f"{source}: {one_line(error)}") from error
     present = set(instances.class_ids.tolist())
     absent = None if row["absent"] is None else frozenset(json.loads(row["absent"])) - present
     sample = Sample(image, size_hw, instances, vocabulary, int(row["image_id"]), source)

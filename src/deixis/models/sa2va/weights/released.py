@@ -71,11 +71,8 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
         name: tensor for name, tensor in model.state_dict().items() if not (tied and name == "vlm.lm_head.weight")
     }
     tensors = gather(state, wanted, released_table(layout.rules(vlm)), layout.heads(vlm), str(source))
-    # As views of the mapped files, which are read where and when a weight is used. A tied output layer is left out
-    # above; `gather` has seen to all others.
-    model.load_state_dict({n: t.to(wanted[n].dtype) for n, t in tensors.items()}, strict=not tied, assign=True)
-    if tied:
-        model.vlm.tie_weights()
+    # A tied output layer is left out above; `gather` has seen to all others.
+    model.load_state_dict(tensors, strict=not tied)
     mean, std = pixel_statistics(folder, layout.statistics) if layout.preprocessor else layout.statistics
     return Sa2vaBundle(model.eval(), words, template, "sa2va", mean, std, source=str(source), blocks=layout.blocks(vlm))
 
