@@ -56,19 +56,21 @@ def joined(parts: Sequence[Detections], windows: Sequence[Window], size_hw: tupl
     origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # [n]: the window of each box
     scores = np.concatenate([part.scores for part in parts])
     class_ids = np.concatenate([part.class_ids for part in parts])
-    # greedy, as in NMS: from the best down, each removes what is the same object in other windows
-    waiting = np.argsort(-scores * np.where(is_cut, _CUT_COUNTS, 1.0), kind="stable")
-    kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(best)
-        iou, ios = overlaps(boxes[best], boxes[waiting])  # [waiting] each
-        # a cut box is no larger than the whole one; IoU would miss it, its share inside the other does not
-        smaller = _areas(boxes[waiting]) <= _areas(boxes[[best]])
-        same = (iou >= _SAME) | (is_cut[waiting] & smaller & (ios >= _SAME))
-        same &= (class_ids[waiting] == class_ids[best]) & (origin[waiting] != origin[best])
-        waiting = waiting[~same]
-    chosen = np.array(kept, np.int64)
+    # greedy, as in NMS: from the best down, each removes what is the same object in other windows; class by class, as
+    # thousands of boxes are compared with each other
+    ranked = np.argsort(-scores * np.where(is_cut, _CUT_COUNTS, 1.0), kind="stable")
+    is_kept = np.zeros(len(scores), bool)
+    for class_id in np.unique(class_ids):
+        waiting = ranked[class_ids[ranked] == class_id]
+        while len(waiting):
+            best, waiting = waiting[0], waiting[1:]
+            is_kept[best] = True
+            iou, ios = overlaps(boxes[best], boxes[waiting])  # [waiting] each
+            # a cut box is no larger than the whole one; IoU would miss it, its share inside the other does not
+            smaller = _areas(boxes[waiting]) <= _areas(boxes[[best]])
+            same = (iou >= _SAME) | (is_cut[waiting] & smaller & (ios >= _SAME))
+            waiting = waiting[~(same & (origin[waiting] != origin[best]))]
+    chosen = ranked[is_kept[ranked]]
     # kept by the weighed scores, reported by their own
     order = chosen[np.argsort(-scores[chosen], kind="stable")][:count]
     return replace(
