@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -53,17 +54,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     ray = require_ray()
-    torch.set_num_threads(1)
-    # Ray's workers are nice (15): with other work on the same cores, the plain loop would run and they would not
-    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
     start = time.perf_counter()
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    start_ray(ray)
     init_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as work:
         photos = Path(work) / "photos"
@@ -79,6 +71,20 @@ def main() -> None:
         size = f"_swin_tiny_{arguments.short_side}px" if arguments.swin_tiny else ""
         title = f"Ray beside the plain loop, {arguments.rounds} rounds of {arguments.pictures} pictures"
         write_result(f"ray{size}", title, body)
+
+
+def start_ray(ray: Any) -> None:
+    """Start Ray on two processors of this machine, each of its processes with one thread."""
+    torch.set_num_threads(1)
+    # Ray's workers are nice (15): with other work on the same cores, the plain loop would run and they would not
+    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def write_swin_tiny(folder: Path, short_px: int) -> str:

@@ -6,8 +6,6 @@ python benchmarks/ray_kills.py --write
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import random
 import signal
 import tempfile
@@ -19,8 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import torch
-from bench_ray import NAMES, write_pictures
+from bench_ray import NAMES, start_ray, write_pictures
 from harness import table, write_result
 from pyarrow.parquet import read_table
 
@@ -43,15 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     ray = require_ray()
-    torch.set_num_threads(1)
-    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    start_ray(ray)
     with tempfile.TemporaryDirectory() as work:
         count = 2 * (arguments.kills + 2) * ROWS  # some lives of a worker bring two shards
         write_pictures(Path(work) / "photos", count)
