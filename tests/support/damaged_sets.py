@@ -148,7 +148,7 @@ def boxes(data: DamagedSet) -> None:
         ("box_tiny", [50, 7, 1, 40]),
         ("box_malformed", [1, float("nan"), 10, 10]),
         ("box_malformed", [5, 5, 10]),
-        ("box_malformed", ["5", 5, 10, 10]),
+        ("box_malformed", ["five", 5, 10, 10]),
     ]
     for kind, box in bad:
         row = data.add(image=image, bbox=box)

@@ -34,6 +34,10 @@ KINDS: dict[str, Kind] = {
     "image_unknown": Kind("error", "annotations of images that are not listed", "list the image or remove them"),
     "category_unknown": Kind("error", "annotations of unknown categories", "add the category or correct the id"),
     "box_malformed": Kind("error", "boxes that are not four finite numbers", "correct or remove the box"),
+    "boxes_elsewhere": Kind(
+        "error", "boxes of which most lie outside their images", "write them in pixels of these images, at their size"
+    ),
+    "boxes_shares": Kind("error", "boxes that are shares of the image", "multiply them by its width and height"),
     "mask_malformed": Kind("error", "masks that cannot be read", "draw the mask again, or remove it"),
     "name_repeated": Kind("error", "categories with the same name", "merge them into one"),
     "no_objects": Kind("error", "no objects at all", "give annotations that have some"),
@@ -70,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "annotation_id_repeated": Kind("warning", "annotation ids used twice", "number the annotations anew"),
     "area_malformed": Kind("warning", "areas that are no numbers of 0 or more", "correct or remove the area"),
     "box_outside": Kind("warning", "boxes that reach outside their image", "clip them, or restore the image"),
+    "box_far_outside": Kind("warning", "boxes that lie mostly outside their image", "draw them again, or clip them"),
     "box_degenerate": Kind("warning", "boxes without area in their image", "draw them again or remove them"),
     "box_tiny": Kind("warning", "boxes under 2 pixels wide or high", "check whether they are accidental clicks"),
     "phrase_unplaced": Kind(

@@ -17,7 +17,7 @@ from deixis.data.checks.classes import (
 from deixis.data.checks.copies import examine_copies
 from deixis.data.checks.images import decode_once, examine_range, in_own_frame
 from deixis.data.checks.limits import ModelLimits, examine_limits
-from deixis.data.checks.objects import examine_objects
+from deixis.data.checks.objects import examine_frame, examine_objects
 from deixis.data.findings import Findings
 from deixis.data.pixels.image_files import is_image_file
 from deixis.data.pixels.image_hash import ImageHash
@@ -178,7 +178,8 @@ def _examine_names(checked: Checked, findings: Findings) -> None:
     dataset, file = checked.dataset, checked.file
     if not checked.counts:
         findings.add("no_objects", file, "", "no image has an object")
-    elif checked.shares_names:
+    examine_frame(checked.samples.values(), file, findings)
+    if checked.counts and checked.shares_names:
         examine_classes(dataset.vocabulary.names, checked.counts, file, findings)
         checked.merge(examine_alike(dataset.vocabulary, file, findings))
 

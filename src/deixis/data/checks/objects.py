@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,9 @@ TINY_PX = 2.0
 SAME_IOU = 0.95
 _ROUNDING_PX = 1.0  # formats count pixels from 0 or 1: a box may extend that far outside
 _OFF_BOX_IOU = 0.5
+_FAR = 0.25  # of a box that is cut, the share that remains in the image
+_WHOLLY = "is wholly outside its image"
+_MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 
 
 def examine_objects(sample: Sample, findings: Findings) -> Sample:
@@ -37,6 +41,17 @@ def examine_objects(sample: Sample, findings: Findings) -> Sample:
     return cleaned
 
 
+def examine_frame(samples: Iterable[Sample], file: str, findings: Findings) -> None:
+    """Findings on a whole data set whose boxes are in another unit than pixels, or of images of another size."""
+    samples = [sample for sample in samples if min(sample.size_hw) >= _MIN_SIDE_PX]
+    boxes = np.concatenate([sample.instances.boxes_xyxy_px for sample in samples] or [np.zeros((0, 4))])
+    if len(boxes) and boxes.max() <= 1.001 and (boxes % 1).any():
+        findings.add("boxes_shares", file, "", f"none of the {len(boxes)} boxes has a corner beyond pixel 1")
+    outside = sum(found.kind == "box_far_outside" or found.message.endswith(_WHOLLY) for found in findings.found)
+    if outside > len(boxes) / 2:  # those wholly outside are no longer among the boxes
+        findings.add("boxes_elsewhere", file, "", f"{outside} boxes have most of their area outside their images")
+
+
 def _clipped(sample: Sample, places: list[str], findings: Findings) -> tuple[Instances, Bool[np.ndarray, " n"]]:
     """The instances cut to their image, and which of them keep some area."""
     raw = sample.instances.boxes_xyxy_px
@@ -44,15 +59,17 @@ def _clipped(sample: Sample, places: list[str], findings: Findings) -> tuple[Ins
     keep: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     out = np.abs(raw - boxes).max(1, initial=0)
     sides = boxes[:, 2:] - boxes[:, :2]
+    inside = sides.prod(1) / np.maximum((raw[:, 2:] - raw[:, :2]).prod(1), 1e-9)  # share of a box that is in the image
     file = file_of(sample)
     for i, place in enumerate(places):
         if not keep[i]:
             outside = (raw[i, 2:] > raw[i, :2]).all()
-            what = "is wholly outside its image" if outside else "has no width or no height"
+            what = _WHOLLY if outside else "has no width or no height"
             findings.add("box_degenerate", file, place, f"box {_corners(raw[i])} {what}", "object removed")
         elif out[i] > _ROUNDING_PX:
             text = f"box {_corners(raw[i])} leaves the image by {out[i]:.0f} pixels"
-            findings.add("box_outside", file, place, text, "box cut to the image")
+            kind = "box_outside" if inside[i] > _FAR else "box_far_outside"
+            findings.add(kind, file, place, text, "box cut to the image")
         elif sides[i].min() < TINY_PX:
             findings.add("box_tiny", file, place, f"box is {sides[i, 0]:.1f} x {sides[i, 1]:.1f} pixels")
     return replace(sample.instances, boxes_xyxy_px=boxes), keep

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import mmap
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deixis.data.findings import Findings
-from deixis.data.formats.find_images import spellings
+from deixis.data.formats.find_images import Located, folded, spellings, with_other_suffix
 from deixis.data.pixels.image_files import HEAD, is_image_file, kind_of_content
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
@@ -120,21 +119,16 @@ class ImageIndex:
         for folder in folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if is_image_file(path):
-                    self.by_name.setdefault(_key(path.name), path)
-                    self.by_stem.setdefault(_key(path.stem), path)
+                    self.by_name.setdefault(folded(path.name), path)
+                    self.by_stem.setdefault(folded(path.stem), path)
 
     def find(self, file_name: str, stem: str) -> Path | None:
         """The image of that name (its folders ignored), else the one with that stem."""
         names = [spelling.rsplit("/", 1)[-1] for spelling in spellings(file_name)]
-        found = next((self.by_name[key] for name in names if (key := _key(name)) in self.by_name), None)
+        found = next((self.by_name[key] for name in names if (key := folded(name)) in self.by_name), None)
         return found or next(
-            (self.by_stem[key] for name in spellings(stem) if (key := _key(name)) in self.by_stem), None
+            (self.by_stem[key] for name in spellings(stem) if (key := folded(name)) in self.by_stem), None
         )
-
-
-def _key(name: str) -> str:
-    """Upper and lower case, composed and decomposed characters alike."""
-    return unicodedata.normalize("NFC", name).lower()
 
 
 def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:
@@ -179,10 +173,27 @@ def require_no_missing(source: str, missing: Sequence[str], total: int, searched
     DataError: naming the first missing image, how many there are, and where they were looked for.
     """
     if missing:
+        near = with_other_suffix(searched, missing[0])
+        way = (
+            f"{near.name} is there: correct the names in the annotations" if near else "give their folder with --images"
+        )
         raise DataError(
             f"{source}: {len(missing)} of {total} image files not found, the first is {missing[0]!r}; looked in "
-            f"{', '.join(map(str, searched))}; give their folder with --images"
+            f"{', '.join(map(str, searched))}; {way}"
         )
+
+
+def require_located(source: str, names: Sequence[str], located: Located, searched: Sequence[Path]) -> None:
+    """Raises:
+    DataError: a name that may mean several files, or two that lead to one, or else a missing image.
+    """
+    if located.faults:
+        raise DataError(
+            f"{source}: {len(located.faults)} of {len(names)} images are not where their names point: "
+            f"{next(iter(located.faults.values()))}; give the folder that the names begin in with --images"
+        )
+    missing = [name for name, file in zip(names, located.files, strict=True) if file is None]
+    require_no_missing(source, missing, len(names), searched)
 
 
 def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: bool = False) -> tuple[Instances, int]:

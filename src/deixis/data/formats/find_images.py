@@ -5,10 +5,13 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
+
+from deixis.data.pixels.image_files import is_image_file
 
 _NAMED = 3
 _PROBED_IMAGES = 20
@@ -31,6 +34,26 @@ class Located:
     loose: list[tuple[str, Path]]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Where a name led: to one file, or to several of which it could be any.
+
+    Attributes:
+        files: one; several where only the suffix, or upper and lower case, tells them apart.
+        gone: the leading folders of the name that had to go.
+        alike: whether the file's own name differs, in case or suffix.
+    """
+
+    files: tuple[Path, ...]
+    gone: tuple[str, ...] = ()
+    alike: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """How far the file is from the name: of two names that lead to one file, the nearer one means it."""
+        return self.alike, len(self.gone)
+
+
 def spellings(name: str) -> Iterator[str]:
     """A file name as given, with `/`, percent-decoded, without a URL's query; each composed and decomposed (Unicode).
 
@@ -49,27 +72,58 @@ def spellings(name: str) -> Iterator[str]:
 
 
 def resolve_image(folder: Path, file_name: str) -> Path | None:
-    """`file_name` in a folder, in any of its spellings, with as many of its own folders as are there."""
+    """`file_name` in a folder, in any of its spellings, with as many of its own folders as are there.
+
+    Where no file is called so, the one picture whose name differs in case only or has the suffix that the name lacks.
+    """
     found = _find(folder, file_name)
-    return None if found is None else found[0]
+    return found.files[0] if found and len(found.files) == 1 else None
 
 
-def _find(folder: Path, file_name: str) -> tuple[Path, tuple[str, ...]] | None:
-    """(file, the leading folders of the name that had to go)."""
+def _find(folder: Path, file_name: str) -> _Found | None:
     if (folder / file_name).is_file():
-        return folder / file_name, ()
-    names = list(spellings(file_name))
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name, ()
-    depth = max(name.count("/") for name in names)
-    for gone in range(1, depth + 1):
-        for name in names:
-            parts = name.split("/")
-            rest = "/".join(parts[gone:])
-            if rest and (folder / rest).is_file():
-                return folder / rest, tuple(parts[:gone])
+        return _Found((folder / file_name,))
+    names = [tuple(name.split("/")) for name in spellings(file_name)]
+    depth = max(map(len, names))
+    for gone in range(depth):
+        for parts in names:
+            if parts[gone:] and (folder / "/".join(parts[gone:])).is_file():
+                return _Found((folder / "/".join(parts[gone:]),), parts[:gone])
+    for gone in range(depth):
+        for parts in names:
+            if parts[gone:] and (files := _alike(folder.joinpath(*parts[gone:-1]), parts[-1])):
+                return _Found(files, parts[:gone], alike=True)
     return None
+
+
+def _alike(folder: Path, name: str) -> tuple[Path, ...]:
+    """The pictures of a folder that are called `name` in other case, or `name` and a suffix."""
+    try:
+        return _listed(folder, folder.stat().st_mtime_ns).get(folded(name), ())
+    except (OSError, ValueError):  # no such folder, or a name that can be none
+        return ()
+
+
+def with_other_suffix(folders: Iterable[Path], name: str) -> Path | None:
+    """A picture that differs from a name in its suffix only: pictures are converted, and annotations are not."""
+    stem = PurePosixPath(name.replace("\\", "/")).stem
+    return next((file for folder in folders for file in _alike(folder, stem)), None)
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: Path, _changed_ns: int) -> dict[str, tuple[Path, ...]]:
+    """The pictures of a folder by name and by stem, upper and lower case alike; anew once the folder has changed."""
+    by_name: dict[str, tuple[Path, ...]] = defaultdict(tuple)
+    for file in sorted(folder.iterdir()):
+        if is_image_file(file):
+            for key in {folded(file.name), folded(file.stem)}:
+                by_name[key] += (file,)
+    return dict(by_name)
+
+
+def folded(name: str) -> str:
+    """Upper and lower case, composed and decomposed characters alike."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def locate_all(folder: Path, names: Sequence[str]) -> Located:
@@ -79,14 +133,17 @@ def locate_all(folder: Path, names: Sequence[str]) -> Located:
     nor replace a file that is there under its whole name beside the folder.
     """
     found = [_find(folder, name) for name in names]
-    files: list[Path | None] = [None if one is None else one[0] for one in found]
+    files: list[Path | None] = [None if one is None else one.files[0] for one in found]
     faults: dict[int, str] = {}
     same: dict[Path, list[int]] = defaultdict(list)
     loose = []
     for position, one in enumerate(found):
         if one is None:
             continue
-        file, gone = one
+        if len(one.files) > 1:
+            faults[position] = f"{names[position]!r} may be {one.files[0]} or {one.files[1].name}"
+            continue
+        file, gone = one.files[0], one.gone
         same[file].append(position)
         if gone and gone[-1] not in (file.parent.name, ".", ""):
             meant = next((p for s in spellings(names[position]) if (p := folder.parent / s).is_file()), None)
@@ -96,9 +153,10 @@ def locate_all(folder: Path, names: Sequence[str]) -> Located:
                 loose.append((names[position], file))
     for file, positions in same.items():
         if len({names[i] for i in positions}) > 1:
-            least = min(len(found[i][1]) for i in positions)  # type: ignore[index]
-            exact = [i for i in positions if len(found[i][1]) == least]  # type: ignore[index]
-            if least == 0 or len({names[i] for i in exact}) == 1:
+            ranks = {i: found[i].rank for i in positions}  # type: ignore[union-attr]
+            nearest = min(ranks.values())
+            exact = [i for i in positions if ranks[i] == nearest]
+            if nearest == (False, 0) or len({names[i] for i in exact}) == 1:
                 positions = [i for i in positions if i not in exact]
             for i in positions:
                 other = next(names[j] for j in same[file] if names[j] != names[i])
@@ -117,16 +175,20 @@ def locate_beside(path: Path, names: Sequence[str], images: Path | None) -> tupl
         images: the folder that the names are relative to, where the user gives it.
     """
     stems = (path.stem, path.stem.removeprefix("instances_"))
-    folders = [images] if images is not None else likely_folders(path.parent, *stems)
+    return locate_among([images] if images is not None else likely_folders(path.parent, *stems), names)
+
+
+def locate_among(folders: Sequence[Path], names: Sequence[str]) -> tuple[Located, list[Path]]:
+    """The file of each name in the folder that has most of them, and that folder; all folders where none has any."""
     probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
     folder = max(folders, key=lambda place: _fit(place, probe))
     located = locate_all(folder, names)
-    return located, [folder] if any(located.files) else folders
+    return located, [folder] if any(located.files) else list(folders)
 
 
 def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
     """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
-    found = [resolve_image(folder, name) is not None for name in names]
+    found = [_find(folder, name) is not None for name in names]
     return sum(found), sum((folder / name).is_file() for name in names)
 
 

@@ -45,7 +45,12 @@ def check_data(options: DataCheckOptions) -> int:
     own = (options.data, options.images, options.format, options.split)
     tools, say = options.group(ClassTools), partial(print_text, to_stderr=True) if options.json else print_text
     used = _used_names(options, tools)
-    checked = survey(*own, findings, options.num_workers, limits, tools=tools, used=used, say=say)
+    try:
+        checked = survey(*own, findings, options.num_workers, limits, tools=tools, used=used, say=say)
+    except DataError:
+        if findings.found and not options.json:  # why nothing could be read
+            print_findings(Console(highlight=False, soft_wrap=True), findings.found, options.show)
+        raise
     annotated = has_annotations(checked, findings)
     if options.val_data:
         other = Findings()
@@ -160,9 +165,11 @@ def as_json(data: str, checked: Checked, facts: PromptFacts, found: Sequence[Fin
 
 def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], annotated: bool) -> None:
     assert options.fix is not None
-    if annotated and not checked.counts:
+    other_frame = any(one.kind in ("boxes_elsewhere", "boxes_shares") for one in found)
+    if annotated and (other_frame or not checked.counts):
+        what = "the boxes are in another frame" if other_frame else "no object is left after cleaning"
         raise DataError(
-            f"{options.data}: no object is left after cleaning, so nothing is written to {options.fix}; see the errors "
+            f"{options.data}: {what}, so nothing is written to {options.fix}; see the errors "
             "above: the annotations are probably in another form than they were read in"
         )
     console = Console(stderr=options.json, highlight=False, soft_wrap=True)

@@ -244,7 +244,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "unhashable": (annotation(category_id=[4]), r"annotation 31: category_id \[4\] not in"),
     "image": (annotation(image_id=8), "annotation 31: image_id 8 not among the 2 images"),
     "three": (annotation(bbox=[1, 2, 3]), r"annotation 31: bbox must be four finite numbers .* got \[1, 2, 3\]"),
-    "text": (annotation(bbox=[1, 2, 3, "4"]), "annotation 31: bbox must be"),
+    "text": (annotation(bbox=[1, 2, 3, "four"]), "annotation 31: bbox must be"),
     "nan": (annotation(bbox=[1, 2, float("nan"), 4]), "annotation 31: bbox must be"),
     "infinite": (annotation(bbox=[1, 2, float("inf"), 4]), "annotation 31: bbox must be"),
     "huge": (annotation(bbox=[1, 2, 10**400, 4]), "annotation 31: bbox must be"),
@@ -394,3 +394,52 @@ def test_real_files(shared_data: Path, name: str, images: int, objects: int, cro
             boxes = coco_mask.toBbox(list(masks))
             boxes[:, 2:] += boxes[:, :2]
             assert np.abs(boxes - sample.instances.boxes_xyxy_px).max() < 3
+
+
+def test_names_in_other_case_and_without_suffix(tmp_path: Path) -> None:
+    labels = content()
+    path = write(tmp_path, labels, images="images")
+    labels["images"][0]["file_name"], labels["images"][1]["file_name"] = "IMAGES/A.PNG", "b"
+    path.write_text(json.dumps(labels))
+    assert [sample.image for sample in read_coco(path)] == [
+        tmp_path / "images" / "a.png",
+        tmp_path / "images" / "b.png",
+    ]
+    labels["images"][0]["file_name"] = "B.PNG"  # the other entry's file
+    path.write_text(json.dumps(labels))
+    with pytest.raises(DataError, match="are found as one file"):
+        read_coco(path)
+
+
+def test_a_name_that_may_be_several_files_is_not_guessed(tmp_path: Path) -> None:
+    labels = content()
+    path = write(tmp_path, labels, images="images")
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "b.jpg")
+    labels["images"][1]["file_name"] = "b"
+    path.write_text(json.dumps(labels))
+    with pytest.raises(DataError, match=r"'b' may be .*b.jpg or b.png"):
+        read_coco(path)
+
+
+def test_a_converted_picture_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    (tmp_path / "b.png").rename(tmp_path / "b.jpg")
+    with pytest.raises(DataError, match=r"first is 'b.png'.*b.jpg is there: correct the names"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("bbox", ["1, 2, 10, 20", "[1,2,10,20]", ["1", "2", "10.0", "20"]])
+def test_numbers_may_be_text(tmp_path: Path, bbox: Any) -> None:
+    labels = content()
+    labels["annotations"][0] |= {"bbox": bbox, "area": "120"}
+    labels["images"][0] |= {"height": str(HEIGHT), "width": str(WIDTH)}
+    first = read_coco(write(tmp_path, labels))[0]
+    assert first.size_hw == (HEIGHT, WIDTH)
+    np.testing.assert_equal(first.instances.boxes_xyxy_px[0], [1, 2, 11, 22])
+    assert first.instances.areas_px[0] == 120
+
+
+@pytest.mark.parametrize("bbox", ["1,2,10", "1,2,10,x", "", ["1", "2", "10", "x"]])
+def test_text_that_is_no_box_is_refused(tmp_path: Path, bbox: Any) -> None:
+    with pytest.raises(DataError, match="annotation 30: bbox must be four finite numbers"):
+        instances_of(tmp_path, bbox=bbox)

@@ -404,3 +404,43 @@ def test_the_doctor_refuses_what_no_prompt_holds() -> None:
 
 def test_every_kind_says_what_to_do() -> None:
     assert all(kind.title and kind.remedy for kind in KINDS.values())
+
+
+def _voc(folder: Path, corners: str, name: str = "<name>cat</name>") -> Path:
+    for number in range(3):
+        Image.new("RGB", (64, 48)).save(folder / f"{number}.png")
+        box = "".join(
+            f"<{key}>{value}</{key}>"
+            for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners.split(), strict=True)
+        )
+        text = (
+            f"<annotation><filename>{number}.png</filename><object>{name}<bndbox>{box}</bndbox></object></annotation>"
+        )
+        (folder / f"{number}.xml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("corners", "kind"), [("0.1 0.2 0.6 0.9", "boxes_shares"), ("50 40 400 300", "boxes_elsewhere")]
+)
+def test_boxes_in_another_frame_are_an_error_and_are_not_clipped(
+    tmp_path: Path, corners: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = _voc(tmp_path, corners)
+    with pytest.raises(DataError, match="the boxes are in another frame, so nothing is written"):
+        run(["data", "check", "--data", str(data), "--fix", str(tmp_path / "fixed")])
+    assert KINDS[kind].title in capsys.readouterr().out
+    assert not (tmp_path / "fixed").exists()
+
+
+def test_a_few_boxes_outside_are_no_other_frame(tmp_path: Path, check: Any) -> None:
+    data = _voc(tmp_path, "5 5 30 30")
+    (data / "0.xml").write_text((data / "0.xml").read_text().replace("<xmax>30<", "<xmax>900<"))
+    assert kinds(check("--data", data)[1])["box_far_outside"] == 1
+    assert not kinds(check("--data", data)[1])["boxes_elsewhere"]
+
+
+def test_why_nothing_can_be_read_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="none of its 3 XML files has an object that can be used"):
+        run(["data", "check", "--data", str(_voc(tmp_path, "5 5 30 30", name=""))])
+    assert "has no <name>" in capsys.readouterr().out

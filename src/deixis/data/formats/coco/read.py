@@ -15,7 +15,7 @@ from deixis.data.formats.annotation_files import (
     holds_text,
     parse_json,
     read_text,
-    require_no_missing,
+    require_located,
     the_file,
     warn_dropped,
 )
@@ -221,14 +221,7 @@ def _find_images(path: Path, rows: Sequence[Mapping[str, Any]], images: Path | N
         if not isinstance(row.get("file_name"), str) or not row["file_name"]:
             raise DataError(f"{path}: image {row['id']!r} has no file_name, got {row.get('file_name')!r}")
     located, searched = locate_beside(path, _names(rows), images)
-    if located.faults:
-        count, first = len(located.faults), next(iter(located.faults.values()))
-        raise DataError(
-            f"{path}: {count} of {len(rows)} images are not where their names point: {first}; give the folder that the "
-            "names begin in with --images"
-        )
-    missing = [row["file_name"] for row, image in zip(rows, located.files, strict=True) if image is None]
-    require_no_missing(str(path), missing, len(rows), searched)
+    require_located(str(path), _names(rows), located, searched)
     warn_loose(str(path), located.loose)
     return [image for image in located.files if image is not None]
 

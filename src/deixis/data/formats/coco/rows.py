@@ -21,11 +21,12 @@ def settle_ids(content: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The three lists with whole ids as integers, and ids of annotations as the images and categories write theirs.
 
     `"1"`, `1` and `1.0` are one id. An id that is not listed in any spelling stays as it is, to be refused. A category
-    that is named by a number, as those of digits are, has it as text.
+    that is named by a number, as those of digits are, has it as text; sizes and boxes that are text become numbers.
     """
     images, categories = _whole(content["images"], "id"), _whole(content["categories"], "id")
     categories = [_named_by_text(row) for row in categories]
-    annotations = _as_listed(content["annotations"], "image_id", images)
+    images = _in_numbers(images, ("height", "width"))
+    annotations = _as_listed(_in_numbers(content["annotations"], ("bbox", "area")), "image_id", images)
     return {
         "images": images,
         "categories": categories,
@@ -36,6 +37,27 @@ def settle_ids(content: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _named_by_text(row: Any) -> Any:
     name = row.get("name") if isinstance(row, dict) else None
     return row | {"name": str(name)} if isinstance(name, int | float) and not isinstance(name, bool) else row
+
+
+def _in_numbers(rows: Sequence[Any], keys: Sequence[str]) -> list[Any]:
+    """Rows whose values at `keys` are numbers, or lists of them, where they were the text of such."""
+    return [
+        row | {key: _number_of(row[key]) for key in keys if isinstance(row.get(key), str | list)}
+        if isinstance(row, dict)
+        else row
+        for row in rows
+    ]
+
+
+def _number_of(value: Any) -> Any:
+    """A number for its text, a list for "[1, 2]" or "1,2"; anything else as it is."""
+    if isinstance(value, list):
+        return [_number_of(part) if isinstance(part, str) else part for part in value]
+    try:
+        numbers = [float(part) for part in value.strip().strip("[]()").replace(",", " ").split()]
+    except ValueError:
+        return value
+    return numbers if len(numbers) > 1 else numbers[0] if numbers else value
 
 
 def _whole(rows: Sequence[Any], key: str) -> list[Any]:

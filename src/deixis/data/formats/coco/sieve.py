@@ -9,7 +9,7 @@ from typing import Any
 
 from deixis.data.findings import Findings
 from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.find_images import Located, warn_loose
+from deixis.data.formats.find_images import Located
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
 from deixis.records import size_fault
@@ -104,7 +104,6 @@ def _images(
             kept.append(sized)
             continue
         lost.add(row["id"])
-    warn_loose(str(path), located.loose)
     return kept, lost
 
 

@@ -99,7 +99,9 @@ def read_labelme(
     files = _parse_all(paths, images, masks, findings)
     names = _label_list(paths[0].parent) or sorted({thing.label for file in files for thing in file.things})
     if not names:
-        raise DataError(f"{folder}: none of its {len(files)} files has an object; there is nothing to learn from")
+        raise DataError(
+            f"{folder}: none of its {len(files)} files has an object that can be used: nothing to learn from"
+        )
     vocabulary = vocabulary_of(names, str(folder))
     rows = {name: row for row, name in enumerate(vocabulary.names)}
     samples, dropped = [], []

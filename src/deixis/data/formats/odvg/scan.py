@@ -88,7 +88,7 @@ class Scan:
     def finish(self) -> None:
         """Raise or warn of what was met on the way."""
         if not self._count:
-            raise DataError(f"{self.file}: has no line; there is nothing to train on or evaluate")
+            raise DataError(f"{self.file}: has no line that can be used; there is nothing to train on or evaluate")
         if self.findings is not None and len(self._missing) < self._count:
             report_missing(self.findings, self._missing)
         else:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import report_missing, require_no_missing
-from deixis.data.formats.find_images import locate_beside, warn_loose
+from deixis.data.formats.annotation_files import report_missing, require_located
+from deixis.data.formats.find_images import Located, locate_beside, warn_loose
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, size_of
 from deixis.errors import DataError
@@ -137,12 +137,7 @@ def image_files(
             findings.add("image_misplaced", rows[i].file_names[0], rows[i].source, fault, "image removed")
         report_missing(findings, missing)
         return files
-    if faults:
-        raise DataError(
-            f"{path}: {len(faults)} of {len(rows)} images are not where their names point: "
-            f"{next(iter(faults.values()))}; give the folder that the names begin in with --images"
-        )
-    require_no_missing(str(path), [name for name, _ in missing], len(rows), searched)
+    require_located(str(path), [row.file_names[0] for row in rows], Located(files, faults, []), searched)
     return files
 
 

@@ -8,21 +8,18 @@ from pathlib import Path
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
-    ImageIndex,
     clip_instances,
     report_missing,
-    require_no_missing,
+    require_located,
     vocabulary_of,
     warn_dropped,
 )
-from deixis.data.formats.find_images import locate_all, warn_loose
+from deixis.data.formats.find_images import locate_among, warn_loose
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList
 from deixis.text import clean_name
-
-_PROBED_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -43,34 +40,21 @@ def find_pictures(
 ) -> list[Path | None]:
     """The file of each name, in the folder that has most of them; None, with findings, where there is none.
 
-    A name may be written in other ways (see `locate_all`) or, where no file has it, lack its suffix.
+    A name may be written in other ways: see `locate_all`.
 
     Raises:
         DataError: without findings, or where none is found: the missing ones are counted and the first is named.
     """
-    folders = [images] if images is not None else list(folders)
-    probe = list(names[:: max(len(names) // _PROBED_IMAGES, 1)])
-    best = max(folders, key=lambda folder: sum(file is not None for file in _located(folder, probe)[0]))
-    files, loose = _located(best, names)
-    missing = [name for name, file in zip(names, files, strict=True) if file is None]
-    if findings is not None and len(missing) < len(names):
-        report_missing(findings, [(name, source.name) for name in missing])
+    located, searched = locate_among([images] if images is not None else list(folders), names)
+    if findings is not None and any(located.files):
+        for position, fault in located.faults.items():
+            findings.add("image_misplaced", names[position], source.name, fault, "image removed")
+        missing = [i for i, file in enumerate(located.files) if file is None and i not in located.faults]
+        report_missing(findings, [(names[i], source.name) for i in missing])
     else:
-        require_no_missing(str(source), missing, len(names), [best] if any(files) else folders)
-    warn_loose(str(source), loose)
-    return files
-
-
-def _located(folder: Path, names: Sequence[str]) -> tuple[list[Path | None], list[tuple[str, Path]]]:
-    located = locate_all(folder, names)
-    files = list(located.files)
-    if None in files:
-        index = ImageIndex([folder])
-        for position, name in enumerate(names):
-            if files[position] is None and position not in located.faults:
-                base = name.replace("\\", "/").rsplit("/", 1)[-1]
-                files[position] = index.find(base, base)
-    return files, located.loose
+        require_located(str(source), names, located, searched)
+    warn_loose(str(source), located.loose)
+    return located.files
 
 
 def size_of(
@@ -118,7 +102,9 @@ def assemble(
     if names is None:
         names = sorted({clean_name(thing.label) for picture in pictures for thing in picture.objects})
     if not names:
-        raise DataError(f"{source}: none of its {len(pictures)} images has an object; there is nothing to learn from")
+        raise DataError(
+            f"{source}: none of its {len(pictures)} images has an object that can be used: nothing to learn from"
+        )
     vocabulary = vocabulary_of(names, str(source))
     rows = {known: row for row, known in enumerate(vocabulary.names)}
     samples, dropped = [], []

@@ -100,7 +100,9 @@ def read_voc(
         raise DataError(f"{folder}: none of its {len(xml_files)} XML files can be read; see that they are Pascal VOC")
     names = sorted({name for file in files for name in file.names})
     if not names:
-        raise DataError(f"{folder}: none of its {len(files)} XML files has an object; there is nothing to learn from")
+        raise DataError(
+            f"{folder}: none of its {len(files)} XML files has an object that can be used: nothing to learn from"
+        )
     vocabulary = Vocabulary(tuple(names))
     rows = {name: row for row, name in enumerate(names)}
     image_paths = _find_images(folder, files, images, findings)
