@@ -74,12 +74,12 @@ def plain(of_smaller: bool) -> Callable[..., Detections]:
         boxes, scores = np.concatenate(moved), np.concatenate([part.scores for part in parts])
         classes = np.concatenate([part.class_ids for part in parts])
         waiting, kept = np.argsort(-scores, kind="stable"), []
-        while len(waiting):
+        while len(waiting) and len(kept) < count:
             best, waiting = waiting[0], waiting[1:]
             kept.append(best)
             share = overlaps(boxes[best], boxes[waiting])[of_smaller]
             waiting = waiting[(share < 0.5) | (classes[waiting] != classes[best])]
-        order = np.array(kept[:count], np.int64)
+        order = np.array(kept, np.int64)
         return replace(
             parts[0], boxes_xyxy_px=boxes[order], scores=scores[order], class_ids=classes[order], size_hw=size_hw
         )

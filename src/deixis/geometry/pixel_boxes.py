@@ -43,18 +43,18 @@ def denormalise_boxes(
 
 
 def overlaps(
-    box_xyxy_px: Float[np.ndarray, " 4"], boxes_xyxy_px: Float[np.ndarray, "n 4"]
+    box_xyxy_px: Float[np.ndarray, "*one 4"], boxes_xyxy_px: Float[np.ndarray, "n 4"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """IoU and IoS (intersection over the smaller area) of one box with others; 0 where there is no area.
+    """IoU and IoS (intersection over the smaller area) of one box with others, or of pairs; 0 where there is no area.
 
     >>> iou, ios = overlaps(np.array([0.0, 0, 4, 4]), np.array([[0.0, 0, 2, 4]]))
     >>> iou.tolist(), ios.tolist()
     ([0.5], [1.0])
     """
     # [n, 2]: width and height of what is shared
-    sides = np.minimum(box_xyxy_px[2:], boxes_xyxy_px[:, 2:]) - np.maximum(box_xyxy_px[:2], boxes_xyxy_px[:, :2])
-    shared = np.clip(sides, 0, None).prod(1)
-    area = np.clip(box_xyxy_px[2:] - box_xyxy_px[:2], 0, None).prod()
+    ends = np.minimum(box_xyxy_px[..., 2:], boxes_xyxy_px[:, 2:])
+    shared = np.clip(ends - np.maximum(box_xyxy_px[..., :2], boxes_xyxy_px[:, :2]), 0, None).prod(1)
+    area = np.clip(box_xyxy_px[..., 2:] - box_xyxy_px[..., :2], 0, None).prod(-1)
     areas = np.clip(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2], 0, None).prod(1)
     union, smaller = area + areas - shared, np.minimum(area, areas)
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -75,6 +75,48 @@ def test_the_best_of_all_come_first() -> None:
     assert everything.size_hw == SIZE
 
 
+def slowly_joined(parts: list[Detections], windows: list[Window]) -> set[tuple[float, ...]]:
+    """The rule, box by box: from the best down, each kept one removes the same object in other windows."""
+    rows = []  # (weighed score, -place, box, class, window, cut)
+    for number, (part, (left, top, right, bottom)) in enumerate(zip(parts, windows, strict=True)):
+        for box, score, class_id in zip(part.boxes_xyxy_px, part.scores, part.class_ids, strict=True):
+            x1, y1, x2, y2 = box + np.array([left, top, left, top])
+            cut = (x1 <= left + 2 and left > 0) or (y1 <= top + 2 and top > 0)
+            cut = cut or (x2 >= right - 2 and right < SIZE[1]) or (y2 >= bottom - 2 and bottom < SIZE[0])
+            rows.append((score / (2 if cut else 1), -len(rows), (x1, y1, x2, y2), class_id, number, cut, score))
+    kept: list[tuple] = []
+    for row in sorted(rows, reverse=True):
+        for good in kept:
+            (a, b, c, d), (e, f, g, h) = good[2], row[2]
+            shared = max(min(c, g) - max(a, e), 0) * max(min(d, h) - max(b, f), 0)
+            areas = (c - a) * (d - b), (g - e) * (h - f)
+            inside = row[5] and areas[1] <= areas[0] and shared >= 0.5 * areas[1]
+            if (good[3], True) == (row[3], good[4] != row[4]) and (shared >= 0.5 * (sum(areas) - shared) or inside):
+                break
+        else:
+            kept.append(row)
+    return {(*row[2], row[6]) for row in kept}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_are_those_of_the_rule_one_by_one(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    windows = windows_of(SIZE, 50, 0.3, model_short_px=800)
+    parts = []
+    for left, top, right, bottom in windows:
+        count = int(chance.integers(0, 25))
+        sides = np.array([right - left, bottom - top])
+        start = chance.integers(-4, sides - 4, (count, 2))  # whole pixels: ends that touch, and boxes beyond a window
+        boxes_xyxy_px = np.concatenate([start, start + chance.integers(2, sides, (count, 2))], 1).astype(float)
+        scores, class_ids = chance.integers(1, 9, count) / 10, chance.integers(0, 2, count)  # many are equal
+        parts.append(Detections(boxes_xyxy_px, scores, class_ids, ("cat", "dog")))
+    all_at_once = joined(parts, windows, SIZE, 10_000)
+    expected = slowly_joined(parts, windows)
+    assert len(expected) < sum(map(len, parts)) - 20
+    rows = np.column_stack([all_at_once.boxes_xyxy_px, all_at_once.scores])
+    assert set(map(tuple, rows.tolist())) == expected
+
+
 @pytest.mark.parametrize(("slice", "overlap"), [(8, 0.2), ("half", 0.2), (True, 0.2), (100, 1.0), (100, float("nan"))])
 def test_what_cannot_be_a_slice_is_an_error(slice: object, overlap: float) -> None:
     with pytest.raises(OptionError, match=r"(slice|overlap): expected"):
