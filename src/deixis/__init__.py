@@ -17,6 +17,7 @@ from deixis.errors import DataError, DeixisError, ModelError, OptionError, Promp
 
 if TYPE_CHECKING:
     __version__: str
+    from deixis.data.inputs.stream import Stream
     from deixis.data.opened import OpenedDataset, read_dataset
     from deixis.inference.annotator import Annotator, load_annotator
     from deixis.inference.detect.detector import Detector, load_detector
@@ -42,6 +43,7 @@ __all__ = [
     "Sample",
     "Segmentations",
     "Segmenter",
+    "Stream",
     "TrainingError",
     "Vocabulary",
     "__version__",
@@ -64,6 +66,7 @@ _LAZY = {
     "Sample": "deixis.records",
     "Segmentations": "deixis.results.segmentations",
     "Segmenter": "deixis.inference.refer.segmenter",
+    "Stream": "deixis.data.inputs.stream",
     "Vocabulary": "deixis.records",
     "evaluate": "deixis.recipes.python",
     "load_annotator": "deixis.inference.annotator",

@@ -146,6 +146,10 @@ def _guarded(kind: type[http.client.HTTPConnection], host: str, **more: Any) -> 
 
 
 def _content(answer: Any, url: str, until: float) -> bytes:
+    if answer.headers.get_content_maintype() == "multipart":  # how cameras send JPEG after JPEG, without an end
+        raise UnreadableImageError(
+            f"{url}: sends a stream of frames, not one image; give it to --stream, in Python as deixis.Stream(url)"
+        )
     parts: list[bytes] = []
     size = 0
     # `read1` returns what has come; `read` would wait for a whole chunk, past `until`
