@@ -32,13 +32,12 @@ from deixis.models.freezing import freeze, part_of
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.options.detect_train import (
     DetectData,
-    DetectHardware,
     DetectImages,
     DetectLora,
     DetectParts,
     DetectTrainOptions,
 )
-from deixis.options.groups import Loop
+from deixis.options.groups import Hardware, Loop
 from deixis.recipes.detect.data.feed import training_feed
 from deixis.recipes.detect.data.prompts import TrainingPrompts
 from deixis.recipes.detect.data.sources import read_training_data
@@ -77,7 +76,7 @@ def train_with_transformers(options: DetectTrainOptions, training: Dataset) -> D
         data=options.group(DetectData),
         images=options.group(DetectImages),
         loop=options.group(Loop),
-        hardware=options.group(DetectHardware),
+        hardware=options.group(Hardware),
         seed=options.seed,
     )
     accelerator = Accelerator(cpu=True)

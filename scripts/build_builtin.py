@@ -57,8 +57,7 @@ DETECTOR: dict[str, Any] = {
     "schedule": "cosine",
     "warmup_steps": 200,
     "ema_decay": 0.998,
-    "multi_scale": False,
-    "crop_probability": 0.0,
+    "augment": "flips",
 }
 SEGMENTER: dict[str, Any] = {
     "data": (

@@ -21,7 +21,7 @@ def runs(tmp_path_factory):
     labels = write_coco(folder / "data", count=11)
     for name, (batch_size, accumulation) in WAYS.items():
         more = ("--data", labels, "--epochs", "2", "--batch-size", batch_size, "--experiment-name", name)
-        more += ("--gradient-accumulation-steps", accumulation, "--no-multi-scale", "--crop-probability", "0")
+        more += ("--gradient-accumulation-steps", accumulation, "--augment", "flips")
         more += (*EVERYTHING, "--denoising-queries", "3")
         with pytest.raises(SystemExit) as stopped:
             main([str(word) for word in train_arguments(model, folder, *map(str, more))])

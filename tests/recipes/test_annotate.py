@@ -132,9 +132,10 @@ def test_an_interrupted_run_ends_like_one_that_was_not(segmenter, photos, tmp_pa
     assert "made with points 2, now it is 3" in err
 
 
-def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tmp_path, deixis) -> None:
+def test_bad_pictures_are_a_line_each_and_the_others_go_on(segmenter, photos, tmp_path, deixis, monkeypatch):
+    monkeypatch.setattr("deixis.recipes.annotate.GALLERY_IMAGES", 1)
     (photos / "0 broken.jpg").write_bytes(b"no picture")
-    code, out, err = deixis(grid(photos, segmenter, tmp_path / "out", "--gallery-images", "1"))
+    code, out, err = deixis(grid(photos, segmenter, tmp_path / "out"))
     assert code == 0, err
     assert "3 images" in out
     assert "1 unreadable images" in out

@@ -75,8 +75,9 @@ def test_an_unjudged_class_is_no_negative():
     assert (len(shown), shown.vocabulary) == (len(data), data.vocabulary)
 
 
-def test_runs_say_how_many_images_are_incomplete(deixis, tiny_model, tmp_path):
-    more = ("--repair-missing", "--repair-score", "0", "--augment", "strong", "--balance-classes", "0.5")
+def test_runs_say_how_many_images_are_incomplete(deixis, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("deixis.recipes.detect.learning.missing.SURE", 0.0)
+    more = ("--repair-missing", "--augment", "strong", "--balance-classes", "0.5")
     arguments = train_arguments(tiny_model, tmp_path, *more, "--max-steps", "2", "--no-report", "--no-baseline")
     code, out, err = deixis(arguments)
     assert code == 0, err

@@ -108,7 +108,7 @@ def test_predict_writes_pictures_and_json(train, deixis, tmp_path):
         ("--recipe", "large", "--gradient-checkpointing", "--ema-decay", "0.9"),
         (*EVERYTHING, "--encoder-loss", "objectness", "--precision", "bf16"),
         ("--loss-preset", "grounding_dino", "--weight-giou", "0", "--freeze", "encoder", "--schedule", "cosine"),
-        ("--image-size", "48", "64", "--no-multi-scale", "--crop-probability", "0", "--log-with", "none"),
+        ("--image-size", "48", "64", "--augment", "flips", "--log-with", "none"),
     ],
     ids=["large", "everything", "grounding_dino", "48"],
 )

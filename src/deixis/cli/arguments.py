@@ -67,9 +67,7 @@ def _value(hint: Any, values: list[str], flag: str, command: str) -> Any:
     if values == ["None"] and type(None) in get_args(hint):
         return None
     if get_origin(kind) is tuple:
-        inner = bare(get_args(kind)[0])
-        pairs = len(get_args(inner)) if get_origin(inner) is tuple else 0  # `--check-sizes 128 160 200 96`
-        return [values[i : i + pairs] for i in range(0, len(values), pairs)] if pairs else values
+        return values
     if len(values) > 1:
         raise OptionError(f"unexpected {values[1]!r} after {flag} {values[0]}; see 'deixis {command} --help'")
     if kind is bool:

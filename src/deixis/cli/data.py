@@ -33,7 +33,7 @@ Examples:
 
 SPLIT = """
 Examples:
-  deixis data split --data labels.json --val 0.2 --output parts/       parts/train/ and parts/val/, images linked
+  deixis data split --data labels.json --output parts/                 parts/train/ and parts/val/, images linked
   deixis data split --data annotations/ --fractions 0.8 0.1 0.1 --output parts/ --to coco
 """
 

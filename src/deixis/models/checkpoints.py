@@ -16,7 +16,6 @@ from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.folders import reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
-from deixis.models.grounding_dino.compiling import BUCKET_PX, compile_layers
 from deixis.models.grounding_dino.description import describe_config
 from deixis.models.grounding_dino.sinks import MAX_SINKS, SinkKind, make_sinks, read_sinks, with_sinks, write_sinks
 from deixis.models.grounding_dino.weights.convert import (
@@ -33,7 +32,6 @@ from deixis.models.onnx.exported import ExportedBundle, exported_record, load_ex
 from deixis.models.onnx.runtimes import is_export
 
 __all__ = [
-    "BUCKET_PX",
     "MAX_SINKS",
     "SUFFIXES",
     "Checkpoint",
@@ -42,7 +40,6 @@ __all__ = [
     "UsableDetector",
     "build_bundle",
     "chosen_sinks",
-    "compile_layers",
     "describe_config",
     "load_any_detector",
     "load_usable_detector",

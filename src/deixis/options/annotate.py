@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER, require, require_model
-from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotBlank, Range, Required, Share, WithWordings
+from deixis.options.marks import RARE, Also, AtLeast1, NotBlank, Range, Removed, Required, Share, WithWordings
 from deixis.options.old_names import knows_old_names
 from deixis.options.used_models import MAX_SINKS, Engine
 
@@ -60,8 +61,8 @@ class AnnotateOptions(Engine):
     """Masks or captions per batch."""
     max_tiles: AtLeast1 = 12
     """Maximum number of tiles in which the vision-language model sees an image."""
-    gallery_images: AtLeast0 = 100
-    """Maximum number of images on the page gallery.html; 0 writes no page."""
+    REMOVED = MappingProxyType({"gallery_images": Removed(100, "gallery.html has the first 100 images")})
+
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from deixis.errors import OptionError
-from deixis.options.marks import RARE, AtLeast0, AtLeast1, NotNegative, Required
+from deixis.options.marks import AtLeast1, NotNegative, Removed, Required
 from deixis.options.types import Mark, Options
 
 
@@ -41,8 +42,8 @@ class ClassTools(Options):
     """Leave out objects of fewer square pixels."""
     sample: AtLeast1 | None = None
     """Use this many images, each class in as many as possible; not for validation data."""
-    sample_seed: Annotated[AtLeast0, RARE] = 0
-    """Decides which images --sample draws."""
+
+    REMOVED = MappingProxyType({"sample_seed": Removed(0, "--sample draws the same images every time")})
 
 
 class WrittenFormat(Mark):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from deixis.errors import OptionError
 from deixis.options.annotated_data import AnnotatedData, ClassTools, WrittenFormat
 from deixis.options.checks import require
-from deixis.options.marks import Also, AtLeast0, Range, Required
+from deixis.options.marks import Also, AtLeast0, Removed, Required
 from deixis.options.old_names import knows_old_names
 
 
@@ -20,9 +20,7 @@ class DataSplitOptions(AnnotatedData, ClassTools):
 
     output: Annotated[Path | None, Required("parts/")] = None
     """Folder for the parts; it must not exist, or be empty."""
-    val: Annotated[float | None, Range(0, 1, open_low=True, open_high=True)] = None
-    """Share of the validation part; a fifth if neither this nor --fractions is given."""
-    fractions: tuple[float, ...] = ()
+    fractions: tuple[float, ...] = (0.8, 0.2)
     """Shares of train and val, or of train, val and test, as in --fractions 0.8 0.1 0.1."""
     to: Annotated[str | None, WrittenFormat()] = None
     """Format to write; that of the data if not given."""
@@ -33,10 +31,10 @@ class DataSplitOptions(AnnotatedData, ClassTools):
     num_workers: Annotated[AtLeast0, Also("workers")] = 2
     """Threads that decode images to find copies."""
 
+    REMOVED = MappingProxyType({**ClassTools.REMOVED, "val": Removed(None, "give both shares: --fractions 0.8 0.2")})
+
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
-        if self.val is not None and self.fractions:
-            raise OptionError("--val and --fractions exclude each other; give one of them")
         two_or_three = len(self.fractions) in (2, 3) and all(0 < f < 1e6 for f in self.fractions)
-        require(not self.fractions or two_or_three, "fractions", self.fractions, "two or three numbers above 0")
+        require(two_or_three, "fractions", self.fractions, "two or three numbers above 0")

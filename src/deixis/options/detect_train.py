@@ -70,8 +70,6 @@ class DetectData(Options):
     repair_as: Annotated[Literal["unknown", "objects"], RARE] = "unknown"
     """What --repair-missing makes of them: neither objects nor background; or objects, where --model finds half of the
     annotated ones of the class."""
-    repair_score: Annotated[Share, RARE] = 0.4
-    """Score from which --repair-missing takes the model to be sure."""
     balance_classes: Annotated[Share, RARE] = 0.0
     """Show images of classes that are in fewer than this share of the images more often; 0 disables."""
     data_weights: tuple[Positive, ...] = ()
@@ -159,16 +157,13 @@ class DetectImages(Options):
 
     image_size: Annotated[tuple[int, int] | None, Sides()] = None
     """Shorter and longest side of the images in pixels; the model's own if not given."""
-    augment: Literal["light", "strong", "aerial", "none"] | None = None
-    """How images are varied (docs/learning.md); by default light (flips, crops, resizes), with --keep prompt none."""
+    augment: Literal["light", "flips", "strong", "aerial", "none"] | None = None
+    """How images are varied (docs/learning.md); by default light (flips, crops, resizes), with
+    --keep prompt none; flips keeps one size and crops nothing."""
     show_augmented: Annotated[Path | None, RARE] = None
     """Before training, or in a dry run, write this page (.html) of training images as the model is shown them."""
-    multi_scale: Annotated[bool, RARE] = True
-    """Train on several sizes up to the image size."""
     flip_probability: Share = 0.5
     """Share of training images mirrored left to right; 0 where sides matter."""
-    crop_probability: Annotated[Share, RARE] = 0.5
-    """Share of training images cropped at random."""
     names: Annotated[tuple[str, ...], WithWordings(), RARE] = ()
     """Several wordings of a class, as in --names "car=car,automobile,sedan": one is drawn for each training prompt, all
     are looked for in evaluation and later use."""
@@ -186,14 +181,6 @@ class DetectImages(Options):
     max_detections: AtLeast1 | None = None
     """Detections per image that count in evaluation, the best ones; COCO's 100 (LVIS's 300) if not given. Images with
     more objects need more."""
-
-
-@dataclass(frozen=True)
-class DetectHardware(Hardware):
-    """Hardware: precision, memory, GPUs, loading"""
-
-    compile: Annotated[bool, RARE] = False
-    """Compile encoder and decoder (torch.compile; takes minutes at first), pad images to 64 pixels: for GPUs."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +229,7 @@ class DetectTrainOptions(
     Optimiser,
     DetectLora,
     DetectImages,
-    DetectHardware,
+    Hardware,
     DetectLoss,
     Forgetting,
 ):
@@ -250,7 +237,12 @@ class DetectTrainOptions(
 
     REMOVED = MappingProxyType(
         {
+            **ClassTools.REMOVED,
             "hard_negatives": Removed(0.0, "the other names of a prompt are drawn at random"),
+            "compile": Removed(False, "it made no step faster where it was measured"),
+            "multi_scale": Removed(True, "--augment flips trains on one size, without crops"),
+            "crop_probability": Removed(0.5, "--augment flips trains without crops"),
+            "repair_score": Removed(0.4, "it is 0.4"),
             "shuffle_names": Removed(True, "the names of a prompt are always shuffled"),
             "denoising_label_noise": Removed(0.25, "it is 0.25"),
             "denoising_box_noise": Removed(1.0, "it is 1"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from deixis.options.checks import require
-from deixis.options.marks import WithWordings
+from deixis.options.marks import Removed, WithWordings
 from deixis.options.types import Options
 
 DETECTOR = Path("detector.onnx")
@@ -29,15 +29,9 @@ class ModelExportOptions(Options):
     """File to write, .onnx, or .xml for OpenVINO, which adds a .bin; of a segmenter, a folder. It must not exist."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Numbers of the file. fp16 halves it; int8 stores the weights of matrix products in eight bits (.onnx only)."""
-    check_sizes: tuple[tuple[int, int], ...] = ()
-    """Heights and widths in pixels of two or more images to check with; two made from the image size if not given."""
     overwrite: bool = False
     """Replace the file."""
     dry_run: bool = False
     """Read the model and build the prompt, write nothing."""
 
-    def check(self) -> None:
-        """Raises OptionError for the first invalid value."""
-        super().check()
-        fine = all(side >= 32 for size in self.check_sizes for side in size)
-        require(fine, "check_sizes", self.check_sizes, "heights and widths of 32 pixels or more")
+    REMOVED = MappingProxyType({"check_sizes": Removed((), "files are checked at two sizes made from the image size")})

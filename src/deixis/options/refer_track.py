@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
 from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
-from deixis.options.marks import AtLeast0, AtLeast1, NotBlank, Share
+from deixis.options.marks import AtLeast0, AtLeast1, NotBlank, Removed, Share
 from deixis.options.types import flag_of
 from deixis.options.used_models import UsedSegmenter
 
@@ -34,6 +35,8 @@ class ReferTrackOptions(UsedSegmenter):
     sam_model: str | None = None
     """A SAM 2 whose memory follows what the segmenter finds, as in --sam-model facebook/sam2-hiera-large: for a
     segmenter without memory, or one whose mask decoder was fine-tuned on images."""
+    REMOVED = MappingProxyType({"together": Removed(None, "frames are shown as the model's behaviour was trained")})
+
     output: Path = Path("tracks")
     """Folder for masks.json and video.mp4, or for metrics.json."""
     prompts: Literal["uniform", "first"] = "uniform"
@@ -41,8 +44,6 @@ class ReferTrackOptions(UsedSegmenter):
     the memory (as in Sa2VA-i). first: the first frames (as released)."""
     prompt_frames: AtLeast1 = 5
     """Number of these frames."""
-    together: bool | None = None
-    """Show the language model these frames in one conversation; by default as the model's behaviour was trained."""
     prompt_every: AtLeast0 = 0
     """Look again in every Nth frame for phrases that are not visible, to find objects that appear late; 0 disables."""
     generate: bool = False

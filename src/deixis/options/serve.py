@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from deixis.errors import OptionError
 from deixis.options.checks import A_DETECTOR, require
-from deixis.options.marks import RARE, AtLeast1, NotNegative, Positive, Range
+from deixis.options.marks import RARE, AtLeast1, Positive, Range, Removed
 from deixis.options.types import Options
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -53,30 +54,20 @@ class ServeOptions(Options):
     """Maximum size of an image."""
     max_batch: AtLeast1 = 8
     """Images per batch, of whichever requests ask the same."""
-    batch_wait: NotNegative = 0.005
-    """Seconds that a request waits for others of its kind."""
     max_waiting: AtLeast1 = 64
     """Requests that may wait; others are answered 503, with the time after which to ask again."""
     timeout: Positive = 60.0
     """Seconds after which a request is given up."""
     max_film_frames: AtLeast1 = 300
     """Maximum frames of a film in a request; jobs take films of any length."""
-    max_film_seconds: Positive = 60.0
-    """Maximum length of a film in a request."""
     folders: tuple[str, ...] = ()
     """Folders below which jobs may read pictures and films, as NAME=FOLDER where the last part is not its name; none
     if not given."""
     jobs_folder: Path | None = None
     """Folder that keeps jobs and their results; one of before goes on there. Without it they are gone with the
     server."""
-    max_jobs: Annotated[int, Range(1, 10_000), RARE] = 16
-    """Jobs that may wait; others are answered 503."""
     finish: Annotated[float, Range(0, 86400), RARE] = 60.0
     """Seconds that open requests, and then a running job, may take to end when the server is told to stop."""
-    max_connections: Annotated[int, Range(1, 1_000_000), RARE] = 1024
-    """Connections at a time; others are answered 503."""
-    head_timeout: Annotated[float, Range(0.1, 3600), RARE] = 10.0
-    """Seconds in which the head of a request must have come."""
     url_hosts: Annotated[tuple[str, ...], RARE] = ()
     """Hosts from which images may be fetched by URL, as in --url-hosts images.example.org pictures.local:8080."""
     label_studio: Annotated[str, RARE] = ""
@@ -87,6 +78,16 @@ class ServeOptions(Options):
     """The playground at /, where the extra `play` is installed."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    REMOVED = MappingProxyType(
+        {
+            "batch_wait": Removed(0.005, "a request waits 5 ms for others of its kind"),
+            "max_film_seconds": Removed(60.0, "--max-film-frames bounds a film"),
+            "max_jobs": Removed(16, "it is 16"),
+            "max_connections": Removed(1024, "it is 1024"),
+            "head_timeout": Removed(10.0, "it is 10 seconds"),
+        }
+    )
 
     @property
     def bearer_token(self) -> str:

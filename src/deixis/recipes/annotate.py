@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.digest import tensor_digest, weights_digest
 from deixis.recipes.run.outputs import warn
 from deixis.recipes.run.owned_output import writes_output
-from deixis.reporting.gallery import GALLERY, write_gallery
+from deixis.reporting.gallery import GALLERY, GALLERY_IMAGES, write_gallery
 from deixis.text import one_line
 
 # Options by their names in annotations.jsonl, which earlier versions wrote too.
@@ -168,11 +168,8 @@ def _write(
         "left_out": sum(entry["left_out"] for entry in good),
         "failed": len(failed),
     }
-    if options.gallery_images:
-        shown: Iterable[tuple[Any, dict[str, Any]]] = (
-            (images[entry["image"]], entry) for entry in good[: options.gallery_images]
-        )
-        write_gallery(output / GALLERY, shown, counts, {**provenance, "cycle_threshold": options.cycle_threshold})
+    shown = ((images[entry["image"]], entry) for entry in good[:GALLERY_IMAGES])
+    write_gallery(output / GALLERY, shown, counts, {**provenance, "cycle_threshold": options.cycle_threshold})
     console.print(
         f"{counts['objects']} objects in {counts['pictures']} images, {counts['captions']} captions that find their "
         f"masks again (cycle IoU {options.cycle_threshold:g}); {counts['left_out']} detections without a mask that "

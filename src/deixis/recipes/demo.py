@@ -34,8 +34,7 @@ def demo_training(options: DemoOptions) -> DetectTrainOptions:
         batch_size=8,
         learning_rate=4e-4,
         schedule="cosine",
-        multi_scale=False,  # the scenes vary in size themselves
-        crop_probability=0.0,
+        augment="flips",  # the scenes vary in size themselves
         seed=options.seed,
         overwrite=True,
     )

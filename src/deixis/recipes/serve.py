@@ -43,9 +43,7 @@ def serve(options: ServeOptions) -> None:
         listener.run(
             app,
             *lines,
-            head_s=options.head_timeout,
             take_s=options.timeout,
-            max_connections=options.max_connections,
             finish_s=options.finish,
         )
 
@@ -83,15 +81,13 @@ def _application(options: ServeOptions, models: Models) -> FastAPI:
             max_open=4 * options.max_waiting,
         ),
         max_batch=options.max_batch,
-        wait_s=options.batch_wait,
         max_waiting=options.max_waiting,
         timeout_s=options.timeout,
         max_pixels=max_pixels,
         url_hosts=options.url_hosts,
-        films=FilmLimits(options.max_film_frames, options.max_film_seconds, max_pixels),
+        films=FilmLimits(options.max_film_frames, max_pixels),
         folders={name: Path(place) for name, place in named_models(options.folders).items()},
         jobs_folder=options.jobs_folder,
-        max_jobs=options.max_jobs,
         finish_s=options.finish,
         mounts=[lambda app: add_label_studio(app, studio)],
     )

@@ -18,6 +18,7 @@ from deixis.results.draw import class_colour
 from deixis.results.draw_masks import draw_masks
 
 GALLERY = "gallery.html"
+GALLERY_IMAGES = 100
 LONG_SIDE_PX = 800
 TILES = {
     "pictures": "Images",

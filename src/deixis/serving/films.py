@@ -44,11 +44,9 @@ class FilmLimits:
 
     Attributes:
         max_pixels: of a frame.
-        max_seconds: of its length.
     """
 
     max_frames: int | None = 300
-    max_seconds: float | None = 60.0
     max_pixels: int = 50_000_000
 
 
@@ -66,11 +64,6 @@ def open_film(path: Path, limits: FilmLimits) -> VideoFrames:
     if limits.max_frames is not None and len(frames) > limits.max_frames:
         raise TooLargeError(
             f"video: has {len(frames)} frames, at most {limits.max_frames} are taken here; cut it, or make it a job"
-        )
-    seconds = len(frames) / float(frames.rate)
-    if limits.max_seconds is not None and seconds > limits.max_seconds:
-        raise TooLargeError(
-            f"video: takes {seconds:.1f} s, at most {limits.max_seconds:g} are taken here; cut it, or make it a job"
         )
     return frames
 

@@ -43,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list
         pytest.importorskip(package, reason=f"{package} is absent; install deixis[onnx]")
     folder = tmp_path_factory.mktemp("onnx")
     model, path = tiny_folder(folder / "model", additions=True), folder / "deep" / "tiny.onnx"
-    options = ModelExportOptions(model=str(model), names=NAMES, output=path, check_sizes=CHECK_SIZES)
+    options = ModelExportOptions(model=str(model), names=NAMES, output=path)
     return model, path, export_by_command(options)
 
 
@@ -51,9 +51,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list
 def any_names(exported: tuple[Path, Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same detector, with names as an input."""
     path = tmp_path_factory.mktemp("any_names") / "any.onnx"
-    options = ModelExportOptions(
-        model=str(exported[0]), names=NAMES[:1], output=path, any_names=True, check_sizes=CHECK_SIZES[:1]
-    )
+    options = ModelExportOptions(model=str(exported[0]), names=NAMES[:1], output=path, any_names=True)
     export_by_command(options)
     return path
 

@@ -66,7 +66,6 @@ def test_phrases_are_followed_as_in_python(path: Path) -> None:
     ("limits", "said"),
     [
         (FilmLimits(max_frames=5), "video: has 6 frames, at most 5"),
-        (FilmLimits(max_seconds=0.2), "video: takes 0.2 s, at most 0.2"),
         (FilmLimits(max_pixels=1000), "video: has 48x32 pixels, at most 1000"),
     ],
 )

@@ -52,9 +52,10 @@ PRESETS = {
     "light": Augmentation(),
     "strong": Augmentation(colour=0.8, blur=0.1, jpeg=0.2, paste=0.3, mosaic=0.3, mixup=0.15),
     "aerial": Augmentation(turn=1.0, colour=0.5, blur=0.1, jpeg=0.2),
+    "flips": Augmentation(),
     "none": Augmentation(),
 }
-"""By the values of --augment; "none" also does without flips, crops and sizes, which the recipe leaves out."""
+"""By the values of --augment; "flips" and "none" do without crops and sizes, which the recipe leaves out."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def chosen(
         for line in lines:
             say(line)
     if sample and tools.sample is not None:
-        whole, dataset = dataset, sampled(dataset, tools.sample, tools.sample_seed)
+        whole, dataset = dataset, sampled(dataset, tools.sample)
         say(f"drew {len(dataset)} of {len(whole)} images")
     return dataset
 

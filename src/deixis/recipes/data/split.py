@@ -35,8 +35,7 @@ def split_data(options: DataSplitOptions) -> dict[str, str]:
     format = options.to or ("coco" if found == "scenes" else found)
     with ProgressBar("looking for copies", len(dataset)) as progress:
         groups = duplicate_groups(dataset, options.num_workers, progress.one_more)
-    val = 0.2 if options.val is None else options.val
-    positions = split_stratified(dataset, options.fractions or (1 - val, val), options.seed, groups)
+    positions = split_stratified(dataset, options.fractions, options.seed, groups)
     name = str(getattr(dataset, "name", "data"))
     parts: dict[str, Dataset] = {
         part: Subset(dataset, indices, f"{name} ({part})") for part, indices in zip(PARTS, positions, strict=False)

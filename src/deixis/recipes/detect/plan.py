@@ -14,14 +14,13 @@ from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_train import (
     DetectData,
-    DetectHardware,
     DetectImages,
     DetectLora,
     DetectParts,
     DetectTrainOptions,
     Forgetting,
 )
-from deixis.options.groups import Loop, Optimiser
+from deixis.options.groups import Hardware, Loop, Optimiser
 from deixis.recipes.data.survey import report_findings
 from deixis.recipes.detect.crowded import warn_of_crowded_images
 from deixis.recipes.detect.data.facts import parts_of
@@ -90,7 +89,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     shown = data.training
     if options.repair_missing:
         as_objects = options.repair_as == "objects"
-        shown, line = repaired(shown, options.model, options.repair_score, as_objects)
+        shown, line = repaired(shown, options.model, as_objects)
         data = replace(data, left_out=(*data.left_out, line))
     feed = training_feed(
         shown,
@@ -99,7 +98,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
         data=paths,
         images=options.group(DetectImages),
         loop=loop,
-        hardware=options.group(DetectHardware),
+        hardware=options.group(Hardware),
         seed=options.seed,
         replayed=replayed,
         replay_share=options.replay_share,

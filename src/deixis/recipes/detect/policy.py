@@ -42,7 +42,6 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 TRAINED_BY_KEEPING = {"prompt": ("text",), "edit": ("encoder", "decoder")}
 """Parts of the detector in which something trains, where --keep decides what."""
-PARTS_OF_LIGHT = ("multi_scale", "crop_probability", "flip_probability")
 PROMPT_LEARNING_RATE = 1e-2  # of token embeddings, where nothing else trains
 
 
@@ -59,8 +58,7 @@ def recipe_for(images: int) -> RecipeName:
 
 def default_augmentation(options: DetectTrainOptions) -> Literal["light", "none"]:
     """None where only token embeddings train: with as many new names found, far fewer false ones (docs/learning.md)."""
-    usual = DetectImages()
-    own = any(getattr(options, name) != getattr(usual, name) for name in PARTS_OF_LIGHT)
+    own = options.flip_probability != DetectImages.flip_probability
     return "none" if options.keep == "prompt" and not own else "light"
 
 

@@ -13,13 +13,13 @@ from deixis.data.detect.wordings import wordings_of_classes
 from deixis.data.formats import read_dataset
 from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.inference.detect.detector import Detector
-from deixis.models.checkpoints import compile_layers, load_any_detector
+from deixis.models.checkpoints import load_any_detector
 from deixis.models.freezing import parameter_table, part_of
 from deixis.models.model_card import write_card
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import wanted_precision
-from deixis.options.detect_train import DetectData, DetectHardware, DetectLoss, DetectRun, DetectTrainOptions
-from deixis.options.groups import Optimiser
+from deixis.options.detect_train import DetectData, DetectLoss, DetectRun, DetectTrainOptions
+from deixis.options.groups import Hardware, Optimiser
 from deixis.recipes.detect.data.facts import fingerprint
 from deixis.recipes.detect.data.sources import read_all
 from deixis.recipes.detect.forgetting import ForgettingData, measure_forgetting, print_forgetting, write_forgetting
@@ -83,7 +83,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
     options.check()
     require_one_seed(options.seeds)
     with run_lock(options.folder, is_first_process() and not options.dry_run):
-        start = start_run(options.group(DetectRun), options.group(DetectHardware))
+        start = start_run(options.group(DetectRun), options.group(Hardware))
         plan = make_plan(options)
         print_plan(plan, start)
         if options.show_augmented and start.is_first:
@@ -98,8 +98,6 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
 def train_detector(plan: Plan, start: Start) -> FinetuneResult:
     """Measure, train, measure again, report."""
     options, bundle, data, accelerator = plan.options, plan.bundle, plan.data, start.accelerator
-    if options.compile:
-        compile_layers(bundle.model, accelerator.device)
     opened = open_run(start, options, bundle.model, data=data, fingerprint=fingerprint)
     detector = Detector(bundle, accelerator.device)
     measure = measure_of(options, accelerator)

@@ -68,7 +68,7 @@ def _asked(options: ModelExportOptions) -> Wordings:
 
 def _export_sam(options: ModelExportOptions) -> None:
     """Write a segmenter's SAM 2 as a folder of three files and compare them with it."""
-    given = [f"--{name.replace('_', '-')}" for name in ("names", "any_names", "check_sizes") if getattr(options, name)]
+    given = [f"--{name.replace('_', '-')}" for name in ("names", "any_names") if getattr(options, name)]
     given += ["--precision"] if options.precision != "fp32" else []
     if given:
         raise OptionError(f"{', '.join(given)}: for detectors; {options.model} is a segmenter")
@@ -107,9 +107,8 @@ def _compare(options: ModelExportOptions, bundle: DetectorBundle, prompt: Prompt
         ModelError: it differs too much.
     """
     runtime = "OpenVINO" if options.output.suffix.lower() == OPENVINO else "onnxruntime"
-    sizes_hw = options.check_sizes or check_sizes(bundle)
     precision = options.precision
-    found = compare_export(options.output, bundle, prompt, sizes_hw=sizes_hw, precision=precision, rows=rows)
+    found = compare_export(options.output, bundle, prompt, sizes_hw=check_sizes(bundle), precision=precision, rows=rows)
     for each in found:
         height, width = each.size_hw
         gaps = f"logits {each.logits:.1e}, boxes {each.boxes:.1e}, scores {each.scores:.1e}"
@@ -118,7 +117,7 @@ def _compare(options: ModelExportOptions, bundle: DetectorBundle, prompt: Prompt
         least = min(each.matched for each in found)
         raise ModelError(
             f"{options.output}: {100 * least:.1f}% of what it finds is within {TOLERANCE[precision]:g} of the model, "
-            "expected nearly all; try other --check-sizes, and report it if those differ too"
+            "expected nearly all; report it"
         )
     if precision == "int8":
         print_text(f"eight bits change scores: compare AP with deixis detect eval --model {options.output} --data ...")

@@ -6,7 +6,6 @@ import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -101,18 +100,15 @@ def checkpoint_activations(bundle: Sa2vaBundle) -> None:
 
 def make_refer_criterion(loss: ReferLoss) -> ReferCriterion:
     """The criterion of the behaviour, with the user's own weights in place of its."""
-    own: dict[str, float | None] = {"weight_iou": loss.weight_iou, "weight_object": loss.weight_object}
-    if loss.behaviour == "sa2va" and any(own.values()):
-        raise OptionError("--weight-iou and --weight-object belong to --behaviour deixis; sa2va has no such losses")
-    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    if loss.behaviour == "sa2va" and loss.weight_iou:
+        raise OptionError("--weight-iou belongs to --behaviour deixis; sa2va has no such loss")
     return ReferCriterion(
         loss.behaviour,
         loss.weight_mask,
         loss.weight_dice,
+        weight_iou=1.0 if loss.weight_iou is None else loss.weight_iou,
         weight_language=loss.weight_language,
-        weight_point=loss.weight_point,
         points=loss.mask_points or None,
-        **given,
     )
 
 

@@ -84,7 +84,6 @@ def make_tracker(options: ReferTrackOptions) -> Tracker:
         choose_device(options.device),
         options.prompts,
         prompt_frames=options.prompt_frames,
-        together=options.together,
         prompt_every=options.prompt_every,
         threshold=options.threshold,
         generate=options.generate,

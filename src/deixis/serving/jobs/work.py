@@ -69,7 +69,7 @@ class Work:
     def _film(self, asked: AskedJob, job: Job, folder: Path) -> Iterator[Row]:
         form = _track_form(asked)
         path = place_below(self.folders, asked.path) if asked.path else folder / FILM
-        frames = open_film(path, FilmLimits(None, None, self.max_pixels))
+        frames = open_film(path, FilmLimits(None, self.max_pixels))
         job.total = len(frames)
         found = in_turn(self.batches, followed(self.models, form, frames), job.stop)
         if form.answer == "film":

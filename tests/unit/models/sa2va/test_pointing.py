@@ -89,13 +89,13 @@ def test_absent_objects_and_no_objects_have_no_pointing_loss() -> None:
         "label_ids": torch.zeros(0, dtype=torch.long),
         "point_logits": torch.randn(2, 4, 4, requires_grad=True),
     }
-    criterion = ReferCriterion(points=None, weight_point=3.0)
+    criterion = ReferCriterion(points=None)
     losses = criterion(outputs, torch.zeros(2, 8, 8, dtype=torch.bool))
     assert float(losses["loss_point"].detach()) == 0.0
     with_mask = criterion(outputs, torch.ones(2, 8, 8, dtype=torch.bool))
     without = {name: value for name, value in with_mask.items() if name != "loss_point"}
     gap = float((criterion.total(with_mask) - criterion.total(without)).detach())
-    assert gap == pytest.approx(3.0 * float(with_mask["loss_point"].detach()), rel=1e-5)
+    assert gap == pytest.approx(float(with_mask["loss_point"].detach()), rel=1e-5)
     none = {name: value[:0] for name, value in outputs.items()}
     assert float(criterion(none, torch.zeros(0, 8, 8, dtype=torch.bool))["loss_point"].detach()) == 0.0
 

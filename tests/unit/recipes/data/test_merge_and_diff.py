@@ -117,7 +117,7 @@ def test_what_a_data_set_does_not_name_is_not_known_to_be_absent(two: list[str],
 
 def test_splits_and_embedded_pictures_are_kept(two: list[str], tmp_path: Path) -> None:
     parts, inside, out = tmp_path / "parts", tmp_path / "inside", tmp_path / "out"
-    run(["data", "split", "--data", two[0], "--output", str(parts), "--to", "yolo", "--val", "0.5"])
+    run(["data", "split", "--data", two[0], "--output", str(parts), "--to", "yolo", "--fractions", "1", "1"])
     pytest.importorskip("pyarrow")
     run(["data", "convert", "--data", two[1], "--output", str(inside), "--to", "parquet"])
     run(["data", "merge", str(parts), str(inside), "--output", str(out), "--names", "merge"])

@@ -103,7 +103,17 @@ def test_every_format_is_written_in_parts(format: str, tmp_path: Path) -> None:
 
 
 def test_raccoons_copies_stay_together(shared_data: Path, tmp_path: Path) -> None:
-    arguments = ["data", "split", "--data", str(shared_data / "raccoon_voc"), "--val", "0.2", "--seed", "3"]
+    arguments = [
+        "data",
+        "split",
+        "--data",
+        str(shared_data / "raccoon_voc"),
+        "--fractions",
+        "0.8",
+        "0.2",
+        "--seed",
+        "3",
+    ]
     for name in ("one", "two"):
         run([*arguments, "--output", str(tmp_path / name)])
     stems = [
@@ -131,10 +141,9 @@ def test_a_split_is_reproduced_by_its_seed_whole_folders_alike(tmp_path: Path) -
     [
         (["--output", "x"], "--data is required, as in --data labels.json"),
         (["--data", SCENES], "--output is required, as in --output parts/"),
-        (["--data", SCENES, "--output", "x", "--val", "1.5"], "--val: expected a number above 0, below 1, got 1.5"),
         (
-            ["--data", SCENES, "--output", "x", "--val", "0.5", "--fractions", "1", "1"],
-            "--val and --fractions exclude each other; give one of them",
+            ["--data", SCENES, "--output", "x", "--val", "0.5"],
+            "--val was removed; give both shares",
         ),
         (["--data", SCENES, "--output", "x", "--fractions", "0.5"], "two or three numbers"),
         (["--data", SCENES, "--output", "."], "exists and is not empty"),

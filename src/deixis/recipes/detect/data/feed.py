@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from deixis.data.batching.shard_order import Ratios
@@ -19,9 +17,8 @@ from deixis.data.scenes.images import SceneDataset
 from deixis.data.sets.balance import Balance, repeat_factors
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.data.sets.subset import Subset
-from deixis.models.checkpoints import BUCKET_PX
-from deixis.options.detect_train import DetectData, DetectHardware, DetectImages
-from deixis.options.groups import Loop
+from deixis.options.detect_train import DetectData, DetectImages
+from deixis.options.groups import Hardware, Loop
 from deixis.recipes.detect.data.facts import joined, lies_in_files, parts_of
 from deixis.recipes.detect.data.prompts import FittedTransform, TrainingPrompts
 from deixis.records import Batch, Dataset
@@ -38,7 +35,7 @@ def training_feed(
     data: DetectData,
     images: DetectImages,
     loop: Loop,
-    hardware: DetectHardware,
+    hardware: Hardware,
     seed: int,
     replayed: Dataset | None = None,
     replay_share: float = 0.0,
@@ -49,10 +46,10 @@ def training_feed(
         replayed: old pictures that are shown beside the training data, as `replay_share` of an epoch.
     """
     short_px, long_px = image_size
-    preset, plain = PRESETS[images.augment or "light"], images.augment == "none"
-    sizes = [round(short_px * share) for share in MULTI_SCALE] if images.multi_scale and not plain else [short_px]
-    crops, flips = (0.0, 0.0) if plain else (images.crop_probability, images.flip_probability)
-    transform = train_transform(sizes, long_px, crops, flips)
+    preset, plain = PRESETS[images.augment or "light"], images.augment in ("none", "flips")
+    sizes = [short_px] if plain else [round(short_px * share) for share in MULTI_SCALE]
+    flips = 0.0 if images.augment == "none" else images.flip_probability
+    transform = train_transform(sizes, long_px, 0.0 if plain else 0.5, flips)
     if preset != Augmentation():
         transform = Augmented(transform, preset)
     shown = mixed(training, data, seed, replayed=replayed, replay_share=replay_share)
@@ -60,7 +57,7 @@ def training_feed(
         dataset=SampleDataset(
             shown, FittedTransform(transform, prompts), prompts, seed, decode_short_px=2 * short_px, mixed=preset
         ),
-        collate=partial(collate_pairs, divisor=BUCKET_PX if hardware.compile else 1),
+        collate=collate_pairs,
         batch_size=loop.batch_size,
         accumulation=loop.gradient_accumulation_steps,
         seed=seed,

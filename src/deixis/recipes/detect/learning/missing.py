@@ -16,9 +16,8 @@ from deixis.records import Dataset, Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 
 SAME_OBJECT = 0.5  # IoU from which a detection is taken for an annotated object, of whichever class
-TRUSTED = (
-    0.5  # share of a class's annotated objects that the model must be sure of, for what else it finds to be objects
-)
+SURE = 0.4  # score of detections that count
+TRUSTED = 0.5  # share of a class's annotated objects to be sure of, for what else it finds to be objects
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,11 @@ class PartlyJudged:
         return sample.evolve(instances=both(sample.instances, added), not_exhaustive_class_ids=unjudged)
 
 
-def repaired(training: Dataset, model: str, score: float, as_objects: bool = False) -> tuple[Dataset, str]:
+def repaired(training: Dataset, model: str, as_objects: bool = False) -> tuple[Dataset, str]:
     """The training data with `missing_classes` not judged, and a line that says of how many images that is.
 
     Args:
         model: detects; what training starts from.
-        score: of detections that count.
         as_objects: of classes that the model knows (`trusted_classes`), they become objects in place of that.
 
     Raises:
@@ -67,10 +65,10 @@ def repaired(training: Dataset, model: str, score: float, as_objects: bool = Fal
     """
     detector, parts = load_detector(model), []
     for part in parts_of(training):
-        sure = [found[found.scores >= score] for found in detector.predict_dataset(part)]
+        sure = [found[found.scores >= SURE] for found in detector.predict_dataset(part)]
         trusted = trusted_classes(part, sure) if as_objects else frozenset()
         missing = [(part[index], unannotated(part[index], one)) for index, one in enumerate(sure)]
-        unjudged = tuple(missing_classes(sample, one, score) - trusted for sample, one in missing)
+        unjudged = tuple(missing_classes(sample, one, SURE) - trusted for sample, one in missing)
         added = tuple(new_objects(sample, one, trusted) for sample, one in missing)
         parts.append(PartlyJudged(part, unjudged, added))
     images = sum(bool(classes) for part in parts for classes in part.unjudged)
@@ -78,7 +76,7 @@ def repaired(training: Dataset, model: str, score: float, as_objects: bool = Fal
     became = f"; {objects} more became objects, of classes of which it finds half of the annotated ones"
     return joined(parts), (
         f"--repair-missing: on {images} of {len(training)} training images {model} finds objects with a score of "
-        f"{score:g} or more that are not annotated; nothing else of their classes counts as background there"
+        f"{SURE:g} or more that are not annotated; nothing else of their classes counts as background there"
         f"{became if as_objects else ''}"
     )
 
