@@ -56,13 +56,13 @@ def test_what_a_model_finds_becomes_an_object_where_it_finds_the_annotated_ones(
             return [found] * len(dataset)
 
     monkeypatch.setattr("deixis.recipes.detect.learning.missing.load_detector", lambda model: Model())
-    shown, line = repaired(data, "a model", 0.5, as_objects=True)
+    shown, line = repaired(data, "a model", as_objects=True)
     sample = shown[0]
     assert sample.instances.boxes_xyxy_px.tolist() == [[0, 0, 20, 10], [30, 0, 50, 10], [20, 20, 40, 45]]
     assert sample.instances.class_ids.tolist() == [0, 1, 0]
     assert sample.not_exhaustive_class_ids == {1}
     assert "2 more became objects" in line
-    shown, line = repaired(data, "a model", 0.5)
+    shown, line = repaired(data, "a model")
     assert (len(shown[0].instances), shown[0].not_exhaustive_class_ids) == (2, {0, 1})
     assert "became" not in line
 
