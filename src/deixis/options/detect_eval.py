@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR, choose_model, require, require_model, wanted_precision
+from deixis.options.checks import require, wanted_precision
 from deixis.options.marks import AtLeast1, Range, Required, WithWordings
 from deixis.options.used_models import MAX_SINKS, Engine, UsedDetector
 
@@ -40,14 +40,9 @@ class DetectEvalOptions(UsedDetector, ClassTools, Engine):
     """Detections per image that count, the best ones; COCO's 100 (LVIS's 300) if not given. Images with more objects
     need more."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose_model(self, self.data)
-
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
-        require_model(self.model, A_DETECTOR)
         require(not self.try_sinks or self.engine == "local", "try_sinks", self.try_sinks, "--engine local beside it")
         require(not self.try_sinks or self.sinks is None, "try_sinks", self.try_sinks, "none beside --sinks")
         wanted_precision(self.threshold_for)

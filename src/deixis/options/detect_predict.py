@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.errors import OptionError
-from deixis.options.checks import A_DETECTOR, require, require_model
+from deixis.options.checks import require
 from deixis.options.marks import RARE, AtLeast1, Required, Share, WithWordings
 from deixis.options.used_models import Engine, UsedDetector
 
@@ -45,7 +45,6 @@ class DetectPredictOptions(UsedDetector, Engine):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        super().check()
         if not self.stream:
             Required("photos/").require("images", self.images)
         elif self.images:
@@ -55,4 +54,4 @@ class DetectPredictOptions(UsedDetector, Engine):
         for name in ("track", "stream"):
             value = getattr(self, name)
             require(self.engine == "local" or not value, name, value, "--engine local for videos")
-        require_model(self.model, A_DETECTOR)
+        super().check()

@@ -261,12 +261,7 @@ class DetectTrainOptions(
         super().check()
         count = len(self.data)
         require(len(self.images) in (0, 1, count), "images", self.images, f"one folder, or one per data set ({count})")
-        require(
-            len(self.data_weights) in (0, count),
-            "data_weights",
-            self.data_weights,
-            f"one per data set ({count})",
-        )
+        require(len(self.data_weights) in (0, count), "data_weights", self.data_weights, f"one per data set ({count})")
         self.check_run()
         require(bool(self.lora_targets), "lora_targets", self.lora_targets, "one or more parts")
         self.check_keeping(self.lora)

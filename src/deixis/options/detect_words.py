@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from deixis.options.annotated_data import ClassTools
-from deixis.options.checks import A_DETECTOR, choose_model, require_model
 from deixis.options.marks import AtLeast1, Required, WithWordings
 from deixis.options.used_models import UsedDetector
 
@@ -29,12 +28,3 @@ class DetectWordsOptions(UsedDetector, ClassTools):
     """Measure only the first N images."""
     output: Path | None = None
     """Folder for words.json; nothing is written if not given."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose_model(self, self.data)
-
-    def check(self) -> None:
-        """Raises OptionError for the first invalid value."""
-        super().check()
-        require_model(self.model, A_DETECTOR)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from deixis.options.marks import Positive, Range
-from deixis.options.serve import ServeOptions
-from deixis.options.types import Options
+from deixis.options.serve import Listening, ServeOptions
 
 
 @dataclass(frozen=True)
-class PlayOptions(Options):
+class PlayOptions(Listening):
     """Try models in the browser: pictures and films, names, phrases and clicks, two models side by side."""
 
     detector: tuple[str, ...] = ()
@@ -19,13 +18,7 @@ class PlayOptions(Options):
     models if neither detector nor segmenter is given."""
     segmenter: tuple[str, ...] = ()
     """Segmenters, the same way; needed for phrases, clicks and captions."""
-    host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own needs a token."""
     port: Annotated[int, Range(0, 65535)] = 7860
-    """Port to listen on; 0 for a free one."""
-    token: str = ""
-    """Password that the browser asks for, with any user name; that of the environment variable DEIXIS_TOKEN if not
-    given."""
     max_megabytes: Positive = 200.0
     """Maximum size of a picture or film."""
     device: str | None = None

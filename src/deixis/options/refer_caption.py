@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.options.checks import A_SEGMENTER, choose_model, require_model
 from deixis.options.marks import AtLeast0, AtLeast1, NotNegative, Range, Required
 from deixis.options.used_models import Engine, UsedSegmenter
 
@@ -27,15 +26,6 @@ class Masks(UsedSegmenter, Engine):
     """Maximum number of tokens per caption."""
     seed: AtLeast0 = 0
     """Random seed of sampled captions."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose_model(self, self.masks)
-
-    def check(self) -> None:
-        """Raises OptionError for the first invalid value."""
-        super().check()
-        require_model(self.model, A_SEGMENTER)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
+from deixis.options.checks import require
 from deixis.options.marks import AtLeast1, Required, Share
 from deixis.options.used_models import UsedSegmenter
 
@@ -33,10 +33,6 @@ class ReferEvalOptions(UsedSegmenter):
     fit_threshold: bool = False
     """Fit this threshold on the data and store it in the model's folder: use validation data, not test data."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose_model(self, self.data)
-
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
@@ -44,4 +40,3 @@ class ReferEvalOptions(UsedSegmenter):
             require(self.threshold is None, "threshold", self.threshold, "none beside --fit-threshold")
             require(not self.generate, "generate", self.generate, "the standard answer with --fit-threshold")
             require(Path(self.model).is_dir(), "model", self.model, "a folder: --fit-threshold stores its result there")
-        require_model(self.model, A_SEGMENTER)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.options.checks import A_SEGMENTER, require_model
 from deixis.options.marks import NotBlank, Required, Share
 from deixis.options.used_models import UsedSegmenter
 
@@ -26,8 +25,3 @@ class ReferPredictOptions(UsedSegmenter):
     threshold: Share | None = None
     """Minimum probability that the object is there; below it the mask is left empty. By default the model's own, fitted
     on validation data, or 0.5 (deixis's behaviour only)."""
-
-    def check(self) -> None:
-        """Raises OptionError for the first invalid value."""
-        super().check()
-        require_model(self.model, A_SEGMENTER)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
-from deixis.options.checks import A_SEGMENTER, choose_model, require, require_model
+from deixis.options.checks import require
 from deixis.options.marks import AtLeast0, AtLeast1, NotBlank, Removed, Share
 from deixis.options.types import flag_of
 from deixis.options.used_models import UsedSegmenter
@@ -53,13 +53,8 @@ class ReferTrackOptions(UsedSegmenter):
     draw: bool = True
     """Write video.mp4."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose_model(self, self.data)
-
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        super().check()
         if self.data is not None:
             require(bool(self.data), "data", self.data, "annotated clips, as in --data DAVIS#val")
             require(self.video == Path(), "video", self.video, "none with --data, which has its own videos")
@@ -72,4 +67,4 @@ class ReferTrackOptions(UsedSegmenter):
             for name in ("videos", "max_clips", "frame_by_frame"):
                 if getattr(self, name):
                     raise OptionError(f"{flag_of(name)} needs --data with annotated clips")
-        require_model(self.model, A_SEGMENTER)
+        super().check()

@@ -10,17 +10,7 @@ from typing import Annotated, Literal
 from deixis.errors import OptionError
 from deixis.options.checks import A_SEGMENTER, choose_model, require_model, require_quantizable
 from deixis.options.groups import Hardware, Loop, Lora, Optimiser, Run
-from deixis.options.marks import (
-    RARE,
-    Also,
-    AtLeast0,
-    AtLeast1,
-    NotNegative,
-    Positive,
-    Removed,
-    Share,
-    ShareBelow1,
-)
+from deixis.options.marks import RARE, Also, AtLeast0, AtLeast1, NotNegative, Positive, Removed, Share, ShareBelow1
 from deixis.options.old_names import knows_old_names
 from deixis.options.types import Options
 

@@ -17,24 +17,37 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOKEN = "DEIXIS_TOKEN"
 
 
-def token_or_environment(token: str) -> str:
-    """The token given, or the environment's; empty without either."""
-    return token or os.environ.get(TOKEN, "")
+@dataclass(frozen=True)
+class Listening(Options):
+    """Address: where the server listens, and who may ask"""
 
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own needs a token."""
+    port: Annotated[int, Range(0, 65535)] = 8000
+    """Port to listen on; 0 for a free one."""
+    token: str = ""
+    """Token that requests must have, and for which browsers ask as a password, with any user name; that of the
+    environment variable DEIXIS_TOKEN if not given."""
 
-def accepted_hosts(host: str) -> tuple[str, ...]:
-    """The names by which requests may address a server that listens on `host`; empty for any."""
-    return LOOPBACK if host in LOOPBACK else ()
+    @property
+    def bearer_token(self) -> str:
+        """The token given, or the environment's; empty without either."""
+        return self.token or os.environ.get(TOKEN, "")
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names by which requests may address the server; empty for any."""
+        return LOOPBACK if self.host in LOOPBACK else ()
 
-def require_token(host: str, token: str) -> None:
-    """Raises OptionError for an address that other machines reach, without a token."""
-    if host not in LOOPBACK and not token_or_environment(token):
-        raise OptionError(f"--host: {host!r} is open to other machines; give --token, or set {TOKEN}")
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value, or an address that other machines reach without a token."""
+        super().check()
+        if self.host not in LOOPBACK and not self.bearer_token:
+            raise OptionError(f"--host: {self.host!r} is open to other machines; give --token, or set {TOKEN}")
 
 
 @dataclass(frozen=True)
-class ServeOptions(Options):
+class ServeOptions(Listening):
     """Serve models over HTTP: detect, segment, describe, annotate, track under /v1; documentation under /docs."""
 
     detector: tuple[str, ...] = ()
@@ -42,12 +55,6 @@ class ServeOptions(Options):
     used where a request names none."""
     segmenter: tuple[str, ...] = ()
     """Segmenters, the same way."""
-    host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own needs a token."""
-    port: Annotated[int, Range(0, 65535)] = 8000
-    """Port to listen on; 0 for a free one."""
-    token: str = ""
-    """Bearer token that requests must have; that of the environment variable DEIXIS_TOKEN if not given."""
     max_megabytes: Positive = 20.0
     """Maximum size of a request."""
     max_megapixels: Positive = 50.0
@@ -89,11 +96,6 @@ class ServeOptions(Options):
         }
     )
 
-    @property
-    def bearer_token(self) -> str:
-        """The token given, or the environment's; empty without either."""
-        return token_or_environment(self.token)
-
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
         super().check()
@@ -105,7 +107,6 @@ class ServeOptions(Options):
         for place in named_models(self.folders).values():
             if not Path(place).is_dir():
                 raise OptionError(f"--folders: {place!r} is no folder; give folders that exist")
-        require_token(self.host, self.token)
 
 
 def named_models(given: tuple[str, ...]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from deixis.errors import OptionError
-from deixis.options.checks import require
+from deixis.options.checks import A_DETECTOR, A_SEGMENTER, choose_model, require, require_model
 from deixis.options.marks import RARE, AtLeast1, Range
 from deixis.options.types import Options
 
@@ -65,10 +65,15 @@ class UsedDetector(Options):
             raise OptionError(f"--slice: expected auto or 32 to 100000 pixels, got {self.slice!r}")
         return int(self.slice)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, getattr(self, "data", ""))
+
     def check(self) -> None:
-        """Raises OptionError for the first invalid value."""
+        """Raises OptionError for the first invalid value, or where no model is named."""
         super().check()
         _ = self.slice_px
+        require_model(self.model, A_DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,15 @@ class UsedSegmenter(Options):
     """Maximum number of tiles in which the vision-language model sees an image."""
     device: str | None = None
     """cpu, cuda or cuda:1; a GPU, if there is one, when not given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose_model(self, getattr(self, "data", "") or getattr(self, "masks", ""))
+
+    def check(self) -> None:
+        """Raises OptionError for the first invalid value, or where no model is named."""
+        super().check()
+        require_model(self.model, A_SEGMENTER)
 
 
 @dataclass(frozen=True)

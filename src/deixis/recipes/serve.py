@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deixis.errors import OptionError
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
-from deixis.options.serve import ServeOptions, accepted_hosts, named_models
+from deixis.options.serve import ServeOptions, named_models
 from deixis.recipes.run.devices import choose_device
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ def serve(options: ServeOptions) -> None:
         if options.playground and find_spec("gradio") is not None:
             _add_playground(app, options, listener)
             lines.append(f"playground on {listener.url}/")
-        listener.run(
-            app,
-            *lines,
-            take_s=options.timeout,
-            finish_s=options.finish,
-        )
+        listener.run(app, *lines, take_s=options.timeout, finish_s=options.finish)
 
 
 def _models(options: ServeOptions) -> Models:
@@ -75,7 +70,7 @@ def _application(options: ServeOptions, models: Models) -> FastAPI:
         models,
         Limits(
             token=options.bearer_token,
-            hosts=accepted_hosts(options.host),
+            hosts=options.hosts,
             max_bytes=int(options.max_megabytes * 1e6),
             body_s=options.timeout,
             max_open=4 * options.max_waiting,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from deixis.errors import OptionError
+from deixis.options.annotated_data import AnnotatedData
 from deixis.options.marks import AtLeast1, Required, Share
 from deixis.options.types import Options
 
@@ -37,17 +38,11 @@ class StudioOptions(Options):
 
 
 @dataclass(frozen=True)
-class ReviewPushOptions(StudioOptions):
+class ReviewPushOptions(AnnotatedData, StudioOptions):
     """Make a project in Label Studio: classes, images, and labels and predictions to correct there."""
 
     data: Annotated[str, Required("labels.json")] = ""
     """A review.db, or annotations in any format, or a folder of images, to make one from."""
-    images: Path | None = None
-    """Folder of the images, if the annotations do not name it."""
-    format: str | None = None
-    """Format of the annotations; recognised if not given."""
-    split: str | None = None
-    """Part to read of a data set that has several, as in --split val."""
     db: Path = Path("review.db")
     """File of the review; it is made where it does not exist."""
     model: str = ""

@@ -15,7 +15,6 @@ from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.segmenter import load_segmenter
 from deixis.options.review.push import ReviewPushOptions
 from deixis.options.review.serve import ReviewServeOptions
-from deixis.options.serve import accepted_hosts
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.review.data import predicted, read_to_review
 from deixis.recipes.run.devices import choose_device
@@ -39,7 +38,7 @@ def serve_review(options: ReviewServeOptions) -> None:
         from deixis.serving.listening import Listener
     except ImportError as error:
         raise OptionError(f"reviewing needs {error.name}; pip install 'deixis[serve]'") from error
-    limits = Limits(token=options.bearer_token, hosts=accepted_hosts(options.host), max_bytes=_MAX_BYTES)
+    limits = Limits(token=options.bearer_token, hosts=options.hosts, max_bytes=_MAX_BYTES)
     with Listener(options.host, options.port) as listener, opened_review(options) as store:
         app = make_review_app(store, limits, point_mask=point_mask_of(options) if options.segmenter else None)
         listener.run(app, f"reviewing on {listener.url}/; Ctrl-C ends it, everything is saved")
@@ -68,8 +67,7 @@ def opened_review(options: ReviewServeOptions | ReviewPushOptions) -> Store:
         return store
     detector = load_detector(options.model, choose_device(options.device)) if options.model else None
     known = () if detector is None else options.names or detector.names
-    images = None if options.images is None else Path(options.images)
-    dataset, labelled = read_to_review(options.data, images, options.format, split=options.split, names=known)
+    dataset, labelled = read_to_review(options.data, options.images, options.format, split=options.split, names=known)
     predictions = None
     if detector is not None:
         predictions = predicted(detector, dataset, options.model, options.threshold, batch_size=options.batch_size)
