@@ -45,9 +45,8 @@ from deixis.recipes.detect.policy import learning_rates, resolve
 from deixis.recipes.detect.train import finetune
 from deixis.recipes.run.repeat import repeat_run
 from deixis.records import Dataset
-from deixis.training.optim import build_adamw, parameter_groups, set_learning_rate
+from deixis.training.optim import Schedule, build_adamw, parameter_groups, set_learning_rate
 from deixis.training.processes import seed_step
-from deixis.training.schedule import Schedule
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"

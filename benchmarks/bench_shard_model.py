@@ -24,7 +24,7 @@ from torch import nn
 from deixis.models.sa2va import init_sa2va, load_sa2va, save_sa2va
 from deixis.models.sa2va.parts import layers_of
 from deixis.models.sa2va.small import small_chat_tokenizer, small_sam_config, small_vlm_config
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import weights_digest
 from deixis.training.sharding import ShardedModel
 
 LAYERS, WIDTH = 24, 3_584

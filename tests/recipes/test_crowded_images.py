@@ -106,6 +106,6 @@ def test_train_tells_of_every_part_of_its_data(told, tiny_model, crowded, tmp_pa
 
 
 def test_generated_scenes_are_not_drawn_for_it(deixis, tiny_model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("deixis.recipes.detect.crowded.record_of", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("deixis.recipes.detect.data.facts.record_of", lambda *_: pytest.fail("drawn"))
     code, _, err = deixis([*train_arguments(tiny_model, tmp_path), "--dry-run"])
     assert code == 0, err

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from deixis.cli.help import command_help
-from deixis.cli.presets import config_file
 from deixis.cli.wrong_flags import unknown_flag
 from deixis.errors import OptionError
+from deixis.options.config import ConfigListOptions, ConfigShowOptions
 from deixis.options.fields import Option, options_of
 from deixis.options.old_names import old_names, require_present
 from deixis.options.types import bare, converted, in_words
@@ -97,3 +97,46 @@ def _resume_from(arguments: list[str], kind: type) -> list[str]:
         place = ["--output", str(folder.parent), "--experiment-name", folder.name]
         return [*arguments[:position], *known, "--resume", *place, *rest]
     return arguments
+
+
+FOLDER = Path(__file__).parent.parent / "recipes" / "configs"
+
+
+def config_file(name: str) -> Path:
+    """The file that `--config` means: one of the user's own, or else a preset, with or without its ending.
+
+    Raises:
+        OptionError: there is neither.
+    """
+    own, preset = Path(name), FOLDER / f"{name.removesuffix('.yaml')}.yaml"
+    if own.exists():
+        return own
+    if "/" in name or not preset.is_file():
+        raise OptionError(f"--config: there is no file {name!r}; presets are {', '.join(_presets())}")
+    return preset
+
+
+def list_presets(options: ConfigListOptions) -> None:
+    """Print the name and the first line of each preset."""
+    for name, path in _presets().items():
+        print(f"{name:<22} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('#').strip()}")
+    print(
+        "\nUse one: deixis detect train --config NAME, or refer train. Change one: deixis config show NAME > mine.yaml"
+    )
+
+
+def show_preset(options: ConfigShowOptions) -> None:
+    """Print a preset.
+
+    Raises:
+        OptionError: there is no such preset.
+    """
+    presets = _presets()
+    name = options.name.removesuffix(".yaml")
+    if name not in presets:
+        raise OptionError(f"there is no preset {options.name!r}; presets are {', '.join(presets)}")
+    print(presets[name].read_text(encoding="utf-8"), end="")
+
+
+def _presets() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

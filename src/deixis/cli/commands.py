@@ -124,19 +124,9 @@ COMMANDS: dict[str, Command] = {
             PLAN,
         ),
         Command(
-            "serve",
-            ServeOptions,
-            "deixis.recipes.serve:serve",
-            "models over HTTP, for other programs to ask",
-            SERVE,
+            "serve", ServeOptions, "deixis.recipes.serve:serve", "models over HTTP, for other programs to ask", SERVE
         ),
-        Command(
-            "play",
-            PlayOptions,
-            "deixis.recipes.play:play",
-            "try models in the browser",
-            PLAY,
-        ),
+        Command("play", PlayOptions, "deixis.recipes.play:play", "try models in the browser", PLAY),
         *data.COMMANDS,
         *review.COMMANDS,
         *model.COMMANDS,
@@ -145,14 +135,14 @@ COMMANDS: dict[str, Command] = {
         Command(
             "config list",
             ConfigListOptions,
-            "deixis.cli.presets:list_presets",
+            "deixis.cli.arguments:list_presets",
             "list the presets for --config",
             CONFIG,
         ),
         Command(
             "config show",
             ConfigShowOptions,
-            "deixis.cli.presets:show_preset",
+            "deixis.cli.arguments:show_preset",
             "print a preset, to read or to copy",
             CONFIG,
             bare="name",

@@ -188,11 +188,7 @@ _Seed = tuple[str | None, np.ndarray, float | None, PromptedMask]
 
 
 def load_annotator(
-    detector: str | Path | None,
-    segmenter: str | Path,
-    device: str | torch.device | None = None,
-    *,
-    max_tiles: int = 12,
+    detector: str | Path | None, segmenter: str | Path, device: str | torch.device | None = None, *, max_tiles: int = 12
 ) -> Annotator:
     """An annotator of two models, each `builtin`, a folder or a hub id; without names no detector is needed.
 

@@ -16,7 +16,6 @@ from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import model_of_run, resolve_model
 from deixis.models.folders import reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
-from deixis.models.grounding_dino.description import describe_config
 from deixis.models.grounding_dino.sinks import MAX_SINKS, SinkKind, make_sinks, read_sinks, with_sinks, write_sinks
 from deixis.models.grounding_dino.weights.convert import (
     SUFFIXES,
@@ -26,7 +25,8 @@ from deixis.models.grounding_dino.weights.convert import (
     save_checkpoint,
 )
 from deixis.models.grounding_dino.weights.learned_names import train_learned_names, with_learned_names
-from deixis.models.grounding_dino.weights.plain import plain_detector, plain_outputs
+from deixis.models.grounding_dino.weights.pretrained import plain_detector, plain_outputs
+from deixis.models.grounding_dino.weights.recognise import describe_config
 from deixis.models.model_record import ModelRecord, read_record
 from deixis.models.onnx.exported import ExportedBundle, exported_record, load_exported
 from deixis.models.onnx.runtimes import is_export

@@ -11,40 +11,31 @@ import yaml
 
 from deixis.errors import ModelError
 from deixis.models.builtin import BUILTIN
+from deixis.models.card_texts import (
+    ADAPTER_CODE,
+    AUTO_CODE,
+    DETECTOR_CODE,
+    EDGES,
+    FLAVOURS,
+    HALVES_CODE,
+    NEEDS,
+    PARALLEL,
+    SEGMENTER_ADAPTER_CODE,
+    SEGMENTER_CODE,
+    SINKS,
+    TOKENS,
+    WORD_EMBEDDINGS,
+)
 from deixis.models.folders import HUB_ID, read_json, read_object
 from deixis.models.model_record import ModelRecord, read_record
 from deixis.models.text import learned_token
 
 CARD_FILE = "README.md"
 MAX_NAMES = 100  # listed in the card; deixis.json has all
-NEEDS = (
-    "transformers 5.23 or newer is required: up to 5.22 it places the tokens of names differently, and scores differ."
-)
-EDGES = (
-    "transformers limits coordinates to 1e-5 from the edges of the image, the authors of these models and deixis to "
-    "1e-3. At an edge, in thin images and in padded batches, logits can differ by up to 0.4 and boxes by 0.002."
-)
-TOKENS = (
-    "These names have a token of their own each. deixis finds it by the plain name; in transformers it is written out, "
-    "as above."
-)
-PARALLEL = (
-    "deixis runs the decoder's layers in parallel and averages what they find, as it was trained; transformers runs "
-    "them in sequence and finds something else."
-)
-SINKS = "Attention sinks (`sinks.safetensors`) work in deixis and in ONNX files; transformers detects without them."
-WORD_EMBEDDINGS = (
-    "# PEFT asks every model for its word embeddings, and transformers names none for this one.\n"
-    "{model}.get_input_embeddings = lambda model: model.text_backbone.get_input_embeddings()\n"
-)
 DETECTS, SEGMENTS = "zero-shot-object-detection", "mask-generation"
 ON_TRAINING = "training images"
 """The part of the data that figures are of, where nothing was held out to measure on."""
 SHOWN = ("AP", "AP50", "gIoU", "cIoU", "epoch")
-FLAVOURS = {
-    "GroundingDinoForObjectDetection": "Grounding DINO",
-    "MMGroundingDinoForObjectDetection": "MM-Grounding-DINO",
-}
 
 
 def write_card(folder: str | Path, name: str = "") -> None:
@@ -97,7 +88,7 @@ def _detector(values: Mapping[str, Any], name: str, record: ModelRecord, *, own:
         "## In deixis",
         _shell(f"deixis detect predict --model {name} --images photos/"),
         "## In transformers",
-        _python(_DETECTOR.format(folder=json.dumps(name), names=json.dumps(names, ensure_ascii=False))),
+        _python(DETECTOR_CODE.format(folder=json.dumps(name), names=json.dumps(names, ensure_ascii=False))),
         *only_here,
         f"{NEEDS} {EDGES}",
     ]
@@ -128,13 +119,13 @@ def _adapter(values: Mapping[str, Any], name: str, record: ModelRecord) -> list[
         ),
         "The adapter is merged into its base when it is loaded. A merged folder loads in plain transformers.",
         "## In transformers and PEFT",
-        _python(_ADAPTER.format(given=given, plain=plain, patch=patch, base=shown, folder=json.dumps(name))),
+        _python(ADAPTER_CODE.format(given=given, plain=plain, patch=patch, base=shown, folder=json.dumps(name))),
     ]
     if base == BUILTIN:
         parts += ["`AutoPeftModel` cannot be used: it looks for the base on the hub, and this one is part of deixis."]
     else:
         parts += ["Or, with the base looked up in `adapter_config.json`:"]
-        parts += [_python(_AUTO.format(plain=plain, patch=patch, folder=json.dumps(name)))]
+        parts += [_python(AUTO_CODE.format(plain=plain, patch=patch, folder=json.dumps(name)))]
     return [*parts, f"{NEEDS} {EDGES}"]
 
 
@@ -149,7 +140,7 @@ def _segmenter_adapter(values: Mapping[str, Any], name: str, record: ModelRecord
         _shell(f"deixis model merge --model {name} --output merged"),
         "## In transformers and PEFT",
         "The adapter loads onto the vision-language model: the folder `vlm` of a segmenter of deixis.",
-        _python(_SEGMENTER_ADAPTER.format(vlm=json.dumps(f"{base}/vlm"), folder=json.dumps(name))),
+        _python(SEGMENTER_ADAPTER_CODE.format(vlm=json.dumps(f"{base}/vlm"), folder=json.dumps(name))),
     ]
 
 
@@ -161,12 +152,12 @@ def _segmenter(name: str, record: ModelRecord, *, halves: bool) -> list[str]:
         "A Sa2VA-style segmenter, fine-tuned with deixis: phrases in, masks out, and masks in, phrases out.",
         "## In deixis",
         _shell(f'deixis refer predict --model {name} --images photos/ --phrases "the dog on the left"'),
-        _python(_SEGMENTER.format(folder=folder)),
+        _python(SEGMENTER_CODE.format(folder=folder)),
     ]
     if not halves:
         return [*parts, "The layout is that of released Sa2VA models: their code loads it too."]
     joined = "The two halves are folders of transformers; `text_hidden_fcs.safetensors` joins them."
-    return [*parts, "## In transformers", joined, _python(_HALVES.format(folder=folder))]
+    return [*parts, "## In transformers", joined, _python(HALVES_CODE.format(folder=folder))]
 
 
 def _knowledge(record: ModelRecord) -> list[str]:
@@ -260,48 +251,3 @@ def _shell(code: str) -> str:
 
 def _escaped(text: str) -> str:
     return "".join("\\" + letter if letter in "\\`*_[]<>|#" else letter for letter in text)
-
-
-_DETECTOR = """
-from PIL import Image
-from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-folder = {folder}  # this folder
-model = AutoModelForZeroShotObjectDetection.from_pretrained(folder)
-processor = AutoProcessor.from_pretrained(folder)
-image = Image.open("photo.jpg").convert("RGB")
-inputs = processor(images=image, text=[{names}], return_tensors="pt")
-outputs = model(**inputs)
-found = processor.post_process_grounded_object_detection(outputs, inputs.input_ids, target_sizes=[image.size[::-1]])
-"""
-_ADAPTER = """
-{given}from peft import PeftModel
-from transformers import AutoModelForZeroShotObjectDetection, {plain}
-
-{patch}base = AutoModelForZeroShotObjectDetection.from_pretrained({base})
-model = PeftModel.from_pretrained(base, {folder})  # this folder
-"""
-_AUTO = """
-from peft import AutoPeftModel
-from transformers import {plain}
-
-{patch}model = AutoPeftModel.from_pretrained({folder})  # this folder
-"""
-_SEGMENTER = """
-from deixis.inference.refer.segmenter import load_segmenter
-
-segmenter = load_segmenter({folder})  # this folder
-"""
-_SEGMENTER_ADAPTER = """
-from peft import PeftModel
-from transformers import AutoModelForImageTextToText
-
-vlm = AutoModelForImageTextToText.from_pretrained({vlm})
-model = PeftModel.from_pretrained(vlm, {folder})  # this folder
-"""
-_HALVES = """
-from transformers import AutoModel, AutoModelForImageTextToText
-
-vlm = AutoModelForImageTextToText.from_pretrained({folder} + "/vlm")
-sam = AutoModel.from_pretrained({folder} + "/sam")
-"""

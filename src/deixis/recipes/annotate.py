@@ -32,8 +32,7 @@ from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.engine.sources import ray_items
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import tensor_digest, weights_digest
-from deixis.recipes.run.outputs import warn
+from deixis.recipes.run.outputs import tensor_digest, warn, weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.reporting.gallery import GALLERY, GALLERY_IMAGES, write_gallery
 from deixis.text import one_line

@@ -23,14 +23,7 @@ _MAX_NAME = 200
 
 
 def act_on_object(
-    store: Store,
-    kind: str,
-    number: int,
-    *,
-    version: int,
-    annotator: str,
-    label: str = "",
-    box: Sequence[float] = (),
+    store: Store, kind: str, number: int, *, version: int, annotator: str, label: str = "", box: Sequence[float] = ()
 ) -> int:
     """Accept, reject, delete, reopen, rename or move an object; the id of its image.
 

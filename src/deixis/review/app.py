@@ -199,13 +199,7 @@ def act(request: Request, asked: Asked) -> Row:
     version, annotator = asked.version, asked.annotator
     if asked.kind in actions.OBJECT_KINDS:
         image = actions.act_on_object(
-            store,
-            asked.kind,
-            asked.object,
-            version=version,
-            annotator=annotator,
-            label=asked.label,
-            box=asked.box,
+            store, asked.kind, asked.object, version=version, annotator=annotator, label=asked.label, box=asked.box
         )
         return views.image(store, image)
     if asked.kind == "add":

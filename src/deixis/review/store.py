@@ -25,10 +25,7 @@ from deixis.records import Rle
 Row = dict[str, Any]
 _WAIT_S = 30.0
 CORNERS = ("x1", "y1", "x2", "y2")
-LOGGED = {
-    "images": ("status", "annotator", "at"),
-    "objects": ("label", *CORNERS, "mask", "status", "annotator", "at"),
-}
+LOGGED = {"images": ("status", "annotator", "at"), "objects": ("label", *CORNERS, "mask", "status", "annotator", "at")}
 """The columns that actions change."""
 
 

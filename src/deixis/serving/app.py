@@ -8,23 +8,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 
 from deixis.serving.batches import Batches
 from deixis.serving.budget import Budget
-from deixis.serving.door import Door, Limits
+from deixis.serving.door import Door, Limits, refused
 from deixis.serving.films import FilmLimits
 from deixis.serving.jobs.queue import Jobs
 from deixis.serving.jobs.work import Work
 from deixis.serving.metrics import Metrics
 from deixis.serving.models import Models
-from deixis.serving.routes.answering import Serving
+from deixis.serving.routes.answering import Serving, serving_of
 from deixis.serving.routes.films import add_film_routes
 from deixis.serving.routes.jobs import add_job_routes
 from deixis.serving.routes.pictures import add_picture_routes
-from deixis.serving.routes.status import add_status_routes
 
 _PATIENCE = 0.7  # of a request's time: what would wait longer is told to come again, and not given up later
 _IMAGES = 8  # of the maximum size, that may be in memory together
@@ -61,11 +60,7 @@ def make_app(
         mounts: called with the application, in order.
     """
     batches = Batches(
-        models.answer,
-        max_batch=max_batch,
-        wait_s=wait_s,
-        max_waiting=max_waiting,
-        patience_s=_PATIENCE * timeout_s,
+        models.answer, max_batch=max_batch, wait_s=wait_s, max_waiting=max_waiting, patience_s=_PATIENCE * timeout_s
     )
     metrics = Metrics(lambda: batches.waiting)
     batches.sizes.append(lambda size: metrics.batches.observe(size))
@@ -120,3 +115,39 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         app.openapi_schema.setdefault("components", {}).setdefault("schemas", {}).update(app.state.schemas)
     return app.openapi_schema
+
+
+def add_status_routes(app: FastAPI) -> None:
+    """`/v1/models`, `/metrics`, `/health` and `/ready`."""
+    for path, endpoint in (
+        ("/v1/models", list_models),
+        ("/metrics", show_metrics),
+        ("/health", health),
+        ("/ready", ready),
+    ):
+        app.add_api_route(path, endpoint, methods=["GET"], response_model=None)
+
+
+async def list_models(request: Request) -> dict[str, list[dict[str, Any]]]:
+    """The served models by name; the first of each kind is the default."""
+    models = serving_of(request).models
+    return {
+        "detectors": [{"name": name, "names": list(one.names)} for name, one in models.detectors.items()],
+        "segmenters": [{"name": name} for name in models.segmenters],
+    }
+
+
+async def show_metrics(request: Request) -> Response:
+    """Counters for Prometheus."""
+    text = serving_of(request).metrics.text()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def health() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "ok"}
+
+
+async def ready(request: Request) -> Response:
+    """Whether the models are warm and requests are taken."""
+    return Response("ready") if request.app.state.ready else refused(503, "not ready", {"Retry-After": "1"})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -98,3 +100,33 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, updates: 
         starts = updates >= group.get("first_update", 0)
         group["lr"] = group["full_lr"] * factor if starts else 0.0  # AdamW at rate 0 changes no weight, nor decays any
     return {group["name"].split("/")[0]: float(group["lr"]) for group in optimizer.param_groups}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then one step down or a cosine to zero.
+
+    Attributes:
+        total_updates: updates in the whole run.
+        warmup_updates: updates until the full learning rate is reached.
+        drop_at: fraction of the run after which "step" divides the rate by ten.
+    """
+
+    kind: Literal["step", "cosine"]
+    total_updates: int
+    warmup_updates: int = 0
+    drop_at: float = 0.85
+
+    def factor(self, updates: int) -> float:
+        """The factor on the full learning rate for the update after `updates` others.
+
+        >>> Schedule("step", total_updates=100, warmup_updates=4).factor(0)
+        0.25
+        """
+        if updates < self.warmup_updates:
+            return (updates + 1) / self.warmup_updates  # never 0: the first update changes the weights
+        if self.kind == "step":
+            return 1.0 if updates < self.drop_at * self.total_updates else 0.1
+        span = max(1, self.total_updates - self.warmup_updates)
+        # SGDR, arXiv 1608.03983, eq. 5, to 0
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (updates - self.warmup_updates) / span)))

@@ -17,7 +17,7 @@ from deixis.training import guard
 from deixis.training.checkpoint import Identity, Progress, save_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.metrics.logs import MetricLogs
-from deixis.training.schedule import Schedule
+from deixis.training.optim import Schedule
 from deixis.training.sharded_checkpoint import save_sharded
 from deixis.training.sharding import ShardedModel
 from deixis.training.signals import StopSignal, worker_losses_deferred

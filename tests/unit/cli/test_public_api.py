@@ -27,7 +27,7 @@ def test_all_is_the_public_api() -> None:
 
 def test_public_names_are_those_documented() -> None:
     errors = {"DataError", "DeixisError", "ModelError", "OptionError", "PromptError", "TrainingError"}
-    records = {"Detections", "Instances", "OpenedDataset", "Sample", "Segmentations", "Vocabulary"}
+    records = {"Detections", "Instances", "OpenedDataset", "Sample", "Segmentations", "Stream", "Vocabulary"}
     models = {"Annotator", "Captioner", "Detector", "Segmenter"}
     loaders = {f"load_{name.lower()}" for name in models}
     calls = {"evaluate", "read_dataset", "train"}

@@ -11,8 +11,9 @@ from small_segmenters import tiny_segmenter
 
 from deixis.data.pixels.tiles import squashed, tiles_of
 from deixis.data.refer.conversation import single_turn
+from deixis.inference.refer.pictures import enlarged, middle_px
 from deixis.inference.refer.prompted_masks import PromptedMasks
-from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
+from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import ConversationTokens, select_mask
 from deixis.models.sa2va.language.answers import Answer
 from deixis.models.sa2va.sam import Masks

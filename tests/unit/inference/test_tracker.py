@@ -16,7 +16,8 @@ from small_trackers import random_video_sam, tiny_tracker
 
 from deixis.data.pixels.frames import ArrayFrames
 from deixis.errors import DataError, ModelError, OptionError, PromptError
-from deixis.inference.refer.segmenter import Segmenter, enlarged
+from deixis.inference.refer.pictures import enlarged
+from deixis.inference.refer.segmenter import Segmenter
 from deixis.inference.refer.tracker import Tracker
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, load_sa2va, save_sa2va
 from deixis.models.sa2va.memory.attention import see_masks, see_next, see_prompts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deixis.training.schedule import Schedule
+from deixis.training.optim import Schedule
 
 
 @pytest.mark.parametrize("kind", ["step", "cosine"])

@@ -190,20 +190,11 @@ class Detector(SampleDetector):
         Args:
             unreadable: called with an image that cannot be read, which is then left out; without it that is an error.
         """
-        if isinstance(names, Mapping):
-            return self.reworded(checked_wordings(names)).stream(
-                images,
-                list(names),
-                threshold,
-                max_detections=max_detections,
-                batch_size=batch_size,
-                unreadable=unreadable,
-            )
-        names = self._checked(names, threshold)
+        asking, names = self._asking(names, threshold)
         require_counts(batch_size, max_detections)
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
-        found = self.run(jobs, batch_size, max_detections, failed=unreadable)
+        found = asking.run(jobs, batch_size, max_detections, failed=unreadable)
         least = np.broadcast_to(np.asarray(self.thresholds(names, threshold)), len(names))
         return (
             replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
@@ -233,25 +224,24 @@ class Detector(SampleDetector):
         Raises:
             OptionError: `trackers` is not installed; see also `predict`.
         """
-        if isinstance(names, Mapping):
-            return self.reworded(checked_wordings(names)).track(
-                frames,
-                list(names),
-                threshold,
-                rate=rate,
-                tracker=tracker,
-                max_detections=max_detections,
-                batch_size=batch_size,
-            )
-        asked = self._checked(names, threshold)
+        asking, asked = self._asking(names, threshold)
         own = tracker is None
         if tracker is None:
             tracker = byte_tracker(rate or rate_of(frames))
-        found = self.stream(frames, asked, 0.0, max_detections=max_detections, batch_size=batch_size)
+        found = asking.stream(frames, asked, 0.0, max_detections=max_detections, batch_size=batch_size)
         return tracked(found, self.thresholds(asked, threshold), tracker, relative=own)
 
-    def _checked(self, names: Sequence[str] | None, threshold: float | None) -> Sequence[str]:
-        """The names to detect; raises PromptError or OptionError where they or the threshold are none."""
+    def _asking(
+        self, names: Sequence[str] | Wordings | None, threshold: float | None
+    ) -> tuple[Detector, Sequence[str]]:
+        """The detector with the wordings given, and the names to detect.
+
+        Raises:
+            PromptError, OptionError: the names or the threshold are none.
+        """
+        asking = self
+        if isinstance(names, Mapping):
+            asking, names = self.reworded(checked_wordings(names)), list(names)
         names = self.names if names is None else names
         if not names:
             raise PromptError("names is required: the model's folder stores none; write predict(images, ['raccoon'])")
@@ -259,7 +249,7 @@ class Detector(SampleDetector):
             raise PromptError(f"names must be a list of class names, got the string {names!r}; write [{names!r}]")
         if threshold is not None and not 0 <= threshold <= 1:
             raise OptionError(f"threshold must be between 0 and 1, got {threshold}")
-        return names
+        return asking, names
 
     def predict_dataset(
         self,

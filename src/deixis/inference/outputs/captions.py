@@ -33,13 +33,7 @@ def image_name(sample: ReferSample, folder: Path, index: int) -> str:
 def plain_entry(sample: ReferSample, image: str, expressions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """An image's entry in the plain JSON (docs/formats.md)."""
     height, width = sample.size_hw
-    return {
-        "image": image,
-        "id": sample.image_id,
-        "height": height,
-        "width": width,
-        "expressions": list(expressions),
-    }
+    return {"image": image, "id": sample.image_id, "height": height, "width": width, "expressions": list(expressions)}
 
 
 def plain_expression(caption: Caption, number: int, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deixis.data.refer.conversation import question_for, single_turn
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, select_mask
-from deixis.models.sa2va.language.states import Meant, seg_states
+from deixis.models.sa2va.language.phrases import Meant, seg_states
 
 
 class Found(NamedTuple):

@@ -21,7 +21,8 @@ from deixis.data.pixels.tiles import squashed
 from deixis.geometry.boxes import box_iou
 from deixis.geometry.rle import bitmap_rle
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.refer.segmenter import Segmenter, enlarged, middle_px
+from deixis.inference.refer.pictures import enlarged, middle_px
+from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import SamLevels, masks_of_boxes, masks_of_clicks, masks_of_points
 from deixis.models.sa2va.sam import Masks
 from deixis.models.sa2va.sam_protocol import Sam

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from deixis.data.pixels.cuts import Cut
 from deixis.data.pixels.tiles import squashed
 from deixis.data.refer.conversation import question_for, single_turn
 from deixis.data.refer.loading import pictured
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
-from deixis.geometry.rle import bitmap_rle
 from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.images import ImageInput, as_pixels, each_picture
+from deixis.inference.images import ImageInput, each_picture
 from deixis.inference.prefetch import read_ahead
+from deixis.inference.refer.pictures import Pictures, Prepared, grouped, middle_px, segmentation_of
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.language.answers import Answer
-from deixis.refer_records import Expression, Grid, Grids, ReferDataset, ReferSample, Segmentation
+from deixis.refer_records import Expression, Grids, ReferDataset, ReferSample, Segmentation
 from deixis.results.segmentations import Segmentations
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """One image and its phrases, resized for both encoders."""
-
-    sample: ReferSample
-    texts: tuple[str, ...]
-    cut: Cut
-    sam_pixels: Tensor
-
-    @property
-    def grids(self) -> tuple[Grid, ...]:
-        """Of the image, where its squares form one."""
-        return () if self.cut.grid is None else (self.cut.grid,)
 
 
 class Segmenter:
@@ -78,12 +60,7 @@ class Segmenter:
         bundle.model.to(self.device)
 
     def segment(
-        self,
-        images: ImageInput,
-        phrases: Sequence[str],
-        batch_size: int = 8,
-        *,
-        progress: Progress | None = None,
+        self, images: ImageInput, phrases: Sequence[str], batch_size: int = 8, *, progress: Progress | None = None
     ) -> list[Segmentations]:
         """The mask of each phrase in each image.
 
@@ -104,12 +81,7 @@ class Segmenter:
         return list(found)
 
     def stream(
-        self,
-        images: ImageInput,
-        phrases: Sequence[str],
-        batch_size: int = 8,
-        *,
-        progress: Progress | None = None,
+        self, images: ImageInput, phrases: Sequence[str], batch_size: int = 8, *, progress: Progress | None = None
     ) -> Iterator[Segmentations]:
         """The same, image by image: answers that do not all fit in memory."""
         if isinstance(phrases, str):
@@ -117,7 +89,7 @@ class Segmenter:
         if not phrases or any(not phrase.strip() for phrase in phrases):
             raise PromptError(f"phrases are required and must not be blank, got {list(phrases)}")
         pictures = list(each_picture(images))
-        data = _Pictures(pictures, tuple(Expression((phrase,), ()) for phrase in phrases))
+        data = Pictures(pictures, tuple(Expression((phrase,), ()) for phrase in phrases))
         answers = self.run(data, batch_size, progress=progress)
         return (
             Segmentations(tuple(found), picture, sample.size_hw)
@@ -125,12 +97,7 @@ class Segmenter:
         )
 
     def evaluate(
-        self,
-        dataset: ReferDataset,
-        batch_size: int = 8,
-        *,
-        limit: int | None = None,
-        progress: Progress | None = None,
+        self, dataset: ReferDataset, batch_size: int = 8, *, limit: int | None = None, progress: Progress | None = None
     ) -> tuple[ReferMetrics, list[tuple[ReferSample, list[Segmentation]]]]:
         """Metrics on a data set, in which every sentence of every expression counts separately, and the predictions.
 
@@ -161,20 +128,20 @@ class Segmenter:
         chosen = range(len(dataset)) if indices is None else indices
         done = 0
         with evaluating(self.bundle.model):
-            for group in _grouped(self._prepared(dataset, chosen), batch_size):
+            for group in grouped(self._prepared(dataset, chosen), batch_size):
                 yield from zip((item.sample for item in group), self._answer(group, batch_size), strict=True)
                 done += len(group)
                 if progress is not None:
                     progress(done, len(chosen))
 
-    def _prepared(self, dataset: ReferDataset, indices: Sequence[int]) -> Iterator[_Prepared]:
+    def _prepared(self, dataset: ReferDataset, indices: Sequence[int]) -> Iterator[Prepared]:
         """Images resized for the model; the next ones are read while the model works on this one."""
 
-        def prepare(index: int) -> _Prepared:
+        def prepare(index: int) -> Prepared:
             sample = pictured(dataset[index])
             assert isinstance(sample.image, np.ndarray)
             side = self.bundle.sam_px
-            return _Prepared(
+            return Prepared(
                 sample.evolve(image=Path()),
                 tuple(text for expression in sample.expressions for text in expression.texts),
                 self.bundle.cutter.cut(sample.image, self.max_tiles),
@@ -184,7 +151,7 @@ class Segmenter:
         return read_ahead(prepare, indices)
 
     @torch.no_grad()
-    def _answer(self, group: Sequence[_Prepared], batch_size: int) -> list[list[Segmentation]]:
+    def _answer(self, group: Sequence[Prepared], batch_size: int) -> list[list[Segmentation]]:
         """Both encoders run once per image; then all phrases in batches."""
         model, bundle = self.bundle.model, self.bundle
         counts = [len(item.cut.squares) for item in group]
@@ -224,14 +191,7 @@ class Segmenter:
         input_ids, attention_mask = self.tokens.padded(given, self.device)  # [phrases, tokens]
         images = tuple(image for image, _ in asked)
         outputs = segment(
-            self.bundle.model,
-            input_ids,
-            attention_mask,
-            images,
-            counts,
-            torch.cat(tuple(vision)),
-            levels,
-            grids=grids,
+            self.bundle.model, input_ids, attention_mask, images, counts, torch.cat(tuple(vision)), levels, grids=grids
         )
         chosen = select_mask(outputs, self.bundle.behaviour)
         scores = zip(chosen.logits, chosen.ious.tolist(), chosen.present.tolist(), strict=True)
@@ -289,22 +249,6 @@ class Segmenter:
         )
 
 
-class _Pictures:
-    """Images without annotations as a data set; each is read on access."""
-
-    def __init__(self, images: Sequence[ImageInput], asked: tuple[Expression, ...]) -> None:
-        self.images = images
-        self.asked = asked
-        self.name = "pictures"
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int, /) -> ReferSample:
-        pixels = as_pixels(self.images[index])
-        return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), self.asked, image_id=index)
-
-
 def load_segmenter(
     source: str | Path,
     device: str | torch.device | None = None,
@@ -323,56 +267,3 @@ def load_segmenter(
         ModelError: it cannot be read.
     """
     return Segmenter(load_sa2va(source), best_device(device), max_tiles, threshold=threshold, generate=generate)
-
-
-def segmentation_of(
-    logits: Float[Tensor, "side side"] | None,
-    size_hw: tuple[int, int],
-    text: str,
-    *,
-    iou: float,
-    present: float,
-    answer: str,
-    image_id: int,
-    via_px: int | None,
-) -> Segmentation:
-    """The record of a prediction, its mask in the size of the image; empty if `logits` is None.
-
-    Args:
-        iou, present: predicted IoU and probability of presence, in [0, 1].
-        via_px: see `enlarged`.
-    """
-    mask = np.zeros(size_hw, bool) if logits is None else enlarged(logits, size_hw, via_px)
-    return Segmentation(text, bitmap_rle(mask), iou, present, answer, image_id)
-
-
-def middle_px(bundle: Sa2vaBundle) -> int | None:
-    """The `via_px` of `enlarged`: the side of SAM 2's image for behaviour `sa2va`, as in Sa2VA's own code."""
-    return bundle.sam_px if bundle.behaviour == "sa2va" else None
-
-
-def enlarged(
-    logits: Float[Tensor, "side side"], size_hw: tuple[int, int], via_px: int | None = None
-) -> Bool[np.ndarray, "h w"]:
-    """The mask in the size of the image: logits resized bilinearly, positive where the object is.
-
-    Args:
-        via_px: resize to a square of this side first; changes pixels along the edge of the mask.
-    """
-    full = logits[None, None].float()  # [1, 1, side, side]
-    for size in (size_hw,) if via_px is None else ((via_px, via_px), size_hw):
-        full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
-    mask: np.ndarray = (full[0, 0] > 0).cpu().numpy()
-    return mask
-
-
-def _grouped(prepared: Iterable[_Prepared], phrases: int) -> Iterator[list[_Prepared]]:
-    """Groups of images with at least `phrases` phrases together; a group has at most `phrases` images."""
-    group: list[_Prepared] = []
-    for item in prepared:
-        group.append(item)
-        if sum(len(member.texts) for member in group) >= phrases or len(group) >= phrases:
-            yield group
-            group = []
-    if group:
-        yield group

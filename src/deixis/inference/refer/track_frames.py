@@ -14,7 +14,7 @@ from torch import Tensor
 from deixis.data.pixels.tiles import squashed
 from deixis.inference.refer.phrase_finder import Found, PhraseFinder
 from deixis.models.sa2va import Sa2vaBundle, SamLevels
-from deixis.models.sa2va.language.states import Meant
+from deixis.models.sa2va.language.phrases import Meant
 from deixis.models.sa2va.memory.attention import see_masks, see_prompts
 from deixis.models.sa2va.memory.bank import MemoryBank, Seen, keeps_phrases
 from deixis.models.sa2va.sam import encode_image

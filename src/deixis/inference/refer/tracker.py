@@ -14,7 +14,7 @@ from deixis.data.pixels.frames import ArrayFrames, open_frames
 from deixis.errors import DataError, OptionError, PromptError
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.refer.phrase_finder import NOTHING, Found, PhraseFinder
-from deixis.inference.refer.segmenter import middle_px, segmentation_of
+from deixis.inference.refer.pictures import middle_px, segmentation_of
 from deixis.inference.refer.track_frames import FramePrompter, TrackedPhrase
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.models.sa2va.bundle import PRESENCE_THRESHOLD

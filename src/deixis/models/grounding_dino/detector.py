@@ -19,17 +19,9 @@ from torch import Tensor, nn
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.backbone import Backbone
-from deixis.models.grounding_dino.decoder import Decoder, DecoderLayer
-from deixis.models.grounding_dino.denoising import add_denoising
-from deixis.models.grounding_dino.encoder import (
-    DeformableLayer,
-    Encoder,
-    EncoderLayer,
-    FusionLayer,
-    Pyramid,
-    TextContext,
-    TextEnhancerLayer,
-)
+from deixis.models.grounding_dino.build import decoder_layer, encoder_layer, initialise, repeated
+from deixis.models.grounding_dino.decoder import Decoder, add_denoising
+from deixis.models.grounding_dino.encoder import Encoder, Pyramid, TextContext
 from deixis.models.grounding_dino.heads import (
     HEAD_EPSILONS,
     Perceptron,
@@ -38,7 +30,6 @@ from deixis.models.grounding_dino.heads import (
     pad_logits,
     refine_boxes,
 )
-from deixis.models.grounding_dino.initialise import initialise
 from deixis.models.grounding_dino.layers.positions import encoder_reference_points
 from deixis.models.grounding_dino.trunk import Trunk
 
@@ -55,13 +46,12 @@ class GroundingDino(nn.Module):
 
     Args:
         config: transformers' `GroundingDinoConfig` or `MMGroundingDinoConfig`, which determines the class score.
-        prompt_cache: number of prompts whose features are cached while the text encoder is frozen; 0 disables.
 
     Raises:
         ModelError: another kind of configuration, or a variant that no released weights use.
     """
 
-    def __init__(self, config: Any, prompt_cache: int = 64) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         check_config(config)
         class_head = partial(CLASS_HEADS[config.model_type], learned_scale=has_learned_scale(config))
@@ -71,9 +61,9 @@ class GroundingDino(nn.Module):
         self.model = Trunk(
             Backbone(config.backbone_config),
             config.text_config,
-            Encoder([_encoder_layer(config) for _ in range(config.encoder_layers)]),
+            Encoder([encoder_layer(config) for _ in range(config.encoder_layers)]),
             decoder=Decoder(
-                [_decoder_layer(config) for _ in range(config.decoder_layers)],
+                [decoder_layer(config) for _ in range(config.decoder_layers)],
                 config.d_model,
                 config.query_dim,
                 norm_eps=config.layer_norm_eps,
@@ -84,13 +74,12 @@ class GroundingDino(nn.Module):
             queries=config.num_queries,
             norm_eps=config.layer_norm_eps,
             position_temperature=config.positional_embedding_temperature,
-            prompt_cache=prompt_cache,
         )
         count, width = config.decoder_layers, config.d_model
         # one head in all layers, or one for each: the list has an entry per layer in any case
         shared_class = getattr(config, "decoder_cls_embed_share", True)
-        self.class_embed = _repeat(class_head, count, shared_class)
-        self.bbox_embed = _repeat(lambda: Perceptron(width, width, 4, depth=3), count, config.decoder_bbox_embed_share)
+        self.class_embed = repeated(class_head, count, shared_class)
+        self.bbox_embed = repeated(lambda: Perceptron(width, width, 4, depth=3), count, config.decoder_bbox_embed_share)
         initialise(self)
         self.model.decoder.parallel = is_parallel(config)
 
@@ -269,57 +258,3 @@ def has_learned_scale(config: Any) -> bool:
 def is_parallel(config: Any) -> bool:
     """Whether the decoder's layers run in parallel."""
     return getattr(config, PARALLEL, False) is True
-
-
-def _repeat(make: Any, count: int, shared: bool) -> nn.ModuleList:
-    first = make()
-    return nn.ModuleList([first, *(first if shared else make() for _ in range(count - 1))])
-
-
-def _encoder_layer(config: Any) -> EncoderLayer:
-    width, heads, eps = config.d_model, config.encoder_attention_heads, config.layer_norm_eps
-    return EncoderLayer(
-        FusionLayer(
-            width,
-            config.encoder_ffn_dim,
-            heads,
-            dropout=config.fusion_dropout,
-            drop_path=config.fusion_droppath,
-            norm_eps=eps,
-        ),
-        TextEnhancerLayer(
-            width,
-            config.encoder_ffn_dim,
-            heads,
-            attention_dropout=config.attention_dropout,
-            dropout=config.text_enhancer_dropout,
-            activation=config.activation_function,
-            norm_eps=eps,
-        ),
-        DeformableLayer(
-            width,
-            config.encoder_ffn_dim,
-            heads,
-            levels=config.num_feature_levels,
-            points=config.encoder_n_points,
-            dropout=config.dropout,
-            activation_dropout=config.activation_dropout,
-            activation=config.activation_function,
-            norm_eps=eps,
-        ),
-    )
-
-
-def _decoder_layer(config: Any) -> DecoderLayer:
-    return DecoderLayer(
-        config.d_model,
-        config.decoder_ffn_dim,
-        config.decoder_attention_heads,
-        levels=config.num_feature_levels,
-        points=config.decoder_n_points,
-        attention_dropout=config.attention_dropout,
-        dropout=config.dropout,
-        activation_dropout=config.activation_dropout,
-        activation=config.activation_function,
-        norm_eps=config.layer_norm_eps,
-    )

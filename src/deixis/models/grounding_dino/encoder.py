@@ -13,10 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from deixis.models.grounding_dino.layers.attention import DeformableAttention, MultiheadAttention
-from deixis.models.grounding_dino.layers.feed_forward import feed_forward
+from deixis.models.grounding_dino.layers.feed_forward import add_dropped, feed_forward
 from deixis.models.grounding_dino.layers.fusion import FusionAttention
 from deixis.models.grounding_dino.layers.positions import ShapesHw
-from deixis.models.grounding_dino.layers.residual import add_dropped
 
 FUSION_SCALE = 1e-4  # initial layer scale: at first, fusion hardly changes the features of a pretrained encoder
 

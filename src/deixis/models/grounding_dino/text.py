@@ -51,10 +51,7 @@ def encode_tokens(
     mask, positions = phrase_attention(input_ids, token_mask)
     # a 4-dimensional mask is used by BERT as it is; type and position ids are those of the released weights
     hidden: Tensor = encoder(
-        input_ids=input_ids,
-        attention_mask=mask,
-        token_type_ids=torch.zeros_like(input_ids),
-        position_ids=positions,
+        input_ids=input_ids, attention_mask=mask, token_type_ids=torch.zeros_like(input_ids), position_ids=positions
     ).last_hidden_state
     return hidden
 
@@ -66,7 +63,7 @@ class PromptCache:
     in which it first occurred.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int = 64) -> None:
         self.capacity = capacity
         self._state: Any = None
         self._features: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()

@@ -19,12 +19,7 @@ from deixis.models.grounding_dino.backbone import (
 from deixis.models.grounding_dino.decoder import Decoder
 from deixis.models.grounding_dino.encoder import Encoder, Pyramid, TextContext
 from deixis.models.grounding_dino.heads import UPDATE_EPSILON, Perceptron, refine_boxes
-from deixis.models.grounding_dino.layers.positions import (
-    image_positions,
-    proposal_boxes,
-    sine_embedding,
-    valid_size_wh,
-)
+from deixis.models.grounding_dino.layers.positions import image_positions, proposal_boxes, sine_embedding, valid_size_wh
 from deixis.models.grounding_dino.text import PromptCache, encode_tokens, phrase_attention
 
 
@@ -56,7 +51,6 @@ class Trunk(nn.Module):
         queries: int,
         norm_eps: float,
         position_temperature: float,
-        prompt_cache: int,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -73,7 +67,7 @@ class Trunk(nn.Module):
         self.encoder_output_class_embed = class_head
         self.d_model = d_model
         self.position_temperature = position_temperature
-        self.prompt_cache = PromptCache(prompt_cache)
+        self.prompt_cache = PromptCache()
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], token_mask: Bool[Tensor, "batch tokens"]

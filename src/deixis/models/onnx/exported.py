@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -34,13 +35,13 @@ ANY_NAMES = {"input_ids", "class_tokens"}
 
 
 class Images(NamedTuple):
-    """Images as `ExportedNetwork.ground` takes them: each without padding, (3, height, width)."""
+    """Images of one size without padding, as `ExportedNetwork.ground` takes them: (batch, 3, height, width)."""
 
-    pixels: tuple[Tensor, ...]
+    pixels: Tensor
 
     def select(self, images: Sequence[int]) -> Images:
         """The given images, in that order, repeats allowed."""
-        return Images(tuple(self.pixels[image] for image in images))
+        return Images(self.pixels[list(images)])
 
 
 class Words(NamedTuple):
@@ -72,9 +73,8 @@ class ExportedNetwork(nn.Module):
     def encode_image(
         self, pixel_values: Float[Tensor, "batch 3 height width"], pixel_mask: Bool[Tensor, "batch height width"]
     ) -> Images:
-        """The images without their padding."""
-        sizes = [(int(mask[:, 0].sum()), int(mask[0].sum())) for mask in pixel_mask]
-        return Images(tuple(image[:, :h, :w] for image, (h, w) in zip(pixel_values, sizes, strict=True)))
+        """The images as they are: `detect_batch` pads none."""
+        return Images(pixel_values)
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Bool[Tensor, "batch tokens"]
@@ -90,32 +90,28 @@ class ExportedNetwork(nn.Module):
         Raises:
             ModelError: the file fails on an image.
         """
-        found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(images.pixels)
-        for places in _alike(images, words):
-            logits, boxes = self._batch(
-                [images.pixels[i] for i in places], words.input_ids[places[0]][words.mask[places[0]]]
-            )
-            for row, place in enumerate(places):
-                found[place] = (logits[row], boxes[row])
-        queries, tokens = (max(logits.shape[axis] for logits, _ in found) for axis in (0, 1))
-        # an image with fewer cells than the model has queries gives fewer of them
-        pred_logits = torch.full((len(found), queries, tokens), -torch.inf)
-        pred_boxes = torch.zeros(len(found), queries, 4)
-        for row, (logits, boxes) in enumerate(found):
-            pred_logits[row, : logits.shape[0], : logits.shape[1]] = logits
-            pred_boxes[row, : len(boxes)] = boxes
-        return {"pred_logits": pred_logits, "pred_boxes": pred_boxes}
+        asked = [tuple(ids[mask].tolist()) for ids, mask in zip(words.input_ids, words.mask, strict=True)]
+        found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(asked)
+        for prompt in dict.fromkeys(asked):  # a file takes one prompt at a time
+            places = [place for place, own in enumerate(asked) if own == prompt]
+            rows = zip(*self._batch(images.pixels[places], prompt), strict=True)
+            for place, row in zip(places, rows, strict=True):
+                found[place] = row
+        # [queries, tokens] each, of shorter prompts fewer tokens
+        tokens = max(logits.shape[1] for logits, _ in found)
+        padded = [F.pad(logits, (0, tokens - logits.shape[1]), value=-torch.inf) for logits, _ in found]
+        return {"pred_logits": torch.stack(padded), "pred_boxes": torch.stack([boxes for _, boxes in found])}
 
-    def _batch(self, pixels: Sequence[Tensor], input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and boxes of images of one size for one prompt."""
-        arrays = {"pixel_values": torch.stack(list(pixels)).cpu().numpy()}
+    def _batch(self, pixels: Tensor, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Logits and boxes of images for one prompt."""
+        arrays = {"pixel_values": pixels.cpu().numpy()}
         if not self.fixed:
-            ids = input_ids.cpu().numpy()[None]
+            ids = np.array([prompt], np.int64)
             arrays |= {"input_ids": ids, "class_tokens": np.zeros((1, ids.shape[1]), np.float32)}
         try:
             logits, boxes, scores = (torch.from_numpy(output) for output in self._run(arrays))
         except Exception as error:  # the runtimes' errors have no common base
-            size_hw = tuple(pixels[0].shape[1:])
+            size_hw = tuple(pixels.shape[2:])
             raise ModelError(f"{self.path}: fails on images of {size_hw} pixels ({str(error)[:200]})") from error
         return (scores.double().logit().float() if self.fixed else logits), boxes
 
@@ -217,15 +213,6 @@ def _record(facts: Facts) -> ModelRecord:
 def _tokenizer(text: str) -> PreTrainedTokenizerFast:
     special = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text), mask_token="[MASK]", **special)
-
-
-def _alike(images: Images, words: Words) -> list[list[int]]:
-    """Places of images of one size with one prompt: those are run together."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for place, pixels in enumerate(images.pixels):
-        ids = tuple(words.input_ids[place][words.mask[place]].tolist())
-        groups.setdefault((tuple(pixels.shape), ids), []).append(place)
-    return list(groups.values())
 
 
 def _digest(path: Path) -> bytes:

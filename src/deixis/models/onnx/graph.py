@@ -113,11 +113,7 @@ def of_classes(
 
 
 def ground(
-    detector: GroundingDino,
-    levels: list[Tensor],
-    context: TextContext,
-    *,
-    class_tokens: Float[Tensor, "names tokens"],
+    detector: GroundingDino, levels: list[Tensor], context: TextContext, *, class_tokens: Float[Tensor, "names tokens"]
 ) -> Found:
     """What is found in the images for one prompt."""
     batch = levels[0].shape[0]

@@ -11,7 +11,7 @@ from torch import nn
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_tokenizer, reads_model
-from deixis.models.sa2va.bundle import IMAGENET_MEAN, IMAGENET_STD, Behaviour, Sa2vaBundle
+from deixis.models.sa2va.bundle import IMAGENET_MEAN, IMAGENET_STD, Sa2vaBundle
 from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.weights.pretrained import HUB_FILES, read_sam, read_vlm
@@ -22,13 +22,7 @@ ROW_NOISE = 0.02
 
 
 @reads_model
-def join_sa2va(
-    vlm_source: str | Path,
-    sam_source: str | Path,
-    template: Template | None = None,
-    behaviour: Behaviour = "deixis",
-    seed: int = 0,
-) -> Sa2vaBundle:
+def join_sa2va(vlm_source: str | Path, sam_source: str | Path, seed: int = 0) -> Sa2vaBundle:
     """A segmenter from its two halves, in evaluation mode, on the CPU.
 
     What joins them is random, by the seed; the tokens `NEW_TOKENS` are added where the tokenizer lacks them.
@@ -36,7 +30,6 @@ def join_sa2va(
     Args:
         vlm_source: folder or hub id of a vision-language model of transformers, such as OpenGVLab/InternVL3-1B-hf.
         sam_source: folder or hub id of a SAM 2 of transformers, such as facebook/sam2.1-hiera-large.
-        template: how conversations are written; by default the one whose marks the tokenizer knows.
 
     Raises:
         ModelError: either cannot be read, or no template fits.
@@ -44,7 +37,7 @@ def join_sa2va(
     vlm_folder = model_folder(vlm_source, HUB_FILES, "OpenGVLab/InternVL3-1B-hf")
     sam_folder = model_folder(sam_source, HUB_FILES, "facebook/sam2.1-hiera-large")
     tokenizer = read_tokenizer(vlm_folder)
-    template = template or template_for(tokenizer, str(vlm_source))
+    template = template_for(tokenizer, str(vlm_source))
     vlm, sam = read_vlm(vlm_folder), read_sam(sam_folder)
     # The caller's own stream of random numbers goes on as if nothing had been drawn.
     with torch.random.fork_rng(devices=[]):
@@ -53,7 +46,7 @@ def join_sa2va(
         model = Sa2va(vlm, sam, tokenizer.convert_tokens_to_ids(SEG))
     mean, std = pixel_statistics(vlm_folder, (IMAGENET_MEAN, IMAGENET_STD))
     source, blocks = f"{vlm_source} + {sam_source}", model.family.blocks(vlm.config)
-    return Sa2vaBundle(model.eval(), tokenizer, template, behaviour, mean, std, source, blocks=blocks)
+    return Sa2vaBundle(model.eval(), tokenizer, template, "deixis", mean, std, source, blocks=blocks)
 
 
 def add_new_tokens(vlm: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -92,4 +85,4 @@ def template_for(tokenizer: Any, source: str) -> Template:
         marks = (template.end, template.image_start, template.image_token, template.image_end)
         if all(mark in known for mark in marks):
             return template
-    raise ModelError(f"{source}: the tokenizer fits no template of {sorted(TEMPLATES)}; give one")
+    raise ModelError(f"{source}: the tokenizer fits no template of {sorted(TEMPLATES)}")

@@ -21,10 +21,9 @@ from torch.nn import functional as F
 from deixis.errors import ModelError
 from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.token_rows import TokenRows
-from deixis.models.sa2va.regions import placed_tokens, shown_tiles
+from deixis.models.sa2va.regions import in_every_frame, placed_tokens, shown_tiles, spatial_projection, spatial_tokens
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.sam_protocol import Sam
-from deixis.models.sa2va.spatial import spatial_projection, spatial_tokens
 from deixis.refer_records import Grid, Grids, Regions
 
 IGNORED = -100
@@ -257,10 +256,7 @@ class Sa2va(nn.Module):
         return logits if self.token_rows is None else self.token_rows.predict(hidden, logits)
 
     def masks(
-        self,
-        hidden: Float[Tensor, "objects hidden"],
-        sam: SamLevels,
-        image_of_object: Int[Tensor, " objects"],
+        self, hidden: Float[Tensor, "objects hidden"], sam: SamLevels, image_of_object: Int[Tensor, " objects"]
     ) -> Masks:
         """Masks from the hidden states at `[SEG]`. With no objects the result is empty and still has a graph."""
         # Computing again what was not kept saves memory only where there is a backward pass.
@@ -275,28 +271,6 @@ class Sa2va(nn.Module):
     def image_token_id(self) -> int:
         """Of the token whose embeddings are an image's."""
         return int(self.vlm.config.image_token_id)
-
-
-def in_every_frame(
-    rows: Int[Tensor, " segs"], frames_per_image: tuple[int, ...]
-) -> tuple[Int[Tensor, " objects"], Int[Tensor, " objects"]]:
-    """For each object which `[SEG]` it is, and in which image: every `[SEG]` is one in each frame of its row.
-
-    Args:
-        rows: of each `[SEG]`, ascending.
-        frames_per_image: of each row; empty for one each.
-    """
-    segs = torch.arange(len(rows), device=rows.device)
-    if not frames_per_image:
-        return segs, rows
-    # For example rows [0, 0, 1] (two `[SEG]`s about the first clip, one about the second) and frames (2, 1):
-    counts = torch.tensor(frames_per_image, device=rows.device)
-    repeats = counts[rows]  # [segs]: 2, 2, 1
-    starts = repeats.cumsum(0) - repeats  # [segs]: 0, 2, 4, where each one's objects begin
-    segs = segs.repeat_interleave(repeats)  # [objects]: 0, 0, 1, 1, 2
-    frame = torch.arange(len(segs), device=rows.device) - starts[segs]  # 0, 1, 0, 1, 0: frames within their clips
-    # Frames of all rows are in one batch: 0, 1, 0, 1, 2.
-    return segs, (counts.cumsum(0) - counts)[rows[segs]] + frame
 
 
 def _given(tensor: Tensor | None, name: str, cached: str) -> Tensor:

@@ -22,9 +22,7 @@ def points_first(sam: Sam) -> bool:
 
 
 def point_logits(
-    sam: Sam,
-    prompts: Float[Tensor, "objects sam_channels"],
-    coarse: Float[Tensor, "objects sam_channels h w"],
+    sam: Sam, prompts: Float[Tensor, "objects sam_channels"], coarse: Float[Tensor, "objects sam_channels h w"]
 ) -> Float[Tensor, "objects h w"]:
     """How well each cell suits a prompt: its features and its place, against the prompt.
 
@@ -50,9 +48,7 @@ def as_mask_prompt(sam: Sam, logits: Float[Tensor, "objects h w"]) -> Float[Tens
 
 
 def where_pointed(
-    sam: Sam,
-    prompts: Float[Tensor, "objects sam_channels"] | None,
-    coarse: Float[Tensor, "objects sam_channels h w"],
+    sam: Sam, prompts: Float[Tensor, "objects sam_channels"] | None, coarse: Float[Tensor, "objects sam_channels h w"]
 ) -> Float[Tensor, "objects h w"] | None:
     """`point_logits` of prompts that point first; None where they do not, or where there are none."""
     return None if prompts is None or not points_first(sam) else point_logits(sam, prompts, coarse)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deixis.data.pixels.regions import OUTLINE_VALUES
 from deixis.errors import ModelError
 from deixis.refer_records import Regions
 
@@ -65,3 +68,49 @@ def placed_tokens(
         start, outline = start + last, outline + drawn
     counts = tuple(whole * tokens + len(cells) for whole, cells in zip(shown, regions.cells, strict=True))
     return flat[torch.tensor(chosen, device=flat.device)], counts  # [placeholders, hidden]
+
+
+def spatial_projection(hidden: int) -> nn.Sequential:
+    """From outlines to embeddings of the language model, with random weights (seed torch first)."""
+    return nn.Sequential(nn.Linear(OUTLINE_VALUES, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+
+
+def spatial_tokens(
+    projection: nn.Sequential, outlines: Sequence[Float[Tensor, "_ values"]]
+) -> Float[Tensor, "all_regions hidden"]:
+    """One token per region, image by image. Of no regions the result is empty and still has a graph: every process of a
+    distributed run must touch the same parameters.
+
+    Raises:
+        ModelError: outlines of another length.
+    """
+    weight = next(projection.parameters())
+    if found := [tuple(outline.shape) for outline in outlines if outline.shape[1] != OUTLINE_VALUES]:
+        raise ModelError(f"outlines have {OUTLINE_VALUES} values each, got {found[0]}; see data.regions.region_outline")
+    # [all regions, values] to [all regions, hidden]
+    tokens: Tensor = projection(
+        torch.cat([weight.new_zeros(0, OUTLINE_VALUES), *(outline.to(weight) for outline in outlines)])
+    )
+    return tokens
+
+
+def in_every_frame(
+    rows: Int[Tensor, " segs"], frames_per_image: tuple[int, ...]
+) -> tuple[Int[Tensor, " objects"], Int[Tensor, " objects"]]:
+    """For each object which `[SEG]` it is, and in which image: every `[SEG]` is one in each frame of its row.
+
+    Args:
+        rows: of each `[SEG]`, ascending.
+        frames_per_image: of each row; empty for one each.
+    """
+    segs = torch.arange(len(rows), device=rows.device)
+    if not frames_per_image:
+        return segs, rows
+    # For example rows [0, 0, 1] (two `[SEG]`s about the first clip, one about the second) and frames (2, 1):
+    counts = torch.tensor(frames_per_image, device=rows.device)
+    repeats = counts[rows]  # [segs]: 2, 2, 1
+    starts = repeats.cumsum(0) - repeats  # [segs]: 0, 2, 4, where each one's objects begin
+    segs = segs.repeat_interleave(repeats)  # [objects]: 0, 0, 1, 1, 2
+    frame = torch.arange(len(segs), device=rows.device) - starts[segs]  # 0, 1, 0, 1, 0: frames within their clips
+    # Frames of all rows are in one batch: 0, 1, 0, 1, 2.
+    return segs, (counts.cumsum(0) - counts)[rows[segs]] + frame

@@ -6,24 +6,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from deixis.atomic_files import write_atomic
 from deixis.console import Console, print_text
 from deixis.data.checks import Checked
+from deixis.data.checks.limits import ModelLimits
 from deixis.data.checks.prompts import PromptFacts, examine_prompts
 from deixis.data.findings import Finding, Findings, collecting_warnings
 from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.writing import write_dataset
-from deixis.errors import DataError, OptionError
+from deixis.errors import DataError, ModelError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
+from deixis.models.folders import read_json
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
 from deixis.options.annotated_data import ClassTools
 from deixis.options.data_check import DataCheckOptions
 from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
 from deixis.recipes.data.chosen import EVERYTHING, used_names
 from deixis.recipes.data.survey import compare, survey
-from deixis.recipes.model.limits import model_limits
 
 FIXES_FILE = "fixes.txt"
 _LONGEST_NAMES = 5
@@ -185,3 +187,17 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
     for line in lost:
         console.print(f"lost in {format}: {line}", markup=False)
     console.print(f"{options.fix / FIXES_FILE} lists what was done; read the copy with --data {written}", markup=False)
+
+
+def model_limits(model: str) -> ModelLimits:
+    """Queries and image size of a model's folder; those of the released models where none is named or it says none."""
+    folder = Path(resolve_model(model)) if model else Path()
+    if not model or not (folder / "config.json").is_file():
+        return ModelLimits()
+    try:
+        queries = read_json(folder / "config.json")["num_queries"]
+        size = read_json(folder / "preprocessor_config.json")["size"]
+        image_size = (int(size["shortest_edge"]), int(size["longest_edge"]))
+        return ModelLimits(int(queries), image_size=image_size, whose=model)
+    except (ModelError, KeyError, TypeError, ValueError, OverflowError):  # a tokenizer alone, for instance
+        return ModelLimits()

@@ -13,15 +13,7 @@ from rich.table import Table
 from deixis.console import Console, print_text
 from deixis.data.formats import read_dataset
 from deixis.data.pixels.images import load
-from deixis.data.sets.difference import (
-    KINDS,
-    Difference,
-    ImagePair,
-    class_changes,
-    difference,
-    image_name,
-    renamings,
-)
+from deixis.data.sets.difference import KINDS, Difference, ImagePair, class_changes, difference, image_name, renamings
 from deixis.data.sets.embedded import record_of
 from deixis.options.data_diff import DataDiffOptions
 from deixis.recipes.data.chosen import image_folders

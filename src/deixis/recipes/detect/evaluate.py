@@ -27,7 +27,7 @@ from deixis.options.detect_eval import DetectEvalOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.chosen import chosen, used_names
 from deixis.recipes.data.survey import report_findings
-from deixis.recipes.detect.crowded import warn_of_crowded_images
+from deixis.recipes.detect.data.facts import warn_of_crowded_images
 from deixis.recipes.detect.measure import choose_sinks
 from deixis.recipes.detect.report import write_measured
 from deixis.recipes.engine.cluster import require_cluster
@@ -35,7 +35,7 @@ from deixis.recipes.engine.detect_eval import measure_on_ray
 from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.recipes.run.result import chosen_scores, keep_sinks
 from deixis.records import Dataset

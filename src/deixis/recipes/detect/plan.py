@@ -22,8 +22,7 @@ from deixis.options.detect_train import (
 )
 from deixis.options.groups import Hardware, Loop, Optimiser
 from deixis.recipes.data.survey import report_findings
-from deixis.recipes.detect.crowded import warn_of_crowded_images
-from deixis.recipes.detect.data.facts import parts_of
+from deixis.recipes.detect.data.facts import parts_of, warn_of_crowded_images
 from deixis.recipes.detect.data.feed import training_feed
 from deixis.recipes.detect.data.prompts import TrainingPrompts, training_prompts, with_wordings
 from deixis.recipes.detect.data.sources import image_folders, read_training_data

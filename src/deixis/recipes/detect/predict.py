@@ -27,8 +27,7 @@ from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.engine.sources import ray_items
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import tensor_digest, weights_digest
-from deixis.recipes.run.outputs import make_output, warn
+from deixis.recipes.run.outputs import make_output, tensor_digest, warn, weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.results.detections import Detections
 from deixis.results.draw import draw_detections

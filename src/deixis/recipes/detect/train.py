@@ -40,11 +40,12 @@ from deixis.recipes.detect.report import (
     show_augmented,
 )
 from deixis.recipes.run.duration import print_duration
+from deixis.recipes.run.ending import kept_weights
 from deixis.recipes.run.folder import will_resume
 from deixis.recipes.run.lock import run_lock
 from deixis.recipes.run.report import finish_run
 from deixis.recipes.run.result import keep_sinks, require_one_seed
-from deixis.recipes.run.training import Job, OpenRun, Start, kept_weights, open_run, start_run, train_run
+from deixis.recipes.run.training import Job, OpenRun, Start, open_run, start_run, train_run
 from deixis.recipes.run.validation_losses import detector_validation_losses
 from deixis.reporting.data import ForgettingFacts
 from deixis.reporting.outcome import Outcome

@@ -22,7 +22,7 @@ from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.engine.refer_caption import captioner_of, captions_on_ray
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.refer_records import Caption
 from deixis.results.draw_masks import draw_masks

@@ -140,10 +140,5 @@ def _checked(
         findings.add("record_malformed", name, "", fault.removeprefix(f"{name}: "))
     with ProgressBar(f"checking {Path(name).name}", len(dataset)) as progress:
         return check_refer(
-            dataset,
-            findings,
-            limits,
-            tiny_px=options.tiny,
-            decode=options.decode,
-            advance=progress.one_more,
+            dataset, findings, limits, tiny_px=options.tiny, decode=options.decode, advance=progress.one_more
         )

@@ -29,7 +29,7 @@ from deixis.recipes.engine.cluster import require_cluster
 from deixis.recipes.engine.parts import ERRORS, ROWS
 from deixis.recipes.engine.refer_cycle import add_ray_lines, cycle_of
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.owned_output import owned_output, writes_output
 from deixis.refer_records import ReferDataset
 from deixis.training.processes import broadcast_from_first, gather_in_order

@@ -12,7 +12,7 @@ from deixis.errors import OptionError
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.options.refer_train import ReferHardware
 from deixis.recipes.refer.check import tile_counter
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.training import Start
 from deixis.refer_records import ReferDataset
 from deixis.training.tasks.frozen_features import FrozenFeatures, encoders, feature_bytes

@@ -18,8 +18,7 @@ from deixis.options.refer_predict import ReferPredictOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
-from deixis.recipes.run.digest import weights_digest
-from deixis.recipes.run.outputs import make_output, warn
+from deixis.recipes.run.outputs import make_output, warn, weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.results.draw_masks import draw_masks
 from deixis.results.segmentations import Segmentations

@@ -181,12 +181,7 @@ def make_job(
         max_val_images=options.max_val_images,
     )
     chat = chat_measure(
-        bundle,
-        plan.criterion,
-        plan.data.chat,
-        accelerator,
-        options.group(Conversations),
-        batch_size=options.batch_size,
+        bundle, plan.criterion, plan.data.chat, accelerator, options.group(Conversations), batch_size=options.batch_size
     )
 
     def evaluate() -> Mapping[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
 
 from deixis.console import print_text
 from deixis.errors import DataError
@@ -33,3 +37,17 @@ def make_output(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Twelve characters that tell two sets of weights apart."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+    return digest.hexdigest()[:12]
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """The same of one tensor."""
+    return hashlib.sha256(np.ascontiguousarray(tensor.detach().cpu().numpy()).data).hexdigest()[:12]

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from deixis.recipes.run.ending import kept_weights
 from deixis.recipes.run.folder import as_text
 from deixis.recipes.run.result import keep_result
-from deixis.recipes.run.training import OpenRun, kept_weights
+from deixis.recipes.run.training import OpenRun
 from deixis.reporting.metrics_file import read_curves, read_outcome
 from deixis.reporting.outcome import Outcome
 from deixis.reporting.run_report import RunFacts, TaskFacts, write_run_report

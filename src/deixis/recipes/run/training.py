@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,52 +14,34 @@ from accelerate import Accelerator
 from torch import nn
 
 from deixis.console import Console
-from deixis.errors import Terminated
 from deixis.options import groups
 from deixis.options.old_names import current_values
 from deixis.options.yaml_files import plain_values
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.devices import known_peak
-from deixis.recipes.run.digest import weights_digest
+from deixis.recipes.run.ending import ChangeBest, MeasureTest, log_kept, measure_before, test_result
 from deixis.recipes.run.folder import keep_config, prepare_folder, will_resume
+from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.plan import counted
 from deixis.reporting.metrics_file import read_records, speed_facts
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint
 from deixis.training.ema import WeightAverage
 from deixis.training.guard import GradientWatch
-from deixis.training.loop import measure_baseline, train
+from deixis.training.loop import train
 from deixis.training.metrics.logs import MetricLogs
-from deixis.training.optim import build_adamw, parameter_groups
+from deixis.training.optim import Schedule, build_adamw, parameter_groups
 from deixis.training.processes import broadcast_from_first, make_accelerator, peak_memory_text
-from deixis.training.run import LoopSettings, Run, Task, save
-from deixis.training.schedule import Schedule
+from deixis.training.run import LoopSettings, Run, Task
 from deixis.training.sharded_checkpoint import load_sharded
-from deixis.training.sharding import ShardedModel, whole
+from deixis.training.sharding import ShardedModel
 from deixis.training.signals import StopSignal
-
-MeasureTest = Callable[[Path | None], Mapping[str, Any]]
-"""Metrics on test data of the model in a folder, or of the run's own as it is."""
-
-ChangeBest = Callable[[Path, Path], Mapping[str, Any]]
-"""Writes the weights that a run keeps into a folder, given the best epoch's; their metrics on validation data."""
 
 # Options that may differ between a run and its resumption: they change neither weights nor metrics. The data is
 # compared by its content.
 MAY_CHANGE = {
-    *(
-        "output",
-        "experiment_name",
-        "resume",
-        "auto_resume",
-        "overwrite",
-        "dry_run",
-        "seeds",
-        "report",
-        "report_images",
-        "show_augmented",
-        "compare_with",
-    ),
+    *("output", "experiment_name", "resume", "auto_resume", "overwrite", "dry_run", "seeds"),
+    *("report", "report_images", "show_augmented", "compare_with"),
     *("data", "images", "format", "val_data", "val_images", "test_data", "test_images", "max_unreadable_images"),
     *("num_workers", "gpus", "save_interval", "log_interval", "eval_batch_size", "val_loss_images", "max_skipped"),
     *("forgetting_data", "forgetting_images", "forgetting_sweep", "forgetting_max_images"),
@@ -315,47 +296,3 @@ def restored(opened: OpenRun, job: Job, optimizer: torch.optim.Optimizer, averag
             f"this run is finished after {counted(progress.epoch, 'epoch')}; --resume with more --epochs continues it"
         )
     return progress
-
-
-def measure_before(task: Task, run: Run, measure_test: MeasureTest | None) -> None:
-    """Measure the weights that training starts from. SIGTERM saves them, so that the run can be resumed here."""
-    try:
-        measure_baseline(task, run)
-        if measure_test:
-            log_test(run, "before", -1, measure_test, None)
-    except Terminated:
-        save(task, run, wait=False)
-        raise
-
-
-def kept_weights(folder: Path) -> Path:
-    """The weights that a trained run keeps: the best epoch's, or what was made of them."""
-    kept = folder / "checkpoints" / "kept"
-    return kept if kept.exists() else folder / "checkpoints" / "best"
-
-
-def log_kept(run: Run, change_best: ChangeBest) -> None:
-    """Make the weights that are kept of the best epoch's, and log their metrics."""
-    checkpoints = run.folder / "checkpoints"
-    with run.stop.interrupts(), run.bar.labelled("making the weights that are kept"):
-        metrics = change_best(checkpoints / "best", checkpoints / "kept")
-    run.logs.log("kept", run.progress.step, {"epoch": run.progress.best_epoch, **metrics})
-    run.logs.sync()
-
-
-def test_result(run: Run, measure_test: MeasureTest) -> None:
-    """Measure the weights that are kept, read from where users find them, and those of the last epoch."""
-    last = run.progress.epoch - 1
-    log_test(run, "best", run.progress.best_epoch, measure_test, kept_weights(run.folder))
-    if run.progress.best_epoch == last:  # the same weights: measured above
-        return
-    with run.average.applied() if run.average else nullcontext():
-        log_test(run, "last", last, measure_test, None)
-
-
-def log_test(run: Run, weights: str, epoch: int, measure_test: MeasureTest, folder: Path | None) -> None:
-    """Measure on test data and log it; see `MeasureTest` for `folder`."""
-    with run.stop.interrupts(), run.bar.labelled("measuring on test data"), whole(run.sharding):
-        metrics = measure_test(folder)
-    run.logs.log("test", run.progress.step, {"weights": weights, "epoch": epoch, **metrics})
-    run.logs.sync()

@@ -16,7 +16,6 @@ from deixis.serving.batches import Batches
 from deixis.serving.films import FILM, FilmLimits, Row, followed, in_turn, open_film, write_film
 from deixis.serving.images import checked_pixels
 from deixis.serving.jobs.queue import RESULT, Job
-from deixis.serving.jobs.roots import is_below, place_below
 from deixis.serving.models import Models
 from deixis.serving.requests import Asked, AskedJob, AskedTrack
 from deixis.serving.tasks import TASKS
@@ -114,3 +113,34 @@ def _picture_form(asked: AskedJob) -> Asked:
 
 def _track_form(asked: AskedJob) -> AskedTrack:
     return AskedTrack.model_validate({**(asked.model_extra or {}), "video": _NO_FILE})
+
+
+def place_below(folders: Mapping[str, Path], path: str) -> Path:
+    """The place that ROOT/PATH names, links followed.
+
+    Args:
+        folders: by name, those that may be read.
+
+    Raises:
+        OptionError: no such root, nothing there, or a place outside of the root; one message, so that nothing is
+            learnt of what is there.
+    """
+    name, _, rest = path.partition("/")
+    if name not in folders:
+        raise OptionError(f"path: no folder {name[:100]!r} is served; served: {', '.join(folders) or 'none'}")
+    root = folders[name].resolve()
+    try:
+        place = (root / rest).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # nothing there, a zero byte, a circle of links
+        place = None
+    if place is None or not is_below(place, root):
+        raise OptionError(f"path: nothing at {path[:200]!r} below the folder {name!r}")
+    return place
+
+
+def is_below(place: Path, root: Path) -> bool:
+    """Whether a place, links followed, is a folder or in it."""
+    try:
+        return place.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False

@@ -194,9 +194,5 @@ def one_sample(batch: Batch, index: int) -> Batch:
     # slices keep the batch axis, and the padding stays: the sample is tried as it was seen
     at = slice(index, index + 1)
     return Batch(
-        batch.pixels_u8[at],
-        batch.pixel_mask[at],
-        batch.input_ids[at],
-        batch.attention_mask[at],
-        batch.targets[at],
+        batch.pixels_u8[at], batch.pixel_mask[at], batch.input_ids[at], batch.attention_mask[at], batch.targets[at]
     )

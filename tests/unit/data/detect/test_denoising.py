@@ -15,7 +15,7 @@ from deixis.data.detect.denoising import DenoisingQueries, make_denoising_querie
 from deixis.errors import OptionError
 from deixis.geometry.boxes import cxcywh_to_xyxy
 from deixis.losses.detection import build_criterion
-from deixis.models.grounding_dino.denoising import add_denoising, denoising_mask
+from deixis.models.grounding_dino.decoder import add_denoising, denoising_mask
 
 WIDTH = len(IDS[0])
 
@@ -183,7 +183,7 @@ def test_a_leak_is_noticed(model, monkeypatch, faulty):
         right = denoising_mask(real, groups, matching)
         return right | (faulty == "all to all") | (torch.arange(right.shape[-1]) >= real.shape[1])[:, None]
 
-    monkeypatch.setattr("deixis.models.grounding_dino.denoising.denoising_mask", mask)
+    monkeypatch.setattr("deixis.models.grounding_dino.decoder.denoising_mask", mask)
     queries = made(two_targets())
     other = replace(queries, boxes_cxcywh_norm=torch.rand_like(queries.boxes_cxcywh_norm))
     assert not same(run(model, queries), run(model, other))

@@ -24,7 +24,7 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens
-from deixis.models.sa2va.model import in_every_frame
+from deixis.models.sa2va.regions import in_every_frame
 from deixis.refer_records import ReferBatch
 from deixis.training.tasks.segmenter import one_question
 from deixis.video_records import Clip, ClipExpression, Masklet

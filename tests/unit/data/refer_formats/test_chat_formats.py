@@ -27,8 +27,8 @@ from deixis.evaluation.refer_iou import evaluate_segmentations
 from deixis.geometry.rle import bitmap_rle
 from deixis.options.refer_check import ReferCheckOptions
 from deixis.recipes.refer.check import check_refer_data
-from deixis.recipes.refer.data.held_out import Source
 from deixis.recipes.refer.data.sources import mixed
+from deixis.recipes.refer.data.splits import Source
 from deixis.refer_records import Exchange, Grounded, ReferSample, Segmentation
 from deixis.video_records import Clip
 

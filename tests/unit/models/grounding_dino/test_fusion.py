@@ -10,8 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from deixis.models.grounding_dino.layers import fusion as module
-from deixis.models.grounding_dino.layers.fusion import FusionAttention
-from deixis.models.linear import weight_and_bias
+from deixis.models.grounding_dino.layers.fusion import FusionAttention, weight_and_bias
 
 KEYS, TOKENS, WIDTH, HEADS = 23, 6, 12, 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deixis.models.grounding_dino.layers.residual import add_dropped, keep_mask
+from deixis.models.grounding_dino.layers.feed_forward import add_dropped, keep_mask
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])

@@ -20,7 +20,7 @@ from deixis.data.pixels.regions import OUTLINE_SIDE, OUTLINE_VALUES, region_outl
 from deixis.errors import ModelError, OptionError
 from deixis.inference.refer.captioner import Captioner
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, part_of, save_sa2va
-from deixis.models.sa2va.spatial import spatial_tokens
+from deixis.models.sa2va.regions import spatial_tokens
 from deixis.models.sa2va.weights.released import save_released
 from deixis.options.groups import Lora
 from deixis.options.refer_train import ReferParts, ReferTrainOptions

@@ -47,9 +47,7 @@ def idea_table() -> KeyTable:
     """The layout of IDEA-Research's `.pth` files, without the prefix `module.`."""
     block, encoder, decoder = "backbone.0.layers.{}.blocks.{}.", "transformer.encoder.", "transformer.decoder."
     rules = _rules(
-        BACKBONE + "embeddings.",
-        "backbone.0.patch_embed.",
-        {"patch_embeddings.projection": "proj", "norm": "norm"},
+        BACKBONE + "embeddings.", "backbone.0.patch_embed.", {"patch_embeddings.projection": "proj", "norm": "norm"}
     )
     rules += _thirds(BLOCK + "attention.self.", block + "attn.qkv.")
     rules += [Rule(BLOCK + "attention.self.", block + "attn.")]  # relative_position_bias_table
@@ -124,9 +122,7 @@ def mmdetection_table(maps: int, decoder_layers: int) -> KeyTable:
     """
     block = "backbone.stages.{}.blocks.{}."
     rules = _rules(
-        BACKBONE + "embeddings.",
-        "backbone.patch_embed.",
-        {"patch_embeddings.projection": "projection", "norm": "norm"},
+        BACKBONE + "embeddings.", "backbone.patch_embed.", {"patch_embeddings.projection": "projection", "norm": "norm"}
     )
     rules += _thirds(BLOCK + "attention.self.", block + "attn.w_msa.qkv.")
     rules += [Rule(BLOCK + "attention.self.", block + "attn.w_msa.")]  # relative_position_bias_table

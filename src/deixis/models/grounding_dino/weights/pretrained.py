@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float, Int
 from safetensors.torch import save_file
-from transformers import GroundingDinoConfig, MMGroundingDinoConfig
+from torch import Tensor
+from transformers import AutoModelForZeroShotObjectDetection, GroundingDinoConfig, MMGroundingDinoConfig
+from transformers.utils import logging as transformers_logging
 
 from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_object, read_tokenizer, read_weights, reads_model, staged_folder
@@ -108,9 +114,7 @@ def _read_tokenizer(folder: Path) -> Any:
     return read_tokenizer(folder)
 
 
-def _read_preprocessing(
-    folder: Path,
-) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
+def _read_preprocessing(folder: Path) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
     path = folder / "preprocessor_config.json"
     if path.exists():
         values = read_object(path)
@@ -127,3 +131,42 @@ def _read_preprocessing(
     if not 0 < short_px <= long_px <= MAX_IMAGE_PX:
         raise ModelError(f"{path}: the image size is {short_px} to {long_px} px, expected 1 to {MAX_IMAGE_PX:,}")
     return (short_px, long_px), mean, std
+
+
+def plain_detector(bundle: GroundingDinoBundle) -> Any:
+    """transformers' model of a detector's weights, read from a folder that deixis writes, in evaluation mode.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on the speed of its own network
+        save_grounding_dino(bundle, f"{folder}/model")
+        model = _read(f"{folder}/model")
+    return model.eval()
+
+
+def _read(folder: str) -> Any:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        return AutoModelForZeroShotObjectDetection.from_pretrained(folder, local_files_only=True)
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def plain_outputs(
+    model: Any, pixel_values: Float[Tensor, "batch 3 height width"], input_ids: Int[Tensor, "batch tokens"]
+) -> tuple[Float[Tensor, "batch queries tokens"], Float[Tensor, "batch queries 4"]]:
+    """Logits of the real tokens, and boxes, of images without padding."""
+    pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.int64)
+    with torch.no_grad():
+        out = model(
+            pixel_values=pixel_values,
+            pixel_mask=pixel_mask,
+            input_ids=input_ids,
+            token_type_ids=torch.zeros_like(input_ids),
+            attention_mask=torch.ones_like(input_ids),
+        )
+    return out.logits[..., : input_ids.shape[1]], out.pred_boxes

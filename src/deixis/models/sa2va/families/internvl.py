@@ -238,10 +238,7 @@ def rules(config: Any) -> list[Rule]:
 
 
 def _plain_language() -> list[Rule]:
-    return [
-        Rule("vlm.model.language_model.", "language_model.model."),
-        Rule("vlm.lm_head.", "language_model.lm_head."),
-    ]
+    return [Rule("vlm.model.language_model.", "language_model.model."), Rule("vlm.lm_head.", "language_model.lm_head.")]
 
 
 def _internlm2() -> list[Rule]:

@@ -12,10 +12,10 @@ from transformers import DynamicCache
 
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.regions import shown_tiles
 from deixis.models.sa2va.sam import Masks, SamLevels
-from deixis.refer_records import Grids, Regions
+from deixis.refer_records import Grids
 
+MAX_ANSWER_TOKENS = 64
 Choose = Callable[[Float[Tensor, "rows vocabulary"]], Int[Tensor, " rows"]]
 
 
@@ -158,10 +158,8 @@ def answer(
     tiles_per_image: tuple[int, ...],
     vision: Float[Tensor, "tiles tile_tokens channels"],
     sam: SamLevels,
-    max_new_tokens: int = 64,
-    choose: Choose | None = None,
-    regions: Regions | None = None,
     *,
+    choose: Choose | None = None,
     grids: Grids = (),
 ) -> list[Answer]:
     """Let the model answer, and segment what it says. One image a row.
@@ -169,16 +167,16 @@ def answer(
     Args:
         input_ids: conversations up to where the assistant begins, padded on the right.
         attention_mask: true on real tokens.
-        tiles_per_image, vision, sam, regions, grids: as in `Sa2va.forward`.
+        tiles_per_image, vision, sam, grids: as in `Sa2va.forward`.
         choose: see `generate`.
 
     Raises:
         ModelError: image tokens and tiles do not agree.
     """
     model = bundle.model
-    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image, regions)
-    positions = model.positions(input_ids, shown_tiles(tiles_per_image, regions), grids)
-    generated = generate(model, embeddings, attention_mask, bundle.end_token_id, max_new_tokens, choose, positions)
+    embeddings = model.embed(input_ids, model.project(vision), tiles_per_image)
+    positions = model.positions(input_ids, tiles_per_image, grids)
+    generated = generate(model, embeddings, attention_mask, bundle.end_token_id, MAX_ANSWER_TOKENS, choose, positions)
     # One pass of the decoder for all rows; `of` then gives each row its own.
     masks = model.masks(generated.seg_hidden, sam, generated.row_of_object)
     return [

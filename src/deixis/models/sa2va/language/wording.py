@@ -13,15 +13,7 @@ from deixis.errors import ModelError
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.encoding import ConversationTokens
 from deixis.models.sa2va.families.table import family_of, released_family
-from deixis.models.sa2va.weights.pretrained import (
-    CONFIG,
-    EXAMPLE,
-    MODEL_TYPE,
-    VLM,
-    blocks_of,
-    read_config,
-    template_of,
-)
+from deixis.models.sa2va.weights.pretrained import CONFIG, EXAMPLE, MODEL_TYPE, VLM, blocks_of, read_config, template_of
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja")

@@ -10,6 +10,7 @@ Everything here carries gradients where gradients are on, so that the same steps
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.sa2va.memory.bank import MemoryBank, Seen
-from deixis.models.sa2va.memory.slots import places, pointer_tokens, positions
 from deixis.models.sa2va.pointing import dense_prompt, where_pointed
 from deixis.models.sa2va.sam import Decoded, SamLevels, blank_tokens, decode, sharp_levels, without_memory
 from deixis.models.sa2va.sam_protocol import SamWithMemory
@@ -192,3 +192,50 @@ def _remembered(
         memory = memory + (object_scores <= 0).to(memory.dtype)[:, None, None, None] * occluded[..., None, None]
     flat: Tensor = memory.flatten(2).transpose(1, 2)  # [objects, cells, memory channels]
     return flat
+
+
+SINE_BASE = 10_000
+
+
+def places(
+    sam: SamWithMemory, coarse: Tensor, spatial: Sequence[tuple[int, Tensor]]
+) -> tuple[Float[Tensor, "cells c"], Float[Tensor, "cells c"]]:
+    """Memories one after another, and where and when each cell is."""
+    encoder = sam.memory_encoder
+    grid = coarse.new_empty(1, spatial[0][1].shape[1], *coarse.shape[2:])
+    where = positions(encoder.position_encoding, grid)  # [cells, c]
+    when = sam.memory_temporal_positional_encoding[:, 0]  # [num_maskmem, 1, c]
+    # Prompted frames are 0 frames ago and take the last row.
+    places = [where + when[ago - 1].to(where.dtype) for ago, _ in spatial]
+    return torch.cat([memory.to(coarse.dtype) for _, memory in spatial]), torch.cat(places)
+
+
+def pointer_tokens(
+    sam: SamWithMemory, coarse: Tensor, pointers: Sequence[tuple[int, Tensor]]
+) -> tuple[Float[Tensor, "tokens c"], Float[Tensor, "tokens c"]]:
+    """Pointers cut into tokens of the memory's width, and when each was."""
+    width = int(sam.mem_dim)
+    if not pointers:
+        return coarse.new_zeros(0, width), coarse.new_zeros(0, width)
+    stacked = torch.stack([pointer for _, pointer in pointers]).to(coarse.dtype)
+    pieces = max(1, stacked.shape[1] // width)  # a pointer of 256 channels is 4 tokens of 64
+    if sam.config.enable_temporal_pos_encoding_for_object_pointers:
+        most = float(sam.config.max_object_pointers_in_encoder - 1)
+        # [pointers], in [0, 1]
+        ago = torch.tensor([ago for ago, _ in pointers], device=coarse.device, dtype=torch.float32) / most
+        when = sam.temporal_positional_encoding_projection_layer(_sine(ago, stacked.shape[1]).to(coarse.dtype))
+    else:
+        when = stacked.new_zeros(len(stacked), width)  # SAM 2.0: pointers have no time
+    return stacked.reshape(-1, width), when.repeat_interleave(pieces, dim=0)  # [pointers * pieces, c] each
+
+
+def _sine(values: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
+    half = torch.arange(width // 2, device=values.device, dtype=torch.float32)
+    # [n, width / 2]; neighbours share a wavelength, as in Meta's code
+    waves = values[:, None] / SINE_BASE ** (2 * (half // 2) / (width // 2))
+    return torch.cat([waves.sin(), waves.cos()], dim=1)
+
+
+def positions(encoding: Any, grid: Tensor) -> Float[Tensor, "cells c"]:
+    positions: Tensor = encoding(grid[:1].shape, grid.device, grid.dtype)
+    return positions[0].flatten(1).T

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
@@ -46,15 +45,12 @@ EXAMPLE = "ByteDance/Sa2VA-4B"
 
 
 @reads_model
-def load_sa2va(
-    source: str | Path, dtype: torch.dtype | None = None, tokenizer: str | Path | None = None
-) -> Sa2vaBundle:
+def load_sa2va(source: str | Path, *, tokenizer: str | Path | None = None) -> Sa2vaBundle:
     """Read a segmenter, in evaluation mode, on the CPU.
 
     Args:
         source: a folder written by `save_sa2va`, a released Sa2VA (see `read_released`), a hub id of either, or
             `builtin` for the small one in the package.
-        dtype: of the weights; by default as they were saved.
         tokenizer: folder or hub id of a released Sa2VA's tokenizer, where its own cannot be used.
 
     Raises:
@@ -66,7 +62,6 @@ def load_sa2va(
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     if kind == RELEASED_TYPE:
         bundle = read_released(folder, tokenizer)
-        bundle.model.to(dtype)
         return dataclasses.replace(bundle, source=str(source), record=read_record(folder))
     if kind != MODEL_TYPE:
         raise ModelError(f"{folder / CONFIG}: model_type is {kind!r}, expected {MODEL_TYPE!r} or {RELEASED_TYPE!r}")
@@ -78,7 +73,7 @@ def load_sa2va(
         mean, std = _three(values["tile_mean"]), _three(values["tile_std"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
-    model = Sa2va(read_vlm(folder / VLM, dtype), read_sam(folder / SAM, dtype), seg_token_id)
+    model = Sa2va(read_vlm(folder / VLM), read_sam(folder / SAM), seg_token_id)
     _fill(model.text_hidden_fcs, folder / PROJECTION)
     if values.get("spatial_token", False):
         model.add_spatial_token()
@@ -151,25 +146,25 @@ def save_sa2va(bundle: Sa2vaBundle, folder: str | Path) -> None:
 
 
 @reads_model
-def read_vlm(folder: Path, dtype: torch.dtype | None = None) -> Any:
+def read_vlm(folder: Path) -> Any:
     """A vision-language model of transformers, with its output layer.
 
     Raises:
         ModelError: another kind of model, or one that does not fit its configuration.
     """
     config = read_config(folder)
-    return _read(family_of(config).architecture, config, folder, dtype)
+    return _read(family_of(config).architecture, config, folder)
 
 
 @reads_model
-def read_sam(folder: Path, dtype: torch.dtype | None = None) -> Any:
+def read_sam(folder: Path) -> Any:
     """SAM 2 of transformers; with its memory where the folder has it.
 
     Raises:
         ModelError: another kind of model, or one that does not fit its configuration.
     """
     config = read_config(folder)
-    return _read(sam_class(config), config, folder, dtype)
+    return _read(sam_class(config), config, folder)
 
 
 def read_config(folder: Path) -> Any:
@@ -181,7 +176,7 @@ def read_config(folder: Path) -> Any:
     return read_transformers_config(folder / CONFIG)
 
 
-def _read(architecture: Any, config: Any, folder: Path, dtype: torch.dtype | None) -> Any:
+def _read(architecture: Any, config: Any, folder: Path) -> Any:
     """A model, every tensor of which is in the folder, and no other."""
     if (folder / "adapter_config.json").exists():  # transformers would follow it to another model
         raise ModelError(f"{folder}: holds an adapter; merge it into its model first, or remove adapter_config.json")
@@ -194,7 +189,7 @@ def _read(architecture: Any, config: Any, folder: Path, dtype: torch.dtype | Non
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=dtype or "auto",
+                dtype="auto",
                 output_loading_info=True,
             )
         except Exception as error:  # a missing or damaged file, or tensors of another shape

@@ -62,13 +62,7 @@ class TrainingPrompts:
             return sentence
         # A class is asked for by one of its wordings, and keeps its own name in the prompt, by which targets find it.
         drawn = {name: str(generator.choice(words)) for name, words in self._of(sample).items()}
-        names = choose_names(
-            reworded(sample, drawn),
-            generator,
-            self.tokenizer,
-            self.max_text_len,
-            self.max_names,
-        )
+        names = choose_names(reworded(sample, drawn), generator, self.tokenizer, self.max_text_len, self.max_names)
         if self.shuffle:
             names = tuple(names[i] for i in generator.permutation(len(names)))
         prompt = build_prompt(names, self.tokenizer, self.max_text_len)

@@ -21,7 +21,7 @@ from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.measure import DetectorMeasure
 from deixis.recipes.detect.model import save_trained, write_trained
 from deixis.recipes.detect.plan import Plan
-from deixis.recipes.run.training import ChangeBest
+from deixis.recipes.run.ending import ChangeBest
 from deixis.records import Dataset
 from deixis.training.checkpoint import replacing_folder
 

@@ -14,7 +14,7 @@ from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
 from deixis.options.refer_train import ReferForgetting
-from deixis.recipes.refer.data.held_out import Source
+from deixis.recipes.refer.data.splits import Source
 from deixis.refer_records import ReferSample
 from deixis.training.validation import spread_evenly
 from deixis.video_records import Clip

@@ -10,7 +10,7 @@ from deixis.data.refer_formats.chat.llava import Chats
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
-from deixis.recipes.refer.data.held_out import Source
+from deixis.recipes.refer.data.splits import Source
 from deixis.refer_records import Expression, ReferDataset, ReferSample
 from deixis.video_records import Clip
 

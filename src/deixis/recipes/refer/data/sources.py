@@ -18,8 +18,15 @@ from deixis.errors import DataError, OptionError
 from deixis.options.refer_train import PublicData, ReferData, ReferForgetting
 from deixis.recipes.refer.data.chat import held_out_chat, only_talks, read_chat, read_source
 from deixis.recipes.refer.data.generated import read_sa1b, read_sav
-from deixis.recipes.refer.data.held_out import VALIDATION_SHARE, Source, held_out, subset
-from deixis.recipes.refer.data.splits import note_on_official, official_parts, without_images_of
+from deixis.recipes.refer.data.splits import (
+    VALIDATION_SHARE,
+    Source,
+    held_out,
+    note_on_official,
+    official_parts,
+    subset,
+    without_images_of,
+)
 from deixis.recipes.run.data import RunData, held_out_shares, note_on_parts
 from deixis.recipes.run.outputs import warn_once
 from deixis.refer_records import ReferDataset, ReferSample

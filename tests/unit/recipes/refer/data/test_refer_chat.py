@@ -14,8 +14,8 @@ from deixis.errors import DataError
 from deixis.options.refer_train import PublicData, ReferData, ReferForgetting
 from deixis.recipes.refer.data.chat import held_out_chat, only_talks
 from deixis.recipes.refer.data.facts import fingerprint
-from deixis.recipes.refer.data.held_out import Source
 from deixis.recipes.refer.data.sources import as_images, read_refer_data
+from deixis.recipes.refer.data.splits import Source
 from deixis.recipes.refer.report import chat_line, forgetting_rows
 from deixis.reporting.outcome import Measured, Outcome
 from deixis.reporting.refer_report import forgetting_table

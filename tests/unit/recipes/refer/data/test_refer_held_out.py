@@ -10,7 +10,7 @@ from PIL import Image
 
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
-from deixis.recipes.refer.data.held_out import held_out
+from deixis.recipes.refer.data.splits import held_out
 from deixis.refer_records import Expression, ReferList, ReferSample
 
 PAIRS = 12
