@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,19 @@ def model(studio: LabelStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
         yield f"{url}/label-studio", prompts
 
 
-def test_deixis_is_its_model(studio: LabelStudio, model: tuple[str, list[Any]], tmp_path: Path) -> None:
-    with small_review(tmp_path) as store:
+def project_of_one(studio: LabelStudio, model: str, folder: Path) -> int:
+    """A project with one picture of 60 x 40 pixels, and deixis as its model."""
+    with small_review(folder) as store:
         first = Pictures(store.file.parent).jpeg(store.row("images", 1))
     project = Studio(studio).new_project("no predictions yet", label_config(["cat", "dog"]))
     place = Studio(studio).upload(project, "1.jpg", first)
     Studio(studio).add_tasks(project, [{"data": {"image": place}}])
-    Studio(studio).add_backend(project, model[0])
+    Studio(studio).add_backend(project, model)
+    return project
+
+
+def test_deixis_is_its_model(studio: LabelStudio, model: tuple[str, list[Any]], tmp_path: Path) -> None:
+    project = project_of_one(studio, model[0], tmp_path)
     (backend,) = asked(studio, f"/api/ml/?project={project}")
     assert (backend["state"], backend["is_interactive"], backend["model_version"]) == ("CO", True, "cats+masks")
     (task,) = asked(studio, f"/api/projects/{project}/tasks/")
@@ -147,15 +153,13 @@ def test_deixis_is_its_model(studio: LabelStudio, model: tuple[str, list[Any]], 
         assert model[1].pop() == seen
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; apt-get install chromium")
-def test_a_person_corrects_in_its_page(studio: LabelStudio, tmp_path: Path) -> None:
+@pytest.fixture
+def labelling(studio: LabelStudio) -> Iterator[Callable[[int], Any]]:
+    """From a project to its first picture in Label Studio's page, logged in."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine; apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    scenes = read_dataset("scenes:split=demo_train,count=1,seed=5")
-    build_review(tmp_path / "review.db", scenes, source="scenes").close()
-    file = tmp_path / "review.db"
-    push_review(ReviewPushOptions(data=str(file), url=studio.url, key=studio.key))
-    with Store(file) as store:
-        project, objects = store.fact("project"), store.rows("SELECT * FROM objects ORDER BY id")
+    sync_api.expect.set_options(timeout=WAIT_MS)
     with sync_api.sync_playwright() as driver:
         page = driver.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 800})
         page.set_default_timeout(WAIT_MS)
@@ -163,23 +167,83 @@ def test_a_person_corrects_in_its_page(studio: LabelStudio, tmp_path: Path) -> N
         page.fill("input[name=email]", real.USER)
         page.fill("input[name=password]", real.PASSWORD)
         page.click("button[type=submit]")
-        page.goto(f"{studio.url}/projects/{project}/data/?labeling=1")
-        regions = page.locator(".lsf-outliner-item")
-        submit = page.get_by_test_id("bottombar-submit-button")
-        submit.wait_for()
-        sync_api.expect(regions).to_have_count(len(objects), timeout=WAIT_MS)
-        keep(page)
-        regions.last.click()
-        page.keyboard.press("Backspace")
-        sync_api.expect(regions).to_have_count(len(objects) - 1, timeout=WAIT_MS)
-        with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
-            submit.click()
+
+        def opened(project: int) -> Any:
+            page.goto(f"{studio.url}/projects/{project}/data/?labeling=1")
+            page.get_by_test_id("bottombar-submit-button").wait_for()
+            return page
+
+        yield opened
+
+
+def remove_last(page: Any) -> None:
+    regions = page.locator(".lsf-outliner-item")
+    before = regions.count()
+    regions.last.click()
+    page.keyboard.press("Backspace")
+    has_regions(page, before - 1)
+
+
+def has_regions(page: Any, count: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(".lsf-outliner-item")).to_have_count(count)
+
+
+def submit(page: Any) -> None:
+    with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
+        page.get_by_test_id("bottombar-submit-button").click()
+
+
+def test_a_person_corrects_in_its_page(studio: LabelStudio, labelling: Callable[[int], Any], tmp_path: Path) -> None:
+    scenes = read_dataset("scenes:split=demo_train,count=1,seed=5")
+    build_review(tmp_path / "review.db", scenes, source="scenes").close()
+    file = tmp_path / "review.db"
+    push_review(ReviewPushOptions(data=str(file), url=studio.url, key=studio.key))
+    with Store(file) as store:
+        project, objects = store.fact("project"), store.rows("SELECT * FROM objects ORDER BY id")
+    page = labelling(project)
+    has_regions(page, len(objects))
+    keep(page)
+    remove_last(page)
+    submit(page)
     assert pull_review(ReviewPullOptions(db=str(file), url=studio.url, key=studio.key)) == [file]
     with Store(file) as store:
         rows = store.rows("SELECT * FROM objects ORDER BY id")
         assert store.row("images", 1)["status"] == "done"
     assert sorted(row["status"] for row in rows) == [*["accepted"] * (len(objects) - 1), "rejected"]
     assert {row["annotator"] for row in rows} == {real.USER}
+
+
+def test_a_click_in_its_page_becomes_a_brush(
+    studio: LabelStudio, model: tuple[str, list[Any]], labelling: Callable[[int], Any], tmp_path: Path
+) -> None:
+    """The smart tool asks deixis, the page shows its brush as a suggestion; accepted, it is submitted as it came."""
+    project = project_of_one(studio, model[0], tmp_path)
+    page = labelling(project)
+    has_regions(page, 2)
+    for _ in range(2):  # a click on a region would select it
+        remove_last(page)
+    page.get_by_test_id("bottombar-auto-annotation-toggle").click(force=True)
+    page.locator(".lsf-labels_inline").last.get_by_text("dog").click()  # the labels of `click`
+    page.locator(".lsf-tool_smart").first.click()
+    page.locator(".lsf-toolbar__smart").get_by_label("key-point-tool").click()
+    shown = page.locator(".konvajs-content canvas").first.bounding_box()
+    page.mouse.click(shown["x"] + shown["width"] * 0.5, shown["y"] + shown["height"] * 0.5)
+    page.get_by_text("1 suggestions").wait_for()
+    ((size_hw, points, inside),) = model[1]
+    assert (size_hw, inside) == ((40, 60), [True])
+    np.testing.assert_allclose(points, [[30, 20]], atol=0.5)
+    page.locator(".lsf-auto-accept button").last.click()
+    page.get_by_text("1 suggestions").wait_for(state="detached")
+    has_regions(page, 1)
+    submit(page)
+    (task,) = asked(studio, f"/api/projects/{project}/tasks/")
+    (annotation,) = asked(studio, f"/api/tasks/{task['id']}/annotations/")
+    (brush,) = annotation["result"]
+    assert (brush["type"], brush["from_name"], brush["value"]["brushlabels"]) == ("brushlabels", "brush", ["dog"])
+    (back,) = objects_of(brush["value"], (40, 60), True, None)
+    assert coco_mask.decode(back.mask_rle).tolist() == MASK.tolist()
 
 
 def keep(page: Any) -> None:
