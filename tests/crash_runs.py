@@ -4,8 +4,7 @@
 
 One run is left alone. Others of the same options are killed (SIGKILL to their whole process group, no chance to tidy
 up) and started again with --auto-resume, again and again, until one ends by itself; it must have the same weights and
-the same log. Half of the moments are drawn from the whole time of a run, its imports included, half from the time in
-which it writes.
+the same log. Half of the moments are drawn from the whole time of a run, half from the time in which it writes.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def _interrupted(
     kill: bool,
 ) -> bool:
     """Start or resume a run; whether it was killed. Otherwise it has ended well."""
-    process = start(arguments, start_new_session=True)
+    process = start(arguments, new_session=True)
     if not kill:
         finish(process, timeout_s=RUN_S)
         return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_trackers import SIDE, square_masks, tiny_tracker, video_config
+from tiny_runs import run_program
 from transformers import Sam2VideoModel
 
 from deixis.data.clip_formats import read_clips
@@ -100,18 +99,8 @@ def test_a_drawn_memory_says_of_two_objects_two_things():
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["detector", "segmenter"])
 def test_a_shortened_build_ends_in_a_folder_that_loads(model, tmp_path):
-    command = [
-        sys.executable,
-        str(SCRIPTS / "build_builtin.py"),
-        model,
-        "--steps",
-        "2",
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
-    assert done.returncode == 0, done.stderr
-    folder = Path(done.stdout.rsplit("wrote ", 1)[1].strip())
+    out = run_program(SCRIPTS / "build_builtin.py", model, "--steps", "2", "--output", tmp_path / "out")
+    folder = Path(out.rsplit("wrote ", 1)[1].strip())
     assert (folder / "config.json").is_file()
     if model == "segmenter":
         assert keeps_phrases(load_sa2va(folder).model.sam)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,26 +9,18 @@ import torch
 from refer_miniatures import sa1b
 from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
-from tiny_runs import environment, records
+from tiny_runs import records
+from tiny_runs import run_program as run
 
 from deixis.cli import command
 from deixis.recipes.run import devices
 
 SCRIPT = Path(__file__).with_name("one_refer_step.py")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_tiny_segmenter(tmp_path_factory.mktemp("segmenter") / "model")
-
-
-def run(*words, code=0):
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], env=environment(), capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +30,7 @@ def steps(model, tmp_path_factory):
     for name in ("one", "two"):
         (folder / name).mkdir()
     run(SCRIPT, model, folder / "one", "8x1", "4x2", "8x1s", "8x1t", "4x2t")
-    run(*TORCHRUN, SCRIPT, model, folder / "two", "4x1", "2x2", "4x1s", "4x1t", "4x1f", "2x2f", "4x1ft", "4x1fc")
+    run(SCRIPT, model, folder / "two", "4x1", "2x2", "4x1s", "4x1t", "4x1f", "2x2f", "4x1ft", "4x1fc", processes=2)
     return {f"{path.parent.name} {path.stem}": torch.load(path, weights_only=True) for path in folder.glob("*/*.pt")}
 
 
@@ -79,15 +69,16 @@ def test_the_gradients_are_those_of_the_joined_batch(steps, way, joined):
 def test_a_whole_run_in_two_processes_and_its_resumption(model, tmp_path):
     """It ends, evaluates every image once, and a run cut off in its second epoch ends with the same weights."""
     common = ("--batch-size", "1", "--epochs", "2", "--no-report", "--no-baseline")
-    run(*TORCHRUN, "-m", "deixis", *refer_arguments(model, tmp_path, *common))
+    run("-m", "deixis", *refer_arguments(model, tmp_path, *common), processes=2)
     whole = tmp_path / "segmenter"
     assert [record["step"] for record in records(whole, "step")] == list(range(8))
     assert all(record["images"] == 3 for record in records(whole, "evaluation"))
 
     cut = (*common, "--experiment-name", "cut", "--save-interval", "1")
-    run(*TORCHRUN, Path(__file__).with_name("cut_refer_run.py"), *refer_arguments(model, tmp_path, *cut), code=1)
+    script = Path(__file__).with_name("cut_refer_run.py")
+    run(script, *refer_arguments(model, tmp_path, *cut), processes=2, code=1)
     assert not (tmp_path / "cut/teachers").exists()
-    run(*TORCHRUN, "-m", "deixis", *refer_arguments(model, tmp_path, *cut, "--resume"))
+    run("-m", "deixis", *refer_arguments(model, tmp_path, *cut, "--resume"), processes=2)
     for path in sorted((whole / "teachers/sa2va").rglob("*.safetensors")):
         mine = load_file(tmp_path / "cut" / path.relative_to(whole))
         for name, tensor in load_file(path).items():
@@ -154,7 +145,7 @@ def test_both_processes_describe_and_the_captions_are_those_of_one(model, tmp_pa
         "    cycle_masks_together(options, accelerator)\n"
     )
     run(script, model, masks, tmp_path / "one")
-    run(*TORCHRUN, script, model, masks, tmp_path / "two")
+    run(script, model, masks, tmp_path / "two", processes=2)
     assert (tmp_path / "two" / "cycle.jsonl").read_text() == (tmp_path / "one" / "cycle.jsonl").read_text()
     shares = [(tmp_path / f"two.{rank}").read_text().split() for rank in (0, 1)]
     assert sorted(map(int, shares[0] + shares[1])) == list(range(11))
@@ -162,7 +153,7 @@ def test_both_processes_describe_and_the_captions_are_those_of_one(model, tmp_pa
 
     whole = (tmp_path / "two" / "cycle.jsonl").read_text()
     (tmp_path / "two" / "cycle.jsonl").write_text("".join(whole.splitlines(keepends=True)[:4]))  # three images are done
-    run(*TORCHRUN, script, model, masks, tmp_path / "two")
+    run(script, model, masks, tmp_path / "two", processes=2)
     assert (tmp_path / "two" / "cycle.jsonl").read_text() == whole
     again = [(tmp_path / f"two.{rank}").read_text().split() for rank in (0, 1)]
     assert sorted(map(int, [*again[0][6:], *again[1][5:]])) == list(range(3, 11))

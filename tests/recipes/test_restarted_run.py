@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import EVERYTHING, VAL_SCENES, environment, finish, records
+from tiny_runs import EVERYTHING, VAL_SCENES, environment, finish, records, run_program
 
 from deixis.data.formats import read_dataset
 from deixis.data.formats.shards.write import write_shards
@@ -26,19 +26,20 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def torchrun(processes: int, model: Path, data: Path, output: Path, *more: str) -> psutil.Popen:
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
+def command(processes: int, model: Path, data: Path, output: Path, *more: str) -> list[str]:
     words = ["detect", "train", "--data", str(data), "--val-data", VAL_SCENES, "--model", str(model), *EVERYTHING]
     words += ["--output", str(output), "--batch-size", str(4 // processes), "--epochs", "2", "--save-interval", "1"]
-    command = [sys.executable, *launch, "-m", "deixis", *words, "--gpus", "0", *more]
-    return psutil.Popen(command, env=environment(), stdout=-1, stderr=-1, text=True)
+    return ["-m", "deixis", *words, "--gpus", "0", *more]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2])  # 1 and 4 by hand: each takes a minute
 def test_a_killed_process_costs_no_step(tiny_model: Path, shards: Path, tmp_path: Path, processes: int) -> None:
-    finish(torchrun(processes, tiny_model, shards, tmp_path / "whole", "--num-workers", "0"))
-    process = torchrun(processes, tiny_model, shards, tmp_path / "killed", "--num-workers", "1")
+    whole = command(processes, tiny_model, shards, tmp_path / "whole", "--num-workers", "0")
+    run_program(*whole, processes=processes)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
+    killed = command(processes, tiny_model, shards, tmp_path / "killed", "--num-workers", "1")
+    process = psutil.Popen([sys.executable, *launch, *killed], env=environment(), stdout=-1, stderr=-1, text=True)
     log = tmp_path / "killed/metrics.jsonl"
     deadline = time.monotonic() + 240
     while not log.exists() or log.read_text().count('"kind": "step"') < 3:

@@ -97,7 +97,7 @@ def test_killed_at_a_random_step_and_resumed_with_another_worker_count(tiny_mode
 def test_sigterm_saves_exits_with_143_and_the_run_resumes(tiny_model, tmp_path, uninterrupted, whole_group):
     options = [*OPTIONS, "--save-interval", "0"]
     workers = "1" if whole_group else "0"
-    process = start(train_arguments(tiny_model, tmp_path, *options, "--workers", workers), start_new_session=True)
+    process = start(train_arguments(tiny_model, tmp_path, *options, "--workers", workers), new_session=True)
     wait_for_step(tmp_path / "detector", 2, process)
     if whole_group:
         os.killpg(process.pid, signal.SIGTERM)

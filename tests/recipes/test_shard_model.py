@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_refer_two_processes import SCRIPT, run
+from test_refer_two_processes import SCRIPT
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
 from tiny_runs import records
+from tiny_runs import run_program as run
 
 from deixis.errors import TrainingError
 from deixis.training.checkpoint import Identity, Progress, digests_of, read_progress, save_progress, write_state
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 CUT = Path(__file__).with_name("cut_refer_run.py")
 
 
@@ -36,7 +36,7 @@ def test_one_process_is_told_to_be_several(deixis, model: Path, tmp_path: Path) 
 def test_loss_and_gradient_in_four_processes_are_those_of_one(model: Path, tmp_path: Path) -> None:
     (tmp_path / "four").mkdir()
     run(SCRIPT, model, tmp_path, "8x1")
-    run(*TORCHRUN, "--nproc-per-node=4", SCRIPT, model, tmp_path / "four", "2x1f")
+    run(SCRIPT, model, tmp_path / "four", "2x1f", processes=4)
     one, four = (torch.load(tmp_path / name, weights_only=True) for name in ("8x1.pt", "four/2x1f.pt"))
     for name, figure in one["figures"].items():
         assert four["figures"][name] == pytest.approx(figure, rel=1e-5), name
@@ -57,7 +57,7 @@ def test_a_run_saved_by_four_processes_resumes_in_two_and_ends_as_one_that_was_n
     parts = refer_arguments(
         model, tmp_path, *common, "--batch-size", "1", "--experiment-name", "parts", "--shard-model"
     )
-    run(*TORCHRUN, "--nproc-per-node=4", CUT, *parts, code=1)
+    run(CUT, *parts, processes=4, code=1)
     shards = sorted((tmp_path / "parts/checkpoints/last/shards").iterdir())
     assert len(shards) == 4
     assert not any(path.suffix in (".pt", ".distcp") for path in tmp_path.rglob("parts/**/*")), "nothing is a pickle"
@@ -67,8 +67,8 @@ def test_a_run_saved_by_four_processes_resumes_in_two_and_ends_as_one_that_was_n
     }
     assert any(len(found) == 4 and max(found) < sum(found) for found in rows.values())
 
-    run(*TORCHRUN, "--nproc-per-node=2", "-m", "deixis", *parts, "--resume", code=1)  # half the samples in a step
-    run(*TORCHRUN, "--nproc-per-node=2", "-m", "deixis", *parts, "--gradient-accumulation-steps", "2", "--resume")
+    run("-m", "deixis", *parts, "--resume", processes=2, code=1)  # half the samples in a step
+    run("-m", "deixis", *parts, "--gradient-accumulation-steps", "2", "--resume", processes=2)
     assert [record["step"] for record in records(tmp_path / "parts", "step")] == list(range(4))
     for path in sorted((tmp_path / "whole/teachers/sa2va").rglob("*.safetensors")):
         mine, theirs = load_file(path), load_file(tmp_path / "parts" / path.relative_to(tmp_path / "whole"))

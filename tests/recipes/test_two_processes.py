@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import environment, records, train_arguments, write_tiny_model
+from tiny_runs import records, train_arguments, write_tiny_model
+from tiny_runs import run_program as run
 
 SCRIPT = Path(__file__).with_name("one_step.py")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 pytestmark = pytest.mark.slow
-
-
-def run(*words):
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], env=environment(), capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +22,7 @@ def steps(tmp_path_factory):
     for name in ("one", "two"):
         (folder / name).mkdir()
     run(SCRIPT, model, folder / "one", "8x1", "4x2")
-    run(*TORCHRUN, SCRIPT, model, folder / "two", "4x1", "2x2")
+    run(SCRIPT, model, folder / "two", "4x1", "2x2", processes=2)
     return {f"{path.parent.name} {path.stem}": torch.load(path, weights_only=True) for path in folder.glob("*/*.pt")}
 
 
@@ -56,7 +46,7 @@ def test_the_gradients_are_those_of_the_joined_batch(steps, way):
 def test_a_whole_run_in_two_processes(tiny_model, tmp_path):
     """It ends, and evaluates every image once, whichever process saw it."""
     options = ("--epochs", "1", "--batch-size", "2", "--no-report")
-    run(*TORCHRUN, "-m", "deixis", *train_arguments(tiny_model, tmp_path, *options))
+    run("-m", "deixis", *train_arguments(tiny_model, tmp_path, *options), processes=2)
     folder = tmp_path / "detector"
     assert [record["step"] for record in records(folder, "step")] == [0, 1, 2]
     for record in records(folder, "baseline", "evaluation"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from tiny_refer_runs import refer_arguments, write_tiny_segmenter
-from tiny_runs import environment, records, train_arguments
+from tiny_runs import records, run_program, train_arguments
 
 from deixis.data.formats import read_dataset
 from deixis.data.scenes.refer_scenes import refer_scenes
@@ -28,7 +26,6 @@ from deixis.recipes.run.validation_losses import detector_validation_losses, ref
 from deixis.training.tasks.detector import warn_about_missing_outputs
 
 COMPONENTS = {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0", "_enc")}
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +115,9 @@ def test_the_segmenters_losses_are_the_same_at_each_evaluation_and_in_any_batch(
 def test_two_processes_measure_the_losses_of_one(tiny_model, tmp_path):
     """At --batch-size 1, so that neither process pads an image."""
     found = []
-    for launch, name in (((), "one"), (TORCHRUN, "two")):
+    for processes, name in ((1, "one"), (2, "two")):
         more = ("--epochs", "1", "--max-steps", "1", "--no-report", "--eval-batch-size", "1", "--experiment-name", name)
-        command = [sys.executable, *launch, "-m", "deixis", *train_arguments(tiny_model, tmp_path, *more)]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
+        run_program("-m", "deixis", *train_arguments(tiny_model, tmp_path, *more), processes=processes)
         found.append(records(tmp_path / name, "baseline")[0]["losses"])
     assert found[1] == pytest.approx(found[0], rel=1e-6)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import warm_processes
 from PIL import Image
 from transformers import BertConfig, MMGroundingDinoConfig, SwinConfig
 
@@ -97,14 +96,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+def start(arguments: list[str], new_session: bool = False) -> warm_processes.WarmProcess:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "deixis", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(), **{**pipes, **options})
+    return warm_processes.start(["-m", "deixis", *arguments], environment(), new_session)
 
 
-def finish(process: subprocess.Popen[str], code: int = 0, timeout_s: float = 300) -> tuple[str, str]:
+def run_program(*words: object, processes: int = 1, code: int = 0) -> str:
+    """`python WORDS` in processes that train together; what they printed, once all have ended with the code."""
+    found, out, err = warm_processes.run_together(words, environment(), processes)
+    assert found == code, f"exit code {found}\n{out}\n{err}"
+    return out
+
+
+def finish(process: Any, code: int = 0, timeout_s: float = 300) -> tuple[str, str]:
     """Wait for the command; its stdout and stderr, once it has ended with the code."""
     out, err = process.communicate(timeout=timeout_s)
     assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"

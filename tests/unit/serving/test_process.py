@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny_runs import start
 
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
 
@@ -31,14 +30,13 @@ class Process:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         port = ("--no-playground", "--port", str(self.port))
-        command = [sys.executable, "-m", "deixis", "serve", "--detector", "builtin", *port, *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = start(["serve", "--detector", "builtin", *port, *flags])
         while True:
             try:
                 self.ask("/ready")
                 break
             except (urllib.error.URLError, ConnectionError):
-                assert self.process.poll() is None, self.process.stderr
+                assert self.process.poll() is None, self.process.communicate()
                 time.sleep(0.1)
 
     def ask(self, path: str, body: Any = None) -> bytes:
@@ -48,8 +46,9 @@ class Process:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(120) in (0, 143, -signal.SIGTERM)
-        assert "Traceback" not in self.process.stderr.read()  # type: ignore[union-attr]
+        _, err = self.process.communicate(120)
+        assert self.process.returncode in (0, 143, -signal.SIGTERM)
+        assert "Traceback" not in err
 
 
 @contextmanager
