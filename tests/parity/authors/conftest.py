@@ -30,7 +30,7 @@ def their_answer(tmp_path_factory) -> TheirAnswer:
     holds the request, a dictionary saved by torch, and writes its answer to a second path. Skips where the package is
     absent."""
 
-    def ask(package: str, script: str, request: dict[str, Any], timeout_s: float = 300) -> dict[str, Any]:
+    def ask(package: str, script: str, request: dict[str, Any]) -> dict[str, Any]:
         installed = Path(os.environ.get("DEIXIS_PARITY", HERE.parents[2] / ".parity")) / package
         if not installed.is_dir():
             how = FETCHED_BY_HAND.get(package, "scripts/parity installs it and runs these tests")
@@ -42,7 +42,7 @@ def their_answer(tmp_path_factory) -> TheirAnswer:
             env={**os.environ, "PYTHONPATH": f"{HERE / 'stand_ins'}{os.pathsep}{installed}"},
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=1800,  # of seconds: it may run beside much other work
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return torch.load(folder / "answer.pt")

@@ -238,7 +238,7 @@ def test_full_size_weights_go_round(their_answer, tmp_path: Path) -> None:
         "pictures": [images((256, 320))["pixel_values"][0]], "captions": CAPTIONS[:1],
     }  # fmt: skip
     ask = ("groundingdino", "idea_groundingdino.py")
-    theirs = their_answer(*ask, request | {"save": str(tmp_path / "theirs.pth")}, timeout_s=550)
+    theirs = their_answer(*ask, request | {"save": str(tmp_path / "theirs.pth")})
     bundle = converted(tmp_path / "theirs.pth", text_encoder)
     tokens = bundle.tokenizer(CAPTIONS[:1], return_tensors="pt")
     batch = images((256, 320))
@@ -253,7 +253,7 @@ def test_full_size_weights_go_round(their_answer, tmp_path: Path) -> None:
     criterion.total(criterion(out, targets_of(1, tokens["input_ids"].shape[1]))).backward()
     optimizer.step()
     save_checkpoint(bundle, tmp_path / "ours.pth", "idea")
-    back = their_answer(*ask, request | {"checkpoint": str(tmp_path / "ours.pth")}, timeout_s=550)
+    back = their_answer(*ask, request | {"checkpoint": str(tmp_path / "ours.pth")})
     assert back["unexpected"] == []
     assert {name.split(".")[-1] for name in back["missing"] if "pooler" not in name} <= {
         "relative_position_index",

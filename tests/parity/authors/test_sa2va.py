@@ -110,7 +110,7 @@ def ours(bundle, asked, whole):
 
 
 def test_tokens_states_masks_and_losses(asked, their_answer, tmp_path) -> None:
-    answer = their_answer("sa2va", asked["script"], asked, timeout_s=580)
+    answer = their_answer("sa2va", asked["script"], asked)
     bundle = read(answer, asked, tmp_path / "released")
     model, whole = bundle.model, answer["whole"]
     cut = bundle.cutter.cut(asked["image"].numpy(), 12)
@@ -149,7 +149,7 @@ def test_tokens_states_masks_and_losses(asked, their_answer, tmp_path) -> None:
     save_released(bundle, tmp_path / "back", tmp_path / "released")
     weights = load_file(tmp_path / "back" / "model.safetensors")
     assert weights.keys() == answer["weights"].keys()
-    again = their_answer("sa2va", asked["script"], {**asked, "weights": weights}, timeout_s=580)
+    again = their_answer("sa2va", asked["script"], {**asked, "weights": weights})
     with torch.no_grad():
         after = select_mask(ours(bundle, asked, again["whole"])[0], "sa2va").logits
     assert worst(after, again["logits"]) < 3e-5
