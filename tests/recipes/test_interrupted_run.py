@@ -3,11 +3,13 @@
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
-from tiny_runs import finish, records, start, train_arguments
+from tiny_runs import environment, finish, records, train_arguments
 
 from deixis.cli.main import main
 from deixis.recipes.detect.measure import DetectorMeasure
@@ -70,7 +72,8 @@ def test_a_killed_loading_worker_is_one_line_and_the_run_resumes(tiny_model, tmp
     arguments = train_arguments(tiny_model, tmp_path, "--epochs", "40", "--no-baseline", "--no-report")
     arguments[arguments.index("--workers") + 1] = "1"
     arguments += ["--evaluate-every", "100"]
-    process = start(arguments)
+    command = [sys.executable, "-m", "deixis", *arguments]
+    process = subprocess.Popen(command, env=environment(), stdout=-1, stderr=-1, text=True)
     log = tmp_path / "detector" / "metrics.jsonl"
     wait_for(lambda: log.exists() and log.stat().st_size > 0, process)
 
