@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import onnx
 from harness import table, write_result
 
 from deixis.data.detect.prompts import build_prompt
@@ -41,14 +42,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--size", type=int, nargs=2, default=(128, 160), help="height and width of the timed image")
+    parser.add_argument("--only", nargs="+", choices=EXPORTS, default=list(EXPORTS), help="which exports")
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--graph", type=Path, help="its ONNX file in fp32 for any names, which is then not made anew")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     scenes = read_dataset(f"scenes:split=unseen_pairs,count={arguments.images},seed=3")
-    bundle = load_any_detector("builtin")
+    bundle = load_any_detector(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
-        files = {title: Path(folder) / name for title, (name, _) in EXPORTS.items()}
+        files = {title: Path(folder) / name for title, (name, _) in EXPORTS.items() if title in arguments.only}
         prompt = build_prompt(("cat",), bundle.prompt_tokenizer, bundle.model.max_text_len)
-        graph = whole_graph(bundle, prompt, (), any_names=True)
+        given = arguments.graph and onnx.load(arguments.graph)
+        graph = given or whole_graph(bundle, prompt, (), any_names=True)
         for title, path in files.items():
             precision = EXPORTS[title][1]
             facts = facts_of(bundle, (), prompt, precision=precision)
@@ -56,12 +61,13 @@ def main() -> None:
         megabytes = {"deixis": sum(p.numel() for p in bundle.model.parameters()) * 4 / 1e6}
         megabytes |= {title: size_of(path) / 1e6 for title, path in files.items()}
         found = {}
-        for title, path in {"deixis": "builtin", **files}.items():
+        for title, path in {"deixis": arguments.model, **files}.items():
             metrics, _ = load_detector(path, "cpu").evaluate(scenes)
             found[title] = metrics
             print(f"{title}: AP {metrics.AP:.4f}", flush=True)
         seconds = bench_model(
             ModelBenchOptions(
+                model=arguments.model,
                 names=scenes.vocabulary.names[:5],
                 size=tuple(arguments.size),
                 formats=("deixis", "deixis-bf16", "transformers"),
@@ -74,6 +80,8 @@ def main() -> None:
     times |= {title: str(path) for title, path in files.items()}
     rows = []
     for title, key in times.items():
+        if key not in seconds:  # it was left out, with a warning
+            continue
         metrics, size = found.get(title), megabytes.get(title, megabytes["deixis"])
         scores = ("", "") if metrics is None else (f"{metrics.AP:.4f}", f"{metrics.AP50:.4f}")
         median, fastest = 1e3 * statistics.median(seconds[key]), 1e3 * min(seconds[key])

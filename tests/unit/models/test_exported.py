@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +50,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list
 
 
 @pytest.fixture(scope="module")
-def any_names(exported: tuple[Path, Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same detector, with names as an input."""
-    path = tmp_path_factory.mktemp("any_names") / "any.onnx"
-    options = ModelExportOptions(model=str(exported[0]), names=NAMES[:1], output=path, any_names=True)
-    export_by_command(options)
-    return path
+def any_names(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A detector of the other flavour with the same additions, and its file, which has names as an input."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is absent; install deixis[onnx]")
+    folder = tmp_path_factory.mktemp("any_names")
+    model, path = tiny_folder(folder / "model", "grounding-dino", additions=True), folder / "any.onnx"
+    options = ModelExportOptions(model=str(model), names=NAMES[:1], output=path, any_names=True)
+    said = export_by_command(options)
+    assert sum("onnxruntime against PyTorch" in line for line in said) == 2  # and no error
+    return model, path
 
 
 def detections(source: Path, names: tuple[str, ...] = NAMES, batch_size: int = 1) -> list[Detections]:
@@ -95,15 +101,28 @@ def test_names_that_are_not_built_in(exported: Exported) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_whose_names_are_an_input_is_asked_for_any(exported: Exported, any_names: Path) -> None:
-    assert stored_record(any_names) == ModelRecord(task="detector")
-    assert_same(detections(any_names, batch_size=3), detections(exported[0]))
+def test_a_file_whose_names_are_an_input_is_asked_for_any(any_names: tuple[Path, Path]) -> None:
+    model, path = any_names
+    assert stored_record(path) == ModelRecord(task="detector")
+    assert_same(detections(path, batch_size=3), detections(model))
     others = ("a dog on a bench", "bus")
-    assert_same(detections(any_names, others), detections(exported[0], others))
-    bundle = load_any_detector(exported[0])
+    assert_same(detections(path, others), detections(model, others))
+    bundle = load_any_detector(model)
     prompt = build_prompt(others, bundle.prompt_tokenizer)
-    (found,) = compare_export(any_names, bundle, prompt, sizes_hw=[(75, 160)], batch=3)
+    (found,) = compare_export(path, bundle, prompt, sizes_hw=[(75, 160)], batch=3)
     assert found.matched == 1
+
+
+def test_the_benchmark_of_exports(
+    any_names: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, path = any_names
+    words = f"--model {model} --graph {path} --only ONNX\\ fp32 --images 1 --repeats 1 --size 64 96"
+    benchmarks = Path(__file__).parents[3] / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks)
+    monkeypatch.setattr("sys.argv", ["bench_exports.py", *shlex.split(words)])
+    runpy.run_path(str(benchmarks / "bench_exports.py"), run_name="__main__")
+    assert "| ONNX fp32 | " in capsys.readouterr().out
 
 
 def test_model_info_of_a_file(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
