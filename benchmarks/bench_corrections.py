@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import RESULTS, hardware
+from harness import RESULTS, fewer, hardware
 from learning_grounds import NEW_SCENES
 
 import deixis
@@ -34,7 +34,7 @@ from deixis.records import Instances, Sample, SampleList
 from deixis.review.build import build_review
 from deixis.review.simulated import answer_image
 
-KEY = ("seed", "pictures", "spoiled", "steps", "keep")
+KEY = ("seed", "pictures", "spoiled", "steps", "keep", "most")
 CHANGED = ("renamed", "moved", "drawn", "rejected")
 
 
@@ -79,7 +79,7 @@ def trained(data: str, key: Mapping[str, Any], output: Path, **more: Any) -> flo
     result = finetune(
         DetectTrainOptions(
             data=(data,),
-            val_data=NEW_SCENES,
+            val_data=fewer(NEW_SCENES, key["most"]),
             model="builtin",
             output=output,
             epochs=key["steps"],
@@ -126,7 +126,8 @@ def write(runs: Sequence[Mapping[str, Any]]) -> Path:
         "",
         f"Of the boxes of generated pictures {100 * first['spoiled']:.0f} % were spoiled, then corrected by a "
         f"simulated annotator; the built-in detector, --keep {first['keep']}, {first['steps']} steps of 4 pictures; "
-        f"AP on {NEW_SCENES}. Changed: renamed, moved, drawn and rejected. {minutes:.0f} minutes in all, beside "
+        f"AP on {fewer(NEW_SCENES, first.get('most'))}. "
+        f"Changed: renamed, moved, drawn and rejected. {minutes:.0f} minutes in all, beside "
         "other work.",
         "",
     ]
@@ -142,12 +143,13 @@ def main() -> None:
     parser.add_argument("--spoiled", type=float, default=0.5, help="share of the boxes")
     parser.add_argument("--steps", type=int, default=100, help="optimiser steps of each training")
     parser.add_argument("--keep", choices=("none", "prompt"), default="prompt")
+    parser.add_argument("--most", type=int, default=None, help="pictures measured; all if not given")
     parser.add_argument("--write", action="store_true", help="write what is finished to results/, train nothing")
     given = parser.parse_args()
     runs = [json.loads(line) for line in given.runs.read_text().splitlines()] if given.runs.exists() else []
     for seed in () if given.write else given.seeds:
-        key = dict(zip(KEY, (seed, given.pictures, given.spoiled, given.steps, given.keep), strict=True))
-        if any(all(one[name] == key[name] for name in KEY) for one in runs):
+        key = dict(zip(KEY, (seed, given.pictures, given.spoiled, given.steps, given.keep, given.most), strict=True))
+        if any(all(one.get(name) == key[name] for name in KEY) for one in runs):
             continue
         runs.append(run(key))
         with given.runs.open("a", encoding="utf-8") as file:

@@ -27,13 +27,14 @@ from typing import Any
 
 import torch
 from harness import peak_resident_mib, ratios, table, time_interleaved, write_result
-from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
+from transformers import AutoModelForZeroShotObjectDetection, GroundingDinoConfig
 from transformers.utils import logging as transformers_logging
 
 from deixis.losses.detection import build_criterion
 from deixis.models.adapters import add_lora
 from deixis.models.freezing import freeze
 from deixis.models.grounding_dino.detector import GroundingDino
+from deixis.models.grounding_dino.small import small_config
 from deixis.models.grounding_dino.text import PromptCache
 from deixis.records import Target
 
@@ -73,12 +74,13 @@ def make_problem(batch: int, size_hw: tuple[int, int], boxes: int, device: str) 
     return Problem(pixels, torch.tensor([INPUT_IDS] * batch).to(device), targets)
 
 
-def make_models(train: str, device: str) -> tuple[GroundingDino, GroundingDinoForObjectDetection]:
-    """Ours and theirs with the same weights, the same parts trainable."""
+def make_models(train: str, device: str, *, small: bool = False) -> tuple[GroundingDino, Any]:
+    """Ours and theirs with the same weights, the same parts trainable: Swin-T, or the size of the built-in detector."""
     transformers_logging.set_verbosity_error()
     torch.manual_seed(0)
-    config = GroundingDinoConfig(auxiliary_loss=True)
-    theirs = GroundingDinoForObjectDetection(config)
+    config = small_config(max(INPUT_IDS) + 1) if small else GroundingDinoConfig()
+    config.auxiliary_loss = True
+    theirs = AutoModelForZeroShotObjectDetection.from_config(config)
     with torch.no_grad():
         for parameter in theirs.parameters():
             if parameter.ndim < 2:
@@ -101,7 +103,7 @@ def our_outputs(model: GroundingDino, problem: Problem) -> dict[str, Any]:
     return outputs
 
 
-def their_outputs(model: GroundingDinoForObjectDetection, problem: Problem, labels: bool) -> Any:
+def their_outputs(model: Any, problem: Problem, labels: bool) -> Any:
     pixel_mask, token_mask = problem.masks
     given = [{"class_labels": t.class_ids, "boxes": t.boxes_cxcywh_norm} for t in problem.targets] if labels else None
     return model(
@@ -191,7 +193,7 @@ def forgetful(ours: GroundingDino, run: Callable[[], None]) -> Callable[[], None
 
 def peak_of_a_step(side: str, arguments: argparse.Namespace) -> float:
     """MiB that a step takes at its peak beyond what is in use before it (second step: optimiser state exists)."""
-    ours, theirs = make_models(arguments.train, arguments.device)
+    ours, theirs = make_models(arguments.train, arguments.device, small=arguments.small)
     problem = make_problem(arguments.batch, tuple(arguments.size), arguments.boxes, arguments.device)
     step = steps(ours, theirs, problem, amp_of(arguments))[side]
     del ours, theirs
@@ -240,6 +242,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train", choices=["frozen", "all", "lora"], default="frozen")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--small", action="store_true", help="the size of the built-in detector in place of Swin-T")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--boxes", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("HEIGHT", "WIDTH"))
@@ -257,7 +260,7 @@ def main() -> None:
     if arguments.peak_of:
         print(json.dumps(peak_of_a_step(arguments.peak_of, arguments)))
         return
-    ours, theirs = make_models(arguments.train, arguments.device)
+    ours, theirs = make_models(arguments.train, arguments.device, small=arguments.small)
     problem = make_problem(arguments.batch, tuple(arguments.size), arguments.boxes, arguments.device)
     difference = check_agreement(ours, theirs, problem)
     rows = []
@@ -269,14 +272,17 @@ def main() -> None:
         in_mib = [f"{memory[side]:.0f}" for side in ("transformers", "deixis")]
         rows.append([TITLES["memory"], *in_mib, f"{memory['deixis'] / memory['transformers']:.2f} of it"])
     height, width = arguments.size
-    title = f"Swin-T detector, {arguments.train}, batch {arguments.batch}, {height}x{width}, {arguments.precision}"
+    detector = "Small" if arguments.small else "Swin-T"
+    title = f"{detector} detector, {arguments.train}, batch {arguments.batch}, {height}x{width}, {arguments.precision}"
     body = f"Scores of the chosen proposals agree within {difference:.1g} of the largest.\n\n" + table(
         ["", "transformers", "deixis", "ratio"], rows
     )
     print(body)
     if arguments.write:
         part = "" if len(arguments.only) == len(TITLES) else "_" + "_".join(arguments.only)
-        what = f"detector_{arguments.train}_{arguments.precision}_batch{arguments.batch}{part}"
+        what = (
+            f"detector{'_small' * arguments.small}_{arguments.train}_{arguments.precision}_batch{arguments.batch}{part}"
+        )
         print(f"wrote {write_result(what, title, body, arguments.device).relative_to(Path.cwd())}")
 
 

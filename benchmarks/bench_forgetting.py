@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from harness import hardware
+from harness import fewer, hardware
 
 from deixis.evaluation.trade_off import knee
 from deixis.options.demo import DemoOptions
@@ -26,6 +26,7 @@ from deixis.recipes.detect.train import FinetuneResult, finetune
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+MEASURED = ("val_data", "test_data", "forgetting_data")
 OLD = "scenes:split=unseen_pairs,count=100,seed=3"
 
 
@@ -70,12 +71,17 @@ def main() -> None:
     parser.add_argument("--lora", action="store_true", help="train adapters")
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--images", type=int, default=None, help="training images of an epoch; all if not given")
+    parser.add_argument("--most", type=int, default=None, help="images of each set measured; all if not given")
     parser.add_argument("--write", action="store_true", help="add the result to benchmarks/results")
     arguments = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as output:
         options = replace(options_of(arguments.name, Path(output)), lora=arguments.lora)
         options = replace(options, epochs=arguments.epochs or options.epochs, epoch_length=arguments.images)
+        if arguments.most:
+            given = {name: getattr(options, name) for name in MEASURED}
+            measured = {name: fewer(data, arguments.most) for name, data in given.items() if data}
+            options = replace(options, forgetting_max_images=arguments.most, **measured)
         result = finetune(options)
     lines = lines_of(arguments.name, options, result, (time.perf_counter() - started) / 60)
     print("\n".join(lines))

@@ -29,7 +29,7 @@ from learning_grounds import ground
 from deixis.options.review.loop import LoopOptions
 from deixis.recipes.review.loop import run_loop
 
-KEY = ("ground", "order", "seed", "keep", "steps", "per_round", "pictures")
+KEY = ("ground", "order", "seed", "keep", "steps", "per_round", "pictures", "most")
 FIGURES = ("round", "images", "boxes_drawn", "AP", "AP50")
 
 
@@ -37,7 +37,7 @@ def run(key: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
     """One loop: a line for each round."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        on = ground(key["ground"], key["pictures"], key["seed"], Path(folder))
+        on = ground(key["ground"], key["pictures"], key["seed"], Path(folder), most=key["most"])
         config = Path(folder) / "train.yaml"
         steps = key["steps"]
         settings = {"epochs": steps, "max_steps": steps, "evaluate_every": steps, "val_loss_images": 0}
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--per-round", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=60, help="pictures of which those to review are chosen")
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps per round")
+    parser.add_argument("--most", type=int, default=None, help="pictures measured; all if not given")
     parser.add_argument(
         "--write", nargs="?", const="loop", help="write what is finished to results/ under this name, train nothing"
     )
@@ -124,9 +125,9 @@ def main() -> None:
         return
     for seed in given.seeds:
         for order in given.orders:
-            values = (given.ground, order, seed, given.keep, given.steps, given.per_round, given.pictures)
+            values = (given.ground, order, seed, given.keep, given.steps, given.per_round, given.pictures, given.most)
             key = dict(zip(KEY, values, strict=True))
-            there = [one["round"] for one in read_runs(given.runs) if all(one[name] == key[name] for name in KEY)]
+            there = [one["round"] for one in read_runs(given.runs) if all(one.get(name) == key[name] for name in KEY)]
             if len(there) >= given.rounds:
                 continue
             lines = list(map(json.dumps, run(key, given.rounds)))

@@ -29,8 +29,8 @@ def parts_of(model: Any) -> dict[str, list[nn.Module]]:
     trunk = model.model
     encoder, decoder = trunk.encoder.layers, trunk.decoder.layers
     return {
-        "Swin-T": [trunk.backbone],
-        "projections to the levels": [trunk.input_proj_vision[i][j] for i in range(4) for j in range(2)],
+        "Swin": [trunk.backbone],
+        "projections to the levels": [layer for level in trunk.input_proj_vision for layer in level],
         "encoder: fusion": [layer.fusion_layer for layer in encoder],
         "encoder: text": [layer.text_enhancer_layer for layer in encoder],
         "encoder: deformable attention": [layer.deformable_layer.self_attn for layer in encoder],
@@ -128,12 +128,14 @@ def without_inner(found: dict[str, float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="the size of the built-in detector in place of Swin-T")
+    parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    ours, theirs = make_models("frozen", "cpu")
-    problem = make_problem(1, (480, 640), 5, "cpu")
+    ours, theirs = make_models("frozen", "cpu", small=arguments.small)
+    problem = make_problem(1, tuple(arguments.size), 5, "cpu")
     given = (problem.pixel_values, problem.masks[0], problem.input_ids, problem.masks[1])
     rate = measured_rate()
     forward = forwards(ours, theirs, problem, contextlib.nullcontext)["deixis"]
@@ -155,7 +157,12 @@ def main() -> None:
     body += table(["part", "ms", "GFLOP", "floor, ms", "times the floor"], rows)
     print(body)
     if arguments.write:
-        write_result("detector_parts", "Where the detector's time goes: Swin-T, frozen backbones, 480x640, fp32", body)
+        write_result(
+            f"detector_parts{'_small' * arguments.small}",
+            f"Where the detector's time goes: {'small' if arguments.small else 'Swin-T'}, frozen backbones, "
+            f"{'x'.join(map(str, arguments.size))}, fp32",
+            body,
+        )
 
 
 def row(name: str, seconds: float, operations: float, rate: float) -> list[str]:

@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="of deixis's runs")
     parser.add_argument("--epochs", type=int, default=None, help="the recipe's own if not given")
     parser.add_argument("--images", type=int, default=None, help="training images of an epoch; all if not given")
+    parser.add_argument("--photographs", type=int, default=None, help="of the data set; all if not given")
     parser.add_argument("--learning-rate", type=float, default=None, help="the recipe's own if not given")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
@@ -163,6 +164,7 @@ def main() -> None:
             epoch_length=arguments.images,
             learning_rate=arguments.learning_rate,
             seeds=arguments.seeds,
+            sample=arguments.photographs,
         )
         data = read_training_data(asked)
         options = resolve(asked, len(data.training))

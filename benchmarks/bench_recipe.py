@@ -65,7 +65,7 @@ class Outcome:
     moved: float
 
 
-def run(data: Path, variant: Variant, seed: int, images: int, short_px: int) -> Outcome:
+def run(data: Path, variant: Variant, seed: int, *, images: int, short_px: int, most: int) -> Outcome:
     """Train and measure the last epoch."""
     with tempfile.TemporaryDirectory() as output:
         options = DetectTrainOptions(
@@ -82,6 +82,7 @@ def run(data: Path, variant: Variant, seed: int, images: int, short_px: int) -> 
             evaluate_every=variant.epochs,
             forgetting_data=OLD,
             forgetting_sweep=(),
+            forgetting_max_images=most,
             seed=seed,
             baseline=False,
             report=False,
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40, help="training images of an epoch")
     parser.add_argument("--epochs", type=int, default=None, help="in place of the variants' own, for a quick look")
     parser.add_argument("--short-px", type=int, default=96, help="short side of the images; the model's own is 128")
+    parser.add_argument("--most", type=int, default=100, help="images measured of each set")
     parser.add_argument("--outcomes", type=Path, help="a file of finished runs, one line each, which are not run again")
     parser.add_argument("--write", action="store_true", help="add the table to benchmarks/results")
     arguments = parser.parse_args()
@@ -156,7 +158,7 @@ def main() -> None:
             kept(
                 arguments.outcomes,
                 {"data": arguments.name, **asdict(variant), "seed": seed, **size},
-                partial(run, data, variant, seed, **size),
+                partial(run, data, variant, seed, most=arguments.most, **size),
             )
             for seed in range(arguments.seeds)
         ]

@@ -73,6 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--values", type=int, help="so many sizes of each axis, its ends first; all when not given")
+    parser.add_argument("--batch", type=int, default=BASE["batch"], help="of the axes that do not vary it")
+    parser.add_argument("--side", type=int, default=BASE["image side, px"], help="of the axes that do not vary it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
@@ -85,10 +87,11 @@ def main() -> None:
     ours = GroundingDino(config)
     weights = theirs.state_dict()
     ours.load_state_dict({name: weights[name] for name in ours.state_dict()})
+    base = BASE | {"batch": arguments.batch, "image side, px": arguments.side}
     rows = []
     for axis, values in AXES.items():
         for value in chosen(values, arguments.values):
-            both = steps(ours, theirs, problem_of(BASE | {axis: value}), contextlib.nullcontext)
+            both = steps(ours, theirs, problem_of(base | {axis: value}), contextlib.nullcontext)
             timings = time_interleaved(both, arguments.rounds, warmup=0, settle=1)
             slow, fast = timings["transformers"], timings["deixis"]
             rows.append([axis, value, slow, fast, ratios(slow, fast)])

@@ -55,21 +55,26 @@ FORCED = 5
 
 
 def make_bundle(rows: Any, arguments: argparse.Namespace) -> Sa2vaBundle:
-    """Random weights in the shape of a small InternVL (12 + 8 layers of 384) and of SAM 2's smallest form."""
+    """Random weights in the shape of a small InternVL (12 + 8 layers of 384 channels) and of SAM 2's smallest form."""
     torch.manual_seed(0)
     tokenizer = small_chat_tokenizer((*phrase_words(), *conversation_words()))
     vlm = small_vlm_config(
         tokenizer,
-        tile_px=448,
+        tile_px=arguments.tile_px,
         patch_px=14,
-        vision_width=384,
+        vision_width=arguments.width,
         vision_layers=12,
-        text_width=384,
+        text_width=arguments.width,
         text_layers=8,
         tied=False,
     )
     vlm.text_config.vocab_size = arguments.vocabulary
-    sam = small_sam_config(arguments.sam_px, channels=256, widths=(96, 192, 384, 768), blocks=(1, 2, 7, 2))
+    sam = small_sam_config(
+        arguments.sam_px,
+        channels=256,
+        widths=tuple(arguments.width * share // 4 for share in (1, 2, 4, 8)),
+        blocks=(1, 2, 7, 2),
+    )
     bundle = init_sa2va(vlm, sam, tokenizer, behaviour="sa2va")
     freeze(bundle.model, rank=16, alpha=32, rows=rows, new_token_ids=new_token_ids(tokenizer))
     for name, parameter in bundle.model.named_parameters():
@@ -222,6 +227,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=["step", "memory"], default=["step", "memory"])
     parser.add_argument("--sam-px", type=int, default=512)
     parser.add_argument("--tiles", type=int, default=1, help="most tiles an image")
+    parser.add_argument("--tile-px", type=int, default=448)
+    parser.add_argument("--width", type=int, default=384, help="channels of the encoder and the language model")
     parser.add_argument("--vocabulary", type=int, default=16_384)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

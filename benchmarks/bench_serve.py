@@ -33,7 +33,7 @@ from deixis.data.scenes.from_text import read_scenes
 
 CLIENTS = 8
 NAMES = ["red circle", "blue square", "green triangle"]
-ROUND_S = 6
+ROUND_S = 6.0
 GIVEN_UP_S = 120.0  # a client waits no longer: what then has no answer is lost
 
 
@@ -155,22 +155,22 @@ async def at_a_rate(
     return answers, memory
 
 
-def batched_and_single(content: bytes, rounds: int) -> list[float]:
+def batched_and_single(content: bytes, rounds: int, round_s: float) -> list[float]:
     """Answers per second of a server that batches over those of one that does not, in each round."""
     ratios = []
     with server() as (batched, _), server("--max-batch", "1") as (single, _):
         for _ in range(-1, rounds):  # the first warms up
-            rates = [asyncio.run(as_fast_as_answered(port, content, ROUND_S, CLIENTS)) for port in (batched, single)]
+            rates = [asyncio.run(as_fast_as_answered(port, content, round_s, CLIENTS)) for port in (batched, single)]
             ratios.append(rates[0] / rates[1])
             print("answers/s, batched and one by one:", *(f"{rate:.1f}" for rate in rates), flush=True)
     return ratios[1:]
 
 
-def overloaded(content: bytes, seconds: float) -> tuple[float, Answers, list[float]]:
+def overloaded(content: bytes, seconds: float, round_s: float) -> tuple[float, Answers, list[float]]:
     """What a server can do per second, and what becomes of twice as many requests, with its memory each second."""
     with server() as (port, process):
-        asyncio.run(as_fast_as_answered(port, content, ROUND_S, CLIENTS))
-        rate = asyncio.run(as_fast_as_answered(port, content, 2 * ROUND_S, CLIENTS))
+        asyncio.run(as_fast_as_answered(port, content, round_s, CLIENTS))
+        rate = asyncio.run(as_fast_as_answered(port, content, 2 * round_s, CLIENTS))
         return rate, *asyncio.run(at_a_rate(port, content, seconds, 2 * rate, process))
 
 
@@ -203,10 +203,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the load (default 60)")
     parser.add_argument("--rounds", type=int, default=5, help="of batched against one by one (default 5)")
+    parser.add_argument("--round-seconds", type=float, default=ROUND_S, help=f"of a round (default {ROUND_S:g})")
     given = parser.parse_args()
     content, busy = request(), os.getloadavg()[0]
-    ratios = batched_and_single(content, given.rounds)
-    rate, answers, memory = overloaded(content, given.seconds)
+    ratios = batched_and_single(content, given.rounds, given.round_seconds)
+    rate, answers, memory = overloaded(content, given.seconds, given.round_seconds)
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     rows = described(given.seconds, rate, answers, memory)
     rows.append([f"batched against one by one, {CLIENTS} requests always open", spread])
@@ -214,7 +215,8 @@ def main() -> None:
     body = table(["what", "measured"], rows) + (
         f"\n\n`deixis serve --detector builtin` with its own settings, asked by one other process about a picture of a "
         f"generated scene and {len(NAMES)} names. Batched: up to 8 per batch, against `--max-batch 1`, in turn, "
-        f"{given.rounds} rounds of {ROUND_S} s each; answers per second as a ratio, its median and range. The clients "
+        f"{given.rounds} rounds of {given.round_seconds:g} s each; answers per second as a ratio, its median "
+        "and range. The clients "
         f"take a part of the same processor. Load average when it began: {busy:.1f}{others}."
     )
     print(body)

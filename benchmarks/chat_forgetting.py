@@ -28,7 +28,7 @@ VALIDATION = "scenes:split=refer_seen,count=24,seed=9002"
 BATCH = 4
 OPTIONS = f"""
     --batch-size {BATCH} --learning-rate 1e-3 --lora-r 16 --lora-alpha 32 --gpus 0 --num-workers 0 --mask-points 1024
-    --max-masks 2 --max-val-images 24 --val-loss-images 0 --epochs 99 --evaluate-every 99 --no-report --log-with none
+    --max-masks 2 --val-loss-images 0 --epochs 99 --evaluate-every 99 --no-report --log-with none
 """.split()
 
 
@@ -55,12 +55,12 @@ def write_chat(folder: Path) -> tuple[Path, Path]:
     return files[0], files[1]
 
 
-def train(output: Path, data: Sequence[str], model: str, held: Path, *more: str) -> dict[str, Any]:
+def train(output: Path, data: Sequence[str], model: str, *more: str) -> dict[str, Any]:
     """Lines of the run in the folder `output`, by kind. One that has ended is not run again."""
     log = output / "metrics.jsonl"
     if not (log.exists() and '"evaluation"' in log.read_text()):
         command = ["refer", "train", "--data", *data, "--val-data", VALIDATION, "--model", model, "--output", output]
-        command += ["--forgetting-data", held, "--overwrite", *OPTIONS, *more]
+        command += ["--overwrite", *OPTIONS, *more]
         subprocess.run([sys.executable, "-m", "deixis", *map(str, command)], check=True)
     return {line["kind"]: line for line in map(json.loads, log.read_text().splitlines())}
 
@@ -74,18 +74,20 @@ def row(name: str, before: dict[str, Any], after: dict[str, Any], steps: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40, help=f"of {BATCH} conversations, in each run on one data set")
+    parser.add_argument("--images", type=int, default=24, help="held-out scenes measured")
     parser.add_argument("--folder", type=Path, default=Path("chat_forgetting"), help="of the runs")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     chat, held = write_chat(options.folder)
+    measured = ("--forgetting-data", str(held), "--max-val-images", str(options.images))
     once, twice = str(options.steps), str(2 * options.steps)
-    first = train(options.folder / "taught", [str(chat)], "builtin", held, "--max-steps", once)
+    first = train(options.folder / "taught", [str(chat)], "builtin", *measured, "--max-steps", once)
     taught = str(options.folder / "taught" / "teachers" / "sa2va")
-    more = ("--no-baseline", "--max-steps")
-    masks = train(options.folder / "masks", [SCENES], taught, held, *more, once)
+    more = (*measured, "--no-baseline", "--max-steps")
+    masks = train(options.folder / "masks", [SCENES], taught, *more, once)
     # Half of each batch is scenes: twice the steps show as many of them.
-    mixed = train(options.folder / "mixed", [SCENES, str(chat)], taught, held, *more, twice, "--data-weights", "1", "1")
+    mixed = train(options.folder / "mixed", [SCENES, str(chat)], taught, *more, twice, "--data-weights", "1", "1")
     start = first["evaluation"]
     lines = [
         "| run | steps | gIoU before | after | perplexity of held-out chat before | after |",

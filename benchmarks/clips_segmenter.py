@@ -16,7 +16,7 @@ import time
 import torch
 from harness import table, write_result
 
-from deixis.data.clip_formats import read_clips
+from deixis.data.scenes.clip_scenes import ClipScenes, clip_scenes
 from deixis.evaluation.video_jf import VideoMetrics
 from deixis.inference.refer.track_metrics import FRAME_BY_FRAME, MEMORY, evaluate_tracks
 from deixis.inference.refer.tracker import Tracker
@@ -27,9 +27,8 @@ from deixis.recipes.refer.track import groups_of
 PROMPT_FRAMES, PROMPT_EVERY = 5, 4
 
 
-def measured(model: str, data: str, device: str) -> tuple[dict[str, VideoMetrics], dict[str, float]]:
+def measured(model: str, dataset: ClipScenes, device: str) -> tuple[dict[str, VideoMetrics], dict[str, float]]:
     """Metrics and minutes of each way."""
-    dataset = read_clips(data)
     bundle = load_sa2va(model)
     found, minutes = {}, {}
     for way, every, by_frame in (("memory, looking again", PROMPT_EVERY, False), ("memory", 0, True)):
@@ -66,16 +65,19 @@ def main() -> None:
     parser.add_argument("--model", default="builtin", help="a segmenter whose SAM 2 has a memory")
     parser.add_argument("--split", default="clip_seen", choices=["clip_seen", "clip_unseen"])
     parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--frames", type=int, default=24, help="of a clip")
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     data = f"scenes:split={arguments.split},count={arguments.clips},seed={arguments.seed}"
-    found, minutes = measured(arguments.model, data, arguments.device)
+    clips = clip_scenes(arguments.split, arguments.clips, arguments.seed, arguments.frames)
+    found, minutes = measured(arguments.model, clips, arguments.device)
     metrics = found["memory"]
     body = report(found) + (
-        f"\n\nModel `{arguments.model}` on `{data}`: {metrics.clips} clips of 24 frames, all labelled. Memory is "
+        f"\n\nModel `{arguments.model}` on `{data}`: {metrics.clips} clips of {arguments.frames} frames, "
+        f"all labelled. Memory is "
         f"prompted in {PROMPT_FRAMES} frames of the clip; *looking again* also looks in every {PROMPT_EVERY}th frame "
         "for what is lost; *frame by frame* asks the same segmenter in each frame by itself. *object*: in the first "
         "frame not yet to be seen (late), in the last no more (vanishes), gone in between (returns); one may be "

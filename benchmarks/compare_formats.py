@@ -1,6 +1,6 @@
 """Readers and writers of annotation formats beside those of other packages, on the same data sets.
 
-    python benchmarks/compare_formats.py [MY_DATA] [--datumaro PYTHON] [--label-studio PYTHON]
+    python benchmarks/compare_formats.py [MY_DATA] [--datumaro PYTHON] [--label-studio PYTHON] [--write]
 
 Compares with supervision (COCO, YOLO, Pascal VOC), where it is installed; what must stay out of the project's own
 environment can be put on PYTHONPATH (`pip install --no-deps --target FOLDER supervision`). Datumaro and Label Studio's
@@ -35,7 +35,7 @@ from deixis.records import Dataset
 RESULTS = Path(__file__).parent / "results"
 Row = tuple[str, str, tuple[int, int, float]]
 """What, on which set, and the difference."""
-SCENES = "scenes:split=demo_train,count=60,seed=3"
+SCENES = "scenes:split=demo_train,count={},seed=3"
 DATUMARO_READS = {
     "coco": "coco_instances",
     "cvat": "cvat",
@@ -198,8 +198,8 @@ def label_studio_rows(python: str, data: Mapping[str, Path], home: Path) -> tupl
     return f"label-studio-sdk {version}", rows
 
 
-def record(name: str, package: str, rows: list[Row], notes: str = "") -> None:
-    """Print a table and write it into a result file."""
+def report(name: str, package: str, rows: list[Row], notes: str = "", *, write: bool) -> None:
+    """Print a table and, where asked, write it into a result file."""
     lines = [
         f"# Formats read and written here and by {package.split()[0]}",
         "",
@@ -211,30 +211,34 @@ def record(name: str, package: str, rows: list[Row], notes: str = "") -> None:
     lines += [f"| {what} | {title} | {n} | {missing} | {far:.2g} |" for what, title, (n, missing, far) in rows]
     text = "\n".join([*lines, *(["", notes] if notes else [])]) + "\n"
     print(text)
-    (RESULTS / f"formats_vs_{name}_{datetime.date.today()}.md").write_text(text, encoding="utf-8")
+    if write:
+        (RESULTS / f"formats_vs_{name}_{datetime.date.today()}.md").write_text(text, encoding="utf-8")
 
 
 def main() -> int:
-    """Compare, print, record."""
+    """Compare, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", help="a data set of your own, compared too")
     parser.add_argument("--datumaro", metavar="PYTHON", help="interpreter of an environment with datumaro")
     parser.add_argument("--label-studio", metavar="PYTHON", help="interpreter of an environment with label-studio-sdk")
+    parser.add_argument("--scenes", type=int, default=60, help="generated images that are compared")
+    parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        data = {"scenes": write_dataset(read_dataset(SCENES), home / "scenes", "coco")}
+        data = {"scenes": write_dataset(read_dataset(SCENES.format(arguments.scenes)), home / "scenes", "coco")}
         if arguments.data is not None:
             data[arguments.data.name] = arguments.data
         if arguments.datumaro is not None:
-            record("datumaro", *datumaro_rows(arguments.datumaro, data, home), DATUMARO_NOTES)
+            rows = datumaro_rows(arguments.datumaro, data, home)
+            report("datumaro", *rows, DATUMARO_NOTES, write=arguments.write)
         if arguments.label_studio is not None:
-            record("label_studio", *label_studio_rows(arguments.label_studio, data, home))
+            report("label_studio", *label_studio_rows(arguments.label_studio, data, home), write=arguments.write)
         if importlib.util.find_spec("supervision") is None:
             print("supervision is not installed; not compared")
         else:
             package = f"supervision {importlib.metadata.version('supervision')}"
-            record("supervision", package, supervision_rows(data, home))
+            report("supervision", package, supervision_rows(data, home), write=arguments.write)
     return 0
 
 

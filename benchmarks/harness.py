@@ -22,11 +22,6 @@ from pathlib import Path
 
 import torch
 
-from deixis.data.refer.conversation import conversation_words
-from deixis.data.scenes.phrases import phrase_words
-from deixis.models.sa2va import save_sa2va
-from deixis.models.sa2va.small import small_segmenter
-
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -146,8 +141,23 @@ def write_result(what: str, title: str, body: str, device: str = "cpu") -> Path:
     return path
 
 
+def fewer(source: str, most: int | None) -> str:
+    """Generated scenes, `scenes:split=...,count=...`, or at most so many of them.
+
+    >>> fewer("scenes:split=demo_val,count=60,seed=2", 4)
+    'scenes:split=demo_val,count=4,seed=2'
+    """
+    return re.sub(r"(?<=count=)\d+", lambda found: str(min(int(found[0]), most or int(found[0]))), source)
+
+
 def write_random_segmenter(folder: Path) -> Path:
     """A small segmenter with random weights that knows the words of generated scenes; its folder."""
+    # Not at the top: processes that measure memory import this file, and all of transformers would come with it.
+    from deixis.data.refer.conversation import conversation_words
+    from deixis.data.scenes.phrases import phrase_words
+    from deixis.models.sa2va import save_sa2va
+    from deixis.models.sa2va.small import small_segmenter
+
     torch.manual_seed(0)
     save_sa2va(small_segmenter((*phrase_words(), *conversation_words()), memory=True), folder)
     return folder

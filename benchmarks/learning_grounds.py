@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from harness import fewer
 
 import deixis
 from deixis.records import SampleList
@@ -33,20 +34,24 @@ class Ground:
     old: str = OLD_SCENES
 
 
-def ground(name: str, pictures: int, seed: int, folder: Path) -> Ground:
-    """The ground of one run; subsets of photographs and scenes that lose boxes are written into `folder`."""
+def ground(name: str, pictures: int, seed: int, folder: Path, *, most: int | None = None) -> Ground:
+    """The ground of one run; subsets of photographs and scenes that lose boxes are written into `folder`.
+
+    Args:
+        most: new names are measured on so many pictures; on all if not given.
+    """
     if name == "scenes":
         training = f"scenes:split=demo_train,count={pictures},seed={100 + seed}"
-        return Ground(training, NEW_SCENES, "scenes:split=demo_val,count=4,seed=7")
+        return Ground(training, fewer(NEW_SCENES, most), "scenes:split=demo_val,count=4,seed=7")
     if name in ("known", "halved"):
         known = f"scenes:split=seen_pairs,count={pictures},seed={100 + seed}"
         held_out = "scenes:split=seen_pairs,count=60,seed=2"
         training = known if name == "known" else str(_halved(known, seed, folder / "halved"))
-        return Ground(training, held_out, "scenes:split=seen_pairs,count=4,seed=7")
+        return Ground(training, fewer(held_out, most), "scenes:split=seen_pairs,count=4,seed=7")
     everything, test = _photographs(name)
     chosen = np.random.default_rng([seed, pictures]).permutation(len(everything))[: pictures or None]
     training = everything[chosen.tolist()].save(folder / "training", images="link")
-    new, chosen_on = test.save(folder / "new", images="link"), test[:4].save(folder / "chosen", images="link")
+    new, chosen_on = test[:most].save(folder / "new", images="link"), test[:4].save(folder / "chosen", images="link")
     return Ground(str(training), str(new), str(chosen_on))
 
 

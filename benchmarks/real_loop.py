@@ -47,7 +47,7 @@ IMAGES = {
     "demo": ("demo_photos/images",),
 }
 DEMO_NAMES = "person", "dog", "cat", "car", "truck"
-VIDEOS = {"sam2_04_coffee.mp4": ("the cup", "the person"), "video_bedroom": ("the person", "the bed")}
+VIDEOS = {"video_bedroom": ("the person", "the bed"), "sam2_04_coffee.mp4": ("the cup", "the person")}
 MOST_NAMES = 6
 CAUTION = (
     "The models are small: the segmenter sees 128 px, began with generated shapes and has been shown these few "
@@ -104,7 +104,8 @@ def on_masks(data: dict[str, Any], images: list[Path], run: Run) -> str:
 def on_demo(images: list[Path], run: Run) -> str:
     """Annotate, follow; tables."""
     found = [annotated(images, asked, {}, run) for asked in (DEMO_NAMES, ())]
-    rows = [row for name, phrases in VIDEOS.items() for row in tracked(run.root / "demo_photos" / name, phrases, run)]
+    videos = list(VIDEOS.items())[: len(images)]
+    rows = [row for name, phrases in videos for row in tracked(run.root / "demo_photos" / name, phrases, run)]
     return f"## Annotated\n\n{table(ANNOTATE_HEAD, found)}\n\n## Followed\n\n{table(TRACK_HEAD, rows)}"
 
 
@@ -116,8 +117,9 @@ def parsed() -> argparse.Namespace:
         "--start", default="builtin", help="the segmenter that is fine-tuned where --model is not given"
     )
     parser.add_argument("--detector", default="builtin")
-    parser.add_argument("--least-score", type=float, default=0.15, help="of a detection; the built-in is never sure")
+    parser.add_argument("--min-score", type=float, default=0.15, help="of a detection; the built-in is never sure")
     parser.add_argument("--threshold", type=float, default=0.5, help="least cycle IoU of what is kept")
+    parser.add_argument("--pictures", type=int, default=None, help="photographs annotated; all if not given")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--max-steps", type=int, default=None)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
@@ -145,7 +147,8 @@ def main() -> None:
         examples = EXAMPLES / arguments.name if arguments.write else None
         scores = (arguments.detector, arguments.min_score, arguments.threshold)
         run = Run(model, called, *scores, root, output.resolve() / arguments.name, examples)
-        images = [root / folder for folder in IMAGES[arguments.name]]
+        found = (path for folder in IMAGES[arguments.name] for path in sorted((root / folder).iterdir()))
+        images = [path for path in found if path.suffix in (".jpg", ".jpeg", ".png")][: arguments.pictures]
         body = on_demo(images, run) if arguments.name == "demo" else on_masks(data, images, run)
     body = (
         f"{told}; the detector `{arguments.detector}`, scores from {arguments.min_score:g} on; captions are kept at "

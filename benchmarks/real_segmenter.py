@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=None)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--max-tiles", type=int, default=1)
+    parser.add_argument("--images", type=int, default=None, help="photographs measured; all if not given")
     parser.add_argument("--output", type=Path, default=None, help="keeps the run and the drawn pictures there")
     parser.add_argument("--whole", action="store_true", help="train every part; for small models")
     parser.add_argument("--write", action="store_true", help="record the result in benchmarks/results")
@@ -100,6 +101,7 @@ def main() -> None:
             learning_rate=arguments.learning_rate,
             max_tiles=arguments.max_tiles,
             num_workers=0,
+            max_val_images=arguments.images,
             evaluate_every=10,
             **(WHOLE if arguments.whole else {}),
         )
@@ -110,7 +112,9 @@ def main() -> None:
         assert result.before is not None
         assert result.after is not None
         assert result.outcome is not None
-        own = ReferEvalOptions(data=options.data, model=str(result.teacher), max_tiles=options.max_tiles)
+        own = ReferEvalOptions(
+            data=options.data, model=str(result.teacher), max_tiles=options.max_tiles, max_images=arguments.images
+        )
         everything = evaluate_segmenter(own).as_dict()
         said = predicted(result.teacher, options, output / f"{arguments.name}_pictures")
     rows = [

@@ -119,7 +119,7 @@ def annotated(images: Sequence[Path], names: Sequence[str], truth: Truth, run: R
         segmenter=run.model,
         output=run.output / what,
         threshold=run.min_score,
-        least_predicted_iou=LEAST_PREDICTED_IOU,
+        min_predicted_iou=LEAST_PREDICTED_IOU,
         cycle_threshold=run.threshold,
         max_objects=10,
         max_tiles=1,
