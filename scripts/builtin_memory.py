@@ -23,17 +23,11 @@ from deixis.video_records import Clip
 
 LEARNING_RATE, CLIPS_PER_STEP = 1e-3, 2
 FRAMES, PHRASES, PROMPT_FRAMES, MAX_STRIDE = 5, 3, 5, 3
-OUTPUT_GAIN, SMALL = 0.3, 0.1
-"""Of what is added to a frame's features, and of position tables: at first features stay nearly as they were."""
-PARTS = ("memory_attention", "memory_encoder", "object_pointer_proj", "temporal_positional_encoding_projection_layer")
-TABLES = ("memory_temporal_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter")
 
 
 def train_memory(bundle: Sa2vaBundle, data: str, steps: int) -> None:
     """Train the memory alone, in place, as one that keeps what phrases mean; everything else stays as it is."""
-    torch.manual_seed(0)
     sam = bundle.model.sam
-    draw_weights(sam)
     sam.config.keeps_phrases = True
     bundle.model.eval()
     freeze(bundle.model, ("memory",), lora=False)
@@ -111,24 +105,3 @@ def true_mask(clip: Clip, expression: Any, label: int, side: int) -> Tensor:
     merged = np.asarray(coco_mask.decode(coco_mask.merge(list(found))), dtype=bool)
     shares = F.adaptive_avg_pool2d(torch.from_numpy(squashed_mask(merged, 4 * side))[None].float(), side)[0]
     return (shares >= 0.5) | ((shares >= shares.amax()) & (shares > 0))  # at least the fullest cell
-
-
-@torch.no_grad()
-def draw_weights(sam: Any) -> None:
-    """Draw the memory's weights so that signals keep their size from layer to layer: as transformers draws them, a
-    memory is still deaf to its prompts after 150 steps."""
-    for part in PARTS:
-        for name, module in getattr(sam, part).named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                gain = OUTPUT_GAIN if name.endswith(("o_proj", "linear2")) else 1.0
-                nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm) or "layer_norm" in name.rsplit(".", 1)[-1]:
-                module.weight.fill_(1.0)
-                module.bias.zero_()
-            if isinstance(scale := getattr(module, "scale", None), nn.Parameter):
-                scale.fill_(SMALL)
-    for name in TABLES:
-        if getattr(sam, name, None) is not None:
-            nn.init.normal_(getattr(sam, name), std=SMALL)

@@ -74,7 +74,7 @@ def test_only_the_memory_changes():
 
 def heard(fresh):
     """How far apart what two objects' memories say is, against the spread of a frame's features."""
-    from builtin_memory import draw_weights
+    from build_builtin import draw_weights
 
     torch.manual_seed(0)
     sam = Sam2VideoModel(video_config()).eval()

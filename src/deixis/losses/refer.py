@@ -40,7 +40,8 @@ class ReferCriterion:
       something here". An empty target says that it does not: such an object has no other loss.
 
     Where the outputs hold `point_logits`, `loss_point` is the cross-entropy between their softmax over the cells and
-    the target's share in each cell.
+    the target's share in each cell, and with `deixis` all three masks are supervised: SAM 2 has three because a click
+    is ambiguous. A phrase is not, and from random weights three masks learn to cover three things, whatever is asked.
 
     `iou`, for the log and with weight 0, belongs to what inference would show: the mask with the highest predicted
     IoU, and with `deixis` an empty mask where the object score is not positive. It is 1 where both are empty.
@@ -62,6 +63,7 @@ class ReferCriterion:
         *,
         weight_iou: float = 1.0,
         weight_language: float = 1.0,
+        weight_point: float = 1.0,
         iou_loss: IouLoss = "l1",
         points: int | None = POINTS,
         oversample: float = 3.0,
@@ -70,7 +72,7 @@ class ReferCriterion:
         weights = {"loss_mask": weight_mask, "loss_dice": weight_dice}
         if behaviour == "deixis":
             weights |= {"loss_iou": weight_iou, "loss_object": 1.0}
-        weights |= {"loss_language": weight_language, "loss_point": 1.0}
+        weights |= {"loss_language": weight_language, "loss_point": weight_point}
         if min(weights.values()) < 0:
             raise OptionError(f"loss weights must not be negative, got {weights}")
         if points is not None and (points < 1 or oversample < 1 or not 0 <= importance <= 1):
@@ -138,7 +140,9 @@ class ReferCriterion:
         scores = outputs["object_scores"].float()
         present = masks.flatten(1).any(1)  # [objects, h, w] -> [objects]
         true_ious = _ious(logits, masks)  # [objects, 3]
-        ce, dice = self._supervise(_pick(logits, self._best(logits, masks)).float(), masks, drawn)
+        every = "point_logits" in outputs
+        chosen = logits.unbind(1) if every else (_pick(logits, self._best(logits, masks)),)
+        ce, dice = self._supervise_all(chosen, masks, drawn)
         gap = ious - true_ious
         # [objects, 3]; the true IoU is a constant: thresholded masks have no gradient
         gap = gap.abs() if self.iou_loss == "l1" else gap.square()
@@ -151,6 +155,17 @@ class ReferCriterion:
             # with a score of 0 or less inference shows an empty mask, which is right for an absent object
             "iou": torch.where(scores.detach() > 0, visible, (~present).float()),
         }
+
+    def _supervise_all(
+        self,
+        chosen: Sequence[Float[Tensor, "objects h w"]],
+        masks: Bool[Tensor, "objects h w"],
+        drawn: Points,
+    ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
+        """The mean losses of some masks of each object."""
+        losses = [self._supervise(logits.float(), masks, drawn) for logits in chosen]
+        ce, dice = (torch.stack(of_masks).mean(0) for of_masks in zip(*losses, strict=True))  # [masks, objects]
+        return ce, dice
 
     def _supervise(
         self,

@@ -119,6 +119,8 @@ class ReferLoss(Options):
     """Weight of the loss of the predicted IoU; the behaviour's own if not given."""
     weight_language: Annotated[NotNegative, RARE] = 1.0
     """Weight of the language model's cross-entropy."""
+    weight_point: Annotated[NotNegative, RARE] = 1.0
+    """Weight of the loss of where prompts point, for a model of which they do; the built-in's recipe has 4."""
     mask_points: Annotated[AtLeast0, RARE] = 12_544
     """Points at which mask losses are taken, most of them where the model is unsure; 0 takes every cell of the grid."""
 
@@ -190,7 +192,6 @@ class ReferTrainOptions(
         {
             "encoder_lr_factor": Removed(1.0, "all trained parts share --learning-rate"),
             "weight_object": Removed(None, "it is 1"),
-            "weight_point": Removed(1.0, "it is 1"),
             "words_first": Removed(0.0, _FROM_SCRATCH),
             "points_first": Removed(False, f"a model that points first keeps doing so; {_FROM_SCRATCH}"),
             "spatial_tokens": Removed(False, f"a model that has spatial tokens keeps them; {_FROM_SCRATCH}"),

@@ -124,6 +124,20 @@ def test_deixis_supervises_the_best_mask_whatever_iou_was_predicted() -> None:
     assert (found["object_scores"] < 0).all()
 
 
+def test_all_three_masks_are_supervised_where_prompts_point() -> None:
+    out, masks = outputs(4), targets(4, absent=1)
+    pointing = {"point_logits": torch.zeros(4, 3, 3)}
+    losses = ReferCriterion(points=None)(out | pointing, masks)
+    ones = [
+        ReferCriterion(points=None)({**out, "pred_masks": out["pred_masks"][:, i : i + 1].expand(-1, 3, -1, -1)}, masks)
+        for i in range(3)
+    ]
+    for name in ("loss_mask", "loss_dice"):
+        assert float(losses[name].detach()) == pytest.approx(sum(float(one[name].detach()) for one in ones) / 3)
+    found = gradients(ReferCriterion(points=50), out | pointing, masks)
+    assert (found["pred_masks"].abs().sum((2, 3)) > 0).tolist() == [[False] * 3] + [[True] * 3] * 3
+
+
 @pytest.mark.parametrize("points", [None, 50])
 def test_an_absent_object_trains_the_object_score_alone(points: int | None) -> None:
     out, masks = outputs(3), targets(3, absent=3)

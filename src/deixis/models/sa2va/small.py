@@ -164,16 +164,22 @@ def small_memory_config(sam_config: Sam2Config, layers: int = 2, **changes: Any)
 
 
 def small_segmenter(
-    words: Sequence[str], behaviour: Behaviour = "deixis", memory: bool = False, *, sam_channels: int = 128, **vlm: Any
+    words: Sequence[str],
+    behaviour: Behaviour = "deixis",
+    memory: bool = False,
+    *,
+    sam_channels: int = 128,
+    sam_widths: tuple[int, int, int, int] = (32, 64, 128, 256),
+    **vlm: Any,
 ) -> Sa2vaBundle:
     """A small segmenter with random weights (seed torch first).
 
     Args:
         words: that its tokenizer knows whole, besides `WORDS`.
         memory: SAM 2 with its memory, to follow objects through videos.
-        sam_channels: of SAM 2's features.
+        sam_channels, sam_widths: of SAM 2's features, and of its encoder's four stages.
         vlm: options of `small_vlm_config`.
     """
-    tokenizer, sam = small_chat_tokenizer(words), small_sam_config(channels=sam_channels)
+    tokenizer, sam = small_chat_tokenizer(words), small_sam_config(channels=sam_channels, widths=sam_widths)
     sam = small_memory_config(sam) if memory else sam
     return init_sa2va(small_vlm_config(tokenizer, **vlm), sam, tokenizer, behaviour=behaviour)

@@ -108,6 +108,7 @@ def make_refer_criterion(loss: ReferLoss) -> ReferCriterion:
         loss.weight_dice,
         weight_iou=1.0 if loss.weight_iou is None else loss.weight_iou,
         weight_language=loss.weight_language,
+        weight_point=loss.weight_point,
         points=loss.mask_points or None,
     )
 
