@@ -26,7 +26,7 @@ from harness import RESULTS, fewer, hardware
 from learning_grounds import NEW_SCENES
 
 import deixis
-from deixis.data.formats.review.corrections import corrections
+from deixis.data.formats.review.read import corrections
 from deixis.data.opened import opened
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.train import finetune

@@ -18,8 +18,8 @@ from harness import table, write_result
 
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.formats import read_dataset
+from deixis.data.formats.shards import shard_index, shard_sizes
 from deixis.data.formats.shards.index import IMAGE, MANIFEST, OBJECT, Manifest, ShardFile, ShardRatios
-from deixis.data.formats.shards.read import shard_index, shard_sizes
 
 WIDTH, HEIGHT, BOXES, CLASSES = 640, 480, 4, 80
 IMAGES_PER_SHARD = 2_500

@@ -13,7 +13,7 @@ from tiny_runs import records
 
 from deixis.cli.main import run
 from deixis.data.clip_formats import read_clips
-from deixis.data.sets.placeholders import PHRASE, with_placeholders
+from deixis.data.sets.mask_regions import PHRASE, with_placeholders
 from deixis.inference.refer.cycle import Cycle
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.recipes.refer.train import read_data

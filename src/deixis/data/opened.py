@@ -17,9 +17,8 @@ import numpy as np
 
 from deixis.data import formats
 from deixis.data.findings import Findings
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.placing import ImageMode
-from deixis.data.formats.writing import write_dataset
+from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.data.sets.classes import with_classes
 from deixis.data.sets.embedded import records
 from deixis.data.sets.mixing import Joined, joint_vocabulary

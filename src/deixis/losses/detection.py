@@ -16,12 +16,10 @@ from torch import Tensor
 
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.errors import OptionError, TrainingError
-from deixis.losses.boxes import giou_loss, l1_loss
-from deixis.losses.denoising import denoising_losses
+from deixis.losses.boxes import boxes_per_process, giou_loss, l1_loss
 from deixis.losses.focal import focal_loss_sums
-from deixis.losses.matched import class_error, positive_tokens, without_unjudged
+from deixis.losses.matched import class_error, denoising_losses, positive_tokens, without_unjudged
 from deixis.losses.matcher import ClassCost, HungarianMatcher
-from deixis.losses.normaliser import boxes_per_process
 from deixis.losses.packing import PackedTargets, pack_targets, stacked_layers, valid_tokens
 from deixis.records import Target
 

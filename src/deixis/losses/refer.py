@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deixis.errors import OptionError, TrainingError
+from deixis.losses.boxes import boxes_per_process
 from deixis.losses.masks import mask_ce, mask_iou, naive_dice, uncertain_points, values_at
-from deixis.losses.normaliser import boxes_per_process
 
 Behaviour = Literal["deixis", "sa2va"]
 IouLoss = Literal["l1", "mse"]

@@ -14,8 +14,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.inputs.pictures import ImageInput, as_pixels
 from deixis.reporting.page import Table, percent, write_page
 from deixis.reporting.pictures import shrunk
-from deixis.results.draw import class_colour
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import class_colour, draw_masks
 
 GALLERY = "gallery.html"
 GALLERY_IMAGES = 100

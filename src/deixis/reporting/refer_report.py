@@ -15,7 +15,7 @@ from deixis.reporting.page import Cell, Table
 from deixis.reporting.pictures import Picture, titled
 from deixis.reporting.plots import threshold_curves
 from deixis.reporting.run_report import TaskFacts, figures_table
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 
 METRICS_NOTE = (
     "All in percent. cIoU: the sum of all intersections over the sum of all unions. gIoU: the mean IoU of the "

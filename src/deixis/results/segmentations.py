@@ -19,7 +19,7 @@ from deixis.geometry.rle import bitmap_rle, plain_rle
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.refer_records import Segmentation
 from deixis.results import exports, supervision
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 from deixis.results.selecting import positions, require_share, selected
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from deixis.data.formats.review.corrections import kind_of_change
+from deixis.data.formats.review.read import kind_of_change
 from deixis.errors import DataError
 from deixis.review.store import Store
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deixis.data.formats.review.corrections import kind_of_change
-from deixis.data.formats.review.read import DONE
+from deixis.data.formats.review.read import DONE, kind_of_change
 from deixis.errors import DataError
 from deixis.review.pictures import outline_of
 from deixis.review.queue import ORDERS

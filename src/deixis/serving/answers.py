@@ -19,7 +19,7 @@ from deixis.inference.refer.prompted_masks import PromptedMasks
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.records import Rle
 from deixis.refer_records import Segmentation
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 from deixis.results.segmentations import Segmentations
 
 MAX_DRAWN_PIXELS = 4_000_000

@@ -22,8 +22,7 @@ from deixis.inference.refer.segmenter import Segmenter
 from deixis.inference.refer.tracker import Tracker
 from deixis.refer_records import Segmentation
 from deixis.results.detections import Detections
-from deixis.results.draw import draw_detections
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_detections, draw_masks
 from deixis.serving.answers import rounded
 from deixis.serving.batches import Batches, StoppedError
 from deixis.serving.images import TooLargeError

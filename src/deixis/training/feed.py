@@ -12,9 +12,8 @@ from jaxtyping import Int
 
 from deixis.data.batching.epochs import EpochDataset, epoch_batches
 from deixis.data.batching.epochs import steps_per_epoch as batches_per_epoch
-from deixis.data.batching.loading import load_batches
+from deixis.data.batching.loading import UnreadableImages, load_batches
 from deixis.data.batching.shard_order import Ratios
-from deixis.data.batching.unreadable import UnreadableImages
 from deixis.training.processes import grouped
 
 BatchT = TypeVar("BatchT")

@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deixis.errors import OptionError, TrainingError
 from deixis.losses import matcher
+from deixis.losses.boxes import boxes_per_process
 from deixis.losses.detection import PRESETS, DetectionCriterion, build_criterion
 from deixis.losses.matcher import HungarianMatcher, NonFiniteCostError
-from deixis.losses.normaliser import boxes_per_process
 
 CONFIGURATIONS = [(preset, encoder) for preset in PRESETS for encoder in ("token", "objectness")]
 

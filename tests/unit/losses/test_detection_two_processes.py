@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deixis.losses import detection
+from deixis.losses.boxes import boxes_per_process
 from deixis.losses.detection import build_criterion
-from deixis.losses.normaliser import boxes_per_process
 from deixis.records import Target
 
 pytestmark = pytest.mark.slow

@@ -27,8 +27,7 @@ from deixis.data.clip_formats import are_clips, read_clips
 from deixis.data.pixels.frames import open_frames
 from deixis.data.reading import shown
 from deixis.data.refer_formats import read_refer
-from deixis.data.refer_formats.pickle_scan import MAX_TUPLES, fault_of_pickle
-from deixis.data.refer_formats.plain_pickle import load_plain_pickle
+from deixis.data.refer_formats.plain_pickle import MAX_TUPLES, fault_of_pickle, load_plain_pickle
 from deixis.errors import DataError
 
 BIG = int("8" * 4_000)

@@ -2,17 +2,117 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from deixis.data.batching.epochs import Key
-from deixis.data.batching.unreadable import Replaced, UnreadableImages, WithReplaced
-from deixis.data.batching.worker_transfer import InTransfer
 from deixis.errors import DeixisError, UnreadableImageError
+
+SHARED_BYTES = 1 << 20
+
+
+class InTransfer:
+    """Wraps what a worker sends; it unpickles as what it wraps.
+
+    torch moves each tensor between processes through a file descriptor of its own; with three tensors per image and
+    a few workers that alone reaches the usual limit of 1024 open files. Only large tensors are worth one.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        file = io.BytesIO()
+        pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
+        pickler.dump(self.content)
+        return _received, (file.getvalue(), pickler.shared)  # torch pickles the list itself, into shared memory
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the tensors for shared memory, which torch's own pickler then passes on."""
+
+    def __init__(self, file: io.BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol)
+        self.shared: list[Tensor] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, Tensor):
+            return None
+        if value.nbytes < SHARED_BYTES and not value.is_shared():  # type: ignore[no-untyped-call]
+            return None
+        self.shared.append(value)
+        return len(self.shared) - 1
+
+    def reducer_override(self, value: Any) -> Any:
+        # by value, where torch would open a file descriptor
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, shared: list[Tensor]) -> None:
+        super().__init__(io.BytesIO(content))
+        self.shared = shared
+
+    def persistent_load(self, number: int) -> Tensor:
+        return self.shared[number]
+
+
+def _received(content: bytes, shared: list[Tensor]) -> Any:
+    return _Unpickler(content, shared).load()
+
+
+class Replaced(NamedTuple):
+    """An item in the place of one that cannot be read."""
+
+    item: Any
+    error: UnreadableImageError
+
+
+class WithReplaced(NamedTuple):
+    """A batch, and what some of its items replace."""
+
+    batch: Any
+    errors: list[UnreadableImageError]
+
+
+class UnreadableImages:
+    """The damaged pictures of one run and process.
+
+    Args:
+        limit: how many are left out; one more raises.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.named: list[str] = []
+
+    def note(self, error: UnreadableImageError) -> None:
+        """Count a picture, and warn of it, the first time that it occurs.
+
+        Raises:
+            UnreadableImageError: it is one too many.
+        """
+        text = str(error)
+        if text in self.named:
+            return
+        if len(self.named) >= self.limit:
+            more = f"{self.limit} others were left out before it" if self.limit else "none may be left out"
+            raise UnreadableImageError(
+                f"{text}; {more}: repair them (deixis data check names all), or raise --max-unreadable-images"
+            )
+        self.named.append(text)
+        warnings.warn(
+            f"{text}; another picture takes its place in training ({len(self.named)} of at most {self.limit})",
+            stacklevel=2,
+        )
 
 
 class Loader(DataLoader):

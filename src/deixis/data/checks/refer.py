@@ -22,8 +22,7 @@ from deixis.data.refer.conversation import (
     plain_phrase,
     training_question,
 )
-from deixis.data.sets.mask_regions import mask_key
-from deixis.data.sets.placeholders import TAG
+from deixis.data.sets.mask_regions import TAG, mask_key
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset, ClipExpression

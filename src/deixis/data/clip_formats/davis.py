@@ -10,8 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from deixis.data.clip_formats.label_maps import masklets_of_maps
-from deixis.data.clip_formats.lazy import LazyClips, first_folder, frames_named, whole
+from deixis.data.clip_formats.lazy import LazyClips, first_folder, frames_named, masklets_of_maps, whole
 from deixis.data.formats.annotation_files import read_text
 from deixis.data.formats.record import Format
 from deixis.errors import DataError

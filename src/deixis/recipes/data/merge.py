@@ -11,12 +11,11 @@ from pathlib import Path
 
 from deixis.console import print_text
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.table import FORMATS, WRITTEN
-from deixis.data.formats.writing import write_dataset, write_parts
+from deixis.data.formats.writing import not_kept, write_dataset, write_parts
+from deixis.data.sets.class_names import name_conflicts
 from deixis.data.sets.embedded import record_of
 from deixis.data.sets.mixing import Joined, joint_vocabulary
-from deixis.data.sets.name_conflicts import name_conflicts
 from deixis.data.sets.split import image_hashes
 from deixis.data.sets.subset import Subset
 from deixis.errors import NoSuchSplitError, OptionError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from deixis.console import print_text
 from deixis.data.formats import read_dataset
+from deixis.data.formats.shards import find_shards, verify_shards
 from deixis.data.formats.shards.index import ShardIndex
-from deixis.data.formats.shards.read import find_shards, verify_shards
 from deixis.data.formats.shards.write import write_shards
 from deixis.errors import DataError
 from deixis.options.annotated_data import ClassTools

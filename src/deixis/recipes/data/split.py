@@ -7,8 +7,7 @@ from rich.table import Table
 from deixis.console import Console
 from deixis.data.checks.classes import count_objects
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import not_kept
-from deixis.data.formats.writing import write_parts
+from deixis.data.formats.writing import not_kept, write_parts
 from deixis.data.sets.embedded import records
 from deixis.data.sets.split import duplicate_groups, split_stratified
 from deixis.data.sets.subset import Subset

@@ -25,7 +25,7 @@ from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import weights_digest
 from deixis.recipes.run.owned_output import writes_output
 from deixis.refer_records import Caption
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 
 
 @writes_output("captions.json", "metrics.json", "pictures", "images/000000.png", ROWS, ERRORS)

@@ -15,7 +15,7 @@ from deixis.data.findings import Findings, collecting_warnings
 from deixis.data.pixels.cuts import Cutter
 from deixis.data.refer_formats import read_refer
 from deixis.data.refer_formats.refcoco import splits_of
-from deixis.data.sets.placeholders import with_placeholders
+from deixis.data.sets.mask_regions import with_placeholders
 from deixis.options.refer_check import ReferCheckOptions
 from deixis.progress_bar import ProgressBar
 from deixis.recipes.data.check_report import count_severities, findings_json, print_counts, print_findings

@@ -20,7 +20,7 @@ from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import make_output, warn, weights_digest
 from deixis.recipes.run.owned_output import writes_output
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 from deixis.results.segmentations import Segmentations
 
 

@@ -29,7 +29,7 @@ from deixis.progress_bar import ProgressBar
 from deixis.recipes.model.choice import warn_of_shapes
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.owned_output import writes_output
-from deixis.results.draw_masks import draw_masks
+from deixis.results.draw import draw_masks
 
 RATE = 24
 """Frames per second of a folder of frames."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deixis.console import print_text
-from deixis.data.formats.not_kept import not_kept
-from deixis.data.formats.review.corrections import correction_line
-from deixis.data.formats.review.read import read_review
-from deixis.data.formats.writing import write_dataset
+from deixis.data.formats.review.read import correction_line, read_review
+from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.options.review.export import ReviewExportOptions
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deixis.console import print_text
-from deixis.data.formats.review.corrections import correction_line
-from deixis.data.formats.review.read import DONE
+from deixis.data.formats.review.read import DONE, correction_line
 from deixis.errors import DataError, OptionError
 from deixis.options.review.push import ReviewPullOptions, ReviewPushOptions, StudioOptions
 from deixis.progress_bar import ProgressBar

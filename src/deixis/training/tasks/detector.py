@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from deixis.data.detect.denoising import DenoisingQueries
+from deixis.losses.boxes import boxes_per_process
 from deixis.losses.detection import DetectionCriterion
-from deixis.losses.normaliser import boxes_per_process
 from deixis.records import Batch, Target
 from deixis.training.feed import Feed
 from deixis.training.guard import bad_samples

@@ -14,8 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
-from deixis.data.batching.loading import load_batches
-from deixis.data.batching.worker_transfer import SHARED_BYTES, InTransfer
+from deixis.data.batching.loading import SHARED_BYTES, InTransfer, load_batches
 from deixis.data.detect.collate import collate, collate_pairs
 from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import eval_transform, train_transform

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from deixis.data.batching.epochs import epoch_batches
-from deixis.data.batching.loading import load_batches
-from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.batching.loading import UnreadableImages, load_batches
 from deixis.errors import DataError, DeixisError, UnreadableImageError
 
 

@@ -14,11 +14,10 @@ import pytest
 from deixis.atomic_files import new_folder
 from deixis.cli.main import main
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.placing import ImageMode, placed
 from deixis.data.formats.record import Format, Holds
 from deixis.data.formats.table import FORMATS, WRITTEN
-from deixis.data.formats.writing import write_dataset, write_parts
+from deixis.data.formats.writing import not_kept, write_dataset, write_parts
 from deixis.data.reading import reads
 from deixis.data.scenes.from_text import read_scenes
 from deixis.errors import DataError

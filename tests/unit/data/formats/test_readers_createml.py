@@ -12,7 +12,7 @@ from PIL import Image
 
 from deixis.data.findings import Findings
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.createml.read import read_createml
+from deixis.data.formats.createml import read_createml
 from deixis.data.formats.writing import write_dataset, write_parts
 from deixis.errors import DataError
 from deixis.records import Dataset

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deixis.data.formats import read_dataset
-from deixis.data.formats.lvis.read import read_lvis
+from deixis.data.formats.lvis import read_lvis
 from deixis.errors import DataError
 
 

@@ -21,8 +21,8 @@ from deixis.data.batching.loading import load_batches
 from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import train_transform
 from deixis.data.formats import read_dataset
+from deixis.data.formats.shards import shard_index, shard_sizes, verify_shards
 from deixis.data.formats.shards.index import IMAGE, ShardRatios
-from deixis.data.formats.shards.read import shard_index, shard_sizes, verify_shards
 from deixis.data.formats.shards.write import Container, write_shards
 from deixis.data.sets.embedded import changed, picture_bytes
 from deixis.data.sets.mixing import Joined, Mixture

@@ -11,9 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.shared.annotated_objects import corners_of, turned
-from deixis.data.formats.writing import write_dataset, write_parts
+from deixis.data.formats.writing import not_kept, write_dataset, write_parts
 from deixis.geometry.rle import polygons_rle
 from deixis.records import Instances, Sample, SampleList, Vocabulary
 

@@ -13,9 +13,8 @@ from PIL import Image
 from random_datasets import FORMATS, assert_same_annotations, datasets
 
 from deixis.data.formats import read_dataset
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.table import WRITTEN
-from deixis.data.formats.writing import write_dataset
+from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.data.sets.embedded import records
 from deixis.records import Dataset, Sample, SampleList
 

@@ -15,10 +15,9 @@ from PIL import Image
 from random_datasets import FORMATS, ONLY_USED_NAMES, assert_same, assert_same_instances, datasets
 
 from deixis.data.formats import read_dataset
-from deixis.data.formats.not_kept import not_kept
 from deixis.data.formats.table import FORMATS as TABLE
 from deixis.data.formats.table import WRITTEN
-from deixis.data.formats.writing import write_dataset
+from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.data.pixels.images import load
 from deixis.errors import DataError
 from deixis.records import Instances, Sample, SampleList, Vocabulary

@@ -16,9 +16,8 @@ from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
 from deixis.data.pixels.frames import ArrayFrames
 from deixis.data.pixels.tiles import squashed_mask, union_mask
-from deixis.data.refer.clip_frames import clip_question, sample_frames
 from deixis.data.refer.collate import Views, collate_questions
-from deixis.data.refer.loading import QuestionDataset
+from deixis.data.refer.loading import QuestionDataset, clip_question, sample_frames
 from deixis.data.scenes.clip_scenes import clip_scenes
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError

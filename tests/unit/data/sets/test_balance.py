@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deixis.data.sets.balance import Balance, repeat_factors
+from deixis.data.sets.mixing import Balance, repeat_factors
 
 SHOWN = [*([{"car"}] * 90), *([{"car", "tram"}] * 9), {"ferry"}, set()]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from deixis.cli.main import main, run
 from deixis.data.formats import read_dataset
 from deixis.data.formats.table import FORMATS
-from deixis.data.sets.name_conflicts import name_conflicts, name_key
+from deixis.data.sets.class_names import name_conflicts, name_key
 from deixis.recipes.data import merge
 
 SIDE = 100

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from deixis.atomic_files import new_folder
+from deixis.data.formats.parquet.write import objects_row
 from deixis.data.formats.placing import ImageMode, placed
-from deixis.data.formats.shared.objects_row import objects_row
 from deixis.records import Dataset
 
 

@@ -1,7 +1,7 @@
 """Label Studio's JSON exports, and tasks with predictions for it."""
 
-from deixis.data.formats.label_studio.files import find_label_studio
 from deixis.data.formats.label_studio.read import read_label_studio
+from deixis.data.formats.label_studio.regions import find_label_studio
 from deixis.data.formats.label_studio.write import write_label_studio
 from deixis.data.formats.record import Format, Holds
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.label_studio.files import find_label_studio, listed_names, tasks_of
-from deixis.data.formats.label_studio.regions import labels_of, objects_of
+from deixis.data.formats.label_studio.regions import find_label_studio, labels_of, listed_names, objects_of, tasks_of
 from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES

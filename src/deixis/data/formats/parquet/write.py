@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from deixis.atomic_files import new_folder
 from deixis.data.formats.parquet.files import INSTALL_HINT
 from deixis.data.formats.placing import ImageMode, file_contents
-from deixis.data.formats.shared.objects_row import objects_row
 from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
 if TYPE_CHECKING:
     from pyarrow import Schema
+
 
 ROWS_PER_GROUP = 100  # what `datasets` uses for images: one row costs the reading of its group
 
@@ -102,4 +102,22 @@ def _features(names: tuple[str, ...]) -> dict[str, Any]:
         "width": value("int32"),
         "height": value("int32"),
         "objects": {key: {"feature": kind, "_type": "List"} for key, kind in kinds.items()},
+    }
+
+
+def objects_row(sample: Sample, first_id: int) -> dict[str, Any]:
+    """An image's row without the image itself; `first_id` is the number of its first object."""
+    objects = sample.instances
+    height, width = sample.size_hw
+    return {
+        "image_id": sample.image_id,
+        "width": width,
+        "height": height,
+        "objects": {
+            "id": list(range(first_id, first_id + len(objects))),
+            "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in objects.boxes_xyxy_px.tolist()],
+            "category": objects.class_ids.tolist(),
+            "area": objects.areas_px.tolist(),
+            "iscrowd": objects.is_crowd.tolist(),
+        },
     }

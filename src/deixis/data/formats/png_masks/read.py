@@ -11,8 +11,16 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import read_text, report_missing, require_no_missing
-from deixis.data.formats.png_masks.files import find_png_masks, of_split, picture_of, pictures_of
-from deixis.data.formats.png_masks.pixels import ONE_CLASS, Key, mask_objects, mask_values
+from deixis.data.formats.png_masks.files import (
+    ONE_CLASS,
+    Key,
+    find_png_masks,
+    mask_objects,
+    mask_values,
+    of_split,
+    picture_of,
+    pictures_of,
+)
 from deixis.data.formats.shared.assemble import Picture, assemble, size_of
 from deixis.data.formats.shared.class_lists import class_names
 from deixis.data.reading import reads

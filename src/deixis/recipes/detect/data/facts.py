@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.formats.odvg.read import OdvgDataset
-from deixis.data.formats.shards.read import shard_index
+from deixis.data.formats.shards import shard_index
 from deixis.data.scenes.images import SceneDataset
 from deixis.data.sets.embedded import Changed, record_of
 from deixis.data.sets.mixing import Joined

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from deixis.data.batching.loading import UnreadableImages
 from deixis.data.batching.shard_order import Ratios
-from deixis.data.batching.unreadable import UnreadableImages
 from deixis.data.detect.augment import PRESETS, Augmentation, Augmented
 from deixis.data.detect.collate import collate_pairs
 from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import train_transform
 from deixis.data.formats.odvg.read import OdvgDataset
+from deixis.data.formats.shards import shard_index, shard_sizes
 from deixis.data.formats.shards.index import ShardRatios
-from deixis.data.formats.shards.read import shard_index, shard_sizes
 from deixis.data.scenes.images import SceneDataset
-from deixis.data.sets.balance import Balance, repeat_factors
-from deixis.data.sets.mixing import Joined, Mixture
+from deixis.data.sets.mixing import Balance, Joined, Mixture, repeat_factors
 from deixis.data.sets.subset import Subset
 from deixis.options.detect_train import DetectData, DetectImages
 from deixis.options.groups import Hardware, Loop

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.data.formats import read_dataset
-from deixis.data.formats.review.corrections import correction_line
+from deixis.data.formats.review.read import correction_line
 from deixis.data.sets.split import duplicate_groups, hold_out
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError

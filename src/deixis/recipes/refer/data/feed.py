@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from deixis.data.batching.unreadable import UnreadableImages
+from deixis.data.batching.loading import UnreadableImages
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import has_pixels
 from deixis.data.refer.loading import QuestionDataset

@@ -12,8 +12,8 @@ from deixis.data.refer_formats.entries import warn_left_out
 from deixis.data.scenes.clip_scenes import ClipScenes
 from deixis.data.scenes.refer_scenes import ReferScenes
 from deixis.data.sets.clip_stills import ClipStills
+from deixis.data.sets.mask_regions import PHRASE, with_placeholders
 from deixis.data.sets.mixing import Joined, Mixture
-from deixis.data.sets.placeholders import PHRASE, with_placeholders
 from deixis.errors import DataError, OptionError
 from deixis.options.refer_train import PublicData, ReferData, ReferForgetting
 from deixis.recipes.refer.data.chat import held_out_chat, only_talks, read_chat, read_source
