@@ -154,9 +154,9 @@ def in_pixels(
     boxes = np.array([[finite_number(value) for value in row["bbox"]] for row in rows], np.float64).reshape(-1, 4)
     sizes = np.array([sizes_hw[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)
     frame = frame_of(boxes, sizes, where)
+    warn_frame(frame, where)
     if frame == "xywh":
         return list(annotations), frame
-    warn_frame(frame, where)
     if frame.startswith("share"):
         boxes = boxes * sizes[:, [1, 0, 1, 0]]  # (height, width) as (width, height, width, height)
     if frame.endswith("corners"):

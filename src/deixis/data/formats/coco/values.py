@@ -21,6 +21,13 @@ def finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def finite_numbers(values: Any, count: int) -> list[float] | None:
+    """A list of so many JSON numbers, all finite; else None."""
+    numbers = [finite_number(value) for value in values] if isinstance(values, list) else []
+    found = [number for number in numbers if number is not None]
+    return found if len(found) == len(numbers) == count else None
+
+
 def whole_number(value: Any) -> int | None:
     """A whole number of at most 63 bits: an integer, a float without a fraction, or its digits as text; else None."""
     if isinstance(value, str):
@@ -51,11 +58,10 @@ def image_size(height: Any, width: Any) -> tuple[int, int]:
 
 def box_xyxy_px(bbox: Any) -> tuple[float, float, float, float] | None:
     """COCO's [x, y, width, height] as corners; None where it is not four finite numbers."""
-    if not isinstance(bbox, list) or len(bbox) != 4:
+    numbers = finite_numbers(bbox, 4)
+    if numbers is None:
         return None
-    x, y, width, height = (finite_number(value) for value in bbox)
-    if x is None or y is None or width is None or height is None:
-        return None
+    x, y, width, height = numbers
     return x, y, x + width, y + height
 
 
@@ -110,4 +116,4 @@ def polygons_of(segmentation: Any, depth: int = 3) -> list[list[float]]:
 
 
 def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(finite_number(number) is not None for number in value)
+    return finite_numbers(value, 2) is not None

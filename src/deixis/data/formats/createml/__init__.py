@@ -12,18 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deixis.atomic_files import new_folder
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_json, read_text
-from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.coco.values import finite_numbers
 from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.placing import ImageMode, placed
 from deixis.data.formats.record import Format, Holds
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
-from deixis.data.formats.shared.box_values import convention, corners_px
+from deixis.data.formats.shared.assemble import Picture, assemble, sized_pictures
+from deixis.data.formats.shared.box_values import by_convention
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.reading import reads
 from deixis.errors import DataError
@@ -83,21 +81,14 @@ def read_createml(
                     found[name].append(_object(thing, f"{file}: {where}"))
     if not found:
         raise DataError(f"{file}: lists no image; there is nothing to train on or evaluate")
-    paths = find_pictures(file, list(found), images, likely_folders(file.parent), findings)
-    there = []
-    for (name, objects), image in zip(found.items(), paths, strict=True):
-        if image is not None:
-            with collecting(findings, "image_unreadable", image, file.name, "image removed"):
-                there.append((image, size_of(image, None, findings), name, objects))
-    boxes = [np.array([box for _, box in objects], np.float64).reshape(-1, 4) for *_, objects in there]
-    sizes = [np.tile(np.array([row[1]], np.float64), (len(given), 1)) for row, given in zip(there, boxes, strict=True)]
-    how = convention(np.concatenate(boxes or [np.zeros((0, 4))]), np.concatenate(sizes or [np.zeros((0, 2))]), "centre")
-    if how.note:
-        warnings.warn(f"{file}: {how.note}", stacklevel=3)
+    there = sized_pictures(file, found, images, likely_folders(file.parent), findings=findings)
+    boxes = [[box for _, box in found[name]] for name, *_ in there]
+    corners, note = by_convention(boxes, [size_hw for *_, size_hw in there], "centre")
+    if note:
+        warnings.warn(f"{file}: {note}", stacklevel=3)
     pictures = []
-    for (image, size_hw, name, objects), given, shapes in zip(there, boxes, sizes, strict=True):
-        corners = corners_px(given, shapes, how).tolist()
-        drawn = tuple(AnnotatedObject(label, tuple(box)) for (label, _), box in zip(objects, corners, strict=True))
+    for (name, image, size_hw), own in zip(there, corners, strict=True):
+        drawn = tuple(AnnotatedObject(one[0], tuple(box)) for one, box in zip(found[name], own.tolist(), strict=True))
         pictures.append(Picture(image, size_hw, drawn, f"{file.name}: {name}"))
     return assemble(file, pictures, None, file.resolve().parent.name, findings)
 
@@ -117,10 +108,10 @@ def _object(thing: Any, where: str) -> tuple[str, list[float]]:
     if not isinstance(label, str | int) or not str(label).strip():
         raise DataError(f"{where}: has no label, got {str(thing)[:80]!r}; add one")
     given = thing.get("coordinates")
-    numbers = [finite_number(given.get(key)) for key in _KEYS] if isinstance(given, Mapping) else []
-    if len(numbers) != 4 or None in numbers:
+    numbers = finite_numbers([given.get(key) for key in _KEYS] if isinstance(given, Mapping) else None, 4)
+    if numbers is None:
         raise DataError(f"{where}: coordinates must be the numbers x, y, width and height, got {str(given)[:80]}")
-    return str(label), [number for number in numbers if number is not None]
+    return str(label), numbers
 
 
 FILE = "_annotations.createml.json"

@@ -11,16 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import only_file, read_text, same_split
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.csv.columns import DELIMITERS, Columns, split_rows
 from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
-from deixis.data.formats.shared.box_values import convention, corners_px
+from deixis.data.formats.shared.assemble import Picture, assemble, sized_pictures
+from deixis.data.formats.shared.box_values import by_convention
 from deixis.data.formats.shared.class_lists import listed, named
 from deixis.data.formats.shared.split_folders import by_splits, split_file, split_files
 from deixis.data.reading import reads, require_regular
@@ -99,31 +97,22 @@ def read_csv(
         raise DataError(f"{file}: has no columns of images and boxes; name them in the first row, as filename,xmin,…")
     rows, delimiter, columns = found
     table = _of_split(_gather(file, rows, columns, findings), split, file)
-    names = list(table)
-    paths = find_pictures(file, names, images, likely_folders(file.parent, file.stem), findings)
+    folders = likely_folders(file.parent, file.stem)
+    stated = {name: row.size_hw for name, row in table.items()}
+    there = sized_pictures(file, table, images, folders, findings=findings, stated_hw=stated)
+    found_rows = [table[name] for name, *_ in there]
     notes = [f"columns are separated by {_SEPARATORS[delimiter]}"] if delimiter != "," else []
-    sizes = [(0, 0)] * len(names)
-    for position, (name, image) in enumerate(zip(names, paths, strict=True)):
-        if image is not None:
-            with collecting(findings, "image_unreadable", image, file.name, "image removed"):
-                sizes[position] = size_of(image, table[name].size_hw, findings)
-    there = [position for position, size_hw in enumerate(sizes) if size_hw != (0, 0)]
-    labels, order, note = _classes(file, [table[names[i]] for i in there], columns)
-    notes += [note] if note else []
-    boxes = [np.array(table[names[i]].boxes, np.float64).reshape(-1, 4) for i in there]
-    shapes = [np.tile(np.array([sizes[i]], np.float64), (len(given), 1)) for i, given in zip(there, boxes, strict=True)]
-    if there:
-        how = convention(np.concatenate(boxes), np.concatenate(shapes), columns.kind)
-        notes += [how.note] if how.note else []
+    labels, order, note = _classes(file, found_rows, columns)
+    sizes_hw = [size_hw for *_, size_hw in there]
+    corners, how = by_convention([row.boxes for row in found_rows], sizes_hw, columns.kind)
+    notes += [text for text in (note, how) if text]
     pictures = []
-    for i, given, shape in zip(there, boxes, shapes, strict=True):
-        image, row = paths[i], table[names[i]]
-        assert image is not None
+    for (name, image, size_hw), row, own in zip(there, found_rows, corners, strict=True):
         objects = tuple(
             AnnotatedObject(labels[label], tuple(box), is_crowd=crowd)
-            for label, box, crowd in zip(row.labels, corners_px(given, shape, how).tolist(), row.crowd, strict=True)
+            for label, box, crowd in zip(row.labels, own.tolist(), row.crowd, strict=True)
         )
-        pictures.append(Picture(image, sizes[i], objects, f"{file.name}: {names[i]}"))
+        pictures.append(Picture(image, size_hw, objects, f"{file.name}: {name}"))
     if notes:
         warnings.warn(f"{file}: {'; '.join(notes)}", stacklevel=3)
     return assemble(file, pictures, order, file.stem, findings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.findings import Findings
@@ -17,11 +16,11 @@ from deixis.data.formats.cvat.tracks import Track, TrackedShape, VideoPictures, 
 from deixis.data.formats.shared.annotated_images import (
     AnnotatedImage,
     FoundImage,
+    Objects,
+    each_object,
     located_samples,
-    one_object,
     samples_of,
 )
-from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.reading import reads
 from deixis.data.sets.embedded import EmbeddedDataset
 from deixis.errors import DataError, NoSuchSplitError
@@ -83,26 +82,19 @@ def _rows(content: Content, split: str | None, masks: bool) -> list[AnnotatedIma
             raise DataError(f"{content.path}: image {values.get('id')!r} of CVAT for images XML has no name")
         size_hw = image_size(*(float(values[key]) for key in ("height", "width"))) if "width" in values else None
         names = (f"{subset}/{name}", name) if subset else (name,)
-        objects = _Objects(content, tuple(shapes), name, masks)
+        objects = _objects(content, shapes, name, masks)
         rows.append(AnnotatedImage(names, objects, f"{content.path.name}: image {name}", size_hw))
     return rows
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """The objects of an image, once its size is known."""
-
-    content: Content
-    shapes: tuple[Shape, ...]
-    place: str
-    masks: bool
-
-    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
-        objects = []
-        for number, shape in enumerate(self.shapes, start=1):
-            with one_object(self.content.findings, self.content.path, f"{self.place}: shape {number}"):
-                objects.append(object_of(shape, size_hw, self.masks))
-        return objects
+def _objects(content: Content, shapes: Sequence[Shape], place: str, masks: bool) -> Objects:
+    return each_object(
+        content.findings,
+        content.path,
+        f"{place}: shape",
+        rows=shapes,
+        read=lambda shape, size_hw: [object_of(shape, size_hw, masks)],
+    )
 
 
 def _frames_of_images(content: Content) -> list[int]:
@@ -142,7 +134,7 @@ def _video(
     for frame, file in files.items():
         source = f"{content.path.name}: frame {frame}"
         shapes = [shape for track in content.tracks if (shape := track.at(frame)) is not None]
-        objects = _Objects(content, tuple(shapes), f"frame {frame}", masks)
+        objects = _objects(content, shapes, f"frame {frame}", masks)
         found.append((AnnotatedImage((file.name,), objects, source, size_hw), file, size_hw))
     samples = located_samples(content.path, found, content.names, findings=content.findings)
     if video is None:

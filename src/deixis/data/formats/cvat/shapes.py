@@ -14,6 +14,7 @@ from deixis.data.formats.shared.annotated_objects import (
     bitmap,
     box,
     corners_of,
+    cut_to,
     ellipse_outline,
     points_of,
     polygon,
@@ -119,18 +120,13 @@ def _mask(shape: Shape, size_hw: tuple[int, int]) -> np.ndarray:
     if not all(number.is_integer() for number in shape.numbers):
         raise ValueError("has a mask whose numbers are not whole")
     left, top, width, height, *runs = (int(number) for number in shape.numbers)
-    inside = max(left, 0), max(top, 0), min(left + width, size_hw[1]), min(top + height, size_hw[0])
     if width < 1 or height < 1 or width * height > 4 * size_hw[0] * size_hw[1] + 4:  # before memory is taken for it
         raise ValueError(f"has a mask of {width}x{height} pixels, its image has {size_hw[1]}x{size_hw[0]}")
     if min(runs) < 0 or sum(runs) != width * height:
         raise ValueError(f"has a mask whose runs are of {sum(runs)} pixels, {width}x{height} are {width * height}")
     # runs alternate, unset pixels first
     pixels = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(height, width)
-    whole = np.zeros(size_hw, np.uint8)
-    x1, y1, x2, y2 = inside
-    if x1 < x2 and y1 < y2:
-        whole[y1:y2, x1:x2] = pixels[y1 - top : y2 - top, x1 - left : x2 - left]
-    return whole
+    return cut_to(pixels, (left, top), size_hw)
 
 
 def _number(text: str | None, key: str) -> float:

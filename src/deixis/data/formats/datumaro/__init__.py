@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import new_folder
@@ -18,10 +19,10 @@ from deixis.data.formats.annotation_files import holds_text, parse_object, read_
 from deixis.data.formats.coco.values import finite_number, image_size, mask_rle
 from deixis.data.formats.placing import ImageMode, placed
 from deixis.data.formats.record import Format, Holds
-from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, one_object, samples_of
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
-    Points,
+    bounds,
     box,
     ellipse_outline,
     from_rle,
@@ -124,73 +125,60 @@ def _row(item: Mapping[str, Any], number: int, content: _Content) -> AnnotatedIm
     size = image.get("size") if isinstance(image, dict) else None
     size_hw = image_size(*size) if isinstance(size, list) and len(size) == 2 else None  # [height, width]
     rows = item.get("annotations") or []
-    objects = _Objects(content, tuple(rows) if isinstance(rows, list) else (), f"item {name}")
+    objects = _objects(content, rows if isinstance(rows, list) else (), f"item {name}")
     in_subset = [f"{content.path.stem}/{text}" for text in plain]
     return AnnotatedImage((*in_subset, *names), objects, f"{content.path.name}: item {name}", size_hw)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """The objects of an item, once the size of its image is known."""
-
-    content: _Content
-    rows: tuple[Any, ...]
-    place: str
-
-    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+def _objects(content: _Content, rows: Sequence[Any], place: str) -> Objects:
+    def objects(size_hw: tuple[int, int]) -> list[AnnotatedObject]:
         groups: dict[Any, list[tuple[str, AnnotatedObject]]] = {}
-        for number, row in enumerate(self.rows, start=1):
-            with one_object(self.content.findings, self.content.path, f"{self.place}: annotation {number}"):
+        for number, row in enumerate(rows, start=1):
+            with one_object(content.findings, content.path, f"{place}: annotation {number}"):
                 if not isinstance(row, dict):
                     raise ValueError("is no object")
-                kind = row.get("type")
+                kind = str(row.get("type"))
                 if kind not in _DRAWN:
-                    self.content.left_out[str(kind)[:40]] += 1
+                    content.left_out[kind[:40]] += 1
                     continue
-                found = self._object(row, str(kind), size_hw)
+                found = _object(row, kind, size_hw, content)
                 key = (row["group"], found.label) if row.get("group") else number  # group 0 is none
-                groups.setdefault(key, []).append((str(kind), found))
+                groups.setdefault(key, []).append((kind, found))
         return [_joined(parts) for parts in groups.values()]
 
-    def _object(self, row: Mapping[str, Any], kind: str, size_hw: tuple[int, int]) -> AnnotatedObject:
-        number = row.get("label_id")
-        if type(number) is not int or not 0 <= number < len(self.content.names):
-            raise ValueError(f"has label_id {str(number)[:20]}, there are {len(self.content.names)} labels")
-        label, masks = self.content.names[number], self.content.masks
-        if kind == "mask":
-            rle = mask_rle(row.get("rle"), size_hw)
-            if rle is None:
-                raise ValueError("has no rle")
-            found = from_rle(label, rle, masks)
-        elif kind == "bbox":
-            x, y, width, height = _numbers(row.get("bbox"), 4)
-            found = box(label, (x, y, x + width, y + height))
-        elif kind == "ellipse":
-            x1, y1, x2, y2 = _numbers(row.get("points"), 4)
-            outline = ellipse_outline(((x1 + x2) / 2, (y1 + y2) / 2), (abs(x2 - x1) / 2, abs(y2 - y1) / 2))
-            found = polygon(label, [outline], size_hw, masks=masks)
-        else:
-            points: Points = points_of(_numbers(row.get("points")))
-            found = polygon(label, [points], size_hw, masks=masks)
-        attributes = row.get("attributes")
-        crowd = isinstance(attributes, dict) and attributes.get("is_crowd") in (True, 1)
-        return replace(found, is_crowd=crowd)
+    return objects
+
+
+def _object(row: Mapping[str, Any], kind: str, size_hw: tuple[int, int], content: _Content) -> AnnotatedObject:
+    number = row.get("label_id")
+    if type(number) is not int or not 0 <= number < len(content.names):
+        raise ValueError(f"has label_id {str(number)[:20]}, there are {len(content.names)} labels")
+    label, masks = content.names[number], content.masks
+    if kind == "mask":
+        rle = mask_rle(row.get("rle"), size_hw)
+        if rle is None:
+            raise ValueError("has no rle")
+        found = from_rle(label, rle, masks)
+    elif kind == "bbox":
+        x, y, width, height = _numbers(row.get("bbox"), 4)
+        found = box(label, (x, y, x + width, y + height))
+    elif kind == "ellipse":
+        x1, y1, x2, y2 = _numbers(row.get("points"), 4)
+        outline = ellipse_outline(((x1 + x2) / 2, (y1 + y2) / 2), (abs(x2 - x1) / 2, abs(y2 - y1) / 2))
+        found = polygon(label, [outline], size_hw, masks=masks)
+    else:
+        found = polygon(label, [points_of(_numbers(row.get("points")))], size_hw, masks=masks)
+    attributes = row.get("attributes")
+    crowd = isinstance(attributes, dict) and attributes.get("is_crowd") in (True, 1)
+    return replace(found, is_crowd=crowd)
 
 
 def _joined(parts: Sequence[tuple[str, AnnotatedObject]]) -> AnnotatedObject:
     """One object of the parts of a group: of its masks where it has some, else of its boxes."""
-    from pycocotools import mask as coco_mask
-
     drawn = [one for kind, one in parts if kind != "bbox"] or [one for _, one in parts]
     if len(drawn) == 1:
         return drawn[0]
-    corners = [one.box_xyxy_px for one in drawn]
-    whole = (
-        min(c[0] for c in corners),
-        min(c[1] for c in corners),
-        max(c[2] for c in corners),
-        max(c[3] for c in corners),
-    )
+    whole = bounds(np.array([one.box_xyxy_px for one in drawn]).reshape(-1, 2))
     masks = [one.mask_rle for one in drawn if one.mask_rle is not None]
     rle = dict(coco_mask.merge(masks)) if len(masks) == len(drawn) else None
     area = float(coco_mask.area(rle)) if rle is not None else sum(one.area_px or 0.0 for one in drawn)

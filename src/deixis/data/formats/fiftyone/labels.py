@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.shared.annotated_objects import AnnotatedObject, bitmap, box, points_of, polygon
+from deixis.data.formats.coco.values import finite_number, finite_numbers
+from deixis.data.formats.shared.annotated_objects import (
+    AnnotatedObject,
+    bitmap,
+    box,
+    cut_to,
+    points_of,
+    points_of_pairs,
+    polygon,
+)
 
 _MAX_MASK_BYTES = 1 << 29
 
@@ -24,11 +32,10 @@ def detection(row: Mapping[str, Any], label: str, size_hw: tuple[int, int], mask
     Raises:
         ValueError: a box that is not four finite numbers, or a mask that cannot be read.
     """
-    values = row.get("bounding_box")
-    numbers = [finite_number(value) for value in values] if isinstance(values, list) else []
-    if len(numbers) != 4 or any(number is None for number in numbers):
-        raise ValueError(f"has a bounding_box that is not four finite numbers, got {str(values)[:60]}")
-    x, y, width, height = (float(number or 0) for number in numbers)
+    numbers = finite_numbers(row.get("bounding_box"), 4)
+    if numbers is None:
+        raise ValueError(f"has a bounding_box that is not four finite numbers, got {str(row.get('bounding_box'))[:60]}")
+    x, y, width, height = numbers
     rows, columns = size_hw
     corners = (x * columns, y * rows, (x + width) * columns, (y + height) * rows)
     score = finite_number(row.get("confidence"))
@@ -48,13 +55,7 @@ def polyline(row: Mapping[str, Any], label: str, size_hw: tuple[int, int], masks
         return None
     parts = []
     for shape in row.get("points") or []:
-        if not isinstance(shape, list) or not all(isinstance(point, list) and len(point) == 2 for point in shape):
-            raise ValueError("has points that are no lists of [x, y]")
-        numbers = [finite_number(number) for point in shape for number in point]
-        if any(number is None for number in numbers):
-            raise ValueError("has points that are no finite numbers")
-        shares = points_of([number for number in numbers if number is not None])
-        parts.append(points_of((shares * size_hw[::-1]).reshape(-1).tolist()))  # (x, y) by (width, height)
+        parts.append(points_of((points_of_pairs(shape) * size_hw[::-1]).reshape(-1)))  # (x, y) by (width, height)
     return polygon(label, parts, size_hw, masks=masks, score=finite_number(row.get("confidence")))
 
 
@@ -84,8 +85,4 @@ def _placed(mask: np.ndarray, corners: tuple[float, ...], size_hw: tuple[int, in
     sides = (max(min(right - left, size_hw[1]), 1), max(min(bottom - top, size_hw[0]), 1))
     if mask.shape != sides[::-1]:
         mask = np.asarray(Image.fromarray(mask).resize(sides, Image.Resampling.NEAREST))
-    whole = np.zeros(size_hw, np.uint8)
-    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + sides[0], size_hw[1]), min(top + sides[1], size_hw[0])
-    if x1 < x2 and y1 < y2:
-        whole[y1:y2, x1:x2] = mask[y1 - top : y2 - top, x1 - left : x2 - left]
-    return whole
+    return cut_to(mask, (left, top), size_hw)

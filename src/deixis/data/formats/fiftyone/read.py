@@ -12,7 +12,7 @@ from typing import Any
 from deixis.data.findings import Findings
 from deixis.data.formats.annotation_files import ImageIndex, holds_text, parse_object, read_text, same_split, the_file
 from deixis.data.formats.fiftyone.labels import detection, polyline
-from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, each_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.image_files import is_left_by_macos
@@ -113,7 +113,7 @@ def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) ->
         if PurePosixPath(file_name).suffix.lower() in VIDEO_SUFFIXES:
             raise DataError(f"{content.path}: sample {number} is a video; export its frames (to_frames) as images")
         place = f"sample {PurePosixPath(file_name).name}"
-        objects = _Objects(content, tuple(_found(sample, name)), place)
+        objects = _objects(content, _found(sample, name), place)
         rows.append(AnnotatedImage((file_name,), objects, f"{content.path.name}: {place}", any_size=True))
     return rows
 
@@ -167,44 +167,32 @@ def _labelled(key: str, labels: Any, index: ImageIndex, content: _Content) -> An
     """An image of the short form, whose key is its file's name, without the suffix."""
     if labels is not None and not isinstance(labels, list):
         raise DataError(f"{content.path}: image {key[:80]!r} has no list of boxes; export detections, not classes")
-    objects = _Objects(content, tuple(labels or ()), f"image {key}")
+    objects = _objects(content, labels or (), f"image {key}")
     file = index.find(key, PurePosixPath(key).name)
     names = (key,) if file is None else (file.name,)
     return AnnotatedImage(names, objects, f"{content.path.name}: image {key}", any_size=True)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """The objects of a sample, once the size of its image is known."""
+def _objects(content: _Content, rows: Sequence[Any], place: str) -> Objects:
+    def read(row: Any, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+        if not isinstance(row, dict):
+            raise ValueError("is no object")
+        label = _label(row.get("label"), content.classes)
+        if "points" not in row:
+            return [detection(row, label, size_hw, content.masks)]
+        found = polyline(row, label, size_hw, content.masks)
+        content.left_out["lines that enclose nothing"] += found is None
+        return [] if found is None else [found]
 
-    content: _Content
-    rows: tuple[Any, ...]
-    place: str
+    return each_object(content.findings, content.path, f"{place}: label", rows=rows, read=read)
 
-    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
-        objects = []
-        for number, row in enumerate(self.rows, start=1):
-            with one_object(self.content.findings, self.content.path, f"{self.place}: label {number}"):
-                if not isinstance(row, dict):
-                    raise ValueError("is no object")
-                label = self._label(row.get("label"))
-                if "points" in row:
-                    found = polyline(row, label, size_hw, self.content.masks)
-                    if found is None:
-                        self.content.left_out["lines that enclose nothing"] += 1
-                        continue
-                    objects.append(found)
-                else:
-                    objects.append(detection(row, label, size_hw, self.content.masks))
-        return objects
 
-    def _label(self, label: Any) -> str:
-        classes = self.content.classes
-        if type(label) is int and 0 <= label < len(classes):
-            return classes[label]
-        if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"has no label, got {str(label)[:40]!r}")
-        return label
+def _label(label: Any, classes: Sequence[str]) -> str:
+    if type(label) is int and 0 <= label < len(classes):
+        return classes[label]
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"has no label, got {str(label)[:40]!r}")
+    return label
 
 
 def _names(value: Any) -> list[str]:

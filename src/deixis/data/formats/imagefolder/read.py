@@ -9,26 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import parse_json, parse_object, read_text
-from deixis.data.formats.coco.values import finite_number, whole_number
-from deixis.data.formats.parquet.files import CATEGORY_KEYS, INSTALL_HINT
+from deixis.data.formats.coco.values import finite_number, finite_numbers, whole_number
+from deixis.data.formats.parquet.files import CATEGORY_KEYS, open_parquet
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
-from deixis.data.formats.shared.box_values import frame_of, warn_frame
+from deixis.data.formats.shared.assemble import Picture, assemble, sized_pictures
+from deixis.data.formats.shared.box_values import by_frame
 from deixis.data.formats.shared.class_lists import class_names, named
 from deixis.data.formats.shared.split_folders import head_of, split_file, split_files
 from deixis.data.pixels.image_files import is_left_by_macos
-from deixis.data.reading import reads, reason, require_regular
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.records import SampleList
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
 
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -82,22 +77,9 @@ def _is_metadata(file: Path) -> bool:
 
 def _has_columns(file: Path) -> bool:
     try:
-        return {"file_name", "objects"} <= set(_parquet(file).schema_arrow.names)
+        return {"file_name", "objects"} <= set(open_parquet(file).schema_arrow.names)
     except (DataError, OSError):
         return False
-
-
-def _parquet(file: Path) -> ParquetFile:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DataError(INSTALL_HINT) from error
-    require_regular(file)
-    try:
-        return ParquetFile(file)
-    except (OSError, ArrowException) as error:
-        raise DataError(f"{file}: cannot read as parquet ({reason(error)}); download or write it again") from error
 
 
 @reads("metadata of an ImageFolder")
@@ -126,14 +108,10 @@ def read_imagefolder(
             rows.setdefault(name, _Image(whole_number(row.get("image_id")))).objects.extend(objects)
     if not rows:
         raise DataError(f"{file}: has no row of an image; there is nothing to train on or evaluate")
-    paths = find_pictures(file, list(rows), images, [file.parent, file.parent / "images"], findings)
-    there: list[tuple[str, Path, tuple[int, int]]] = []
-    for name, image in zip(rows, paths, strict=True):
-        if image is not None:
-            with collecting(findings, "image_unreadable", image, file.name, "image removed"):
-                there.append((name, image, size_of(image, None, findings)))
+    there = sized_pictures(file, rows, images, [file.parent, file.parent / "images"], findings=findings)
     found = [rows[name] for name, *_ in there]
-    corners = _corners([(size, row.objects) for (*_, size), row in zip(there, found, strict=True)], str(file))
+    boxes = [[one.box for one in row.objects] for row in found]
+    corners = by_frame(boxes, [size_hw for *_, size_hw in there], str(file))
     names, order, note = _names([one.label for row in found for one in row.objects], file)
     if note:
         warnings.warn(f"{file}: {note}", stacklevel=3)
@@ -144,12 +122,12 @@ def read_imagefolder(
             size_hw,
             tuple(
                 AnnotatedObject(names[one.label], tuple(box), one.area_px, is_crowd=one.is_crowd)
-                for one, box in zip(row.objects, boxes.tolist(), strict=True)
+                for one, box in zip(row.objects, own.tolist(), strict=True)
             ),
             f"{file.name}: {name}",
             image_id=row.image_id if own_ids else None,
         )
-        for (name, image, size_hw), row, boxes in zip(there, found, corners, strict=True)
+        for (name, image, size_hw), row, own in zip(there, found, corners, strict=True)
     ]
     return assemble(file, pictures, order, file.resolve().parent.name, findings)
 
@@ -157,7 +135,7 @@ def read_imagefolder(
 def _rows(file: Path) -> Iterator[tuple[int, Any]]:
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        yield from enumerate(_parquet(file).read().to_pylist(), start=1)
+        yield from enumerate(open_parquet(file).read().to_pylist(), start=1)
     elif suffix == ".csv":
         for number, row in enumerate(csv.DictReader(StringIO(read_text(file), newline="")), start=1):
             text = (row.get("objects") or "").strip()
@@ -191,37 +169,18 @@ def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Object]]:
     found: list[_Object] = []
     more = [_per_object(objects.get(key), len(boxes)) for key in ("iscrowd", "area")]
     for box, label, crowd, area in zip(boxes, labels, *more, strict=True):
-        numbers = [finite_number(value) for value in box] if isinstance(box, list) else []
-        if len(numbers) != 4 or None in numbers:
+        numbers = finite_numbers(box, 4)
+        if numbers is None:
             raise DataError(f"{where}: bbox must be four finite numbers, got {str(box)[:80]}")
         if isinstance(label, bool) or not isinstance(label, int | str) or not str(label).strip():
             raise DataError(f"{where}: {key} must be a name or a number, got {str(label)[:80]!r}")
-        numbers_px = [number for number in numbers if number is not None]
-        found.append(_Object(numbers_px, label, bool(crowd), finite_number(area)))
+        found.append(_Object(numbers, label, bool(crowd), finite_number(area)))
     return name, found
 
 
 def _per_object(values: Any, count: int) -> Sequence[Any]:
     """The values of an optional key, one per object; nothing where they are not as many."""
     return values if isinstance(values, list) and len(values) == count else [None] * count
-
-
-def _corners(found: Sequence[tuple[tuple[int, int], Sequence[_Object]]], where: str) -> list[np.ndarray]:
-    """The boxes of each image as corners in pixels; a warning reports where they were written otherwise."""
-    boxes = [np.array([one.box for one in objects], np.float64).reshape(-1, 4) for _, objects in found]
-    sizes = [np.tile(np.array([size_hw], np.float64), (len(objects), 1)) for size_hw, objects in found]
-    if not boxes:
-        return []
-    frame = frame_of(np.concatenate(boxes), np.concatenate(sizes), where)
-    if frame != "xywh":
-        warn_frame(frame, where)
-    corners = []
-    for given, shapes in zip(boxes, sizes, strict=True):
-        scaled = given * shapes[:, [1, 0, 1, 0]] if frame.startswith("share") else given.copy()
-        if frame.endswith("xywh"):
-            scaled[:, 2:] += scaled[:, :2]
-        corners.append(scaled)
-    return corners
 
 
 def _names(labels: list[Any], file: Path) -> tuple[dict[Any, str], list[str] | None, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.label_studio.regions import find_label_studio, labels_of, listed_names, objects_of, tasks_of
-from deixis.data.formats.shared.annotated_images import AnnotatedImage, one_object, samples_of
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, each_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.image_files import IMAGE_SUFFIXES
@@ -158,7 +158,7 @@ def _add_images(task: _Task, content: _Content) -> None:
         uploaded = (task.upload,) if task.upload and len(names) == 1 else ()
         written = list(dict.fromkeys((name, *uploaded)))
         spelled = (*written, *(plain for text in written if (plain := _without_prefix(text)) is not None))
-        objects = _Objects(content, tuple(region for region in regions if _is_object(region)), place)
+        objects = _objects(content, [region for region in regions if _is_object(region)], place)
         source = f"{content.path.name}: {place}" + (f", image {index + 1}" if len(names) > 1 else "")
         row = AnnotatedImage(spelled, objects, source, stated, any_size=True, model_version=task.model_version)
         content.rows.append(row)
@@ -172,24 +172,14 @@ def _is_object(region: Mapping[str, Any]) -> bool:
     return "labels" not in value or any(key in value for key in ("rle", "points", "radiusX", "width"))
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """The objects of a task, once the size of its image is known."""
+def _objects(content: _Content, regions: Sequence[Mapping[str, Any]], place: str) -> Objects:
+    def read(region: Mapping[str, Any], size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+        turn = finite_number(region.get("image_rotation", 0)) or 0
+        if turn % 360:
+            raise ValueError(f"is drawn on an image turned by {turn:g} degrees, which is not read")
+        return objects_of(region["value"], size_hw, content.masks, finite_number(region.get("score")))
 
-    content: _Content
-    regions: tuple[Mapping[str, Any], ...]
-    place: str
-
-    def __call__(self, size_hw: tuple[int, int]) -> list[AnnotatedObject]:
-        objects: list[AnnotatedObject] = []
-        for number, region in enumerate(self.regions, start=1):
-            with one_object(self.content.findings, self.content.path, f"{self.place}: region {number}"):
-                turn = finite_number(region.get("image_rotation", 0)) or 0
-                if turn % 360:
-                    raise ValueError(f"is drawn on an image turned by {turn:g} degrees, which is not read")
-                score = finite_number(region.get("score"))
-                objects += objects_of(region["value"], size_hw, self.content.masks, score)
-        return objects
+    return each_object(content.findings, content.path, f"{place}: region", rows=regions, read=read)
 
 
 def _image_names(data: Mapping[str, Any]) -> list[str]:

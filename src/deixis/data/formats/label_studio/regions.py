@@ -14,12 +14,12 @@ from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.label_studio.brush import decode_brush
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
-    Points,
     bitmap,
     box,
     corners_of,
     ellipse_outline,
     points_of,
+    points_of_pairs,
     polygon,
     turned,
 )
@@ -53,7 +53,7 @@ def objects_of(
     scale = np.array(size_hw[::-1]) / 100
     degrees = _number(value, "rotation", 0.0)
     if "points" in value:
-        outline = _points(value["points"]) * scale
+        outline = points_of_pairs(value["points"]) * scale
     elif "radiusX" in value:
         x, y = _pair(value, "x", "y", scale)
         outline = turned(ellipse_outline((x, y), _pair(value, "radiusX", "radiusY", scale)), (x, y), degrees)
@@ -62,17 +62,8 @@ def objects_of(
         if not degrees:
             return [box(name, (x, y, x + width, y + height), score) for name in labels_of(value)]
         outline = turned(corners_of(x, y, width, height), (x, y), degrees)
-    outline = points_of(outline.reshape(-1).tolist())
+    outline = points_of(outline.reshape(-1))
     return [polygon(name, [outline], size_hw, masks=masks, score=score) for name in labels_of(value)]
-
-
-def _points(rows: Any) -> Points:
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
-        raise ValueError("has points that are no list of [x, y]")
-    numbers = [finite_number(number) for row in rows for number in row]
-    if any(number is None for number in numbers):
-        raise ValueError("has points that are no finite numbers")
-    return points_of([number for number in numbers if number is not None])
 
 
 def _pair(value: Mapping[str, Any], first: str, second: str, scale: np.ndarray) -> tuple[float, float]:

@@ -13,23 +13,22 @@ from typing import Any
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     ImageIndex,
-    clip_instances,
     holds_text,
     parse_object,
     read_text,
     report_missing,
     require_no_missing,
-    vocabulary_of,
-    warn_dropped,
 )
 from deixis.data.formats.coco.values import finite_number, image_size
-from deixis.data.formats.labelme.shapes import Thing, read_shapes
+from deixis.data.formats.labelme.shapes import read_shapes
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
+from deixis.data.formats.shared.assemble import Picture, assemble
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
 from deixis.data.sets.embedded import EmbeddedDataset
 from deixis.errors import DataError
-from deixis.records import Instances, Sample, SampleList
+from deixis.records import SampleList
 from deixis.text import clean_name
 
 _FOLDERS = ("", "annotations", "labels", "images")
@@ -42,7 +41,7 @@ class _File:
     image: Path
     embedded: bool
     size_hw: tuple[int, int]
-    things: tuple[Thing, ...]
+    things: tuple[AnnotatedObject, ...]
 
 
 @dataclass(frozen=True)
@@ -102,24 +101,20 @@ def read_labelme(
         raise DataError(
             f"{folder}: none of its {len(files)} files has an object that can be used: nothing to learn from"
         )
-    vocabulary = vocabulary_of(names, str(folder))
-    rows = {name: row for row, name in enumerate(vocabulary.names)}
-    samples, dropped = [], []
-    for number, file in enumerate(files, start=1):
-        unknown = sorted({thing.label for thing in file.things} - rows.keys())
+    pictures = []
+    for file in files:
+        unknown = sorted({thing.label for thing in file.things} - {*names})
         with collecting(findings, "category_unknown", file.path, "", "their objects removed"):
             if unknown:
                 raise DataError(f"{file.path}: labels {unknown} are not in labels.txt; add them there")
-        things = [thing for thing in file.things if thing.label in rows]
-        instances, lost = clip_instances(_instances(things, rows), file.size_hw, keep_all=findings is not None)
-        dropped += [file.path.name] * lost
-        samples.append(Sample(file.image, file.size_hw, instances, vocabulary, number, file.path.name))
-    warn_dropped(str(folder), dropped)
+        things = tuple(thing for thing in file.things if thing.label not in unknown)
+        pictures.append(Picture(file.image, file.size_hw, things, file.path.name))
     name = (folder if folder.is_dir() else folder.parent).resolve().name
-    if any(file.embedded for file in files):
-        inside = tuple(file.path if file.embedded else None for file in files)
-        return EmbeddedDataset(tuple(samples), vocabulary, name, _ImageData(inside))
-    return SampleList(tuple(samples), vocabulary, name)
+    dataset = assemble(folder, pictures, names, name, findings)
+    if not any(file.embedded for file in files):
+        return dataset
+    inside = tuple(file.path if file.embedded else None for file in files)
+    return EmbeddedDataset(dataset.samples, dataset.vocabulary, name, _ImageData(inside))
 
 
 def _parse_all(paths: Sequence[Path], images: Path | None, masks: bool, findings: Findings | None) -> list[_File]:
@@ -197,14 +192,3 @@ def _label_list(folder: Path) -> list[str]:
         return []
     lines = [clean_name(line) for line in read_text(file).split("\n")]
     return [line for line in lines if line and line not in _IGNORED_LABELS]
-
-
-def _instances(things: Sequence[Thing], rows: dict[str, int]) -> Instances:
-    masks = [thing.mask_rle for thing in things if thing.mask_rle is not None]
-    return Instances.build(
-        [thing.box_xyxy_px for thing in things],
-        [rows[thing.label] for thing in things],
-        [thing.crowd for thing in things],
-        areas_px=[thing.area_px for thing in things],
-        masks_rle=masks if masks and len(masks) == len(things) else None,
-    )

@@ -6,48 +6,42 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from deixis.data.formats.coco.values import finite_number, mask_rle
+from deixis.data.formats.shared.annotated_objects import (
+    AnnotatedObject,
+    Points,
+    bitmap,
+    bounds,
+    box,
+    ellipse_outline,
+    laid_at,
+    points_of_pairs,
+    polygon,
+)
 from deixis.errors import DataError
-from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle
-from deixis.records import Rle
 from deixis.text import clean_name
 
 CROWD_FLAG = "crowd"  # labelme has no such flag of its own, but lets shapes carry any
 _NO_AREA = {"point", "points", "line", "linestrip"}
-_CIRCLE_POINTS = 64
-_Points = Float[np.ndarray, "points 2"]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One object; `mask_rle` is None for a rectangle, or where masks are not asked for."""
-
-    label: str
-    box_xyxy_px: tuple[float, float, float, float]
-    area_px: float
-    crowd: bool
-    mask_rle: Rle | None
 
 
 def read_shapes(
     shapes: Sequence[Any], size_hw: tuple[int, int], masks: bool, where: str
-) -> tuple[list[Thing], list[str]]:
+) -> tuple[list[AnnotatedObject], list[str]]:
     """The objects of a file, and the places of the shapes that enclose nothing.
 
     Raises:
         DataError: a shape without label or points, or of an unknown kind; the message gives its number.
     """
-    things: list[Thing] = []
+    things: list[AnnotatedObject] = []
     groups: dict[tuple[str, Any], int] = {}
     ignored = []
     for number, shape in enumerate(shapes, start=1):
@@ -61,9 +55,11 @@ def read_shapes(
         if kind not in _READ:
             raise DataError(f"{place}: shape_type {kind!r} is not one of {', '.join([*_READ, *sorted(_NO_AREA)])}")
         try:
-            thing = _READ[kind](shape, _points(shape, place), size_hw, place, masks)
+            drawn = _READ[kind](shape, points_of_pairs(shape.get("points")), size_hw, masks)
         except ValueError as error:
             raise DataError(f"{place}: {error}; correct or remove the shape") from error
+        flags = shape.get("flags")
+        thing = replace(drawn, is_crowd=isinstance(flags, dict) and bool(flags.get(CROWD_FLAG)))
         group = (thing.label, shape.get("group_id"))
         if group[1] is not None and group in groups:
             things[groups[group]] = _joined(things[groups[group]], thing)
@@ -73,71 +69,45 @@ def read_shapes(
     return things, ignored
 
 
-def _points(shape: Mapping[str, Any], where: str) -> _Points:
-    rows = shape.get("points")
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
-        raise DataError(f"{where}: points must be a list of [x, y], got {str(rows)[:80]}")
-    numbers = [finite_number(value) for row in rows for value in row]
-    if any(number is None or abs(number) > MAX_COORDINATE_PX for number in numbers):
-        raise DataError(f"{where}: points must be finite numbers of at most {MAX_COORDINATE_PX}, got {str(rows)[:80]}")
-    return np.array(numbers, np.float64).reshape(-1, 2)
+def _polygon(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
+    return polygon(_label(shape), [points], size_hw, masks=masks)
 
 
-def _polygon(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
-    if len(points) < 3:
-        raise DataError(f"{where}: a polygon needs three points or more, got {len(points)}")
-    x, y = points.T
-    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
-    return _thing(shape, points, area, mask_rle([points.reshape(-1).tolist()], size_hw) if masks else None)
-
-
-def _rectangle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+def _rectangle(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     del size_hw, masks
     if len(points) not in (2, 4):
-        raise DataError(f"{where}: a rectangle needs two opposite corners, or all four, got {len(points)} points")
-    sides = points.max(0) - points.min(0)
-    return _thing(shape, points, float(sides.prod()), None)
+        raise ValueError(f"a rectangle needs two opposite corners, or all four, got {len(points)} points")
+    return box(_label(shape), [*points.min(0), *points.max(0)])
 
 
-def _cuboid(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+def _cuboid(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     """X-AnyLabeling's: corners of the front and the back, whose outline is the object's."""
-    return _polygon(
-        shape, cv2.convexHull(points.astype(np.float32)).reshape(-1, 2).astype(np.float64), size_hw, where, masks
-    )
+    outline = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+    return polygon(_label(shape), [outline], size_hw, masks=masks)
 
 
-def _circle(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+def _circle(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     if len(points) != 2:
-        raise DataError(f"{where}: a circle needs its centre and a point on it, got {len(points)} points")
+        raise ValueError(f"a circle needs its centre and a point on it, got {len(points)} points")
     radius = float(np.hypot(*(points[1] - points[0])))
-    turns = np.arange(_CIRCLE_POINTS) * (2 * math.pi / _CIRCLE_POINTS)
-    outline = points[0] + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    corners = np.stack([points[0] - radius, points[0] + radius])
-    rle = mask_rle([outline.reshape(-1).tolist()], size_hw) if masks else None
-    return _thing(shape, corners, math.pi * radius**2, rle)
+    drawn = polygon(_label(shape), [ellipse_outline(tuple(points[0]), (radius, radius))], size_hw, masks=masks)
+    return replace(drawn, area_px=math.pi * radius**2)
 
 
-def _mask(shape: Mapping[str, Any], points: _Points, size_hw: tuple[int, int], where: str, masks: bool) -> Thing:
+def _mask(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     """A bitmap as PNG text, laid at its first corner; the second corner is its last pixel."""
     if len(points) != 2:
-        raise DataError(f"{where}: a mask needs its first and its last corner, got {len(points)} points")
+        raise ValueError(f"a mask needs its first and its last corner, got {len(points)} points")
     try:
         with Image.open(BytesIO(base64.b64decode(shape["mask"], validate=True))) as image:
-            bitmap = np.array(image.convert("L")) > 0
+            pixels = np.array(image.convert("L")) > 0
     except (KeyError, TypeError, binascii.Error, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: mask is no PNG as base64 text ({error}); correct the shape") from error
+        raise ValueError(f"mask is no PNG as base64 text ({error})") from error
     left, top = (round(value) for value in points[0].tolist())
-    height, width = size_hw
-    if left < 0 or top < 0 or top + bitmap.shape[0] > height or left + bitmap.shape[1] > width:
-        raise DataError(f"{where}: a mask of {bitmap.shape[::-1]} at {(left, top)} reaches outside {(width, height)}")
-    whole = np.zeros(size_hw, np.uint8)
-    whole[top : top + bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
-    rle = bitmap_rle(whole)
-    x, y, w, h = coco_mask.toBbox(rle).tolist()
-    return _thing(shape, np.array([[x, y], [x + w, y + h]]), float(whole.sum()), rle if masks else None)
+    return bitmap(_label(shape), laid_at(pixels, (left, top), size_hw), masks)
 
 
-_READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str, bool], Thing]] = {
+_READ: dict[str, Callable[[Mapping[str, Any], Points, tuple[int, int], bool], AnnotatedObject]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "circle": _circle,
@@ -148,18 +118,17 @@ _READ: dict[str, Callable[[Mapping[str, Any], _Points, tuple[int, int], str, boo
 }
 
 
-def _thing(shape: Mapping[str, Any], points: _Points, area_px: float, rle: Rle | None) -> Thing:
-    flags = shape.get("flags")
-    crowd = isinstance(flags, dict) and bool(flags.get(CROWD_FLAG))
-    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-    return Thing(clean_name(shape["label"]), (x1, y1, x2, y2), area_px, crowd, rle)
+def _label(shape: Mapping[str, Any]) -> str:
+    return clean_name(shape["label"])
 
 
-def _joined(one: Thing, other: Thing) -> Thing:
+def _joined(one: AnnotatedObject, other: AnnotatedObject) -> AnnotatedObject:
     """Two parts of one object."""
-    (a1, b1, a2, b2), (c1, d1, c2, d2) = one.box_xyxy_px, other.box_xyxy_px
-    rle = None
-    if one.mask_rle is not None and other.mask_rle is not None:
-        rle = coco_mask.merge([one.mask_rle, other.mask_rle])
-    box = (min(a1, c1), min(b1, d1), max(a2, c2), max(b2, d2))
-    return Thing(one.label, box, one.area_px + other.area_px, one.crowd or other.crowd, rle)
+    masks = [part.mask_rle for part in (one, other) if part.mask_rle is not None]
+    return replace(
+        one,
+        box_xyxy_px=bounds(np.array([one.box_xyxy_px, other.box_xyxy_px]).reshape(-1, 2)),
+        area_px=(one.area_px or 0) + (other.area_px or 0),
+        mask_rle=coco_mask.merge(masks) if len(masks) == 2 else None,
+        is_crowd=one.is_crowd or other.is_crowd,
+    )

@@ -83,26 +83,33 @@ class ImageBytes:
         return (folder / path).read_bytes()
 
 
-def open_files(files: Sequence[Path]) -> list[ParquetFile]:
-    """Opened files, checked for the columns of the layout.
+def open_parquet(file: Path) -> ParquetFile:
+    """An opened parquet file of any columns.
 
     Raises:
-        DataError: pyarrow is absent, a file is no parquet file, or lacks `image` or `objects`.
+        DataError: pyarrow is absent, or the file is no parquet file.
     """
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise DataError(INSTALL_HINT) from error
+    require_regular(file)
+    try:
+        return ParquetFile(file)
+    except (OSError, ArrowException) as error:
+        raise DataError(f"{file}: cannot read as parquet ({one_line(error)}); download or write it again") from error
+
+
+def open_files(files: Sequence[Path]) -> list[ParquetFile]:
+    """Opened files, checked for the columns of the layout.
+
+    Raises:
+        DataError: pyarrow is absent, a file is no parquet file, or lacks `image` or `objects`.
+    """
     tables = []
     for file in files:
-        require_regular(file)
-        try:
-            table = ParquetFile(file)
-        except (OSError, ArrowException) as error:
-            raise DataError(
-                f"{file}: cannot read as parquet ({one_line(error)}); download or write it again"
-            ) from error
+        table = open_parquet(file)
         columns = table.schema_arrow.names
         if "image" not in columns or "objects" not in columns:
             raise DataError(f"{file}: expected the columns image and objects, found {', '.join(columns)}")

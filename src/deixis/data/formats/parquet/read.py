@@ -9,9 +9,9 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import clip_instances, same_split, vocabulary_of, warn_dropped
-from deixis.data.formats.coco.values import finite_number
+from deixis.data.formats.coco.values import finite_number, finite_numbers
 from deixis.data.formats.parquet.files import CATEGORY_KEYS, ImageBytes, Row, class_names, open_files, read_rows
-from deixis.data.formats.shared.box_values import Frame, frame_of, warn_frame
+from deixis.data.formats.shared.box_values import Frame, by_frame
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
@@ -75,13 +75,12 @@ def read_parquet(
     pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
     sizes = [_size(row, pictures, index) for index, row in enumerate(rows)]
     boxes = [_boxes(row, len(found)) for row, found in zip(rows, categories, strict=True)]
-    frame: Frame = "corners" if box_format == "xyxy" else "xywh"
-    if box_format is None:
-        frame = _frame(boxes, sizes, str(path))
+    frame: Frame | None = {None: None, "xyxy": "corners"}.get(box_format, "xywh")
+    corners = by_frame(boxes, sizes, str(path), frame)
     records, dropped = [], []
-    for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, boxes, strict=True), start=1):
+    for number, (row, found, size_hw, given) in enumerate(zip(rows, categories, sizes, corners, strict=True), start=1):
         class_ids = [category if isinstance(category, int) else class_of[category] for category in found]
-        instances = _instances(row, _in_frame(given, frame, size_hw), class_ids)
+        instances = _instances(row, given, class_ids)
         instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
         dropped += [row.where] * lost
         records.append(_sample(row, instances, size_hw, vocabulary, number))
@@ -154,35 +153,11 @@ def _boxes(row: Row, count: int) -> list[list[float]]:
         raise DataError(f"{row.where}: has {len(values)} boxes and {count} categories; they must be as many")
     boxes = []
     for value in values:
-        numbers = [finite_number(number) for number in value or ()]
-        if len(numbers) != 4 or any(number is None for number in numbers):
+        numbers = finite_numbers(value, 4)
+        if numbers is None:
             raise DataError(f"{row.where}: bbox must be four finite numbers, got {value!r}")
-        boxes.append([float(number or 0) for number in numbers])
+        boxes.append(numbers)
     return boxes
-
-
-def _frame(boxes: Sequence[list[list[float]]], sizes_hw: Sequence[tuple[int, int]], where: str) -> Frame:
-    """How the boxes are written, recognised from all of them; warns where it is not COCO's way."""
-    flat = np.array([box for found in boxes for box in found], np.float64).reshape(-1, 4)
-    counts = [len(found) for found in boxes]
-    sizes = np.repeat(np.array(sizes_hw, np.float64).reshape(-1, 2), counts, axis=0)
-    frame = frame_of(flat, sizes, where)
-    if frame != "xywh":
-        warn_frame(frame, where)
-    return frame
-
-
-def _in_frame(boxes: Sequence[list[float]], frame: Frame, size_hw: tuple[int, int]) -> list[list[float]]:
-    """Corners in pixels."""
-    height, width = size_hw
-    scale = (width, height, width, height) if frame.startswith("share") else (1, 1, 1, 1)
-    scaled = [[value * side for value, side in zip(box, scale, strict=True)] for box in boxes]
-    return scaled if frame.endswith("corners") else [_to_corners(box) for box in scaled]
-
-
-def _to_corners(box: Sequence[float]) -> list[float]:
-    x, y, width, height = box
-    return [x, y, x + width, y + height]
 
 
 def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
@@ -192,7 +167,7 @@ def _size(row: Row, pictures: ImageBytes, index: int) -> tuple[int, int]:
     return image_sizes_hw(row.where, pictures(index))[0]
 
 
-def _instances(row: Row, boxes_xyxy_px: list[list[float]], class_ids: list[int]) -> Instances:
+def _instances(row: Row, boxes_xyxy_px: np.ndarray, class_ids: list[int]) -> Instances:
     areas, crowd = (_numbers(row, key, len(class_ids)) for key in ("area", "iscrowd"))
     return Instances.build(
         boxes_xyxy_px, class_ids, None if crowd is None else [value > 0 for value in crowd], areas_px=areas

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import report_missing, require_located
@@ -40,6 +41,8 @@ class AnnotatedImage:
     model_version: str = ""
 
 
+Row = TypeVar("Row")
+Objects = Callable[[tuple[int, int]], list[AnnotatedObject]]  # of an image of (height, width) pixels
 FoundImage = tuple[AnnotatedImage, Path, tuple[int, int]]  # with its file and its (height, width)
 
 
@@ -102,6 +105,31 @@ def one_object(findings: Findings | None, path: Path, place: str) -> Iterator[No
             yield
         except ValueError as error:
             raise DataError(f"{path}: {place}: {error}; correct or remove it") from error
+
+
+def each_object(
+    findings: Findings | None,
+    path: Path,
+    place: str,
+    *,
+    rows: Sequence[Row],
+    read: Callable[[Row, tuple[int, int]], list[AnnotatedObject]],
+) -> Objects:
+    """The objects of an image's rows, once its size is known; with findings without those rows that are none.
+
+    Args:
+        place: where the rows are, for messages; each one's number from 1 follows.
+        read: the objects of one row; a `ValueError` says what is wrong with it.
+    """
+
+    def objects(size_hw: tuple[int, int]) -> list[AnnotatedObject]:
+        found: list[AnnotatedObject] = []
+        for number, row in enumerate(rows, start=1):
+            with one_object(findings, path, f"{place} {number}"):
+                found += read(row, size_hw)
+        return found
+
+    return objects
 
 
 def image_files(

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from deixis.data.formats.coco.values import finite_numbers
 from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle, polygons_rle
 from deixis.records import Rle
 
@@ -32,7 +34,7 @@ class AnnotatedObject:
     score: float | None = None
 
 
-def points_of(numbers: Sequence[float]) -> Points:
+def points_of(numbers: Sequence[float] | np.ndarray) -> Points:
     """Numbers x1, y1, x2, y2, … as points.
 
     Raises:
@@ -44,6 +46,20 @@ def points_of(numbers: Sequence[float]) -> Points:
     if not (np.abs(points) <= MAX_COORDINATE_PX).all():
         raise ValueError(f"has coordinates that are not finite numbers of at most {MAX_COORDINATE_PX}")
     return points
+
+
+def points_of_pairs(rows: Any) -> Points:
+    """A list of pairs [x, y], as JSON has it, as points.
+
+    Raises:
+        ValueError: another value, or numbers that are not finite or beyond `MAX_COORDINATE_PX`.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
+        raise ValueError(f"points must be a list of [x, y], got {str(rows)[:80]}")
+    numbers = finite_numbers([number for row in rows for number in row], 2 * len(rows))
+    if numbers is None or any(abs(number) > MAX_COORDINATE_PX for number in numbers):
+        raise ValueError(f"points must be finite numbers of at most {MAX_COORDINATE_PX}, got {str(rows)[:80]}")
+    return points_of(numbers)
 
 
 def box(label: str, corners_px: Sequence[float], score: float | None = None) -> AnnotatedObject:
@@ -176,6 +192,18 @@ def png_bitmap(data: bytes, max_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
             return np.asarray(image if image.mode == "P" else image.convert("L")) > 0
     except (OSError, SyntaxError) as error:
         raise ValueError(f"has a bitmap that is no picture ({error})") from error
+
+
+def cut_to(
+    bitmap: UInt8[np.ndarray, "rows columns"], left_top: tuple[int, int], size_hw: tuple[int, int]
+) -> UInt8[np.ndarray, "h w"]:
+    """A small mask at its place in its image, without what lies outside of that."""
+    (left, top), (rows, columns) = left_top, bitmap.shape
+    whole = np.zeros(size_hw, np.uint8)
+    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + columns, size_hw[1]), min(top + rows, size_hw[0])
+    if x1 < x2 and y1 < y2:
+        whole[y1:y2, x1:x2] = bitmap[y1 - top : y2 - top, x1 - left : x2 - left]
+    return whole
 
 
 def laid_at(

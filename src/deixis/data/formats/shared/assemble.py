@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
@@ -57,8 +58,31 @@ def find_pictures(
     return located.files
 
 
+def sized_pictures(
+    source: Path,
+    names: Iterable[str],
+    images: Path | None,
+    folders: Sequence[Path],
+    *,
+    findings: Findings | None,
+    stated_hw: Mapping[str, tuple[int, int] | None] = MappingProxyType({}),
+) -> list[tuple[str, Path, tuple[int, int]]]:
+    """(name, file, size) of the images that are there and can be read; see `find_pictures` and `size_of`."""
+    names, found = list(names), []
+    for name, image in zip(names, find_pictures(source, names, images, folders, findings), strict=True):
+        if image is not None:
+            with collecting(findings, "image_unreadable", image, source.name, "image removed"):
+                found.append((name, image, size_of(image, stated_hw.get(name), findings)))
+    return found
+
+
 def size_of(
-    image: Path, stated_hw: tuple[int, int] | None, findings: Findings | None, *, any_size: bool = False
+    image: Path,
+    stated_hw: tuple[int, int] | None,
+    findings: Findings | None,
+    *,
+    any_size: bool = False,
+    stated_in: Path | None = None,
 ) -> tuple[int, int]:
     """The image's size: as stated in the annotations, which must be its own, upright or as stored, or its own.
 
@@ -66,6 +90,7 @@ def size_of(
 
     Args:
         any_size: objects are shares of the image, so that another stated size does no harm.
+        stated_in: the image's own annotation file, where it has one.
 
     Raises:
         DataError: the image cannot be read, or has another size.
@@ -76,8 +101,9 @@ def size_of(
     if stated_hw is None or (any_size and stated_hw != stored_hw):
         return upright_hw
     if stated_hw not in (upright_hw, stored_hw):
+        said, its = (f"{image}: annotated as", "") if stated_in is None else (f"{stated_in}: states", f"{image.name} ")
         raise DataError(
-            f"{image}: annotated as {stated_hw[1]}x{stated_hw[0]} pixels (width x height) but has "
+            f"{said} {stated_hw[1]}x{stated_hw[0]} pixels (width x height) but {its}has "
             f"{upright_hw[1]}x{upright_hw[0]}; correct the annotations, or restore the image that they were made on"
         )
     return stated_hw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,11 +68,46 @@ def convention(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], named: BoxKind
     return Convention(kind, shares, note)
 
 
-def corners_px(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], how: Convention) -> _Boxes:
-    """Boxes as corners in pixels."""
+def by_convention(
+    boxes: Sequence[Sequence[Sequence[float]]], sizes_hw: Sequence[tuple[int, int]], named: BoxKind
+) -> tuple[list[_Boxes], str]:
+    """The boxes of each image as corners in pixels, and the note of `convention`, which is found from all of them."""
+    flat, sizes, ends = _flat(boxes, sizes_hw)
+    how = convention(flat, sizes, named)
     if how.shares:
-        boxes = boxes * sizes_hw[:, [1, 0, 1, 0]]
-    return in_order(boxes) if how.kind == "corners" else _as_corners(boxes, how.kind)
+        flat = flat * sizes[:, [1, 0, 1, 0]]  # (height, width) as (width, height, width, height)
+    corners = in_order(flat) if how.kind == "corners" else _as_corners(flat, how.kind)
+    return np.split(corners, ends)[: len(boxes)], how.note
+
+
+def by_frame(
+    boxes: Sequence[Sequence[Sequence[float]]],
+    sizes_hw: Sequence[tuple[int, int]],
+    where: str,
+    frame: Frame | None = None,
+) -> list[_Boxes]:
+    """The boxes of each image as corners in pixels; without a `frame` that of `frame_of`, with a warning.
+
+    Raises:
+        DataError: shares that fit as sizes and as corners.
+    """
+    flat, sizes, ends = _flat(boxes, sizes_hw)
+    if frame is None:
+        frame = frame_of(flat, sizes, where)
+        warn_frame(frame, where)
+    if frame.startswith("share"):
+        flat = flat * sizes[:, [1, 0, 1, 0]]  # (height, width) as (width, height, width, height)
+    return np.split(_as_corners(flat, "corners" if frame.endswith("corners") else "xywh"), ends)[: len(boxes)]
+
+
+def _flat(
+    boxes: Sequence[Sequence[Sequence[float]]], sizes_hw: Sequence[tuple[int, int]]
+) -> tuple[_Boxes, Float[np.ndarray, "n 2"], list[int]]:
+    """All boxes, the size of each one's image, and where the boxes of each image but the last end."""
+    counts = [len(of_image) for of_image in boxes]
+    flat = np.array([box for of_image in boxes for box in of_image], np.float64).reshape(-1, 4)
+    sizes = np.repeat(np.array(sizes_hw, np.float64).reshape(-1, 2), counts, axis=0)  # [images, 2] to [n, 2]
+    return flat, sizes, np.cumsum(counts)[:-1].tolist()
 
 
 def in_order(corners: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
@@ -107,7 +143,9 @@ def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"]
 
 
 def warn_frame(frame: Frame, where: str) -> None:
-    """Warn how boxes were read that are not written as their format defines them."""
+    """Warn how boxes were read that are not written as their format defines them; silent for those that are."""
+    if frame == "xywh":
+        return
     meant = "corners [x1, y1, x2, y2]" if frame.endswith("corners") else "[x, y, width, height]"
     if frame == "corners":
         reason = "as [x, y, width, height] they leave their images"

@@ -14,7 +14,7 @@ import numpy as np
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import holds_text, parse_object, read_text, same_split
-from deixis.data.formats.coco.values import finite_number, image_size
+from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.record import Format, Holds
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
@@ -22,6 +22,7 @@ from deixis.data.formats.shared.annotated_objects import (
     bounds,
     laid_at,
     png_bitmap,
+    points_of_pairs,
     polygon,
     with_holes,
 )
@@ -175,18 +176,9 @@ def _kind(row: Mapping[str, Any]) -> str:
     return "rectangle" if isinstance(outer, list) and len(outer) == 2 else "polygon"
 
 
-def _points(rows: Any) -> np.ndarray:
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
-        raise ValueError(f"points must be a list of [x, y], got {str(rows)[:80]}")
-    numbers = [finite_number(value) for row in rows for value in row]
-    if None in numbers:
-        raise ValueError(f"points must be finite numbers, got {str(rows)[:80]}")
-    return np.array(numbers, np.float64).reshape(-1, 2)
-
-
 def _outer(row: Mapping[str, Any]) -> np.ndarray:
     points = row.get("points")
-    return _points(points.get("exterior") if isinstance(points, Mapping) else None)
+    return points_of_pairs(points.get("exterior") if isinstance(points, Mapping) else None)
 
 
 def _rectangle(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
@@ -197,14 +189,14 @@ def _rectangle(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) ->
 
 
 def _polygon(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
-    holes = [_points(hole) for hole in row["points"].get("interior") or []]
+    holes = [points_of_pairs(hole) for hole in row["points"].get("interior") or []]
     return with_holes(polygon(row["classTitle"], [_outer(row)], size_hw, masks=masks), holes, size_hw)
 
 
 def _bitmap(row: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     """A PNG, packed by zlib and written as base64, laid at its origin."""
     found = row.get("bitmap")
-    origin = _points([found.get("origin")] if isinstance(found, Mapping) else None)[0]
+    origin = points_of_pairs([found.get("origin")] if isinstance(found, Mapping) else None)[0]
     try:
         packed = base64.b64decode(str(found.get("data")), validate=True) if isinstance(found, Mapping) else b""
         data = zlib.decompressobj().decompress(packed, _MAX_PNG_BYTES)

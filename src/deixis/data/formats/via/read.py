@@ -16,7 +16,7 @@ from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.find_images import likely_folders
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject, ellipse_outline, polygon
-from deixis.data.formats.shared.assemble import Picture, assemble, find_pictures, size_of
+from deixis.data.formats.shared.assemble import Picture, assemble, sized_pictures
 from deixis.data.formats.shared.split_folders import head_of
 from deixis.data.formats.via.files import ViaRows, parse_via
 from deixis.data.pixels.image_files import is_left_by_macos
@@ -72,22 +72,17 @@ def read_via(
     rows = parse_via(file)
     if not rows.images:
         raise DataError(f"{file}: lists no image; there is nothing to train on or evaluate")
-    names = list(rows.images)
-    paths = find_pictures(file, names, images, likely_folders(file.parent), findings)
+    there = sized_pictures(file, rows.images, images, likely_folders(file.parent), findings=findings)
     attribute, notes = _class_attribute(rows)
     left_out: Counter[str] = Counter()
     pictures = []
-    for name, image in zip(names, paths, strict=True):
-        if image is None:
-            continue
-        with collecting(findings, "image_unreadable", image, file.name, "image removed"):
-            size_hw = size_of(image, None, findings)
-            objects: list[AnnotatedObject] = []
-            for number, (shape, values) in enumerate(rows.images[name], start=1):
-                place = f"{name}: region {number}"
-                with collecting(findings, "record_malformed", file, place, "region removed"):
-                    objects += _objects(shape, values, attribute, size_hw, f"{file}: {place}", masks, left_out)
-            pictures.append(Picture(image, size_hw, tuple(objects), f"{file.name}: {name}"))
+    for name, image, size_hw in there:
+        objects: list[AnnotatedObject] = []
+        for number, (shape, values) in enumerate(rows.images[name], start=1):
+            place = f"{name}: region {number}"
+            with collecting(findings, "record_malformed", file, place, "region removed"):
+                objects += _objects(shape, values, attribute, size_hw, f"{file}: {place}", masks, left_out)
+        pictures.append(Picture(image, size_hw, tuple(objects), f"{file.name}: {name}"))
     if left_out:
         notes.append(f"left out {left_out.total()} regions that enclose nothing ({tallied(left_out)})")
     if rows.films:
@@ -172,7 +167,7 @@ def _polygon(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], mask
     if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
         raise ValueError("all_points_x and all_points_y must be lists of the same length")
     numbers = [finite_number(value) for value in (*xs, *ys)]
-    if None in numbers or not all(math.isfinite(number or 0) for number in numbers):
+    if None in numbers:
         raise ValueError("points must be finite numbers")
     return polygon(name, [np.array(numbers, np.float64).reshape(2, -1).T], size_hw, masks=masks)
 

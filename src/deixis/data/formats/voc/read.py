@@ -8,23 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-import numpy as np
-
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     ImageIndex,
-    clip_instances,
     read_text,
     report_missing,
     require_no_missing,
-    warn_dropped,
 )
 from deixis.data.formats.foreign import foreign_file
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject
+from deixis.data.formats.shared.assemble import Picture, assemble, size_of
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
-from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, require_regular
 from deixis.errors import DataError, NoSuchSplitError
-from deixis.records import Instances, Sample, SampleList, Vocabulary
+from deixis.records import SampleList
 from deixis.text import clean_name
 
 _ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
@@ -34,13 +31,12 @@ _IMAGE_FOLDERS = ("images", "Images", "JPEGImages")
 
 @dataclass(frozen=True)
 class _File:
-    """The content of one XML file, before names become class ids. `size_hw` is None where it gives no size."""
+    """The content of one XML file; `size_hw` is None where it gives no size."""
 
     path: Path
     file_name: str
     size_hw: tuple[int, int] | None
-    names: tuple[str, ...]
-    boxes_xyxy_px: np.ndarray
+    objects: tuple[AnnotatedObject, ...]
 
 
 def find_xml_files(folder: Path) -> list[Path]:
@@ -98,29 +94,18 @@ def read_voc(
             files.append(_parse(path, findings))
     if not files:
         raise DataError(f"{folder}: none of its {len(xml_files)} XML files can be read; see that they are Pascal VOC")
-    names = sorted({name for file in files for name in file.names})
+    names = sorted({thing.label for file in files for thing in file.objects})
     if not names:
         raise DataError(
             f"{folder}: none of its {len(files)} XML files has an object that can be used: nothing to learn from"
         )
-    vocabulary = Vocabulary(tuple(names))
-    rows = {name: row for row, name in enumerate(names)}
-    image_paths = _find_images(folder, files, images, findings)
-    samples, dropped = [], []
-    for number, (file, image) in enumerate(zip(files, image_paths, strict=True), start=1):
-        if image is None:
-            continue
-        size_hw = (0, 0)
-        with collecting(findings, "image_unreadable", image, file.path.name, "image removed"):
-            size_hw = _checked_size(file, image, strict=findings is None)
-        if size_hw == (0, 0):
-            continue
-        instances = Instances.build(file.boxes_xyxy_px, [rows[name] for name in file.names])
-        instances, lost = clip_instances(instances, size_hw, keep_all=findings is not None)
-        dropped += [file.path.name] * lost
-        samples.append(Sample(image, size_hw, instances, vocabulary, number, file.path.name))
-    warn_dropped(str(folder), dropped)
-    return SampleList(tuple(samples), vocabulary, name=folder.resolve().name)
+    pictures = []
+    for number, (file, image) in enumerate(zip(files, _find_images(folder, files, images, findings), strict=True), 1):
+        if image is not None:
+            with collecting(findings, "image_unreadable", image, file.path.name, "image removed"):
+                size_hw = size_of(image, file.size_hw, findings, stated_in=file.path)
+                pictures.append(Picture(image, size_hw, file.objects, file.path.name, image_id=number))
+    return assemble(folder, pictures, names, folder.resolve().name, findings)
 
 
 def _listed(folder: Path, split: str, known: set[str]) -> set[str]:
@@ -169,34 +154,17 @@ def _find_images(folder: Path, files: list[_File], images: Path | None, findings
     return found
 
 
-def _checked_size(file: _File, image: Path, strict: bool) -> tuple[int, int]:
-    if file.size_hw is not None and not strict:
-        return file.size_hw
-    upright_hw, stored_hw = image_sizes_hw(image)
-    if file.size_hw is None:
-        return upright_hw
-    if file.size_hw not in (upright_hw, stored_hw):
-        raise DataError(
-            f"{file.path}: states {file.size_hw[1]}x{file.size_hw[0]} pixels (width x height) but {image.name} has "
-            f"{upright_hw[1]}x{upright_hw[0]}; correct the XML or restore the image it was made on"
-        )
-    return file.size_hw
-
-
 def _parse(path: Path, findings: Findings | None) -> _File:
     root = _root(path)
     if root.tag != "annotation":
         what = foreign_file(path)
         other = f"is {what}" if what else f"the root is <{root.tag}>, not Pascal VOC's <annotation>; move the file away"
         raise DataError(f"{path}: {other}")
-    names, boxes = [], []
+    objects = []
     for number, node in enumerate(root.findall("object"), start=1):
         with collecting(findings, "record_malformed", path, f"object {number}", "object removed"):
-            name, box = _object(node, f"{path}: object {number}")
-            names.append(name)
-            boxes.append(box)
-    file_name = (root.findtext("filename") or "").strip()
-    return _File(path, file_name, _size(root, path), tuple(names), np.array(boxes, np.float64).reshape(-1, 4))
+            objects.append(_object(node, f"{path}: object {number}"))
+    return _File(path, (root.findtext("filename") or "").strip(), _size(root, path), tuple(objects))
 
 
 def _root(path: Path) -> ElementTree.Element:
@@ -216,14 +184,14 @@ def _root(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: {told}") from error
 
 
-def _object(node: ElementTree.Element, where: str) -> tuple[str, tuple[float, float, float, float]]:
+def _object(node: ElementTree.Element, where: str) -> AnnotatedObject:
     name = clean_name(node.findtext("name") or "")
     if not name:
         raise DataError(f"{where}: has no <name>; add one")
     box = node.find("bndbox")
     x1, y1, x2, y2 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
     (left, right), (top, bottom) = _in_order(x1, x2), _in_order(y1, y2)
-    return name, (left, top, right, bottom)
+    return AnnotatedObject(name, (left, top, right, bottom))
 
 
 def _in_order(first: float, last: float) -> tuple[float, float]:

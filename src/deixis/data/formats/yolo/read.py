@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import clip_instances, holds_text, the_file, vocabulary_of, warn_dropped
-from deixis.data.formats.coco.values import mask_rle
+from deixis.data.formats.annotation_files import holds_text, the_file
 from deixis.data.formats.foreign import foreign_file
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject, polygon
+from deixis.data.formats.shared.assemble import Picture, assemble
 from deixis.data.formats.yolo.labels import LabelFiles, LabelRow, read_rows, require_no_keypoints
 from deixis.data.formats.yolo.layout import YoloLayout, images_in, label_file, read_layout
 from deixis.data.pixels.image_files import is_left_by_macos
@@ -21,7 +22,7 @@ from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import denormalise_boxes
-from deixis.records import Instances, Rle, Sample, SampleList
+from deixis.records import SampleList
 
 
 def find_yolo(path: Path) -> list[Path]:
@@ -71,54 +72,24 @@ def labelled_samples(
     layout: YoloLayout, files: Sequence[tuple[Path, Path]], masks: bool, findings: Findings | None
 ) -> SampleList:
     """The data set of some pictures, each with its label file, which need not be there; see `read_yolo`."""
-    vocabulary = vocabulary_of(layout.names, str(layout.file))
-    samples, dropped, all_rows = [], [], []
+    pictures, all_rows = [], []
     for number, (image, labels) in enumerate(files, start=1):
-        size_hw = (0, 0)
         with collecting(findings, "image_unreadable", image, labels.name, "image removed"):
             size_hw = image_sizes_hw(image)[0]
-        if size_hw == (0, 0):
-            continue
-        rows: list[LabelRow] = []
-        if labels.is_file():
-            with collecting(findings, "file_malformed", labels, "", "its objects removed"):
-                rows = read_rows(labels, layout, findings)
-        all_rows.append(rows)
-        instances, lost = clip_instances(_instances(rows, size_hw, masks), size_hw, keep_all=findings is not None)
-        dropped += [labels.name] * lost
-        samples.append(Sample(image, size_hw, instances, vocabulary, number, labels.name))
+            rows: list[LabelRow] = []
+            if labels.is_file():
+                with collecting(findings, "file_malformed", labels, "", "its objects removed"):
+                    rows = read_rows(labels, layout, findings)
+            all_rows.append(rows)
+            objects = tuple(_object(layout.names[label], values, size_hw, masks) for label, values in rows)
+            pictures.append(Picture(image, size_hw, objects, labels.name, image_id=number))
     require_no_keypoints(all_rows, layout)
-    warn_dropped(str(layout.file), dropped)
-    return SampleList(tuple(samples), vocabulary, name=layout.file.resolve().parent.name)
+    return assemble(layout.file, pictures, layout.names, layout.file.resolve().parent.name, findings)
 
 
-def _instances(rows: Sequence[LabelRow], size_hw: tuple[int, int], masks: bool) -> Instances:
-    boxes: list[list[float]] = []
-    areas: list[float] = []
-    found: list[Rle | None] = []
-    for _, values in rows:
-        box, area, mask = _box(values, size_hw) if len(values) == 4 else _polygon(values, size_hw, masks)
-        boxes.append(box)
-        areas.append(area)
-        found.append(mask)
-    whole = [mask for mask in found if mask is not None]
-    return Instances.build(
-        boxes,
-        [label for label, _ in rows],
-        None,
-        areas_px=areas,
-        masks_rle=whole if whole and len(whole) == len(rows) else None,
-    )
-
-
-def _box(values: list[float], size_hw: tuple[int, int]) -> tuple[list[float], float, None]:
-    (box,) = denormalise_boxes(np.array([values]), size_hw).tolist()
-    return box, max(box[2] - box[0], 0) * max(box[3] - box[1], 0), None
-
-
-def _polygon(values: list[float], size_hw: tuple[int, int], masks: bool) -> tuple[list[float], float, Rle | None]:
+def _object(name: str, values: list[float], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
+    if len(values) == 4:
+        (box,) = denormalise_boxes(np.array([values]), size_hw).tolist()
+        return AnnotatedObject(name, tuple(box))
     points = np.array(values).reshape(-1, 2) * size_hw[::-1]  # (x, y) by (width, height)
-    x, y = points.T
-    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
-    mask = mask_rle([points.reshape(-1).tolist()], size_hw) if masks else None
-    return [*points.min(0).tolist(), *points.max(0).tolist()], area, mask
+    return polygon(name, [points], size_hw, masks=masks)
