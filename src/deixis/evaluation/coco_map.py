@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from deixis.errors import DataError
+from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.calibration import calibration_error, fit_calibration
-from deixis.evaluation.presence import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.thresholds import (
     MIN_OBJECTS,
     SCORES,

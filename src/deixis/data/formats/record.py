@@ -51,8 +51,11 @@ class Format:
     Attributes:
         name: the value of `--format` and `--to`.
         find: the files of a folder that speak for the format, and a file itself if it is of the format; else none.
-        read: called with the path, the folder of images or None, and what `takes` names.
-        takes: the further arguments of `read`, by name: `split` where a data set has several to choose from.
+        read: called with the path (of a file, or of the folder that holds it), the folder of images, or None where
+            they are in the usual places around it, and what `takes` names.
+        takes: the further arguments of `read`, by name: `masks`, keep them; `split`, where a data set has several to
+            choose from; `findings` or `faults`, which take what cannot be used (see `Findings` and `entries.settle`),
+            so that it is left out and no error; of phrases `templates` and `objects`, as in `templated`.
         write: writes a data set into a new folder and returns what `read` takes; None where nothing is written,
             or where `write_parts` writes.
         write_parts: the same for several parts in one folder, read again as `PATH#PART`; None where each part is a

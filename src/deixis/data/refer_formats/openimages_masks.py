@@ -85,13 +85,6 @@ def read_openimages_masks(
     is resized to it (nearest pixel). Open Images does not outline every object it shows, so "the man" may mean more
     men than are masked; `single` keeps to the classes with one mask.
 
-    Args:
-        path: file or folder.
-        images: the folder of images.
-        templates: as for `templates.templated`.
-        objects: as for `templates.templated`.
-        faults: takes rows that cannot be used; see `entries.settle`.
-
     Raises:
         DataError: a missing column, labels without a name, or no image that has its masks.
     """

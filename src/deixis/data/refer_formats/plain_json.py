@@ -50,9 +50,7 @@ def read_refer_json(path: str | Path, images: Path | None = None, faults: list[s
     image may be given. Masks may be polygons or RLE in either.
 
     Args:
-        path: the file, or the folder that holds it alone.
         images: the folder that `image` is relative to; by default the file's own, or `images` beside it.
-        faults: takes what cannot be used, which is then left out; see `entries.settle`.
 
     Raises:
         DataError: malformed JSON, missing images, or entries that cannot be used: masks and texts that differ in

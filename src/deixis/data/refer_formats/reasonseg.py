@@ -56,7 +56,6 @@ def read_reasonseg(
     Args:
         images: folder of the images, where they are not beside the JSON files.
         split: `train`, `val` or `test`, where the folder has them.
-        faults: takes what cannot be used, which is then left out.
 
     Raises:
         DataError: no such split, missing images, or annotations that cannot be used.

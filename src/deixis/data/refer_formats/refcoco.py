@@ -83,10 +83,8 @@ def read_refcoco(
     may mean several objects, or none. Samples are the images that the split refers to, in the order of the file.
 
     Args:
-        path: folder or file.
         images: COCO's train2014; by default the likely places around the folder are tried.
         split: `train`, `val`, `testA`, `testB`, `test`, or `all`. May be left out where there is only one.
-        faults: takes what cannot be used, which is then left out; see `entries.settle`.
 
     Raises:
         DataError: files missing or damaged, a pickle that is not plain, no such split, references that cannot be used.

@@ -55,7 +55,6 @@ def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | N
     """A folder of `sa_1.jpg` with `sa_1.json`, or a folder of such folders.
 
     Args:
-        path: the folder.
         images: where the pictures are, if not beside the JSON files.
         max_samples: read the first N images only. The listing of the folder ends there, and no file is opened, so
             start-up time and memory do not grow with SA-1B. Which images they are is up to the file system.

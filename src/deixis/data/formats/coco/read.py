@@ -96,10 +96,8 @@ def read_coco(
     height takes them from its file. Ids may be any; where image ids are not whole numbers, images are numbered.
 
     Args:
-        path: the JSON file.
         images: the folder `file_name` is relative to; by default the likely ones around the JSON file are tried.
         masks: turn polygons and RLE into `Instances.masks_rle`, for the images whose objects all have one.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, missing keys, duplicate or unknown ids, boxes that are no boxes, missing images,

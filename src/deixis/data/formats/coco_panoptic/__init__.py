@@ -47,12 +47,6 @@ def read_panoptic(
     Segments of categories with `isthing` are objects with masks; those of stuff (sky, grass) have no single objects:
     they are left out, and counted in a warning, unless all categories are stuff. Crowds are kept as crowds.
 
-    Args:
-        path: the file or its folder.
-        images: the folder of images, where they are elsewhere.
-        masks: keep masks.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
-
     Raises:
         DataError: malformed JSON, missing images or PNGs, or a PNG of another size than its image.
     """

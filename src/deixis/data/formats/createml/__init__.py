@@ -58,10 +58,7 @@ def read_createml(
     are sorted.
 
     Args:
-        path: the file or its folder.
-        images: the folder of images, where they are elsewhere.
         split: train, val or test, where the folder has such folders.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, a record that is none, or missing images.

@@ -77,10 +77,7 @@ def read_csv(
     A row without a box is an image without objects. Numbers as classes get their names from a list beside the file.
 
     Args:
-        path: the file or its folder.
-        images: the folder of images, where they are elsewhere.
         split: the rows to read of a table with a column of sets, such as train or test.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no such table, a row that does not fit it, several sets and none named, or missing images.

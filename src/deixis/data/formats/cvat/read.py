@@ -48,11 +48,8 @@ def read_cvat(
     that is outside, and are drawn between key frames as CVAT does it.
 
     Args:
-        path: the file or folder.
         images: the folder of images, or the video, where they are not beside the XML.
-        masks: keep masks.
         split: a subset of a project's export.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed XML, a shape that is none, a missing image, or an image of another size.

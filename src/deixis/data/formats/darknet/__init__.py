@@ -75,11 +75,8 @@ def read_darknet(
     or beside the list, labels in `labels` or beside the pictures.
 
     Args:
-        path: the file or folder.
         images: the folder of images, where the labels come without them.
-        masks: keep polygons as masks.
         split: train, val or test; may be left out where there is one.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no list of names, a missing picture, no label file at all, or a line that is neither box nor polygon.

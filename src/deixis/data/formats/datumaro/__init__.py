@@ -75,11 +75,8 @@ def read_datumaro(
     more than its boxes. Other kinds of annotations are counted in a warning.
 
     Args:
-        path: the file or folder.
         images: the folder of images, where they are not in `images/SUBSET`.
-        masks: keep masks.
         split: the subset, where a folder has several.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, a subset that is not there, an annotation that is none, or a missing image.

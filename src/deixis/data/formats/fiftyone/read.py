@@ -64,11 +64,8 @@ def read_fiftyone(
     only one. Class names are those the export lists, else sorted. Samples without the field have no objects.
 
     Args:
-        path: the file or folder.
         images: the folder of images, where they are not in `data`.
-        masks: keep masks.
         split: a tag of samples.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, labels that are none, a video, or a missing image.

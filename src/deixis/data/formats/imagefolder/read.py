@@ -95,7 +95,6 @@ def read_imagefolder(
         path: the folder, or the metadata.
         images: the folder that file names are relative to, where it is another.
         split: train, validation or test, where the folder has such folders.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: a row without a file name, boxes and categories that are not as many, or missing images.

@@ -61,10 +61,7 @@ def read_label_studio(
     and keep their scores. Class names are those of a labelling configuration beside the file, else sorted.
 
     Args:
-        path: the file or folder.
         images: the folder of images, where they are elsewhere; `1a2b3c4d-name.jpg` may be there as `name.jpg`.
-        masks: keep masks.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, a region that is none, a task of a video, or a missing image.

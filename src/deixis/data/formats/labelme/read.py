@@ -82,12 +82,6 @@ def read_labelme(
     are counted in a warning. A shape with the flag `crowd` is one. Classes are those of `labels.txt`, which labelme
     starts with, or else sorted. Masks are kept for the images whose objects all have one: a rectangle has none.
 
-    Args:
-        path: the file or folder.
-        images: the folder of images, where they are elsewhere.
-        masks: keep masks.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
-
     Raises:
         DataError: malformed JSON, a shape that is none, a missing image, or an image of another size.
     """

@@ -111,9 +111,7 @@ def read_odvg(path: str | Path, images: Path | None = None, findings: Findings |
     its caption and is prompted by the list of its phrases; a warning counts these lines.
 
     Args:
-        path: the file or its folder.
         images: the folder that file names are relative to, where it is not beside the file.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: a line that is no such object, a label outside the label map, a box that is no box, missing images.

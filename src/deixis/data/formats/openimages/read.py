@@ -72,11 +72,6 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     Images are found by their id, in the folder of the CSV or in `images`. Most people hold a part of Open Images:
     rows of images that are not there are left out, with a warning that counts the images.
 
-    Args:
-        path: the file or its folder.
-        images: the folder of images, where they are elsewhere.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
-
     Raises:
         DataError: a missing column, a label without a description, a box that is no box, or no image at all.
     """

@@ -50,11 +50,9 @@ def read_parquet(
     (`deixis data convert`).
 
     Args:
-        path: the file or folder.
         images: the folder that image paths are relative to, for rows without bytes; beside the file if not given.
         split: train, validation or test, as file names begin; may be left out where there is one.
         box_format: `xywh` or `xyxy`; recognised from the boxes when not given.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: pyarrow is not installed, no such columns, no class names, or a row that does not fit them.

@@ -51,10 +51,8 @@ def read_png_masks(
 
     Args:
         path: the folder, its folder of masks, or a split of that.
-        images: the folder of images, where they are elsewhere.
         masks: keep masks; without them their boxes.
         split: train, val or test, where the folders have such folders.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no masks, one of another size than its picture, or a value that the list of classes lacks.

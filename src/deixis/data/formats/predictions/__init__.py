@@ -46,8 +46,6 @@ def read_predictions(path: str | Path, images: Path | None = None, findings: Fin
 
     Args:
         path: the file, its folder, or the `coco_results.json` beside it, which has no names.
-        images: the folder of the images.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, an entry that is none, missing images, or no detection at all.

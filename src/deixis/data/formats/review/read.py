@@ -57,7 +57,6 @@ def read_review(
             all judged, with what was accepted in them. `all`: also the other images, with those labels that nobody
             rejected; predictions that nobody looked at are left out. `before`: the reviewed images as they were
             labelled.
-        findings: what cannot be used goes here and is left out.
 
     Raises:
         DataError: no review, nothing reviewed, missing images, or values that are none.

@@ -78,9 +78,7 @@ def read_supervisely(
     Args:
         path: the project's folder, a data set's, or one annotation file.
         images: the folder of images, where they are not in `img`.
-        masks: keep masks.
         split: the data set to read; must be given where they are called train, val and test.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: malformed JSON, a shape that is none, or missing images.

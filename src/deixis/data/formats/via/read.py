@@ -59,12 +59,6 @@ def read_via(
     regions have; where there are several a warning says which. A region with several chosen values is an object of
     each. Masks are kept for the images whose objects all have one: a rectangle has none.
 
-    Args:
-        path: the file or its folder.
-        images: the folder of images, where they are elsewhere.
-        masks: keep masks.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
-
     Raises:
         DataError: malformed, a region without a class or of an unknown shape, or missing images.
     """

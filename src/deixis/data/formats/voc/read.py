@@ -68,10 +68,7 @@ def read_voc(
     marked difficult are kept as any other. Class names are sorted; image ids count the XML files from 1.
 
     Args:
-        path: the folder.
-        images: the folder of images, where they are elsewhere.
         split: a list of `ImageSets/Main`, such as train or val, to read only the images it names; all if not given.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no XML, malformed XML, a missing or differently sized image, or a box that is no box.

@@ -47,11 +47,8 @@ def read_yolo(
     an image have one, and their bounds become the boxes. Lines with keypoints (`kpt_shape`) give their box.
 
     Args:
-        path: the YAML file or its folder.
         images: a folder of images to read in place of the split's; labels are found from them.
-        masks: keep polygons as masks.
         split: train, val or test; may be left out where there is one.
-        findings: what cannot be used goes here and is left out; see `deixis.data.findings.Findings`.
 
     Raises:
         DataError: no usable YAML file, no images, no label file at all, or a line that is neither box nor polygon.

@@ -41,7 +41,6 @@ def read_describe_anything(path: str | Path, images: Path | None = None, faults:
 
     Args:
         images: the folder of the images; by default `images` beside the file.
-        faults: takes what cannot be used, which is then left out.
 
     Raises:
         DataError: malformed JSON, missing images, or regions that cannot be used.

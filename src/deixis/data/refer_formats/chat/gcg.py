@@ -75,11 +75,6 @@ def read_gcg(path: str | Path, images: Path | None = None, faults: list[str] | N
     Of phrases that overlap, the caption keeps the longer one; annotations of the same characters are one phrase of
     several objects.
 
-    Args:
-        path: the file, or a folder that holds it alone.
-        images: folder of the images.
-        faults: takes what cannot be used, which is then left out.
-
     Raises:
         DataError: malformed JSON, missing images, masks or phrases that cannot be used.
     """

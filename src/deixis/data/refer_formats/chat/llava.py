@@ -88,9 +88,7 @@ def read_llava(path: str | Path, images: Path | None = None, faults: list[str] |
     """A JSON list of conversations, or JSON lines.
 
     Args:
-        path: the file, or the folder that holds it alone.
         images: the folder that `image` and `video` are relative to; by default the places around the file are tried.
-        faults: takes what cannot be used, which is then left out; see `refer_formats.entries.settle`.
 
     Raises:
         DataError: malformed JSON, missing files, or conversations that cannot be used.

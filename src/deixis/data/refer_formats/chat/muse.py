@@ -39,9 +39,7 @@ def read_muse(path: str | Path, images: Path | None = None, faults: list[str] | 
     masks of its answer are one target.
 
     Args:
-        path: the file, or a folder that holds it alone.
         images: folder of COCO's images, or one with `train2017`, `val2017` and so on in it.
-        faults: takes what cannot be used, which is then left out.
 
     Raises:
         DataError: malformed JSON, missing images, or entries that cannot be used.

@@ -45,9 +45,7 @@ def read_osprey(path: str | Path, images: Path | None = None, faults: list[str] 
     are what the model learns to say of a mask, and never asked for themselves.
 
     Args:
-        path: the file, or a folder that holds it alone.
         images: folder of COCO's images, or one with `train2017`, `train2014` and so on in it.
-        faults: takes what cannot be used, which is then left out.
 
     Raises:
         DataError: malformed JSON, missing images, or entries that cannot be used.
