@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -12,11 +11,12 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from deixis.data.inputs.pictures import Picture
+from deixis.data.sets.subset import positions
 from deixis.geometry.pixel_boxes import clip_boxes, nms
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results import exports, supervision
 from deixis.results.draw import draw_detections
-from deixis.results.selecting import positions, require_share, selected
+from deixis.results.result import Result, require_share
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Detection:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Detections(Sequence[Detection]):
+class Detections(Result[Detection]):
     """The detections in one image, best first.
 
     `found[0]` is a `Detection`; `found[:5]`, `found[found.scores > 0.5]` and `found[[0, 2]]` are `Detections`.
@@ -75,6 +75,12 @@ class Detections(Sequence[Detection]):
     size_hw: tuple[int, int] = (0, 0)
     image: Picture | None = field(default=None)
     track_ids: Int[np.ndarray, " n"] | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of `rows`."""
+        usual = ("label", "score", "left", "top", "right", "bottom", "class_id", "image", "image_id")
+        return usual if self.track_ids is None else (*usual, "track_id")
 
     @property
     def labels(self) -> list[str]:
@@ -141,19 +147,6 @@ class Detections(Sequence[Detection]):
         """The detections that score at least `threshold`."""
         return self[self.scores >= threshold]
 
-    def filter(
-        self,
-        names: str | Sequence[str] | None = None,
-        min_score: float | None = None,
-        min_area: float | None = None,
-    ) -> Detections:
-        """Those of some classes, from a score and from an area of the box in square pixels.
-
-        Raises:
-            OptionError: a name that was not looked for.
-        """
-        return self[selected(self, names, min_score, min_area=min_area)]
-
     def with_nms(self, iou: float = 0.5, class_agnostic: bool = False) -> Detections:
         """Without those that overlap a better one of the same class, or of any, with at least this IoU.
 
@@ -165,14 +158,6 @@ class Detections(Sequence[Detection]):
         return self[nms(self.boxes_xyxy_px, self.scores, iou, groups=groups)]
 
     # Pixels
-
-    def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The image, decoded again.
-
-        Raises:
-            DataError: it is not known or cannot be read.
-        """
-        return exports.pixels_of(self.image)
 
     def plot(self) -> Image.Image:
         """The image with framed and named objects; a small one is enlarged by a whole factor.
@@ -192,14 +177,6 @@ class Detections(Sequence[Detection]):
             DataError: the image is not known or cannot be read.
         """
         return exports.crops(self.pixels(), self.boxes_xyxy_px, margin)
-
-    def save(self, path: str | Path) -> Path:
-        """Write a file, by its suffix: a drawn picture (.jpg, .png, .webp), .json (COCO results), .txt (YOLO) or .csv.
-
-        Raises:
-            DataError: another suffix, the image cannot be read, or the file cannot be written.
-        """
-        return exports.save(self, Path(path))
 
     # Other forms
 
@@ -245,31 +222,6 @@ class Detections(Sequence[Detection]):
         """
         return exports.coco_results(self, vocabulary)
 
-    def to_yolo(self, scores: bool = False) -> str:
-        """Lines of a YOLO label file: class, centre and size over the size of the image, and the score where asked.
-
-        Raises:
-            DataError: the size of the image is unknown.
-        """
-        return exports.yolo_text(self.to_sample(), self.scores if scores else None)
-
-    def to_labelme(self) -> dict[str, Any]:
-        """The content of a labelme file.
-
-        Raises:
-            DataError: the size of the image is unknown.
-        """
-        return exports.labelme(self.to_sample(), self.image)
-
-    def to_pandas(self) -> Any:
-        """A table with the columns of `rows`.
-
-        Raises:
-            OptionError: pandas is not installed.
-        """
-        columns = ["label", "score", "left", "top", "right", "bottom", "class_id", "image", "image_id"]
-        return exports.table(self.rows(), columns if self.track_ids is None else [*columns, "track_id"])
-
     def to_supervision(self) -> Any:
         """As `supervision.Detections`.
 
@@ -296,6 +248,3 @@ class Detections(Sequence[Detection]):
 
     def __repr__(self) -> str:
         return exports.summary("Detections", self.labels, "object", self.image, self.size_hw)
-
-    def _repr_html_(self) -> str:
-        return exports.html(self)

@@ -10,54 +10,22 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from deixis.atomic_files import write_atomic
-from deixis.data.formats.labelme.write import labelme_content
 from deixis.data.formats.yolo.write import label_lines
 from deixis.data.inputs.pictures import Picture
 from deixis.errors import DataError, DeixisError, OptionError
 from deixis.records import Instances, Sample, Vocabulary
 
+if TYPE_CHECKING:
+    from deixis.results.result import Result
+
 PICTURES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 SHOWN_ROWS, SHOWN_SIDE_PX = 20, 640  # in a notebook
-
-
-@runtime_checkable
-class Result(Protocol):
-    """Boxes or masks of one image."""
-
-    def plot(self) -> Image.Image: ...
-    def rows(self) -> list[dict[str, Any]]: ...
-    def to_coco(self, vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]: ...
-    def to_yolo(self, scores: bool = False) -> str: ...
-
-
-@runtime_checkable
-class Boxes(Protocol):
-    """What COCO results are made of."""
-
-    @property
-    def boxes_xyxy_px(self) -> np.ndarray: ...
-    @property
-    def scores(self) -> np.ndarray: ...
-    @property
-    def class_ids(self) -> np.ndarray: ...
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def image_id(self) -> int: ...
-
-
-def pixels_of(image: Picture | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Raises DataError where the image is not known or cannot be read."""
-    if image is None:
-        raise DataError("these results do not know their image; set it: dataclasses.replace(found, image=Picture(...))")
-    return image.load()
 
 
 def crops(
@@ -81,7 +49,7 @@ def crops(
     return cut
 
 
-def save(result: Result, path: Path) -> Path:
+def save(result: Result[Any], path: Path) -> Path:
     """See `Detections.save`."""
     suffix = path.suffix.lower()
     if suffix in PICTURES:
@@ -108,7 +76,7 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return file.getvalue()
 
 
-def coco_results(found: Boxes, vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]:
+def coco_results(found: Result[Any], vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]:
     """COCO results of one image; see `Detections.to_coco`."""
     category_ids = category_ids_of(found.names, vocabulary, found.image_id)
     results = []
@@ -179,11 +147,6 @@ def yolo_text(sample: Sample, scores: Sequence[float] | np.ndarray | None) -> st
     return "".join(f"{line}\n" for line in lines)
 
 
-def labelme(sample: Sample, image: Picture | None) -> dict[str, Any]:
-    """The content of a labelme file."""
-    return labelme_content(sample, "" if image is None or image.path is None else image.path.name)
-
-
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Any:
     """Rows as a pandas table.
 
@@ -208,7 +171,7 @@ def summary(kind: str, labels: Sequence[str], unit: str, image: Picture | None, 
     return f"{kind}({len(labels)} {unit}{plural} in {place}{size}{': ' if listed else ''}{listed})"
 
 
-def html(result: Result) -> str:
+def html(result: Result[Any]) -> str:
     """The drawn picture and a table, for notebooks; the table alone where the image cannot be read."""
     parts = [f"<p>{html_text.escape(repr(result))}</p>"]
     try:

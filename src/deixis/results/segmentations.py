@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -14,17 +13,18 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.data.inputs.pictures import Picture
+from deixis.data.sets.subset import positions
 from deixis.errors import DataError
 from deixis.geometry.rle import bitmap_rle, plain_rle
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.refer_records import Segmentation
 from deixis.results import exports, supervision
 from deixis.results.draw import draw_masks
-from deixis.results.selecting import positions, require_share, selected
+from deixis.results.result import Result, require_share
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Segmentations(Sequence[Segmentation]):
+class Segmentations(Result[Segmentation]):
     """The answers to the phrases asked about one image, one each, in order; masks of absent objects are empty.
 
     `found[0]` is a `Segmentation`; `found[:5]`, `found[found.scores > 0.5]` and `found[[0, 2]]` are `Segmentations`.
@@ -35,6 +35,8 @@ class Segmentations(Sequence[Segmentation]):
         image: what they were found in, decoded again when it is needed; None if unknown.
         size_hw: (height, width) of the image; that of the masks.
     """
+
+    columns = ("label", "score", "present", "area", "left", "top", "right", "bottom", "image", "image_id")
 
     answers: tuple[Segmentation, ...]
     image: Picture | None = None
@@ -119,18 +121,9 @@ class Segmentations(Sequence[Segmentation]):
 
     # Choosing
 
-    def filter(
-        self,
-        names: str | Sequence[str] | None = None,
-        min_score: float | None = None,
-        min_area: float | None = None,
-    ) -> Segmentations:
-        """Those of some phrases, from a score and from an area of the mask in pixels; `min_area=1` drops empty ones.
-
-        Raises:
-            OptionError: a phrase that was not asked for.
-        """
-        return self[selected(self, names, min_score, min_area=min_area)]
+    def shown(self) -> Segmentations:
+        """Those whose mask is not empty."""
+        return self.filter(min_area=1)
 
     def with_nms(self, iou: float = 0.5, class_agnostic: bool = False) -> Segmentations:
         """Without those whose mask overlaps a better one of the same phrase, or of any, with at least this IoU.
@@ -148,14 +141,6 @@ class Segmentations(Sequence[Segmentation]):
         return self[sorted(kept)]
 
     # Pixels
-
-    def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The image, decoded again.
-
-        Raises:
-            DataError: it is not known or cannot be read.
-        """
-        return exports.pixels_of(self.image)
 
     def plot(self) -> Image.Image:
         """The image with tinted and named masks; a small one is enlarged by a whole factor.
@@ -182,14 +167,6 @@ class Segmentations(Sequence[Segmentation]):
             cut += exports.crops(shown, box[None], margin)
         return cut
 
-    def save(self, path: str | Path) -> Path:
-        """Write a file, by its suffix: a drawn picture (.jpg, .png, .webp), .json (COCO results), .txt (YOLO) or .csv.
-
-        Raises:
-            DataError: another suffix, the image cannot be read, or the file cannot be written.
-        """
-        return exports.save(self, Path(path))
-
     # Other forms
 
     def rows(self) -> list[dict[str, Any]]:
@@ -214,7 +191,7 @@ class Segmentations(Sequence[Segmentation]):
         Raises:
             DataError: there is no answer, or a phrase is not in the vocabulary.
         """
-        shown = self.filter(min_area=1)
+        shown = self.shown()
         ids = [self.names.index(label) for label in shown.labels]
         rles = [plain_rle(answer.mask_rle) for answer in shown]
         instances = Instances.build(shown.boxes_xyxy_px, ids, areas_px=shown.areas_px, masks_rle=rles)
@@ -225,7 +202,7 @@ class Segmentations(Sequence[Segmentation]):
     def to_coco(self, vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]:
         """COCO results with masks as RLE; empty masks are left out. See `Detections.to_coco`."""
         category_ids = exports.category_ids_of(self.names, vocabulary, self.image_id)
-        shown = self.filter(min_area=1)
+        shown = self.shown()
         boxes = exports.coco_results(shown, None)
         return [
             {
@@ -236,32 +213,6 @@ class Segmentations(Sequence[Segmentation]):
             }
             for box, answer in zip(boxes, shown, strict=True)
         ]
-
-    def to_yolo(self, scores: bool = False) -> str:
-        """Lines of a YOLO segmentation file: phrase number and outline over the size of the image; empty masks are
-        left out.
-
-        Raises:
-            DataError: there is no answer.
-        """
-        return exports.yolo_text(self.to_sample(), self.filter(min_area=1).scores if scores else None)
-
-    def to_labelme(self) -> dict[str, Any]:
-        """The content of a labelme file, with outlines; empty masks are left out.
-
-        Raises:
-            DataError: there is no answer.
-        """
-        return exports.labelme(self.to_sample(), self.image)
-
-    def to_pandas(self) -> Any:
-        """A table with the columns of `rows`.
-
-        Raises:
-            OptionError: pandas is not installed.
-        """
-        columns = ("label", "score", "present", "area", "left", "top", "right", "bottom", "image", "image_id")
-        return exports.table(self.rows(), columns)
 
     def to_supervision(self) -> Any:
         """As `supervision.Detections` with masks.
@@ -293,6 +244,3 @@ class Segmentations(Sequence[Segmentation]):
     def __repr__(self) -> str:
         shown = [answer.text for answer, area in zip(self.answers, self.areas_px, strict=True) if area]
         return exports.summary("Segmentations", shown, "object", self.image, self.size_hw)
-
-    def _repr_html_(self) -> str:
-        return exports.html(self)
