@@ -90,17 +90,15 @@ def _follow(onward: dict[_Point, list[_Point]], start: _Point) -> np.ndarray:
         if step != heading:
             corners.append(here)
         here, heading = there, step
-        if here == start and (start not in onward or _closes(onward[start], here, heading)):
+        # at a corner shared by two regions the outline ends here only where no right turn is left
+        if here == start and (
+            start not in onward or ((here[0] - heading[1], here[1] + heading[0]) not in onward[start])
+        ):
             break
     # the start was recorded as a corner, and may lie in the middle of a straight side
     if len(corners) > 4 and _collinear(corners[-1], corners[0], corners[1]):
         corners.pop(0)
     return np.array(corners, np.int64)
-
-
-def _closes(ways: list[_Point], here: _Point, heading: _Point) -> bool:
-    """At a corner shared by two regions: whether the outline ends here, because no right turn is left."""
-    return (here[0] - heading[1], here[1] + heading[0]) not in ways
 
 
 def _collinear(a: _Point, b: _Point, c: _Point) -> bool:

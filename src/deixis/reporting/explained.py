@@ -160,7 +160,7 @@ def _worst_row(analysis: Analysis, sample: Sample, place: int) -> list[Picture]:
     texts = [f"{one.kind}: {_name(analysis, one)}" for one in mistakes]
     return [
         drawn(f"Annotated: {title}", pixels, sample),
-        drawn(f"Mistakes: {words}", pixels, _marked(sample, mistakes, texts)),
+        drawn(f"Mistakes: {words}", pixels, _labelled(sample, [_corners(one) for one in mistakes], texts)),
     ]
 
 
@@ -178,10 +178,6 @@ def _label_error(analysis: Analysis, sample: Sample, one: Mistake) -> Picture:
     labels = [*(sample.vocabulary.names[c] for c in kept.class_ids), f"found: {_name(analysis, one)}"]
     boxes = [*kept.boxes_xyxy_px.tolist(), _corners(one)]
     return drawn(f"{title}: {words[one.kind]}", pixels, _labelled(sample, boxes, labels))
-
-
-def _marked(sample: Sample, mistakes: Sequence[Mistake], texts: Sequence[str]) -> Sample:
-    return _labelled(sample, [_corners(one) for one in mistakes], texts)
 
 
 def _labelled(sample: Sample, boxes_xyxy_px: Sequence[Sequence[float]], texts: Sequence[str]) -> Sample:

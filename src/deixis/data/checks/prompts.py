@@ -56,7 +56,7 @@ def examine_prompts(
             ids, pieces[name] = _tokens(name, tokenizer, limit)
         except PromptError as error:
             kind = "prompt_too_long" if "takes" in str(error) else "name_wordless"
-            findings.add(kind, file, place, _reason(error), "" if counts.get(name) else "class removed")
+            findings.add(kind, file, place, str(error).split(";")[0], "" if counts.get(name) else "class removed")
             pieces[name] = ()
             continue
         if ids in first_with:
@@ -109,7 +109,3 @@ def _prompts(costs: Sequence[int], room: int) -> int:
             count, used = count + 1, 0
         used += cost
     return count
-
-
-def _reason(error: PromptError) -> str:
-    return str(error).split(";")[0]

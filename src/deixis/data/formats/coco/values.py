@@ -110,10 +110,6 @@ def polygons_of(segmentation: Any, depth: int = 3) -> list[list[float]]:
         if any(finite_number(value) is None for value in segmentation):
             raise ValueError("has a polygon with values that are no finite numbers")
         return [segmentation] if len(segmentation) >= 6 and len(segmentation) % 2 == 0 else []
-    if len(segmentation) >= 3 and all(_is_point(value) for value in segmentation):
+    if len(segmentation) >= 3 and all(finite_numbers(value, 2) is not None for value in segmentation):
         return [[number for point in segmentation for number in point]]
     return [polygon for part in segmentation for polygon in polygons_of(part, depth - 1)]
-
-
-def _is_point(value: Any) -> bool:
-    return finite_numbers(value, 2) is not None

@@ -18,15 +18,15 @@ from pycocotools import mask as coco_mask
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
     Points,
-    bitmap,
     bounds,
     box,
+    cut_to,
     ellipse_outline,
-    laid_at,
     points_of_pairs,
     polygon,
 )
 from deixis.errors import DataError
+from deixis.geometry.rle import bitmap_rle
 from deixis.text import clean_name
 
 CROWD_FLAG = "crowd"  # labelme has no such flag of its own, but lets shapes carry any
@@ -104,7 +104,12 @@ def _mask(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], ma
     except (KeyError, TypeError, binascii.Error, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"mask is no PNG as base64 text ({error})") from error
     left, top = (round(value) for value in points[0].tolist())
-    return bitmap(_label(shape), laid_at(pixels, (left, top), size_hw), masks)
+    height, width = size_hw
+    if left < 0 or top < 0 or top + pixels.shape[0] > height or left + pixels.shape[1] > width:
+        raise ValueError(f"a mask of {pixels.shape[::-1]} at {(left, top)} reaches outside {(width, height)}")
+    rle = bitmap_rle(cut_to(pixels.astype(np.uint8), (left, top), size_hw))
+    x, y, w, h = coco_mask.toBbox(rle).tolist()  # an empty mask has a box without area, which is dropped and counted
+    return AnnotatedObject(_label(shape), (x, y, x + w, y + h), float(pixels.sum()), rle if masks else None)
 
 
 _READ: dict[str, Callable[[Mapping[str, Any], Points, tuple[int, int], bool], AnnotatedObject]] = {

@@ -129,7 +129,7 @@ def class_names(table: ParquetFile) -> list[str] | None:
 def read_rows(file: Path, table: ParquetFile, position: int) -> Iterator[Row]:
     """The rows of a file, all columns but the bytes of pictures; `position` is the file's."""
     names = table.schema_arrow.names
-    nested = _has_path(table)
+    nested = any(table.schema.column(i).path == "image.path" for i in range(len(table.schema.names)))
     columns = [name for name in ("objects", "image_id", "width", "height") if name in names]
     number = 0
     for batch in table.iter_batches(batch_size=1024, columns=[*columns, *(["image.path"] if nested else [])]):
@@ -140,10 +140,6 @@ def read_rows(file: Path, table: ParquetFile, position: int) -> Iterator[Row]:
             known = {key: values.get(key) for key in ("image_id", "width", "height")}
             yield Row(position, number, where, name, objects, **known)
             number += 1
-
-
-def _has_path(table: ParquetFile) -> bool:
-    return any(table.schema.column(i).path == "image.path" for i in range(len(table.schema.names)))
 
 
 def _by_column(objects: Any, where: str) -> dict[str, list[Any]]:

@@ -158,7 +158,8 @@ def image_files(
                 faults[i] = f"{rows[i].file_names[rank]!r} is found as {file}, the file of another image"
             else:
                 files[i] = file
-        warn_loose(str(path), [pair for pair in located.loose if not _is_on_a_server(pair[0])])
+        # folders of a server are on no disk: that they are gone from a name is no news
+        warn_loose(str(path), [pair for pair in located.loose if not ("://" in pair[0] or pair[0].startswith("/"))])
     missing = [(row.file_names[0], row.source) for i, row in enumerate(rows) if files[i] is None and i not in faults]
     if findings is not None and any(files):
         for i, fault in faults.items():
@@ -167,8 +168,3 @@ def image_files(
         return files
     require_located(str(path), [row.file_names[0] for row in rows], Located(files, faults, []), searched)
     return files
-
-
-def _is_on_a_server(name: str) -> bool:
-    """Whether the folders of a name are a server's, which no disk has: that they are gone is no news."""
-    return "://" in name or name.startswith("/")
