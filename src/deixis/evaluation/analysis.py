@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from deixis.evaluation.calibration import reliability
-from deixis.evaluation.coco_map import DetectionMetrics, accumulated, detections_per_image, in_cocos_form
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.cocos_form import accumulated, detections_per_image, in_cocos_form
 from deixis.evaluation.mistakes import KINDS, Mistake, confusion_matrix, judge
 from deixis.evaluation.thresholds import DEFAULT_THRESHOLD, Counts, counts_by_class, pooled
 from deixis.records import Sample, Vocabulary

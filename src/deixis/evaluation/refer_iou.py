@@ -18,7 +18,8 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.sets.mask_regions import mask_key
 from deixis.errors import DataError
-from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX, without_nan
+from deixis.evaluation.coco_map import without_nan
+from deixis.evaluation.cocos_form import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.geometry.rle import bitmap_rle
 from deixis.records import Rle
 from deixis.refer_records import Expression, ReferSample, Segmentation

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deixis.evaluation.coco_map import MEDIUM_AREA_PX, SMALL_AREA_PX
+from deixis.evaluation.cocos_form import MEDIUM_AREA_PX, SMALL_AREA_PX
 from deixis.evaluation.trade_off import TradeOff
 from deixis.records import Dataset
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deixis.evaluation.background import absent_scores, false_positive_rate, score_above
 from deixis.evaluation.coco_map import evaluate_detections
+from deixis.evaluation.thresholds import absent_scores, false_positive_rate, score_above
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 

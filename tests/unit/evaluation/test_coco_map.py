@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from deixis.errors import DataError
-from deixis.evaluation.coco_map import detections_per_image, evaluate_detections
+from deixis.evaluation.coco_map import evaluate_detections
+from deixis.evaluation.cocos_form import detections_per_image
 from deixis.records import Instances, Sample, Vocabulary
 from deixis.results.detections import Detections
 

@@ -20,12 +20,8 @@ import torch
 from deixis.data.detect.wordings import Wordings, checked_wordings
 from deixis.data.pixels.video_file import rate_of
 from deixis.errors import DataError, OptionError, PromptError
-from deixis.evaluation.coco_map import (
-    MAX_DETECTIONS_FEDERATED,
-    DetectionMetrics,
-    detections_per_image,
-    evaluate_detections,
-)
+from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.evaluation.cocos_form import MAX_DETECTIONS_FEDERATED, detections_per_image
 from deixis.evaluation.thresholds import DEFAULT_THRESHOLD
 from deixis.inference.detect.postprocess import postprocess
 from deixis.inference.detect.samples import SampleDetector, require_counts

@@ -10,12 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from deixis.data.sets.subset import Subset
-from deixis.evaluation.coco_map import (
-    MAX_DETECTIONS_FEDERATED,
-    DetectionMetrics,
-    detections_per_image,
-    evaluate_detections,
-)
+from deixis.evaluation.coco_map import DetectionMetrics, evaluate_detections
+from deixis.evaluation.cocos_form import MAX_DETECTIONS_FEDERATED, detections_per_image
 from deixis.inference.detect.detector import Detector
 from deixis.inference.detect.sinks import Measure, SinkTrial, try_sinks, with_sinks_of
 from deixis.models.checkpoints import load_any_detector

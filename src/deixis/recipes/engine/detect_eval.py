@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deixis.data.detect.wordings import Wordings
-from deixis.evaluation.coco_map import MAX_DETECTIONS_FEDERATED, DetectionMetrics
+from deixis.evaluation.coco_map import DetectionMetrics
+from deixis.evaluation.cocos_form import MAX_DETECTIONS_FEDERATED
 from deixis.inference.detect.detector import load_detector, measured_detections
 from deixis.inference.outputs.detection_lines import detection_content, detections_of
 from deixis.options.checks import wanted_precision
