@@ -19,11 +19,7 @@ CPU_CHUNK = 1 << 18
 
 
 def sigmoid_focal_loss(
-    logits: Float[Tensor, "*shape"],
-    positive: Bool[Tensor, "*shape"],
-    alpha: float = 0.25,
-    *,
-    gamma: float = 2.0,
+    logits: Float[Tensor, "*shape"], positive: Bool[Tensor, "*shape"], alpha: float = 0.25, *, gamma: float = 2.0
 ) -> Float[Tensor, "*shape"]:
     """Focal loss of each logit against a binary target, not reduced: FL = -alpha_t (1 - p_t)^gamma log(p_t).
 

@@ -168,10 +168,7 @@ class ReferCriterion:
         return ce, dice
 
     def _supervise(
-        self,
-        logits: Float[Tensor, "objects h w"],
-        masks: Bool[Tensor, "objects h w"],
-        drawn: Points,
+        self, logits: Float[Tensor, "objects h w"], masks: Bool[Tensor, "objects h w"], drawn: Points
     ) -> tuple[Float[Tensor, " objects"], Float[Tensor, " objects"]]:
         """Cross-entropy and Dice of one mask per object, at points or at all pixels."""
         targets = masks.float()

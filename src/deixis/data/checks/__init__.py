@@ -7,13 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deixis.data.checks.classes import (
-    count_objects,
-    examine_alike,
-    examine_classes,
-    merge_classes,
-    without_classes,
-)
+from deixis.data.checks.classes import count_objects, examine_alike, examine_classes, merge_classes, without_classes
 from deixis.data.checks.copies import examine_copies
 from deixis.data.checks.images import decode_once, examine_range, in_own_frame
 from deixis.data.checks.limits import ModelLimits, examine_limits

@@ -36,10 +36,7 @@ def require_fit(name: str, tokens: int, max_text_len: int) -> None:
 
 
 def chunk_prompts(
-    names: Sequence[str],
-    tokenizer: PromptTokenizer,
-    max_text_len: int = MAX_TEXT_LEN,
-    max_names: int | None = None,
+    names: Sequence[str], tokenizer: PromptTokenizer, max_text_len: int = MAX_TEXT_LEN, max_names: int | None = None
 ) -> tuple[Prompt, ...]:
     """The prompts that together ask for all names, each name in one of them, in order.
 

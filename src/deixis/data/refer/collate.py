@@ -75,11 +75,7 @@ class Question:
 
 
 def collate_questions(
-    questions: Sequence[Question],
-    encode: ConversationEncoder,
-    views: Views,
-    pad_token_id: int,
-    max_tokens: int,
+    questions: Sequence[Question], encode: ConversationEncoder, views: Views, pad_token_id: int, max_tokens: int
 ) -> ReferBatch:
     """A batch. An image is shown in tiles, a clip in one tile per frame; or both in blocks.
 

@@ -45,13 +45,7 @@ def with_templates(format: Format) -> Format:
     takes = (*(name for name in format.takes if name == "split"), "templates", "objects", "absent_per_image")
     refused = "" if format.holds.masks else "have no masks; give data with masks, such as COCO or labelme"
     return Format(
-        format.name,
-        format.find,
-        read,
-        takes,
-        yields_to=format.yields_to,
-        decisive=format.decisive,
-        refused=refused,
+        format.name, format.find, read, takes, yields_to=format.yields_to, decisive=format.decisive, refused=refused
     )
 
 

@@ -83,11 +83,7 @@ def _categories(
 
 
 def _images(
-    path: Path,
-    rows: list[Row],
-    annotations: list[Row],
-    find_images: Callable[..., Located],
-    findings: Findings,
+    path: Path, rows: list[Row], annotations: list[Row], find_images: Callable[..., Located], findings: Findings
 ) -> tuple[list[Row], set[Any]]:
     """(usable rows, ids left out)."""
     objects = Counter(_hashable(row, "image_id") for row in annotations)

@@ -128,12 +128,7 @@ def write_createml(dataset: Dataset, folder: Path, images: ImageMode = "copy", m
             annotations = [
                 {
                     "label": sample.vocabulary.names[class_id],
-                    "coordinates": {
-                        "x": (x1 + x2) / 2,
-                        "y": (y1 + y2) / 2,
-                        "width": x2 - x1,
-                        "height": y2 - y1,
-                    },
+                    "coordinates": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1},
                 }
                 for (x1, y1, x2, y2), class_id in zip(
                     objects.boxes_xyxy_px.tolist(), objects.class_ids.tolist(), strict=True

@@ -18,13 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import (
-    clip_instances,
-    parse_object,
-    read_text,
-    the_file,
-    vocabulary_of,
-)
+from deixis.data.formats.annotation_files import clip_instances, parse_object, read_text, the_file, vocabulary_of
 from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.odvg.line_index import LineIndex
 from deixis.data.formats.odvg.lines import OdvgLine, is_lines_file

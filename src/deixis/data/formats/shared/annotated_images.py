@@ -47,12 +47,7 @@ FoundImage = tuple[AnnotatedImage, Path, tuple[int, int]]  # with its file and i
 
 
 def samples_of(
-    path: Path,
-    rows: Sequence[AnnotatedImage],
-    names: Sequence[str],
-    *,
-    images: Path | None,
-    findings: Findings | None,
+    path: Path, rows: Sequence[AnnotatedImage], names: Sequence[str], *, images: Path | None, findings: Findings | None
 ) -> SampleList:
     """The data set of some annotated images. Masks are kept for the images whose objects all have one.
 

@@ -108,11 +108,7 @@ def with_holes(outer: AnnotatedObject, holes: Sequence[Points], size_hw: tuple[i
 
 
 def bitmap(
-    label: str,
-    pixels: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"],
-    masks: bool,
-    *,
-    score: float | None = None,
+    label: str, pixels: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], masks: bool, *, score: float | None = None
 ) -> AnnotatedObject:
     """A mask in the size of its image; its box is the mask's.
 

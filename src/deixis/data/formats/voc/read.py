@@ -9,12 +9,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import (
-    ImageIndex,
-    read_text,
-    report_missing,
-    require_no_missing,
-)
+from deixis.data.formats.annotation_files import ImageIndex, read_text, report_missing, require_no_missing
 from deixis.data.formats.foreign import foreign_file
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, size_of

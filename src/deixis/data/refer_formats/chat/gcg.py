@@ -20,23 +20,13 @@ from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, shown
 from deixis.data.refer.conversation import GROUNDED_QUESTIONS
-from deixis.data.refer_formats.chat.entries import (
-    Entry,
-    folders_around,
-    image_name,
-    json_files,
-    locate,
-    opens_with,
-)
+from deixis.data.refer_formats.chat.entries import Entry, folders_around, image_name, json_files, locate, opens_with
 from deixis.data.refer_formats.entries import object_mask, settle, warn_left_out
 from deixis.errors import DataError
 from deixis.records import Rle
 from deixis.refer_records import Exchange, Expression, Grounded, ReferList, ReferSample
 
-_KEYS = {
-    "[": (("groundings", "token_positives"), ("img_file_name", "refs")),
-    "{": (("sam_mask", "tokens_positive"),),
-}
+_KEYS = {"[": (("groundings", "token_positives"), ("img_file_name", "refs")), "{": (("sam_mask", "tokens_positive"),)}
 
 
 @dataclass(frozen=True)
@@ -163,11 +153,7 @@ def _flickr(content: Entry, file: Path, bad: list[str]) -> Iterator[_Row]:
             caption = _caption(row)
             phrases = tuple(_flickr_phrase(one, caption) for one in of_image.get(whole_number(row.get("id")), []))
             yield _Row(
-                f"image {number}",
-                image_name(row, "file_name"),
-                caption,
-                (row.get("height"), row.get("width")),
-                phrases,
+                f"image {number}", image_name(row, "file_name"), caption, (row.get("height"), row.get("width")), phrases
             )
         except ValueError as error:
             bad.append(f"image {number}: {error}")

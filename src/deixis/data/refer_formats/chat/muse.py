@@ -13,13 +13,7 @@ from typing import Any
 from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.record import Format
 from deixis.data.reading import reads, shown
-from deixis.data.refer_formats.chat.entries import (
-    Entry,
-    are_lists_with,
-    image_name,
-    read_entries,
-    size_of,
-)
+from deixis.data.refer_formats.chat.entries import Entry, are_lists_with, image_name, read_entries, size_of
 from deixis.data.refer_formats.entries import object_mask
 from deixis.refer_records import Exchange, Expression, Grounded, ReferList, ReferSample
 
