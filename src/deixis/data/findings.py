@@ -183,6 +183,11 @@ class Findings:
         self.found.append(Finding(kind, str(file), place, message, fix))
 
 
+def image_loss(objects: int) -> str:
+    """What is removed with an image of so many objects, for `Finding.fix`."""
+    return f"image removed, and its {objects} objects" if objects else "image removed"
+
+
 @contextmanager
 def collecting(findings: Findings | None, kind: str, file: object, place: str, fix: str) -> Iterator[None]:
     """A block whose `DataError` becomes a finding, after which reading continues; without findings it is raised.

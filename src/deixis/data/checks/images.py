@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.findings import Findings
+from deixis.data.findings import Findings, image_loss
 from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, hash_image
-from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, wide_grey_range
+from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, size_text, wide_grey_range
 from deixis.data.pixels.instances import scale_instances
 from deixis.data.sets.embedded import picture_bytes, record_of
 from deixis.errors import DataError
@@ -65,7 +65,7 @@ def decode_once(dataset: Dataset, index: int) -> DecodedImage:
 def in_own_frame(decoded: DecodedImage, findings: Findings) -> Sample | None:
     """The sample in its image's own frame; None where it is unknown, or there is no image."""
     sample = decoded.sample
-    file, place, loss = file_of(sample), sample.source, _loss(sample)
+    file, place, loss = file_of(sample), sample.source, image_loss(len(sample.instances))
     if decoded.hashed is None:
         findings.add("image_unreadable", file, place, decoded.fault, loss)
         return None
@@ -74,10 +74,11 @@ def in_own_frame(decoded: DecodedImage, findings: Findings) -> Sample | None:
             findings.add("exif_rotated", file, place, f"has EXIF orientation {decoded.orientation}")
         return sample
     if sample.size_hw == decoded.stored_hw:
-        text = f"is shown as {_text(decoded.upright_hw)} by EXIF but annotated as stored, {_text(decoded.stored_hw)}"
+        shown, stored = size_text(decoded.upright_hw), size_text(decoded.stored_hw)
+        text = f"is shown as {shown} by EXIF but annotated as stored, {stored}"
         findings.add("exif_conflict", file, place, text, "image rewritten as it was annotated")
         return sample
-    text = f"is {_text(decoded.upright_hw)} pixels (width x height) but annotated as {_text(sample.size_hw)}"
+    text = f"is {size_text(decoded.upright_hw)} pixels (width x height) but annotated as {size_text(sample.size_hw)}"
     kept, fix = _reframed(sample, decoded.upright_hw)
     findings.add("size_mismatch", file, place, text, fix if kept is not None else f"{fix}: {loss}")
     return kept
@@ -136,11 +137,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot read ({error.strerror})") from error
-
-
-def _loss(sample: Sample) -> str:
-    return f"image removed, and its {len(sample.instances)} objects" if len(sample.instances) else "image removed"
-
-
-def _text(size_hw: tuple[int, int]) -> str:
-    return f"{size_hw[1]}x{size_hw[0]}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_image_file, is_left_by_macos
+from deixis.data.pixels.image_files import IMAGE_SUFFIXES, is_image_file, is_left_by_macos, natural_key
 from deixis.data.pixels.images import image_sizes_hw, load_image
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.errors import DataError
@@ -101,7 +101,7 @@ def open_frames(path: str | Path) -> Frames:
         files = sorted(file for file in place.iterdir() if is_image_file(file))
         if not files:
             raise DataError(f"{place}: no image files in it; give a folder of frames or a video file")
-        return ImageFrames(tuple(sorted(files, key=_natural)))
+        return ImageFrames(tuple(sorted(files, key=natural_key)))
     if not place.is_file():
         raise DataError(f"{place}: no such video file or folder of frames")
     if place.suffix.lower() in IMAGE_SUFFIXES:
@@ -114,8 +114,3 @@ def open_frames(path: str | Path) -> Frames:
 def is_video_file(path: Path) -> bool:
     """Whether a file is a video by its name."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not is_left_by_macos(path)
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    """Frames named by number alone go by number (2 before 10), any others by name."""
-    return (int(path.stem), path.name) if path.stem.isdecimal() else (0, path.name)

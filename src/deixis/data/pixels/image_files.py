@@ -97,6 +97,11 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_left_by_macos(path)
 
 
+def natural_key(path: Path) -> tuple[int, str]:
+    """Frames named by number alone go by number (2 before 10), any others by name."""
+    return (int(path.stem), path.name) if path.stem.isdecimal() else (0, path.name)
+
+
 def unread_pictures(files: Iterable[Path]) -> str:
     """A line that counts the known pictures and videos that are not read; empty where there are none.
 

@@ -150,8 +150,8 @@ def load(sample: Sample, min_short_px: int | None = None) -> Sample:
     else:
         where = f"{sample.source}: " if sample.source else ""
         raise DataError(
-            f"{where}{sample.image} is {_text(upright_hw)} pixels (width x height) but annotated as "
-            f"{_text(sample.size_hw)}; correct the annotation or restore the image it was made on"
+            f"{where}{sample.image} is {size_text(upright_hw)} pixels (width x height) but annotated as "
+            f"{size_text(sample.size_hw)}; correct the annotation or restore the image it was made on"
         )
     actual_hw = (pixels.shape[0], pixels.shape[1])
     instances = scale_instances(sample.instances, sample.size_hw, actual_hw)
@@ -269,5 +269,6 @@ def _unreadable(path: Path, error: Exception, data: bytes | None = None) -> Unre
     )
 
 
-def _text(size_hw: tuple[int, int]) -> str:
+def size_text(size_hw: tuple[int, int]) -> str:
+    """A size as people write it: width x height."""
     return f"{size_hw[1]}x{size_hw[0]}"

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from deixis.data.formats.annotation_files import require_no_missing
 from deixis.data.formats.coco.values import mask_rle
 from deixis.data.formats.find_images import resolve_image
-from deixis.data.reading import shown
+from deixis.data.reading import require_regular, shown
 from deixis.errors import DataError
 from deixis.records import Rle
 
@@ -31,6 +31,16 @@ def settle(source: str, faults: Sequence[str], collected: list[str] | None) -> N
     elif faults:
         more = f"; and {len(faults) - _FAULTS_NAMED} more faults" if len(faults) > _FAULTS_NAMED else ""
         raise DataError(f"{source}: {'; '.join(faults[:_FAULTS_NAMED])}{more}; correct or remove these entries")
+
+
+def opens_with(file: Path, bracket: str) -> bool:
+    """Whether a JSON file begins as a list `[` or as an object `{`."""
+    try:
+        require_regular(file)
+        with file.open("rb") as content:
+            return content.read(4096).decode("utf-8-sig", errors="ignore").lstrip().startswith(bracket)
+    except (OSError, DataError):
+        return False
 
 
 def object_mask(segmentation: Any, size_hw: tuple[int, int]) -> Rle:

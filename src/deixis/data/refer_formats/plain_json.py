@@ -17,8 +17,8 @@ from deixis.data.formats.annotation_files import only_file, parse_json, read_tex
 from deixis.data.formats.coco.values import image_size, whole_number
 from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
-from deixis.data.reading import reads, require_regular, shown
-from deixis.data.refer_formats.entries import find_images, object_mask, sentences, settle
+from deixis.data.reading import reads, shown
+from deixis.data.refer_formats.entries import find_images, object_mask, opens_with, sentences, settle
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferList, ReferSample
 
@@ -26,18 +26,7 @@ from deixis.refer_records import Expression, ReferList, ReferSample
 def find_refer_json(path: Path) -> list[Path]:
     """The only JSON file of a folder, or a file itself, if it holds a list of image entries."""
     files = sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
-    return files if len(files) == 1 and _is_list(files[0]) else []
-
-
-def _is_list(file: Path) -> bool:
-    """Whether a JSON file begins as a list; lines of one object each do not."""
-    try:
-        require_regular(file)
-        with file.open("rb") as content:
-            start = content.read(4096).decode("utf-8-sig", errors="ignore").lstrip()
-    except (OSError, DataError):
-        return False
-    return start.startswith("[")
+    return files if len(files) == 1 and opens_with(files[0], "[") else []
 
 
 @reads("phrases and masks")

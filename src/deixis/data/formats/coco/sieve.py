@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deixis.data.findings import Findings
+from deixis.data.findings import Findings, image_loss
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.find_images import Located
 from deixis.data.pixels.images import image_sizes_hw
@@ -91,7 +91,7 @@ def _images(
     kept = []
     located = find_images(usable)
     for position, (row, file) in enumerate(zip(usable, located.files, strict=True)):
-        place, loss = f"image {row['id']}", _loss(objects[row["id"]])
+        place, loss = f"image {row['id']}", image_loss(objects[row["id"]])
         if position in located.faults:
             findings.add("image_misplaced", row["file_name"], f"{path.name}: {place}", located.faults[position])
         elif file is None:
@@ -117,7 +117,7 @@ def _identified(
             findings.add("record_malformed", path, place, text, "image removed")
         elif not isinstance(name, str) or not name:
             text = f"has no file_name, got {name!r}"
-            findings.add("record_malformed", path, place, text, _loss(objects[row["id"]]))
+            findings.add("record_malformed", path, place, text, image_loss(objects[row["id"]]))
             lost.add(row["id"])
         else:
             by_id[row["id"]].append(row)
@@ -156,10 +156,6 @@ def _annotation_ids(path: Path, rows: list[Row], findings: Findings) -> None:
         if count > 1:
             text = f"{count} annotations have this id; pycocotools keeps one of them"
             findings.add("annotation_id_repeated", path, f"annotation {key}", text, "annotations numbered anew")
-
-
-def _loss(objects: int) -> str:
-    return f"image removed, and its {objects} objects" if objects else "image removed"
 
 
 def _is_id(value: Any) -> bool:

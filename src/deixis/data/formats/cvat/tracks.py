@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from deixis.data.formats.cvat.shapes import Shape, between
-from deixis.data.pixels.image_files import is_image_file
+from deixis.data.pixels.image_files import is_image_file, natural_key
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.errors import DataError
 
@@ -76,7 +76,7 @@ def frame_files(path: Path, images: Path | None, frames: Sequence[int]) -> dict[
     folders = [place for place in places if place.is_dir() and any(map(is_image_file, place.iterdir()))]
     if not folders:
         return {}
-    files = sorted((file for file in folders[0].iterdir() if is_image_file(file)), key=_natural)
+    files = sorted((file for file in folders[0].iterdir() if is_image_file(file)), key=natural_key)
     numbers = [_NAME.fullmatch(file.stem) for file in files]
     named = {int(found[1]): file for found, file in zip(numbers, files, strict=True) if found is not None}
     if named:
@@ -112,7 +112,3 @@ def video_of(path: Path, images: Path | None, source: str) -> VideoFrames | None
 def one_size(files: Sequence[Path]) -> tuple[int, int]:
     """(height, width) of the first frame."""
     return image_sizes_hw(files[0])[0]
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    return (int(path.stem), path.name) if path.stem.isdecimal() else (0, path.name)

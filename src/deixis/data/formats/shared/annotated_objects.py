@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.data.formats.coco.values import finite_numbers
+from deixis.geometry.masks import joined_outline
 from deixis.geometry.rle import MAX_COORDINATE_PX, bitmap_rle, polygons_rle
 from deixis.records import Rle
 
@@ -129,6 +130,13 @@ def from_rle(label: str, rle: Rle, masks: bool, *, score: float | None = None) -
         raise ValueError("has a mask without a pixel")
     x, y, width, height = coco_mask.toBbox(rle).tolist()
     return AnnotatedObject(label, (x, y, x + width, y + height), area, rle if masks else None, score=score)
+
+
+def outline_of(rle: Rle, box_xyxy_px: Float[np.ndarray, " 4"]) -> np.ndarray:
+    """A mask's outline, parts and holes joined; the box's where the mask is empty, so a file never mixes kinds."""
+    points = joined_outline(np.ascontiguousarray(coco_mask.decode(rle)))
+    x1, y1, x2, y2 = box_xyxy_px.tolist()
+    return points if len(points) else corners_of(x1, y1, x2 - x1, y2 - y1)
 
 
 def corners_of(x: float, y: float, width: float, height: float) -> Points:

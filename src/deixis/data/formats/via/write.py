@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from deixis.atomic_files import new_folder
 from deixis.data.formats.placing import ImageMode, placed
-from deixis.geometry.masks import joined_outline
-from deixis.records import Dataset, Rle, Sample
+from deixis.data.formats.shared.annotated_objects import outline_of
+from deixis.records import Dataset, Sample
 
 FILE, ATTRIBUTE = "via_project.json", "class"
 
@@ -62,15 +59,7 @@ def _regions(sample: Sample, masks: bool) -> list[dict[str, Any]]:
         x1, y1, x2, y2 = objects.boxes_xyxy_px[i].tolist()
         shape: dict[str, Any] = {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}
         if masks and objects.masks_rle is not None:
-            shape = _outline(objects.masks_rle[i], objects.boxes_xyxy_px[i])
+            xs, ys = outline_of(objects.masks_rle[i], objects.boxes_xyxy_px[i]).T.tolist()
+            shape = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
         regions.append({"shape_attributes": shape, "region_attributes": {ATTRIBUTE: sample.vocabulary.names[class_id]}})
     return regions
-
-
-def _outline(rle: Rle, box_xyxy_px: np.ndarray) -> dict[str, Any]:
-    """The mask's outline; the box's where the mask is empty, so an image never mixes kinds."""
-    points = joined_outline(np.ascontiguousarray(coco_mask.decode(rle)))
-    if not len(points):
-        x1, y1, x2, y2 = box_xyxy_px.tolist()
-        points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    return {"name": "polygon", "all_points_x": points[:, 0].tolist(), "all_points_y": points[:, 1].tolist()}

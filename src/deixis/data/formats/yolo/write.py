@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import new_folder
 from deixis.data.formats.placing import ImageMode, placed
-from deixis.geometry.masks import joined_outline
+from deixis.data.formats.shared.annotated_objects import outline_of
 from deixis.geometry.pixel_boxes import normalise_boxes
-from deixis.records import Dataset, Rle, Sample
+from deixis.records import Dataset, Sample
 
 
 def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
@@ -63,16 +62,7 @@ def label_lines(sample: Sample, masks: bool) -> list[str]:
     for i, class_id in enumerate(objects.class_ids.tolist()):
         numbers = boxes[i]
         if masks and objects.masks_rle is not None:
-            numbers = _polygon(objects.masks_rle[i], objects.boxes_xyxy_px[i], sample.size_hw)
+            points = outline_of(objects.masks_rle[i], objects.boxes_xyxy_px[i])
+            numbers = (points / np.array(sample.size_hw[::-1])).reshape(-1)
         lines.append(" ".join([str(class_id), *map(repr, numbers.tolist())]))
     return lines
-
-
-def _polygon(rle: Rle, box_xyxy_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """The mask's outline over the image's size; the box's where the mask is empty, so a file never mixes kinds."""
-    points = joined_outline(np.ascontiguousarray(coco_mask.decode(rle)))
-    if not len(points):
-        x1, y1, x2, y2 = box_xyxy_px.tolist()
-        points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    polygon: np.ndarray = (points / np.array(size_hw[::-1])).reshape(-1)
-    return polygon

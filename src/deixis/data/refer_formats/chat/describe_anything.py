@@ -13,8 +13,8 @@ from deixis.data.formats.annotation_files import holds_text, parse_object, read_
 from deixis.data.formats.coco.values import image_size, whole_number
 from deixis.data.formats.record import Format
 from deixis.data.reading import reads, shown
-from deixis.data.refer_formats.chat.entries import folders_around, image_name, json_files, locate, opens_with
-from deixis.data.refer_formats.entries import object_mask, sentences, settle
+from deixis.data.refer_formats.chat.entries import folders_around, image_name, json_files, locate
+from deixis.data.refer_formats.entries import object_mask, opens_with, sentences, settle
 from deixis.errors import DataError
 from deixis.refer_records import Expression, ReferList, ReferSample
 

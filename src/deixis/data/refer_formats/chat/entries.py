@@ -11,8 +11,8 @@ from deixis.data.formats.annotation_files import holds_text, parse_json, read_te
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.find_images import resolve_image
 from deixis.data.pixels.images import image_sizes_hw
-from deixis.data.reading import require_regular, shown
-from deixis.data.refer_formats.entries import settle
+from deixis.data.reading import shown
+from deixis.data.refer_formats.entries import opens_with, settle
 from deixis.errors import DataError
 from deixis.refer_records import Exchange, ReferList, ReferSample
 
@@ -34,16 +34,6 @@ _ANSWERS = frozenset({"gpt", "assistant", "model", "bot"})
 def json_files(path: Path) -> list[Path]:
     """The JSON files of a folder; a JSON file itself."""
     return sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
-
-
-def opens_with(file: Path, bracket: str) -> bool:
-    """Whether a JSON file begins as a list `[` or as an object `{`."""
-    try:
-        require_regular(file)
-        with file.open("rb") as content:
-            return content.read(4096).decode("utf-8-sig", errors="ignore").lstrip().startswith(bracket)
-    except (OSError, DataError):
-        return False
 
 
 def are_lists_with(path: Path, *keys: str) -> list[Path]:

@@ -20,8 +20,8 @@ from deixis.data.formats.record import Format
 from deixis.data.pixels.images import image_sizes_hw
 from deixis.data.reading import reads, shown
 from deixis.data.refer.conversation import GROUNDED_QUESTIONS
-from deixis.data.refer_formats.chat.entries import Entry, folders_around, image_name, json_files, locate, opens_with
-from deixis.data.refer_formats.entries import object_mask, settle, warn_left_out
+from deixis.data.refer_formats.chat.entries import Entry, folders_around, image_name, json_files, locate
+from deixis.data.refer_formats.entries import object_mask, opens_with, settle, warn_left_out
 from deixis.errors import DataError
 from deixis.records import Rle
 from deixis.refer_records import Exchange, Expression, Grounded, ReferList, ReferSample
