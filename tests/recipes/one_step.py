@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deixis.data.detect.collate import collate_pairs
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.detect.transforms import horizontal_flip, resize_to
 from deixis.data.scenes.images import scenes
 from deixis.losses.detection import build_criterion

@@ -18,8 +18,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from deixis.data.inputs.pictures import Picture
+from deixis.data.pixels.frames import video_writer
 from deixis.data.pixels.video_file import VideoFrames
-from deixis.data.pixels.write_video import video_writer
 from deixis.errors import PromptError
 from deixis.geometry.rle import bitmap_rle
 from deixis.inference.detect.detector import Detector

@@ -22,8 +22,7 @@ from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.data.sets.classes import with_classes
 from deixis.data.sets.embedded import records
 from deixis.data.sets.mixing import Joined, joint_vocabulary
-from deixis.data.sets.sampling import sampled
-from deixis.data.sets.split import duplicate_groups, split_stratified
+from deixis.data.sets.split import duplicate_groups, sampled, split_stratified
 from deixis.data.sets.subset import Subset, positions
 from deixis.errors import DataError, OptionError
 from deixis.records import Dataset, Sample

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from deixis.data.formats.labelme.write import labelme_content
@@ -18,6 +18,7 @@ from deixis.records import Sample, Vocabulary
 from deixis.results import exports
 
 One = TypeVar("One")
+Own = TypeVar("Own")  # not typing.Self, which beartype takes in decorated classes only
 
 
 class Result(Sequence[One]):
@@ -48,25 +49,29 @@ class Result(Sequence[One]):
         def to_coco(self, vocabulary: Vocabulary | None = None) -> list[dict[str, Any]]: ...
 
     def filter(
-        self, names: str | Sequence[str] | None = None, min_score: float | None = None, min_area: float | None = None
-    ) -> Self:
+        self: Own,
+        names: str | Sequence[str] | None = None,
+        min_score: float | None = None,
+        min_area: float | None = None,
+    ) -> Own:
         """Those of some names, from a score and from an area in square pixels: of boxes, or of masks, of which
         `min_area=1` drops the empty ones.
 
         Raises:
             OptionError: a name that was not looked for.
         """
-        keep: Bool[np.ndarray, " n"] = np.ones(len(self), bool)
+        found: Any = self
+        keep = np.ones(len(found), bool)
         if names is not None:
-            keep &= np.isin(self.class_ids, chosen_names(names, self.names))
+            keep &= np.isin(found.class_ids, chosen_names(names, found.names))
         if min_score is not None:
-            keep &= self.scores >= min_score
+            keep &= found.scores >= min_score
         if min_area is not None:
-            keep &= self.areas_px >= min_area
-        chosen: Self = self[keep]  # type: ignore[call-overload]  # both take arrays, and give their own type
+            keep &= found.areas_px >= min_area
+        chosen: Own = found[keep]
         return chosen
 
-    def shown(self) -> Self:
+    def shown(self: Own) -> Own:
         """Those that can be written as annotations."""
         return self
 

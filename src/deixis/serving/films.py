@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
 
+from deixis.data.pixels.frames import video_writer
 from deixis.data.pixels.video_file import VideoFrames
-from deixis.data.pixels.write_video import video_writer
 from deixis.geometry.rle import plain_rle
 from deixis.inference.detect.detector import Detector
 from deixis.inference.refer.segmenter import Segmenter

@@ -18,8 +18,8 @@ pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[
 from fastapi.testclient import TestClient
 
 from deixis.cli.main import run
+from deixis.data.pixels.frames import video_writer
 from deixis.data.pixels.images import load
-from deixis.data.pixels.write_video import video_writer
 from deixis.data.scenes.from_text import read_scenes
 from deixis.inference.detect.detector import load_detector
 from deixis.inference.refer.prompted_masks import PromptedMasks

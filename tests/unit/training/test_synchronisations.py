@@ -18,8 +18,7 @@ from tiny_runs import write_tiny_model
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deixis.data.detect.collate import collate_pairs
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.scenes.images import scenes
 from deixis.losses import matcher
 from deixis.losses.detection import build_criterion

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deixis.data.clip_formats.davis import DAVIS
-from deixis.data.clip_formats.mevis import MEVIS
+from deixis.data.clip_formats.expressions_json import MEVIS
 from deixis.data.clip_formats.ref_youtube_vos import REF_YOUTUBE_VOS
 from deixis.data.clip_formats.sav import REF_SAV, SAV, SAV_VAL
 from deixis.data.formats.record import Format

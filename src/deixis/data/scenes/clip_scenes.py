@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from deixis.data.scenes.clip_phrases import clip_phrases
 from deixis.data.scenes.images import SEEN_PAIRS, UNSEEN_PAIRS
-from deixis.data.scenes.motion import WAYS, Kind, Moving
+from deixis.data.scenes.motion import WAYS, Kind, Moving, clip_phrases
 from deixis.data.scenes.refer_scenes import few_kinds
 from deixis.data.scenes.shapes import COLOURS_RGB, Window, background, coverage, outline_of, paint
 from deixis.errors import DataError

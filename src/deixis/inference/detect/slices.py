@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from deixis.data.pixels.windows import Window, require_slices, windows_of
+from deixis.data.detect.sliced import Window, require_slices, windows_of
 from deixis.geometry.pixel_boxes import overlaps
 from deixis.records import Instances, Sample
 from deixis.results.detections import Detections

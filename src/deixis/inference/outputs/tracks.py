@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import file_aside
-from deixis.data.pixels.write_video import video_writer
+from deixis.data.pixels.frames import video_writer
 from deixis.errors import DataError
 from deixis.inference.outputs.segmentations import DrawMasks, segmentation_record
 from deixis.refer_records import Segmentation

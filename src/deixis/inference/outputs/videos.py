@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deixis.atomic_files import file_aside, write_atomic
-from deixis.data.pixels.write_video import video_writer
+from deixis.data.pixels.frames import video_writer
 from deixis.errors import DataError
 from deixis.results.detections import Detections
 

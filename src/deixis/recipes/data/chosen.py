@@ -9,7 +9,7 @@ from deixis.data.findings import Findings
 from deixis.data.sets.class_names import settle_names
 from deixis.data.sets.classes import with_classes
 from deixis.data.sets.embedded import records
-from deixis.data.sets.sampling import sampled
+from deixis.data.sets.split import sampled
 from deixis.errors import OptionError
 from deixis.options.annotated_data import ClassTools
 from deixis.records import Dataset

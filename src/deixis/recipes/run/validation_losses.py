@@ -11,8 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from deixis.data.batching.loading import load_batches
-from deixis.data.detect.collate import collate_pairs
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.detect.transforms import eval_transform
 from deixis.data.refer.collate import collate_questions
 from deixis.data.refer.loading import QuestionDataset

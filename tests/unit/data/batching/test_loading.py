@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader
 
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
 from deixis.data.batching.loading import SHARED_BYTES, InTransfer, load_batches
-from deixis.data.detect.collate import collate, collate_pairs
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset, collate, collate_pairs
 from deixis.data.detect.transforms import eval_transform, train_transform
 from deixis.data.pixels.images import load
 from deixis.errors import DataError, OptionError

@@ -20,7 +20,7 @@ from deixis.data.detect.augment import (
     turn,
     uncovered,
 )
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset
 from deixis.data.detect.transforms import eval_transform
 from deixis.geometry.rle import bitmap_rle
 from deixis.records import Instances, Prompt, Sample, SampleList, Vocabulary

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from bert_tokenizer import BertPromptTokenizer
 
-from deixis.data.detect.collate import collate
-from deixis.data.detect.loading import SampleDataset
-from deixis.data.detect.negatives import choose_names, fit_objects
+from deixis.data.detect.chunking import choose_names, fit_objects
+from deixis.data.detect.collate import SampleDataset, collate
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import PromptError
 from deixis.recipes.detect.data.prompts import FittedTransform, TrainingPrompts

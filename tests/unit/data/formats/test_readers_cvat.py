@@ -15,8 +15,8 @@ from deixis.data.findings import Findings
 from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.cvat.shapes import Shape, between
 from deixis.data.formats.writing import write_dataset
+from deixis.data.pixels.frames import video_writer
 from deixis.data.pixels.images import load
-from deixis.data.pixels.write_video import video_writer
 from deixis.errors import DataError
 from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
 

@@ -18,7 +18,7 @@ from PIL import Image
 from deixis.cli.main import main
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset
 from deixis.data.detect.transforms import train_transform
 from deixis.data.formats import read_dataset
 from deixis.data.formats.shards import shard_index, shard_sizes, verify_shards

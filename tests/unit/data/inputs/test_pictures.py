@@ -16,7 +16,7 @@ from PIL import Image
 
 from deixis.data.inputs import download as downloads
 from deixis.data.inputs.pictures import as_pixels, each_picture
-from deixis.data.pixels.write_video import video_writer
+from deixis.data.pixels.frames import video_writer
 from deixis.errors import DataError
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]], np.uint8)

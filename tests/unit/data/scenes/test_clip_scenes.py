@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from deixis.data.scenes.clip_phrases import clip_phrases
 from deixis.data.scenes.clip_scenes import CLIP_SPLITS, DrawnFrames, clip_scenes
 from deixis.data.scenes.images import SEEN_PAIRS, UNSEEN_PAIRS, Thing
-from deixis.data.scenes.motion import WAYS, Moving
+from deixis.data.scenes.motion import WAYS, Moving, clip_phrases
 from deixis.data.scenes.phrases import PHRASE_WORDS, plural
 from deixis.data.scenes.shapes import TEXTURES
 from deixis.errors import DataError

@@ -12,7 +12,7 @@ from deixis.data.findings import Findings
 from deixis.data.sets.class_names import settle_names
 from deixis.data.sets.classes import with_classes
 from deixis.data.sets.embedded import EmbeddedDataset, record_of
-from deixis.data.sets.sampling import sampled
+from deixis.data.sets.split import sampled
 from deixis.data.sets.subset import Subset
 from deixis.errors import DataError, OptionError
 from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deixis.data.batching.epochs import epoch_batches
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset
 from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.transforms import eval_transform, train_transform
 from deixis.data.sets.mixing import Joined, Mixture

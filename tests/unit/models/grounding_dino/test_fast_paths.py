@@ -21,9 +21,8 @@ from tiny_runs import write_tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deixis.data.detect.collate import collate_pairs
+from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.detect.denoising import DenoisingQueries
-from deixis.data.detect.loading import SampleDataset
 from deixis.data.detect.transforms import resize_to
 from deixis.data.scenes.images import scenes
 from deixis.geometry.boxes import cxcywh_to_xyxy, generalized_box_iou

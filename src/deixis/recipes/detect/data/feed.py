@@ -7,8 +7,7 @@ import numpy as np
 from deixis.data.batching.loading import UnreadableImages
 from deixis.data.batching.shard_order import Ratios
 from deixis.data.detect.augment import PRESETS, Augmentation, Augmented
-from deixis.data.detect.collate import collate_pairs
-from deixis.data.detect.loading import SampleDataset
+from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.detect.transforms import train_transform
 from deixis.data.formats.odvg.read import OdvgDataset
 from deixis.data.formats.shards import shard_index, shard_sizes

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from deixis.data.detect.chunking import chunk_prompts
+from deixis.data.detect.chunking import choose_names, chunk_prompts, fit_objects, fits, name_cost
 from deixis.data.detect.grounding import sentence_prompt
-from deixis.data.detect.negatives import choose_names, fit_objects, fits, name_cost
 from deixis.data.detect.prompts import PromptTokenizer, build_prompt
 from deixis.data.detect.transforms import Transform
 from deixis.data.detect.wordings import Wordings, require_distinct, worded, wordings_of_classes
