@@ -191,9 +191,8 @@ def _labels(home: Path, name: str) -> Path:
 
 def _by_stem(index: ImageIndex, stem: str) -> Path | None:
     """The picture of a label file; also without the letters that Label Studio adds to uploaded files."""
-    found = index.find("", stem)
     added = _PREFIX.fullmatch(stem)
-    return index.find("", added[1]) if found is None and added is not None else found
+    return index.find("", stem) or (index.find("", added[1]) if added is not None else None)
 
 
 def _has_labels(file: Path) -> bool:
@@ -213,9 +212,6 @@ def _label_files(file: Path) -> Iterator[Path]:
                 yield one
 
 
-_KEYS = {"val": "valid"}
-
-
 def write_darknet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
     """`obj.data`, `obj.names`, and for each part `train.txt` and `obj_train_data/`. Crowds are left out.
 
@@ -227,7 +223,7 @@ def write_darknet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
         names = next(iter(parts.values())).vocabulary.names
         settings = [f"classes = {len(names)}"]
         for part, dataset in parts.items():
-            key = _KEYS.get(part, part)
+            key = "valid" if part == "val" else part
             place = f"obj_{key}_data"
             lines = []
             for sample, name in placed(dataset, draft / place, images):

@@ -178,6 +178,7 @@ def _joined(parts: Sequence[tuple[str, AnnotatedObject]]) -> AnnotatedObject:
     whole = bounds(np.array([one.box_xyxy_px for one in drawn]).reshape(-1, 2))
     masks = [one.mask_rle for one in drawn if one.mask_rle is not None]
     rle = dict(coco_mask.merge(masks)) if len(masks) == len(drawn) else None
+    # parts may overlap: pixels of two of them count once in the mask, while the sum is all that outlines give
     area = float(coco_mask.area(rle)) if rle is not None else sum(one.area_px or 0.0 for one in drawn)
     return replace(drawn[0], box_xyxy_px=whole, area_px=area, mask_rle=rle)
 

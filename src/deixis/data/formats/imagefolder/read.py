@@ -114,6 +114,7 @@ def read_imagefolder(
     names, order, note = _names([one.label for row in found for one in row.objects], file)
     if note:
         warnings.warn(f"{file}: {note}", stacklevel=3)
+    # ids are kept where each image has one and no two share it; otherwise images are numbered
     own_ids = len({row.image_id for row in found} - {None}) == len(found)
     pictures = [
         Picture(

@@ -91,7 +91,7 @@ def _circle(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], 
         raise ValueError(f"a circle needs its centre and a point on it, got {len(points)} points")
     radius = float(np.hypot(*(points[1] - points[0])))
     drawn = polygon(_label(shape), [ellipse_outline(tuple(points[0]), (radius, radius))], size_hw, masks=masks)
-    return replace(drawn, area_px=math.pi * radius**2)
+    return replace(drawn, area_px=math.pi * radius**2)  # the outline of 64 points has 0.2 % less
 
 
 def _mask(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:

@@ -98,6 +98,7 @@ def _key_of(place: Path, files: Sequence[Path]) -> Key:
     for file in files:
         found.update(np.unique(mask_values(kinds / file.name if kinds else file, coloured)).tolist())
     values = sorted(found - {0})
+    # 255 alone is what was drawn, as in masks of 0 and 255; beside other values it is what nobody judged
     void = {_VOID} if len(values) > 1 and _VOID in values and not (names and _VOID in names) else set()
     return Key(names, coloured, values, void, kinds)
 

@@ -54,6 +54,7 @@ def convention(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], named: BoxKind
     if named == "corners":  # then their order means nothing; unnamed, it tells corners from sizes
         fits["corners"] = _fit(in_order(boxes), "corners", limits, _ROUNDING_SHARE if shares else _ROUNDING_PX)
     usual: BoxKind = {"unknown": "corners", "text": "xywh"}.get(named, named)  # type: ignore[assignment]
+    # unnamed, a single box that does not fit is doubt enough; named columns are believed until half do not fit
     doubtful = not fits[usual].all() if named in ("unknown", "text") else fits[usual].mean() < 0.5
     kind = next((other for other in _MEANT if doubtful and fits[other].all()), usual)
     unit = "shares of the image, " if shares else ""
@@ -167,6 +168,7 @@ def _fit_as_corners(boxes: np.ndarray, limits_wh: np.ndarray) -> np.ndarray:
 def _are_shares(boxes: _Boxes, limits_wh: np.ndarray) -> bool:
     """Whether boxes are shares of their images: none is larger than 1, and some are not whole numbers."""
     lowest, highest = boxes.min(), boxes.max()
+    # whole numbers alone, as 0 and 1, are as well corners of boxes of a pixel, which small images have
     in_range = lowest >= -_ROUNDING_SHARE and highest <= 1 + _ROUNDING_SHARE
     return bool(in_range and limits_wh.min() >= _MIN_SIDE_PX and (boxes % 1).any())
 

@@ -99,6 +99,7 @@ def _class_attribute(rows: ViaRows) -> tuple[str | None, list[str]]:
         return None, [f"regions have no attributes; every object is {_ONE_CLASS!r}"] if regions else []
     usual = [name for word in reversed(_USUAL) for name in counts if name.strip().lower() in (word, f"{word}s")]
     ranks = {name: rank for rank, name in enumerate(usual, start=1)}
+    # what half of the regions have goes before a usual name, and that before what is most frequent
     best = max(counts, key=lambda name: (counts[name] >= 0.5 * len(regions), ranks.get(name, 0), counts[name]))
     others = sorted(counts.keys() - {best})
     return best, [f"the class is the region attribute {best!r}, not {', '.join(others)}"] if others else []

@@ -207,10 +207,8 @@ def _place(phrase: _Phrase, caption: str) -> tuple[int, int] | None:
     searched = None if found < 0 else (found, found + len(phrase.text))
     if phrase.span is None:
         return searched
-    span = (
-        phrase.span[0] if isinstance(phrase.span, list) and phrase.span and isinstance(phrase.span[0], list) else None
-    )
-    start, end = _span(phrase.span if span is None else span, caption)
+    nested = isinstance(phrase.span, list) and bool(phrase.span) and isinstance(phrase.span[0], list)
+    start, end = _span(phrase.span[0] if nested else phrase.span, caption)
     same = caption[start:end].strip().lower() == phrase.text.lower()
     return (start, end) if same or searched is None else searched
 
