@@ -15,8 +15,7 @@ from deixis.data.checks.limits import ModelLimits
 from deixis.data.checks.prompts import PromptFacts, examine_prompts
 from deixis.data.findings import Finding, Findings, collecting_warnings
 from deixis.data.formats import format_of, read_dataset
-from deixis.data.formats.writing import not_kept
-from deixis.data.formats.writing import write_dataset
+from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.errors import DataError, ModelError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
 from deixis.models.folders import read_json

@@ -53,14 +53,14 @@ def points_of_pairs(rows: Any) -> Points:
     """A list of pairs [x, y], as JSON has it, as points.
 
     Raises:
-        ValueError: another value, or numbers that are not finite or beyond `MAX_COORDINATE_PX`.
+        ValueError: another value, or numbers that are not finite.
     """
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
         raise ValueError(f"points must be a list of [x, y], got {str(rows)[:80]}")
     numbers = finite_numbers([number for row in rows for number in row], 2 * len(rows))
-    if numbers is None or any(abs(number) > MAX_COORDINATE_PX for number in numbers):
-        raise ValueError(f"points must be finite numbers of at most {MAX_COORDINATE_PX}, got {str(rows)[:80]}")
-    return points_of(numbers)
+    if numbers is None:
+        raise ValueError(f"points must be finite numbers, got {str(rows)[:80]}")
+    return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 def box(label: str, corners_px: Sequence[float], score: float | None = None) -> AnnotatedObject:
