@@ -15,7 +15,7 @@ from deixis.data.scenes.images import SceneDataset
 from deixis.data.sets.embedded import Changed, record_of
 from deixis.data.sets.mixing import Joined
 from deixis.data.sets.subset import Subset
-from deixis.evaluation.coco_map import MAX_DETECTIONS, detections_per_image
+from deixis.evaluation.cocos_form import MAX_DETECTIONS, detections_per_image
 from deixis.records import Dataset, SampleList
 
 
