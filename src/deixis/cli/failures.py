@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from deixis.errors import Terminated
+
 MEMORY_HELP = {
     "train": (
         "in this order: a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, "
@@ -38,6 +40,11 @@ def system_failure(error: BaseException, command: list[str]) -> str | None:
                 "use fewer --num-workers or a smaller --batch-size"
             )
     return None
+
+
+def was_stopped(error: BaseException) -> bool:
+    """Whether an error came up while a run that SIGTERM stopped ended: its loading workers, stopped too, are missed."""
+    return "DataLoader worker" in str(error) and any(isinstance(cause, Terminated) for cause in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:

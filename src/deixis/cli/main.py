@@ -21,11 +21,12 @@ from types import FrameType
 
 from deixis.cli.command import run_command
 from deixis.cli.commands import COMMANDS, REMOVED
-from deixis.cli.failures import system_failure
+from deixis.cli.failures import system_failure, was_stopped
 from deixis.errors import DeixisError, OptionError, Terminated
 from deixis.text import printable
 
 MAX_LINE = 2_000  # characters of an error; a value of a file may be of any length
+STOPPED = "deixis: stopped by SIGTERM after saving; --resume resumes a training run"
 EXIT_ERROR, EXIT_KEYBOARD, EXIT_TERMINATED = 2, 130, 143
 
 EXAMPLES = """
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("deixis: interrupted", file=sys.stderr)
             sys.exit(EXIT_KEYBOARD)
         except Terminated:
-            print("deixis: stopped by SIGTERM after saving; --resume resumes a training run", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
             sys.exit(EXIT_TERMINATED)
         except BrokenPipeError:
             sys.exit(0)
@@ -65,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if interrupts:  # a compiled module that is being imported turns the interrupt into an error of its own
                 print("deixis: interrupted", file=sys.stderr)
                 sys.exit(EXIT_KEYBOARD)
+            if was_stopped(error):
+                print(STOPPED, file=sys.stderr)
+                sys.exit(EXIT_TERMINATED)
             message = system_failure(error, words)
             if message is None or os.environ.get("DEIXIS_DEBUG") == "1":
                 raise

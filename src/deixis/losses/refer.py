@@ -62,6 +62,7 @@ class ReferCriterion:
         weight_dice: float = 0.5,
         *,
         weight_iou: float = 1.0,
+        weight_object: float = 1.0,
         weight_language: float = 1.0,
         weight_point: float = 1.0,
         iou_loss: IouLoss = "l1",
@@ -71,7 +72,7 @@ class ReferCriterion:
     ) -> None:
         weights = {"loss_mask": weight_mask, "loss_dice": weight_dice}
         if behaviour == "deixis":
-            weights |= {"loss_iou": weight_iou, "loss_object": 1.0}
+            weights |= {"loss_iou": weight_iou, "loss_object": weight_object}
         weights |= {"loss_language": weight_language, "loss_point": weight_point}
         if min(weights.values()) < 0:
             raise OptionError(f"loss weights must not be negative, got {weights}")

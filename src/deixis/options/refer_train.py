@@ -117,6 +117,8 @@ class ReferLoss(Options):
     """Weight of the masks' Dice loss."""
     weight_iou: Annotated[NotNegative | None, RARE] = None
     """Weight of the loss of the predicted IoU; the behaviour's own if not given."""
+    weight_object: Annotated[NotNegative | None, RARE] = None
+    """Weight of the loss of whether the object is there; the behaviour's own if not given."""
     weight_language: Annotated[NotNegative, RARE] = 1.0
     """Weight of the language model's cross-entropy."""
     weight_point: Annotated[NotNegative, RARE] = 1.0
@@ -191,7 +193,6 @@ class ReferTrainOptions(
     REMOVED = MappingProxyType(
         {
             "encoder_lr_factor": Removed(1.0, "all trained parts share --learning-rate"),
-            "weight_object": Removed(None, "it is 1"),
             "words_first": Removed(0.0, _FROM_SCRATCH),
             "points_first": Removed(False, f"a model that points first keeps doing so; {_FROM_SCRATCH}"),
             "spatial_tokens": Removed(False, f"a model that has spatial tokens keeps them; {_FROM_SCRATCH}"),

@@ -11,6 +11,7 @@ import torch
 
 from deixis.cli import main as cli
 from deixis.cli.failures import system_failure
+from deixis.errors import Terminated
 
 TRAIN = ["detect", "train", "--data", "x"]
 
@@ -131,3 +132,15 @@ def test_without_an_interrupt_the_same_error_stays(
 ) -> None:
     with pytest.raises(ImportError):
         ending(monkeypatch, capsys, ImportError("numpy.core.multiarray failed to import"))
+
+
+def test_a_worker_missed_while_a_stopped_run_ends_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated.")
+    lost.__context__ = Terminated()
+    code, err = ending(monkeypatch, capsys, lost)
+    assert code == 143
+    assert "stopped by SIGTERM after saving" in err
+    lost.__context__ = None
+    assert ending(monkeypatch, capsys, lost)[0] == 2

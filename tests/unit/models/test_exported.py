@@ -213,8 +213,8 @@ def test_the_command_checks_two_sizes(exported: tuple[Path, Path, list[str]]) ->
     model, path, said = exported
     assert said[0].startswith(f"wrote {path}, ")
     assert [line.partition(": logits ")[0] for line in said[1:]] == [
-        "onnxruntime against PyTorch at 128 x 171",
-        "onnxruntime against PyTorch at 213 x 100",
+        "onnxruntime against PyTorch at 96 x 128",
+        "onnxruntime against PyTorch at 111 x 93",
     ]
     assert [file.name for file in path.parent.iterdir()] == ["tiny.onnx"]
     with pytest.raises(OptionError, match="exists"):

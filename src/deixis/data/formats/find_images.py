@@ -99,7 +99,8 @@ def _find(folder: Path, file_name: str) -> _Found | None:
 def _alike(folder: Path, name: str) -> tuple[Path, ...]:
     """The pictures of a folder that are called `name` in other case, or `name` and a suffix."""
     try:
-        return _listed(folder, folder.stat().st_mtime_ns).get(folded(name), ())
+        files = _listed(folder, folder.stat().st_mtime_ns).get(folded(name), ())
+        return tuple(file for file in files if file.is_file())  # and no pipe, which would be waited for
     except (OSError, ValueError):  # no such folder, or a name that can be none
         return ()
 

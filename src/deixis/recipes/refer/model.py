@@ -100,13 +100,14 @@ def checkpoint_activations(bundle: Sa2vaBundle) -> None:
 
 def make_refer_criterion(loss: ReferLoss) -> ReferCriterion:
     """The criterion of the behaviour, with the user's own weights in place of its."""
-    if loss.behaviour == "sa2va" and loss.weight_iou:
-        raise OptionError("--weight-iou belongs to --behaviour deixis; sa2va has no such loss")
+    if loss.behaviour == "sa2va" and (loss.weight_iou or loss.weight_object):
+        raise OptionError("--weight-iou and --weight-object belong to --behaviour deixis; sa2va has no such losses")
     return ReferCriterion(
         loss.behaviour,
         loss.weight_mask,
         loss.weight_dice,
         weight_iou=1.0 if loss.weight_iou is None else loss.weight_iou,
+        weight_object=1.0 if loss.weight_object is None else loss.weight_object,
         weight_language=loss.weight_language,
         weight_point=loss.weight_point,
         points=loss.mask_points or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -443,3 +444,11 @@ def test_numbers_may_be_text(tmp_path: Path, bbox: Any) -> None:
 def test_text_that_is_no_box_is_refused(tmp_path: Path, bbox: Any) -> None:
     with pytest.raises(DataError, match="annotation 30: bbox must be four finite numbers"):
         instances_of(tmp_path, bbox=bbox)
+
+
+def test_a_pipe_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    (tmp_path / "b.png").unlink()
+    os.mkfifo(tmp_path / "B.PNG")
+    with pytest.raises(DataError, match=r"1 of 2 image files not found, the first is 'b.png'"):
+        read_coco(path)
