@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from deixis.data.checks.images import file_of
 from deixis.data.findings import Findings
+from deixis.data.formats.shared.box_values import MIN_SIDE_PX, are_shares
 from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.records import Instances, Sample
 
@@ -20,7 +21,6 @@ _ROUNDING_PX = 1.0  # formats count pixels from 0 or 1: a box may extend that fa
 _OFF_BOX_IOU = 0.5
 _FAR = 0.25  # of a box that is cut, the share that remains in the image
 _WHOLLY = "is wholly outside its image"
-_MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 
 
 def examine_objects(sample: Sample, findings: Findings) -> Sample:
@@ -43,9 +43,9 @@ def examine_objects(sample: Sample, findings: Findings) -> Sample:
 
 def examine_frame(samples: Iterable[Sample], file: str, findings: Findings) -> None:
     """Findings on a whole data set whose boxes are in another unit than pixels, or of images of another size."""
-    samples = [sample for sample in samples if min(sample.size_hw) >= _MIN_SIDE_PX]
+    samples = [sample for sample in samples if min(sample.size_hw) >= MIN_SIDE_PX]
     boxes = np.concatenate([sample.instances.boxes_xyxy_px for sample in samples] or [np.zeros((0, 4))])
-    if len(boxes) and boxes.max() <= 1.001 and (boxes % 1).any():
+    if len(boxes) and are_shares(boxes, np.array([sample.size_hw for sample in samples], np.float64)):
         findings.add("boxes_shares", file, "", f"none of the {len(boxes)} boxes has a corner beyond pixel 1")
     outside = sum(found.kind == "box_far_outside" or found.message.endswith(_WHOLLY) for found in findings.found)
     if outside > len(boxes) / 2:  # those wholly outside are no longer among the boxes

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from deixis.data.findings import Findings
-from deixis.data.formats.find_images import Located, folded, spellings, with_other_suffix
-from deixis.data.pixels.image_files import HEAD, is_image_file, kind_of_content
+from deixis.data.formats.find_images import Located, folded, pictures_by_name, spellings, with_other_suffix
+from deixis.data.pixels.image_files import HEAD, kind_of_content
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import clip_boxes
@@ -117,10 +117,11 @@ class ImageIndex:
         self.by_name: dict[str, Path] = {}
         self.by_stem: dict[str, Path] = {}
         for folder in folders:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if is_image_file(path):
-                    self.by_name.setdefault(folded(path.name), path)
-                    self.by_stem.setdefault(folded(path.stem), path)
+            for kept, found in (
+                zip((self.by_name, self.by_stem), pictures_by_name(folder), strict=True) if folder.is_dir() else ()
+            ):
+                for key, files in found.items():
+                    kept.setdefault(key, files[0])
 
     def find(self, file_name: str, stem: str) -> Path | None:
         """The image of that name (its folders ignored), else the one with that stem."""
@@ -181,6 +182,23 @@ def require_no_missing(source: str, missing: Sequence[str], total: int, searched
             f"{source}: {len(missing)} of {total} image files not found, the first is {missing[0]!r}; looked in "
             f"{', '.join(map(str, searched))}; {way}"
         )
+
+
+def settle_located(
+    source: str, rows: Sequence[tuple[str, str]], located: Located, searched: Sequence[Path], findings: Findings | None
+) -> None:
+    """Report each (file name, where it is asked for) that led to no file of its own.
+
+    Raises:
+        DataError: without findings, or where no name led anywhere; see `require_located`.
+    """
+    if findings is None or not any(located.files):
+        require_located(source, [name for name, _ in rows], located, searched)
+        return
+    for position, fault in located.faults.items():
+        findings.add("image_misplaced", *rows[position], fault, "image removed")
+    missing = [i for i, file in enumerate(located.files) if file is None and i not in located.faults]
+    report_missing(findings, [rows[i] for i in missing])
 
 
 def require_located(source: str, names: Sequence[str], located: Located, searched: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from deixis.data.pixels.image_files import is_image_file
 
-_NAMED = 3
+_ByName = dict[str, list[Path]]
 _PROBED_IMAGES = 20
 _MAX_LISTED, _MAX_FOLDERS = 1000, 60
 _BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
@@ -80,7 +80,8 @@ def resolve_image(folder: Path, file_name: str) -> Path | None:
     return found.files[0] if found and len(found.files) == 1 else None
 
 
-def _find(folder: Path, file_name: str) -> _Found | None:
+def _find(folder: Path, file_name: str, alike: bool = True) -> _Found | None:
+    """Where a name leads; without `alike` a folder is not listed, which takes long where it holds many files."""
     if (folder / file_name).is_file():
         return _Found((folder / file_name,))
     names = [tuple(name.split("/")) for name in spellings(file_name)]
@@ -89,7 +90,7 @@ def _find(folder: Path, file_name: str) -> _Found | None:
         for parts in names:
             if parts[gone:] and (folder / "/".join(parts[gone:])).is_file():
                 return _Found((folder / "/".join(parts[gone:]),), parts[:gone])
-    for gone in range(depth):
+    for gone in range(depth if alike else 0):
         for parts in names:
             if parts[gone:] and (files := _alike(folder.joinpath(*parts[gone:-1]), parts[-1])):
                 return _Found(files, parts[:gone], alike=True)
@@ -99,8 +100,9 @@ def _find(folder: Path, file_name: str) -> _Found | None:
 def _alike(folder: Path, name: str) -> tuple[Path, ...]:
     """The pictures of a folder that are called `name` in other case, or `name` and a suffix."""
     try:
-        files = _listed(folder, folder.stat().st_mtime_ns).get(folded(name), ())
-        return tuple(file for file in files if file.is_file())  # and no pipe, which would be waited for
+        by_name, by_stem = pictures_by_name(folder)
+        files = by_name.get(folded(name)) or by_stem.get(folded(name), ())
+        return tuple(file for file in files if file.is_file())  # as of names that are written rightly
     except (OSError, ValueError):  # no such folder, or a name that can be none
         return ()
 
@@ -111,15 +113,24 @@ def with_other_suffix(folders: Iterable[Path], name: str) -> Path | None:
     return next((file for folder in folders for file in _alike(folder, stem)), None)
 
 
+def pictures_by_name(folder: Path) -> tuple[_ByName, _ByName]:
+    """The pictures of a folder by name and by stem, upper and lower case alike, sorted; kept until the folder changes.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    return _listed(folder, folder.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def _listed(folder: Path, _changed_ns: int) -> dict[str, tuple[Path, ...]]:
-    """The pictures of a folder by name and by stem, upper and lower case alike; anew once the folder has changed."""
-    by_name: dict[str, tuple[Path, ...]] = defaultdict(tuple)
+def _listed(folder: Path, _changed_ns: int) -> tuple[_ByName, _ByName]:
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.iterdir()):
         if is_image_file(file):
-            for key in {folded(file.name), folded(file.stem)}:
-                by_name[key] += (file,)
-    return dict(by_name)
+            by_name[folded(file.name)].append(file)
+            by_stem[folded(file.stem)].append(file)
+    return dict(by_name), dict(by_stem)
 
 
 def folded(name: str) -> str:
@@ -182,14 +193,16 @@ def locate_beside(path: Path, names: Sequence[str], images: Path | None) -> tupl
 def locate_among(folders: Sequence[Path], names: Sequence[str]) -> tuple[Located, list[Path]]:
     """The file of each name in the folder that has most of them, and that folder; all folders where none has any."""
     probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
-    folder = max(folders, key=lambda place: _fit(place, probe))
+    folder = max(folders, key=lambda place: _fit(place, probe, alike=False))
+    if _fit(folder, probe, alike=False)[0] < len(probe):
+        folder = max(folders, key=lambda place: _fit(place, probe, alike=True))
     located = locate_all(folder, names)
     return located, [folder] if any(located.files) else list(folders)
 
 
-def _fit(folder: Path, names: Sequence[str]) -> tuple[int, int]:
+def _fit(folder: Path, names: Sequence[str], *, alike: bool) -> tuple[int, int]:
     """(names found in a folder, those found as they are written): a folder where all folders match is likelier."""
-    found = [_find(folder, name) is not None for name in names]
+    found = [_find(folder, name, alike) is not None for name in names]
     return sum(found), sum((folder / name).is_file() for name in names)
 
 

@@ -41,12 +41,15 @@ def _named_by_text(row: Any) -> Any:
 
 def _in_numbers(rows: Sequence[Any], keys: Sequence[str]) -> list[Any]:
     """Rows whose values at `keys` are numbers, or lists of them, where they were the text of such."""
-    return [
-        row | {key: _number_of(row[key]) for key in keys if isinstance(row.get(key), str | list)}
-        if isinstance(row, dict)
-        else row
-        for row in rows
-    ]
+    settled = []
+    for row in rows:
+        texts = [key for key in keys if isinstance(row, dict) and _has_text(row.get(key))]  # of most rows none
+        settled.append(row | {key: _number_of(row[key]) for key in texts} if texts else row)
+    return settled
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(part, str) for part in value))
 
 
 def _number_of(value: Any) -> Any:

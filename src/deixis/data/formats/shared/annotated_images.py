@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deixis.data.findings import Findings, collecting
-from deixis.data.formats.annotation_files import report_missing, require_located
+from deixis.data.formats.annotation_files import settle_located
 from deixis.data.formats.find_images import Located, locate_beside, warn_loose
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.formats.shared.assemble import Picture, assemble, size_of
@@ -155,11 +155,6 @@ def image_files(
                 files[i] = file
         # folders of a server are on no disk: that they are gone from a name is no news
         warn_loose(str(path), [pair for pair in located.loose if not ("://" in pair[0] or pair[0].startswith("/"))])
-    missing = [(row.file_names[0], row.source) for i, row in enumerate(rows) if files[i] is None and i not in faults]
-    if findings is not None and any(files):
-        for i, fault in faults.items():
-            findings.add("image_misplaced", rows[i].file_names[0], rows[i].source, fault, "image removed")
-        report_missing(findings, missing)
-        return files
-    require_located(str(path), [row.file_names[0] for row in rows], Located(files, faults, []), searched)
+    asked = [(row.file_names[0], row.source) for row in rows]
+    settle_located(str(path), asked, Located(files, faults, []), searched, findings)
     return files

@@ -10,8 +10,7 @@ from types import MappingProxyType
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import (
     clip_instances,
-    report_missing,
-    require_located,
+    settle_located,
     vocabulary_of,
     warn_dropped,
 )
@@ -47,13 +46,7 @@ def find_pictures(
         DataError: without findings, or where none is found: the missing ones are counted and the first is named.
     """
     located, searched = locate_among([images] if images is not None else list(folders), names)
-    if findings is not None and any(located.files):
-        for position, fault in located.faults.items():
-            findings.add("image_misplaced", names[position], source.name, fault, "image removed")
-        missing = [i for i, file in enumerate(located.files) if file is None and i not in located.faults]
-        report_missing(findings, [(names[i], source.name) for i in missing])
-    else:
-        require_located(str(source), names, located, searched)
+    settle_located(str(source), [(name, source.name) for name in names], located, searched, findings)
     warn_loose(str(source), located.loose)
     return located.files
 

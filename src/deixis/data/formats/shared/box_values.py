@@ -15,7 +15,7 @@ from deixis.errors import DataError
 Frame = Literal["xywh", "corners", "share xywh", "share corners"]
 BoxKind = Literal["corners", "xywh", "centre", "text", "unknown"]
 _ROUNDING_PX, _ROUNDING_SHARE = 1.0, 1e-3
-_MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
+MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 _MEANT: dict[BoxKind, str] = {
     "corners": "corners [x1, y1, x2, y2]",
     "xywh": "[x, y, width, height]",
@@ -48,7 +48,7 @@ def convention(boxes: _Boxes, sizes_hw: Float[np.ndarray, "n 2"], named: BoxKind
     if not len(boxes):
         return Convention(named if named in _MEANT else "xywh", False, "")
     limits = sizes_hw[:, ::-1]  # (width, height), as boxes are (x, y)
-    shares = _are_shares(boxes, limits)
+    shares = are_shares(boxes, limits)
     limits = np.ones_like(limits) if shares else limits
     fits = {kind: _fit(boxes, kind, limits, _ROUNDING_SHARE if shares else _ROUNDING_PX) for kind in _MEANT}
     if named == "corners":  # then their order means nothing; unnamed, it tells corners from sizes
@@ -129,7 +129,7 @@ def frame_of(boxes: Float[np.ndarray, "n 4"], sizes_hw: Float[np.ndarray, "n 2"]
     if not len(boxes):
         return "xywh"
     limits = sizes_hw[:, ::-1]
-    if _are_shares(boxes, limits):
+    if are_shares(boxes, limits):
         ones = np.ones_like(limits)
         as_sizes, as_corners = _fit_as_sizes(boxes, ones, _ROUNDING_SHARE), _fit_as_corners(boxes, ones)
         if as_sizes.all() != as_corners.all():
@@ -165,12 +165,12 @@ def _fit_as_corners(boxes: np.ndarray, limits_wh: np.ndarray) -> np.ndarray:
     return fits
 
 
-def _are_shares(boxes: _Boxes, limits_wh: np.ndarray) -> bool:
+def are_shares(boxes: _Boxes, limits_wh: np.ndarray) -> bool:
     """Whether boxes are shares of their images: none is larger than 1, and some are not whole numbers."""
     lowest, highest = boxes.min(), boxes.max()
     # whole numbers alone, as 0 and 1, are as well corners of boxes of a pixel, which small images have
     in_range = lowest >= -_ROUNDING_SHARE and highest <= 1 + _ROUNDING_SHARE
-    return bool(in_range and limits_wh.min() >= _MIN_SIDE_PX and (boxes % 1).any())
+    return bool(in_range and limits_wh.min() >= MIN_SIDE_PX and (boxes % 1).any())
 
 
 def _as_corners(boxes: _Boxes, kind: BoxKind) -> _Boxes:
