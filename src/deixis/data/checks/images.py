@@ -12,6 +12,7 @@ from deixis.data.findings import Findings, image_loss
 from deixis.data.pixels.image_hash import DECODE_SHORT_PX, ImageHash, hash_image
 from deixis.data.pixels.images import decode_image, image_sizes_hw, orientation_of, size_text, wide_grey_range
 from deixis.data.pixels.instances import scale_instances
+from deixis.data.reading import require_regular
 from deixis.data.sets.embedded import picture_bytes, record_of
 from deixis.errors import DataError
 from deixis.records import Dataset, Instances, Sample
@@ -133,6 +134,7 @@ def file_of(sample: Sample) -> str:
 
 
 def _read(path: Path) -> bytes:
+    require_regular(path)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -101,7 +101,7 @@ def _alike(folder: Path, name: str) -> tuple[Path, ...]:
     """The pictures of a folder that are called `name` in other case, or `name` and a suffix."""
     try:
         by_name, by_stem = pictures_by_name(folder)
-        files = by_name.get(folded(name)) or by_stem.get(folded(name), ())
+        files = by_name.get(folded(name)) or by_stem.get(folded(name)) or []
         return tuple(file for file in files if file.is_file())  # as of names that are written rightly
     except (OSError, ValueError):  # no such folder, or a name that can be none
         return ()

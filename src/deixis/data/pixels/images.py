@@ -103,6 +103,8 @@ def wide_grey_range(path: Path | str, data: bytes | None = None) -> tuple[float,
         data: its content, where it is inside another file.
     """
     try:
+        if data is None:
+            require_regular(Path(path))
         with Image.open(path if data is None else BytesIO(data)) as image:
             if not image.mode.startswith("I"):
                 return None

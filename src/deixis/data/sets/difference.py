@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from pycocotools import mask as coco_mask
 
+from deixis.data.reading import require_regular
 from deixis.data.sets.embedded import picture_bytes, records
 from deixis.records import Dataset, Sample
 
@@ -174,10 +175,14 @@ def _by_name(dataset: Dataset, positions: Sequence[int], depth: int) -> dict[str
 
 def _digest(dataset: Dataset, index: int) -> bytes:
     content = picture_bytes(dataset, index)
-    sample = dataset[index] if content is None else None
-    if sample is not None:
-        content = sample.image.read_bytes() if isinstance(sample.image, Path) else sample.image.tobytes()
-    return hashlib.sha256(content or b"").digest()
+    if content is None:
+        image = dataset[index].image
+        if isinstance(image, Path):
+            require_regular(image)
+            content = image.read_bytes()
+        else:
+            content = image.tobytes()
+    return hashlib.sha256(content).digest()
 
 
 def _matches(before: Sample, after: Sample, new_boxes: Float[np.ndarray, "n 4"]) -> Iterator[tuple[int, int]]:

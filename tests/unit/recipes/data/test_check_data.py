@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -444,3 +445,17 @@ def test_why_nothing_can_be_read_is_shown(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(DataError, match="none of its 3 XML files has an object that can be used"):
         run(["data", "check", "--data", str(_voc(tmp_path, "5 5 30 30", name=""))])
     assert "has no <name>" in capsys.readouterr().out
+
+
+def test_a_pipe_among_the_pictures_is_not_waited_for(tmp_path: Path, check: Any) -> None:
+    data = _voc(tmp_path, "5 5 30 30")
+    for file in data.glob("*.xml"):  # then the picture is not opened for its size
+        size = "<size><width>64</width><height>48</height></size>"
+        file.write_text(file.read_text().replace("<annotation>", f"<annotation>{size}"))
+    (data / "1.png").unlink()
+    os.mkfifo(data / "1.png")
+    code, report = check("--data", data)
+    assert code == 1
+    assert kinds(report)["image_unreadable"] == 1
+    with pytest.raises(DataError, match="is a pipe"):
+        run(["data", "diff", "--data", str(data), str(data)])
