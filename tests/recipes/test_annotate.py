@@ -6,12 +6,15 @@ import html
 import json
 import re
 import sys
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stand_in_trackers
 from clip_miniatures import moving_bar, video
+from network_camera import network_camera
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny_refer_runs import write_tiny_segmenter
@@ -39,8 +42,9 @@ def photos(tmp_path) -> Path:
 
 def grid(photos: Path | list[Path], segmenter: Path, output: Path, *more: str) -> list[str]:
     images = photos if isinstance(photos, list) else [photos]
+    given = ("--images", *map(str, images)) if images else ()
     return [
-        *("annotate", "--images", *map(str, images), "--segmenter", str(segmenter), "--output", str(output)),
+        *("annotate", *given, "--segmenter", str(segmenter), "--output", str(output)),
         *("--points", "2", "--least-predicted-iou", "0", "--max-objects", "2", "--max-new-tokens", "4"),
         *("--max-tiles", "1", "--cycle-threshold", "0", *more),
     ]
@@ -186,3 +190,62 @@ def test_a_video_is_annotated_frame_by_frame_and_tracked(segmenter, tiny_model, 
     assert (len(drawn), drawn.rate) == (3, 5)
     assert len((tmp_path / "out/mot/gate.txt").read_text().splitlines()) == 4
     assert (tmp_path / "out/mot/labels.txt").read_text() == "star\nfish\n"
+
+
+def test_a_camera_is_annotated_as_long_as_it_sends(segmenter, tiny_model, tmp_path, deixis, monkeypatch) -> None:
+    """What came before it breaks off is kept; the same command adds frames, another camera is not mixed in."""
+    monkeypatch.setitem(sys.modules, "trackers", stand_in_trackers)
+    out = tmp_path / "out"
+
+    def words(address: str, *more: str) -> list[str]:
+        names = ("--detector", str(tiny_model), "--names", "star", "--threshold", "0", "--min-fit", "0")
+        return [*grid([], segmenter, out, "--track", "--stream", address), *names, *more]
+
+    def frames() -> Iterator[np.ndarray]:
+        return iter(np.repeat(moving_bar(1), 3, axis=0))
+
+    with network_camera(frames) as address:
+        code, said, err = deixis(words(address))
+        assert code == 0, err
+        assert "in 3 images" in said
+        assert "broke off after 3 frames" in err
+        code, said, err = deixis(words(address, "--max-frames", "2", "--frame-step", "2"))
+        assert (code, "warning" in err) == (0, False), err
+        with network_camera(frames) as other:
+            code, _, err = deixis(words(other.replace("/video", "/other")))
+            assert (code, "choose another --output" in err, err.count("\n")) == (2, True, 1), err
+    read_both(out)
+    written = json.loads((out / "coco.json").read_text())
+    assert [image["file_name"] for image in written["images"]] == [f"frames/video/{n:06}.jpg" for n in range(5)]
+    assert [found["track_id"] is None for found in written["annotations"]].count(False) >= 4
+    assert len(open_frames(out / "videos/video.mp4")) == 5
+    code, _, err = deixis(words(address))
+    assert (code, "cannot be opened (Connection refused)" in err, err.count("\n")) == (2, True, 1), err
+    assert len(json.loads((out / "coco.json").read_text())["images"]) == 5
+
+
+def test_an_interrupted_camera_ends_with_what_it_sent(segmenter, tmp_path, deixis, monkeypatch) -> None:
+    work, seen = Annotator.annotate_one, []
+
+    def interrupted(self, image, names):
+        seen.append(image)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return work(self, image, names)
+
+    monkeypatch.setattr(Annotator, "annotate_one", interrupted)
+    with network_camera(lambda: cycle(moving_bar(2))) as address:
+        code, said, err = deixis([*grid([], segmenter, tmp_path / "out"), "--stream", address])
+    assert (code, "in 2 images" in said) == (0, True), err
+    read_both(tmp_path / "out")
+
+
+def test_a_camera_takes_the_place_of_images_on_this_machine(photos, deixis) -> None:
+    for more, told in (
+        (("--images", str(photos), "--stream", "camera:0"), "--stream stands in place of --images"),
+        (("--images", str(photos), "--max-frames", "3"), "--max-frames is for --stream"),
+        (("--stream", "camera:0", "--engine", "ray"), "--stream: expected --engine local for videos"),
+        (("--images", str(photos), "--track", "--engine", "ray"), "--track: expected --engine local for videos"),
+    ):
+        code, _, err = deixis(["annotate", "--segmenter", "x", *more])
+        assert (code, told in err) == (2, True), err

@@ -45,6 +45,7 @@ Examples:
   deixis annotate --images photos/ --names "red car" dog
   deixis annotate --images a.jpg --names cup --detector IDEA-Research/grounding-dino-tiny --segmenter ByteDance/Sa2VA-1B
   deixis annotate --images photos/ --segmenter ByteDance/Sa2VA-4B --points 32 --output everything/
+  deixis annotate --stream rtsp://10.0.0.7/gate --names car --frame-step 30 --detector <folder> --segmenter <folder>
   deixis refer train --data annotated/expressions.json --model runs/segmenter/teachers/sa2va
 
 The same command resumes an interrupted run; with another --cycle-threshold it only filters again.

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from deixis.data.detect.wordings import Wordings
 from deixis.errors import OptionError, PromptError
 from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.inference.detect.detector import Detector, Progress, load_detector
-from deixis.inference.images import ImageInput, as_pixels, each_picture
+from deixis.inference.images import ImageInput, Picture, as_pixels, each_picture
 from deixis.inference.refer.cycle import Cycle
 from deixis.inference.refer.prompted_masks import PromptedMask, PromptedMasks
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
@@ -137,6 +137,13 @@ class Annotator:
             if progress is not None:
                 progress(done, len(pictures))
         return found
+
+    def stream(
+        self, images: ImageInput, names: Sequence[str] | Wordings | None = None
+    ) -> Iterator[tuple[Picture, AnnotatedImage]]:
+        """The same image by image, each with what it was: for cameras, videos and folders larger than the memory."""
+        _checked(names)
+        return ((picture, self.annotate_one(picture, names)) for picture in each_picture(images))
 
     def annotate_one(self, image: ImageInput, names: Sequence[str] | Wordings | None = None) -> AnnotatedImage:
         """The same for a single image."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -15,15 +16,22 @@ T = TypeVar("T")
 _AHEAD = 2
 
 
-def read_ahead(read: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
-    """`read(index)` for each index, in order; a thread reads up to two items ahead. Errors are raised in order, too."""
+def read_ahead(read: Callable[[Key], T], keys: Iterable[Key]) -> Iterator[T]:
+    """`read(key)` for each key, in order; a thread reads up to two items ahead. Errors are raised in order, too.
+
+    Args:
+        keys: taken as they are needed: there may be no end of them. Where they break off, what came before is read.
+    """
+    broken: list[DataError] = []
+    left = _until_they_break(keys, broken)
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(read, index) for index in indices[:_AHEAD]]
-        for place in range(len(indices)):
-            current = waiting.pop(0)
-            if place + _AHEAD < len(indices):
-                waiting.append(pool.submit(read, indices[place + _AHEAD]))
+        waiting = deque(pool.submit(read, key) for key in islice(left, _AHEAD))
+        while waiting:
+            current = waiting.popleft()
+            waiting.extend(pool.submit(read, key) for key in islice(left, 1))
             yield current.result()
+    if broken:
+        raise broken[0]
 
 
 def read_batches(
@@ -37,10 +45,12 @@ def read_batches(
     """Batches of `read(job)`, each with its job's key, in order; threads read the next batch meanwhile.
 
     Args:
-        jobs: taken as they are needed, a batch ahead: there may be more than the memory holds.
+        jobs: taken as they are needed, a batch ahead: there may be more than the memory holds. Where they break off,
+            what came before is read.
         failed: called with the key of a job that cannot be read, which is then left out; without it that is an error.
     """
-    left = iter(jobs)
+    broken: list[DataError] = []
+    left = _until_they_break(jobs, broken)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
 
         def submitted() -> list[tuple[Key, Future[T]]]:
@@ -59,3 +69,13 @@ def read_batches(
                     failed(key, error)
             if ready:
                 yield ready
+    if broken:
+        raise broken[0]
+
+
+def _until_they_break(keys: Iterable[T], broken: list[DataError]) -> Iterator[T]:
+    """The keys; an error of theirs is kept for later, as those before it are not read yet."""
+    try:
+        yield from keys
+    except DataError as error:
+        broken.append(error)

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Annotated
 
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER, require, require_model
-from deixis.options.marks import RARE, Also, AtLeast1, NotBlank, Range, Removed, Required, Share, WithWordings
+from deixis.options.marks import RARE, Also, AtLeast1, NotBlank, Range, Removed, Share, WithWordings
 from deixis.options.old_names import knows_old_names
-from deixis.options.used_models import MAX_SINKS, Engine
+from deixis.options.used_models import MAX_SINKS, Engine, require_images_or_stream
 
 
 @knows_old_names
@@ -18,9 +18,14 @@ from deixis.options.used_models import MAX_SINKS, Engine
 class AnnotateOptions(Engine):
     """Annotate photographs: boxes, masks, captions, and whether each caption finds its mask again."""
 
-    images: Annotated[tuple[Path, ...], Required("photos/")] = ()
+    images: tuple[Path, ...] = ()
     """Images, videos, or folders of them; with --engine ray also lists, parquet files, WebDataset tars and addresses
     such as s3://bucket/photos/, and no videos."""
+    stream: str = ""
+    """Address of a video in place of --images: rtsp://10.0.0.7/gate, http://.../film.mp4, or camera:0. It ends where
+    the stream ends, with Ctrl-C, or after --max-frames; the same command again adds frames."""
+    max_frames: Annotated[AtLeast1 | None, RARE] = None
+    """Frames of --stream to annotate; all if not given."""
     names: Annotated[tuple[str, ...], NotBlank(), WithWordings()] = ()
     """What to look for, as in --names "red car" dog; with several wordings of a class, "car=car,sedan". Without names,
     objects are what SAM 2 finds under a grid of points, and captions name them."""
@@ -68,6 +73,7 @@ class AnnotateOptions(Engine):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
+        require_images_or_stream(self.images, self.stream, self.max_frames)
         super().check()
         require(self.max_overlap > 0, "max_overlap", self.max_overlap, "a number above 0")
         require_model(self.segmenter, A_SEGMENTER, "--segmenter")

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deixis.errors import OptionError
-from deixis.options.checks import require
-from deixis.options.marks import RARE, AtLeast1, Required, Share, WithWordings
-from deixis.options.used_models import Engine, UsedDetector
+from deixis.options.marks import RARE, AtLeast1, Share, WithWordings
+from deixis.options.used_models import Engine, UsedDetector, require_images_or_stream
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,5 @@ class DetectPredictOptions(UsedDetector, Engine):
 
     def check(self) -> None:
         """Raises OptionError for the first invalid value."""
-        if not self.stream:
-            Required("photos/").require("images", self.images)
-        elif self.images:
-            raise OptionError("--stream stands in place of --images; leave out one of them")
-        if self.max_frames and not self.stream:
-            raise OptionError("--max-frames is for --stream; leave it out, or give an address")
-        for name in ("track", "stream"):
-            value = getattr(self, name)
-            require(self.engine == "local" or not value, name, value, "--engine local for videos")
+        require_images_or_stream(self.images, self.stream, self.max_frames)
         super().check()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from deixis.errors import OptionError
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER, choose_model, require, require_model
-from deixis.options.marks import RARE, AtLeast1, Range
+from deixis.options.marks import RARE, AtLeast1, Range, Required
 from deixis.options.types import Options
 
 MIN_SLICE_PX, MAX_SLICE_PX = 32, 100_000
@@ -126,5 +127,18 @@ class Engine(Options):
         else:
             device = getattr(self, "device", None)
             require(device is None, "device", device, "--gpus-per-actor in its place with --engine ray")
+            for name in ("track", "stream"):
+                value = getattr(self, name, None)
+                require(not value, name, value, "--engine local for videos")
         share = self.gpus_per_actor
         require(share is None or share <= 1 or share == int(share), "gpus_per_actor", share, "a share, or whole GPUs")
+
+
+def require_images_or_stream(images: tuple[Path, ...], stream: str, max_frames: int | None) -> None:
+    """Raises OptionError unless images are given, or in their place the address of a stream."""
+    if not stream:
+        Required("photos/").require("images", images)
+    elif images:
+        raise OptionError("--stream stands in place of --images; leave out one of them")
+    if max_frames and not stream:
+        raise OptionError("--max-frames is for --stream; leave it out, or give an address")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from deixis.console import Console
 from deixis.data.detect.wordings import Wordings
+from deixis.data.inputs.pictures import Frame, as_pixels
+from deixis.data.inputs.stream import Stream, until_it_breaks, without_secrets
 from deixis.data.refer.conversation import caption_turn, question_for
 from deixis.errors import DataError
 from deixis.inference.annotator import Annotator
@@ -25,7 +28,14 @@ from deixis.inference.outputs.videos import MOT, VIDEOS
 from deixis.options.annotate import AnnotateOptions
 from deixis.options.checks import A_DETECTOR, A_SEGMENTER
 from deixis.progress_bar import ProgressBar
-from deixis.recipes.annotate_videos import FRAMES, AnnotatedVideo, images_and_frames, video_of, write_videos
+from deixis.recipes.annotate_videos import (
+    FRAMES,
+    AnnotatedVideo,
+    frame_key,
+    images_and_frames,
+    write_frame,
+    write_videos,
+)
 from deixis.recipes.detect.names import names_or_stored, separate_names, stored_names, wordings_lines
 from deixis.recipes.engine.annotate import add_ray_lines, load_models, pictures_by_key
 from deixis.recipes.engine.parts import ERRORS, ROWS
@@ -63,8 +73,9 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     on_ray = options.engine == "ray"
     items = ray_items(options, options.images) if on_ray else []
     device = choose_device("cpu" if on_ray else options.device)  # a cluster's workers have models of their own
+    stream = Stream(options.stream) if options.stream else None
     images: Mapping[str, Any]
-    images, videos = (pictures_by_key(items, options.output), []) if on_ray else images_and_frames(options)
+    images, frames, videos = (pictures_by_key(items, options.output), {}, []) if on_ray else images_and_frames(options)
     annotator = load_models(options, asked, device)
     warn_of_shapes(annotator.segmenter.bundle.record, options.segmenter, f"--segmenter {A_SEGMENTER}", options.images)
     if annotator.detector is not None:
@@ -82,10 +93,14 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
             add_ray_lines(options, asked, lines, keys=list(images), items=items, done=done)
         else:
             with ProgressBar("images") as progress:
-                _add_lines(options, annotator, lines, images=images, videos=videos, done=done, progress=progress)
+                _add_lines(options, annotator, lines, images=images, frames=frames, done=done, progress=progress)
     except KeyboardInterrupt:
         console.print(f"run the same command again to resume from {lines.path}", markup=False)
         raise
+    if stream is not None:
+        with ProgressBar(stream.name) as progress:
+            video = _add_stream(options, annotator, lines, stream, progress=progress)
+        images, videos = {key: options.output / key for key in video.keys}, [video]
     return _write(options, lines, images, videos=videos, provenance=provenance, console=console)
 
 
@@ -112,6 +127,8 @@ def made_by(options: AnnotateOptions, annotator: Annotator, asked: Wordings) -> 
         "behaviour": bundle.behaviour,
         "prompts": [caption_turn().question, question_for("…")],
         **{stored: getattr(options, name) for stored, name in settings.items()},
+        # frames of a stream are never mixed with those of another, or with images
+        **({"stream": without_secrets(options.stream)} if options.stream else {}),
     }
 
 
@@ -121,23 +138,49 @@ def _add_lines(
     lines: CycleLines,
     *,
     images: Mapping[str, Any],
-    videos: Sequence[AnnotatedVideo],
+    frames: Mapping[str, Frame],
     done: set[str],
     progress: Callable[[int, int], None],
 ) -> None:
     number = len(done)
-    frames = video_of(videos)
     for place, (key, path) in enumerate(images.items(), start=1):
         if key not in done:
             number += 1
             try:
                 if key in frames:
-                    frames[key].write_frame(key, path)
+                    write_frame(path, as_pixels(frames[key]))
                 entry = annotation_entry(key, number, annotator.annotate_one(path, options.names))
             except DataError as error:  # of this image only
                 entry = failed_entry(key, number, one_line(error))
             lines.append(entry)
         progress(place, len(images))
+
+
+def _add_stream(
+    options: AnnotateOptions,
+    annotator: Annotator,
+    lines: CycleLines,
+    stream: Stream,
+    *,
+    progress: Callable[[int, int | None], None],
+) -> AnnotatedVideo:
+    """Annotate what a stream sends, behind the frames that an earlier run took, until it ends or is interrupted."""
+    keys = [entry["image"] for entry in lines.entries()]  # of this stream only, as `made_by` names it
+    most, step = options.max_frames, options.frame_step
+    # up to the last frame that is taken, and none behind it, for which a camera would let us wait
+    frames = islice(stream, 0, None if most is None else (most - 1) * step + 1, step)
+    try:
+        for count, pixels in enumerate(until_it_breaks(frames, warn), start=1):
+            key, number = frame_key(stream.name, len(keys)), len(keys) + 1
+            path = options.output / key
+            write_frame(path, pixels)
+            lines.append(annotation_entry(key, number, annotator.annotate_one(path, options.names)))
+            keys.append(key)
+            progress(count, most)
+    except KeyboardInterrupt:
+        if not keys:
+            raise
+    return AnnotatedVideo(stream.name, tuple(keys), stream.rate / step)
 
 
 def _write(

@@ -1,19 +1,21 @@
-"""The videos of `deixis annotate`: frames become image files, and after all are annotated, objects get track ids."""
+"""Videos and streams of `deixis annotate`: frames become image files, and after all are annotated, objects get ids."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from deixis.atomic_files import write_atomic
 from deixis.data.inputs.find import find_images
-from deixis.data.inputs.pictures import Film
+from deixis.data.inputs.pictures import Film, Frame
 from deixis.data.pixels.frames import is_video_file
 from deixis.data.pixels.images import load_image
 from deixis.inference.detect.tracking import byte_tracker, tracked
@@ -30,32 +32,21 @@ FRAMES = "frames"
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """A video and the files that its frames become.
+    """A video or stream whose frames became files.
 
     Attributes:
         name: of its files.
         keys: of the frames among all images, in order.
-        step: between two frames.
+        rate: of these frames, per second.
     """
 
     name: str
-    film: Film
     keys: tuple[str, ...]
-    step: int
-
-    def write_frame(self, key: str, path: Path) -> None:
-        """Write a frame as a JPEG.
-
-        Raises:
-            DataError: it cannot be decoded, or the file cannot be written.
-        """
-        file = io.BytesIO()
-        Image.fromarray(self.film.frame(self.keys.index(key) * self.step)).save(file, "JPEG", quality=95)
-        write_atomic(path, file.getvalue())
+    rate: Fraction
 
 
-def images_and_frames(options: AnnotateOptions) -> tuple[dict[str, Path], list[AnnotatedVideo]]:
-    """All images by their names in the outputs, those that frames become too, and the videos.
+def images_and_frames(options: AnnotateOptions) -> tuple[dict[str, Path], dict[str, Frame], list[AnnotatedVideo]]:
+    """All images by their names in the outputs, the frames that become some of them, and the videos.
 
     Raises:
         DataError: nothing is found, or a video cannot be read.
@@ -63,16 +54,39 @@ def images_and_frames(options: AnnotateOptions) -> tuple[dict[str, Path], list[A
     """
     if options.track:
         byte_tracker(1)  # an error before anything is read, if it is not installed
+    if options.stream:
+        return {}, {}, []
     found = find_images(options.images, videos=True)
     images = {image_key(image, options.output): image for image in found if not is_video_file(image)}
     files = [path for path in found if is_video_file(path)]
-    videos = []
+    videos, frames = [], dict[str, Frame]()
     for path, name in zip(files, video_names(files), strict=True):
         film = Film(path)
-        places = [Path(FRAMES, name, f"{n:06}.jpg") for n in range(0, len(film.frames), options.frame_step)]
-        images |= {place.as_posix(): options.output / place for place in places}
-        videos.append(AnnotatedVideo(name, film, tuple(place.as_posix() for place in places), options.frame_step))
-    return images, videos
+        own = {frame_key(name, n): Frame(film, n) for n in range(0, len(film.frames), options.frame_step)}
+        images |= {key: options.output / key for key in own}
+        frames |= own
+        videos.append(AnnotatedVideo(name, tuple(own), film.frames.rate / options.frame_step))
+    return images, frames, videos
+
+
+def frame_key(name: str, number: int) -> str:
+    """The name in the outputs of a frame of a video.
+
+    >>> frame_key("gate", 12)
+    'frames/gate/000012.jpg'
+    """
+    return f"{FRAMES}/{name}/{number:06}.jpg"
+
+
+def write_frame(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write a frame as a JPEG.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    write_atomic(path, file.getvalue())
 
 
 def write_videos(options: AnnotateOptions, videos: Sequence[AnnotatedVideo], entries: Sequence[dict[str, Any]]) -> None:
@@ -88,11 +102,10 @@ def write_videos(options: AnnotateOptions, videos: Sequence[AnnotatedVideo], ent
     names = tuple(options.names) or tuple(sorted({found["name"] for entry in entries for found in entry["objects"]}))
     for video in videos:
         own = [by_key[key] for key in video.keys if key in by_key]
-        rate = video.film.frames.rate / video.step
         frames: Iterator[Detections] = (_detections(entry, names or ("object",)) for entry in own)
         if options.track:
-            frames = tracked(frames, 0.0, byte_tracker(float(rate)))
-        with detection_video(options.output, video.name, rate=rate, names=names, draw=draw_detections) as add:
+            frames = tracked(frames, 0.0, byte_tracker(float(video.rate)))
+        with detection_video(options.output, video.name, rate=video.rate, names=names, draw=draw_detections) as add:
             for entry, found in zip(own, frames, strict=True):
                 if found.track_ids is not None:
                     for one, track_id in zip(entry["objects"], found.track_ids.tolist(), strict=True):
@@ -111,8 +124,3 @@ def _detections(entry: Mapping[str, Any], names: tuple[str, ...]) -> Detections:
         names,
         size_hw=(int(entry["height"]), int(entry["width"])),
     )
-
-
-def video_of(videos: Sequence[AnnotatedVideo]) -> dict[str, AnnotatedVideo]:
-    """The video of each frame."""
-    return {key: video for video in videos for key in video.keys}

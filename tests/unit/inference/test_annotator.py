@@ -194,3 +194,24 @@ def test_what_cannot_be_meant_is_one_clear_error(segmenter) -> None:
 )
 def test_names_from_captions(caption: str, name: str) -> None:
     assert noun_phrase(caption) == name
+
+
+def test_a_stream_of_frames_has_no_end(segmenter) -> None:
+    """Each frame is answered before the next is taken, as one by one."""
+    annotator = Annotator(None, segmenter, points=1, min_predicted_iou=0.0, max_objects=1, max_new_tokens=2)
+    taken: list[int] = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield IMAGE
+
+    stream = annotator.stream(endless())
+    (picture, first), (_, second) = next(stream), next(stream)
+    assert taken == [0, 1]
+    assert np.array_equal(picture.load(), IMAGE)
+    (alone,) = annotator.annotate(IMAGE)
+    assert [one.caption.text for one in first.objects] == [one.caption.text for one in alone.objects]
+    assert second.size_hw == alone.size_hw == IMAGE.shape[:2]
+    with pytest.raises(PromptError, match="names must be a list"):
+        annotator.stream(IMAGE, "star")

@@ -143,6 +143,18 @@ def test_a_stream_reads_a_batch_ahead_and_no_more(detector: Detector) -> None:
     _same(second, detector.predict(_pixels(16, 24, seed=2), NAMES, 0.0, max_detections=2)[0])
 
 
+def test_what_came_before_a_stream_broke_off_is_given(detector: Detector) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        for seed in range(3):
+            yield _pixels(16, 24, seed=seed)
+        raise DataError("the camera is gone")
+
+    found = []
+    with pytest.raises(DataError, match="the camera is gone"):
+        found.extend(detector.stream(broken(), NAMES, 0.0, max_detections=2, batch_size=2))
+    assert [one.image_id for one in found] == [0, 1, 2]
+
+
 def test_a_stream_leaves_out_what_cannot_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"no image")
     left: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from small_segmenters import tiny_segmenter
 
 from deixis.data.pixels.tiles import squashed, tiles_of
 from deixis.data.refer.conversation import single_turn
+from deixis.errors import DataError
 from deixis.inference.refer.pictures import enlarged, middle_px
 from deixis.inference.refer.prompted_masks import PromptedMasks
 from deixis.inference.refer.segmenter import Segmenter
@@ -186,3 +189,25 @@ def test_a_question_is_asked_as_it_stands_with_behaviour_sa2va(generate: bool, p
         f"Please segment {plain} in this image.",
         "Please segment the red one in this image.",
     ]
+
+
+def test_a_stream_takes_frames_as_it_needs_them_and_gives_what_came_before_a_break(segmenter: Segmenter) -> None:
+    images = [np.asarray(one.image) for one in pictures().samples]
+    taken: list[int] = []
+
+    def broken() -> Iterator[np.ndarray]:
+        for number in range(9):
+            taken.append(number)
+            yield images[number % 3]
+        raise DataError("the camera is gone")
+
+    stream = segmenter.stream(broken(), PHRASES[:2], batch_size=2)
+    first, second = next(stream), next(stream)
+    assert len(taken) <= 5
+    found = [first, second]
+    with pytest.raises(DataError, match="the camera is gone"):
+        found.extend(stream)
+    assert [one.size_hw for one in found] == [images[number % 3].shape[:2] for number in range(9)]
+    for one, alone in zip(found[:3], segmenter.segment(images, PHRASES[:2], batch_size=2), strict=True):
+        assert [(a.text, a.score) for a in one] == [(b.text, pytest.approx(b.score, abs=1e-5)) for b in alone]
+        assert one.pixels().shape[:2] == one.size_hw

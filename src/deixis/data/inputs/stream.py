@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
-from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import av
@@ -22,6 +21,9 @@ from jaxtyping import UInt8
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
 from deixis.data.pixels.video_file import AV_ERRORS, require_size, upright
 from deixis.errors import DataError
+from deixis.text import one_line
+
+Pixels = TypeVar("Pixels")
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
 TIMEOUT_S = 10.0
@@ -74,6 +76,7 @@ class Stream:
 
     Attributes:
         shown: the address, `without_secrets`.
+        rate: frames per second; 30 where the address does not say.
 
     Raises:
         DataError: no address of a video, it cannot be reached in time, or sends no video.
@@ -88,6 +91,7 @@ class Stream:
         if not self._container.streams.video:
             self._container.close()
             raise DataError(f"{self.shown}: has no video; check the address")
+        self.rate = Fraction(self._container.streams.video[0].average_rate or 30)
 
     def _open(self, address: str) -> Any:
         if camera := re.fullmatch(r"camera:(\d+)", address):
@@ -102,11 +106,6 @@ class Stream:
         if address.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # lost packets of UDP leave grey smears, in which things are found
         return av.open(address, options=options, timeout=TIMEOUT_S)
-
-    @cached_property
-    def rate(self) -> Fraction:
-        """Frames per second; 30 where the address does not say."""
-        return Fraction(self._container.streams.video[0].average_rate or 30)
 
     @property
     def name(self) -> str:
@@ -132,6 +131,23 @@ class Stream:
                 raise DataError(f"{self.shown}: broke off after {count} frames ({_reason(error)})") from error
         if not count:
             raise DataError(f"{self.shown}: sent no frame; check the address")
+
+
+def until_it_breaks(frames: Iterable[Pixels], warn: Callable[[str], None]) -> Iterator[Pixels]:
+    """Frames as they come; a break after the first one ends them, and is a line for `warn`.
+
+    Raises:
+        DataError: no frame comes.
+    """
+    came = False
+    try:
+        for frame in frames:
+            came = True
+            yield frame
+    except DataError as error:
+        if not came:
+            raise
+        warn(one_line(error))
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from deixis.data.pixels.cuts import Cut
 from deixis.geometry.rle import bitmap_rle
-from deixis.inference.images import ImageInput, as_pixels
 from deixis.models.sa2va import Sa2vaBundle
-from deixis.refer_records import Expression, Grid, ReferSample, Segmentation
+from deixis.refer_records import Grid, ReferSample, Segmentation
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,6 @@ class Prepared:
     def grids(self) -> tuple[Grid, ...]:
         """Of the image, where its squares form one."""
         return () if self.cut.grid is None else (self.cut.grid,)
-
-
-class Pictures:
-    """Images without annotations as a data set; each is read on access."""
-
-    def __init__(self, images: Sequence[ImageInput], asked: tuple[Expression, ...]) -> None:
-        self.images = images
-        self.asked = asked
-        self.name = "pictures"
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int, /) -> ReferSample:
-        pixels = as_pixels(self.images[index])
-        return ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), self.asked, image_id=index)
 
 
 def segmentation_of(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from deixis.errors import DataError, OptionError, PromptError
 from deixis.evaluation.refer_iou import ReferMetrics, evaluate_segmentations
 from deixis.inference.device import best_device
 from deixis.inference.eval_mode import evaluating
-from deixis.inference.images import ImageInput, each_picture
+from deixis.inference.images import ImageInput, Picture, each_picture
 from deixis.inference.prefetch import read_ahead
-from deixis.inference.refer.pictures import Pictures, Prepared, grouped, middle_px, segmentation_of
+from deixis.inference.refer.pictures import Prepared, grouped, middle_px, segmentation_of
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.language.answers import Answer
 from deixis.refer_records import Expression, Grids, ReferDataset, ReferSample, Segmentation
@@ -77,24 +78,42 @@ class Segmenter:
             PromptError: `phrases` is not a list, or a phrase is blank or contains a special token.
         """
         pictures = list(each_picture(images))
-        found = self.stream(pictures, phrases, batch_size, progress=progress)
-        return list(found)
+        found = []
+        for segmentations in self.stream(pictures, phrases, batch_size):
+            found.append(segmentations)
+            if progress is not None:
+                progress(len(found), len(pictures))
+        return found
 
-    def stream(
-        self, images: ImageInput, phrases: Sequence[str], batch_size: int = 8, *, progress: Progress | None = None
-    ) -> Iterator[Segmentations]:
-        """The same, image by image: answers that do not all fit in memory."""
+    def stream(self, images: ImageInput, phrases: Sequence[str], batch_size: int = 8) -> Iterator[Segmentations]:
+        """The same, image by image, for folders, videos and generators that do not fit in memory.
+
+        Images with fewer phrases than `batch_size` share a pass: for a camera it is the number of phrases.
+        """
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
         if not phrases or any(not phrase.strip() for phrase in phrases):
             raise PromptError(f"phrases are required and must not be blank, got {list(phrases)}")
-        pictures = list(each_picture(images))
-        data = Pictures(pictures, tuple(Expression((phrase,), ()) for phrase in phrases))
-        answers = self.run(data, batch_size, progress=progress)
-        return (
-            Segmentations(tuple(found), picture, sample.size_hw)
-            for picture, (sample, found) in zip(pictures, answers, strict=True)
-        )
+        if batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+        asked = tuple(Expression((phrase,), ()) for phrase in phrases)
+        waiting: deque[Picture] = deque()  # those that are read, and not yet answered
+
+        def prepare(numbered: tuple[int, Picture]) -> Prepared:
+            pixels = numbered[1].load()
+            return self._prepare(ReferSample(pixels, (pixels.shape[0], pixels.shape[1]), asked, image_id=numbered[0]))
+
+        def pictures() -> Iterator[tuple[int, Picture]]:
+            for number, picture in enumerate(each_picture(images)):
+                waiting.append(picture)
+                yield number, picture
+
+        def answered() -> Iterator[Segmentations]:
+            with evaluating(self.bundle.model):
+                for sample, found in self._answers(read_ahead(prepare, pictures()), batch_size):
+                    yield Segmentations(tuple(found), waiting.popleft(), sample.size_hw)
+
+        return answered()
 
     def evaluate(
         self, dataset: ReferDataset, batch_size: int = 8, *, limit: int | None = None, progress: Progress | None = None
@@ -128,27 +147,29 @@ class Segmenter:
         chosen = range(len(dataset)) if indices is None else indices
         done = 0
         with evaluating(self.bundle.model):
-            for group in grouped(self._prepared(dataset, chosen), batch_size):
-                yield from zip((item.sample for item in group), self._answer(group, batch_size), strict=True)
-                done += len(group)
+            prepared = read_ahead(lambda index: self._prepare(pictured(dataset[index])), chosen)
+            for answer in self._answers(prepared, batch_size):
+                yield answer
+                done += 1
                 if progress is not None:
                     progress(done, len(chosen))
 
-    def _prepared(self, dataset: ReferDataset, indices: Sequence[int]) -> Iterator[Prepared]:
-        """Images resized for the model; the next ones are read while the model works on this one."""
+    def _answers(
+        self, prepared: Iterable[Prepared], batch_size: int
+    ) -> Iterator[tuple[ReferSample, list[Segmentation]]]:
+        for group in grouped(prepared, batch_size):
+            yield from zip((item.sample for item in group), self._answer(group, batch_size), strict=True)
 
-        def prepare(index: int) -> Prepared:
-            sample = pictured(dataset[index])
-            assert isinstance(sample.image, np.ndarray)
-            side = self.bundle.sam_px
-            return Prepared(
-                sample.evolve(image=Path()),
-                tuple(text for expression in sample.expressions for text in expression.texts),
-                self.bundle.cutter.cut(sample.image, self.max_tiles),
-                torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
-            )
-
-        return read_ahead(prepare, indices)
+    def _prepare(self, sample: ReferSample) -> Prepared:
+        """An image with its pixels, resized for the model."""
+        assert isinstance(sample.image, np.ndarray)
+        side = self.bundle.sam_px
+        return Prepared(
+            sample.evolve(image=Path()),
+            tuple(text for expression in sample.expressions for text in expression.texts),
+            self.bundle.cutter.cut(sample.image, self.max_tiles),
+            torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
+        )
 
     @torch.no_grad()
     def _answer(self, group: Sequence[Prepared], batch_size: int) -> list[list[Segmentation]]:

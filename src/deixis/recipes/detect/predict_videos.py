@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deixis.data.inputs.stream import Stream
+from deixis.data.inputs.stream import Stream, until_it_breaks
 from deixis.data.pixels.frames import is_video_file, open_frames
 from deixis.data.pixels.video_file import VideoFrames
 from deixis.errors import DataError, OptionError
@@ -121,23 +121,9 @@ def predict_stream(options: DetectPredictOptions, detector: Detector, stream: St
     Raises:
         DataError: it sends no frame.
     """
-    broken: list[DataError] = []
-
-    def until_it_breaks() -> Iterator[np.ndarray]:
-        came = False
-        try:
-            for frame in islice(stream, options.max_frames):
-                came = True
-                yield frame
-        except DataError as error:
-            if not came:
-                raise
-            broken.append(error)
-
-    film = _Film(stream.name, until_it_breaks(), stream.rate, options.max_frames)
+    frames = until_it_breaks(islice(stream, options.max_frames), warn)
+    film = _Film(stream.name, frames, stream.rate, options.max_frames)
     counts = _one(options, detector, film, names, interruptible=True)
-    for error in broken:
-        warn(one_line(error))
     followed = f" on {counts.tracks} tracks" if options.track else ""
     return f"{counts.objects} objects{followed} in {counts.frames} frames of {stream.shown}"
 
