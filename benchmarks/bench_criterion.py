@@ -23,8 +23,8 @@ from harness import write_result
 from torch import Tensor
 from transformers.loss.loss_grounding_dino import GroundingDinoForObjectDetectionLoss
 
+from deixis.batch_records import Target
 from deixis.losses.detection import build_criterion
-from deixis.records import Target
 
 QUERIES, TEXT_LEN, DECODER_LAYERS = 900, 256, 6
 

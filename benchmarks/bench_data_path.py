@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import GroundingDinoImageProcessorPil
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.collate import collate
 from deixis.data.detect.transforms import eval_transform, resize_to
 from deixis.data.formats import read_dataset
@@ -32,7 +33,7 @@ from deixis.data.pixels.images import load
 from deixis.models.builtin import builtin_folder
 from deixis.models.grounding_dino import load_grounding_dino
 from deixis.models.grounding_dino.bundle import IMAGENET_STD
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 BATCH = 4

@@ -30,13 +30,13 @@ from harness import peak_resident_mib, ratios, table, time_interleaved, write_re
 from transformers import AutoModelForZeroShotObjectDetection, GroundingDinoConfig
 from transformers.utils import logging as transformers_logging
 
+from deixis.batch_records import Target
 from deixis.losses.detection import build_criterion
 from deixis.models.adapters import add_lora
 from deixis.models.freezing import freeze
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.small import small_config
 from deixis.models.grounding_dino.text import PromptCache
-from deixis.records import Target
 
 INPUT_IDS = [101, 26100, 2669, 1012, 4937, 1012, 3899, 1012, 2482, 1012, 2711, 1012, 102]  # five names
 TITLES = {"forward": "inference forward, ms", "step": "training step, ms", "memory": "peak of a step, MiB"}

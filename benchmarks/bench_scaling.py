@@ -19,9 +19,9 @@ from harness import ratios, table, time_interleaved, write_result
 from transformers import MMGroundingDinoForObjectDetection
 from transformers.utils import logging as transformers_logging
 
+from deixis.batch_records import Target
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.grounding_dino.small import small_config
-from deixis.records import Target
 
 BASE = {"batch": 4, "image side, px": 128, "boxes an image": 5, "names in the prompt": 8}
 AXES = {

@@ -31,6 +31,7 @@ import torch
 from accelerate import Accelerator
 from harness import peak_resident_mib, ratios, table, time_interleaved, write_result
 
+from deixis.batch_records import ReferBatch
 from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import conversation_words, single_turn
 from deixis.data.scenes.phrases import phrase_words
@@ -40,7 +41,6 @@ from deixis.losses.refer import POINTS, ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, init_sa2va, new_token_ids
 from deixis.models.sa2va.small import small_chat_tokenizer, small_sam_config, small_vlm_config
 from deixis.recipes.refer.model import checkpoint_activations
-from deixis.refer_records import ReferBatch
 from deixis.training.tasks.frozen_features import FrozenFeatures
 from deixis.training.tasks.segmenter import SegmenterTask
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from harness import RESULTS, hardware, ratios, table, time_interleaved, write_result
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.data.detect.transforms import eval_transform
@@ -29,7 +30,7 @@ from deixis.evaluation.coco_map import DetectionMetrics
 from deixis.geometry.boxes import box_iou
 from deixis.inference.detect.batch import detect_batch
 from deixis.inference.detect.detector import Detector, load_detector
-from deixis.records import Dataset, Prompt, Sample, Vocabulary
+from deixis.records import Dataset, Sample, Vocabulary
 from deixis.results.detections import Detections
 
 SIZES = (1, 20, 100, 300, 1203, 2400)

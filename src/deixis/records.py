@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from deixis.errors import DataError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Spans = tuple[tuple[int, int], ...]  # `[start, end)` characters, several where a phrase is split
 Rle = dict[str, Any]  # COCO RLE: {"size": [height, width], "counts": bytes | str}
@@ -288,101 +285,6 @@ class SampleList:
 
     def __getitem__(self, index: int, /) -> Sample:
         return self.samples[index]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Class names as one tokenised caption.
-
-    Attributes:
-        caption: the text, which always ends in `.`.
-        names: the class names as given by the user, in prompt order.
-        char_spans: `[start, end)` in `caption`, one per name; for a name in several parts, the first part.
-        input_ids: token ids, including special tokens.
-        positive_map: row c marks the tokens of name c. Each row sums to 1 and has at least one token.
-    """
-
-    caption: str
-    names: tuple[str, ...]
-    char_spans: tuple[tuple[int, int], ...]
-    input_ids: tuple[int, ...]
-    positive_map: Float[np.ndarray, "classes tokens"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """The targets of one image in a batch: any number of objects, including none; crowd boxes are left out.
-
-    Attributes:
-        boxes_cxcywh_norm: boxes divided by the size of the *unpadded* image.
-        class_ids: rows of `positive_map`.
-        positive_map: the weight of each token in each class; rows sum to 1; as wide as the batch's `input_ids`.
-        size_hw: the unpadded size after transforms, in pixels.
-        unjudged_class_ids: rows of `positive_map` whose classes may have objects that are not annotated; queries
-            without an object get no loss for them.
-        seed: for the random numbers that a step draws for this image, in whichever process; None uses torch's global
-            generator.
-    """
-
-    boxes_cxcywh_norm: Float[Tensor, "n 4"]
-    class_ids: Int[Tensor, " n"]
-    positive_map: Float[Tensor, "classes tokens"]
-    size_hw: tuple[int, int]
-    original_size_hw: tuple[int, int]
-    image_id: int
-    source: str = ""
-    unjudged_class_ids: tuple[int, ...] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images and prompts, padded to common sizes.
-
-    Attributes:
-        pixels_u8: RGB, zeros where padded. Normalised on the device, with the model's mean and std.
-        pixel_mask: true on real pixels.
-        input_ids, attention_mask: one prompt per image; the mask is true on real tokens.
-        targets: one per image.
-    """
-
-    pixels_u8: UInt8[Tensor, "batch 3 h w"]
-    pixel_mask: Bool[Tensor, "batch h w"]
-    input_ids: Int[Tensor, "batch tokens"]
-    attention_mask: Bool[Tensor, "batch tokens"]
-    targets: tuple[Target, ...]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: Any) -> Batch:
-        """The same batch on a device; copies from pinned memory do not block."""
-
-        def move(tensor: Any) -> Any:
-            return tensor.to(device, non_blocking=True)
-
-        targets = tuple(
-            replace(
-                target,
-                boxes_cxcywh_norm=move(target.boxes_cxcywh_norm),
-                class_ids=move(target.class_ids),
-                positive_map=move(target.positive_map),
-            )
-            for target in self.targets
-        )
-        return Batch(
-            move(self.pixels_u8), move(self.pixel_mask), move(self.input_ids), move(self.attention_mask), targets
-        )
-
-    def pin_memory(self) -> Batch:
-        """Called by torch's DataLoader."""
-        return replace(
-            self,
-            pixels_u8=self.pixels_u8.pin_memory(),
-            pixel_mask=self.pixel_mask.pin_memory(),
-            input_ids=self.input_ids.pin_memory(),
-            attention_mask=self.attention_mask.pin_memory(),
-        )
 
 
 def __getattr__(name: str) -> Any:

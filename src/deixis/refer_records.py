@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import UInt8
 
 from deixis.errors import DataError
 from deixis.records import Rle, check_size
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -177,109 +174,6 @@ class ReferList:
 
     def __getitem__(self, index: int, /) -> ReferSample:
         return self.samples[index]
-
-
-@dataclass(frozen=True)
-class ReferTarget:
-    """The targets of one image in a batch: one mask per `[SEG]`, in the order of the tokens.
-
-    Attributes:
-        masks: on the losses' square grid, to which image and masks are resized without keeping their aspect ratio; all
-            false where the image has no such object. In a clip each phrase has one per frame, in order.
-        texts: the phrases, one per mask.
-        size_hw: of the image, in pixels.
-        seed: for the random numbers that a step draws for this image, in whichever process; None uses torch's global
-            generator.
-    """
-
-    masks: Bool[Tensor, "objects h w"]
-    texts: tuple[str, ...]
-    size_hw: tuple[int, int]
-    image_id: int = 0
-    source: str = ""
-    seed: int | None = None
-
-
-class Regions(NamedTuple):
-    """The regions in the conversations of a batch; see `data.regions`.
-
-    Attributes:
-        focal_per_image: how many of each image's tiles (its last ones) are close-ups of regions: their tokens occur in
-            the conversation only where `cells` lists them.
-        cells: per image the indices of the tokens at its regions' placeholders, in order; first come the tokens of its
-            tiles, then those of its outlines.
-        outlines: one per image, of `data.regions.region_outline`; empty for models without spatial tokens.
-    """
-
-    focal_per_image: tuple[int, ...]
-    cells: tuple[tuple[int, ...], ...]
-    outlines: tuple[Float[Tensor, "_ values"], ...] = ()
-
-
-Grid = tuple[int, int]
-"""Rows and columns of the tokens of a picture."""
-Grids = tuple[tuple[Grid, ...], ...]
-"""For each conversation the grids of its pictures, in order; empty where every tile is a picture by itself."""
-
-
-@dataclass(frozen=True)
-class ReferBatch:
-    """Images and conversations, padded to common lengths.
-
-    Attributes:
-        tiles_u8: the vision-language model's input, RGB, the tiles of all images one after another.
-        tiles_per_image: number of tiles per image.
-        sam_pixels_u8: SAM 2's input, RGB, resized to its square; for clips all frames, one after another; nothing for
-            rows that ask for no mask.
-        input_ids: conversations, including image placeholders; the number of `[SEG]` tokens in row i, times the frames
-            of a clip, is the number of masks of target i.
-        attention_mask: true on real tokens.
-        labels: the target token at each position, -100 where there is no loss. Not shifted.
-        targets: one per image.
-        regions: the regions in the conversations; None if there are none.
-        keys: one per image, equal for equal tiles and pixels, without the close-ups of regions.
-        frames_per_image: number of frames per row in `sam_pixels_u8` if rows are clips; empty for one each.
-        grids: of the pictures that the tiles form together.
-    """
-
-    tiles_u8: UInt8[Tensor, "tiles 3 tile tile"]
-    tiles_per_image: tuple[int, ...]
-    sam_pixels_u8: UInt8[Tensor, "frames 3 side side"]
-    input_ids: Int[Tensor, "batch tokens"]
-    attention_mask: Bool[Tensor, "batch tokens"]
-    labels: Int[Tensor, "batch tokens"]
-    targets: tuple[ReferTarget, ...]
-    regions: Regions | None = None
-    keys: tuple[str, ...] = ()
-    frames_per_image: tuple[int, ...] = ()
-    grids: Grids = ()
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: Any) -> ReferBatch:
-        """The same batch on a device; copies from pinned memory do not block."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> ReferBatch:
-        """Called by torch's DataLoader."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def _each(self, change: Any) -> ReferBatch:
-        regions = self.regions
-        return ReferBatch(
-            change(self.tiles_u8),
-            self.tiles_per_image,
-            change(self.sam_pixels_u8),
-            change(self.input_ids),
-            change(self.attention_mask),
-            change(self.labels),
-            tuple(replace(target, masks=change(target.masks)) for target in self.targets),
-            regions and regions._replace(outlines=tuple(change(outline) for outline in regions.outlines)),
-            self.keys,
-            self.frames_per_image,
-            self.grids,
-        )
 
 
 @dataclass(frozen=True)

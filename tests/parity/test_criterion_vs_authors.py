@@ -17,8 +17,8 @@ from detection_batches import layers_of, leaves_of, random_batch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from deixis.batch_records import Target
 from deixis.losses.detection import build_criterion
-from deixis.records import Target
 
 ALPHA, GAMMA = 0.25, 2.0
 LOSS_WEIGHTS = {"grounding_dino": (2.0, 5.0, 2.0), "mm_grounding_dino": (1.0, 5.0, 2.0)}

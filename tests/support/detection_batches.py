@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deixis.records import Target
+from deixis.batch_records import Target
 
 Outputs = dict[str, Any]
 SPECIAL_TOKENS = 2  # [CLS] in front, [SEP] behind

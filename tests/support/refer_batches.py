@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from deixis.batch_records import ReferBatch
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import SEG, Turn
 from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
-from deixis.refer_records import ReferBatch
 
 SEG_ID = 7
 

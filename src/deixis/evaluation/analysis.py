@@ -85,11 +85,12 @@ def analyse(
     overall = metrics.threshold if np.isfinite(metrics.threshold) else DEFAULT_THRESHOLD
     of_class = metrics.class_thresholds if thresholds is None else thresholds
     chosen = [of_class.get(name, overall) for name in vocabulary.names]
-    judged = judge(annotations, results, lambda category: chosen[category - 1])
+    judged = judge(annotations, results, lambda category: chosen[category - 1])  # categories count from 1
     counts = counts_by_class(annotations, results)
     categories = list(range(1, len(vocabulary) + 1))
     right = Counter(row["category_id"] for row in judged.right)
     shown = Counter(row["category_id"] for row in judged.counted)
+    # false detections by the class that they claim, missed objects by their own
     kinds = Counter((one.category_id, one.kind) for one in judged.mistakes)
     classes = [
         ClassRow(
@@ -107,6 +108,7 @@ def analyse(
     everything = pooled(counts.values())
     return Analysis(
         vocabulary.names,
+        # IoU 0.50 and 0.75; area 0 is "all"
         {f"IoU {0.5 + 0.05 * i:.2f}": _mean_over_classes(precision[i, :, :, 0]) for i in (0, 5)},
         everything,
         np.mean([one.f1 for one in counts.values()], axis=0) if counts else np.zeros(0),

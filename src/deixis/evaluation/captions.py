@@ -145,7 +145,7 @@ def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict
     "large" are correct unless the thing clearly has the other size; "the largest" and similar words if the caption is
     one of the reference sentences.
     """
-    head = f" {' '.join(words_of_caption(text))} "
+    head = f" {' '.join(words_of_caption(text))} "  # blanks at both ends: only whole words are found
     for relation in _RELATIONS:
         head = head.split(relation)[0] + " "  # what follows is about the other thing
     found: dict[str, bool | None] = {}
@@ -155,11 +155,12 @@ def named_attributes(text: str, references: Sequence[str], thing: Thing) -> dict
         ("texture", TEXTURES, thing.texture),
     ):
         named = {word for word in words if f" {word} " in head}
-        found[name] = named == {right} if named else None
+        found[name] = named == {right} if named else None  # who names two colours names none right
     sizes = {word for word in ("small", "large") if f" {word} " in head}
     if any(f" {word} " in head for word in _SUPERLATIVES):
         found["size"] = is_exact(text, references)
     else:
+        # `size_of` is "" in between, where either word will do
         found["size"] = len(sizes) == 1 and size_of(thing) in (*sizes, "") if sizes else None
     return found
 

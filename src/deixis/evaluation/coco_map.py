@@ -130,6 +130,7 @@ def evaluate_detections(
     size = {"images": len(truth), "classes": len(vocabulary), "limit": limit}
     precision, recall = accumulated(annotations, results, **size)
     averages = _averages(precision, recall, vocabulary.names)
+    # categories count from 1
     counts = {vocabulary.names[c - 1]: one for c, one in sorted(counts_by_class(annotations, results).items())}
     return DetectionMetrics(
         **averages,

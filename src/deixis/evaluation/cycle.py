@@ -33,6 +33,7 @@ def cycle_metrics(expressions: Iterable[Mapping[str, Any]], threshold: float) ->
     values |= _mean("direct_IoU", [row["direct_iou"] for row, _ in rows if "direct_iou" in row])
     values |= _kept(rows, exact, threshold)
     values |= _mean("exact", [right for right, _ in exact])
+    # a region is written as one mask, whatever it was joined from
     sizes = {
         size: [iou for row, iou in rows if size_group(int(coco_mask.area(row["masks"][0]))) == size] for size in SIZES
     }

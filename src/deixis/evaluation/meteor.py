@@ -93,6 +93,8 @@ def _by_java(jar: Path, pairs: Sequence[Pair], groups: Sequence[Sequence[int]]) 
     """
     java = _started(str(shutil.which("java")), jar)
     try:
+        # The jar's protocol: SCORE with references and a caption answers a line of statistics, EVAL with such lines
+        # answers a score for each and then that of all together.
         statistics = [
             java.ask("SCORE ||| " + " ||| ".join(" ".join(words) for words in (*wanted, candidate)))[0]
             for candidate, wanted in pairs

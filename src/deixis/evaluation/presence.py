@@ -82,6 +82,7 @@ class PresenceScores:
         # one candidate between each two neighbouring probabilities: within a gap all thresholds are equal
         cuts, gaps = (values[1:] + values[:-1]) / 2, np.diff(values)
         lead = (self._n_acc(cuts) + self._t_acc(cuts)) / 2 - 0.5
+        # `abs`: the lead is negative where no threshold is better than chance
         minimum = lead.max() - (1 - KEPT_LEAD) * abs(lead.max())
         giou = np.where(lead >= minimum - 1e-12, self._giou(cuts), -1.0)
         best = giou >= giou.max() - 1e-12

@@ -189,6 +189,7 @@ def boundary_f(found: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"], 
 
 def _boundary(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Pixels that differ from their neighbour to the right, below, or diagonally; the frame's edges are no boundary."""
+    # The last row and column become their own neighbours, so nothing differs there.
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     # As DAVIS's `seg2bmap`: one of the two pixels at a border, not both.
     right, below, across = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]

@@ -54,7 +54,7 @@ def overlaps(
     # [n, 2]: width and height of what is shared
     ends = np.minimum(box_xyxy_px[..., 2:], boxes_xyxy_px[:, 2:])
     shared = np.clip(ends - np.maximum(box_xyxy_px[..., :2], boxes_xyxy_px[:, :2]), 0, None).prod(1)
-    area = np.clip(box_xyxy_px[..., 2:] - box_xyxy_px[..., :2], 0, None).prod(-1)
+    area = np.clip(box_xyxy_px[..., 2:] - box_xyxy_px[..., :2], 0, None).prod(-1)  # [] for one box, [n] for pairs
     areas = np.clip(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2], 0, None).prod(1)
     union, smaller = area + areas - shared, np.minimum(area, areas)
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -75,7 +75,7 @@ def nms(
     >>> nms(np.array([[0.0, 0, 9, 9], [0, 0, 9, 8], [50, 0, 60, 9]]), np.array([0.5, 0.9, 0.1]), 0.5).tolist()
     [1, 2]
     """
-    waiting = np.argsort(-scores, kind="stable")
+    waiting = np.argsort(-scores, kind="stable")  # indices, best first
     kept = []
     while len(waiting):
         best, waiting = waiting[0], waiting[1:]

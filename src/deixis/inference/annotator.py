@@ -32,6 +32,7 @@ from deixis.refer_records import Caption, Expression, ReferList, ReferSample
 NAMELESS = "object"
 """The name of an object with an empty caption."""
 _ARTICLES = {"a", "an", "the", "this", "that", "one"}
+# Words that end the noun phrase with which a caption begins: "red car" of "the red car in front of a house".
 _AFTER_NOUN = {
     *("in", "on", "at", "of", "with", "that", "which", "who", "from", "by", "near", "under", "over", "above", "below"),
     *("behind", "beside", "between", "left", "right", "next", "to", "and", "is", "are", "standing", "sitting", "lying"),
@@ -185,7 +186,7 @@ class Annotator:
         )
         seeds: list[_Seed] = []
         for mask in masks:
-            left, top, width, height = coco_mask.toBbox(mask.mask_rle).tolist()
+            left, top, width, height = coco_mask.toBbox(mask.mask_rle).tolist()  # COCO's box, not corners
             seeds.append((None, np.array([left, top, left + width, top + height]), None, mask))
         return seeds
 
@@ -212,6 +213,7 @@ def noun_phrase(caption: str) -> str:
     >>> noun_phrase("The red car in front of a house.")
     'red car'
     """
+    # letters and digits; hyphens and apostrophes only inside a word
     words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", caption.lower())
     while words and words[0] in _ARTICLES:
         words = words[1:]

@@ -28,6 +28,7 @@ def read_ahead(read: Callable[[Key], T], keys: Iterable[Key]) -> Iterator[T]:
         waiting = deque(pool.submit(read, key) for key in islice(left, _AHEAD))
         while waiting:
             current = waiting.popleft()
+            # Before waiting for the current item, so that the thread has its next work already.
             waiting.extend(pool.submit(read, key) for key in islice(left, 1))
             yield current.result()
     if broken:

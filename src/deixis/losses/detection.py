@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.batch_records import Target
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.errors import OptionError, TrainingError
 from deixis.losses.boxes import boxes_per_process, giou_loss, l1_loss
@@ -21,7 +22,6 @@ from deixis.losses.focal import focal_loss_sums
 from deixis.losses.matched import class_error, denoising_losses, positive_tokens, without_unjudged
 from deixis.losses.matcher import ClassCost, HungarianMatcher
 from deixis.losses.packing import PackedTargets, pack_targets, stacked_layers, valid_tokens
-from deixis.records import Target
 
 EncoderLoss = Literal["token", "objectness"]
 

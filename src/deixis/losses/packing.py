@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.batch_records import Target
 from deixis.errors import TrainingError
-from deixis.records import Target
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ MAX_RANK = 16_384
 
 
 def _is_rank(value: Any) -> bool:
+    # JSON's true is an `int` in Python
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
 
 
@@ -99,6 +100,7 @@ def add_lora(
     """
     if not targets or not set(targets) <= TARGETS.keys():
         raise OptionError(f"LoRA targets must be some of {list(TARGETS)}, got {list(targets)}")
+    # PEFT matches a text against the whole name of a module, as one regular expression
     inject_lora(model, "|".join(f"(?:{TARGETS[target]})" for target in targets), rank, alpha=alpha, dropout=dropout)
 
 
@@ -233,6 +235,7 @@ def _inject(model: nn.Module, config: Any) -> None:
     finally:
         if model_config is not None:
             model.__dict__["config"] = model_config
+    # the attribute in which PEFT's own models keep it
     model.__dict__["peft_config"] = {ADAPTER: config}
 
 

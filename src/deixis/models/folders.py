@@ -42,6 +42,7 @@ def reading_model(place: object) -> Iterator[None]:
     """
     try:
         yield
+    # a warning that was made an error, or a missing package: not the file's fault
     except (Warning, ImportError):
         raise
     except DeixisError as error:
@@ -163,6 +164,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise ModelError(f"{index}: has no weight_map from tensors to files; download the model again")
         names = sorted(set(places.values()))
     for name in names:
+        # a name with a folder in it could lead anywhere on the disk
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise ModelError(f"{index}: names {name[:80]!r}, expected .safetensors files of this folder")
         require_file(folder / name)
@@ -186,6 +188,7 @@ def read_tokenizer(folder: Path) -> Any:
             config = read_object(file) if file.is_file() else {}
             if is_internlm2(folder, config):
                 return internlm2_tokenizer(folder, config)
+            # neither asks the hub for what the folder lacks, nor runs code in it
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ModelError as error:  # transformers raises many kinds of errors for a missing or damaged tokenizer
         why = one_line(error.__cause__ or error, 200)

@@ -9,6 +9,7 @@ from torch import nn
 
 from deixis.errors import OptionError
 
+# Dots matter: `model.encoder.` is the encoder, `model.encoder_output_` are heads.
 PART_OF_PREFIX = {
     "model.backbone.": "backbone",
     "model.text_backbone.": "text",
@@ -71,6 +72,7 @@ def training_lines(model: nn.Module, parts: Sequence[str], part_of_name: Callabl
     counts = count_parts(model, parts, part_of_name)
     adapters: dict[str, list[str]] = {}
     for name, _ in model.named_parameters():
+        # each adapter has one A and one B
         if ".lora_A." in name:
             layer = name.partition(".lora_A.")[0]
             adapters.setdefault(part_of_name(name), []).append(layer.rpartition(".")[2])

@@ -66,6 +66,7 @@ def model_card(folder: Path, name: str) -> str:
     else:
         values = read_json(folder / "config.json")
         kind = str(values.get("model_type"))
+        # two halves in deixis's own layout, or one folder in that of released Sa2VA models
         segments = kind in ("deixis_sa2va", "sa2va_chat")
         halves = kind == "deixis_sa2va"
         own = () if segments else _own_tokens(folder, record)
@@ -213,6 +214,7 @@ def _head(name: str, record: ModelRecord, *, library_name: str, pipeline_tag: st
     """The hub's metadata: what loads the model, what it does, what it was made from, its figures."""
     values: dict[str, Any] = {"library_name": library_name, "pipeline_tag": pipeline_tag}
     base = base_model or record.base
+    # the hub takes its own ids here, no folders and not `builtin`
     if HUB_ID.fullmatch(base):
         values["base_model"] = base
     if record.base_license:

@@ -86,6 +86,7 @@ def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, floa
         KeyError: one is missing.
     """
     triples = []
+    # deviations divide the pixels
     for name, minimum in (("image_mean", -1e3), ("image_std", 1e-6)):
         given = values[name]
         fits = (
@@ -124,6 +125,7 @@ def require_same_scale(build: Callable[[], nn.Module], folder: Path) -> None:
 def _elements(path: Path) -> int:
     try:
         with safe_open(path, "pt") as file:
+            # shapes are in the file's header: no tensor is read
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); download or write the model again") from error

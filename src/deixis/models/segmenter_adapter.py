@@ -48,6 +48,7 @@ def save_segmenter_adapter(bundle: Sa2vaBundle, folder: str | Path, base: str) -
     trained = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        # of the rows also the buffer with their token ids, by which they are put back
         if ".lora_" not in name and (name.startswith(ROWS) or tensor.requires_grad)
     }
     with _as_adapted(model) as vlm:
@@ -84,6 +85,7 @@ def load_adapted_segmenter(folder: str | Path) -> Sa2vaBundle:
         raise ModelError(
             f"{folder}: the adapter does not fit {base.source}: {', '.join(faults[:5])}; name its own base"
         )
+    # all others keep the base's values; `faults` has found unknown names and wrong shapes
     model.load_state_dict(trained, strict=False)
     merge_adapters(model)
     return replace(base, model=model.requires_grad_(True).eval(), behaviour=behaviour, record=read_record(folder))
@@ -96,6 +98,7 @@ def _as_adapted(model: Sa2va) -> Iterator[Any]:
     if config is None:
         raise ModelError("the segmenter has no adapters to save; save the whole model instead")
     inner = copy.copy(config)
+    # PEFT matches names from the model that is adapted, here the VLM itself
     inner.target_modules = LORA_PATTERN.removeprefix(r"vlm\.")
     model.vlm.__dict__["peft_config"] = {ADAPTER: inner}
     try:

@@ -21,6 +21,7 @@ from deixis.errors import ModelError
 
 FILE = "tokenizer.model"
 _BLANK = "▁"
+# a model type, and two kinds of pieces, in the numbers of sentencepiece's protobuf schema
 _BPE, _CONTROL, _USER_DEFINED = 2, 3, 4
 _SPECIAL = ("<unk>", "<s>", "</s>")  # InternLM 2's first three pieces, whatever their names in the file
 
@@ -195,6 +196,7 @@ def _merges(model: SentencePieceModel, ids: dict[str, int]) -> list[tuple[str, s
 
 
 def _normalizer(model: SentencePieceModel) -> Any:
+    # in sentencepiece's order: characters, repeated blanks, the blank before, blanks as ▁
     steps: list[Any] = [normalizers.Precompiled(model.characters)] if model.characters else []
     if model.joins_blanks:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]

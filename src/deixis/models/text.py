@@ -64,7 +64,9 @@ class FastPromptTokenizer:
         """
         found = list(self._learned_names(text)) if self._learned else []
         ids, offsets = self._tokenise(text)
+        # from the end, so that the positions of those before stay right
         for start, end, token_id in reversed(found):
+            # tokens that overlap the name; [CLS] and [SEP] have empty offsets
             inside = [i for i, (low, high) in enumerate(offsets) if low < high and low < end and high > start]
             if inside:
                 ids[inside[0] : inside[-1] + 1] = [token_id]

@@ -178,6 +178,7 @@ class KeyTable:
         return self._places[name]
 
     def _find(self, name: str) -> Place | None:
+        # the first rule that fits: tables put a rule for one module before the general one beside it
         for pattern, rule in self._rules:
             if match := pattern.match(name):
                 rest, numbers = name[match.end() :], match.groups()
@@ -187,4 +188,5 @@ class KeyTable:
 
 
 def _pattern(start: str) -> re.Pattern[str]:
+    # `re.escape` turns `{}` into `\{\}`
     return re.compile(re.escape(start).replace(r"\{\}", r"(\d+)"))

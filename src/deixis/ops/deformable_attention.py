@@ -61,9 +61,11 @@ def multi_scale_deformable_attention(
         >>> multi_scale_deformable_attention(value, ((2, 3),), centre_of_cell_4, attention_weights=weights).item()
         4.0
     """
+    # before any kernel: by these numbers they read memory, and would read outside of the tensors
     _check_shapes(value, spatial_shapes_hw, sampling_locations, attention_weights=attention_weights)
     chosen = implementation or default_implementation(value.device.type)
     compute = torch.float64 if value.dtype == torch.float64 else torch.float32
+    # Casts are part of the graph: gradients come back in the inputs' own precisions.
     locations, weights = sampling_locations.to(compute), attention_weights.to(compute)
     if chosen == "reference":
         out = reference_deformable_attention(value.to(compute), spatial_shapes_hw, locations, attention_weights=weights)
@@ -166,6 +168,7 @@ def _kernels(implementation: str) -> ModuleType:
 
 
 # Registered as PyTorch operators, the kernels are opaque to torch.compile and work under gradient checkpointing.
+# `SymInt`: in a graph for images of any size the sides are variables.
 _ARGUMENTS = "Tensor value, SymInt[] shapes_hw, Tensor sampling_locations, Tensor attention_weights, str implementation"
 
 
@@ -198,6 +201,7 @@ def _backward_op(
 def _forward_fake(
     value: Any, shapes_hw: Any, sampling_locations: Any, attention_weights: Any, implementation: Any
 ) -> Any:
+    # shapes and dtypes only, for torch.compile and torch.export, which run no kernel
     batch, _, heads, channels = value.shape
     return value.new_empty(batch, attention_weights.shape[1], heads * channels)
 
@@ -220,6 +224,7 @@ def _backward_fake(
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     value, ctx.shapes_hw, sampling_locations, attention_weights, ctx.implementation = inputs
+    # the inputs alone: samples would be `levels * points` times as large as the output, and are taken again
     ctx.save_for_backward(value, sampling_locations, attention_weights)
 
 
@@ -230,6 +235,7 @@ def _differentiate(ctx: Any, grad: Any) -> Any:
     grad_value, grad_locations, grad_weights = torch.ops.deixis.deformable_attention_backward(
         grad, value, ctx.shapes_hw, sampling_locations, attention_weights, ctx.implementation, wants_value
     )
+    # one per argument of the forward operator; shapes and the name have no gradient
     return grad_value if wants_value else None, None, grad_locations, grad_weights, None
 
 

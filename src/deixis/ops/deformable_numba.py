@@ -25,6 +25,7 @@ from deixis.ops.parallel import run_tasks
 
 # Fewer multiply-adds than this stay on one thread: waking another costs more than it saves.
 _SMALL_WORK = 200_000
+# More tasks than threads: a thread that the system delays leaves its share to the others.
 _MAX_TASKS_PER_THREAD = 4
 # Samples located in one loop: long enough to vectorise well, short enough to stay in the first-level cache.
 _BLOCK_SAMPLES = 256
@@ -86,6 +87,7 @@ def _locate(locations, first, count, widths, heights, starts, table, keys):  # t
         fraction_x = inside_x - floor_x + (x - inside_x) * zero
         fraction_y = inside_y - floor_y + (y - inside_y) * zero
         has_x0 = one if x0 >= 0 and x0 <= last_x and x > -one else zero
+        # By x itself too: clamped, one far outside would look like one at -1, whose right neighbour exists.
         has_x1 = one if x0 < last_x and x >= -one else zero
         has_y0 = one if y0 >= 0 and y0 <= last_y and y > -one else zero
         has_y1 = one if y0 < last_y and y >= -one else zero
@@ -97,6 +99,7 @@ def _locate(locations, first, count, widths, heights, starts, table, keys):  # t
         table[_U(_HAS_X1), s] = has_x1
         table[_U(_HAS_Y0), s] = has_y0
         table[_U(_HAS_Y1), s] = has_y1
+        # Keys count the cells of all levels, row by row; `starts` is the first one of the sample's level.
         left = min(max(x0, np.int32(0)), last_x)
         right = min(x0 + np.int32(1), last_x)
         top = starts[s] + min(max(y0, np.int32(0)), last_y) * widths[s]
@@ -113,10 +116,12 @@ def _corners(table, keys, weights, first, head_at, begin, end, stride, offsets, 
     for s in range(begin, end):
         j = _U(s)
         k = _U(4) * j
+        # The attention weight enters each corner's product once, through x.
         x0 = table[_U(_X0), j] * weights[first + j]
         x1 = table[_U(_X1), j] * weights[first + j]
         y0 = table[_U(_Y0), j]
         y1 = table[_U(_Y1), j]
+        # (y, x) 00, 01, 10, 11: the order of `keys`
         scales[k] = x0 * y0
         scales[k + _U(1)] = x1 * y0
         scales[k + _U(2)] = x0 * y1
@@ -150,6 +155,7 @@ def _forward(value, locations, weights, widths, heights, starts, out, sizes, fir
     scales = np.empty(4 * widths.shape[0], value.dtype)
     for block_row in range(first_row, last_row, block):
         end_row = min(block_row + block, last_row)
+        # samples lie as [batch, queries, heads, samples], flat
         first = _U(block_row * heads * samples)
         _locate(locations, first, (end_row - block_row) * heads * samples, widths, heights, starts, table, keys)
         for row_head in range(block_row * heads, end_row * heads):
@@ -161,6 +167,7 @@ def _forward(value, locations, weights, widths, heights, starts, out, sizes, fir
             _corners(table, keys, weights, first, head_at, begin, end, _U(heads * channels), offsets, scales)
             at = _U(row_head * channels)
             for c in range(channels):
+                # `out` comes uninitialised
                 out[at + _U(c)] = 0
             _gather(out, at, value, offsets, scales, 4 * begin, 4 * end, channels)
 
@@ -191,6 +198,7 @@ def _scatter(grad_value, sample, grad, at, offsets, scales, channels):  # type: 
         j = _U(4) * sample + _U(corner)
         scale = scales[j]
         out_at = offsets[j]
+        # 0 outside of the level, where the key is that of a neighbour; NaN passes
         if scale != 0:
             for c in range(channels):
                 grad_value[out_at + _U(c)] += scale * grad[at + _U(c)]
@@ -209,8 +217,10 @@ def _differentiate(table, dots, weights, first, count, widths, heights, grad_loc
         x0, x1, y0, y1 = table[_U(_X0), j], table[_U(_X1), j], table[_U(_Y0), j], table[_U(_Y1), j]
         has_x0, has_x1 = table[_U(_HAS_X0), j], table[_U(_HAS_X1), j]
         has_y0, has_y1 = table[_U(_HAS_Y0), j], table[_U(_HAS_Y1), j]
+        # A missing corner counts as 0; its dot product is that of the neighbour whose key it has.
         along_x = y0 * (has_x1 * d01 - has_x0 * d00) + y1 * (has_x1 * d11 - has_x0 * d10)
         along_y = x0 * (has_y1 * d10 - has_y0 * d00) + x1 * (has_y1 * d11 - has_y0 * d01)
+        # Read first: `grad_weights` may be the same array.
         weight = weights[first + j]
         grad_weights[first + j] = y0 * (x0 * d00 + x1 * d01) + y1 * (x0 * d10 + x1 * d11)
         grad_locations[_U(2) * (first + j)] = along_x * weight * table.dtype.type(widths[j])
@@ -265,6 +275,7 @@ def _backward(  # type: ignore[no-untyped-def]
     _pack(rows, value, value_at, _U(heads * channels), key_count, channels)
     for first_query in range(0, queries, block):
         here = min(block, queries - first_query)
+        # of the block's first query; the same head of the next query is `heads` pieces further on
         row_head = (image * queries + first_query) * heads + head
         _pack(own_locations, locations, _U(2 * row_head * samples), _U(2 * heads * samples), here, 2 * samples)
         _pack(own_weights, weights, _U(row_head * samples), _U(heads * samples), here, samples)
@@ -277,6 +288,7 @@ def _backward(  # type: ignore[no-untyped-def]
                 _dots(dots, _U(s), own_grad, at, rows, offsets, channels)
                 if wants_value:
                     _scatter(grad_rows, _U(s), own_grad, at, offsets, scales, channels)
+        # in place: the gradients replace the locations and weights, which are not needed any more
         _differentiate(table, dots, own_weights, _U(0), here * samples, widths, heights, own_locations, own_weights)
         _unpack(grad_locations, _U(2 * row_head * samples), _U(2 * heads * samples), own_locations, here, 2 * samples)
         _unpack(grad_weights, _U(row_head * samples), _U(heads * samples), own_weights, here, samples)
@@ -287,10 +299,11 @@ def _backward(  # type: ignore[no-untyped-def]
 @lru_cache(maxsize=64)
 def _sample_geometry(shapes_hw: tuple[int, ...], heads: int, points: int) -> tuple[np.ndarray, ...]:
     """For each sample of a query the width, height and first key of its level, repeated for a block of queries."""
-    heights_widths = np.asarray(shapes_hw, np.int64).reshape(-1, 2)
+    heights_widths = np.asarray(shapes_hw, np.int64).reshape(-1, 2)  # [levels, 2]
     areas = heights_widths.prod(1)
     starts = np.cumsum(areas) - areas
     columns = (heights_widths[:, 1], heights_widths[:, 0], starts)
+    # queries that one loop locates
     block = max(1, _BLOCK_SAMPLES // max(1, heads * points * len(areas)))
     return tuple(np.tile(np.repeat(column, points), heads * block).astype(np.int32) for column in columns)
 
@@ -317,6 +330,7 @@ def forward(
     rows, samples = batch * queries, levels * points
     threads = _threads_for(4 * rows * heads * samples * channels)  # four corners per sample
     tasks = 1 if threads == 1 else min(rows, threads * _MAX_TASKS_PER_THREAD)
+    # task i gets the rows from bounds[i] up to bounds[i + 1]
     bounds = [rows * task // tasks for task in range(tasks + 1)] if rows else [0]
     arrays = (_flat(value), _flat(sampling_locations), _flat(attention_weights))
     geometry, out_flat = _sample_geometry(shapes_hw, heads, points), _flat(out)
@@ -344,9 +358,11 @@ def backward(
     """Gradients of `value` (empty unless `wants_value`), sampling locations and attention weights."""
     batch, key_count, heads, channels = value.shape
     queries, levels, points = attention_weights.shape[1], attention_weights.shape[3], attention_weights.shape[4]
+    # Uninitialised: each number is written by the task of its image and head.
     grad_value = torch.empty(value.shape if wants_value else (0, 0, 0, 0), dtype=value.dtype)
     grad_locations = torch.empty_like(sampling_locations, memory_format=torch.contiguous_format)
     grad_weights = torch.empty_like(attention_weights, memory_format=torch.contiguous_format)
+    # four corners per sample, each with a dot product and a weighted row
     threads = _threads_for(8 * batch * queries * heads * levels * points * channels)
     arrays = (_flat(grad), _flat(value), _flat(sampling_locations), _flat(attention_weights))
     geometry = _sample_geometry(shapes_hw, heads, points)

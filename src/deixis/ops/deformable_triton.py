@@ -35,6 +35,7 @@ def _corner_axis(position, size):  # type: ignore[no-untyped-def]
     low = floor.to(tl.int32)
     fraction = clamped - floor + (position - clamped) * 0.0  # the last term keeps NaN as NaN
     has_low = (position > -1.0) & (low >= 0) & (low < size)
+    # By the position itself too: clamped, one far outside would look like one at -1, whose upper neighbour exists.
     has_high = (position >= -1.0) & (low + 1 < size)
     return low, fraction, has_low, has_high
 
@@ -62,7 +63,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
         height = tl.load(shapes + 2 * level)
         width = tl.load(shapes + 2 * level + 1)
         for point in range(points):
-            sample = (program * levels + level) * points + point
+            sample = (program * levels + level) * points + point  # [batch, queries, heads, levels, points], flat
             x = tl.load(locations + 2 * sample) * width - 0.5  # in cells, their centres at whole numbers
             y = tl.load(locations + 2 * sample + 1) * height - 0.5
             weight = tl.load(weights + sample)
@@ -118,6 +119,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             d01 = tl.sum(g * tl.load(value + i00 + stride, mask=m01, other=0.0).to(ACCUMULATE), 0)
             d10 = tl.sum(g * tl.load(value + i10, mask=m10, other=0.0).to(ACCUMULATE), 0)
             d11 = tl.sum(g * tl.load(value + i10 + stride, mask=m11, other=0.0).to(ACCUMULATE), 0)
+            # corners outside of the level were read as 0, so they drop out of all gradients
             upper = d00 * (1.0 - fx) + d01 * fx
             lower = d10 * (1.0 - fx) + d11 * fx
             along_x = (d01 - d00) * (1.0 - fy) + (d11 - d10) * fy
@@ -126,6 +128,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             tl.store(grad_locations + 2 * sample, weight * along_x * width)
             tl.store(grad_locations + 2 * sample + 1, weight * (lower - upper) * height)
             if WANTS_VALUE:
+                # other queries sample the same cells, hence atomic; a sum needs no order, hence relaxed
                 above_g = g * weight * (1.0 - fy)
                 below_g = g * weight * fy
                 tl.atomic_add(grad_value + i00, above_g * (1.0 - fx), mask=m00, sem="relaxed")
@@ -137,6 +140,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=64)
 def _shapes_on(device: torch.device, shapes_hw: tuple[int, ...]) -> Tensor:
+    # cached: a copy from ordinary memory waits for the device, and would do so in every layer
     return torch.tensor(shapes_hw, dtype=torch.int32, device=device)
 
 

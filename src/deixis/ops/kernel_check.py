@@ -23,8 +23,10 @@ from deixis.atomic_files import write_atomic
 from deixis.errors import DeixisError
 from deixis.text import one_line
 
+# bfloat16 rounds a number by up to 2^-8 of it, 0.004
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """Largest difference, over the largest value of the reference."""
+# no level is square: a kernel that exchanges height and width is noticed
 _SHAPES_HW = ((9, 7), (5, 4))
 _verdicts: dict[str, bool] = {}
 
@@ -59,6 +61,7 @@ def kernel_difference(
     found = _results(kernel, dtype, device, dtype)
     wanted = _results(reference, dtype, "cpu", torch.float64)
     apart = [_apart(mine, theirs) for mine, theirs in zip(found, wanted, strict=True)]
+    # NaN is neither larger nor smaller than a number, so plain `max` could pass over it.
     return KernelDifference(apart[0], max(apart[1:], key=lambda each: float("inf") if each != each else each))
 
 
@@ -83,6 +86,7 @@ def trusted(name: str, check: Callable[[], bool], key: Callable[[], str]) -> boo
     path = _verdict_file()
     stored, place = _stored(path), key()
     verdict, fault = stored.get(place), "gives wrong results on this machine"
+    # not in the file, or something else was written there
     if not isinstance(verdict, bool):
         try:
             verdict = _in_its_own_thread(check)
@@ -110,6 +114,7 @@ def forget_verdicts() -> None:
 
 def _in_its_own_thread(check: Callable[[], bool]) -> bool:
     """Gradient, inference and autocast modes and default devices are set per thread; a new one has none of them."""
+    # the current GPU is set per thread too: a new one has the first
     gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
 
     def run() -> bool:
@@ -136,7 +141,9 @@ def _results(
     """
     generator = torch.Generator().manual_seed(0)
     keys, levels = sum(height * width for height, width in _SHAPES_HW), len(_SHAPES_HW)
+    # [images, keys, heads, channels]; 20 is no power of 2, so a kernel's masked lanes are tested
     value = torch.randn(2, keys, 3, 20, generator=generator)
+    # [images, queries, heads, levels, points, xy], from -0.15 to 1.15: some lie outside
     locations = torch.rand(2, 11, 3, levels, 4, 2, generator=generator) * 1.3 - 0.15
     weights = torch.rand(2, 11, 3, levels, 4, generator=generator)
     grad = torch.randn(2, 11, 60, generator=generator).to(rounded).to(device, dtype)
@@ -148,12 +155,14 @@ def _results(
 
 
 def _apart(mine: Tensor, theirs: Tensor) -> float:
+    # over the largest value: single values near 0 have no meaningful relative error
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
 def _verdict_file() -> Path | None:
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
+        # the XDG base directory specification's place for what can be made again
         return (Path(cache) if cache else Path.home() / ".cache") / "deixis" / "kernels.json"
     except RuntimeError:  # a user without a home
         return None
@@ -161,6 +170,7 @@ def _verdict_file() -> Path | None:
 
 def _stored(path: Path | None) -> dict[str, object]:
     try:
+        # a damaged file is as good as none: the checks are run again
         values = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
     except (OSError, ValueError, RecursionError):
         return {}

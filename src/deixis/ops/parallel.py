@@ -46,6 +46,7 @@ def run_tasks(task: Callable[[int], None], count: int, threads: int) -> None:
     try:
         work()
     finally:
+        # a helper that has not started by now is not needed: all tasks are taken, or one has failed
         started = [future for future in futures if not future.cancel()]
         errors = [future.exception() for future in started]  # waits
     for error in errors:

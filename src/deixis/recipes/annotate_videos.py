@@ -62,6 +62,7 @@ def images_and_frames(options: AnnotateOptions) -> tuple[dict[str, Path], dict[s
     videos, frames = [], dict[str, Frame]()
     for path, name in zip(files, video_names(files), strict=True):
         film = Film(path)
+        # Nothing is decoded here: each frame is when its turn comes, and never all of them together.
         own = {frame_key(name, n): Frame(film, n) for n in range(0, len(film.frames), options.frame_step)}
         images |= {key: options.output / key for key in own}
         frames |= own

@@ -98,6 +98,7 @@ def precision(device: torch.device) -> Iterator[Line]:
     """Whether a matrix product is as exact as its precision allows."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    # In float64 on the CPU, which is taken for exact.
     wanted = a.double() @ b.double()
     for dtype, least in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
         found = (a.to(device, dtype) @ b.to(device, dtype)).double().cpu()

@@ -80,6 +80,7 @@ def room(device: torch.device) -> Iterator[Line]:
 def libraries() -> Iterator[Line]:
     """The packages that deixis needs: whether they are here, new enough, and load."""
     needed = [Requirement(text) for text in requires("deixis") or ()]
+    # Requirements of extras are not needed.
     needed = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
     found = {each.name: version_of(each.name) for each in needed}
     wrong = [

@@ -33,6 +33,7 @@ def serve(options: ServeOptions) -> None:
         from deixis.serving.listening import Listener
     except ImportError as error:
         raise OptionError(f"serving needs {error.name}; pip install 'deixis[serve]'") from error
+    # The port comes first: loading models takes long, and a port that is taken is known at once.
     with Listener(options.host, options.port) as listener:
         models = _models(options)
         app = _application(options, models)

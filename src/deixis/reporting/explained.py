@@ -75,6 +75,7 @@ def explain(analysis: Analysis, dataset: Dataset, *, pictures: bool = True, imag
     """
     likely = likely_label_errors(analysis.mistakes, LABEL_ERRORS) if pictures else []
     worst = worst_images(analysis.mistakes, WORST_IMAGES) if pictures else []
+    # A mistake's `image_id` is a place in the data set, from 1.
     decoded = {place: load(dataset[place - 1]) for place in sorted({*worst, *(one.image_id for one in likely)})}
     return Explained(
         curves=_curves(analysis),
@@ -138,11 +139,14 @@ def _kinds(analysis: Analysis) -> Table:
 
 
 def _confusion(analysis: Analysis) -> Table:
+    # [classes + 1, classes + 1]: rows are annotated, columns found; the last of each is background.
     names, matrix = (*analysis.names, BACKGROUND), analysis.confusion
     if len(names) <= MAX_MATRIX:
         rows: list[list[Cell]] = [[name, *map(int, row)] for name, row in zip(names, matrix.tolist(), strict=True)]
+        # Background that was rightly left alone cannot be counted.
         rows[-1][-1] = "–"
         return Table(["Object", *names], rows, numbers=len(names), title="Confusion matrix", scroll=True)
+    # Without the diagonal, which is what was right.
     wrong = matrix * (1 - np.eye(len(names)))
     places = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [divmod(int(place), len(names)) for place in places if wrong.flat[place]]

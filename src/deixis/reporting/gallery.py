@@ -92,6 +92,7 @@ def _drawn(pixels: UInt8[np.ndarray, "h w 3"], objects: Any) -> UInt8[np.ndarray
         mask = cv2.resize(np.ascontiguousarray(coco_mask.decode(found["mask"])), size_wh, interpolation=cv2.INTER_AREA)
         masks.append(mask.astype(bool))
         left, top, right, bottom = (round(value * scale) for value in found["box_xyxy_px"])
+        # OpenCV draws the right and lower edge on the given pixels, which are the last ones inside.
         cv2.rectangle(small, (left, top), (max(left, right - 1), max(top, bottom - 1)), class_colour(place), 1)
     return draw_masks(small, masks, [f"{place} {found['name']}" for place, found in enumerate(objects, start=1)])
 

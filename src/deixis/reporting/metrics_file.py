@@ -120,6 +120,7 @@ def speed_facts(
     if not steps:
         return {}
     per_second = statistics.median(record["images_per_second"] for record in steps)
+    # Of all devices together, for 1,000 images.
     hours = 1000 / per_second / 3600 * processes
     facts = {
         "speed": f"{per_second:.3g} images per second in {processes} process{'es' if processes > 1 else ''}",
@@ -130,6 +131,7 @@ def speed_facts(
     # counted in the run's first step; a resumed run has it in its log
     gflop = next((record["gflop_per_image"] for record in records if "gflop_per_image" in record), None)
     if gflop:
+        # In 10^12 operations per second, of one process.
         reached = gflop * per_second / 1000 / processes
         share = f", {'HFU' if recomputes else 'MFU'} {100 * reached / peak_tflops:.3g} %" if peak_tflops else ""
         facts["arithmetic"] = f"{reached:.3g} TFLOP/s per process{share}"

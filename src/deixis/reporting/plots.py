@@ -128,9 +128,11 @@ def histogram(values: Float[np.ndarray, " n"], x_label: str, whole: bool = False
     if whole:
         # whole numbers in the middle of their bars
         edges = np.arange(low - 0.5, high + 1, max(1, -(-int(high - low + 1) // MAX_BARS)))
+        # One more bar where the last one ends below the largest value.
         edges = edges if edges[-1] > high else np.append(edges, 2 * edges[-1] - edges[-2])
     elif log:
         low = max(low, 1e-3)
+        # A little wider: rounding must not push the extremes out.
         edges = np.geomspace(low * 0.98, max(high, low) * 1.02, MAX_BARS + 1)
     else:
         edges = np.linspace(low, high if high > low else low + 1, MAX_BARS + 1)
@@ -179,6 +181,7 @@ def _one_panel(
     for i, (name, values) in enumerate(curves.items()):
         at, mean, _, _ = _averaged(x, values)
         axes.plot(at, mean, color=LINE_COLOURS[i % len(LINE_COLOURS)], linewidth=1.6, marker=marker, markersize=3.5)
+        # Or matplotlib reads what is between two signs as a formula.
         axes.lines[-1].set_label(name.replace("$", r"\$"))
     if marked is not None:
         axes.axvline(marked, color=_GREY, linewidth=1, linestyle="--")
@@ -255,8 +258,10 @@ def _svg(figure: Any, description: str) -> str:
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = written.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    # Inside of HTML an <svg> needs no namespaces.
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     start, end, rest = svg.partition(">")
+    # Without a size of its own it fits the page's columns.
     start = re.sub(r' (width|height)="[^"]*"', "", start).replace("<svg", f'<svg role="img" aria-label="{description}"')
     rest = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", rest)
     return start + end + rest.replace(_PAGE_COLOUR, "currentColor")

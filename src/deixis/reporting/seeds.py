@@ -51,6 +51,7 @@ def seed_table(outcomes: Mapping[int, Outcome], names: Sequence[str]) -> SeedTab
         columns[f"{name} gain"] = [
             best - before for best, before in zip(columns[f"{name} best"], columns[f"{name} before"], strict=True)
         ]
+    # A figure that one seed lacks has no mean over seeds.
     columns = {name: values for name, values in columns.items() if not any(map(math.isnan, values))}
     rows = [
         [str(seed), str(outcome.best.epoch), *(f"{values[place]:.4f}" for values in columns.values())]

@@ -120,6 +120,7 @@ def undo(store: Store, annotator: str) -> int:
         if not found:
             raise DataError(f"{annotator} has nothing to undo")
         action = found[0]
+        # The last change first, as each was made on top of the one before.
         for change in reversed(json.loads(action["changes"])):
             _restore(store, edit, change, annotator)
         edit.log("undo", annotator, action["image"], undoes=action["id"])

@@ -79,6 +79,7 @@ def _add_image(store: Store, file: Path, dataset: Dataset, index: int, *, labell
     """Write an image and its labels; its thumbnail."""
     sample = record_of(dataset, index)
     shown = dataset[index] if is_embedded(dataset) else sample
+    # Decoded small, which JPEG does quickly: a thumbnail is all that is made of it.
     pixels = load(shown, _THUMB_PX if isinstance(shown.image, Path) else None).image
     assert isinstance(pixels, np.ndarray)
     absent = None if sample.absent_class_ids is None else json.dumps(sorted(sample.absent_class_ids))
@@ -110,6 +111,7 @@ def _add_image(store: Store, file: Path, dataset: Dataset, index: int, *, labell
             model=model,
             crowd=crowd,
             mask=mask,
+            # What a model is sure of is least worth a look.
             worth=0.0 if score is None else 1 - score,
         )
     return thumbnail(pixels)

@@ -120,6 +120,7 @@ def _draw(store: Store, image: Row, drawn: AnnotatedObject, annotator: str) -> N
 
 def _correct(store: Store, image: Row, row: Row, drawn: AnnotatedObject, *, annotator: str, masks: MASKS) -> None:
     """Accept an object as it came back, with another name, or in another place."""
+    # Compared with what was sent: percents and outlines have rounded it already.
     pushed = _region(row, image, masks)
     (was,) = _objects(pushed, image) if pushed is not None else (drawn,)
     if not _same_place(was, drawn):

@@ -38,6 +38,7 @@ def add_predictions(store: Store, images: Sequence[int], predictions: Prediction
         rows = store.rows("SELECT * FROM objects WHERE image = ? AND status NOT IN ('rejected', 'deleted')", (image,))
         labels = [_coco(image, ids[row["label"]], [row[name] for name in CORNERS], crowd=row["crowd"]) for row in rows]
         results = [_coco(image, ids[one.label], one.box_xyxy_px, score=one.score) for one in found if one.label in ids]
+        # `same_objects` gives each label to the best detection, so these come in order of score.
         results.sort(key=lambda row: -row["score"])
         scene.annotations += labels
         scene.results += results
@@ -70,6 +71,7 @@ def _merge(
     pairs = same_objects(labels, results)
     for place, row in enumerate(rows):
         score = results[pairs[place]]["score"] if place in pairs else None
+        # A label that no detection shows is most worth a look.
         worth = 1.0 if score is None else 1 - score
         store.write("UPDATE objects SET score = ?, model = ?, worth = ? WHERE id = ?", (score, model, worth, row["id"]))
     names = {row["id"]: row["name"] for row in store.rows("SELECT id, name FROM classes")}

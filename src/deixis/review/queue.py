@@ -62,7 +62,9 @@ def measure_worth(
     margins: dict[int, list[float]] = defaultdict(list)
     for row in results:
         least = thresholds[row["category_id"]]
+        # What scores less than half of the threshold is in no doubt.
         if row["score"] >= least / 2:
+            # 1 at the threshold, 0 at the end of [0, 1] that is farther from it.
             margins[row["image_id"]].append(1 - abs(row["score"] - least) / max(least, 1 - least))
     for image, each in margins.items():
         found[image].uncertainty = float(np.mean(each))

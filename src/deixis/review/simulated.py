@@ -45,6 +45,7 @@ def _pairs(found: list[Row], boxes_xyxy_px: Float[np.ndarray, "n 4"]) -> Iterato
     while iou.max(initial=0) >= SAME_IOU:
         place, true = np.unravel_index(int(iou.argmax()), iou.shape)
         yield int(place), int(true)
+        # Neither of the two is paired again.
         iou[place, :], iou[:, true] = 0, 0
 
 

@@ -51,6 +51,7 @@ class Store:
         try:
             self._connection = _connected(file)
             require_review(self._connection, file)
+            # Readers see the state before a transaction while it is written, and do not wait for it.
             self._connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.DatabaseError as error:
             raise DataError(f"{file}: cannot be opened as a review ({error})") from error
@@ -101,6 +102,7 @@ class Store:
         """
         with self._lock:
             try:
+                # The write lock at once: what an action reads cannot be changed before it writes.
                 self._connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 raise DataError(f"{self.file}: cannot be written now ({error}); try again") from error
@@ -151,6 +153,7 @@ class Edit:
 
     def log(self, kind: str, annotator: str, image: int, undoes: int | None = None) -> int:
         """Note the action, and that its image has changed."""
+        # What happens to an object counts for its image as well: finishing the image then needs the newer version.
         if all(change["table"] != "images" for change in self.changes):
             self.store.write("UPDATE images SET version = version + 1 WHERE id = ?", (image,))
         return self.store.write(
@@ -204,8 +207,10 @@ def insert_object(
 
 
 def _connected(file: Path) -> sqlite3.Connection:
+    # Transactions are begun by `changing` and not by sqlite3; its lock guards the connection among threads.
     connection = sqlite3.connect(file, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
+    # A commit waits for the disk, so a power cut loses no decision.
     connection.execute("PRAGMA synchronous = FULL")
     return connection

@@ -26,6 +26,7 @@ class Studio:
 
     def new_project(self, title: str, label_config: str) -> int:
         """Make a project; its id."""
+        # Label Studio takes no longer titles.
         return self._number(self._post("/api/projects/", {"title": title[:50], "label_config": label_config}), "id")
 
     def upload(self, project: int, name: str, content: bytes) -> str:

@@ -95,6 +95,7 @@ def _lifespan(serving: Serving, finish_s: float) -> Callable[[FastAPI], Abstract
         app.state.ready = True
         yield
         app.state.ready = False
+        # Jobs before the queue: the one that runs still asks it.
         await run_in_threadpool(serving.jobs.close, finish_s)
         await run_in_threadpool(serving.batches.close)
 

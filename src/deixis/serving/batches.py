@@ -113,11 +113,13 @@ class Batches:
 
     def _loop(self) -> None:
         while (batch := self._next()) is not None:
+            # Cancelled ones drop out; from here on a cancellation comes too late.
             batch = [job for job in batch if job.answer.set_running_or_notify_cancel()]
             if batch:
                 begun = time.monotonic()
                 self._answer(batch)
                 took = (time.monotonic() - begun) / len(batch)
+                # A running average, in which older batches fade.
                 self._item_s += _NEWEST * (took - self._item_s)
 
     def _next(self) -> list[_Job] | None:
@@ -129,6 +131,7 @@ class Batches:
                 self._changed.wait()
             question = self._jobs[0].question
             until = time.monotonic() + self.wait_s
+            # A server that stops does not wait for company.
             while not self.closing and self._count(question) < self.max_batch:
                 left = until - time.monotonic()
                 if left <= 0:

@@ -35,6 +35,7 @@ class Budget:
         def take(amount: int) -> None:
             nonlocal mine
             with self._lock:
+                # Who is alone may take more than the limit: otherwise one large request could never be answered.
                 if self.taken > mine and self.taken + amount > self.limit:
                     raise QueueFullError(1, self.what)
                 self.taken, mine = self.taken + amount, mine + amount

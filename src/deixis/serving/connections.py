@@ -34,6 +34,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
         super().connection_made(transport)
+        # This connection is among them already.
         if len(self.connections) > self.max_open:
             transport.write(_BUSY)
             transport.close()
@@ -43,8 +44,10 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
         super().data_received(data)
+        # A head has come in whole, or what came is none.
         if self.conn.their_state is not h11.IDLE:
             self._expect_nothing()
+        # The first byte of the next request on a connection that was kept.
         elif self._deadline is None and data:
             self._expect_head()
 

@@ -57,6 +57,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             if self._refused(scope) is not None:
+                # By ASGI, a connection must be received before it can be closed.
                 await receive()
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
                 return
@@ -95,6 +96,7 @@ class Door:
             return refusal
         if self._open > self.limits.max_open:
             return refused(503, "too many requests are open", {"Retry-After": "1"})
+        # By the stated length at once; a body without one, or longer than stated, is stopped while it comes.
         length = _headers(scope).get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.max_bytes:
             return self._too_large()
@@ -112,6 +114,7 @@ class Door:
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if self.limits.hosts and _host(host) not in self.limits.hosts:
             return refused(421, f"this server is not called {host[:100]!r}")
+        # Browsers name the page that asks; tools name none.
         if origin and _netloc(origin) != host.lower():
             return refused(403, "pages of other sites may not ask this server")
         if scope["path"] not in OPEN and not self._bears_token(headers.get("authorization", "")):
@@ -166,6 +169,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     async def again() -> Any:
         nonlocal given
         if given:
+            # Later calls wait for the client to leave.
             return await receive()
         given = True
         return {"type": "http.request", "body": body, "more_body": False}

@@ -128,6 +128,7 @@ def in_turn(batches: Batches, steps: Iterator[Step], stop: Event) -> Iterator[St
     try:
         while not stop.is_set():
             found = batches.call(lambda: next(steps, None), limited=limited).result()
+            # A film that was begun is finished, however many wait.
             limited = False
             if found is None:
                 return

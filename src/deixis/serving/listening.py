@@ -121,6 +121,7 @@ def _socket(family: int, kind: int, protocol: int, place: tuple[Any, ...]) -> so
         if os.name == "posix":  # elsewhere the option would let two servers have one port
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
+            # Otherwise [::] would take the port for IPv4 too, which has a socket of its own here.
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind(place)
     except OSError:

@@ -83,6 +83,7 @@ class Models:
             list(question.texts) or None,
             question.threshold,
             max_detections=question.max_objects,
+            # The queue has made the batch already.
             batch_size=len(items),
         )
         return [

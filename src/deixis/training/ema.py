@@ -33,6 +33,7 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the averaged weights inside the block and its own weights again afterwards."""
+        # Copies, since values are written into the parameters themselves: the optimiser holds these objects.
         own = {name: weight.detach().clone() for name, weight in self._weights.items()}
         self._copy(self._averages)
         try:

@@ -63,7 +63,7 @@ class Feed(Generic[BatchT]):
         )[start * self.accumulation :]  # a resumed epoch starts after the batches of its finished steps
         if not batches:
             return
-        pin = accelerator.device.type == "cuda"
+        pin = accelerator.device.type == "cuda"  # from pinned memory `Batch.to` copies without waiting
         loader = load_batches(self.dataset, batches, self.collate, self.workers, pin, self.unreadable)
         yield from grouped((batch.to(accelerator.device) for batch in loader), self.accumulation)
 

@@ -82,70 +82,88 @@ def _without_worker(task: Task, run: Run, error: RuntimeError) -> TrainingError:
 
 
 def train_epoch(task: Task, run: Run, last_step: int) -> None:
-    """Train the rest of an epoch.
-
-    A step sums the gradients of its batches, clips the sum, fetches all figures from the device in one
-    synchronisation, and changes the weights if every figure is finite.
-    """
-    progress, settings, accelerator = run.progress, run.settings, run.accelerator
+    """Train the rest of an epoch; save where it is due, and where SIGTERM ends the run."""
+    progress, settings = run.progress, run.settings
     # evaluation and the measuring of a baseline leave evaluation mode behind
     task.model.train()
     if progress.step >= last_step:
         return
     started = asked_for_data = time.perf_counter()
     for group in task.groups(progress.epoch, progress.step_in_epoch):
-        waited = time.perf_counter() - asked_for_data
-        seed_step(settings.seed, progress.step, accelerator.process_index)
-        # By updates and not by steps: a skipped step takes nothing from the warm-up.
-        rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
-        # one divisor for all batches and processes of the step, see `accumulate_gradients`
-        normaliser = task.normaliser(group)
-        with counted(task.model, wanted=progress.step == 0) as operations:
-            losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
-        if progress.updates == 0:  # once: the same parameters get gradients in every step
-            require_gradients(accelerator.unwrap_model(task.model))
-        # The norm before clipping. If it is NaN, so are all gradients now: the step is skipped below.
-        norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.clip_norm)
-        assert norm is not None
-        norm = gathered(norm)
-        # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
-        asked = norm.new_tensor([float(run.stop.requested), *of_each_process(accelerator, waited)])
-        own = dict(zip(("stop", *range(accelerator.num_processes)), asked.unbind(), strict=True))
-        figures = mean_figures(
-            accelerator, {**losses, "grad_norm": norm, **{f"own {key}": v for key, v in own.items()}}
-        )
-        stop, *waits = (figures.pop(f"own {key}") for key in own)
-
-        # the figures are means over processes, so all of them decide alike
-        finite = guard.is_finite(figures)
-        if finite:
-            run.watch.check(task.unsupervised_parts(group))
-        with run.updating():
-            if finite:
-                run.optimizer.step()
-                if run.average:
-                    run.average.update()
-            if not finite:
-                name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
-            elif progress.step % settings.log_interval == 0:
-                record = step_record(run, figures, rates, group=group, started=started)
-                if operations:
-                    record["gflop_per_image"] = round(operations.total / 1e9 / sum(map(len, group)), 6)
-                run.logs.log("step", progress.step, record | waiting(waits, time.perf_counter() - started))
-            progress.count_step(updated=finite)
-            progress.loss_sum += figures["loss"] if finite else 0.0
-        run.optimizer.zero_grad(set_to_none=True)
+        loss, stop = train_step(task, run, group, waited=time.perf_counter() - asked_for_data, started=started)
         started = time.perf_counter()  # the next step's time includes waiting for its data
 
-        run.bar(progress.step, note=f"epoch {progress.epoch + 1}/{settings.epochs}  loss {figures['loss']:.3f}")
+        run.bar(progress.step, note=f"epoch {progress.epoch + 1}/{settings.epochs}  loss {loss:.3f}")
         due = settings.save_interval > 0 and progress.step % settings.save_interval == 0
-        if stop > 0 or due:
+        if stop or due:
             save(task, run)
-        if stop > 0:
+        if stop:
             raise Terminated
         asked_for_data = time.perf_counter()
         if progress.step >= last_step:
             return
+
+
+def train_step(task: Task, run: Run, group: Sequence[Any], *, waited: float, started: float) -> tuple[float, bool]:
+    """Sum the gradients of a step's batches, clip the sum, fetch all figures from the device in one synchronisation,
+    and change the weights if every figure is finite.
+
+    Args:
+        waited: seconds that this process waited for the batches.
+        started: when the step began, by `time.perf_counter`.
+
+    Returns:
+        (mean loss, whether SIGTERM has reached any process).
+    """
+    progress, settings, accelerator = run.progress, run.settings, run.accelerator
+    seed_step(settings.seed, progress.step, accelerator.process_index)
+    # By updates and not by steps: a skipped step takes nothing from the warm-up.
+    rates = set_learning_rate(run.optimizer, run.schedule.factor(progress.updates), progress.updates)
+    # one divisor for all batches and processes of the step, see `accumulate_gradients`
+    normaliser = task.normaliser(group)
+    with counted(task.model, wanted=progress.step == 0) as operations:
+        losses = accumulate_gradients(task, accelerator, group, normaliser=normaliser)
+    if progress.updates == 0:  # once: the same parameters get gradients in every step
+        require_gradients(accelerator.unwrap_model(task.model))
+    figures, stop, waits = clipped_figures(task, run, losses, waited)
+
+    # the figures are means over processes, so all of them decide alike
+    finite = guard.is_finite(figures)
+    if finite:
+        run.watch.check(task.unsupervised_parts(group))
+    with run.updating():
+        if finite:
+            run.optimizer.step()
+            if run.average:
+                run.average.update()
+        if not finite:
+            name_and_log_skip(task, run, group, normaliser=normaliser, figures=figures)
+        elif progress.step % settings.log_interval == 0:
+            record = step_record(run, figures, rates, group=group, started=started)
+            if operations:
+                record["gflop_per_image"] = round(operations.total / 1e9 / sum(map(len, group)), 6)
+            run.logs.log("step", progress.step, record | waiting(waits, time.perf_counter() - started))
+        progress.count_step(updated=finite)
+        progress.loss_sum += figures["loss"] if finite else 0.0
+    run.optimizer.zero_grad(set_to_none=True)
+    return figures["loss"], stop
+
+
+def clipped_figures(
+    task: Task, run: Run, losses: Mapping[str, Tensor], waited: float
+) -> tuple[dict[str, float], bool, list[float]]:
+    """Clip the gradients; fetch losses and norm, whether to stop, and how long each process waited for its data."""
+    accelerator = run.accelerator
+    # The norm before clipping. If it is NaN, so are all gradients now: the step is skipped.
+    norm = accelerator.clip_grad_norm_(task.model.parameters(), run.settings.clip_norm)
+    assert norm is not None
+    norm = gathered(norm)  # of a model in shards it is a DTensor
+    # SIGTERM may reach one process only: averaged like the losses, its flag stops all of them in the same step
+    asked = norm.new_tensor([float(run.stop.requested), *of_each_process(accelerator, waited)])
+    own = dict(zip(("stop", *range(accelerator.num_processes)), asked.unbind(), strict=True))
+    figures = mean_figures(accelerator, {**losses, "grad_norm": norm, **{f"own {key}": v for key, v in own.items()}})
+    stop, *waits = (figures.pop(f"own {key}") for key in own)
+    return figures, stop > 0, waits
 
 
 def accumulate_gradients(

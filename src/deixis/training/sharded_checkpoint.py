@@ -49,13 +49,14 @@ def save_sharded(
         TrainingError: the folder cannot be written.
     """
     first = is_first_process()
+    # One process makes the folder and renames it; the others write into it under the name that `replacing_folder` uses.
     with replacing_folder(folder) if first else nullcontext(folder.with_name(f".{folder.name}.writing")) as fresh:
         dist.barrier()  # the folder is there
         writer = HuggingFaceStorageWriter(str(fresh / SHARDS), save_distributed=True)
         state_dict_saver.save(_tensors(model, optimizer, average, progress.updates > 0), storage_writer=writer)
         if first:
             write_state(fresh, progress, identity, digests=digests_of(fresh))
-    dist.barrier()
+    dist.barrier()  # nobody goes on before the new folder is in place
 
 
 def load_sharded(
@@ -118,5 +119,5 @@ def _tensors(
             tensors |= {f"optimizer/{name}/{key}": value for key, value in state.items()}
     if average:
         tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
-        tensors["average_updates"] = torch.tensor(float(average.updates))
+        tensors["average_updates"] = torch.tensor(float(average.updates))  # this layout holds tensors only
     return tensors

@@ -56,6 +56,7 @@ class ShardedModel(Generic[Model]):
             yield
             return
         for group in self._groups:
+            # else each forward pass in the block would divide its layers again
             group.set_reshard_after_forward(False, recurse=False)
             group.unshard()
         self._is_whole = True
@@ -64,6 +65,7 @@ class ShardedModel(Generic[Model]):
         finally:
             self._is_whole = False
             for group in self._groups:
+                # `fully_shard`'s own setting: the outermost keeps its weights, which the backward pass needs first
                 group.set_reshard_after_forward(group is not self.model, recurse=False)
                 group.reshard()
 
@@ -111,4 +113,5 @@ def _without_weights(model: Model) -> Model:
         kept[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
     for buffer in model.buffers():
         kept[id(buffer)] = torch.empty_like(buffer, device="meta")
+    # `deepcopy` takes from its memo what it would otherwise copy: the weights
     return copy.deepcopy(model, kept)

@@ -62,6 +62,7 @@ def worker_losses_deferred(report: bool = True) -> Iterator[None]:
     """
     number = getattr(signal, "SIGCHLD", None)  # Windows has none
     handler = None if number is None else signal.getsignal(number)
+    # torch sets its handler with the first loading workers; until then there is nothing to defer
     if number is None or not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,6 +14,7 @@ from small_detectors import all_outputs, bert_tokenizer, images
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from deixis.batch_records import Target
 from deixis.data.detect.transforms import eval_transform
 from deixis.data.pixels.images import load
 from deixis.losses.detection import build_criterion
@@ -24,7 +25,7 @@ from deixis.models.grounding_dino.weights.layouts import UNTIED, scatter
 from deixis.models.grounding_dino.weights.transformers_layout import file_name
 from deixis.options.model_convert import ModelConvertOptions
 from deixis.recipes.model.tools import convert_model
-from deixis.records import Instances, Sample, Target, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
 
 SMALL = {  # the width is in their code
     "width": 256, "heads": 8, "feed_forward": 256, "encoder_layers": 2, "decoder_layers": 3, "levels": 3,

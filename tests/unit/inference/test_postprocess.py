@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from deixis.batch_records import Prompt
 from deixis.errors import ModelError
 from deixis.inference.detect.postprocess import class_scores, postprocess
-from deixis.records import Prompt
 
 LENGTH = 12
 WHOLE = [0.5, 0.5, 1.0, 1.0]

@@ -14,10 +14,10 @@ from detection_batches import random_targets
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from deixis.batch_records import Target
 from deixis.losses import detection
 from deixis.losses.boxes import boxes_per_process
 from deixis.losses.detection import build_criterion
-from deixis.records import Target
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from deixis.batch_records import Target
 from deixis.losses import detection
 from deixis.losses.detection import build_criterion
-from deixis.records import Target
 
 QUERIES, TOKENS = 5, 6  # [CLS] cat . dog . [SEP]
 POSITIVE_MAP = torch.tensor([[0, 1.0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])

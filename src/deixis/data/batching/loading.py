@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from deixis.data.batching.epochs import Key
 from deixis.errors import DeixisError, UnreadableImageError
 
-SHARED_BYTES = 1 << 20
+SHARED_BYTES = 1 << 20  # smaller tensors go into the pickle, unless they are shared already
 
 
 class InTransfer:
@@ -216,7 +216,7 @@ class _GuardedCollate:
             batch = self.collate_items([item.item if isinstance(item, Replaced) else item for item in items])
         except DeixisError as error:
             return error
-        batch = batch if get_worker_info() is None else InTransfer(batch)
+        batch = batch if get_worker_info() is None else InTransfer(batch)  # in this process nothing is sent
         return WithReplaced(batch, replaced) if replaced else batch
 
 

@@ -37,7 +37,7 @@ class _Windows:
 
     def __init__(self, ends: Int[np.ndarray, " windows"]) -> None:
         self._ends = ends
-        self._kept = lru_cache(maxsize=2)(self._window)
+        self._kept = lru_cache(maxsize=2)(self._window)  # a step may begin in one window and end in the next
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -46,7 +46,7 @@ class _Windows:
         start, stop, _ = part.indices(len(self))
         found = []
         while start < stop:
-            window = int(np.searchsorted(self._ends, start, side="right"))
+            window = int(np.searchsorted(self._ends, start, side="right"))  # the one that `start` lies in
             first = int(self._ends[window - 1]) if window else 0
             found.append(self._kept(window)[start - first : stop - first])
             start = min(stop, int(self._ends[window]))
@@ -69,11 +69,12 @@ class ShardOrder(_Windows):
         self._starts = np.cumsum(shard_sizes) - shard_sizes
         self._shards = _generator(seed, epoch).permutation(len(shard_sizes))
         ends = np.cumsum(shard_sizes[self._shards])
-        super().__init__(np.append(ends[WINDOW - 1 : -1 : WINDOW], ends[-1]))
+        super().__init__(np.append(ends[WINDOW - 1 : -1 : WINDOW], ends[-1]))  # the last window may have fewer shards
 
     def _window(self, window: int) -> Int[np.ndarray, " n"]:
         shards = self._shards[window * WINDOW : (window + 1) * WINDOW]
         together = np.concatenate([np.arange(self._starts[s], self._starts[s] + self._sizes[s]) for s in shards])
+        # 1 here and 2 in `ShapeOrder`: windows of both orders draw apart
         return _generator(*self._seeds, 1, window).permutation(together)
 
 
@@ -88,6 +89,7 @@ class ShapeOrder(_Windows):
     def __init__(self, order: Order, ratios: Ratios, step: int, seed: int, epoch: int) -> None:
         self._order, self._ratios, self._step, self._seeds = order, ratios, step, (seed, epoch)
         full = len(order) // step * step
+        # every `BUCKET_BATCHES` steps a window, the last one shorter; then one for the incomplete step
         ends = np.minimum(np.arange(1, -(-full // (step * BUCKET_BATCHES)) + 1) * step * BUCKET_BATCHES, full)
         super().__init__(np.append(ends, len(order)) if full < len(order) else ends)
 
@@ -96,6 +98,7 @@ class ShapeOrder(_Windows):
         found = self._order[first : int(self._ends[window])]
         if len(found) % self._step:  # the incomplete last step
             return found
+        # [steps, samples of a step]: neighbours in shape share a step
         steps = found[np.argsort(self._ratios[found], kind="stable")].reshape(-1, self._step)
         return _generator(*self._seeds, 2, window).permutation(steps, axis=0).reshape(-1)
 

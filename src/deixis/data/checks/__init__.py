@@ -76,6 +76,7 @@ class Checked:
             DataError: nothing is left, or the pictures are generated.
         """
         dataset, kept, samples = self.dataset, tuple(self.samples), tuple(self.samples.values())
+        # A part's positions count its own images, and what is written below needs those of the whole.
         while isinstance(dataset, Subset):
             dataset, kept = dataset.dataset, tuple(dataset.indices[index] for index in kept)
         if not samples:
@@ -85,6 +86,7 @@ class Checked:
         name = str(getattr(self.dataset, "name", "data"))
         if isinstance(dataset, EmbeddedDataset):
             cleaned = dict(zip(kept, samples, strict=True))
+            # Records of all images: `read_bytes` finds a picture by its position among them.
             records = tuple(cleaned.get(index, record) for index, record in enumerate(dataset.records))
             return Subset(replace(dataset, records=records, vocabulary=self.vocabulary), kept, name)
         return SampleList(samples, self.vocabulary, name)
@@ -119,6 +121,7 @@ def check_dataset(
             if limits is not None:
                 examine_limits(sample, limits, findings)
             generated = not isinstance(sample.image, Path)
+            # Pixels of generated scenes are let go; a file keeps its path.
             samples[index] = sample.evolve(image=Path(sample.source)) if generated else sample
             hashes[index] = decoded.hashed
         advance()
@@ -161,6 +164,7 @@ def check_annotations(
         if limits is not None:
             examine_limits(samples[index], limits, findings)
     checked = Checked(dataset, file, samples, {}, count_objects(samples.values()), dataset.vocabulary)
+    # Of a large set only every step-th image was looked at, so that the others would seem not to be listed.
     if not isinstance(dataset, EmbeddedDataset | Subset) and step == 1:
         _unlisted(samples, findings)
     _examine_names(checked, findings)

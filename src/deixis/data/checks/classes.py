@@ -13,7 +13,7 @@ from deixis.data.sets.classes import regrouped
 from deixis.records import Sample, Vocabulary
 
 FEW = 10
-UNEQUAL = 100
+UNEQUAL = 100  # times as many objects of one class as of another
 
 
 def count_objects(samples: Iterable[Sample]) -> Counter[str]:
@@ -56,6 +56,7 @@ def examine_alike(vocabulary: Vocabulary, file: str, findings: Findings) -> dict
     for name in vocabulary.names:
         by_key[_plain(name, r"[\s_-]+")].append(name)
     merged = {}
+    # The first name of a group stays, so the vocabulary's order decides.
     for first, *others in by_key.values():
         for name in others:
             kind = "names_same" if _plain(name, r"\s+") == _plain(first, r"\s+") else "names_alike"

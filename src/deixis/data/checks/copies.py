@@ -15,7 +15,7 @@ from deixis.data.pixels.image_hash import ImageHash, duplicate_pairs, groups_of
 from deixis.records import Instances, Sample
 from deixis.text import listed
 
-_SAME_OBJECT_IOU = 0.5
+_SAME_OBJECT_IOU = 0.5  # of two boxes of one class, one in each copy
 _SAME_CORNERS_PX = 1.0
 _NAMED = 4
 
@@ -23,6 +23,7 @@ _NAMED = 4
 def examine_copies(samples: Sequence[Sample], hashes: Sequence[ImageHash], findings: Findings) -> dict[int, Sample]:
     """The samples that stay, by position: of copies the first, with the objects that it lacks and a later one has."""
     kept = dict(enumerate(samples))
+    # By content: the same file under other names, or listed twice.
     first_of: dict[bytes, int] = {}
     for index, hashed in enumerate(hashes):
         first = first_of.setdefault(hashed.digest, index)
@@ -32,6 +33,7 @@ def examine_copies(samples: Sequence[Sample], hashes: Sequence[ImageHash], findi
             _report_copy(kept[first], samples[index], added, findings)
             kept[first] = merged
             del kept[index]
+    # Near copies are reported and both stay, as nobody knows which one is meant.
     for group in groups_of(hashes):
         different = [index for index in group if index in kept]
         if len(different) > 1:
@@ -68,6 +70,7 @@ def examine_leaks(
 
 def examine_shared_files(training: Sequence[Sample], validation: Sequence[Sample], findings: Findings) -> None:
     """Findings on files that are on both sides, by their paths alone."""
+    # Resolved, so that links and `..` do not hide that a file is the same.
     files = {sample.image.resolve(): sample for sample in validation if isinstance(sample.image, Path)}
     for sample in training:
         if isinstance(sample.image, Path) and (other := files.get(sample.image.resolve())) is not None:
@@ -109,6 +112,7 @@ def _merged(first: Sample, second: Sample) -> Sample:
     one, other = first.instances, second.instances
     new = np.ones(len(other), bool)
     if len(one):
+        # With 0 for each box: none counts as a crowd, for which pycocotools divides by the detection's area alone.
         overlaps = np.asarray(coco_mask.iou(_xywh(other), _xywh(one), [0] * len(one)))
         same = other.class_ids[:, None] == one.class_ids[None]
         new = ~((overlaps >= _SAME_OBJECT_IOU) & same).any(1)

@@ -42,6 +42,7 @@ def examine_limits(sample: Sample, limits: ModelLimits, findings: Findings) -> N
         text = f"has {len(objects)} objects; COCO's AP counts the best {limits.measured} detections of an image"
         findings.add("objects_over_measured", file_of(sample), sample.source, text)
     short_px, long_px = limits.image_size
+    # As images are resized: the short side to its size, unless the long one would then be too long.
     scale = min(short_px / min(sample.size_hw), long_px / max(sample.size_hw))
     sides = (objects.boxes_xyxy_px[:, 2:] - objects.boxes_xyxy_px[:, :2]) * scale
     across = np.sqrt(np.maximum(sides, 0).prod(1))  # the side of a square of the same area

@@ -16,7 +16,7 @@ from deixis.geometry.pixel_boxes import clip_boxes
 from deixis.records import Instances, Sample
 
 TINY_PX = 2.0
-SAME_IOU = 0.95
+SAME_IOU = 0.95  # IoU from which two boxes of one class are one object drawn twice
 _ROUNDING_PX = 1.0  # formats count pixels from 0 or 1: a box may extend that far outside
 _OFF_BOX_IOU = 0.5
 _FAR = 0.25  # of a box that is cut, the share that remains in the image
@@ -34,6 +34,7 @@ def examine_objects(sample: Sample, findings: Findings) -> Sample:
         for i, c in enumerate(sample.instances.class_ids.tolist())
     ]
     instances, keep = _clipped(sample, places, findings)
+    # In this order: masks are compared with boxes that are cut, and what was removed repeats nothing.
     _masks(sample, instances, keep, places, findings)
     keep &= ~_repeated(sample, instances, keep, places, findings)
     cleaned = sample.evolve(instances=instances.select(keep))
@@ -64,6 +65,7 @@ def _clipped(sample: Sample, places: list[str], findings: Findings) -> tuple[Ins
     for i, place in enumerate(places):
         if not keep[i]:
             outside = (raw[i, 2:] > raw[i, :2]).all()
+            # A box whose corners are in order and that still has no area left lay wholly outside.
             what = _WHOLLY if outside else "has no width or no height"
             findings.add("box_degenerate", file, place, f"box {_corners(raw[i])} {what}", "object removed")
         elif out[i] > _ROUNDING_PX:
@@ -109,6 +111,7 @@ def _repeated(
     own_names = bool(sample.caption)  # a region with several phrases is repeated for each
     for later, earlier in np.argwhere(np.tril(overlaps, -1) >= SAME_IOU).tolist():  # below the diagonal: each pair once
         first, second = int(rows[earlier]), int(rows[later])
+        # Of three equal boxes the first stays, and each later one is reported once.
         if repeated[first] or repeated[second]:
             continue
         where = places[first].removeprefix(f"{sample.source}: ")

@@ -55,6 +55,7 @@ def examine_prompts(
         try:
             ids, pieces[name] = _tokens(name, tokenizer, limit)
         except PromptError as error:
+            # The two faults of `build_prompt` are told apart by their words.
             kind = "prompt_too_long" if "takes" in str(error) else "name_wordless"
             findings.add(kind, file, place, str(error).split(";")[0], "" if counts.get(name) else "class removed")
             pieces[name] = ()
@@ -64,6 +65,7 @@ def examine_prompts(
             findings.add("names_same_tokens", file, place, text)
         first_with.setdefault(ids, name)
         _report_pieces(name, ids, pieces[name], getattr(tokenizer, "unknown_id", None), file, findings)
+    # An empty text is a name that no prompt can ask for, so it takes no room.
     costs = [len(found) + 1 for found in pieces.values() if found]  # and the delimiter
     facts = PromptFacts(pieces, limit, sum(costs) + _FRAMES, _prompts(costs, limit - _FRAMES))
     if facts.prompts > 1:
@@ -103,6 +105,7 @@ def _report_pieces(
 
 
 def _prompts(costs: Sequence[int], room: int) -> int:
+    # As if a prompt before it were full: the first name opens the first one.
     count, used = 0, room
     for cost in costs:
         if used + cost > room:

@@ -27,6 +27,7 @@ from deixis.records import Rle
 from deixis.refer_records import Expression, ReferDataset, ReferSample
 from deixis.video_records import Clip, ClipDataset, ClipExpression
 
+# Special tokens of the models: in a phrase they would be taken for an image, a mask or a turn.
 MARKUP = ("[seg]", "<image>", "<img>", "<img_context>", "<p>", "</p>", "<vp>", "</vp>", "<|im_start|>", "<|im_end|>")
 
 Add = Callable[[str, str], None]
@@ -103,6 +104,7 @@ def check_refer(
             facts.exchanges += len(sample.chat)
             if isinstance(sample, Clip) and not sample.labelled and not sample.chat:
                 add("image_unasked", "a clip without labels: it trains nothing")
+            # Clips are checked as the one image that shows most of each expression.
             shown = _as_image(sample) if isinstance(sample, Clip) else sample
             _check_expressions(shown, facts, tiny_px, add)
             if limits is not None:
@@ -209,6 +211,7 @@ def _check_conversation(
     turn = partial(_turn, behaviour=limits.behaviour, clip=clip is not None)
     longest: list[tuple[int, str]] = []
     for expression in sample.expressions:
+        # In tokens: of two texts the longer one may have fewer.
         if expression.texts:
             alone = [(turn(text, 0), text) for text in expression.texts]
             longest.append(max((len(limits.encode([asked], 1)[0]), text) for asked, text in alone))
@@ -219,6 +222,7 @@ def _check_conversation(
     input_ids, _ = limits.encode(turns, tiles)
     facts.longest_tokens = max(facts.longest_tokens, len(input_ids))
     if len(input_ids) > limits.max_tokens:
+        # What is cut off at the end takes its [SEG] along, and so its mask.
         lost = input_ids[limits.max_tokens :].count(limits.seg_token_id)
         text = f"{len(input_ids)} tokens, {limits.max_tokens} are allowed"
         add("conversation_too_long", f"{text}: {lost} of {len(longest)} [SEG] would be lost")

@@ -50,6 +50,7 @@ def read_clips(
 def are_clips(path: str | Path, format: str | None = None) -> bool:
     """Whether a path, or the name of a format, is that of clips; what is neither clips nor anything else is not."""
     if str(path).startswith(PREFIX) or format == "scenes":
+        # Generated clips have splits of their own, all called so.
         return "split=clip_" in str(path)
     if format is not None:
         return format in CLIP_FORMATS

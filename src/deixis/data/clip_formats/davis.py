@@ -66,6 +66,7 @@ def _listed(path: Path, split: str) -> list[str]:
 def _texts(path: Path) -> _TextsOf:
     """The sentences about every object of every video, from all files of text."""
     found: dict[tuple[str, int], list[str]] = {}
+    # By name: a file that lies in both places counts once, and the one in the folder itself wins.
     files = {file.name: file for place in ("davis_text_annotations", "") for file in (path / place).glob("*.txt")}
     for file in (files[name] for name in sorted(files) if name.startswith("Davis17_annot")):
         for number, line in enumerate(read_text(file).splitlines(), 1):
@@ -82,6 +83,7 @@ def _texts(path: Path) -> _TextsOf:
 
 def _open(pictures: Path, masks: Path, texts: _TextsOf, video: str) -> Clip:
     folder = first_folder([pictures / video], f"the frames of video {video}", str(pictures))
+    # Files of macOS and of editors begin with a dot.
     names = sorted(file.stem for file in folder.iterdir() if not file.name.startswith("."))
     if not names:
         raise DataError(f"{folder}: no frames in it")
@@ -90,6 +92,7 @@ def _open(pictures: Path, masks: Path, texts: _TextsOf, video: str) -> Clip:
     labelled = tuple(frame for frame, place in maps.items() if place.exists())
     masklets = masklets_of_maps([maps[frame] for frame in labelled], frames.size_hw)
     known = {masklet.masklet_id for masklet in masklets}
+    # A clip without PNGs, as in a test set, cannot show that a number is wrong.
     unknown = sorted(number for name, number in texts if name == video and labelled and number not in known)
     if unknown:
         raise DataError(f"{masks / video}: sentences are given for object {unknown[0]}, which is in no PNG")

@@ -98,6 +98,7 @@ def frame_names(file: Path, video: str, entry: Any) -> list[str]:
 def roots(file: Path, root: Path | None) -> list[Path]:
     """Where pictures and masks may lie; Ref-YouTube-VOS keeps `meta_expressions/train/…json` apart from `train/`."""
     home = file.resolve().parent
+    # `home.parent.parent / home.name`: from meta_expressions/train to train.
     return [root] if root is not None else [home, home.parent.parent / home.name]
 
 
@@ -117,6 +118,7 @@ def said_of(file: Path, video: str, entry: Any, ids_key: str) -> list[Said]:
         if not text:
             raise DataError(f"{where}: its sentence is blank")
         number = whole_number(key)
+        # Keys are numbers as text; others are numbered in order.
         found.append(Said(len(found) if number is None else number, text, _ids(value.get(ids_key), where)))
     return found
 
@@ -128,6 +130,7 @@ def _ids(value: Any, where: str) -> tuple[int, ...] | None:
     numbers = [whole_number(one) for one in values]
     if None in numbers:
         raise DataError(f"{where}: ids must be whole numbers, got {shown(value)}")
+    # An object that is named twice is one target.
     return tuple(dict.fromkeys(number for number in numbers if number is not None))
 
 
@@ -179,6 +182,7 @@ def _masklet(
 ) -> Masklet:
     where = f"{file}: annotation {number} of video {video}"
     rows = masks.get(str(number))
+    # One entry for each frame, null where the object is not visible.
     if not isinstance(rows, list) or len(rows) != count:
         got = "is not there" if rows is None else f"has {len(rows) if isinstance(rows, list) else 'no'} entries"
         raise DataError(f"{where} {got}, the video has {count} frames; get the file again")

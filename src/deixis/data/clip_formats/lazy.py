@@ -91,6 +91,7 @@ def whole(value: Any, where: str) -> int:
 
 def frames_named(folder: Path, names: Sequence[str]) -> ImageFrames:
     """Frames by their names without suffix, which is the first frame's for all."""
+    # The first frame tells: a video may have thousands of files.
     suffix = next((s for s in FRAME_SUFFIXES if (folder / f"{names[0]}{s}").is_file()), FRAME_SUFFIXES[0])
     return ImageFrames(tuple(folder / f"{name}{suffix}" for name in names))
 
@@ -143,6 +144,7 @@ def masklets_of_maps(files: Sequence[Path], size_hw: tuple[int, int]) -> tuple[M
     seen: list[dict[int, Rle]] = []
     for file in files:
         numbers = read_label_map(file, size_hw)
+        # 0 is background in every one of these data sets.
         seen.append({int(n): bitmap_rle(numbers == n) for n in np.unique(numbers) if n})
     found = sorted({number for masks in seen for number in masks})
     if found == [VOID]:

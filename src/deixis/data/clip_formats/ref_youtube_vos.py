@@ -85,6 +85,7 @@ def masklets_of(
     Raises:
         DataError: another number of masks than of frames, or masks of another size.
     """
+    # The pickle goes by sorted names; the frames of the file may be in another order.
     order = sorted(range(len(frames)), key=lambda frame: frames[frame])
     masklets = []
     for number, (key, masks) in enumerate(rows.items()):

@@ -63,6 +63,7 @@ def read_sav(path: Path, videos: Path | None = None, split: str | None = None) -
     chosen: dict[str, Path] = {}
     for file in [path] if path.is_file() else find_sav(path):
         match = _ANNOTATION.fullmatch(file.name)
+        # A manual annotation replaces the automatic one, whichever is listed first.
         if match and split in (None, match[2]) and (match[1] not in chosen or match[2] == "manual"):
             chosen[match[1]] = file
     if not chosen:
@@ -102,6 +103,7 @@ def sav_masklets(file: Path, size_hw: tuple[int, int]) -> tuple[tuple[int, ...],
     if all(finite_number(side) is not None for side in stated) and stated != size_hw:
         raise DataError(f"{file}: made on a video of {stated}, the video is {size_hw} (height, width)")
     count = max((len(row) for row in rows if isinstance(row, list)), default=0)
+    # Without ids of its own, a masklet's place is its id.
     given = content.get("masklet_id")
     given = given if isinstance(given, list) and len(given) == count else range(count)
     ids = [whole(number, f"{file}: masklet_id") for number in given]
@@ -142,6 +144,7 @@ def _open_folders(pictures: Path, masks: Path, video: str) -> Clip:
         raise DataError(f"{folder}: no frames 00000.jpg … in it")
     frames = frames_named(folder, names)
     objects = sorted(child for child in (masks / video).iterdir() if child.is_dir())
+    # Each object has PNGs of its own frames; a clip's labelled frames are those of any object.
     labelled = sorted({whole(file.stem, str(file)) for place in objects for file in place.glob("*.png")})
     masklets = tuple(
         Masklet(tuple(_binary(place, frame, frames.size_hw) for frame in labelled), number)
@@ -205,6 +208,7 @@ def _open(file: Path, root: Path, item: tuple[str, Any]) -> Clip:
 def _placed(root: Path, written: str) -> Path:
     """A path as the file has it, or its name alone where it was written for another machine."""
     path = root / written.replace("\\", "/")
+    # The file was written on another machine: its folders are not here, the name is.
     return path if path.is_file() else root / path.name
 
 

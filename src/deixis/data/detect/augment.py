@@ -70,6 +70,7 @@ class Augmented:
             sample = turn(sample, int(generator.integers(4)))
         sample = self.transform(sample, generator)
         pixels = np.asarray(sample.image, np.uint8)
+        # After the resize, so that blur and JPEG's blocks have the same size in pixels that the model sees.
         if generator.random() < self.preset.colour:
             pixels = recoloured(pixels, generator)
         if generator.random() < self.preset.blur:
@@ -101,6 +102,7 @@ def turn(sample: Sample, quarters: int) -> Sample:
     """Turned counter-clockwise by this many quarters. A caption stays, so one that names sides may become wrong."""
     height, width = sample.size_hw
     x1, y1, x2, y2 = sample.instances.boxes_xyxy_px.T  # [n] each
+    # A quarter turn takes (x, y) to (y, width - x); what was right is then at the top.
     boxes = {
         0: (x1, y1, x2, y2),
         1: (y1, width - x2, y2, width - x1),
@@ -122,6 +124,7 @@ def recoloured(pixels: UInt8[np.ndarray, "h w 3"], generator: np.random.Generato
 
 def relit(pixels: UInt8[np.ndarray, "h w 3"], contrast: float, brightness: float) -> UInt8[np.ndarray, "h w 3"]:
     """Values times `contrast` plus `brightness`, in steps of 256, cut at black and white."""
+    # `convertScaleAbs` rounds to uint8; the clip leaves it nothing to take the absolute value of
     return np.asarray(cv2.convertScaleAbs(np.clip(pixels * contrast + brightness, 0, 255)), np.uint8)
 
 
@@ -136,7 +139,7 @@ def tinted(pixels: UInt8[np.ndarray, "h w 3"], hue_degrees: float, saturation: f
 
 def blurred(pixels: UInt8[np.ndarray, "h w 3"], sigma_px: float) -> UInt8[np.ndarray, "h w 3"]:
     """A Gaussian blur."""
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma_px), np.uint8)
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma_px), np.uint8)  # (0, 0): as large as sigma needs
 
 
 def compressed(pixels: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -197,7 +200,7 @@ def pasted(sample: Sample, other: Sample, generator: np.random.Generator) -> Sam
     # [h, w] of this picture and [h, w] of the other: where the chosen objects are
     cut[top : top + h, left : left + w] = inner = masks[chosen].any(0)
     pixels = np.asarray(sample.image, np.uint8).copy()
-    pixels[cut] = np.asarray(fitted.image, np.uint8)[inner]
+    pixels[cut] = np.asarray(fitted.image, np.uint8)[inner]  # [pixels, 3] each, row by row
     below, unjudged = uncovered(sample, cut)
     # what else is visible inside the outlines is there, and has no box
     unjudged |= set(fitted.instances.class_ids[~chosen & (masks & inner).any((1, 2))].tolist())

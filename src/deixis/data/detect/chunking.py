@@ -9,9 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.prompts import MAX_TEXT_LEN, PromptTokenizer, build_prompt, check_distinct, normalise_name
 from deixis.errors import PromptError
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 
 SPECIAL_TOKENS = 2  # the start and the end of every prompt
 SHOWN_CHARACTERS = 60
@@ -109,7 +110,7 @@ def choose_names(
         PromptError: an own class is longer than a whole prompt.
     """
     names = sample.vocabulary.names
-    costs = np.array([name_cost(name, tokenizer) for name in names])
+    costs = np.array([name_cost(name, tokenizer) for name in names])  # [names], in tokens
     budget, most = max_text_len - SPECIAL_TOKENS, max_names or len(names)
     if sample.absent_class_ids is None and len(names) <= most and costs.sum() <= budget:
         return names

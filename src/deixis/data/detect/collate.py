@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from deixis.batch_records import Batch, Prompt, Target
 from deixis.data.batching.epochs import SEEDS, EpochDataset, Key
 from deixis.data.detect.augment import Augmentation, mix, without_masks
 from deixis.data.detect.transforms import Transform
 from deixis.data.pixels.images import load
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import normalise_boxes
-from deixis.records import Batch, Dataset, Prompt, Sample, Target
+from deixis.records import Dataset, Sample
 
 PAD_TOKEN_ID = 0
 
@@ -135,6 +136,7 @@ def join_phrases(
     phrases. As one, it is positive on the tokens of them all, in a row behind those of the phrases that sums to 1.
     Boxes that are repeated for one phrase stay.
     """
+    # By exact coordinates: files repeat an object's box for each of its phrases.
     phrases_of: dict[tuple[float, ...], set[int]] = {}
     keys = [tuple(box) for box in boxes.tolist()]
     for key, row in zip(keys, rows.tolist(), strict=True):
@@ -216,6 +218,7 @@ class SampleDataset(EpochDataset):
             sample = mix(sample, self.mixed, generator, partial(self._other, key[0], generator))
         sample = self.transform(sample, generator)
         prompt = self.prompt_for(sample, generator)
+        # for what the step draws for this image on the device, such as denoising queries
         return sample.evolve(seed=int(generator.integers(SEEDS))), prompt
 
     def _other(self, epoch: int, generator: np.random.Generator) -> Sample:

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from deixis.batch_records import Target
 from deixis.errors import OptionError
 from deixis.geometry.boxes import cxcywh_to_xyxy
-from deixis.records import Target
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.prompts import DELIMITERS, MAX_TEXT_LEN, PromptTokenizer
 from deixis.errors import DataError, PromptError
-from deixis.records import Prompt, Sample, Spans
+from deixis.records import Sample, Spans
 
 
 def locate_phrases(caption: str, phrases: Sequence[str], given: Mapping[str, Spans]) -> tuple[Spans, ...]:
@@ -83,7 +84,7 @@ def build_sentence_prompt(
     input_ids, offsets = tokenizer(sentence)
     if len(input_ids) > max_text_len:
         raise PromptError(f"the caption takes {len(input_ids)} tokens but the model reads {max_text_len}; shorten it")
-    rows = np.zeros((len(phrases), len(input_ids)), dtype=np.float32)
+    rows = np.zeros((len(phrases), len(input_ids)), dtype=np.float32)  # [phrases, tokens]
     for row, phrase, places in zip(rows, phrases, spans, strict=True):
         for token, (start, end) in enumerate(offsets):
             inside = any(start < high and end > low for low, high in places)
@@ -106,6 +107,7 @@ def _search(caption: str, phrase: str, longer: Sequence[tuple[int, int]]) -> tup
     found = list(_whole_words(caption.lower(), phrase.lower())) if caption.isascii() else []
     if not found:  # compiling a pattern for every phrase would take most of the time that a large file is read in
         words = r"\s+".join(re.escape(word) for word in phrase.split())
+        # not \b, which fails beside a phrase that begins or ends with a sign
         found = [match.span() for match in re.finditer(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE)]
     outside = [(start, end) for start, end in found if not any(low <= start and end <= high for low, high in longer)]
     chosen = outside if len(found) > 1 and outside else found

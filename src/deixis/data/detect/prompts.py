@@ -15,10 +15,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from deixis.batch_records import Prompt
 from deixis.errors import PromptError
-from deixis.records import Prompt
 
 DELIMITERS = ".?"
+# `max_text_len` of the released models, special tokens included
 MAX_TEXT_LEN = 256
 
 
@@ -116,7 +117,7 @@ def _positive_map(
     rows = np.zeros((len(char_spans), len(offsets)), dtype=np.float32)
     for row, span in zip(rows, char_spans, strict=True):
         row[_tokens_of(span, offsets)] = 1
-    rows /= rows.sum(1, keepdims=True)
+    rows /= rows.sum(1, keepdims=True)  # no row is empty, `_check_tokens` has seen to that
     return rows
 
 
@@ -148,6 +149,7 @@ def _check_tokens(
     unknown_id: int | None,
 ) -> list[tuple[int, ...]]:
     """The token ids of each name, after seeing that they are usable."""
+    # Read off the caption, which has a delimiter after each name: tokenizers need not have BERT's ids.
     delimiter_ids = {input_ids[i] for _, end in char_spans for i in _tokens_of((end, end + 1), offsets)}
     reserved = {input_ids[0], input_ids[-1], *delimiter_ids}  # [CLS], [SEP] and whatever the delimiters become
     per_name = []

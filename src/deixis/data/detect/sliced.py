@@ -112,6 +112,7 @@ class Sliced:
         found = []
         for index, sample in enumerate(records(self.dataset)):
             windows = windows_of(sample.size_hw, self.side, self.overlap, model_short_px=self.side)
+            # the first window is the whole image; it stays where there is no other
             found += [(index, window) for window in (windows if self.whole or len(windows) == 1 else windows[1:])]
         return tuple(found)
 
@@ -130,7 +131,7 @@ class Sliced:
         return sample.evolve(
             image_id=index + 1,
             source=f"{sample.source} at {left},{top}",
-            original_size_hw=sample.size_hw,
+            original_size_hw=sample.size_hw,  # a window is an image by itself: boxes are reported in its pixels
             caption="",  # a sentence is about the whole image
             phrase_spans=(),
         )

@@ -19,7 +19,7 @@ from deixis.text import clean_name
 Wordings = Mapping[str, Sequence[str]]
 """The wordings of each class; a class that is not among them is asked for by its own name."""
 
-_EQUALS, _COMMA = re.compile(r"(?<!\\)="), re.compile(r"(?<!\\),")
+_EQUALS, _COMMA = re.compile(r"(?<!\\)="), re.compile(r"(?<!\\),")  # without a backslash before it
 
 
 def read_wordings(text: str, known: Collection[str] = (), flag: str = "--names") -> tuple[str, tuple[str, ...]]:
@@ -38,6 +38,7 @@ def read_wordings(text: str, known: Collection[str] = (), flag: str = "--names")
     if text in known or clean_name(text) in known or not _EQUALS.search(text):
         return (text if text in known else _plain(text)), ()
     signs = [place for place, sign in enumerate(text) if sign == "="]
+    # A known name may have signs of its own: the class ends at the first sign that such a name stands before.
     of_known = [place for place in signs if _plain(text[:place]) in known or clean_name(text[:place]) in known]
     at = of_known[0] if of_known else next(found.start() for found in _EQUALS.finditer(text))
     left, right = text[:at], text[at + 1 :]
@@ -112,6 +113,7 @@ def worded(
     for row, name in enumerate(names):
         words = wordings.get(name, (name,))
         # the first of each sequence of tokens
+        # In reverse, so that it is written last; a lone wording need not be tokenised.
         kept = {name_tokens(word, tokenizer): word for word in reversed(words)} if len(words) > 1 else {(): words[0]}
         own = [word for word in words if word in kept.values()]
         asked += own

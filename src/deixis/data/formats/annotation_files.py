@@ -43,10 +43,12 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: annotation file not found; check the path") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read ({error.strerror}); check the path and its permissions") from error
+    # Before decoding: of an archive or a picture that fails anyhow, with a message about bytes that helps nobody.
     kind = kind_of_content(content[:HEAD])
     if kind is not None:
         raise DataError(f"{path}: is {kind}")
     try:
+        # Line ends of one kind, as readers split at "\n" and name lines by their number.
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start}); export it again") from error
@@ -56,6 +58,7 @@ def holds_text(path: Path, text: str) -> bool:
     """Whether a file has some bytes anywhere, found without parsing it or holding it in memory."""
     try:
         require_regular(path)
+        # Mapped and not read: recognition searches files of gigabytes, several times over.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(text.encode()) >= 0
     except (OSError, ValueError, DataError):  # ValueError: an empty file cannot be mapped
@@ -68,6 +71,7 @@ def parse_json(text: str, where: str) -> Any:
     Raises:
         DataError: the text is no JSON, too deep, or has an object with two values for one key.
     """
+    # `json.loads` takes half a character for a whole one, which then cannot be written to any UTF-8 file.
     if "\\ud" in text or "\\uD" in text:
         text = _ESCAPES.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
     try:
@@ -81,6 +85,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         for key, value in pairs:
+            # The same value twice loses nothing.
             if content[key] is not value and content[key] != value:
                 raise ValueError(f"the key {key[:60]!r} occurs more than once, with different values")
     return content
@@ -192,6 +197,7 @@ def settle_located(
     Raises:
         DataError: without findings, or where no name led anywhere; see `require_located`.
     """
+    # Without a single file the folder is the wrong one: that is one error, and no finding for each image.
     if findings is None or not any(located.files):
         require_located(source, [name for name, _ in rows], located, searched)
         return
@@ -223,6 +229,7 @@ def clip_instances(instances: Instances, size_hw: tuple[int, int], keep_all: boo
         return instances, 0
     boxes = clip_boxes(instances.boxes_xyxy_px, size_hw)
     keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    # The area in the file is that of the whole object, or of its mask; it stays although the box was cut.
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     sound = instances.areas_px < MAX_AREA_PX  # not those of a box far outside
     areas = np.where(sound, instances.areas_px, sides.prod(1))

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from deixis.data.pixels.image_files import is_image_file
 
 _ByName = dict[str, list[Path]]
-_PROBED_IMAGES = 20
-_MAX_LISTED, _MAX_FOLDERS = 1000, 60
+_PROBED_IMAGES = 20  # names tried in each folder, spread over the data set
+_MAX_LISTED, _MAX_FOLDERS = 1000, 60  # entries asked whether they are folders, a system call each; and folders tried
 _BESIDE = ("images", "data", "img", "imgs", "JPEGImages")
 
 
@@ -65,6 +65,7 @@ def spellings(name: str) -> Iterator[str]:
     plain = plain if "?d=" in posix else posix.partition("?")[0] or posix
     seen = set()
     for text in (name, posix, unquote(posix), plain, unquote(plain)):
+        # File systems compare bytes, and names that passed through macOS are often decomposed.
         for spelling in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
             if spelling not in seen and "\0" not in spelling:
                 seen.add(spelling)
@@ -86,10 +87,12 @@ def _find(folder: Path, file_name: str, alike: bool = True) -> _Found | None:
         return _Found((folder / file_name,))
     names = [tuple(name.split("/")) for name in spellings(file_name)]
     depth = max(map(len, names))
+    # First with all folders, then without the first, and so on: `a/1.jpg` and `b/1.jpg` are different pictures.
     for gone in range(depth):
         for parts in names:
             if parts[gone:] and (folder / "/".join(parts[gone:])).is_file():
                 return _Found((folder / "/".join(parts[gone:]),), parts[:gone])
+    # Last, as it lists folders, and only where nothing is called exactly so.
     for gone in range(depth if alike else 0):
         for parts in names:
             if parts[gone:] and (files := _alike(folder.joinpath(*parts[gone:-1]), parts[-1])):
@@ -157,13 +160,16 @@ def locate_all(folder: Path, names: Sequence[str]) -> Located:
             continue
         file, gone = one.files[0], one.gone
         same[file].append(position)
+        # Where the name begins with the folder itself (`images/a.jpg` in `images`), nothing is in doubt.
         if gone and gone[-1] not in (file.parent.name, ".", ""):
+            # In `val`, `train/a.jpg` must not become `val/a.jpg` where `train/a.jpg` is there beside it.
             meant = next((p for s in spellings(names[position]) if (p := folder.parent / s).is_file()), None)
             if meant is not None and not meant.samefile(file):
                 faults[position] = f"{names[position]!r} is {meant}, which is not in {folder}"
             else:
                 loose.append((names[position], file))
     for file, positions in same.items():
+        # One name twice is one picture asked for twice; two names with one file are a mistake.
         if len({names[i] for i in positions}) > 1:
             ranks = {i: found[i].rank for i in positions}  # type: ignore[union-attr]
             nearest = min(ranks.values())
@@ -194,6 +200,7 @@ def locate_among(folders: Sequence[Path], names: Sequence[str]) -> tuple[Located
     """The file of each name in the folder that has most of them, and that folder; all folders where none has any."""
     probe = names[:: max(len(names) // _PROBED_IMAGES, 1)]
     folder = max(folders, key=lambda place: _fit(place, probe, alike=False))
+    # Folders are listed, which takes long, only where names are left.
     if _fit(folder, probe, alike=False)[0] < len(probe):
         folder = max(folders, key=lambda place: _fit(place, probe, alike=True))
     located = locate_all(folder, names)

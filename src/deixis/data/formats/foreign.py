@@ -53,11 +53,13 @@ def foreign_file(file: Path) -> str | None:
         found = readers[suffix](file) if suffix in readers else None
     except (OSError, ValueError, RecursionError, csv.Error, ElementTree.ParseError, LookupError, DataError):
         found = None
+    # The surest first: what a parser saw, then the first bytes, then the suffix.
     return found or kind_of_file(file) or _BY_SUFFIX.get(suffix)
 
 
 def foreign_folder(folder: Path) -> str | None:
     """The first file of a folder, or a folder or two below, that another tool wrote, as `FILE: is …`."""
+    # Enough to name the tool, and quick in folders of many pictures.
     files = [file for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(depth))[:200]]
     likely = [file for file in files if file.is_file() and not is_left_by_macos(file) and file.name[0] != "."]
     found = next(filter(None, map(_named, (file for file in likely if file.suffix.lower() not in _PICTURES))), None)
@@ -162,12 +164,14 @@ def _lines(file: Path) -> str | None:
 
 
 def _xml(file: Path) -> str | None:
+    # The root only, as files may be large, or broken further on.
     for _, node in ElementTree.iterparse(file, ["start"]):
         root = node.tag
         break
     head = _head(file)
     if root == "dataset" and "<box " in head:
         return f"an XML file of dlib's imglab; {_CONVERT}"
+    # LabelMe's root is called as VOC's, and VOC has <bndbox>.
     if root == "annotation" and "<polygon>" in head and "<bndbox>" not in head and "<pt>" in head:
         return f"an XML file of the LabelMe web tool; {_CONVERT}"
     return None
@@ -191,12 +195,15 @@ def _text(file: Path) -> str | None:
     fields = [line.split() for line in lines if line.strip()]
     if not fields:
         return None
+    # A type, 14 numbers, and in results a score.
     if len(fields[0]) in (15, 16) and not _numeric(fields[0][:1]) and _numeric(fields[0][1:15]):
         return f"a KITTI label file; {_CONVERT}"
+    # Four corners, a class and whether it is difficult; two lines of facts may stand before.
     if lines[0].startswith(("imagesource:", "gsd:")) or (
         len(fields[0]) in (9, 10) and _numeric(fields[0][:8]) and not _numeric(fields[0][8:9])
     ):
         return f"a DOTA label file; {_CONVERT}"
+    # A picture's name, the count of its faces, then a line for each face.
     if len(fields) > 2 and lines[0].lower().endswith((".jpg", ".png")) and _numeric(fields[1]) and len(fields[1]) == 1:
         return f"a WIDER FACE list; {_CONVERT}"
     if len(fields[0]) == 5 and fields[0][0].isdecimal() and _shares(fields[0][1:]):

@@ -22,6 +22,7 @@ from deixis.records import Dataset, Sample, Vocabulary
 from deixis.text import clean_name
 
 ImageMode = Literal["copy", "link"]
+# Control characters, line and paragraph separators, marks that reverse text on a screen, halves of characters.
 _NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif", "WEBP": ".webp"}
 
@@ -136,6 +137,7 @@ def _picture(sample: Sample, data: bytes | None) -> Picture:
     if isinstance(sample.image, np.ndarray):
         return Picture(_png(sample.image), f"{sample.image_id:06d}.png")
     name = sample.image.name
+    # Viewers turn such a picture by its EXIF flag, and its objects would lie elsewhere.
     if image_sizes_hw(sample.image, data)[0] != sample.size_hw:  # annotated in the orientation that is stored
         pixels = load(sample).image if data is None else decode_image(data, sample.source)
         assert isinstance(pixels, np.ndarray)
@@ -144,6 +146,7 @@ def _picture(sample: Sample, data: bytes | None) -> Picture:
         return Picture(_png(pixels), f"{Path(name).stem}.png")
     if data is None:
         return Picture(sample.image, name)
+    # Readers know pictures by their suffix, which the names inside archives and tables may lack.
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         with Image.open(BytesIO(data)) as image:
             name += _SUFFIX_OF.get(image.format or "", ".png")

@@ -107,6 +107,7 @@ def recognise(path: Path, formats: Mapping[str, Format], what: str) -> Format:
     seen: dict[str, list[Path]] = {}
     for format in formats.values():
         files = format.find(path)
+        # A file is of one format; a folder may hold files of several.
         if files and (format.decisive or not path.is_dir()):
             return format
         if files:

@@ -78,6 +78,7 @@ def not_kept(dataset: Dataset, format: str, masks: bool = True) -> list[str]:
     """
     known = WRITTEN[format]
     holds = known.holds
+    # Generated scenes carry their pixels, and the list keeps all samples.
     samples = [_without_pixels(sample) for sample in records(dataset)]
     return list(
         chain(
@@ -116,6 +117,7 @@ def _of_images(dataset: Dataset, samples: list[Sample], known: Format) -> list[s
         lines.append(
             f"names of {own} images of their own: {format} has one vocabulary, here of {len(dataset.vocabulary)}"
         )
+        # What follows is counted as it will be written.
         samples = [conformed(sample, dataset.vocabulary) for sample in samples]
     if not holds.image_ids and [sample.image_id for sample in samples] != list(range(1, len(samples) + 1)):
         lines.append(f"image ids: {format} numbers images by position or names them")

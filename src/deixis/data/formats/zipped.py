@@ -25,7 +25,8 @@ MAX_RATIO = 200
 _FREE_RATIO_BYTES = 100 << 20  # up to here no ratio counts: a short file of zeros is no bomb
 _SPARE_BYTES = 1 << 30  # of disk that are left free
 _CHUNK = 1 << 20
-_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive, and of an empty one
+# `zipfile` raises RuntimeError for encrypted entries, NotImplementedError for methods of compression it lacks.
 _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 _unpacked: dict[tuple[str, int, int], Path] = {}
@@ -34,6 +35,7 @@ _homes: list[Path] = []
 
 def is_zip(path: Path) -> bool:
     """Whether a file is a ZIP archive by its content, and not called otherwise."""
+    # .npz, .docx and PyTorch's .pt are ZIP archives too.
     if path.suffix.lower() not in (".zip", "") or not path.is_file():
         return False
     try:
@@ -96,6 +98,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
         if entry.is_dir():
             target.mkdir(parents=True, exist_ok=True)
             continue
+        # "x": of two entries with one name, the second must not replace the first.
         target.parent.mkdir(parents=True, exist_ok=True)
         # counted as it comes: the sizes that an archive states may be wrong
         with archive.open(entry) as source, target.open("xb") as file:

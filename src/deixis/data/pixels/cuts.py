@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from deixis.batch_records import Grid
 from deixis.data.pixels.tiles import grid_for, squashed, tiles_of
-from deixis.refer_records import Grid
 
 TILE_SIDE = 16
 """Blocks on the side of a tile, where a limit is given in tiles."""
@@ -84,7 +84,7 @@ class Blocks:
         if area > max_pixels:
             shrink = math.sqrt(height * width / max_pixels) * self.square_px
             return max(1, math.floor(height / shrink)), max(1, math.floor(width / shrink))
-        if area < min_pixels:
+        if area < min_pixels:  # also a strip thinner than half a block, with 0 rows or columns
             grow = math.sqrt(min_pixels / (height * width)) / self.square_px
             return math.ceil(height * grow), math.ceil(width * grow)
         return rows, columns

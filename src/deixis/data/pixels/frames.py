@@ -139,7 +139,7 @@ def video_writer(path: Path, rate: Fraction | int = 24) -> Iterator[WriteFrame]:
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
         raise DataError(f"{path}: FFmpeg was built without {' and '.join(CODECS)}; videos cannot be written")
-    streams: list[Any] = []
+    streams: list[Any] = []  # filled by the first frame, whose size the stream takes
     try:
         with av.open(str(path), "w", format="mp4") as container:
 
@@ -147,6 +147,7 @@ def video_writer(path: Path, rate: Fraction | int = 24) -> Iterator[WriteFrame]:
                 even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
                 if not streams:
                     stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(MAX_PER_SECOND))
+                    # what every player shows; it has one colour for 2 x 2 pixels, so sides must be even
                     stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
                     streams.append(stream)
                 if even.shape[:2] != (streams[0].height, streams[0].width):
@@ -158,6 +159,6 @@ def video_writer(path: Path, rate: Fraction | int = 24) -> Iterator[WriteFrame]:
 
             yield write
             if streams:
-                container.mux(streams[0].encode())
+                container.mux(streams[0].encode())  # the frames that the encoder still holds
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: cannot be written as a video ({error}); choose another output folder") from error

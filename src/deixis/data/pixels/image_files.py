@@ -27,14 +27,14 @@ _VIDEO = "a video; give pictures: extract its frames first"
 _ARCHIVE = "archive; unpack it and give the folder"
 _STARTS = (
     (b"PK\x03\x04", f"a ZIP {_ARCHIVE}"),
-    (b"PK\x05\x06", f"a ZIP {_ARCHIVE}"),
+    (b"PK\x05\x06", f"a ZIP {_ARCHIVE}"),  # an empty one
     (b"\x1f\x8b", f"a gzip {_ARCHIVE}"),
     (b"7z\xbc\xaf\x27\x1c", f"a 7z {_ARCHIVE}"),
     (b"Rar!", f"a RAR {_ARCHIVE}"),
     (b"BZh", f"a bzip2 {_ARCHIVE}"),
     (b"\xfd7zXZ", f"an XZ {_ARCHIVE}"),
-    (b"\x1aE\xdf\xa3", _VIDEO),
-    (b"\x00\x00\x01\xba", _VIDEO),
+    (b"\x1aE\xdf\xa3", _VIDEO),  # Matroska, WebM
+    (b"\x00\x00\x01\xba", _VIDEO),  # MPEG program stream
     (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture; convert it to PNG or JPEG"),
     (b"\xffO\xffQ", "a JPEG 2000 picture; convert it to PNG or JPEG"),
     (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture; convert it to PNG or JPEG"),
@@ -42,7 +42,7 @@ _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run 'git lfs pull'"),
     (b"PAR1", "a parquet file; give it the suffix .parquet"),
     (b"SQLite format 3", "an SQLite database; export its content"),
-    (b"\x00\x05\x16\x07", "a macOS resource file ('._' file), which holds no data of yours"),
+    (b"\x00\x05\x16\x07", "a macOS resource file ('._' file), which holds no data of yours"),  # AppleDouble
 )
 _HEIC = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
 
@@ -59,15 +59,16 @@ def kind_of_content(head: bytes) -> str | None:
     for start, kind in _STARTS:
         if head.startswith(start):
             return kind
+    # ISO base media (ISO/IEC 14496-12), of videos and pictures alike: the brand after `ftyp` says which.
     if head[4:8] == b"ftyp":
         if head[8:12] in _HEIC:
             return "a HEIC picture, which needs pillow-heif; convert it to PNG or JPEG"
-        if head[8:12] == b"crx ":
+        if head[8:12] == b"crx ":  # Canon's CR3
             return "a raw photograph; convert it to PNG or JPEG"
         return None if head[8:12] in (b"avif", b"avis") else _VIDEO
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return _VIDEO
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar":  # POSIX tar: at byte 257 of the first file's header
         return f"a tar {_ARCHIVE}"
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         return "an HTML page, perhaps of a download that failed; download the file again"

@@ -29,6 +29,7 @@ def scale_instances(instances: Instances, from_hw: tuple[int, int], to_hw: tuple
     ratio_y, ratio_x = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
 
     def resized(bitmap: _Bitmap) -> _Changed:
+        # nearest, so that masks stay 0 or 1
         return np.asarray(cv2.resize(bitmap, (to_hw[1], to_hw[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
 
     return replace(
@@ -63,8 +64,8 @@ def crop_instances(
     masks = _map_masks(instances, lambda bitmap: bitmap[top:bottom, left:right])
     areas = instances.areas_px * remaining
     if masks:
-        areas = np.asarray(coco_mask.area(list(masks)), np.float64)
-    return replace(instances, boxes_xyxy_px=clipped - low, areas_px=areas, masks_rle=masks)
+        areas = np.asarray(coco_mask.area(list(masks)), np.float64)  # pixels that the crop left
+    return replace(instances, boxes_xyxy_px=clipped - low, areas_px=areas, masks_rle=masks)  # in the window's frame
 
 
 def kept_by_crop(
@@ -93,6 +94,7 @@ def visible_shares(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     """
     left, top, right, bottom = window_xyxy_px
     boxes = instances.boxes_xyxy_px
+    # [n] each: areas of the boxes, and of what the window has of them
     whole = _sides(boxes).prod(1)
     inside = _sides(np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))).prod(1)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -113,12 +115,13 @@ def _reach_in(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -
 
 
 def _sides(boxes_xyxy_px: np.ndarray) -> np.ndarray:
-    sides: np.ndarray = boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]
+    sides: np.ndarray = boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]  # [n, 2]: width and height
     return sides
 
 
 def _map_masks(instances: Instances, change: Callable[[_Bitmap], _Changed]) -> tuple[Rle, ...] | None:
     if instances.masks_rle is None:
         return None
+    # one bitmap in memory at a time
     bitmaps = (change(coco_mask.decode(rle)) for rle in instances.masks_rle)
     return tuple(bitmap_rle(bitmap) for bitmap in bitmaps)

@@ -34,5 +34,6 @@ def in_order(function: Callable[[In], Out], items: Iterable[In], workers: int) -
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            # after an error, or where the caller stops early: what has not begun need not run
             for future in waiting:
                 future.cancel()

@@ -73,6 +73,7 @@ class VideoFrames:
             packets = [
                 (_first_known(packet.pts, packet.dts), _first_known(packet.dts, packet.pts), packet.is_keyframe)
                 for packet in container.demux(stream)
+                # The last packet is an empty request to flush; discarded ones are decoded but never shown (edit lists).
                 if packet.size and not packet.is_discard
             ]
             stated = stream.frames
@@ -111,6 +112,7 @@ class VideoFrames:
             decoded: Iterator[Any] = iter(())
             position = None  # of the frame decoded last
             for number in numbers:
+                # the last key frame up to this number; -1 where there is none
                 key = int(self.index.key_frames.searchsorted(number, side="right")) - 1
                 start = int(self.index.key_frames[key]) if key >= 0 else 0
                 # Decoding goes on to a frame ahead, unless a key frame on the way is nearer to it.

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from deixis.batch_records import ReferBatch, ReferTarget, Regions
 from deixis.data.pixels.cuts import Blocks, Cutter, Tiling
 from deixis.data.pixels.regions import RegionViews, region_views
 from deixis.data.pixels.tiles import squashed, squashed_mask, union_mask
 from deixis.data.refer.conversation import ConversationEncoder, Turn
 from deixis.errors import DataError
-from deixis.refer_records import ReferBatch, ReferSample, ReferTarget, Regions
+from deixis.refer_records import ReferSample
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,9 @@ def _key(*pixels: np.ndarray) -> str:
     """Of what both halves see of an image."""
     digest = hashlib.sha256()
     for array in pixels:
-        digest.update(repr(array.shape).encode())
+        digest.update(repr(array.shape).encode())  # arrays of other shapes may have the same bytes
         digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()[:32]  # 128 bits; it names a file of `FrozenFeatures`
 
 
 def _pixels(sample: ReferSample) -> np.ndarray:

@@ -169,8 +169,10 @@ def training_turns(
     """
     askable = [i for i, expression in enumerate(expressions) if expression.texts]
     chosen = [askable[i] for i in rng.permutation(len(askable))[:most]]
+    # (position, sentence), in the order of the `[SEG]`s
     asked = [(i, expressions[i].texts[int(rng.integers(len(expressions[i].texts)))]) for i in chosen]
     together = len(asked) > 1 and rng.random() < TOGETHER
+    # a phrase that is a question stands alone, not in a list
     if together and not any(is_question(text, behaviour) for _, text in asked):
         phrases = [training_phrase(text, behaviour, clip) for _, text in asked]
         question = _drawn(QUESTIONS, rng).format(phrase=" and ".join([", ".join(phrases[:-1]), phrases[-1]]))
@@ -213,6 +215,7 @@ def caption_turns(
     chosen = tuple(known[i] for i in rng.permutation(len(known))[:most])
     captions = [expressions[i].texts[int(rng.integers(len(expressions[i].texts)))].strip() for i in chosen]
     names = [region_name(number) for number in range(1, len(chosen) + 1)]
+    # detailed descriptions are asked for one by one: `EVERY_REGION` does not ask for details
     if questions is CAPTION_QUESTIONS and len(chosen) > 1 and rng.random() < TOGETHER:
         answer = ", ".join(f"{name}: {caption}" for name, caption in zip(names, captions, strict=True))
         return [Turn(EVERY_REGION, answer, ())], chosen
@@ -250,7 +253,7 @@ def grounded_answer(answer: str, grounded: Sequence[Grounded]) -> str:
     >>> grounded_answer("A dog, running.", [Grounded(0, 5, 0)])
     '<p> A dog </p> [SEG], running.'
     """
-    written, after = "", 0
+    written, after = "", 0  # what is written, and the end of the answer's part that is
     opening, closing = PHRASE_MARKS
     for start, end, _ in grounded:
         phrase = without_marks(answer[start:end]).strip()

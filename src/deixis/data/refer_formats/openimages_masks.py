@@ -99,6 +99,7 @@ def read_openimages_masks(
         if len(masks) < len(named):
             maskless.append(image_id)
             continue
+        # Of which classes the image has one mask only.
         single = [name for name, _ in masks]
         kept = tuple(pair for pair in masks if objects == "all" or single.count(pair[0]) == 1)
         if kept:

@@ -106,6 +106,7 @@ def _text(file: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
+        # The bytes that cp1252 leaves undefined become the sign for an unknown character.
         return content.decode("cp1252", errors="replace")
 
 

@@ -65,6 +65,7 @@ def read_sa1b(path: str | Path, images: Path | None = None, max_samples: int | N
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"{folder}: expected the folder of SA-1B's images and JSON files")
+    # Sorted after the first N are taken: to sort them all, all would have to be listed.
     files = sorted(islice(_json_files(folder), max_samples), key=lambda file: (_number(file), str(file)))
     if not files:
         raise DataError(f"{folder}: no sa_1.json, sa_2.json … in it or in its folders; give the folder of SA-1B")

@@ -99,6 +99,7 @@ def templated(
         OptionError: a template without `{name}`.
         DataError: no image gives a phrase.
     """
+    # Raises for a bad template here, and not in a loading worker.
     phrases("", templates)
     kept, maskless = [], []
     for index, sample in enumerate(records(dataset)):

@@ -64,6 +64,7 @@ def _assignments(
 ) -> list[tuple[list[str], str]]:
     """The (old names, new name) pairs of `old=new`, of `old,old=new`, or of several `old=new` after commas."""
     parts = text.split(",")
+    # Only where each part has a sign of its own; `car,bus=vehicle` is one pair.
     if len(parts) > 1 and all("=" in part for part in parts):
         try:
             return [pair for part in parts for pair in _assignments(flag, part, names, given, where)]
@@ -77,6 +78,7 @@ def _assignments(
     found = [(_names_in(old, [*names, *new_names]), clean_name(new)) for old, new in sides]
     for olds, new in found:
         if new and olds and all(old in names or old in new_names for old in olds):
+            # A name that an earlier option gave stands for all names that it was given to.
             plain = [[old] if old in names else [name for name, to in given.items() if to == old] for old in olds]
             return [([name for group in plain for name in group], new)]
     olds, new = found[0]
@@ -106,6 +108,7 @@ def _names_in(text: str, known: Sequence[str]) -> list[str]:
 
 
 def _unknown(name: str, known: Sequence[str], where: str) -> str:
+    # Reversed: of names that differ in case only, the first is proposed.
     by_letters = {other.casefold(): other for other in reversed(known)}
     near = get_close_matches(name.casefold(), list(by_letters), 1, _SIMILARITY)
     hint = f"did you mean {by_letters[near[0]]!r}? Its" if near else "its"

@@ -77,6 +77,7 @@ def regrouped(sample: Sample, vocabulary: Vocabulary, new_rows: Int[np.ndarray, 
     if absent is not None or partly:
         present = set(instances.class_ids.tolist())
         groups = {row: np.flatnonzero(new_rows == row).tolist() for row in set(new_rows.tolist()) - {-1}}
+        # A merged class is judged only where all of its parts are: others may be in the image unannotated.
         unsure = {row for row, olds in groups.items() if not all(map(sample.judges, olds))}
         partly = frozenset(row for row in unsure if row in present or any(i in partly for i in groups[row]))
         if absent is not None:

@@ -88,6 +88,7 @@ def fullest_label(clip: Clip) -> int:
         [m.masks_rle[label] for m in clip.masklets if m.masks_rle[label] is not None]
         for label in range(len(clip.labelled))
     ]
+    # `-label`: of equal frames the first.
     return max(range(len(masks)), key=lambda label: (len(masks[label]), sum(map(_area, masks[label])), -label))
 
 

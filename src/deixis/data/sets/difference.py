@@ -152,8 +152,10 @@ def _image_pairs(before: Dataset, after: Dataset) -> tuple[list[tuple[int, int]]
         left = sorted(set(left) - {i for i, _ in found})
         right = sorted(set(right) - {j for _, j in found})
     if left and right:
+        # Reversed: of equal files the first is paired.
         digests = {_digest(after, j): j for j in reversed(right)}
         for i in left:
+            # `pop`: each of several equal files is paired once.
             j = digests.pop(_digest(before, i), None)
             if j is not None:
                 pairs.append((i, j))

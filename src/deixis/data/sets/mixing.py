@@ -31,6 +31,7 @@ def repeat_factors(shown: Sequence[Collection[int | str]], share: float) -> Floa
     for classes in shown:
         for one in classes:
             counts[one] = counts.get(one, 0) + 1
+    # Repeat factor sampling of LVIS (Gupta et al., arXiv 1908.03195).
     factors = {one: max(1.0, (share * len(shown) / count) ** 0.5) for one, count in counts.items()}
     return np.array([max((factors[one] for one in classes), default=1.0) for classes in shown])
 
@@ -50,6 +51,7 @@ class Balance:
     def of(factors: Float[np.ndarray, " images"], seed: int) -> Balance:
         """From factors of 1 or more; each epoch shows an image as often as its factor says, rounded up or down."""
         ends = np.cumsum(factors)
+        # The last end becomes a whole number, so that each epoch has as many places.
         ends *= np.ceil(ends[-1] - 1e-9) / ends[-1]
         return Balance(ends, seed)
 

@@ -51,6 +51,7 @@ def with_results(path: str | Path, /, dataset: Dataset, model_version: str = "")
     detected = {key: _instances(group, classes, sizes[key], path) for key, group in by_image.items()}
 
     def found(sample: Sample) -> Sample:
+        # An image without any result is one in which nothing was found.
         return sample.evolve(
             instances=detected.get(sample.image_id, Instances.none()),
             absent_class_ids=None,

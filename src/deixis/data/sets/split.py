@@ -54,6 +54,7 @@ def hold_out(
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(groups))
     for part, share in enumerate(shares, start=1):
         for number, size in enumerate(sizes):
+            # At least one image, however small the share.
             wanted, held = max(1, round(share * size)), int(counts[part_of == part, number].sum())
             free = [group for group in order if part_of[group] == 0 and counts[group, number]]
             # Groups larger than the whole share come last, the smallest of them first.
@@ -136,8 +137,10 @@ def _shared_out(counts: Sequence[Counter[str]], sizes: Sequence[int], shares: Fl
     part_of = [-1] * len(sizes)
 
     def assign(group: int, wish: Float[np.ndarray, " parts"]) -> None:
+        # The part that lacks most images of this class; of equal ones the one that lacks most images at all.
         part = max(range(len(shares)), key=lambda p: (wish[p], wanted_images[p]))
         part_of[group] = part
+        # Negative once the part has more than its share.
         wanted_images[part] -= sizes[group]
         for name, count in counts[group].items():
             wanted[name][part] -= count
@@ -208,6 +211,7 @@ def sampled(dataset: Dataset, count: int, seed: int = 0) -> Subset:
     shown = [sorted({sample.vocabulary.names[c] for c in sample.present_class_ids}) for sample in records(dataset)]
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(shown)).tolist()
     empty = [index for index in order if not shown[index]]
+    # At least one place is left for images with objects, where there are any.
     of_empty = min(round(count * len(empty) / len(shown)), count - 1 if len(empty) < len(shown) else count)
     chosen = set(empty[:of_empty])
     left: dict[str, list[int]] = defaultdict(list)
@@ -232,5 +236,6 @@ def sampled(dataset: Dataset, count: int, seed: int = 0) -> Subset:
         for other in shown[index]:
             drawn[other] += 1
         heapq.heappush(queue, (drawn[label], rarity, label))
+    # Where classes ran out before the count, the rest is filled with empty images.
     chosen.update(empty[of_empty : of_empty + count - len(chosen)])
     return Subset(dataset, tuple(sorted(chosen)), name)

@@ -49,6 +49,7 @@ def positions(index: Any, count: int) -> int | Int[np.ndarray, " m"]:
         return range(count)[int(index)]
     if isinstance(index, slice):
         return np.arange(count)[index]
+    # NumPy cannot read a tensor on a GPU.
     asked = np.asarray(index.cpu() if hasattr(index, "cpu") else index)
     if asked.size == 0 and asked.dtype != bool:
         return np.zeros(0, np.int64)

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.collate import pad_images, pad_prompts
 from deixis.inference.detect.postprocess import merge_detections, postprocess
 from deixis.models.checkpoints import UsableDetector, with_sinks
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 from deixis.results.detections import Detections
 
 
@@ -68,7 +69,9 @@ def _of_one_size(
     """`detect_batch` for images that need no padding."""
     model: Any = bundle.model  # a network or an exported file: each takes what its own methods give
     turns = max(len(asked) for asked in prompts)
+    # The cache forgets the oldest prompt: with one place too few, prompts asked in turn would never be found in it.
     model.make_room(turns)
+    # [images, 3, h, w] and [images, h, w]; of one size, so the mask is true everywhere
     pixels_u8, pixel_mask = (tensor.to(device) for tensor in pad_images(samples))
     pyramid = model.encode_image(bundle.normalise(pixels_u8, pixel_mask), pixel_mask)
     # First the first prompt of every image, then the second: images mostly share prompts, so a pass has one prompt.
@@ -81,6 +84,7 @@ def _of_one_size(
         # [pairs, queries, ...], one prompt per pair
         context = model.encode_text(input_ids, attention_mask)
         context = context if sinks is None else with_sinks(context, sinks)
+        # the features of each pair's image: an image occurs once per prompt in this pass
         outputs = model.ground(pyramid.select(images), context)
         sizes_hw, ids = [samples[i].original_size_hw for i in images], [samples[i].image_id for i in images]
         for image, detections in zip(

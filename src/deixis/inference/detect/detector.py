@@ -126,6 +126,7 @@ class Detector(SampleDetector):
             return given
         record = self.bundle.record
         of_known = record.thresholds.get("score", DEFAULT_THRESHOLD)
+        # Thresholds were chosen on validation data: they hold for the classes that it has.
         chosen = [
             float(record.class_thresholds.get(name, of_known if name in record.names else DEFAULT_THRESHOLD))
             for name in names
@@ -191,6 +192,7 @@ class Detector(SampleDetector):
         asked = Vocabulary(tuple(names))
         jobs = ((picture, partial(sample_of, picture, asked)) for picture in each_picture(images))
         found = asking.run(jobs, batch_size, max_detections, failed=unreadable)
+        # [names]: the minimum score of each
         least = np.broadcast_to(np.asarray(self.thresholds(names, threshold)), len(names))
         return (
             replace(one[one.scores >= least[one.class_ids]], image_id=number, image=picture)
@@ -224,6 +226,7 @@ class Detector(SampleDetector):
         own = tracker is None
         if tracker is None:
             tracker = byte_tracker(rate or rate_of(frames))
+        # Everything is passed on: trackers also use detections below the threshold, see `tracked`.
         found = asking.stream(frames, asked, 0.0, max_detections=max_detections, batch_size=batch_size)
         return tracked(found, self.thresholds(asked, threshold), tracker, relative=own)
 
@@ -316,7 +319,7 @@ class Detector(SampleDetector):
         """Each image's annotations (without its pixels) and detections, in order."""
         require_counts(batch_size, max_detections)
         chosen = range(len(dataset)) if indices is None else indices
-        jobs = ((index, partial(dataset.__getitem__, index)) for index in chosen)
+        jobs = ((index, partial(dataset.__getitem__, index)) for index in chosen)  # read later, in the threads of `run`
         results = self.run(jobs, batch_size, max_detections, workers=workers)
         for done, (_, truth, found) in enumerate(results, start=1):
             yield truth, found
@@ -337,7 +340,7 @@ def measured_detections(
     """
     truth = [sample for sample, _ in pairs]
     count = max_detections or detections_per_image(truth)
-    found = [detections.best(count) for _, detections in pairs]
+    found = [detections.best(count) for _, detections in pairs]  # more may have been asked for, see `Detector.evaluate`
     metrics = evaluate_detections(
         truth, found, vocabulary, max_detections=max_detections, wanted_precision=wanted_precision
     )

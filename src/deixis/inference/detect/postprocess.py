@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.batch_records import Prompt
 from deixis.errors import ModelError
 from deixis.geometry.pixel_boxes import clip_boxes, denormalise_boxes
-from deixis.records import Prompt
 from deixis.results.detections import Detections
 
 

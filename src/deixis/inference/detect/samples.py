@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.transforms import eval_transform
 from deixis.data.detect.wordings import Wordings, worded
 from deixis.data.pixels.images import load
@@ -24,7 +25,7 @@ from deixis.inference.detect.slices import Window, cut_out, joined, require_slic
 from deixis.inference.eval_mode import evaluating
 from deixis.inference.prefetch import read_batches
 from deixis.models.checkpoints import MAX_SINKS, UsableDetector, chosen_sinks
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 from deixis.results.detections import Detections
 
 Key = TypeVar("Key")
@@ -136,6 +137,7 @@ class SampleDetector:
     def _detect(self, samples: Sequence[Sample], max_detections: int) -> list[Detections]:
         prompts, rows = zip(*map(self._prompts_for, samples), strict=True)
         most = max(int(np.bincount(of_image).max()) for of_image in rows)  # wordings of a class
+        # Of several wordings of a class only the best box stays, so as many times more are asked for.
         found = detect_batch(
             self.bundle, self.device, samples, prompts=prompts, max_detections=most * max_detections, sinks=self.sinks
         )

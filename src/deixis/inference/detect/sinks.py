@@ -91,6 +91,7 @@ def try_sinks(detector: Detector, few: Dataset, whole: Dataset, count: int, *, m
     found = {"none": measure(plain, few)} | {kind: measure(one, few) for kind, one in tried.items()}
     # the kind is chosen on few images and judged on all of them: kept sinks cost a prompt's tokens in every prediction
     best: SinkKind = max(tried, key=lambda kind: figure(found[kind]))
+    # the same images: measuring them again would give the same figures
     if len(few) == len(whole):
         return SinkTrial(count, best, found, found["none"], found[best])
     return SinkTrial(count, best, found, measure(plain, whole), measure(tried[best], whole))

@@ -22,8 +22,8 @@ INSTALL = 'pip install "supervision>=0.31" && pip install --no-deps trackers'
 """With --no-deps: trackers requires opencv-python, which overwrites the files of opencv-python-headless."""
 LOST_FRAMES_AT_30 = 30
 """A track is kept for one second without a detection; `trackers` counts it in frames of 30 per second."""
-_CERTAIN = 0.5
-_ROW = "deixis_row"
+_CERTAIN = 0.5  # scores from here on may start a track; `tracked` maps each class's threshold to it
+_ROW = "deixis_row"  # a column that tells which detection is which, as a tracker may leave some out
 
 
 @runtime_checkable
@@ -70,12 +70,14 @@ def tracked(
         thresholds: minimum score, one or by class.
         relative: give the tracker scores as shares of twice their threshold, so that 0.5 means certain for each class.
     """
-    numbers: dict[int, int] = {}
+    numbers: dict[int, int] = {}  # the tracker's own id of each track, to ours
     for found in frames:
         # [n]: that of each detection's class
         least = np.broadcast_to(np.asarray(thresholds, np.float64), len(found.names))[found.class_ids]
+        # ByteTrack matches in two rounds: certain detections first, and what is left of the tracks with uncertain ones.
         offered = found[found.scores >= least / 2]
         least = least[found.scores >= least / 2]
+        # [offered]; with a threshold of 0, by which nothing can be divided, all are certain
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(least > 0, _CERTAIN * offered.scores / least, 1.0).clip(max=1.0)
         ids = _ids(offered, shares if relative else offered.scores, tracker)

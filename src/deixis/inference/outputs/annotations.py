@@ -25,6 +25,7 @@ SCORES = ("detector_score", "predicted_iou", "box_fit", "caption_log_prob", "cyc
 
 def image_key(image: Path, folder: Path) -> str:
     """An image's path as written in the outputs: relative to `folder`."""
+    # `Path.relative_to` would fail for an image outside the folder
     return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()
 
 
@@ -84,7 +85,7 @@ def write_coco_annotations(
                     "category_id": numbers[found["name"]],
                     # COCO: left, top, width, height
                     "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
-                    "area": int(coco_mask.area(found["mask"])),
+                    "area": int(coco_mask.area(found["mask"])),  # of the mask, as in COCO's own files
                     "segmentation": found["mask"],
                     "iscrowd": 0,
                     "score": score,

@@ -22,6 +22,7 @@ from deixis.refer_records import Caption, ReferSample
 def image_name(sample: ReferSample, folder: Path, index: int) -> str:
     """The image's path relative to `folder`; an image without a file is written to `folder/images` first."""
     if isinstance(sample.image, Path):
+        # `Path.relative_to` would fail for an image outside the folder
         return Path(os.path.relpath(sample.image.resolve(), folder.resolve())).as_posix()
     name = f"images/{index:06d}.png"
     encoded = io.BytesIO()

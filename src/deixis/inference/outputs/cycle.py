@@ -52,6 +52,7 @@ class CycleLines:
             DataError: the line cannot be written, for example because the disk is full.
         """
         try:
+            # Bytes of a file name that are not UTF-8 become \udcXX, which JSON reads back as it was.
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as error:
@@ -123,6 +124,7 @@ def write_kept(folder: Path, lines: CycleLines, threshold: float) -> tuple[int, 
     kept = []
     for entry in lines.entries():
         found = [
+            # `known` has annotated sentences, for metrics; the data set is of captions
             {key: value for key, value in expression.items() if key != "known"} | {"tags": ["cycle"]}
             for expression in entry["expressions"]
             if expression.get("text") and expression["cycle_iou"] >= threshold

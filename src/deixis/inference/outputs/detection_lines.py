@@ -98,7 +98,7 @@ def detections_of(content: Mapping[str, Any], names: tuple[str, ...]) -> Detecti
     """The detections of such a content."""
     height, width = content["size_hw"]
     return Detections(
-        np.array(content["boxes_xyxy_px"], np.float64).reshape(-1, 4),
+        np.array(content["boxes_xyxy_px"], np.float64).reshape(-1, 4),  # without detections [] is of shape [0]
         np.array(content["scores"], np.float64),
         np.array(content["class_ids"], np.int64),
         names,

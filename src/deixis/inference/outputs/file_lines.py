@@ -33,6 +33,7 @@ class FileLines(Generic[Result]):
     ) -> None:
         try:
             self._lines = CycleLines(folder, made_by, name)
+        # Lines made by something else, which go, or a folder that cannot be written: then this fails again.
         except DataError:
             (folder / name).unlink(missing_ok=True)
             self._lines = CycleLines(folder, made_by, name)

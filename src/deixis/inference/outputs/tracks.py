@@ -48,12 +48,14 @@ def track_writer(
         folder.mkdir(parents=True, exist_ok=True)
         size_hw: list[tuple[int, int]] = []
         with ExitStack() as opened:
+            # `masks.json` lists masks by phrase, but they come by frame: until the end they wait in another file.
             lines = opened.enter_context(
                 TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", prefix=".lines.", dir=folder)
             )
             masks_draft = opened.enter_context(file_aside(folder / MASKS))
             paint = None
             if draw is not None:
+                # Entered after its file and so left before it: the video is whole when it takes its name.
                 paint = opened.enter_context(video_writer(opened.enter_context(file_aside(folder / VIDEO)), rate))
 
             def add(pixels: np.ndarray, records: Sequence[Segmentation]) -> None:
@@ -80,6 +82,7 @@ def _by_phrase(lines: IO[str], whole: IO[str], head: dict[str, Any], *, phrases:
     """Turn one line per frame into lists per phrase, with one pass over the lines per list, so little is in memory."""
     lines.seek(0)
     frames = sum(1 for _ in lines)
+    # the head without its closing brace, which is written last
     whole.write(json.dumps({**head, "frames": frames}, ensure_ascii=False)[:-1] + ', "phrases": [')
     for phrase, text in enumerate(phrases):
         whole.write(("," if phrase else "") + f'\n{{"text": {json.dumps(text, ensure_ascii=False)}')

@@ -49,6 +49,7 @@ def detection_video(
     rate = Fraction(rate)
     try:
         with ExitStack() as opened:
+            # Entered after its file and so left before it: the video is whole when it takes its name.
             paint = opened.enter_context(
                 video_writer(opened.enter_context(file_aside(folder / VIDEOS / f"{name}.mp4")), rate)
             )

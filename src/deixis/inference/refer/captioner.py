@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from deixis.batch_records import Regions
 from deixis.data.pixels.regions import RegionViews, region_views
 from deixis.data.pixels.tiles import tiles_of, union_mask
 from deixis.data.refer.conversation import caption_turn, has_pixels
@@ -27,7 +28,7 @@ from deixis.inference.images import ImageInput, as_pixels, each_picture
 from deixis.inference.prefetch import read_ahead
 from deixis.models.sa2va import REGION_START, ConversationTokens, Sa2vaBundle, describe, load_sa2va, sampler
 from deixis.records import Rle
-from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Regions, Segmentation
+from deixis.refer_records import Caption, Expression, ReferDataset, ReferSample, Segmentation
 
 Progress = Callable[[int, int], None]
 MaskInput = Bool[np.ndarray, "h w"] | Rle | Segmentation
@@ -155,7 +156,9 @@ class Captioner:
     def _prepared(self, dataset: ReferDataset, index: int) -> _Prepared:
         sample = pictured(dataset[index])
         assert isinstance(sample.image, np.ndarray)
+        # [tiles, 3, tile, tile]; the last shows the whole image
         tiles = tiles_of(sample.image, self.bundle.tile_px, self.max_tiles)
+        # a tile's tokens form a square of this side
         side, released = round(self.bundle.tokens_per_tile**0.5), self.bundle.behaviour == "sa2va"
         outlined = self.bundle.model.spatial_token is not None
         regions = [expression.masks_rle for expression in sample.expressions if has_pixels(expression)]

@@ -71,7 +71,7 @@ class Cycle:
                 max_new_tokens=max_new_tokens,
                 temperature=DRAWN_TEMPERATURE,
                 top_p=DRAWN_TOP_P,
-                seed=seed + number,
+                seed=seed + number,  # with one seed all would draw the same caption
             )
             for number in range(candidates - 1)
         ]
@@ -111,6 +111,7 @@ class Cycle:
         asked = {text: Expression((text,), ()) for text in texts if text.strip()}  # equal captions are segmented once
         found: dict[str, Segmentation] = {}
         if asked:
+            # captioners hand on annotations alone, so the image is read again
             again = ReferList((dataset[index].evolve(expressions=tuple(asked.values())),))
             ((_, segmentations),) = self.segmenter.run(again, batch_size)
             found = {segmentation.text: segmentation for segmentation in segmentations}

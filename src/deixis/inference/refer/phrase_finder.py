@@ -53,6 +53,7 @@ class PhraseFinder:
         # whole images in both cases.
         clip = together and not (bundle.blocks is not None and bundle.behaviour == "sa2va")
         cuts = [bundle.cutter.cut(picture, self.max_tiles, clip) for picture in pictures]
+        # one [tiles, 3, tile, tile] for each picture
         tiles = [torch.from_numpy(cut.squares) for cut in cuts]
         grids = [() if cut.grid is None else (cut.grid,) for cut in cuts]
         # Of each picture [tiles, tile_tokens, channels].

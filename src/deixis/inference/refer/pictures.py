@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from deixis.batch_records import Grid
 from deixis.data.pixels.cuts import Cut
 from deixis.geometry.rle import bitmap_rle
 from deixis.models.sa2va import Sa2vaBundle
-from deixis.refer_records import Grid, ReferSample, Segmentation
+from deixis.refer_records import ReferSample, Segmentation
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def enlarged(
     full = logits[None, None].float()  # [1, 1, side, side]
     for size in (size_hw,) if via_px is None else ((via_px, via_px), size_hw):
         full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
-    mask: np.ndarray = (full[0, 0] > 0).cpu().numpy()
+    mask: np.ndarray = (full[0, 0] > 0).cpu().numpy()  # [h, w]; a logit above 0 is a probability above 0.5
     return mask
 
 
@@ -77,6 +78,7 @@ def grouped(prepared: Iterable[Prepared], phrases: int) -> Iterator[list[Prepare
     group: list[Prepared] = []
     for item in prepared:
         group.append(item)
+        # Both limits: images without a phrase would otherwise gather without end.
         if sum(len(member.texts) for member in group) >= phrases or len(group) >= phrases:
             yield group
             group = []

@@ -101,6 +101,7 @@ class PromptedMasks:
         """
         size_hw = (pixels.shape[0], pixels.shape[1])
         points = torch.from_numpy(np.asarray(points_xy_px, np.float32))
+        # [1, points]; SAM 2's labels: 1 on the object, 0 beside it
         labels = torch.from_numpy(np.asarray(inside, np.int32))[None].to(self.device)
         given = points.reshape(1, -1)  # (x, y, x, y, ...): one prompt
         if box_xyxy_px is not None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deixis.batch_records import Grids
 from deixis.data.pixels.tiles import squashed
 from deixis.data.refer.conversation import question_for, single_turn
 from deixis.data.refer.loading import pictured
@@ -23,7 +24,7 @@ from deixis.inference.prefetch import read_ahead
 from deixis.inference.refer.pictures import Prepared, grouped, middle_px, segmentation_of
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, SamLevels, answer, load_sa2va, segment, select_mask
 from deixis.models.sa2va.language.answers import Answer
-from deixis.refer_records import Expression, Grids, ReferDataset, ReferSample, Segmentation
+from deixis.refer_records import Expression, ReferDataset, ReferSample, Segmentation
 from deixis.results.segmentations import Segmentations
 
 Progress = Callable[[int, int], None]
@@ -165,9 +166,10 @@ class Segmenter:
         assert isinstance(sample.image, np.ndarray)
         side = self.bundle.sam_px
         return Prepared(
-            sample.evolve(image=Path()),
+            sample.evolve(image=Path()),  # pixels are not kept, only annotations are handed on
             tuple(text for expression in sample.expressions for text in expression.texts),
             self.bundle.cutter.cut(sample.image, self.max_tiles),
+            # [3, side, side]: SAM 2's square
             torch.from_numpy(squashed(sample.image, (side, side)).transpose(2, 0, 1).copy()),
         )
 
@@ -181,6 +183,7 @@ class Segmenter:
         grids = tuple(grid for item in group for grid in item.grids)
         # [tiles, tile_tokens, channels] for each image
         vision = torch.split(model.vision_features(bundle.normalise_tiles(tiles), grids), counts)
+        # three levels of [images, channels, h, w]
         levels = model.sam_features(
             bundle.normalise_sam(torch.stack([item.sam_pixels for item in group]).to(self.device))
         )
@@ -229,7 +232,7 @@ class Segmenter:
             self.tokens.question(question_for(text, bundle.behaviour), count)
             for (_, text), count in zip(asked, counts, strict=True)
         ]
-        input_ids, attention_mask = self.tokens.padded(questions, self.device)
+        input_ids, attention_mask = self.tokens.padded(questions, self.device)  # [phrases, tokens]
         # [tiles of all rows, tile tokens, C]: an image again for each of its phrases
         seen = torch.cat([vision[image] for image in images])
         pyramid = (levels[0][images], levels[1][images], levels[2][images])

@@ -69,7 +69,7 @@ class FramePrompter:
     def levels(self, sam: Sam, pixels: UInt8[np.ndarray, "h w 3"]) -> SamLevels:
         """The features of a frame of the given SAM 2."""
         side = int(sam.prompt_encoder.input_image_size)
-        square = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())
+        square = torch.from_numpy(squashed(pixels, (side, side)).transpose(2, 0, 1).copy())  # [3, side, side]
         return encode_image(sam, self.bundle.normalise_sam(square[None].to(self.device)))
 
     def _prompt_with_truth(
@@ -97,6 +97,7 @@ class FramePrompter:
                 seen = see_masks(self.sam, own, self._masks([found[row] for row in there]))
             for row, place in enumerate(there):
                 objects[place].bank.prompt(index, seen, row)
+                # what is shown in this frame, in place of what the memory would find
                 objects[place].given[index] = found[place]
 
     def _prompt_with_evidence(
@@ -111,6 +112,7 @@ class FramePrompter:
         for (index, pixels), of_objects in zip(frames, meant, strict=True):
             levels = self.levels(self.sam, pixels)
             found, hidden = self.finder.found(of_objects, levels)
+            # [phrases, hidden] -> [phrases, sam_channels]
             meanings = self.bundle.model.text_hidden_fcs(torch.stack(hidden))
             prompted.append((index, see_masks(self.sam, levels, self._masks(found), meanings), meanings))
             ever_found.update(row for row, one in enumerate(found) if self._there(one))
@@ -130,6 +132,7 @@ class FramePrompter:
         masks = torch.zeros(len(found), side, side, dtype=torch.bool, device=self.device)
         there = [row for row, one in enumerate(found) if self._there(one)]
         if there:
+            # [found, side / 4, side / 4]: the mask decoder's resolution
             logits = torch.stack([logits for row in there if (logits := found[row].logits) is not None])
             # [found, 1, side, side]
             large = F.interpolate(logits[:, None].float(), (side, side), mode="bilinear", align_corners=False)

@@ -74,8 +74,9 @@ def _add_clip(
     """One pass over the clip for all phrases, with and without memory."""
     if not clip.labelled:
         raise DataError(f"{clip.source}: has no labelled frames to measure on")
-    texts = list(dict.fromkeys(text for _, text in asked))
+    texts = list(dict.fromkeys(text for _, text in asked))  # expressions may share a sentence, which is tracked once
     labelled = set(clip.labelled)
+    # masks[way][sentence][frame], of labelled frames only
     masks: dict[str, dict[str, dict[int, Rle]]] = {way: {text: {} for text in texts} for way in sums}
     for frame, (pixels, records) in enumerate(tracker.follow(clip.frames, texts)):
         if frame in labelled:
@@ -85,7 +86,7 @@ def _add_clip(
             for way, answers in found.items():
                 for answer in answers:
                     masks[way][answer.text][frame] = answer.mask_rle
-        if frame == clip.labelled[-1]:
+        if frame == clip.labelled[-1]:  # labels ascend, and what follows the last is not measured
             break
     for way, added in sums.items():
         for expression, text in asked:

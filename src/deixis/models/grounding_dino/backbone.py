@@ -60,6 +60,7 @@ class Backbone(nn.Module):
         for layer in layers:
             inner = any(other is not layer and other in layers for other in layer.modules())
             layer.gradient_checkpointing = enabled and not inner  # of a stage and its blocks only the blocks
+            # transformers' layers call this function, which is unset until its own models enable checkpointing
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
 
@@ -75,6 +76,7 @@ def input_projections(channels: list[int], levels: int, d_model: int) -> nn.Modu
     for level in range(len(channels), levels):
         d_in = channels[-1] if level == len(channels) else d_model
         convolutions.append(nn.Conv2d(d_in, d_model, kernel_size=3, stride=2, padding=1))
+    # 32 groups as in the released weights: `check_config` allows only widths that they divide
     return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, d_model)) for conv in convolutions)
 
 
@@ -98,6 +100,7 @@ def eval_if_frozen(module: nn.Module, training: bool) -> bool:
     """
     frozen = not any(parameter.requires_grad for parameter in module.parameters())
     mode = training and not frozen
+    # `train` visits every submodule, and this runs in every step: only where something changes
     if module.training != mode:
         module.train(mode)
     return frozen

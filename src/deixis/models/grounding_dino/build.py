@@ -28,6 +28,7 @@ def initialise(detector: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    # Only now: Xavier went over these layers too.
     for module in detector.modules():
         if isinstance(module, DeformableAttention):
             _reset_sampling(module)
@@ -35,25 +36,30 @@ def initialise(detector: nn.Module) -> None:
     nn.init.normal_(model.get_parameter("level_embed"))
     for name, module in detector.named_modules():
         if "bbox_embed" in name and isinstance(module, Perceptron):
+            # with its zero bias, the head moves no box at first
             nn.init.zeros_(module.layers[-1].get_parameter("weight"))
 
 
 @torch.no_grad()
 def _reset_sampling(attention: DeformableAttention) -> None:
+    # zero weights: at first the sampling locations do not depend on the query ...
     nn.init.zeros_(attention.sampling_offsets.weight)
     attention.sampling_offsets.bias.copy_(starting_offsets(attention.heads, attention.levels, attention.points))
+    # ... and the softmax of zeros weighs all samples equally
     nn.init.zeros_(attention.attention_weights.weight)
     nn.init.zeros_(attention.attention_weights.bias)
 
 
 def repeated(make: Any, count: int, shared: bool) -> nn.ModuleList:
     """One module in all places, or one for each."""
+    # A shared module has all its names in `state_dict`, but its parameters are counted and trained once.
     first = make()
     return nn.ModuleList([first, *(first if shared else make() for _ in range(count - 1))])
 
 
 def encoder_layer(config: Any) -> EncoderLayer:
     """A layer of the encoder that a configuration describes."""
+    # Fusion and text layers get the image's numbers of heads and channels, and halve them themselves.
     width, heads, eps = config.d_model, config.encoder_attention_heads, config.layer_norm_eps
     return EncoderLayer(
         FusionLayer(

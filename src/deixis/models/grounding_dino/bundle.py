@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.errors import ModelError
 from deixis.models.grounding_dino.detector import GroundingDino
 from deixis.models.model_record import ModelRecord
 from deixis.models.text import FastPromptTokenizer
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,6 +52,7 @@ class GroundingDinoBundle:
         short_px, long_px = self.image_size
         if not 0 < short_px <= long_px:
             raise ModelError(f"{self.source}: image size (shortest, longest side) cannot be {self.image_size}")
+        # more rows of embeddings than tokens are harmless; a token without a row would fail at its first use
         vocabulary = self.model.config.text_config.vocab_size
         if len(self.tokenizer) > vocabulary:
             raise ModelError(
@@ -111,11 +113,13 @@ def _normalise_on_cpu(
     A batch of floats exceeds every cache, and touching new memory page by page takes several times as long as the
     arithmetic. NumPy requests huge pages from the kernel, and rows are processed a few at a time to stay in cache.
     """
+    # [B, 3, H, W]; the padding keeps these zeros
     pixel_values = torch.from_numpy(np.zeros(tuple(pixels_u8.shape), np.float32))
     # each image fills its top left corner, so the first column and row of the mask give its size
     heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
     for source, out, height, width in zip(pixels_u8, pixel_values, heights, widths, strict=True):
         for top in range(0, height, CACHED_ROWS):
+            # [3, rows, width], without the padding at the right
             rows = slice(top, min(top + CACHED_ROWS, height))
             out[:, rows, :width].copy_(source[:, rows, :width]).mul_(scale).sub_(shift)
     return pixel_values

@@ -95,6 +95,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.layer_norm = nn.LayerNorm(d_model, norm_eps)
         self.layers = nn.ModuleList(layers)
+        # in: the sine embeddings of `query_dim` (4) coordinates, d_model / 2 channels each
         self.reference_points_head = Perceptron(query_dim // 2 * d_model, d_model, d_model, depth=2)
         self.d_model = d_model
         self.gradient_checkpointing = False
@@ -127,13 +128,16 @@ class Decoder(nn.Module):
         ratios = valid_ratios(pyramid.shapes_hw, pyramid.valid_wh)
         ratios_whwh = torch.cat((ratios, ratios), dim=-1)[:, None]  # [B, levels, 2] -> [B, 1, levels, 4]
         # All layers get the same memory layout; otherwise torch.compile would compile the first one separately.
+        # In sequence, layer i starts from `states[i]` and `references[i]`.
         states, outputs, references = [queries.contiguous()], [], [reference]
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for index, layer in enumerate(self.layers):
+            # in parallel: the first layer from the start, all others from what it gives
             before = min(index, 1) if self.parallel else index
             start = references[before].detach()
             by_level = start[:, :, None] * ratios_whwh  # [B, Q, 4] -> [B, Q, levels, 4], over the padded levels
             # the position query of DAB-DETR: an MLP of the sine embedding of the box on the first level
+            # [B, Q, 4] -> [B, Q, 4 * d_model / 2] -> [B, Q, C]
             place = box_embedding(by_level[:, :, 0], self.d_model // 2).to(states[before].dtype)
             positions = self.reference_points_head(place)
             run = partial(checkpoint, layer, use_reentrant=False) if recompute else layer
@@ -148,12 +152,16 @@ class Decoder(nn.Module):
                 query_mask=query_mask,
             )
             states.append(hidden)
+            # normalised for the heads only: the next layer goes on from `hidden`
             outputs.append(self.layer_norm(hidden))
             if self.parallel and index:
+                # the later layers all refine the boxes that the first one gives
                 references.append(references[1])
             elif index + 1 < len(self.layers):
                 # DINO, arXiv 2203.03605, section 3.5: not detached here, but in the next layer's `start`
+                # On the queries before the norm, as in the authors' code; the layer's own prediction comes after it.
                 references.append(refine_boxes(box_heads[index](hidden), start, UPDATE_EPSILON))
+        # in parallel the last layer appended one too many
         return outputs, references[: len(self.layers)]
 
 
@@ -199,5 +207,6 @@ def denoising_mask(
     group = torch.arange(noised, device=real.device) // (noised // groups)
     visible = torch.zeros(len(real), noised + matching, noised + matching, dtype=torch.bool, device=real.device)
     visible[:, :noised, :noised] = (group[:, None] == group) & real[:, None]  # columns: real ones of the same group
+    # all queries see the matching ones
     visible[:, :, noised:] = True
     return visible[:, None]  # one mask for all heads

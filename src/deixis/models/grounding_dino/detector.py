@@ -38,6 +38,8 @@ LEARNED_SCALE = "learned_logit_scale"
 """A key of deixis in config.json: class scores have a learned scale per layer. transformers ignores it."""
 PARALLEL = "parallel_decoder"
 """Another one: the decoder's layers run in parallel, and their predictions are averaged; see `Decoder`."""
+# What transformers can vary and all released weights share: boxes from the encoder's proposals, contents from learned
+# embeddings, sine positions in the image, four numbers per reference.
 FIXED = {"two_stage": True, "embedding_init_target": True, "position_embedding_type": "sine", "query_dim": 4}
 
 
@@ -205,6 +207,7 @@ class GroundingDino(nn.Module):
         extra = {"denoising_outputs": [_rows(layer, slice(noised)) for layer in layers]} if noised else {}
         layers = [_rows(layer, slice(noised, None)) for layer in layers]
         return {
+            # the average is for predictions; losses compare each layer's own outputs
             **(averaged(layers) if self.parallel and not self.training else layers[-1]),
             **extra,
             # [B, L] -> [B, max_text_len], as wide as the logits
@@ -226,6 +229,7 @@ def averaged(layers: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of the boxes and of the probabilities that several layers give, the latter as logits."""
     logits = torch.stack([layer["pred_logits"] for layer in layers])  # [layers, B, Q, L]
     # logit of the mean probability p: log Σσ(x) - log Σσ(-x); the common 1 / layers cancels
+    # [B, Q, L] each; minus infinity, on padded tokens, stays so
     is_there, is_absent = (nn.functional.logsigmoid(signed).logsumexp(0) for signed in (logits, -logits))
     boxes = torch.stack([layer["pred_boxes"] for layer in layers]).mean(0)
     return {"pred_logits": is_there - is_absent, "pred_boxes": boxes}
@@ -243,6 +247,7 @@ def check_config(config: Any) -> None:
     for name, wanted in FIXED.items():
         if getattr(config, name, wanted) != wanted:
             raise ModelError(f"config.json: {name} is {getattr(config, name)!r}, only {wanted!r} is supported")
+    # BERT has one embedding per position: a longer prompt would index outside of its table
     reach = getattr(config.text_config, "max_position_embeddings", config.max_text_len)
     if reach < config.max_text_len:
         raise ModelError(f"config.json: max_text_len is {config.max_text_len}, the text encoder reaches only {reach}")

@@ -51,6 +51,7 @@ class Pyramid(NamedTuple):
         chosen = torch.tensor(list(images), device=self.tokens.device)
         # each [B, ...] -> [images, ...]; the sides of the levels are those of the padded batch, and stay
         tokens, mask, positions, valid_wh = (t[chosen] for t in (self.tokens, self.mask, self.positions, self.valid_wh))
+        # `padded` is true again, which is right for any images
         return Pyramid(tokens, mask, positions, self.shapes_hw, valid_wh)
 
 
@@ -110,6 +111,7 @@ class FusionLayer(nn.Module):
         text_mask: Bool[Tensor, "batch tokens"],
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """Image and text tokens, each with the features attended to in the other."""
+        # The residuals below are added to the normalised features, not to those before, as in the authors' code.
         vision = self.layer_norm_vision(vision)
         text = self.layer_norm_text(text)
         # [B, K] -> [B, 1, 1, K]: one mask for all heads and tokens
@@ -136,6 +138,7 @@ class TextEnhancerLayer(nn.Module):
         norm_eps: float,
     ) -> None:
         super().__init__()
+        # half the heads and half the hidden channels of the image's layers, as in the fusion
         self.self_attn = MultiheadAttention(d_model, heads // 2, attention_dropout)
         self.fc1 = nn.Linear(d_model, d_feedforward // 2)
         self.fc2 = nn.Linear(d_feedforward // 2, d_model)
@@ -153,6 +156,7 @@ class TextEnhancerLayer(nn.Module):
         """The enhanced text."""
         placed = text + positions  # positions for queries and keys, not for values
         attended = self.self_attn(placed, placed, text, mask=phrase_mask)
+        # post-norm; the name is transformers' and means before the feed-forward
         text = self.layer_norm_before(add_dropped(text, attended, self.dropout, training=self.training))
         inner_dropout = self.dropout if self.training else 0.0
         hidden = feed_forward(text, self.fc1, self.fc2, activation=self.activation, activation_dropout=inner_dropout)
@@ -196,6 +200,7 @@ class DeformableLayer(nn.Module):
         shapes_hw: ShapesHw,
     ) -> Float[Tensor, "batch keys channels"]:
         """The refined image tokens."""
+        # [B, K, C]: every cell samples all levels; positions for the queries, not for the values sampled
         attended = self.self_attn(vision + positions, reference, vision, memory_mask=mask, shapes_hw=shapes_hw)
         vision = self.self_attn_layer_norm(add_dropped(vision, attended, self.dropout, training=self.training))
         inner_dropout = self.activation_dropout if self.training else 0.0
@@ -244,9 +249,11 @@ class Encoder(nn.Module):
         self, pyramid: Pyramid, context: TextContext, reference: Float[Tensor, "batch keys levels 2"]
     ) -> tuple[Float[Tensor, "batch keys channels"], Float[Tensor, "batch tokens channels"]]:
         """The encoded image (the decoder's memory) and the fused text."""
+        # [B, K, C] and [B, L, C]
         vision, text = pyramid.tokens, context.tokens
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for layer in self.layers:
+            # the reentrant variant takes no keyword arguments, and cuts the graph where no input has one
             run = partial(checkpoint, layer, use_reentrant=False) if recompute else layer
             vision, text = run(vision, text, pyramid, context=context, reference=reference)
         return vision, text

@@ -78,6 +78,7 @@ class ScaledSimilarity(nn.Module):
 def _dot(
     hidden: Float[Tensor, "batch queries channels"], text: Float[Tensor, "batch tokens channels"]
 ) -> Float[Tensor, "batch queries tokens"]:
+    # also under autocast: see `RawSimilarity`
     precision = torch.promote_types(hidden.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
         out: Tensor = torch.bmm(hidden.to(precision), text.to(precision).transpose(1, 2))  # [B, Q, L]

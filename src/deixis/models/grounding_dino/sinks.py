@@ -44,7 +44,7 @@ def make_sinks(
     if kind == "random":
         noise = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(0)).to(features)
         vector = noise / noise.norm() * features.norm(dim=1).mean()
-    return vector.repeat(count, 1)
+    return vector.repeat(count, 1)  # [count, C]
 
 
 def with_sinks(context: TextContext, sinks: Float[Tensor, "sinks channels"] | None) -> TextContext:
@@ -54,8 +54,10 @@ def with_sinks(context: TextContext, sinks: Float[Tensor, "sinks channels"] | No
     (batch, _, channels), count = context.tokens.shape, len(sinks)
     tokens = sinks.to(context.tokens).expand(batch, -1, -1)  # [S, C] -> [B, S, C]
     itself = torch.eye(count, dtype=torch.bool, device=tokens.device).expand(batch, 1, -1, -1)
+    # [B, S, C]: the embedding of position 0
     start = sine_embedding(torch.zeros(batch, count).to(context.positions), channels, temperature=10000)
     # two blocks on the diagonal: [B, 1, L, L] and [B, 1, S, S] -> [B, 1, L + S, L + S]
+    # `pad` makes a copy, so the context's own mask is not written to
     phrases = nn.functional.pad(context.phrase_mask, (0, count, 0, count))
     phrases[..., -count:, -count:] = itself
     return TextContext(
@@ -103,6 +105,7 @@ def _features(bundle: GroundingDinoBundle, name: str) -> Float[Tensor, "tokens c
     """The projected features of a name's tokens, without its delimiter."""
     device = bundle.model.model.level_embed.device
     ids, _ = bundle.prompt_tokenizer(normalise_name(name) + ".")
+    # [1, tokens]; the delimiter makes the name a phrase, whose tokens attend to each other
     input_ids = torch.tensor([ids], device=device)
     context = bundle.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
     return context.tokens[0, 1:-2]  # without [CLS], "." and [SEP]

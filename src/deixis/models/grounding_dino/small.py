@@ -27,6 +27,7 @@ def small_vocabulary(words: Sequence[str]) -> dict[str, int]:
     for token in [*pieces, *sorted(set(words))]:
         token_ids.setdefault(token, max(token_ids.values()) + 1)
     taken = set(token_ids.values())
+    # BERT's placeholders for the ids between: then the number of tokens is that of the embedding rows
     return token_ids | {f"[unused{i}]": i for i in range(max(taken)) if i not in taken}
 
 
@@ -59,6 +60,7 @@ def small_config(vocabulary_size: int) -> MMGroundingDinoConfig:
             num_heads=[2, 4, 8],
             window_size=7,
             drop_path_rate=0.0,
+            # strides 8 and 16; the third level, of stride 32, is made from the last map
             out_features=["stage2", "stage3"],
         ),
         text_config=BertConfig(

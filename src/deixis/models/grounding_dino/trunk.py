@@ -81,6 +81,7 @@ class Trunk(nn.Module):
         else:
             with no_grad_if(frozen):
                 hidden = encode_tokens(self.text_backbone, input_ids, token_mask)
+        # [B, L, hidden] -> [B, L, C]; this trains where the encoder is frozen, so it comes after the cache
         tokens = self.text_projection(hidden)
         phrase_mask, places = phrase_attention(input_ids, token_mask)
         positions = sine_embedding(places.to(tokens.dtype), self.d_model, temperature=10000)
@@ -94,6 +95,7 @@ class Trunk(nn.Module):
         with no_grad_if(frozen):
             maps = self.backbone(pixel_values)
         levels = project_levels(self.input_proj_vision, maps)
+        # positions are counted in cells, and bfloat16 counts only to 256
         precision = torch.promote_types(levels[0].dtype, torch.float32)
         masks, positions = [], []
         for index, level in enumerate(levels):
@@ -130,7 +132,7 @@ class Trunk(nn.Module):
         with torch.no_grad():
             scores = self.encoder_output_class_embed(self._proposal_features(candidates), text)  # [B, K, L]
             # arXiv 2303.05499, eq. 1: the top cells by their best token
-            best = scores.masked_fill(~text_mask[:, None], -torch.inf).amax(-1)
+            best = scores.masked_fill(~text_mask[:, None], -torch.inf).amax(-1)  # [B, K, L] -> [B, K]
             count = min(self.query_position_embeddings.num_embeddings, best.shape[1])
             chosen = best.topk(count, dim=1).indices  # [B, K] -> [B, Q]
         usable = allowed.gather(1, chosen)[..., None]  # false where there were fewer allowed cells than queries

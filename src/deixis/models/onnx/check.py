@@ -17,11 +17,11 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from deixis.batch_records import Prompt
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.sinks import with_sinks
 from deixis.models.onnx.graph import of_classes
 from deixis.models.onnx.runtimes import open_export
-from deixis.records import Prompt
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
 """Largest difference of a matched box (over the image), score, or logit (over its size where that is above 1)."""
@@ -94,10 +94,11 @@ def matched_difference(found: Outputs, wanted: Outputs, size_hw: tuple[int, int]
     >>> matched_difference(swapped, ours, (8, 8), tolerance=1e-3).matched
     1.0
     """
+    # per image, and of its matched pairs: differences of logits, boxes and scores, and our logits
     rows = []
     for theirs, ours in zip(zip(*found, strict=True), zip(*wanted, strict=True), strict=True):
         mine, other = Outputs(*ours), Outputs(*theirs)
-        cost = np.maximum(_apart(mine.boxes, other.boxes), _apart(mine.scores, other.scores))
+        cost = np.maximum(_apart(mine.boxes, other.boxes), _apart(mine.scores, other.scores))  # [Q, Q]
         # one to one, with as many pairs within the tolerance as possible
         ids, partners = linear_sum_assignment(np.minimum(cost / tolerance, 2.0))
         rows.append(
@@ -105,6 +106,7 @@ def matched_difference(found: Outputs, wanted: Outputs, size_hw: tuple[int, int]
         )
     logits, boxes, scores, size = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     near = (boxes <= tolerance).all(1)  # false for NaN
+    # logits can reach hundreds: above 1 they are compared by their size
     good = near & (scores <= tolerance).all(1) & (logits <= tolerance * np.maximum(size, 1)).all(1)
     of_logits, of_boxes, of_scores = (float(each[near].max(initial=0.0)) for each in (logits, boxes, scores))
     return Difference(size_hw, of_logits, of_boxes, of_scores, float(good.mean()))
@@ -120,6 +122,7 @@ def _apart(mine: Float[np.ndarray, "n values"], theirs: Float[np.ndarray, "m val
     out = np.zeros((len(mine), len(theirs)))
     for column in range(mine.shape[1]):  # no [n, m, values] at once
         out = np.maximum(out, np.abs(mine[:, None, column] - theirs[None, :, column]))
+    # `linear_sum_assignment` raises an error for NaN
     return np.nan_to_num(out, nan=1e9, posinf=1e9)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deixis.atomic_files import file_aside
+from deixis.batch_records import Prompt
 from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.wordings import Wordings, worded
 from deixis.errors import ModelError
@@ -18,7 +19,6 @@ from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.onnx.facts import facts_of, prompt_len
 from deixis.models.onnx.graph import AnyNames, FixedNames, ImageGraph
 from deixis.models.onnx.runtimes import OPENVINO, OUTPUTS, quiet, require, write_openvino
-from deixis.records import Prompt
 from deixis.text import one_line
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -83,6 +83,7 @@ def write_export(graph: Any, path: Path, facts: Mapping[str, str], *, precision:
             write_openvino(graph, path, facts, precision=precision)
             return
         graph = in_precision(graph, precision)
+        # the exporter's own entries, such as its version
         del graph.metadata_props[:]
         for key, value in facts.items():
             entry = graph.metadata_props.add()
@@ -124,11 +125,12 @@ def whole_graph(bundle: GroundingDinoBundle, prompt: Prompt, rows: Sequence[int]
     if any_names:
         twice = torch.from_numpy(prompt.positive_map).repeat(2, 1)  # of one name the exporter makes a fixed side
         example += (torch.tensor([prompt.input_ids]), twice)
-        dynamic += ({1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
+        dynamic += ({1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})  # tokens; names and tokens
         names += ["input_ids", "class_tokens"]
     with quiet(), torch.no_grad():
         first = to_onnx(image, (_example_images(bundle),), ["pixel_values"], outputs=levels, dynamic=(free,))
         second = to_onnx(text, example, names, outputs=OUTPUTS, dynamic=dynamic)
+    # both parts number their nodes in the same way, and merged names must differ
     second = compose.add_prefix(second, "prompt/", rename_inputs=False, rename_outputs=False)
     whole = compose.merge_models(first, second, [(level, level) for level in levels])
     del whole.opset_import[1:]  # each part brought its own, the same, and quantisation wants one
@@ -216,6 +218,7 @@ def _eight_bits(graph: Any) -> Any:
         options.log_severity_level = 3  # errors
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = folded
+        # creating the session writes the folded graph
         runtime.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
         tools.quantize_dynamic(folded, small, op_types_to_quantize=["MatMul"], per_channel=True)
         return onnx.load(small)

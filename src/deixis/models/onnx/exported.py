@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.chunking import chunk_prompts
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.prompts import PromptTokenizer
@@ -27,7 +28,7 @@ from deixis.models.model_record import ModelRecord
 from deixis.models.onnx.facts import Facts, read_facts
 from deixis.models.onnx.runtimes import OPENVINO, OpenedExport, open_export
 from deixis.models.text import FastPromptTokenizer
-from deixis.records import Prompt, Sample
+from deixis.records import Sample
 from deixis.text import listed
 
 ANY_NAMES = {"input_ids", "class_tokens"}
@@ -107,12 +108,14 @@ class ExportedNetwork(nn.Module):
         arrays = {"pixel_values": pixels.cpu().numpy()}
         if not self.fixed:
             ids = np.array([prompt], np.int64)
+            # one name without tokens: scores are not read here, they follow from the logits
             arrays |= {"input_ids": ids, "class_tokens": np.zeros((1, ids.shape[1]), np.float32)}
         try:
             logits, boxes, scores = (torch.from_numpy(output) for output in self._run(arrays))
         except Exception as error:  # the runtimes' errors have no common base
             size_hw = tuple(pixels.shape[2:])
             raise ModelError(f"{self.path}: fails on images of {size_hw} pixels ({str(error)[:200]})") from error
+        # with built-in names, logits of the scores stand for those of tokens; float64 keeps 1 - score exact
         return (scores.double().logit().float() if self.fixed else logits), boxes
 
 
@@ -163,6 +166,7 @@ class ExportedBundle:
                 "names among those, or export the model with --any-names"
             )
         rows = np.eye(len(fixed), dtype=np.float32)[[fixed.index(name) for name in names]]
+        # a prompt whose tokens are the columns of the file's scores: token i is the built-in name i
         return (Prompt("", tuple(names), ((0, 0),) * len(names), tuple(range(len(fixed))), rows),)
 
     def sentence(self, sample: Sample, max_tokens: int | None = None) -> Prompt | None:
@@ -212,6 +216,7 @@ def _record(facts: Facts) -> ModelRecord:
 
 def _tokenizer(text: str) -> PreTrainedTokenizerFast:
     special = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    # a tokenizer.json alone does not say which token has which role
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text), mask_token="[MASK]", **special)
 
 

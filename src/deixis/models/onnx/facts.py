@@ -22,11 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deixis.batch_records import Prompt
 from deixis.errors import ModelError
 from deixis.models.grounding_dino import GroundingDinoBundle
 from deixis.models.grounding_dino.bundle import IMAGENET_MEAN, IMAGENET_STD
 from deixis.models.model_record import ModelRecord, record_of, record_values
-from deixis.records import Prompt
 
 START = "deixis."
 OPENVINO_KEY = "deixis"
@@ -104,6 +104,7 @@ def read_facts(texts: Mapping[str, str], path: object) -> Facts:
         if not _fits(_CHECKS[name], value):
             raise ModelError(f"{path}: {START}{name} is {str(value)[:80]!r}, which is invalid; export the file again")
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    # in the file they have transformers' names
     given |= {new: given.pop(old) for old, new in (("image_mean", "mean"), ("image_std", "std")) if old in given}
     if "record" in given:
         given["record"] = record_of(given["record"], path)
@@ -125,6 +126,7 @@ def _fits(check: Callable[[Any], bool], value: Any) -> bool:
 
 
 def _are_sides(value: Any) -> bool:
+    # by `type`: for `isinstance`, true and false are integers too
     whole = len(value) == 2 and all(type(side) is int for side in value)
     return isinstance(value, list) and whole and 0 < value[0] <= value[1] <= MAX_SIDE_PX
 
@@ -145,6 +147,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "precision": lambda value: isinstance(value, str),
     "record": lambda value: isinstance(value, dict),
     "tokenizer": lambda value: isinstance(value, str),
+    # [CLS] and [SEP] alone are two
     "max_text_len": lambda value: type(value) is int and 2 < value <= 4096,
     "queries": lambda value: type(value) is int and 0 < value <= 100_000,
 }

@@ -66,6 +66,7 @@ class FixedNames(nn.Module):
         with torch.no_grad():
             context = model.model.encode_text(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
             context = with_sinks(context, sinks)
+        # buffers, as the graph's constants
         for name, tensor in context._asdict().items():
             self.register_buffer(f"text_{name}", tensor.clone())
         self.register_buffer("class_tokens", class_tokens)
@@ -145,6 +146,7 @@ def pyramid_of(detector: GroundingDino, levels: list[Tensor]) -> Pyramid:
 
 def _prepared(model: GroundingDino, *left_out: nn.Module) -> GroundingDino:
     """A copy without some parts, with deformable attention in operators that ONNX has."""
+    # `deepcopy` takes a part that its memo holds for copied: it puts the empty module there
     out: GroundingDino = copy.deepcopy(model, {id(part): nn.Identity() for part in left_out})
     for module in out.modules():
         if isinstance(module, DeformableAttention):

@@ -177,6 +177,7 @@ def write_openvino(graph: Any, path: Path, facts: Mapping[str, str], *, precisio
     if precision == "int8":
         raise ModelError(f"{path}: OpenVINO files are written in fp32 or fp16; write int8 as .onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # beside the target, so that moving is renaming
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         plain, draft = Path(folder) / "plain.onnx", Path(folder) / path.name
         require("onnx").save(graph, plain)
@@ -185,5 +186,6 @@ def write_openvino(graph: Any, path: Path, facts: Mapping[str, str], *, precisio
             for key, value in facts.items():
                 model.set_rt_info(value, [OPENVINO_KEY, key.removeprefix(START)])
             openvino.save_model(model, str(draft), compress_to_fp16=precision == "fp16")
+        # weights first: a visible .xml has its .bin
         shutil.move(draft.with_suffix(".bin"), path.with_suffix(".bin"))
         shutil.move(draft, path)

@@ -57,6 +57,7 @@ class SamDecoder(nn.Module):
         self, fine: Tensor, middle: Tensor, coarse: Tensor, prompts: Float[Tensor, "objects numbers"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Masks, the IoU expected of each, and object scores."""
+        # [objects]: all are in the one image
         image_of_object = torch.zeros_like(prompts[:, 0], dtype=torch.int64)
         decode = masks_of_boxes if self.boxes else decode_masks
         found: Masks = decode(self.sam, prompts, (fine, middle, coarse), image_of_object)
@@ -77,6 +78,7 @@ def export_sam(bundle: Sa2vaBundle, folder: str | Path) -> None:
     facts = {"image_side": bundle.sam_px, "image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
     with quiet(), torch.no_grad(), new_folder(Path(folder)) as draft:
         pixels = torch.zeros(2, 3, bundle.sam_px, bundle.sam_px)
+        # of one image, whose size is fixed too: only the number of objects varies
         levels = tuple(level[:1] for level in encode_image(sam, pixels))
         written = {ENCODER: to_onnx(SamEncoder(sam), (pixels,), ["pixels"], outputs=LEVELS, dynamic=({0: DYNAMIC},))}
         prompts = {BOXES: ("boxes", torch.rand(2, 4)), PHRASES: ("phrases", torch.rand(2, sam.hidden_dim))}
@@ -99,6 +101,7 @@ def compare_sam(bundle: Sa2vaBundle, folder: str | Path, seed: int = 0) -> dict[
     """
     generator, sam = torch.Generator().manual_seed(seed), bundle.model.sam.eval()
     pixels = torch.randn(2, 3, bundle.sam_px, bundle.sam_px, generator=generator)
+    # [objects, corners, xy], sorted over the corners -> [objects, 4], xyxy in pixels
     corners = torch.rand(3, 2, 2, generator=generator).sort(1).values.flatten(1) * bundle.sam_px
     phrases = torch.randn(3, sam.hidden_dim, generator=generator)
     one = torch.zeros(3, dtype=torch.int64)

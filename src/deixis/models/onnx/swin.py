@@ -91,6 +91,7 @@ class Block(nn.Module):
         batch, height, width, channels = grid.shape
         side, cells = self.window, self.window**2
         rows, columns = (height + side - 1) // side, (width + side - 1) // side  # windows, rounded up
+        # zeros, after the norm, and not masked: as in transformers, cells attend to the padding of their window
         grid = pad(grid, (0, 0, 0, columns * side - width, 0, rows * side - height))
         mask = self.get_buffer("bias")
         if self.shift:

@@ -18,13 +18,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deixis.batch_records import Grid, Grids, Regions
 from deixis.errors import ModelError
 from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.token_rows import TokenRows
 from deixis.models.sa2va.regions import in_every_frame, placed_tokens, shown_tiles, spatial_projection, spatial_tokens
 from deixis.models.sa2va.sam import Masks, SamLevels, decode_masks, encode_image
 from deixis.models.sa2va.sam_protocol import Sam
-from deixis.refer_records import Grid, Grids, Regions
 
 IGNORED = -100
 

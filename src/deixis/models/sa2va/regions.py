@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from deixis.batch_records import Regions
 from deixis.data.pixels.regions import OUTLINE_VALUES
 from deixis.errors import ModelError
-from deixis.refer_records import Regions
 
 
 def shown_tiles(tiles_per_image: tuple[int, ...], regions: Regions | None) -> tuple[int, ...]:

@@ -167,6 +167,7 @@ def as_json(data: str, checked: Checked, facts: PromptFacts, found: Sequence[Fin
 def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], annotated: bool) -> None:
     assert options.fix is not None
     other_frame = any(one.kind in ("boxes_elsewhere", "boxes_shares") for one in found)
+    # Then the reader took the numbers for something else than they are, and a copy would make that permanent.
     if annotated and (other_frame or not checked.counts):
         what = "the boxes are in another frame" if other_frame else "no object is left after cleaning"
         raise DataError(

@@ -32,6 +32,7 @@ def diff_data(options: DataDiffOptions) -> int:
     Raises:
         DataError: one of them cannot be read, or the page cannot be written.
     """
+    # Before the data is read, which may take long.
     if options.output is not None:
         require_own_file(options.output, is_our_page)
     before, after = (

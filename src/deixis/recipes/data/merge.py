@@ -128,6 +128,7 @@ def _without_copies(parts: dict[str, list[Dataset]], options: DataMergeOptions) 
     copies = []
     for row, hashed in enumerate(hashes):
         original = first.setdefault(hashed.digest, row)
+        # Copies within one data set stay: `deixis data check` is for them.
         if owners[original][0] != owners[row][0]:
             copies.append((original, row))
     if not copies:

@@ -49,6 +49,7 @@ def _spreads(dataset: Dataset) -> Spreads:
         objects = sample.instances.select(~sample.instances.is_crowd)
         wh = objects.boxes_xyxy_px[:, 2:] - objects.boxes_xyxy_px[:, :2]
         per_image.append(len(objects))
+        # The side of a square of the same area, as a share of that of the image.
         sides.append(np.sqrt(wh.prod(1)) / np.sqrt(sample.size_hw[0] * sample.size_hw[1]))
         aspects.append(wh[:, 0] / np.maximum(wh[:, 1], 1e-9))
         image_aspects.append(sample.size_hw[1] / sample.size_hw[0])
@@ -67,6 +68,7 @@ def _chosen(dataset: Dataset, count: int) -> tuple[int, ...]:
     left = list(range(len(names)))
     chosen: list[int] = []
     while left and len(chosen) < count:
+        # A class counts half once it is shown, a quarter after the second picture, and so on.
         best = max(left, key=lambda index: (sum(0.5 ** shown[name] for name in names[index]), -index))
         left.remove(best)
         chosen.append(best)

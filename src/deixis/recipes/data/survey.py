@@ -71,6 +71,7 @@ def compare(training: Checked, validation: Checked, findings: Findings) -> None:
     pairs = [[(checked.samples[i], checked.hashes[i]) for i in checked.samples] for checked in (training, validation)]
     positions = list(training.samples)
     for leaked in examine_leaks(pairs[0], pairs[1], findings):
+        # From the training side: the figures that are reported must not change.
         del training.samples[positions[leaked]], training.hashes[positions[leaked]]
 
 

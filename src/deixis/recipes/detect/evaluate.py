@@ -72,6 +72,7 @@ def evaluate_detector(options: DetectEvalOptions) -> DetectionMetrics:
     limits = ModelLimits(image_size=detector.bundle.image_size, whose=options.model)
     sets = [(options.data, options.images, dataset)]
     report_findings(console, sets, options.format, limits, tools=tools, used=used)
+    # The new one is fitted to the scores as the model gives them, not to those of an earlier calibration.
     if options.calibrate:
         detector.calibration = {}
     trial = add_sinks(console, options, detector, dataset) if options.try_sinks else None

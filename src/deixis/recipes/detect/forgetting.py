@@ -81,9 +81,11 @@ def measure_forgetting(
     """
     bundle = load_any_detector(best)
     start = load_any_detector(base)
+    # The base gets the tokens that training added, so that tensors of both models have one shape.
     first = with_learned_names(start, tuple(learned_names(bundle.tokenizer))).model.state_dict()
     if image_size is not None:
         bundle = replace(bundle, image_size=image_size)
+    # Copies, as the loop below overwrites the model's own tensors.
     last = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
     detector, points = Detector(bundle, device), []
     for weight in sorted({0.0, *sweep, 1.0}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from deixis.batch_records import Batch
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.detect.augment import PRESETS
@@ -36,7 +37,7 @@ from deixis.recipes.model.choice import knowing
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.plan import print_length, print_parts
 from deixis.recipes.run.training import Start, loop_settings
-from deixis.records import Batch, Dataset
+from deixis.records import Dataset
 from deixis.text import listed
 from deixis.training.feed import Feed
 from deixis.training.run import LoopSettings
@@ -68,6 +69,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     data = read_training_data(paths, options.group(ClassTools), masks=PRESETS[augment].paste > 0)
     reported = options.test_data or options.val_data or ", ".join(options.data)
     forgetting = read_forgetting_data(options.group(Forgetting), data.reported, reported)
+    # Only now: the recipe is chosen by the number of images that are left for training.
     options = resolve(options, len(data.training))
     loop, lora = options.group(Loop), options.group(DetectLora)
     rates = learning_rates(options.group(DetectParts), lora, options.learning_rate, keep=options.keep)
@@ -85,6 +87,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     bundle = with_wordings(bundle, options.names, data.training.vocabulary.names, ", ".join(options.data))
     prompts = training_prompts(options.prompt_names, bundle, data.training)
     replayed = read_replayed(options.group(Forgetting), options.model) if options.keep == "replay" else None
+    # Only what is shown in training is repaired: validation stays as people annotated it.
     shown = data.training
     if options.repair_missing:
         as_objects = options.repair_as == "objects"

@@ -70,6 +70,7 @@ def predict_detector(options: DetectPredictOptions) -> list[Detections]:
         said.append(predict_videos(options, detector, lines, videos))
     if stream is not None:
         said.append(predict_stream(options, detector, stream, lines.names))
+    # All results are in their final files: what a resumed run would read is not needed any more.
     lines.remove()
     console.print(f"{'; '.join(said)}; see {options.output}", markup=False)
     return found

@@ -74,6 +74,7 @@ def predict_videos(
     unreadable: list[str] = []
     for video, name in zip(videos, video_names(videos), strict=True):
         known = lines.video(video)
+        # Tracked and untracked results differ, so the other kind is done anew.
         if known is not None and known.get("track") == options.track:
             done.append(_Counts(known["frames"], known["objects"], known["tracks"]))
             continue

@@ -114,6 +114,7 @@ def report_facts(
     found = detector.predict_dataset(data.reported, batch_size, indices=indices) if indices else []
     validation = metrics_of(outcome.best.validation)
     assert validation is not None
+    # Thresholds are those that validation data chose, for figures of test data too.
     thresholds = {"threshold": validation.threshold, "class_thresholds": validation.class_thresholds}
     chosen = replace(after, **thresholds)  # type: ignore[arg-type]
     facts = detector_facts(

@@ -88,6 +88,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
         plan = make_plan(options)
         print_plan(plan, start)
         if options.show_augmented and start.is_first:
+            # Before training starts, so that a bad augmentation is seen while stopping costs nothing.
             show_augmented(options.show_augmented, plan.feed.dataset, str(plan.options.augment))
             start.console.print(f"augmented   {options.show_augmented}", markup=False)
         if options.dry_run:
@@ -99,6 +100,7 @@ def finetune(options: DetectTrainOptions) -> FinetuneResult:
 def train_detector(plan: Plan, start: Start) -> FinetuneResult:
     """Measure, train, measure again, report."""
     options, bundle, data, accelerator = plan.options, plan.bundle, plan.data, start.accelerator
+    # The folder is made once data and model are read: a run that cannot begin leaves nothing.
     opened = open_run(start, options, bundle.model, data=data, fingerprint=fingerprint)
     detector = Detector(bundle, accelerator.device)
     measure = measure_of(options, accelerator)

@@ -75,6 +75,7 @@ def measure_words(
     The data is measured once with the first wording of every class, once with the second, and so on, where classes
     with fewer keep their first; and once with all of them.
     """
+    # One round per place in the lists: in each, every class is asked for by one wording.
     rounds = [
         {name: (word or wordings[name][0],) for name, word in zip(wordings, words, strict=True)}
         for words in zip_longest(*wordings.values())

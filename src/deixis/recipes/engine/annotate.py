@@ -81,6 +81,7 @@ def add_ray_lines(
         if answer.content is None:
             lines.append(failed_entry(key, number, answer.error or ""))
         else:
+            # A worker knows neither the image's name in the outputs nor its number.
             lines.append({**answer.content, "image": key, "id": number})
 
 

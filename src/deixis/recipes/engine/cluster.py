@@ -55,6 +55,7 @@ def require_cluster(address: str | None) -> None:
     """Raises OptionError where Ray is missing or too old, or nothing answers at the address: before models are read."""
     ray = require_ray()
     address = _known(address)
+    # "auto" and "local" are no addresses that could be asked.
     if not ray.is_initialized() and address not in (None, "local", "auto"):
         require_answer(str(address))
 
@@ -102,6 +103,7 @@ def _stderr_into(said: list[str]) -> Iterator[None]:
     """Keeps from the terminal what Ray's C++ writes while it connects, a line each second, and adds it to `said`."""
     with tempfile.TemporaryFile() as file:
         terminal = os.dup(2)
+        # The descriptor itself: C++ does not write through `sys.stderr`.
         os.dup2(file.fileno(), 2)
         try:
             yield
@@ -125,6 +127,7 @@ def require_answer(address: str, limit_s: float = ANSWER_S) -> None:
             first = connection.recv(9)
     except (OSError, OverflowError) as error:
         raise OptionError(f"--address: no Ray cluster answers at {address} ({one_line(error)}); {advice}") from error
+    # Of a frame's nine bytes the fourth is its type; an HTTP/2 server begins with its settings.
     if len(first) < 4 or first[3] != _SETTINGS:
         raise OptionError(f"--address: what answers at {address} is no Ray cluster; {advice}")
 
@@ -151,6 +154,7 @@ def failure(error: BaseException) -> Exception:
     causes, cause = [], error
     while cause is not None and cause not in causes:
         causes.append(cause)
+        # Ray's errors carry the worker's as `cause`.
         cause = getattr(cause, "cause", None) or cause.__cause__  # type: ignore[assignment]
     text = " ".join(f"{type(one).__name__} {one}" for one in causes)
     line = one_line(next(one for one in reversed(causes) if str(one) or one is error))[:200]

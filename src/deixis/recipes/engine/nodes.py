@@ -45,6 +45,7 @@ def _broken(ray: Any, nodes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
     starts = {
         ray.remote(_start)
+        # Without a CPU, so that it starts on a busy node too; False: on this node or nowhere.
         .options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False))
         .remote(): node
         for node in nodes

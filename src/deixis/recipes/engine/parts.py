@@ -106,12 +106,14 @@ class Parts:
         """
         for path in (self.output / ROWS).glob("part-*.parquet"):
             if not path.stem[5:].isdecimal() or int(path.stem[5:]) >= count:
+                # Of an earlier run with more shards: their rows would be read as results.
                 path.unlink()
         errors = [row for number in range(count) for row in self._rows(number, errors_only=True)]
         self._save(self.output / ERRORS, errors, {"made_by": json.loads(self.made_by)})
 
     def _key(self, shard: Sequence[Item]) -> str:
         named = [(item.source, item.row, item.name, list(item.stamp)) for item in shard]
+        # File names on Linux may be no UTF-8.
         return hashlib.sha256(json.dumps([self.made_by, named]).encode(errors="backslashreplace")).hexdigest()
 
     def _rows(self, number: int, errors_only: bool = False) -> list[dict[str, Any]]:
@@ -119,6 +121,7 @@ class Parts:
         from pyarrow.parquet import read_table
 
         try:
+            # Rows without an error hold null, for which no comparison is true.
             wanted = [("error", "!=", "")] if errors_only else None
             rows: list[dict[str, Any]] = read_table(self.path(number), filters=wanted).to_pylist()
         except (OSError, ArrowException) as error:

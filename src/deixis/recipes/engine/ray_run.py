@@ -76,6 +76,7 @@ def ray_answers(
                 arrived, answers = next(arriving)
                 if arrived not in left:
                     continue  # a shard that was tried twice and arrived twice
+                # Drawn pictures first: once the part is there, the shard counts as done and is not computed again.
                 for index, answer in enumerate(answers, start=first[arrived]):
                     keep(index, answer)
                 parts.write(arrived, shards[arrived], answers)
@@ -124,7 +125,9 @@ def _arriving(
         actors, cpus, gpus = sizes(resources, engine)
         shown = f"{actors} actors with {cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         Console(highlight=False).print(f"Ray: {shown} each, {len(shards)} shards", markup=False)
+        # As bytes: Arrow, which carries the rows, has no type for items.
         rows = [{"shard": number, "items": pickle.dumps(list(shard))} for number, shard in shards.items()]
+        # A block for each shard, so that an actor takes one at a time and the loss of one costs one.
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             RayActor,
             batch_size=1,
@@ -135,6 +138,7 @@ def _arriving(
             num_cpus=cpus,
             num_gpus=gpus,
             ray_remote_args_fn=lambda: {
+                # An actor is restarted without limit, a shard tried again only some times.
                 "max_restarts": -1,
                 "max_task_retries": RETRIES,
                 **({"label_selector": selector} if selector else {}),
@@ -161,6 +165,7 @@ def sizes(resources: Mapping[str, float], engine: Engine) -> tuple[int, float, f
     share = engine.gpus_per_actor if engine.gpus_per_actor is not None else min(gpus, 1)
     if share > gpus:
         raise DataError(f"--gpus-per-actor: got {share:g}, the cluster has {gpus:g} GPUs; give --gpus-per-actor 0")
+    # The quotient may be a hair below a whole number.
     most = math.floor(gpus / share + 1e-9) if share else max(1, int(cpus) // 2)
     actors = engine.actors or most
     return actors, max(1, int(cpus) // actors), share
@@ -174,6 +179,7 @@ class RayActor:
             os.chdir(folder)  # where paths are relative to
         self.batch_size, self.version = batch_size, version("deixis")
         self.failed: Exception | None = None
+        # Kept for the answer: Ray would start a worker that fails here again and again.
         try:
             self.work: Work = pickle.loads(make)(device)  # noqa: S301 - of the command that started this
         except Exception as error:

@@ -73,6 +73,7 @@ def _of_address(address: str) -> Iterator[Item]:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SHARDS)
         if not files:
             files = expand(path, videos=True)
+        # Pictures beside shards are read as well.
         elif images := [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]:
             files = sorted([*files, *images])
     elif path.suffix.lower() in (*SHARDS, *LISTS) and path.is_file():

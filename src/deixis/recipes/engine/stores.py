@@ -58,6 +58,7 @@ def split(address: str) -> tuple[Any, str]:
     scheme, separator, path = address.partition("://")
     if not separator:
         return file_system("file"), address
+    # fsspec's HTTP file system takes the whole address for a path.
     return file_system(scheme), address if scheme in ("http", "https") else path
 
 

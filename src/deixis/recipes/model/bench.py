@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from deixis.batch_records import Prompt
 from deixis.console import Console, print_text
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import ModelError
@@ -23,7 +24,6 @@ from deixis.options.model_bench import ModelBenchOptions
 from deixis.recipes.model.export import size_of
 from deixis.recipes.run.devices import choose_device
 from deixis.recipes.run.outputs import warn
-from deixis.records import Prompt
 
 EXPORTS: dict[str, tuple[str, Precision]] = {
     "onnx": ("fp32.onnx", "fp32"),
@@ -74,6 +74,7 @@ def bench_model(options: ModelBenchOptions) -> dict[str, list[float]]:
         rows = list(_rows(options, job, Path(folder)))
         if not rows:
             raise ModelError("nothing can be measured; pip install 'deixis[onnx,openvino]' or choose other --formats")
+        # The first run compiles and allocates: it is not timed.
         for row in rows:
             row.run()
         for _ in range(options.repeats):  # in turns, so that what else the machine does falls on all of them

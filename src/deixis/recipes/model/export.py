@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deixis.batch_records import Prompt
 from deixis.console import print_text
 from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.wordings import Wordings, worded
@@ -21,7 +22,6 @@ from deixis.options.model_export import DETECTOR, ModelExportOptions
 from deixis.recipes.detect.names import names_or_stored
 from deixis.recipes.model.segmenter import layout_of
 from deixis.recipes.model.tools import must_not_exist
-from deixis.records import Prompt
 
 EXAMPLE = ("person", "traffic light")
 """Names for the check of a file that can be asked for any."""
@@ -97,6 +97,7 @@ def size_of(path: Path) -> int:
 def check_sizes(bundle: DetectorBundle) -> list[tuple[int, int]]:
     """A wide and a tall image, of odd sizes, within the model's own image size."""
     short_px, long_px = bundle.image_size
+    # Odd sizes show what was fixed to the shapes of the example when the file was traced.
     return [(short_px, (short_px + long_px) // 2), (short_px + (long_px - short_px) // 4 - 1, short_px - 3)]
 
 

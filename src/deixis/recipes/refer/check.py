@@ -79,6 +79,7 @@ def model_limits(options: ReferCheckOptions) -> ConversationLimits:
     """
     from deixis.models.sa2va import read_wording  # torch and transformers: only where a model is named
 
+    # Conversations are as long as the model's own template and tokenizer make them.
     wording = read_wording(options.model)
     return ConversationLimits(
         wording.tokens,

@@ -70,6 +70,7 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     writes = accelerator is None or accelerator.is_main_process
     lines = CycleLines(options.output, made_by(options, bundle, dataset)) if writes else None
     done = 0 if lines is None else lines.done()
+    # Only the first process has the file; all begin at the image that it says.
     done = done if accelerator is None else broadcast_from_first(accelerator, done)
     console = Console(highlight=False, quiet=not writes)
     if done:

@@ -99,6 +99,7 @@ def print_threshold(options: ReferEvalOptions, threshold: float, values: Mapping
         console.print(f"presence threshold {threshold:.3f} ({origin}): masks of less probable objects are left empty")
         return
     curve = values.get("presence_curve", {})
+    # Every fifth row of the curve: the table is to be read.
     for at, *found in list(zip(*curve.values(), strict=True))[5::5]:
         n_acc, t_acc, giou = (f"{100 * value:5.1f} %" for value in found)
         console.print(f"  at {at:.1f}  N_acc {n_acc}  T_acc {t_acc}  gIoU {giou}")

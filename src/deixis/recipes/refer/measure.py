@@ -48,6 +48,7 @@ class SegmenterMeasure:
         accelerator = self.accelerator
         count = min(len(dataset), self.max_images or len(dataset))
         mine = range(accelerator.process_index, count, accelerator.num_processes)
+        # All masks first: the threshold that empties some is fitted on them, or applied afterwards.
         with accelerator.autocast(), every_mask_shown(segmenter):
             found = list(zip(mine, segmenter.run(dataset, self.batch_size, mine), strict=True))
         everything = gather_in_order(accelerator, found)

@@ -53,6 +53,7 @@ def prepare_segmenter(
     Args:
         seed: of fresh adapters and projections: a resumed run needs the same.
     """
+    # The run's own random numbers must not depend on how many adapters are made.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _prepared(parts, lora, behaviour, seed, gradient_checkpointing)
@@ -94,6 +95,7 @@ def _prepared(
 
 def checkpoint_activations(bundle: Sa2vaBundle) -> None:
     """Let the backward pass compute activations again, of a layer of the language model or an object's mask a time."""
+    # The reentrant kind gives no gradients where no input needs one, as with frozen embeddings.
     bundle.model.vlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     bundle.model.objects_at_once = 1
 

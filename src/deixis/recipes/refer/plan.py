@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from deixis.batch_records import ReferBatch
 from deixis.data.refer.loading import decoded
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import Sa2vaBundle, part_of
@@ -31,7 +32,7 @@ from deixis.recipes.refer.model import make_refer_criterion, prepare_segmenter
 from deixis.recipes.run.data import RunData
 from deixis.recipes.run.plan import print_length, print_parts
 from deixis.recipes.run.training import Start, loop_settings
-from deixis.refer_records import ReferBatch, ReferDataset
+from deixis.refer_records import ReferDataset
 from deixis.training.feed import Feed
 from deixis.training.run import LoopSettings
 

@@ -86,6 +86,7 @@ def finetune_segmenter(options: ReferTrainOptions) -> SegmenterResult:
     require_one_seed(options.seeds)
     with run_lock(options.folder, is_first_process() and not options.dry_run):
         start = start_run(options.group(ReferRun), options.group(ReferHardware))
+        # Before the plan, which reads these captions as training data.
         caption_folders(wanted_captions(options), start.accelerator)
         plan = make_plan(limited(options))
         print_plan(plan, start)
@@ -111,6 +112,7 @@ def train_segmenter(plan: Plan, start: Start, features: FrozenFeatures | None) -
         fingerprint=fingerprint,
         samples_per_step=samples if options.shard_model else None,
     )
+    # Only now: `open_run` has read the whole weights, of which each process then keeps its shards.
     sharding = divided(bundle, accelerator) if options.shard_model else None
     segmenter = Segmenter(bundle, accelerator.device, options.max_tiles)
     if start.resuming:

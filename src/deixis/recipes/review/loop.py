@@ -63,6 +63,7 @@ def _step(options: LoopOptions, store: Store, state: dict[str, Any]) -> bool:
     if wanted > 0:
         truth, _ = read_to_review(options.data, options.images, options.format)
         for row in left[:wanted]:
+            # Images of a review are numbered from 1.
             answer_image(store, row["id"], record_of(truth, row["id"] - 1))
     elif total < (number - 1) * options.per_round:
         print_text(f"all {total} images are reviewed; nothing is left for round {number}")
@@ -73,6 +74,7 @@ def _step(options: LoopOptions, store: Store, state: dict[str, Any]) -> bool:
     boxes = done.get("add", 0) + done.get("move", 0)
     found = {"images": counts, "boxes_drawn": boxes, "actions": done, **metrics}
     state["rounds"].append({"round": number, **found, "model": str(teacher)})
+    # Written last: an interrupted round begins again, and its training resumes.
     _keep(options, state)
     print_text(f"round {number}: {json.dumps(state['rounds'][-1])}")
     return True

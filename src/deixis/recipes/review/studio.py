@@ -49,6 +49,7 @@ def push_review(options: ReviewPushOptions) -> int:
         studio.add_tasks(project, tasks)
         if options.backend:
             studio.add_backend(project, options.backend)
+        # Noted once all is sent: a push that failed may be repeated, and leaves an unfinished project behind.
         with store.changing():
             for name, value in (("project", str(project)), ("masks", options.masks)):
                 store.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
@@ -126,6 +127,7 @@ def _copy_for(file: Path, person: str) -> Path:
     name = re.sub(r"[^\w.@-]+", "_", person)
     own = file.with_name(f"{file.stem}.{name}{file.suffix}")
     if not own.exists():
+        # Copied aside, so that a person's review is there whole or not at all.
         draft = own.with_name(f".{own.name}.draft")
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(file)) as common, closing(sqlite3.connect(draft)) as copy:

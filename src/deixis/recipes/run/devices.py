@@ -49,4 +49,5 @@ def known_peak(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda" or precision != "bf16":
         return None
     words = f" {torch.cuda.get_device_name(device)} ".replace("-", " ")
+    # Whole words, as "L4" is in "L40S" too.
     return next((float(peak) for name, peak in PEAK_TFLOPS.items() if f" {name} " in words), None)

@@ -87,6 +87,7 @@ def prepare_folder(run: Run, config: Mapping[str, Any], resuming: bool) -> Path:
             aside = move_aside(folder, [*found, MARK])
             reason = "" if run.overwrite else ", which has no checkpoint to resume from,"
             warn(f"the earlier run in {folder}{reason} was moved to {aside}")
+        # The mark before the rest: a run that is killed now is still known as one, and may be replaced.
         write_mark(folder)
         if not resuming:
             write_values(config, folder / "config.yaml")
@@ -173,6 +174,7 @@ def move_aside(folder: Path, names: list[str]) -> Path:
     while True:
         aside = folder.with_name(f"{folder.name}.bak{number or ''}")
         try:
+            # Making the folder is the test: of two runs, one succeeds.
             aside.mkdir()
             break
         except FileExistsError:

@@ -74,6 +74,7 @@ def run_lock(folder: Path, active: bool = True) -> Iterator[None]:
         yield
     finally:
         ended.set()
+        # A beat after the lock is gone might touch the lock of the next owner.
         heart.join()
         with suppress(OSError):
             path.unlink()

@@ -43,6 +43,7 @@ def finish_run(
         lines: more to print.
     """
     accelerator, console, folder = opened.accelerator, opened.console, opened.folder
+    # The first process has the log; all return the same outcome.
     found = read_outcome(folder / "metrics.jsonl", shown[0]) if opened.is_first else None
     outcome = broadcast_from_first(accelerator, found)
     assert outcome is not None

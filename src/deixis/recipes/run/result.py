@@ -50,6 +50,7 @@ def keep_result(
     Raises:
         DataError, ModelError: they cannot be written.
     """
+    # Without held-out data, "validation" was measured on the training images themselves.
     nothing_held_out = config is not None and not (config.get("hold_out", True) or config.get("val_data"))
     part = ON_TRAINING if nothing_held_out else "validation"
     update_record(

@@ -193,6 +193,7 @@ def open_run(
         "processes": accelerator.num_processes,
     }
     may_change = MAY_CHANGE
+    # A model in shards may resume in another number of processes, if a step has as many samples.
     if samples_per_step is not None:
         del facts["processes"]
         facts["samples_per_step"] = samples_per_step

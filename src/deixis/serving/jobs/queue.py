@@ -133,6 +133,7 @@ class Jobs:
             job = Job(secrets.token_hex(8), asked)
             for name, content in (files or {}).items():
                 write_atomic(self.folder_of(job) / name, content)
+            # The record last: a folder without one is not taken for a job.
             self._write(job)
             self._jobs[job.id] = job
             self._changed.notify_all()
@@ -178,6 +179,7 @@ class Jobs:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(finish_s)
+        # Time is over: it stops after the image at hand.
         for job in self._jobs.values():
             if job.state == "running":
                 job.stop.set()

@@ -62,6 +62,7 @@ class Work:
         with (folder / RESULT).open("w", encoding="utf-8", errors="backslashreplace") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                # Results can be fetched while the job runs.
                 file.flush()
                 job.done += 1
 
@@ -85,6 +86,7 @@ class Work:
             if job.stop.is_set():
                 break
             waiting.append((file.relative_to(root).as_posix(), self._asked_about(asked, file, root)))
+            # As many as one batch holds: all of them have their pixels in memory.
             if len(waiting) >= self.batches.max_batch:
                 yield _row(*waiting.popleft())
         while waiting:

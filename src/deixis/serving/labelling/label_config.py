@@ -65,6 +65,7 @@ def read_label_config(text: str) -> LabelConfig:
     Raises:
         DataError: it is no such configuration, or labels no image.
     """
+    # Declarations may define entities that expand without end.
     if len(text) > _MAX_CHARACTERS or "<!" in text.replace("<!--", ""):
         raise DataError("label_config: has declarations or is too long; give a labelling configuration alone")
     try:

@@ -110,6 +110,7 @@ async def _of_clicks(serving: Serving, config: LabelConfig, item: Item, clicked:
     control = config.drawn(MASKS, label)
     if control is None:
         return []
+    # The form only checks the clicks; the image is in the item. Of several boxes the latest goes with the points.
     form = AskedSegment.model_validate({"image": "-", "points": points, "boxes": boxes[-1:] if points else boxes})
     question, asked = TASKS["segment"][1](form, serving.models, item)
     found = (await _answer(serving, question, asked)).values["objects"]

@@ -37,6 +37,7 @@ class LabelStudio:
         """
         if not self.key:
             return {}
+        # A personal access token is a JSON Web Token, of three parts; a legacy token is one word.
         if self.key.count(".") != 2:
             return {"Authorization": f"Token {self.key}"}
         asked = json.dumps({"refresh": self.key}).encode()
@@ -61,6 +62,7 @@ def image_content(value: str, studio: LabelStudio, headers: dict[str, str], url_
     if value.startswith("data:image/"):
         return decoded_base64("image", value)
     base = studio.url.rstrip("/")
+    # "//host/a.jpg" would be an address of another host.
     if value.startswith("/") and not value.startswith("//"):
         if not base:
             raise DataError("image: is a file of Label Studio; start the server with --label-studio URL")

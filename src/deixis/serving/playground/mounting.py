@@ -61,6 +61,7 @@ def mount_playground(
         mcp_server=False,
         css=CSS,
     )
+    # The route that was added last is Gradio's.
     mount: Any = app.router.routes[-1]
     gradio_app = mount.app
     mount.app = _OwnContentOnly(mount.app)

@@ -57,6 +57,7 @@ def described(job: Job) -> dict[str, Any]:
 def _added(serving: Serving, asked: AskedJob, work: Work) -> Job:
     work.check(asked)
     files = {FILM: decoded_base64("video", asked.video)} if asked.video else {}
+    # The film is a file of the job, and not repeated in its record.
     return serving.jobs.add(asked.model_dump(exclude={"video"}), files)
 
 

@@ -23,6 +23,7 @@ def require_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str
         for name in mine.keys() - {"params"}:
             if name in theirs and not _is_like(theirs[name], mine[name]):
                 raise ValueError(f"the optimiser's {name} is {theirs[name]!r}, expected one like {mine[name]!r}")
+    # torch saves numbers in place of parameters; they stand in the same order as this optimiser's own.
     keys = [key for group in groups for key in group["params"]]
     parameters = dict(zip(keys, (p for group in own for p in group["params"]), strict=True))
     if len(parameters) != len(keys):
@@ -32,10 +33,10 @@ def require_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str
 
 
 def _is_like(value: Any, own: Any) -> bool:
-    if own is None or isinstance(own, bool):
+    if own is None or isinstance(own, bool):  # switches such as `foreach`, which torch leaves None where it may choose
         return value is None or isinstance(value, bool)
     if isinstance(own, int | float):
-        return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+        return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)  # bool is an int
     if isinstance(own, tuple):
         fits = isinstance(value, tuple | list) and len(value) == len(own)
         return fits and all(_is_like(a, b) for a, b in zip(value, own, strict=True))
@@ -49,7 +50,7 @@ def _require_moments(values: Mapping[str, Any], parameter: Tensor) -> None:
         if not isinstance(value, Tensor) or value.shape != expected or not value.dtype.is_floating_point:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the optimiser's {name} is {found}, expected floats of shape {tuple(expected)}")
-    if not float(values["step"]) >= 0:
+    if not float(values["step"]) >= 0:  # this way round NaN fails too
         raise ValueError(f"the optimiser's step is {float(values['step'])}, expected a number from 0")
 
 

@@ -132,7 +132,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
         if tensor.data_ptr() in seen and tensor.numel():  # empty tensors all have the address 0
             continue
         seen.add(tensor.data_ptr())
-        tensors[name] = tensor.detach().contiguous()
+        tensors[name] = tensor.detach().contiguous()  # safetensors takes no strided views
     return tensors
 
 

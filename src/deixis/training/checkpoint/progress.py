@@ -61,7 +61,7 @@ class Progress:
 
     def end_epoch(self) -> bool:
         """Count an epoch, once; whether the loss has stopped falling for `LEVEL_EPOCHS` epochs."""
-        if self.loss_sum > 0:
+        if self.loss_sum > 0:  # 0 where a run resumes after the epoch's end: it was counted before
             mean = self.loss_sum / max(self.step_in_epoch, 1)
             falls = self.lowest_loss < 0 or mean < (1 - MIN_FALL) * self.lowest_loss
             self.lowest_loss = mean if falls else self.lowest_loss
@@ -123,6 +123,7 @@ def progress_of(values: Mapping[str, Any]) -> Progress:
     for name, default in asdict(Progress()).items():
         value = getattr(progress, name)
         kinds = (int, float) if isinstance(default, float) else (type(default),)
+        # bool is an int: True must not pass for a step
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
             raise ValueError(f"{name} is {value!r}, expected {type(default).__name__}")
         minimum = -1 if name in ("best_score", "best_epoch") else 0

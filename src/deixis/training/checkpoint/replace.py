@@ -36,6 +36,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             give_user_mode(path)
             _flush(path)
         if folder.exists():
+            # a folder with content cannot be renamed over; until the next line only `recover` finds the old one
             folder.rename(previous)
         fresh.rename(folder)
         _flush(folder.parent)  # a rename is durable once its folder is flushed
@@ -52,6 +53,7 @@ def exists_or_interrupted(folder: Path) -> bool:
 def recover(folder: Path) -> bool:
     """Finish a replacement that a crash interrupted. Returns whether the folder exists afterwards."""
     if folder.exists():
+        # only under the name used now: the other one may be a user's copy
         shutil.rmtree(_previous(folder)[0], ignore_errors=True)
         return True
     for previous in _previous(folder):

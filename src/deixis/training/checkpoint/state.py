@@ -34,6 +34,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 def write_state(folder: Path, progress: Progress, identity: Identity, *, digests: dict[str, str]) -> None:
     """Write `state.json`; `digests` are of the files of weights."""
     state = {"progress": asdict(progress), "identity": {**identity.options, **identity.facts}, "versions": versions()}
+    # as it will be read back, so that the digest is of the same values
     state = json.loads(json.dumps(state, default=str))
     state["sha256"] = {**digests, STATE: _digest_of_state(state)}
     (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")

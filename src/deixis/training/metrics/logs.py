@@ -49,6 +49,7 @@ class MetricLogs:
             folder.mkdir(parents=True, exist_ok=True)
             self._path.touch()
             content = self._path.read_bytes() if resume_at else b""
+            # `min`, because truncating to more than there is would append zeros
             os.truncate(self._path, min(keep_bytes, self._path.stat().st_size))
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
@@ -82,6 +83,7 @@ class MetricLogs:
             return 0
         with self._in_file():
             self._file.flush()
+            # on disk before a checkpoint states this length
             os.fsync(self._file.fileno())
         return self._file.tell()
 

@@ -68,11 +68,13 @@ class MetricServices:
         self, folder: Path, names: Sequence[str], options: Mapping[str, Any], resumed: ResumedLog | None = None
     ) -> None:
         runs, self._sent = _read_state(folder / STATE_FILE) if resumed else ({}, {})
+        # sent after the checkpoint and before the interruption: the last step of each kind
         for record in resumed.redone if resumed and runs else ():
             self._sent[_label(record)] = max(record["step"], self._sent.get(_label(record), -1))
         self._continued = {name for name in names if name in runs}
         self._trackers: dict[str, Any] = {}
         for name in names:
+            # TensorBoard keeps its earlier events in the folder; where these are gone it gets all records again.
             has_events = name == "tensorboard" and any((folder / name).glob("events.*"))
             first = resumed.step if resumed and has_events else 0
             self._trackers[name] = tracker = _start(name, folder, runs.get(name), first)
@@ -134,6 +136,7 @@ def _start(name: str, folder: Path, run_id: str | None, first: int) -> Any:
         tracker = TensorBoardTracker("tensorboard", folder, purge_step=first)
     elif name == "wandb":
         project = os.environ.get("WANDB_PROJECT", PROJECT)
+        # "allow" continues the run of this id, and starts one where there is none
         tracker = WandBTracker(project, name=title, id=run_id, resume="allow", dir=str(folder))
     else:
         tracker = MLflowTracker(PROJECT, run_id=run_id, run_name=title)
@@ -174,7 +177,7 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
         name = f"{prefix}/{part if part.strip('.') else '_'}"[:_LONGEST_NAME]
         if isinstance(value, Mapping):
             found |= _numbers(value, name)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, int | float) and not isinstance(value, bool):  # bool is an int
             found[name] = float(value)
     return found
 

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from deixis.batch_records import Batch, Target
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.losses.boxes import boxes_per_process
 from deixis.losses.detection import DetectionCriterion
-from deixis.records import Batch, Target
 from deixis.training.feed import Feed
 from deixis.training.guard import bad_samples
 from deixis.training.validation import Sums
@@ -126,6 +126,7 @@ def detection_losses(
     """
     pixel_values = normalise(batch.pixels_u8, batch.pixel_mask)
     denoising = denoise(batch.targets) if denoise else None
+    # [B, Q, L] logits and [B, Q, 4] boxes (cxcywh_norm), of the last decoder layer and, nested, of the others
     outputs = model(pixel_values, batch.pixel_mask, batch.input_ids, batch.attention_mask, denoising=denoising)
     finite = all_finite(outputs, batch)
     if not finite:
@@ -163,6 +164,7 @@ def all_finite(outputs: Mapping[str, Any], batch: Batch) -> bool:
     valid = outputs["text_token_mask"][:, None]  # [B, 1, L], for logits [B, Q, L]
     encoder = [outputs["enc_outputs"]] if "enc_outputs" in outputs else []
     finite = [target.boxes_cxcywh_norm.isfinite().all() for target in batch.targets]
+    # Logits of padded tokens may be -inf by design: only valid ones have to be finite.
     for layer in (outputs, *outputs.get("aux_outputs", ()), *outputs.get("denoising_outputs", ()), *encoder):
         finite += [layer["pred_boxes"].isfinite().all(), (layer["pred_logits"].isfinite() | ~valid).all()]
     return bool(torch.stack(finite).all())

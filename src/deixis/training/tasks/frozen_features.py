@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deixis.atomic_files import file_aside
+from deixis.batch_records import Grid, ReferBatch
 from deixis.errors import OptionError, TrainingError
 from deixis.file_modes import give_user_mode
 from deixis.models.sa2va import Sa2vaBundle, SamLevels, shown_tiles
-from deixis.refer_records import Grid, ReferBatch
 
 LEVELS = ("fine", "middle", "coarse")
 Features = dict[str, Tensor]  # of one image: "vision" [tiles tile_tokens channels] and the three levels
@@ -57,7 +57,7 @@ class FrozenFeatures:
             kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         except OSError as error:
             raise TrainingError(f"{folder}: cannot be used for features ({error}); choose another folder") from error
-        self.bytes_left = (max_bytes - kept) // accelerator.num_processes
+        self.bytes_left = (max_bytes - kept) // accelerator.num_processes  # each process counts what it writes itself
 
     def of(self, batch: ReferBatch) -> tuple[Float[Tensor, "tiles tile_tokens channels"], SamLevels]:
         """(vision, sam) of a batch, as `Sa2va.forward` expects them.
@@ -154,7 +154,7 @@ def _packed(features: Features) -> dict[str, Tensor]:
     memory layout."""
     packed = {}
     for name, tensor in features.items():
-        order = sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True)
+        order = sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True)  # outermost axis first
         packed[f"{name} {''.join(map(str, order))}"] = tensor.permute(order).contiguous()
     return packed
 
@@ -167,6 +167,7 @@ def _read(path: Path, wanted: Set[str], device: str) -> Features:
             name, order = label.split()
             if name in wanted:
                 tensor = file.get_tensor(label)
+                # the inverse permutation: the axes as they were, on the same memory
                 features[name] = tensor.permute([order.index(str(axis)) for axis in range(tensor.ndim)])
     return features
 
@@ -187,5 +188,5 @@ def feature_bytes(
     device = next(bundle.model.parameters()).device
     tiles = torch.zeros((1, 3, bundle.tile_px, bundle.tile_px), dtype=torch.uint8, device=device)
     sam = torch.zeros((1, 3, bundle.sam_px, bundle.sam_px), dtype=torch.uint8, device=device)
-    features = encode(tiles, sam, ((1, 1),) if bundle.blocks else ())
+    features = encode(tiles, sam, ((1, 1),) if bundle.blocks else ())  # one block is a grid of 1 x 1
     return sum(features[level].nbytes for level in LEVELS), features["vision"].nbytes

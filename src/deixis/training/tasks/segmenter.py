@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from deixis.batch_records import ReferBatch, Regions
 from deixis.errors import TrainingError
 from deixis.losses.refer import ReferCriterion
-from deixis.refer_records import ReferBatch, Regions
 from deixis.training.feed import Feed
 from deixis.training.guard import bad_samples
 from deixis.training.sharding import is_sharded
@@ -75,6 +75,7 @@ class SegmenterTask:
         """(masks, labelled tokens) in the whole step, each divided by the number of processes and at least 1."""
         masks = sum(len(target.texts) for batch in group for target in batch.targets)
         # Counted and added on the device: reading the number of labels here would be a synchronisation.
+        # From the second token on: a label is predicted from the token before it, and the first has none.
         labels = torch.stack([(batch.labels[:, 1:] >= 0).sum() for batch in group]).sum()
         # [2]: masks and labels of this process, then of all
         counts = torch.stack([torch.full_like(labels, masks), labels]).float()
@@ -148,6 +149,7 @@ def refer_losses(
         sam=sam,
     )
     masks = torch.cat([target.masks for target in batch.targets])  # [masks of all images, side, side]
+    # the normaliser is (masks, labelled tokens) of the whole step
     losses = criterion(outputs, masks, normaliser[0], num_labels=normaliser[1], seeds=seeds_of(batch))
     return criterion.total(losses), losses
 

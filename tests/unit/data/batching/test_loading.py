@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from deixis.batch_records import Batch, Prompt
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
 from deixis.data.batching.loading import SHARED_BYTES, InTransfer, load_batches
 from deixis.data.detect.collate import SampleDataset, collate, collate_pairs
 from deixis.data.detect.transforms import eval_transform, train_transform
 from deixis.data.pixels.images import load
 from deixis.errors import DataError, OptionError
-from deixis.records import Batch, Instances, Prompt, Rle, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Rle, Sample, SampleList, Vocabulary
 from deixis.training.processes import grouped
 
 NAMES = ("cat", "dog")

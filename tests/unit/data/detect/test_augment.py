@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.augment import (
     PRESETS,
     Augmentation,
@@ -23,7 +24,7 @@ from deixis.data.detect.augment import (
 from deixis.data.detect.collate import SampleDataset
 from deixis.data.detect.transforms import eval_transform
 from deixis.geometry.rle import bitmap_rle
-from deixis.records import Instances, Prompt, Sample, SampleList, Vocabulary
+from deixis.records import Instances, Sample, SampleList, Vocabulary
 
 NAMES = Vocabulary(("cat", "dog"))
 

@@ -8,10 +8,10 @@ from bert_tokenizer import BertPromptTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.chunking import chunk_prompts, name_tokens
 from deixis.data.detect.prompts import build_prompt
 from deixis.errors import PromptError
-from deixis.records import Prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore:class name 'st. ")
 

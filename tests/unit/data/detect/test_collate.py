@@ -9,12 +9,13 @@ import pytest
 import torch
 from bert_tokenizer import BertPromptTokenizer
 
+from deixis.batch_records import Batch, Prompt
 from deixis.data.detect.collate import collate
 from deixis.data.detect.prompts import build_prompt
 from deixis.data.detect.transforms import crop
 from deixis.errors import DataError
 from deixis.geometry.pixel_boxes import normalise_boxes
-from deixis.records import Batch, Instances, Prompt, Sample, Vocabulary
+from deixis.records import Instances, Sample, Vocabulary
 
 NAMES = ("hot dog", "cat", "bird")
 VOCABULARY = Vocabulary(NAMES)

@@ -15,9 +15,9 @@ from bert_tokenizer import CLS, DOT, SEP, BertPromptTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.prompts import build_prompt, normalise_name
 from deixis.errors import PromptError
-from deixis.records import Prompt
 
 
 @pytest.fixture(scope="module")

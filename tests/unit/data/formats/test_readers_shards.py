@@ -15,6 +15,7 @@ import pytest
 from fuzz.detection import small_set
 from PIL import Image
 
+from deixis.batch_records import Prompt
 from deixis.cli.main import main
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
@@ -27,7 +28,7 @@ from deixis.data.formats.shards.write import Container, write_shards
 from deixis.data.sets.embedded import changed, picture_bytes
 from deixis.data.sets.mixing import Joined, Mixture
 from deixis.errors import DataError
-from deixis.records import Dataset, Instances, Prompt, Sample, SampleList, Vocabulary
+from deixis.records import Dataset, Instances, Sample, SampleList, Vocabulary
 
 RECOGNISED = {"shards": {"shards.json": "{}", "data/train-00000-of-00001.parquet": "PAR1"}}
 NAMES = Vocabulary(("cat", "café"), (3, 17))

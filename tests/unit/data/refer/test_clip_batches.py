@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
 
+from deixis.batch_records import ReferBatch
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
 from deixis.data.pixels.frames import ArrayFrames
@@ -24,7 +25,6 @@ from deixis.errors import DataError
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens
 from deixis.models.sa2va.regions import in_every_frame
-from deixis.refer_records import ReferBatch
 from deixis.training.tasks.segmenter import one_question
 from deixis.video_records import Clip, ClipExpression, Masklet
 

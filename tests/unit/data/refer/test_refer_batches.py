@@ -10,6 +10,7 @@ import torch
 from refer_batches import SEG_ID, encode
 from small_segmenters import tiny_segmenter
 
+from deixis.batch_records import ReferBatch
 from deixis.data.batching.epochs import epoch_batches
 from deixis.data.batching.loading import load_batches
 from deixis.data.pixels.tiles import grid_for, squashed_mask, tiles_of, union_mask
@@ -27,7 +28,7 @@ from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens
-from deixis.refer_records import Expression, ReferBatch, ReferList, ReferSample
+from deixis.refer_records import Expression, ReferList, ReferSample
 from deixis.training.tasks.segmenter import one_question
 
 VIEWS = Views(tile_px=32, max_tiles=1, sam_px=64, mask_px=16, tile_side=2)

@@ -21,6 +21,7 @@ from tiny_runs import write_tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deixis.batch_records import Target
 from deixis.data.detect.collate import SampleDataset, collate_pairs
 from deixis.data.detect.denoising import DenoisingQueries
 from deixis.data.detect.transforms import resize_to
@@ -44,7 +45,6 @@ from deixis.models.grounding_dino.layers.feed_forward import ReluFeedForward
 from deixis.models.grounding_dino.layers.fusion import FusionAttention
 from deixis.models.grounding_dino.layers.positions import proposal_boxes
 from deixis.recipes.detect.data.prompts import TrainingPrompts
-from deixis.records import Target
 from deixis.training.checkpoint import Identity, Progress, load_checkpoint, save_checkpoint
 from deixis.training.feed import Feed
 from deixis.training.loop import accumulate_gradients

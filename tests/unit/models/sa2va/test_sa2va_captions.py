@@ -8,13 +8,13 @@ import torch
 from small_segmenters import tiny_segmenter
 from test_sa2va_qwen import qwen_segmenter
 
+from deixis.batch_records import Regions
 from deixis.data.pixels.regions import region_views
 from deixis.data.pixels.tiles import tiles_of
 from deixis.data.refer.conversation import caption_turn
 from deixis.errors import ModelError, OptionError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, describe, generate, sampler
 from deixis.models.sa2va.regions import shown_tiles
-from deixis.refer_records import Regions
 
 SIZE_HW = (90, 120)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from deixis.batch_records import ReferBatch
 from deixis.data.pixels.cuts import Blocks
 from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.conversation import Turn
@@ -20,7 +21,7 @@ from deixis.errors import ModelError
 from deixis.inference.refer.captioner import Captioner
 from deixis.inference.refer.segmenter import Segmenter
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, load_sa2va, read_wording, save_released, save_sa2va
-from deixis.refer_records import Expression, ReferBatch, ReferSample
+from deixis.refer_records import Expression, ReferSample
 
 SIZES_HW = ((48, 64), (90, 30))
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 from small_segmenters import tiny_segmenter
 
+from deixis.batch_records import ReferBatch
 from deixis.data.refer.collate import Question, Views, collate_questions
 from deixis.data.refer.loading import QuestionDataset
 from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.errors import DataError
 from deixis.losses.refer import ReferCriterion
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle, freeze, new_token_ids, part_of
-from deixis.refer_records import NO_IMAGE, Exchange, Expression, Grounded, ReferBatch, ReferList, ReferSample
+from deixis.refer_records import NO_IMAGE, Exchange, Expression, Grounded, ReferList, ReferSample
 from deixis.training.loop import require_gradients
 from deixis.training.tasks.segmenter import MASK_PARTS, SIGHT_PARTS, SegmenterTask, refer_losses
 

@@ -93,6 +93,7 @@ def _fault(item: Mapping[str, Any], rows: Mapping[Any, int], classes: Mapping[An
     absent = [key for key in ("image_id", "category_id", "bbox") if key not in item]
     if absent:
         return "record_malformed", f"has no {', '.join(absent)}"
+    # A list or an object in place of an id could not even be looked up.
     if not isinstance(item["category_id"], int | str) or item["category_id"] not in classes:
         return "category_unknown", f"category_id {item['category_id']!r} not in categories {_short(classes)}"
     if not isinstance(item["image_id"], int | str) or item["image_id"] not in rows:

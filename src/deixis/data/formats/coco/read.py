@@ -86,6 +86,7 @@ def samples_of(
     if findings is not None:
         names = [row.get("file_name") for row in content["images"] if isinstance(row, dict)]
         content |= sieve(path, content, lambda rows: locate_beside(path, _names(rows), images)[0], findings)
+        # No picture is left: look again without findings, for the error that says where they were looked for.
         if not content["images"] and {"image_missing", "image_misplaced"} & {one.kind for one in findings.found}:
             _find_images(
                 path, [{"id": 0, "file_name": name} for name in names if isinstance(name, str) and name], images

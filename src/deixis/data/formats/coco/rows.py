@@ -14,7 +14,7 @@ from deixis.data.formats.shared.box_values import Frame, frame_of, warn_frame
 from deixis.geometry.rle import counts_rle
 
 Row = dict[str, Any]
-_ROOT_PARENTS = {"", "none", "null"}
+_ROOT_PARENTS = {"", "none", "null"}  # of Roboflow's root, "none"
 
 
 def settle_ids(content: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -88,6 +88,7 @@ def _plain(value: float | str) -> str:
     text = str(int(value) if _is_whole_float(value) else value).strip()
     number = text.removesuffix(".0")
     digits = number.removeprefix("-")
+    # `int` refuses text of thousands of digits.
     return str(int(number)) if digits.isdecimal() and len(digits) < 40 else text
 
 

@@ -79,6 +79,7 @@ def _categories(
         else:
             kept.append(row)
             by_id[key], by_name[name.strip()] = name, key
+    # An id that a sound category has as well is not lost.
     return kept, merged, lost - set(by_id)
 
 

@@ -32,7 +32,7 @@ def whole_number(value: Any) -> int | None:
     """A whole number of at most 63 bits: an integer, a float without a fraction, or its digits as text; else None."""
     if isinstance(value, str):
         digits = value.strip().removeprefix("-")
-        if not digits.isdecimal() or len(digits) > 19:
+        if not digits.isdecimal() or len(digits) > 19:  # 2 ** 63 has 19 digits
             return None
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 63:  # NaN fails this too
@@ -87,6 +87,7 @@ def mask_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle | None:
         return polygons_rle(polygons, size_hw) if polygons else None
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         raise ValueError(f"is neither polygons nor RLE but a {type(segmentation).__name__}")
+    # COCO's RLE has [height, width], while its boxes have x and width first.
     if segmentation.get("size") != list(size_hw):
         size = str(segmentation.get("size"))[:60]
         raise ValueError(f"has size {size}, its image is {list(size_hw)} (height, width)")

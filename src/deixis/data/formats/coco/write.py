@@ -22,6 +22,7 @@ def write_coco(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
         content = empty_content(dataset.vocabulary)
         for sample, name in placed(dataset, draft / "images", images):
             content["images"].append(image_row(sample, name))
+            # Numbered from 1, as pycocotools takes an annotation with the id 0 for no match.
             content["annotations"] += annotation_rows(sample, len(content["annotations"]) + 1, masks)
         (draft / "labels.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return folder / "labels.json"

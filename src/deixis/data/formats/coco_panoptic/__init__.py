@@ -54,6 +54,7 @@ def read_panoptic(
     content = parse_object(read_text(file), str(file))
     rows = {key: _rows(content, key, file) for key in ("images", "annotations", "categories")}
     names = {row.get("id"): clean_name(str(row.get("name", ""))) for row in rows["categories"]}
+    # Without `isthing` a category is one of things.
     stuff = {row.get("id") for row in rows["categories"] if not row.get("isthing", 1)}
     stuff = set() if len(stuff) == len(names) else stuff
     files = {row.get("id"): str(row.get("file_name", "")) for row in rows["images"]}
@@ -97,6 +98,7 @@ def _segment_ids(png: Path, size_hw: tuple[int, int]) -> Int[np.ndarray, "h w"]:
     """The id of each pixel's segment: red + 256 green + 65536 blue."""
     require_regular(png)
     with Image.open(png) as picture:
+        # Compared before the PNG is decoded.
         if picture.size != size_hw[::-1]:
             raise DataError(f"{png}: has {picture.size} pixels (width, height), its image {size_hw[::-1]}; restore it")
         return colour_values(picture)

@@ -41,6 +41,7 @@ def find_createml(path: Path) -> list[Path]:
 
 def _is_createml(file: Path) -> bool:
     head = head_of(file)
+    # Label Studio's tasks are a list too, of objects with "data".
     if not re.match(r"\s*\[", head) or '"data"' in head:
         return False
     image, objects = (any(f'"{key}"' in head for key in keys) for keys in (_IMAGE_KEYS, _OBJECT_KEYS))
@@ -79,6 +80,7 @@ def read_createml(
     if not found:
         raise DataError(f"{file}: lists no image; there is nothing to train on or evaluate")
     there = sized_pictures(file, found, images, likely_folders(file.parent), findings=findings)
+    # From all images together: a few boxes alone fit several meanings.
     boxes = [[box for _, box in found[name]] for name, *_ in there]
     corners, note = by_convention(boxes, [size_hw for *_, size_hw in there], "centre")
     if note:

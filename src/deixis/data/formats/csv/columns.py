@@ -122,10 +122,12 @@ def find_columns(rows: Sequence[Sequence[str]]) -> Columns | None:
 
 def _by_names(first: Sequence[str]) -> Columns | None:
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in first]
+    # Reversed, so that of two columns with one name the first counts.
     at = {name: position for position, name in reversed(list(enumerate(plain))) if name}
     if any(all(name in first for name in other) for other in _OTHERS):
         return None
     boxes: list[tuple[BoxKind, tuple[str, ...]]] = [
+        # Corners first: TensorFlow's table has the image's width and height beside them, which are no size of a box.
         *(("corners", names) for names in _CORNERS),
         *(("centre", names) for names in _CENTRES),
         *(("xywh", names) for names in _SIZES),
@@ -135,6 +137,7 @@ def _by_names(first: Sequence[str]) -> Columns | None:
     image = next((name for name in _IMAGE if name in at), None)
     if image is None or not names:
         return None
+    # A box's own width and height are not the image's.
     rest = {name: position for name, position in at.items() if name not in (image, *names)}
 
     def first_of(candidates: Sequence[str]) -> int | None:
@@ -175,6 +178,7 @@ def _by_values(rows: Sequence[Sequence[str]]) -> Columns | None:
     start, length = _longest_run(numeric)
     if length not in (4, 5, 6, 7):
         return None
+    # Six or seven numbers are the image's width and height, the box and perhaps a class.
     height, width = (start + 1, start) if length >= 6 else (None, None)
     if length == 5 and label is None and _is_class_first([columns[start + i] for i in range(5)]):
         return Columns(image, tuple(range(start + 1, start + 5)), "unknown", start, set=sets)

@@ -163,7 +163,7 @@ def _from_text(text: str, where: str) -> list[list[float]]:
     """One box or several in a text: `[x, y, w, h]`, `x y w h`, `[[…], […]]`, or JSON with named numbers."""
     if "{" in text:
         try:
-            content = json.loads(text.replace("'", '"'))
+            content = json.loads(text.replace("'", '"'))  # pandas writes mappings as Python shows them
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: expected a box as JSON, got {text[:80]!r}; correct the row") from error
         rows = content if isinstance(content, list) else [content]
@@ -211,6 +211,7 @@ def _classes(file: Path, images: Sequence[_Image], columns: Columns) -> tuple[di
         return {_ONE_CLASS: _ONE_CLASS}, [_ONE_CLASS], f"has no column of classes; every object is {_ONE_CLASS!r}"
     folders = [file.parent, file.parent.parent]
     order = listed(list(map(clean_name, labels)), folders)
+    # With gaps in the column, pandas writes class 1 as 1.0.
     if order is not None or not labels or not all(re.fullmatch(r"\d{1,9}(\.0*)?", label) for label in labels):
         return {label: clean_name(label) for label in labels}, order, ""
     numbers = {label: int(float(label)) for label in labels}

@@ -29,6 +29,7 @@ def write_csv(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks:
                 height, width = sample.size_hw
                 objects = sample.instances.select(~sample.instances.is_crowd)
                 for class_id, box in zip(objects.class_ids.tolist(), objects.boxes_xyxy_px.tolist(), strict=True):
+                    # `repr` keeps every digit, so that boxes come back as they were.
                     rows.writerow([name, width, height, sample.vocabulary.names[class_id], *map(repr, box)])
                 if not len(objects):
                     rows.writerow([name, width, height, *[""] * 5])

@@ -16,6 +16,7 @@ from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
 
+# A label may be for shapes of one type only; those of these types have no object that is read.
 _ONLY_POINTS = {"skeleton", "points", "polyline", "cuboid", "tag"}
 
 
@@ -43,6 +44,7 @@ def find_cvat(path: Path) -> list[Path]:
         return [path] if path.suffix.lower() == ".xml" and _is_cvat(path) else []
     for place in (path, path / "annotations"):
         files = [file for file in sorted(place.glob("*.xml"))[:100] if not is_left_by_macos(file)]
+        # The first tells: a folder of VOC has thousands of XML files.
         if files and _is_cvat(files[0]):
             return [file for file in files if _is_cvat(file)]
     return []
@@ -97,19 +99,23 @@ def _closed_elements(file: Path) -> Iterator[ElementTree.Element]:
         if event == "end" and depth == 1 and node.tag in ("meta", "image", "track"):
             yield node
         if event == "end" and depth == 1:
+            # Otherwise the root would keep an emptied element for each frame.
             root.clear()
 
 
 def _read_meta(meta: ElementTree.Element, content: Content) -> None:
+    # Those with a parent are points of a skeleton.
     labels = [label for label in meta.iter("label") if not (label.findtext("parent") or "").strip()]
     drawn = [label for label in labels if (label.findtext("type") or "any") not in _ONLY_POINTS]
     content.names = list(dict.fromkeys(name for label in drawn if (name := (label.findtext("name") or "").strip())))
+    # A project lists its tasks; the export of a single job has <job> instead.
     tasks = [*meta.iter("task"), *meta.findall("job")]
     content.tasks = len(tasks)
     for task in tasks[:1]:
         content.first = int(task.findtext("start_frame") or 0)
         stop = task.findtext("stop_frame")
         content.last = int(stop) if stop else None
+        # CVAT writes "step=5" where it took every fifth frame.
         filtered = (task.findtext("frame_filter") or "").partition("step=")[2].strip()
         content.step = max(int(filtered), 1) if filtered.isdecimal() else 1
     content.video = (meta.findtext(".//source") or "").strip()

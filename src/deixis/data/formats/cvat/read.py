@@ -78,6 +78,7 @@ def _rows(content: Content, split: str | None, masks: bool) -> list[AnnotatedIma
         if not name:
             raise DataError(f"{content.path}: image {values.get('id')!r} of CVAT for images XML has no name")
         size_hw = image_size(*(float(values[key]) for key in ("height", "width"))) if "width" in values else None
+        # A project's export keeps each subset's images in a folder of its own.
         names = (f"{subset}/{name}", name) if subset else (name,)
         objects = _objects(content, shapes, name, masks)
         rows.append(AnnotatedImage(names, objects, f"{content.path.name}: image {name}", size_hw))
@@ -105,6 +106,7 @@ def _frames_of_images(content: Content) -> list[int]:
         return []
     for number, (_, shapes) in zip(numbers, content.images, strict=True):
         for shape in shapes:
+            # Visible in its own frame, and gone in the next one.
             seen, gone = TrackedShape(number, False, shape), TrackedShape(number + 1, True, shape)
             content.tracks.append(Track((seen, gone)))
     return sorted(set(numbers))
@@ -122,6 +124,7 @@ def _video(
     video = None if files else video_of(content.path, images, content.video)
     if video is not None:
         inside = frames[: len(video)]  # frames ascend from 0 or more, so no later one is in the video
+        # No files: the names are for reports, the pixels come from the video.
         files = {frame: video.path.with_name(f"frame_{frame:06d}.png") for frame in inside if frame < len(video)}
     missing = [f"frame_{frame:06d}" for frame in sorted(drawn - files.keys())]
     searched = [images or content.path.parent]

@@ -87,7 +87,7 @@ def between(one: Shape, other: Shape, share: float) -> Shape:
     if one.kind == "polygon":
         start, end = (np.array(shape.numbers).reshape(-1, 2) for shape in (one, other))
         pairs = _matched(_along(start), _along(end))
-        points = start[pairs[:, 0]] * (1 - share) + end[pairs[:, 1]] * share
+        points = start[pairs[:, 0]] * (1 - share) + end[pairs[:, 1]] * share  # [points, 2]
         return replace(one, numbers=tuple(points.reshape(-1).tolist()))
     numbers = tuple(a + (b - a) * share for a, b in zip(one.numbers, other.numbers, strict=True))
     way = (other.degrees - one.degrees + 180) % 360 - 180  # degrees, from -180 to 180
@@ -97,6 +97,7 @@ def between(one: Shape, other: Shape, share: float) -> Shape:
 def _along(points: np.ndarray) -> np.ndarray:
     """Where each point is on its closed outline, from 0 to 1."""
     sides = np.hypot(*(np.roll(points, -1, axis=0) - points).T)
+    # A polygon of one repeated point has no length.
     return np.asarray((np.cumsum(sides) - sides) / max(sides.sum(), 1e-9))
 
 

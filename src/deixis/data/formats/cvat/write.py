@@ -38,6 +38,7 @@ def write_cvat(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks
 
 def _meta(root: ElementTree.Element, vocabulary: Vocabulary, count: int) -> None:
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    # The last frame is included.
     for key, value in (("size", count), ("mode", "annotation"), ("start_frame", 0), ("stop_frame", count - 1)):
         _add(task, key, str(value))
     labels = ElementTree.SubElement(task, "labels")

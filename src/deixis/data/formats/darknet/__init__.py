@@ -122,6 +122,7 @@ def _layout_of_settings(file: Path) -> YoloLayout:
     }
     if not splits:
         raise DataError(f"{file}: has no line 'train = …'; add where the list of images is")
+    # Without names at first, as the layout knows how to find their file.
     layout = YoloLayout(file, (), splits, False, file.parent)
     return YoloLayout(file, _names(layout.place(found["names"])), splits, False, file.parent)
 
@@ -148,6 +149,7 @@ def _names(file: Path) -> tuple[str, ...]:
     lines = [line.strip() for line in read_text(file).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
+    # A blank line between two names would shift the numbers of all that follow.
     if not lines or not all(lines):
         raise DataError(f"{file}: expected one class name per line, got {'a blank line' if lines else 'no line'}")
     return tuple(lines)

@@ -37,7 +37,7 @@ from deixis.records import Dataset, Sample, SampleList
 from deixis.text import tallied
 
 _DRAWN = ("bbox", "polygon", "mask", "ellipse")
-_SUFFIXES = (".jpg", ".png", ".jpeg")
+_SUFFIXES = (".jpg", ".png", ".jpeg")  # an item's id is its file's name without one
 
 
 @dataclass
@@ -58,6 +58,7 @@ def find_datumaro(path: Path) -> list[Path]:
 
 
 def _is_datumaro(file: Path) -> bool:
+    # COCO has "images" where Datumaro has "items".
     return holds_text(file, '"items"') and holds_text(file, '"categories"') and not holds_text(file, '"images"')
 
 
@@ -160,6 +161,7 @@ def _object(row: Mapping[str, Any], kind: str, size_hw: tuple[int, int], content
         x, y, width, height = _numbers(row.get("bbox"), 4)
         found = box(label, (x, y, x + width, y + height))
     elif kind == "ellipse":
+        # The corners of the box around the ellipse.
         x1, y1, x2, y2 = _numbers(row.get("points"), 4)
         outline = ellipse_outline(((x1 + x2) / 2, (y1 + y2) / 2), (abs(x2 - x1) / 2, abs(y2 - y1) / 2))
         found = polygon(label, [outline], size_hw, masks=masks)

@@ -65,6 +65,7 @@ def _mask(value: Any) -> np.ndarray:
     text: Any = inner.get("base64") if isinstance(inner, Mapping) else inner
     try:
         packed = base64.b64decode(text, validate=True)
+        # With a limit, as a few bytes may unpack to any size.
         data = zlib.decompressobj().decompress(packed, _MAX_MASK_BYTES)
         file = BytesIO(data)
         version = np.lib.format.read_magic(file)
@@ -82,6 +83,7 @@ def _mask(value: Any) -> np.ndarray:
 def _placed(mask: np.ndarray, corners: tuple[float, ...], size_hw: tuple[int, int]) -> np.ndarray:
     """The mask of a box's inside in the whole image, resized where it has another size than the box."""
     left, top, right, bottom = (round(value) for value in corners)
+    # At most the image, as a box far larger than it would take memory for nothing.
     sides = (max(min(right - left, size_hw[1]), 1), max(min(bottom - top, size_hw[0]), 1))
     if mask.shape != sides[::-1]:
         mask = np.asarray(Image.fromarray(mask).resize(sides, Image.Resampling.NEAREST))

@@ -43,6 +43,7 @@ def find_fiftyone(path: Path) -> list[Path]:
 
 
 def _is_fiftyone(file: Path) -> bool:
+    # COCO's JSON, which may have the other keys as well.
     if holds_text(file, '"images"'):
         return False
     if holds_text(file, '"samples"') and holds_text(file, '"filepath"'):
@@ -94,6 +95,7 @@ def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) ->
         raise DataError(f"{content.path}: samples must be objects; export it again")
     tags = {str(tag) for sample in samples for tag in sample.get("tags") or []}
     name = _field(samples, content.path)
+    # Listed names keep their order, and so their numbers, whatever a split shows.
     content.classes = _listed(content.path, name) or sorted({*_labels(samples, name)})
     if split is not None:
         wanted = {tag for tag in tags if same_split(tag.lower()) == same_split(split.lower())}

@@ -70,6 +70,7 @@ def _is_metadata(file: Path) -> bool:
     head = head_of(file)
     try:
         row = json.loads(head.split("\n", 1)[0])
+    # The line is longer than the part that was read.
     except (ValueError, RecursionError):
         return '"file_name"' in head and '"objects"' in head and head.lstrip()[:1] == "{"
     return isinstance(row, dict) and "file_name" in row and bool({"objects", "bbox", "bboxes"} & row.keys())
@@ -140,6 +141,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Any]]:
         for number, row in enumerate(csv.DictReader(StringIO(read_text(file), newline="")), start=1):
             text = (row.get("objects") or "").strip()
             where = f"{file}: row {number}"
+            # pandas writes mappings as Python shows them.
             yield number, {**row, "objects": parse_json(text.replace("'", '"'), where) if text else None}
     else:
         for number, line in enumerate(read_text(file).splitlines(), start=1):
@@ -152,6 +154,7 @@ def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Object]]:
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: has no file_name, got {str(row)[:80]!r}")
     objects = row.get("objects") if "objects" in row else row
+    # `datasets` writes columns of lists; by hand people write a list of objects.
     if isinstance(objects, list):
         if not all(isinstance(one, Mapping) for one in objects):
             raise DataError(f"{where}: objects must have bbox and category, got {str(objects)[:80]}")

@@ -23,6 +23,7 @@ from deixis.records import SampleList
 from deixis.text import tallied
 
 _PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the names of uploaded files
+# JSON-MIN has these beside the values of the task and of its controls, all in one object.
 _MIN_FIELDS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
 
 
@@ -100,6 +101,7 @@ def _read_tasks(rows: Sequence[tuple[Path, Mapping[str, Any]]], content: _Conten
         row = short[position]
         place = f"task {row.get('id', position + 1)}"
         with collecting(content.findings, "record_malformed", content.path, place, "image removed"):
+            # JSON-MIN names regions after the controls of the project: any list of objects is taken for them.
             values = [
                 one for value in row.values() if isinstance(value, list) for one in value if isinstance(one, dict)
             ]
@@ -152,6 +154,7 @@ def _add_images(task: _Task, content: _Content) -> None:
                 content.left_out[f"regions of type {kind}"] += 1
         sizes = [(region.get("original_height"), region.get("original_width")) for region in regions]
         stated = next(((h, w) for h, w in sizes if type(h) is int and type(w) is int), None)
+        # The name under which Label Studio stored an uploaded file.
         uploaded = (task.upload,) if task.upload and len(names) == 1 else ()
         written = list(dict.fromkeys((name, *uploaded)))
         spelled = (*written, *(plain for text in written if (plain := _without_prefix(text)) is not None))
@@ -166,6 +169,7 @@ def _is_object(region: Mapping[str, Any]) -> bool:
     points = str(region.get("type") or "").lower().startswith(("keypoint", "vector"))
     if points or not isinstance(value, dict) or not labels_of(value):
         return False
+    # The control `Labels` marks words and sounds as well.
     return "labels" not in value or any(key in value for key in ("rle", "points", "radiusX", "width"))
 
 
@@ -186,6 +190,7 @@ def _image_names(data: Mapping[str, Any]) -> list[str]:
         names = value if isinstance(value, list) else [value]
         if names and all(isinstance(name, str) and name and _suffix(name) in IMAGE_SUFFIXES for name in names):
             return list(names)
+    # An address may have no suffix.
     texts = [value for value in values if isinstance(value, str) and value and _suffix(value) not in VIDEO_SUFFIXES]
     return texts[:1] if "image" in data or len(set(texts)) == 1 else []
 

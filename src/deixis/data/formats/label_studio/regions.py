@@ -50,7 +50,7 @@ def objects_of(
         pixels = decode_brush(value["rle"], size_hw)
         names = labels_of(value) if pixels.any() else []  # a brush that was erased again leaves its region
         return [bitmap(name, pixels, masks, score=score) for name in names]
-    scale = np.array(size_hw[::-1]) / 100
+    scale = np.array(size_hw[::-1]) / 100  # (width, height): pixels in one percent
     degrees = _number(value, "rotation", 0.0)
     if "points" in value:
         outline = points_of_pairs(value["points"]) * scale

@@ -61,6 +61,7 @@ def find_labelme(path: Path) -> list[Path]:
         return [path] if path.suffix.lower() == ".json" and is_labelme(path) else []
     for name in _FOLDERS:
         files = sorted(file for file in (path / name).glob("*.json") if not is_left_by_macos(file))
+        # Other JSON files among them are an error when they are read, and named.
         if files and any(is_labelme(file) for file in files[:3]):
             return files
     return []

@@ -60,6 +60,7 @@ def read_shapes(
             raise DataError(f"{place}: {error}; correct or remove the shape") from error
         flags = shape.get("flags")
         thing = replace(drawn, is_crowd=isinstance(flags, dict) and bool(flags.get(CROWD_FLAG)))
+        # A number alone does not join shapes of different classes.
         group = (thing.label, shape.get("group_id"))
         if group[1] is not None and group in groups:
             things[groups[group]] = _joined(things[groups[group]], thing)
@@ -75,6 +76,7 @@ def _polygon(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int],
 
 def _rectangle(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
     del size_hw, masks
+    # labelme writes two, X-AnyLabeling all four.
     if len(points) not in (2, 4):
         raise ValueError(f"a rectangle needs two opposite corners, or all four, got {len(points)} points")
     return box(_label(shape), [*points.min(0), *points.max(0)])

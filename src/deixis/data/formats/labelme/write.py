@@ -47,7 +47,7 @@ def labelme_content(sample: Sample, image_name: str, masks: bool = True) -> dict
         "flags": {},
         "shapes": [_shape(sample, i, masks) for i in range(len(sample.instances))],
         "imagePath": image_name,
-        "imageData": None,
+        "imageData": None,  # labelme then reads the file at `imagePath`
         "imageHeight": height,
         "imageWidth": width,
     }

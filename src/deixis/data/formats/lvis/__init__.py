@@ -130,6 +130,7 @@ def _crowds_as_not_exhaustive(sample: Sample) -> Sample:
         return sample
     return sample.evolve(
         instances=sample.instances.select(~crowd),
+        # Stated before the crowd is gone: otherwise its class would count as looked for and absent.
         absent_class_ids=sample.known_absent_class_ids,
         not_exhaustive_class_ids=sample.not_exhaustive_class_ids | set(sample.instances.class_ids[crowd].tolist()),
     )

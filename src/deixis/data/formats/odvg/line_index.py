@@ -53,6 +53,7 @@ class LineIndex:
                 count += len(rows)
                 rows = [(line.offset, line.number, *size_hw) for line, size_hw in _first(entries, _AT_ONCE)]
             store.flush()
+            # The map keeps a descriptor of its own, so it outlives the file that is closed here.
             self._entries = np.memmap(store, _ENTRY, "r", shape=(count,)) if count else np.zeros(0, _ENTRY)
 
     def __len__(self) -> int:
@@ -104,6 +105,7 @@ class LineReader:
             with self.file.open("rb") as lines:
                 for number, content in enumerate(lines, start=1):
                     self._hash.update(content)
+                    # The offset is where the text begins, so that `line` reads it without the mark.
                     skipped = len(_BYTE_ORDER_MARK) if number == 1 and content.startswith(_BYTE_ORDER_MARK) else 0
                     text = content[skipped:].decode()
                     if text.strip():

@@ -144,6 +144,7 @@ def _grounding(content: Mapping[str, Any], where: str, file_name: str, size_hw: 
         for phrase in dict.fromkeys(map(clean_name, phrases)):
             names[phrase] = None
             objects += [(box, phrase) for box in boxes]
+        # In a region of several phrases it is not said whose characters these are.
         if len(phrases) == 1 and item.get("tokens_positive"):
             given[clean_name(phrases[0])] = _spans(item["tokens_positive"], place)
     if caption == lists_phrases(tuple(names)):

@@ -83,6 +83,7 @@ def _grounding(sample: Sample) -> dict[str, Any]:
     names = tuple(sample.vocabulary.names[i] for i in present)
     caption = sample.caption or lists_phrases(names)
     spans = {names[i]: sample.phrase_spans[c] for i, c in enumerate(present)} if sample.phrase_spans else {}
+    # Where a phrase is not found, the spans stay those that came with the sample.
     with suppress(DataError):
         spans = dict(zip(names, locate_phrases(caption, names, spans), strict=True))
     regions = []

@@ -80,6 +80,7 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     rows = list(_read_csv(file, _BOX_COLUMNS))
     if names is None:
         used = sorted({row["LabelName"] for row in rows})
+        # Freebase's ids, as in Open Images itself; in other tables the labels are the names.
         if any(label.startswith("/m/") for label in used):
             raise DataError(
                 f"{file}: labels such as {used[0]!r} need names; put class-descriptions.csv beside the file"
@@ -125,6 +126,7 @@ def class_descriptions(file: Path) -> dict[str, str] | None:
         raise DataError(f"{file}: several class descriptions beside it ({seen}); leave the one that belongs to it")
     names = {}
     for number, row in enumerate(csv.reader(StringIO(read_text(found[0]), newline="")), start=1):
+        # Version 7 has a first line of column names, earlier ones have none.
         if row == ["LabelName", "DisplayName"] or not row:
             continue
         if len(row) != 2 or row[0] in names:
@@ -158,6 +160,7 @@ def _gather(
                         image.absent.add(_class_id(row, labels, f"{other}: line {row['line']}"))
         elif {"ImageID", "Subset"} <= columns and "LabelName" not in columns:
             for row in _read_csv(other, {"ImageID"}):
+                # An image that is listed and has no box is one without objects.
                 found.setdefault(row["ImageID"], _Image())
     return found, judged
 
@@ -203,6 +206,7 @@ def _sample(
     boxes = in_order(np.array(found.boxes).reshape(-1, 4)) * (width, height, width, height)
     instances, lost = clip_instances(Instances.build(boxes, found.class_ids, found.crowd), size_hw, keep_all)
     present = set(instances.class_ids.tolist())
+    # A box says more than a label that calls its class absent.
     absent = frozenset(found.absent - present) if judged else None
     if absent is not None and len(absent | present) == len(vocabulary):
         absent = None  # everything was looked for

@@ -12,6 +12,7 @@ from deixis.data.sets.embedded import records
 from deixis.records import Dataset, Sample
 
 _BOX_COLUMNS = (
+    # In Open Images' order: both x before both y.
     *("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"),
 )

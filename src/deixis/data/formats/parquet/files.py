@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 INSTALL_HINT = "reading and writing parquet needs pyarrow; install it with: pip install 'deixis[parquet]'"
-_GROUPS_KEPT = 4
+_GROUPS_KEPT = 4  # each with the bytes of some hundred pictures, in every loading worker
 CATEGORY_KEYS = ("category", "categories", "category_id", "label", "labels")
 
 
@@ -58,6 +58,7 @@ class ImageBytes:
         if file not in self._tables:
             (table,) = open_files([self.files[file]])
             counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+            # Each group's first row.
             self._tables[file] = (table, [sum(counts[:group]) for group in range(len(counts))])
         group = bisect_right(self._tables[file][1], row) - 1
         value = self._group(file, group)[row - self._tables[file][1][group]]
@@ -147,6 +148,7 @@ def _by_column(objects: Any, where: str) -> dict[str, list[Any]]:
     if isinstance(objects, dict):
         return {key: value if value is not None else [] for key, value in objects.items()}
     if isinstance(objects, list) and all(isinstance(item, dict) for item in objects):
+        # Without an object the keys are unknown.
         keys = list(dict.fromkeys(key for item in objects for key in item)) or ["bbox", "category"]
         return {key: [item.get(key) for item in objects] for key in keys}
     raise DataError(f"{where}: objects must have bbox and category, got {str(objects)[:80]}")

@@ -73,6 +73,7 @@ def read_parquet(
     pictures = ImageBytes(tuple(files), tuple((row.file, row.number) for row in rows), images)
     sizes = [_size(row, pictures, index) for index, row in enumerate(rows)]
     boxes = [_boxes(row, len(found)) for row, found in zip(rows, categories, strict=True)]
+    # None is found from the values.
     frame: Frame | None = {None: None, "xyxy": "corners"}.get(box_format, "xywh")
     corners = by_frame(boxes, sizes, str(path), frame)
     records, dropped = [], []
@@ -127,7 +128,7 @@ def _files_of(path: Path, split: str | None) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-    return file.name.split("-")[0].split(".")[0]
+    return file.name.split("-")[0].split(".")[0]  # train-00000-of-00001.parquet
 
 
 def _categories(row: Row, names: Sequence[str] | None) -> list[int | str]:

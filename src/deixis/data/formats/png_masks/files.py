@@ -76,6 +76,7 @@ def _regions(
             kind = int(np.bincount(classes[mask].astype(np.int64)).argmax())  # that of most of its pixels
             found += [(mask, kind)] if kind and kind not in void else []
         elif apart:
+            # Part 0 is the background.
             count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
             found += [(parts == part, value) for part in range(1, count)]
         else:
@@ -150,6 +151,7 @@ def _rank(folder: Path) -> tuple[int, str]:
 def _masks_in(place: Path) -> list[Path]:
     found = sorted(place.iterdir()) if place.is_dir() else []
     files = [file for file in found if file.suffix.lower() in _SUFFIXES and not is_left_by_macos(file)]
+    # YOLO keeps its lines, and other tools their JSON, in folders of these names too.
     if not files or any(place.glob("*.txt")) or any(place.glob("*.json")) or not _is_mask(files[0]):
         return []
     index = pictures_of(place, None)[0]
@@ -163,6 +165,7 @@ def _is_mask(file: Path) -> bool:
     except (DataError, OSError, SyntaxError, ValueError):
         return False
     some = pixels[::4, ::4]
+    # A small photograph has few values as well, but not only one for every four pixels.
     return len(np.unique(some)) <= min(_MAX_VALUES, max(2, some.size // 4))
 
 

@@ -137,6 +137,7 @@ def _sample(
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source}: {one_line(error)}") from error
     present = set(instances.class_ids.tolist())
+    # A class that somebody drew is no longer absent.
     absent = None if row["absent"] is None else frozenset(json.loads(row["absent"])) - present
     sample = Sample(image, size_hw, instances, vocabulary, int(row["image_id"]), source)
     return replace(

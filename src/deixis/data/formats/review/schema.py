@@ -49,6 +49,7 @@ def find_review(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.suffix.lower() in SUFFIXES and is_review(path) else []
     file = path / FILE
+    # SQLite's own files beside it (-wal, -shm) begin with its name.
     others = [one for one in path.iterdir() if one.is_file() and not one.name.startswith(FILE)]
     if any(one.suffix.lower() not in IMAGE_SUFFIXES for one in others):
         return []
@@ -82,6 +83,7 @@ def opened_to_read(file: Path) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+        # A foreign file may hold views and triggers: they must not call functions with side effects.
         connection.execute("PRAGMA trusted_schema = OFF")
         require_review(connection, file)
     except BaseException:

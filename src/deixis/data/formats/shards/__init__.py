@@ -39,6 +39,7 @@ class ShardBytes:
         if not (offset >= 0 and 0 < size <= listed - offset):
             raise DataError(f"{file}: image {position + 1} would be outside of the shard; write the shards again")
         try:
+            # `pread` moves no position, so forked processes may share the descriptor.
             data = os.pread(self._handle(file), size, offset)
         except OSError as error:
             raise UnreadableImageError(f"{file}: cannot be read ({error.strerror}); copy the shard again") from error

@@ -24,7 +24,7 @@ from deixis.errors import DataError
 from deixis.records import Dataset, Sample
 
 _GROUP_BYTES = 32 << 20  # a row group ends here, before ROWS_PER_GROUP large pictures fill the memory
-_HEAD = 64
+_HEAD = 64  # bytes that a picture is searched by
 
 
 class TarShard:
@@ -39,6 +39,7 @@ class TarShard:
         """Write an image and its annotations."""
         suffix = PurePosixPath(name).suffix.lower() or ".img"
         self._file(f"{key}{suffix}", content)
+        # `addfile` stops behind the content and its padding to whole blocks.
         self._offsets.append(self._tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         values = row_of(sample, name, b"", 0)
         known = {key: value for key, value in values.items() if key != "image"}
@@ -69,6 +70,7 @@ class ParquetShard:
         self.path, self.images = path, 0
         self._schema = schema_of(names)
         self._table = pyarrow.Table.from_pylist
+        # Compressed, or equal pictures stored once, they could not be read from their place.
         self._writer = ParquetWriter(path, self._schema, compression="none", use_dictionary=False)
         self._rows: list[dict[str, Any]] = []
         self._bytes = self._objects = 0
@@ -99,6 +101,7 @@ class ParquetShard:
             for head, size, checksum in self._written:
                 # PLAIN encoding: a value is its length in 4 bytes, then itself
                 place = content.find(struct.pack("<I", size) + head, place)
+                # The same bytes may occur inside another picture.
                 while place >= 0 and zlib.crc32(content[place + 4 : place + 4 + size]) != checksum:
                     place = content.find(struct.pack("<I", size) + head, place + 1)
                 if place < 0:
@@ -156,6 +159,7 @@ def write_shards(
             done.append(shard)
         shards = []
         for number, one in enumerate(done):
+            # The names give the number of shards, which is known only now.
             file = f"data/train-{number:05d}-of-{len(done):05d}{_SUFFIX[container]}"  # as `datasets` finds a split
             one.path.rename(draft / file)
             shards.append(ShardFile.of(draft, file, one.images))

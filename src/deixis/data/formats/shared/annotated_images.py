@@ -138,6 +138,7 @@ def image_files(
     files: list[Path | None] = [None] * len(rows)
     faults: dict[int, str] = {}
     searched: list[Path] = []
+    # All images by their likeliest names before any by a second one: a guess must not take the file of another image.
     for rank in range(max(len(row.file_names) for row in rows)):
         left = [i for i, row in enumerate(rows) if files[i] is None and i not in faults and rank < len(row.file_names)]
         if not left:

@@ -178,7 +178,7 @@ def _area(points: Points) -> float:
     return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2  # the shoelace formula
 
 
-MAX_MASK_PIXELS = 1 << 27
+MAX_MASK_PIXELS = 1 << 27  # half a gigabyte as numbers of 32 bits
 
 
 def png_bitmap(data: bytes, max_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
@@ -193,6 +193,7 @@ def png_bitmap(data: bytes, max_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
                 raise ValueError(f"has a bitmap of {image.size}, larger than its image")
             if image.mode in ("RGBA", "LA"):
                 return np.asarray(image)[..., -1] > 0
+            # Of a palette the indices count, not its colours.
             return np.asarray(image if image.mode == "P" else image.convert("L")) > 0
     except (OSError, SyntaxError) as error:
         raise ValueError(f"has a bitmap that is no picture ({error})") from error

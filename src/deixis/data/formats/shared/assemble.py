@@ -131,6 +131,7 @@ def assemble(
         objects = []
         for thing in picture.objects:
             with collecting(findings, "category_unknown", source, picture.source, "object removed"):
+                # Raised here, so that with findings it becomes one and the object is left out.
                 if clean_name(thing.label) not in rows:
                     raise DataError(f"{source}: {picture.source}: class {thing.label!r} is not in the list of classes")
                 objects.append(thing)

@@ -14,6 +14,7 @@ from deixis.errors import DataError
 
 Frame = Literal["xywh", "corners", "share xywh", "share corners"]
 BoxKind = Literal["corners", "xywh", "centre", "text", "unknown"]
+# Corners may stand out by this much, as exporters round them.
 _ROUNDING_PX, _ROUNDING_SHARE = 1.0, 1e-3
 MIN_SIDE_PX = 32  # in smaller images, boxes of one pixel are plausible
 _MEANT: dict[BoxKind, str] = {
@@ -78,6 +79,7 @@ def by_convention(
     if how.shares:
         flat = flat * sizes[:, [1, 0, 1, 0]]  # (height, width) as (width, height, width, height)
     corners = in_order(flat) if how.kind == "corners" else _as_corners(flat, how.kind)
+    # Without any image `np.split` still gives one part.
     return np.split(corners, ends)[: len(boxes)], how.note
 
 

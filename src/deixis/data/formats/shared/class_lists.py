@@ -97,6 +97,7 @@ def _proto(text: str) -> dict[int, str]:
     found = {}
     for body in _PROTO_ITEM.findall(text):
         number = re.search(r"\bid\s*:\s*(\d+)", body)
+        # In TensorFlow's label maps of COCO and Open Images `name` is an id such as /m/01g317.
         name = re.search(r"\bdisplay_name\s*:\s*['\"](.*?)['\"]", body) or re.search(
             r"\bname\s*:\s*['\"](.*?)['\"]", body
         )

@@ -92,7 +92,7 @@ def read_supervisely(
     for ann in dict.fromkeys(file.parent for file in files):
         own = [file for file in files if file.parent == ann]
         home = ann.parent / "img" if (ann.parent / "img").is_dir() else ann.parent
-        names = [file.name.removesuffix(".json") for file in own]
+        names = [file.name.removesuffix(".json") for file in own]  # a.jpg has a.jpg.json
         paths = find_pictures(ann, names, images, [home], findings)
         for file, image in zip(own, paths, strict=True):
             if image is not None:
@@ -120,6 +120,7 @@ def _of_split(files: list[Path], split: str | None, where: Path) -> list[Path]:
 
 def _names(file: Path, pictures: list[Picture]) -> list[str] | None:
     """The classes of the nearest `meta.json` above a file, and used ones that it lacks; None without one."""
+    # Above `ann` are the data set, perhaps folders of data sets, and the project.
     meta = next((home / "meta.json" for home in list(file.parents)[1:5] if (home / "meta.json").is_file()), None)
     if meta is None:
         return None

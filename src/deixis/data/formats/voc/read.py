@@ -201,7 +201,7 @@ def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
     if node is None:
         return None
     height, width = (_number(node, key, f"{path}: size") for key in ("height", "width"))
-    return (int(height), int(width)) if min(height, width) > 0 else None
+    return (int(height), int(width)) if min(height, width) > 0 else None  # a side of 0 says that nobody knew it
 
 
 def _number(node: ElementTree.Element | None, key: str, where: str) -> float:

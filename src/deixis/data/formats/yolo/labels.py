@@ -21,7 +21,7 @@ from deixis.errors import DataError
 LabelRow = tuple[int, list[float]]
 _NO_LABELS = {"classes", "labels", "obj", "predefined_classes", "names", "train", "val", "valid", "test", "readme"}
 _NAMED = 3
-_SAME_MIDDLE = 2e-3
+_SAME_MIDDLE = 2e-3  # shares: corners are rounded when they are written
 _OUTSIDE = 0.01  # drawn polygons may leave their image by a rounding, not by more
 
 
@@ -132,6 +132,7 @@ def _row(fields: Sequence[str], where: str, layout: YoloLayout) -> LabelRow:
         )
     if len(values) > 4 and not _is_parallelogram(values):  # turned boxes may reach out of the image
         _require_polygon(values, where, layout)
+    # Turned boxes and roundings leave the image a little, pixels far.
     if max(map(abs, values)) > 2:
         hint = "; pixels? divide them by the image's width and height" if min(values) >= 0 else ""
         raise DataError(f"{where}: numbers must be shares of the image's size, from 0 to 1, got {values[:8]}{hint}")

@@ -41,6 +41,7 @@ class YoloLayout:
             DataError: a split that is not there, several and none named, or no picture.
         """
         split = None if split is None else same_split(split)
+        # `data.yaml` may name a split that was not exported, as Roboflow does with its test set.
         there = [name for name in self.splits if all(self._find(text) for text in self.splits[name])]
         seen = ", ".join(there or self.splits)
         if split is None and len(there) > 1:

@@ -78,6 +78,7 @@ def _sample(key: str, regions: list[Any], image: Path, number: int, file: str, b
             size = rle.get("size") if isinstance(rle, dict) else None
             if not isinstance(size, list) or len(size) != 2:
                 raise ValueError(f"mask_rle must be an RLE with its size, got {shown(rle)}")
+            # Every region has its image's size, so that no picture is opened.
             size_hw = size_hw or image_size(*size)
             masks, ann_id = (object_mask(rle, size_hw),), whole_number(region.get("ann_id"))
             texts = sentences(region.get("caption"))

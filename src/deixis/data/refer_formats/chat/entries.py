@@ -94,6 +94,7 @@ def locate(
     """
 
     def find(name: str) -> Path | None:
+        # COCO_train2014_000000000009.jpg of 2014 is 000000000009.jpg of 2017.
         short = name.rpartition("_")[2] if "COCO_" in name else name
         for spelling in dict.fromkeys((name, short, re.sub(r"\.mkv$", ".mp4", name))):
             for folder in folders:

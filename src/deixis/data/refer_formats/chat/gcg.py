@@ -110,6 +110,7 @@ def _rows(file: Path, bad: list[str]) -> Iterator[_Row]:
 
 def _listed(entry: Any, where: str) -> _Row:
     """An entry of GranDf and OpenPSG, or of RefCOCOg, which stands alone in an object by the id of its image."""
+    # RefCOCOg's form: {"391895": {...}}.
     if isinstance(entry, dict) and len(entry) == 1 and isinstance(inner := next(iter(entry.values())), dict):
         entry = inner
     if not isinstance(entry, dict):

@@ -80,6 +80,7 @@ def find_llava(path: Path) -> list[Path]:
 
 
 def _annotated(file: Path) -> bool:
+    # Of Osprey, and of our own JSON with masks, which other readers take.
     return holds_text(file, '"annotation"') or holds_text(file, '"expressions"')
 
 

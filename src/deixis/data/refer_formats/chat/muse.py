@@ -43,6 +43,7 @@ def read_muse(path: str | Path, images: Path | None = None, faults: list[str] | 
         file,
         images,
         faults,
+        # `coco_url` is an address; its last part is the file.
         name_of=lambda entry: image_name(entry, "file_name", "image", "coco_url").rpartition("/")[2],
         sample_of=_sample,
     )
@@ -104,6 +105,7 @@ def _answer(text: Any, names: list[str]) -> tuple[str, list[tuple[int, int]]]:
             places.append((len(words) - len(name), len(words)))
         return f"{words}.", places
     parts = text.split(_MASK) if isinstance(text, str) else []
+    # A text of n masks has n + 1 parts around them.
     if len(parts) != len(names) + 1:
         raise ValueError(f"{max(len(parts) - 1, 0)} {_MASK} for {len(names)} masks in {shown(text)}")
     words, places = parts[0], []

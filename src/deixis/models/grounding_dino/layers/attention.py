@@ -46,6 +46,7 @@ class MultiheadAttention(nn.Module):
         mask: Bool[Tensor, "batch 1 #queries keys"] | None = None,
     ) -> Float[Tensor, "batch queries channels"]:
         """Attend where `mask` is true; None lets all queries attend to all keys."""
+        # [B, heads, queries, dim]; scaled by 1 / sqrt(dim) inside
         attended = scaled_dot_product_attention(
             split_heads(self.query(queries), self.heads),
             split_heads(self.key(keys), self.heads),
@@ -97,12 +98,15 @@ class DeformableAttention(nn.Module):
         weights: Tensor = self.attention_weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(grid)
         values: Tensor = self.value_proj(memory)
         if memory_mask is not None:
+            # after the projection: its bias would fill the padding again
             values = values.masked_fill(~memory_mask[..., None], 0.0)
         values = values.view(batch, -1, self.heads, values.shape[-1] // self.heads)  # [B, K, C] -> [B, K, heads, dim]
         # eq. 3: p + offset, both as fractions of the level
+        # In the reference's precision, float32 or more: bfloat16's 8 bits do not tell the cells of a large level apart.
         start, step = self._start_and_step(reference, shapes_hw)
         # start + offsets * step, with [B, Q, 1, xy] broadcast over the heads -> [B, Q, heads, levels, points, 2]
         locations = torch.addcmul(start, offsets.to(start.dtype), step).view(*grid, 2)
+        # [B, Q, heads * dim]
         sampled = multi_scale_deformable_attention(
             values, shapes_hw, locations, attention_weights=weights, implementation=self.implementation
         )
@@ -122,6 +126,7 @@ class DeformableAttention(nn.Module):
             # [..., levels, 2] -> [..., 1, levels * points * 2]
             return by_level[..., None, :].expand(*by_level.shape[:-1], self.points, 2).flatten(-3)[..., None, :]
 
+        # points in the encoder, boxes in the decoder
         if reference.shape[-1] == 2:
             return each_point(reference), each_point(1 / size_wh(shapes_hw, reference))
         return each_point(reference[..., :2]), each_point(reference[..., 2:] * (0.5 / self.points))

@@ -29,17 +29,20 @@ def feed_forward(
         activation_dropout: dropout probability; 0 outside training.
     """
     relu = isinstance(activation, nn.ReLU)
+    # in place: nothing needs the numbers before a ReLU, not even its gradient
     activate = relu_ if relu else activation
     if activation_dropout or _computed_elsewhere(tokens):
         hidden = activate(fc1(tokens))
         flat = fc2(dropout(hidden, activation_dropout) if activation_dropout else hidden)
     elif not _differentiated(tokens, fc1, fc2):
+        # without a graph, a chunk's hidden activations are gone before the next one's are made
         chunks = torch.split(tokens.flatten(0, 1), _rows(fc1.out_features))  # [B, T, C] -> [B * T, C] in chunks
         flat = torch.cat([fc2(activate(fc1(chunk))) for chunk in chunks])
     elif relu and type(fc1) is nn.Linear and type(fc2) is nn.Linear:
         weights = (fc1.weight, fc1.bias, fc2.weight, fc2.bias)
         flat = ReluFeedForward.apply(tokens.flatten(0, 1), *weights)  # type: ignore[no-untyped-call]
     else:
+        # adapters, or another activation: left to autograd, which keeps all hidden activations anyway
         flat = fc2(activate(fc1(tokens)))
     # [B * T, D] -> [B, T, D]
     out: Tensor = flat.view(*tokens.shape[:-1], flat.shape[-1])
@@ -88,6 +91,7 @@ class ReluFeedForward(torch.autograd.Function):
         grad_w1 = torch.zeros_like(w1) if wants_w1 else None
         grad_b1 = w1.new_zeros(w1.shape[0]) if wants_b1 else None
         grad_w2 = torch.zeros_like(w2) if wants_w2 else None
+        # the chunks of the forward pass; gradients of the weights are summed over them in place
         for start, hidden in zip(range(0, x.shape[0], _rows(w1.shape[0])), kept, strict=True):
             rows = slice(start, start + len(hidden))
             if grad_w2 is not None:
@@ -97,11 +101,11 @@ class ReluFeedForward(torch.autograd.Function):
             inner = grad[rows] @ w2  # [n, D] @ [D, H], then 0 where ReLU was 0
             torch.ops.aten.threshold_backward.grad_input(inner, hidden, 0, grad_input=inner)
             if grad_w1 is not None:
-                grad_w1.addmm_(inner.t(), x[rows])
+                grad_w1.addmm_(inner.t(), x[rows])  # [H, n] @ [n, C]
             if grad_b1 is not None:
                 grad_b1 += inner.sum(0)
             if grad_x is not None:
-                torch.mm(inner, w1, out=grad_x[rows])
+                torch.mm(inner, w1, out=grad_x[rows])  # [n, H] @ [H, C]
         return grad_x, grad_w1, grad_b1, grad_w2, grad.sum(0) if wants_b2 else None
 
 

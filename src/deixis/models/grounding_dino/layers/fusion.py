@@ -134,6 +134,7 @@ class FusionAttention(nn.Module):
         Without dropout a key's shares sum to 1 in each head, so the bias can be added to the folded values.
         """
         if torch.is_autocast_enabled(vision.device.type) or (self.training and self.dropout):
+            # under autocast `baddbmm` would round the image's features, the residual, to half precision
             return vision + scale * (shares @ folded_values + bias)
         return torch.baddbmm(vision, shares, (folded_values + bias / self.heads) * scale)
 
@@ -152,5 +153,6 @@ def _scores(
     precision = torch.promote_types(vision.dtype, torch.float32)
     with torch.autocast(vision.device.type, enabled=False):
         queries, start = folded_queries.to(precision) * dim**-0.5, bias.flatten(1, 2).to(precision) * dim**-0.5
+        # the image's bias gives each row, [B, heads * L, 1], one number for all keys
         flat = torch.baddbmm(start, queries, vision.to(precision).transpose(1, 2))
     return flat.view(*bias.shape[:3], -1)  # [B, heads * L, K] -> [B, heads, L, K]

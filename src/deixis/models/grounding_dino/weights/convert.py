@@ -73,6 +73,7 @@ def wanted_tensors(config: Any, source: str) -> dict[str, Tensor]:
         ModelError: no detector can be built from the configuration.
     """
     try:
+        # shapes without memory, whatever sizes a file suggests
         with torch.device("meta"):
             return dict(GroundingDino(config).state_dict())
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -111,6 +112,7 @@ def foreign_tensors(model: GroundingDino, layout: str) -> dict[str, Tensor]:
     if layout not in LAYOUTS:
         raise OptionError(f"the layout must be one of {sorted(LAYOUTS)}, got {layout!r}")
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    # MMDetection's layout has a name for the scales, IDEA-Research's has none
     if layout == IDEA.name and has_learned_scale(model.config):
         state = without_scales(fold_scales({file_name(n, UNTIED): tensor for n, tensor in state.items()}, model.config))
     return scatter(state, TABLES[layout](model.config), f"as {layout}")

@@ -18,6 +18,7 @@ def _rules(ours: str, theirs: str, pairs: dict[str, str]) -> list[Rule]:
 
 
 def _thirds(ours: str, theirs: str) -> list[Rule]:
+    # Swin stacks them as `qkv`, `nn.MultiheadAttention` as `in_proj_weight` and `in_proj_bias`.
     return [Rule(f"{ours}{name}.", theirs, "third", part) for part, name in enumerate(("query", "key", "value"))]
 
 
@@ -37,9 +38,11 @@ FUSION = {
     "attn.out_text_proj": "attn.out_l_proj",
 }
 FEED_FORWARD_IDEA = {"fc1": "linear1", "fc2": "linear2"}
+# mmcv's FFN: a `Sequential` of a `Sequential` (linear, activation, dropout), a linear layer and dropout
 FEED_FORWARD_MM = {"fc1": "ffn.layers.0.0", "fc2": "ffn.layers.1"}
 BLOCK, STAGE = BACKBONE + "encoder.layers.{}.blocks.{}.", BACKBONE + "encoder.layers.{}."
 ENCODER, DECODER = "model.encoder.layers.{}.", "model.decoder.layers.{}."
+# More than any released model has: a rule that no tensor needs does nothing.
 MAX_STAGES = MAX_EXTRA_LEVELS = 8
 
 
@@ -60,6 +63,7 @@ def idea_table() -> KeyTable:
     }
     rules += _rules(BLOCK, block, blocks)
     rules += _same(STAGE, "backbone.0.layers.{}.", ("downsample.reduction", "downsample.norm"))
+    # transformers counts stages from 1
     stages = range(1, MAX_STAGES + 1)
     rules += [Rule(f"{BACKBONE}hidden_states_norms.stage{i}.", f"backbone.0.norm{i - 1}.") for i in stages]
 
@@ -134,6 +138,7 @@ def mmdetection_table(maps: int, decoder_layers: int) -> KeyTable:
         "output.dense": "ffn.layers.1",
     }
     rules += _rules(BLOCK, block, blocks)
+    # MMDetection merges patches with `nn.Unfold`, which puts the channels before the pixels
     rules += [Rule(STAGE + "downsample.", "backbone.stages.{}.downsample.", "unfolded")]
     stages = range(1, MAX_STAGES + 1)
     rules += [Rule(f"{BACKBONE}hidden_states_norms.stage{i}.", f"backbone.norm{i - 1}.") for i in stages]
@@ -143,6 +148,7 @@ def mmdetection_table(maps: int, decoder_layers: int) -> KeyTable:
     norms = {"self_attn_layer_norm": "norms.0", "final_layer_norm": "norms.1"}
     rules += _rules(ENCODER + "deformable_layer.", layer, FEED_FORWARD_MM | norms)
     layer = "encoder.text_layers.{}."
+    # mmcv wraps PyTorch's attention, hence `.attn`
     rules += _thirds(ENCODER + "text_enhancer_layer.self_attn.", layer + "self_attn.attn.in_proj_")
     others = {
         "self_attn.out_proj": "self_attn.attn.out_proj",

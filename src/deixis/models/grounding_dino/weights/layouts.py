@@ -15,6 +15,7 @@ from deixis.models.grounding_dino.weights.recognise import Names, decoder_layer_
 from deixis.models.grounding_dino.weights.transformers_layout import OPTIONAL, Ties, file_name
 from deixis.models.weight_files import KeyTable, Place
 
+# These files have the heads of every layer, also where all are equal.
 UNTIED = Ties(boxes=False, classes=False)
 PIXEL_ORDER = (0, 2, 1, 3)
 """The permutation between the two orders of the four pixels that Swin merges; it is its own inverse."""
@@ -156,18 +157,19 @@ def _use(name: str, layout: Layout) -> str | None:
 def from_stored_form(tensor: Tensor, place: Place) -> Tensor:
     """A tensor in the form used here, from its form in the file."""
     if place.form == "third":
-        return tensor.tensor_split(3)[place.part]
+        return tensor.tensor_split(3)[place.part]  # [3 d, ...] -> [d, ...]
     if place.form == "one" and tensor.shape == (1,):
         return tensor[0]
     if place.form == "unfolded":
+        # the reduction is [2 C, 4 C], the norm [4 C]: both are reordered along their last axis
         by_channel = tensor.reshape(*tensor.shape[:-1], -1, 4)[..., PIXEL_ORDER]  # [..., channels, pixels]
-        return by_channel.transpose(-1, -2).flatten(-2)
+        return by_channel.transpose(-1, -2).flatten(-2)  # [..., pixels * channels]
     return tensor
 
 
 def to_stored_form(tensor: Tensor, place: Place) -> Tensor:
     if place.form == "one":
-        return tensor.reshape(1)
+        return tensor.reshape(1)  # [] -> [1]
     if place.form == "unfolded":
         by_pixel = tensor.reshape(*tensor.shape[:-1], 4, -1).transpose(-1, -2)  # [..., channels, pixels]
         return by_pixel[..., PIXEL_ORDER].flatten(-2)

@@ -34,12 +34,13 @@ def with_learned_names(bundle: GroundingDinoBundle, names: Sequence[str]) -> Gro
         return bundle
     pieces = [name_tokens(name, plain)[:-1] for name in new.values()]  # without the delimiter
     tokenizer = copy.deepcopy(bundle.tokenizer)
+    # not special: `learned_names` and decoding would leave out special tokens
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in new])
     grow_embeddings(bundle.model, len(tokenizer))
     weight = _embeddings(bundle.model).weight
     with torch.no_grad():
         for token, own in zip(new, pieces, strict=True):
-            weight[tokenizer.convert_tokens_to_ids(token)] = weight[list(own)].mean(0)
+            weight[tokenizer.convert_tokens_to_ids(token)] = weight[list(own)].mean(0)  # [pieces, C] -> [C]
     return replace(bundle, tokenizer=tokenizer)
 
 
@@ -66,6 +67,7 @@ def train_learned_names(bundle: GroundingDinoBundle, names: Sequence[str]) -> No
     bundle.model.requires_grad_(False)
     weight = _embeddings(bundle.model).weight
     ids = [bundle.tokenizer.convert_tokens_to_ids(learned_token(name)) for name in names]
+    # [vocabulary, 1], over all channels
     rows = torch.zeros(len(weight), 1)
     rows[ids] = 1
 

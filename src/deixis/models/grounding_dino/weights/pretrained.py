@@ -53,6 +53,7 @@ def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
     """
     folder = model_folder(source, HUB_FILES, "IDEA-Research/grounding-dino-tiny")
     config = read_transformers_config(folder / "config.json", CONFIGS)
+    # before any memory is allocated for it
     require_same_scale(lambda: GroundingDino(config), folder)
     model = GroundingDino(config)
     tensors = tensors_to_load(read_weights(folder), model.state_dict(), ties_of(config), source=str(source))
@@ -89,13 +90,14 @@ def _write(bundle: GroundingDinoBundle, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     bundle.tokenizer.save_pretrained(folder)
     short_px, long_px = bundle.image_size
+    # for transformers' image processor; deixis reads only the sizes, mean and deviation
     preprocessing = {
         "image_processor_type": "GroundingDinoImageProcessor",
         "processor_class": "GroundingDinoProcessor",
         "format": "coco_detection",
         "do_resize": True,
         "size": {"shortest_edge": short_px, "longest_edge": long_px},
-        "resample": 2,
+        "resample": 2,  # PIL's bilinear
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -169,4 +171,5 @@ def plain_outputs(
             token_type_ids=torch.zeros_like(input_ids),
             attention_mask=torch.ones_like(input_ids),
         )
+    # transformers too pads logits to `max_text_len` with minus infinity
     return out.logits[..., : input_ids.shape[1]], out.pred_boxes

@@ -93,6 +93,7 @@ def config_of(names: Names) -> Any:
     Raises:
         ModelError: tensors that determine the configuration are missing.
     """
+    # Each number comes from several tensors: a file that lacks one is still recognised, and `gather` lists the gaps.
     scaled = names.count("class_embed.{}.bias") or names.tensor("model.encoder_output_class_embed.bias") is not None
     levels = names.count("model.input_proj_vision.{}.0.weight", "model.input_proj_vision.{}.1.weight")
     encoder_layers = names.count(*_ends(ENCODER, "fusion_layer.vision_param", "deformable_layer.fc1.bias"))
@@ -158,6 +159,7 @@ def _backbone_config(names: Names) -> SwinConfig:
     hidden = names.length(0, _block(0, 0, "intermediate.dense.bias"), _block(0, 0, "intermediate.dense.weight"))
     # the relative position table has (2 * window - 1)² rows
     window = (math.isqrt(names.length(0, *tables[0])) + 1) // 2
+    # only stages whose maps are used have a norm of their own
     maps = [f"stage{i}" for i in range(1, stages + 1) if _has_norm(names, i)]
     return SwinConfig(
         image_size=PRETRAINED_PIXELS.get(window, 224),

@@ -70,6 +70,7 @@ _DECODER_HEADS = ("model.decoder.bbox_embed.", "model.decoder.class_embed.")
 
 def tensors_to_write(state: Mapping[str, Tensor], ties: Ties) -> dict[str, Tensor]:
     """A module's tensors by their names in the file, tied ones once, on the CPU."""
+    # safetensors writes contiguous tensors only
     return {file_name(name, ties): tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -101,6 +102,7 @@ def tensors_to_load(
         f"missing {name}" for name in sorted(set(wanted.values()) - given.keys()) if not name.startswith(OPTIONAL)
     ]
     faults += [f"unexpected {name}" for name in sorted(given.keys() - set(wanted.values()))]
+    # an optional tensor that the file lacks keeps the module's value
     loadable = {name: given.get(file, state[name]) for name, file in wanted.items()}
     faults += [
         f"{wanted[name]} has shape {tuple(tensor.shape)}, config.json gives {tuple(state[name].shape)}"

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.batch_records import Grid
 from deixis.data.pixels.cuts import Blocks, Tiling
 from deixis.models.sa2va.language.templates import Template
 from deixis.models.weight_files import Rule
-from deixis.refer_records import Grid
 
 Positions = Callable[[Bool[Tensor, "batch tokens"], Sequence[Grid]], Int[Tensor, "3 batch tokens"]]
 

@@ -20,12 +20,12 @@ from transformers import (
     Qwen3Config,
 )
 
+from deixis.batch_records import Grid
 from deixis.data.pixels.cuts import Tiling
 from deixis.errors import ModelError
 from deixis.models.sa2va.families.family import Family, Heads, Released
 from deixis.models.sa2va.language.templates import TEMPLATES, Template
 from deixis.models.weight_files import Rule
-from deixis.refer_records import Grid
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERNLM2 = "InternLM2ForCausalLM"

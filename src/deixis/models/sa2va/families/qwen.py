@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.batch_records import Grid
 from deixis.data.pixels.cuts import TILE_SIDE, Blocks, Tiling
 from deixis.models.folders import read_object
 from deixis.models.sa2va.families.family import Released
 from deixis.models.sa2va.language.templates import TEMPLATES, Template
 from deixis.models.weight_files import Rule
-from deixis.refer_records import Grid
 
 VISION_MODULE = "model.visual"
 PARTS = {

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from deixis.batch_records import Grid
 from deixis.models.sa2va.families import qwen
 from deixis.models.sa2va.families.family import Family
-from deixis.refer_records import Grid
 
 CLIP_STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from deixis.batch_records import Grid
 from deixis.models.sa2va.families import qwen
 from deixis.models.sa2va.families.family import Family
-from deixis.refer_records import Grid
 
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from deixis.batch_records import Grids
 from deixis.models.sa2va.bundle import Behaviour, Sa2vaBundle
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.sam import Masks, SamLevels
-from deixis.refer_records import Grids
 
 MAX_ANSWER_TOKENS = 64
 Choose = Callable[[Float[Tensor, "rows vocabulary"]], Int[Tensor, " rows"]]

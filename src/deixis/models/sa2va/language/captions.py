@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deixis.batch_records import Regions
 from deixis.errors import OptionError
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.language.answers import Choose, generate
 from deixis.models.sa2va.regions import shown_tiles
-from deixis.refer_records import Regions
 
 
 class Described(NamedTuple):

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from deixis.batch_records import Grids
 from deixis.errors import ModelError
 from deixis.models.sa2va.bundle import Sa2vaBundle
 from deixis.models.sa2va.language.answers import generate
 from deixis.models.sa2va.model import Sa2va
 from deixis.models.sa2va.sam import SamLevels
-from deixis.refer_records import Grids
 
 
 @torch.no_grad()

@@ -80,6 +80,7 @@ def warn_of_crowded_images(
     records = [record_of(dataset, index) for index in range(count)]
     objects = [int((~record.instances.is_crowd).sum()) for record in records]
     most, name = max(objects, default=0), getattr(dataset, "name", "data")
+    # As evaluation decides it: COCO's limit, or LVIS's where images are annotated for some classes only.
     counted = max_detections or (detections_per_image(records) if records else MAX_DETECTIONS)
     if measured and most > counted:
         warnings.warn(

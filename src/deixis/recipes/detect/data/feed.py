@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from deixis.batch_records import Batch
 from deixis.data.batching.loading import UnreadableImages
 from deixis.data.batching.shard_order import Ratios
 from deixis.data.detect.augment import PRESETS, Augmentation, Augmented
@@ -19,7 +20,7 @@ from deixis.options.detect_train import DetectData, DetectImages
 from deixis.options.groups import Hardware, Loop
 from deixis.recipes.detect.data.facts import joined, lies_in_files, parts_of
 from deixis.recipes.detect.data.prompts import FittedTransform, TrainingPrompts
-from deixis.records import Batch, Dataset
+from deixis.records import Dataset
 from deixis.training.feed import Feed
 
 MULTI_SCALE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the short side: DETR's 480 to 800
@@ -80,8 +81,10 @@ def mixed(training: Dataset, data: DetectData, seed: int, *, replayed: Dataset |
     if replayed is None:
         return Joined(parts, Mixture.of(sizes, data.data_weights, data.epoch_length, seed))
     weights = data.data_weights or sizes
+    # The old pictures have their share, and the rest is divided as the weights say.
     of_new = (1 - replay_share) / sum(weights)
     shares = [*(weight * of_new for weight in weights), replay_share]
+    # Longer by the old pictures, so that an epoch shows as many of the new ones as without them.
     length = round((data.epoch_length or sum(sizes)) / (1 - replay_share))
     return Joined([*parts, replayed], Mixture.of([*sizes, len(replayed)], shares, length, seed))
 

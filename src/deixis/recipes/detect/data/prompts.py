@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from deixis.batch_records import Prompt
 from deixis.data.detect.chunking import choose_names, chunk_prompts, fit_objects, fits, name_cost
 from deixis.data.detect.grounding import sentence_prompt
 from deixis.data.detect.prompts import PromptTokenizer, build_prompt
@@ -15,7 +16,7 @@ from deixis.data.detect.transforms import Transform
 from deixis.data.detect.wordings import Wordings, require_distinct, worded, wordings_of_classes
 from deixis.models.checkpoints import DetectorBundle
 from deixis.recipes.detect.data.facts import lies_in_files, parts_of
-from deixis.records import Dataset, Prompt, Sample, Vocabulary
+from deixis.records import Dataset, Sample, Vocabulary
 
 MAX_COUNTED = 20_000  # training images whose classes are counted before a run; more would take minutes
 
@@ -102,6 +103,7 @@ class FittedTransform:
         if self.prompts.sentence(sample) is not None:
             return sample
         longest = self.prompts.longest(sample)
+        # Fitted by the longest wordings, as any of them may be drawn; the sample keeps its own names.
         fitted = fit_objects(longest, generator, self.prompts.tokenizer, self.prompts.max_text_len)
         return fitted if longest is sample else fitted.evolve(vocabulary=sample.vocabulary)
 
@@ -116,6 +118,7 @@ def training_prompts(prompt_names: int | None, bundle: DetectorBundle, training:
     """
     tokenizer, longest = bundle.prompt_tokenizer, bundle.model.max_text_len
     prompts = TrainingPrompts(tokenizer, longest, True, prompt_names, bundle.record.wordings)
+    # Names that cannot be told apart, or do not fit, are an error now and not in a loading worker.
     for part in parts_of(training):
         chunk_prompts(worded(part[0].vocabulary.names, prompts.wordings, tokenizer)[0], tokenizer, longest)
     if lies_in_files(training):

@@ -40,6 +40,7 @@ def read_training_data(data: DetectData, tools: ClassTools = EVERYTHING, masks: 
     parts, validation, test, used = read_all(data, tools, left_out.append, masks=masks)
     images = sum(map(len, parts))
     shares: tuple[float, ...] = ()
+    # The training images themselves: something has to be measured, and the report says what it is worth.
     if validation is None and data.without_validation:
         validation = joined(parts)
     elif validation is None:

@@ -71,6 +71,7 @@ def labels_of(sample: Sample, found: Detections) -> Sample:
 
     A class that is found with a lower score only is neither there nor absent: training learns nothing of it here.
     """
+    # A detector may find one object several times; as annotations each box is an object.
     objects = found[found.scores >= CONFIDENT].with_nms()
     unsure = found.class_ids[(found.scores >= POSSIBLE) & (found.scores < CONFIDENT)]
     instances = Instances.build(objects.boxes_xyxy_px, objects.class_ids, scores=objects.scores)

@@ -40,6 +40,7 @@ def change_of(plan: Plan, detector: Detector, measure: DetectorMeasure) -> Chang
     write = partial(_write_edited, plan) if options.keep == "edit" else partial(_write_between, plan)
 
     def change(best: Path, kept: Path) -> Mapping[str, Any]:
+        # One process writes, and all measure what it wrote.
         if measure.accelerator.is_main_process:
             write(best, kept, measure.accelerator.device)
         measure.accelerator.wait_for_everyone()

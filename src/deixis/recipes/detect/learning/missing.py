@@ -87,6 +87,7 @@ def trusted_classes(dataset: Dataset, sure: Sequence[Detections]) -> frozenset[i
     for index, found in enumerate(sure):
         sample = dataset[index]
         for box, of in zip(sample.instances.boxes_xyxy_px, sample.instances.class_ids, strict=True):
+            # By name: a model's classes are numbered as it was asked, not as the data set numbers them.
             own = found.boxes_xyxy_px[[label == sample.vocabulary.names[of] for label in found.labels]]
             counts[of] += 1
             hits[of] += overlaps(box, own)[0].max(initial=0.0) >= SAME_OBJECT
@@ -104,6 +105,7 @@ def new_objects(sample: Sample, found: Detections, classes: frozenset[int]) -> I
     """Detections of some classes as objects, without those that annotators verified to be absent."""
     names = sample.vocabulary.names
     wanted = {names[c] for c in classes - (sample.absent_class_ids or frozenset())}
+    # The same object found twice would become two.
     found = found[np.array([label in wanted for label in found.labels], bool)].with_nms()
     return Instances.build(found.boxes_xyxy_px, [names.index(label) for label in found.labels])
 

@@ -74,5 +74,6 @@ def average_of(bundles: Sequence[DetectorBundle]) -> DetectorBundle:
     """A detector with the mean of several detectors' weights."""
     average = bundles[0]
     for count, bundle in enumerate(bundles[1:], start=2):
+        # A running mean: the n-th model moves it by 1/n of the way.
         average = interpolate(average, bundle, 1 / count)
     return replace(average, sinks=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from deixis.batch_records import ReferBatch
 from deixis.data.batching.loading import UnreadableImages
 from deixis.data.refer.collate import Views, collate_questions
 from deixis.data.refer.conversation import has_pixels
@@ -12,7 +13,7 @@ from deixis.errors import DataError
 from deixis.models.sa2va import ConversationTokens, Sa2vaBundle
 from deixis.options.groups import Loop
 from deixis.options.refer_train import Conversations
-from deixis.refer_records import ReferBatch, ReferDataset, ReferSample
+from deixis.refer_records import ReferDataset, ReferSample
 from deixis.training.feed import Feed
 from deixis.video_records import Clip
 

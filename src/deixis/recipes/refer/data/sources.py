@@ -64,6 +64,7 @@ def read_refer_data(
     if validation is None:
         official = official_parts(public.refcoco_dir, given.images, with_test=test is None)
     theirs = len(given.data) if official else None  # RefCOCO comes after --data; nothing is held out of it
+    # Before anything is held out: what the authors measure on must not be trained on.
     sources = [
         without_images_of(source, [*official.get("validation", ()), *official.get("test", ())]) for source in sources
     ]

@@ -60,6 +60,7 @@ def without_images_of(
     taken: list[int] = []
     for index in range(len(source)):
         sample: ReferSample | Clip = source[index]
+        # Frames of clips have no names that could be compared.
         if isinstance(sample, Clip):
             return source
         (taken if _name(sample) in theirs else kept).append(index)
