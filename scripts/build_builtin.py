@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,12 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "scripts")]
 from builtin_memory import train_memory  # noqa: E402
 from clips_segmenter import measured  # noqa: E402
 from harness import RESULTS, hardware, table  # noqa: E402
-from loop_segmenter import ATTRIBUTES, described, percent, share  # noqa: E402
+from loop_segmenter import ATTRIBUTES, described, percent  # noqa: E402
+from loop_segmenter import share as right  # noqa: E402
 
 from deixis import load_detector  # noqa: E402
 from deixis.data.refer.conversation import conversation_words  # noqa: E402
+from deixis.data.scenes.clip_scenes import clip_scenes  # noqa: E402
 from deixis.data.scenes.images import scene_words, scenes  # noqa: E402
 from deixis.data.scenes.phrases import phrase_words  # noqa: E402
 from deixis.data.scenes.refer_scenes import refer_scenes  # noqa: E402
@@ -178,24 +179,25 @@ def teacher_of(result: Any) -> Path:
     return teacher
 
 
-def detector_results(model: Path) -> str:
-    """AP on held-out scenes."""
-    metrics, _ = load_detector(str(model)).evaluate(scenes("unseen_pairs", 100, HELD_OUT), batch_size=8)
+def detector_results(model: Path, share: float = 1.0) -> str:
+    """AP on held-out scenes, or on a share of them."""
+    metrics, _ = load_detector(str(model)).evaluate(scenes("unseen_pairs", int(100 * share), HELD_OUT), batch_size=8)
     values = metrics.as_dict()
     return table(["scenes", "AP", "AP50"], [["unseen pairs", f"{values['AP']:.3f}", f"{values['AP50']:.3f}"]])
 
 
-def segmenter_results(model: Path) -> str:
+def segmenter_results(model: Path, share: float = 1.0) -> str:
     """Masks by kind of phrase, what descriptions name, and followed phrases, on held-out scenes and clips."""
+    count = {"scenes": int(40 * share), "described": int(10 * share), "clips": max(1, int(2 * share))}
     masks, words = [], []
     for split in ("refer_seen", "refer_unseen"):
-        metrics, _ = load_segmenter(str(model), "cpu", 1).evaluate(refer_scenes(split, 40, HELD_OUT), 32)
+        metrics, _ = load_segmenter(str(model), "cpu", 1).evaluate(refer_scenes(split, count["scenes"], HELD_OUT), 32)
         groups = {"all": metrics, **dict(sorted(metrics.tags.items()))}
         masks += [[split, kind, g.phrases, f"{g.ciou:.3f}", f"{g.giou:.3f}"] for kind, g in groups.items()]
-        said = described(str(model), split, 10)
-        rights = [percent(share(one.attributes[name] for one in said)) for name in ATTRIBUTES]
-        words.append([split, len(said), *rights, percent(share(one.exact for one in said))])
-    followed, _ = measured(str(model), f"scenes:split=clip_seen,count=2,seed={HELD_OUT}", "cpu")
+        said = described(str(model), split, count["described"])
+        rights = [percent(right(one.attributes[name] for one in said)) for name in ATTRIBUTES]
+        words.append([split, len(said), *rights, percent(right(one.exact for one in said))])
+    followed, _ = measured(str(model), clip_scenes("clip_seen", count["clips"], HELD_OUT), "cpu")
     clips = [[way, metrics.whole.phrases, f"{100 * metrics.whole.jf:.1f}"] for way, metrics in followed.items()]
     parts = (
         ("Masks", table(["scenes", "phrases", "how many", "cIoU", "gIoU"], masks)),
@@ -219,18 +221,14 @@ def main() -> None:
     started = time.perf_counter()
     folder = build(arguments.output, arguments.steps)
     minutes = (time.perf_counter() - started) / 60
-    print(f"{minutes:.0f} minutes; wrote {folder}")
+    print(f"{minutes:.0f} minutes")
+    text = f"# The built-in {arguments.model}, from random weights\n\n"
+    text += f"`scripts/build_builtin {arguments.model}` took {minutes:.0f} minutes on {hardware()} (seed 0); "
+    text += f"results on generated scenes and clips of seed {HELD_OUT}.\n\n"
+    text += f"{measure(folder, 0.1 if arguments.steps else 1.0)}\n"
     if arguments.steps is None:
-        record(arguments.model, folder, minutes, measure)
-
-
-def record(model: str, folder: Path, minutes: float, measure: Callable[[Path], str]) -> None:
-    """Write the results to benchmarks/results, and print them."""
-    text = f"# The built-in {model}, from random weights\n\n"
-    text += f"`scripts/build_builtin {model}` took {minutes:.0f} minutes on {hardware()} (seed 0); "
-    text += f"results on generated scenes and clips of seed {HELD_OUT}.\n\n{measure(folder)}\n"
-    (RESULTS / f"builtin_{model}.md").write_text(text, encoding="utf-8")
-    print(text)
+        (RESULTS / f"builtin_{arguments.model}.md").write_text(text, encoding="utf-8")
+    print(f"{text}wrote {folder}")
 
 
 if __name__ == "__main__":

@@ -102,5 +102,7 @@ def test_a_shortened_build_ends_in_a_folder_that_loads(model, tmp_path):
     out = run_program(SCRIPTS / "build_builtin.py", model, "--steps", "2", "--output", tmp_path / "out")
     folder = Path(out.rsplit("wrote ", 1)[1].strip())
     assert (folder / "config.json").is_file()
+    # the figures that a whole build records
+    assert {"AP50"} <= set(out.split()) if model == "detector" else "## Clips" in out
     if model == "segmenter":
         assert keeps_phrases(load_sa2va(folder).model.sam)
