@@ -132,14 +132,14 @@ class ReferTarget:
 
 
 class Regions(NamedTuple):
-    """The regions in the conversations of a batch; see `data.regions`.
+    """The regions in the conversations of a batch; see `data.pixels.regions`.
 
     Attributes:
         focal_per_image: how many of each image's tiles (its last ones) are close-ups of regions: their tokens occur in
             the conversation only where `cells` lists them.
         cells: per image the indices of the tokens at its regions' placeholders, in order; first come the tokens of its
             tiles, then those of its outlines.
-        outlines: one per image, of `data.regions.region_outline`; empty for models without spatial tokens.
+        outlines: one per image, of `data.pixels.regions.region_outline`; empty for models without spatial tokens.
     """
 
     focal_per_image: tuple[int, ...]

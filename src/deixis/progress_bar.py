@@ -29,6 +29,11 @@ class ProgressBar(Progress):
         super().__init__(*columns, console=console, disable=disable, transient=True)
         self._bar = self.add_task(printable(label), total=total, note="")
 
+    def stop(self) -> None:
+        """Nothing where nothing was shown: rich before 14 prints an empty line there."""
+        if not self.disable:
+            super().stop()
+
     @property
     def label(self) -> str:
         """What the bar shows at its left."""

@@ -67,6 +67,14 @@ def test_a_loop_waits_for_people(deixis: Any, tiny_model: Path, tmp_path: Path) 
     code, out, _ = deixis(asked)
     assert code == 0
     assert "round 1: review 1 more images" in out
+    state = tmp_path / "loop" / "loop.json"
+    sound = json.loads(state.read_text())
+    for broken in ([], 3, {**sound, "options": [1]}, {**sound, "rounds": 3}, {**sound, "rounds": [3]}):
+        state.write_text(json.dumps(broken))
+        code, _, err = deixis(asked)
+        assert code == 2
+        assert "loop.json: cannot be read as a loop's state" in err
+        assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

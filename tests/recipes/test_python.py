@@ -6,10 +6,12 @@ import json
 
 import pytest
 import tiny_refer_runs
+from local_hub import use_local_hub
 from tiny_runs import TRAIN_SCENES, VAL_SCENES
 
 import deixis
 from deixis.errors import OptionError
+from deixis.recipes.python import task_of
 
 
 def test_a_detector_is_trained_and_measured(tiny_model, tmp_path):
@@ -43,3 +45,21 @@ def test_wrong_options_are_one_line(tiny_model, options, message):
     with pytest.raises(OptionError, match=message) as caught:
         deixis.train(TRAIN_SCENES, tiny_model, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_the_task_of_a_model_on_the_hub_is_what_its_files_say(tmp_path, monkeypatch):
+    files = {
+        "me/finder": ("config.json", {"model_type": "deixis_sa2va"}),
+        "me/sa2va-boxes": ("config.json", {"model_type": "mm-grounding-dino"}),
+        "me/masks-lora": ("deixis.json", {"version": 1, "task": "segmenter"}),
+        "me/sa2va-none": ("model.safetensors", {}),
+    }
+    for name, (file, values) in files.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / file).write_text(json.dumps(values))
+    use_local_hub(monkeypatch, tmp_path / "cache", {name: tmp_path / name for name in files})
+    found = [task_of(name, "labels.json") for name in files]
+    assert found == ["segmenter", "detector", "segmenter", "segmenter"]
+    assert not list((tmp_path / "cache").rglob("*.safetensors")), "weights are for the loader to download"
+    # where nothing can be downloaded the name decides, and the loader reports it
+    assert [task_of(name, "labels.json") for name in ("you/sa2va", "you/other")] == ["segmenter", "detector"]

@@ -10,6 +10,11 @@ import pytest
 from PIL import Image
 from tiny_runs import train_arguments
 
+from deixis.console import Console
+from deixis.data.checks.limits import ModelLimits
+from deixis.data.formats import read_dataset
+from deixis.recipes.data.survey import report_findings
+
 
 def write(folder: Path, names: str = "cat", count: int = 4, size: int = 64, box: tuple = (8, 8, 30, 30), seed: int = 0):
     """A COCO set of noise, each picture with one object."""
@@ -110,3 +115,13 @@ def test_without_a_model_nothing_is_said_of_pieces(deixis, tmp_path):
     assert "prompt:" not in out
     _, out, _ = deixis(["data", "check", "--data", data, "--model", "builtin"])
     assert "'king' is read in 4 pieces" in out
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+@pytest.mark.parametrize("decode", [False, True])
+def test_leaks_of_every_training_set_are_reported(tmp_path, capsys, order, decode):
+    places = {"one": write(tmp_path / "one"), "two": write(tmp_path / "two", seed=1)}
+    data = [*(places[name] for name in order), places["two"]]
+    sets = [(str(place), None, read_dataset(place)) for place in data]
+    report_findings(Console(quiet=True), sets, None, ModelLimits(), decode, training=2)
+    assert "validation images that are trained on: 4 (the first: 0.png" in capsys.readouterr().err

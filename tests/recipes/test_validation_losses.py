@@ -70,8 +70,11 @@ def test_an_untrained_image_has_the_loss_that_the_criterion_gives_it(tiny_model)
     alone = measured()
     torch.manual_seed(77)
     assert measured() == alone  # nothing is drawn from the global state
+    boxes = sum(len(validation[index].instances) for index in range(5))
     for name, value in measured(batch_size=5)["losses"].items():
-        assert value == pytest.approx(alone["losses"][name], rel=0.1), name  # Swin sees padding
+        # Swin sees padding; the class of one box, a share of all in percent, may change with it
+        most = 100 / boxes if name == "class_error" else None
+        assert value == pytest.approx(alone["losses"][name], rel=0.1, abs=most), name
     assert measured(images=2) != alone
     noisy = make_criterion(DetectLoss(denoising_queries=4), bundle)
     found = detector_validation_losses(

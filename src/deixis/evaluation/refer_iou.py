@@ -27,7 +27,7 @@ from deixis.refer_records import Expression, ReferSample, Segmentation
 UNION_EPSILON = 1e-5
 # (largest value, name) of each group in reports
 _WORDS = ((2, "1-2"), (5, "3-5"), (9, "6-9"), (math.inf, "10+"))
-_OBJECTS = ((1, "1"), (3, "2-3"), (9, "4-9"), (math.inf, "10+"))
+_OBJECTS = ((0, "0"), (1, "1"), (3, "2-3"), (9, "4-9"), (math.inf, "10+"))
 
 
 @dataclass(frozen=True)

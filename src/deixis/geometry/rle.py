@@ -29,9 +29,15 @@ def polygons_rle(polygons: Sequence[Sequence[float] | np.ndarray], size_hw: tupl
     Polygons that reach more than one image size outside are cut there, which changes no pixel.
 
     Raises:
-        ValueError: a point beyond `MAX_COORDINATE_PX`, outlines longer than `MAX_OUTLINE_PX`, or an impossible size.
+        ValueError: no polygon, or one of fewer points or of half a point, a point beyond `MAX_COORDINATE_PX`, outlines
+            longer than `MAX_OUTLINE_PX`, or an impossible size.
     """
     height, width = _checked(size_hw)
+    if not polygons:
+        raise ValueError("has no polygon")
+    for count in map(np.size, polygons):
+        if count < 6 or count % 2:
+            raise ValueError(f"has a polygon of {count} numbers, expected x, y of three points or more")
     cut = [_cut_far(np.asarray(polygon, np.float64).reshape(-1, 2), size_hw) for polygon in polygons]
     # pycocotools walks along each edge, one step per pixel of its longer side
     length = sum(float(np.abs(points - np.roll(points, -1, axis=0)).max(1).sum()) for points in cut)

@@ -8,8 +8,7 @@ word embeddings, which Grounding DINO does not define; until that is fixed upstr
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_OBJECT_DE
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.folders import read_object, require_file, staged_folder
+from deixis.models.model_record import is_number
 from deixis.text import one_line
 
 _LAYERS = r"(query|key|value|\w+_proj|sampling_offsets|attention_weights|fc1|fc2)"
@@ -44,23 +44,19 @@ def _is_rank(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _are_texts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "r": _is_rank,
-    "lora_alpha": _is_number,
-    "lora_dropout": lambda value: _is_number(value) and 0 <= value < 1,
+    "lora_alpha": is_number,
+    "lora_dropout": lambda value: is_number(value) and 0 <= value < 1,
     "target_modules": _are_texts,
     "exclude_modules": _are_texts,
     "use_rslora": lambda value: isinstance(value, bool),
     "rank_pattern": lambda value: isinstance(value, dict) and all(map(_is_rank, value.values())),
-    "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "alpha_pattern": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
 }
 """The fields of an adapter's configuration that are read, and a check of their values."""
 
@@ -126,20 +122,25 @@ def save_adapter(model: nn.Module, folder: str | Path, base: str = "") -> None:
         ModelError: the model has none, or the folder cannot be written.
     """
     folder = Path(folder)
-    config = _config_of(model)
-    if config is None:
+    if _config_of(model) is None:
         raise ModelError(f"{folder}: the model has no adapters to save; save the whole model instead")
+    with staged_folder(folder) as draft:
+        write_adapter(model, draft, base)
+
+
+def write_adapter(model: nn.Module, draft: Path, base: str) -> None:
+    """`save_adapter` of a model that has adapters, into the draft of a `staged_folder`."""
+    config = _config_of(model)
     tensors = {PREFIX + _plain(name): tensor.cpu().contiguous() for name, tensor in _adapter_tensors(model).items()}
     config.base_model_name_or_path = base or None
     config.inference_mode = True  # as PEFT's own `save_pretrained` writes it
     config.auto_mapping = _auto_mapping(model)
-    with staged_folder(folder) as draft:
-        config.save_pretrained(draft)
-        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(draft)
+    save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> None:
-    """Add saved adapters to the model, in place; then only they are trainable.
+    """Add saved adapters to the model, in place; then only they are trainable. After an error it is as it was.
 
     Raises:
         ModelError: there is no adapter, it is for another model (every missing and unexpected tensor is listed), or
@@ -153,11 +154,11 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{folder}: no LoRA adapter can be read ({one_line(error, 200)})") from error
     try:
-        _inject(model, config)
+        trained = _inject(model, config)
     except ModelError:
         raise
     except Exception as error:  # PEFT finds no module with the adapter's names, or a pattern is no regular expression
-        raise ModelError(f"{folder}: an adapter for another model ({str(error)[:200]})") from error
+        raise ModelError(f"{folder}: an adapter for another model ({one_line(error, 200)})") from error
     own = {PREFIX + _plain(name): tensor for name, tensor in _adapter_tensors(model).items()}
     faults = [f"missing {name}" for name in sorted(own.keys() - saved.keys())]
     faults += [f"unexpected {name}" for name in sorted(saved.keys() - own.keys())]
@@ -167,7 +168,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
         if own[name].shape != saved[name].shape
     ]
     if faults:
-        merge(model, keep=False)  # the caller's model stays as it was
+        _undo(model, trained)
         raise ModelError(f"{folder}: the adapter does not fit the model ({len(faults)} faults): {'; '.join(faults)}")
     for name, tensor in own.items():
         tensor.copy_(saved[name])  # `detach` shares memory: this fills the model's own parameters
@@ -215,28 +216,48 @@ def merge(model: nn.Module, keep: bool = True) -> None:
     """
     if _config_of(model) is None:
         return
+    if keep:
+        for module in model.modules():
+            if isinstance(module, LoraLayer):
+                module.merge()
+    _remove(model)
+    model.requires_grad_(True)
+
+
+def _remove(model: nn.Module) -> None:
+    """Put the layers below the adapters in their place."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
-            if keep:
-                module.merge()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.get_base_layer())
-    model.requires_grad_(True)
-    del model.__dict__["peft_config"]
+    model.__dict__.pop("peft_config", None)
 
 
-def _inject(model: nn.Module, config: Any) -> None:
+def _undo(model: nn.Module, trained: Set[str]) -> None:
+    """Take the adapters out of a model in which these parameters trained before."""
+    _remove(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+
+
+def _inject(model: nn.Module, config: Any) -> set[str]:
+    """Add new adapters; the names of the parameters that trained before. After an error the model is as it was."""
     if _config_of(model) is not None:
         raise ModelError("the model already has adapters; merge them first")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     # PEFT treats a model whose config has a model_type as a transformers class, and calls methods that this one lacks.
     model_config = model.__dict__.pop("config", None)
     try:
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    except Exception:
+        _undo(model, trained)  # PEFT may have come to some of the layers
+        raise
     finally:
         if model_config is not None:
             model.__dict__["config"] = model_config
     # the attribute in which PEFT's own models keep it
     model.__dict__["peft_config"] = {ADAPTER: config}
+    return trained
 
 
 def _config_of(model: nn.Module) -> Any:

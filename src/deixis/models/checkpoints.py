@@ -5,6 +5,8 @@ The only door to a family's room for what trains, predicts and converts detector
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,8 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
-from deixis.models.builtin import model_of_run, resolve_model
-from deixis.models.folders import reads_model
+from deixis.models.builtin import resolve_model
+from deixis.models.folders import is_hub_id, model_folder, reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
 from deixis.models.grounding_dino.sinks import MAX_SINKS, SinkKind, make_sinks, read_sinks, with_sinks, write_sinks
 from deixis.models.grounding_dino.weights.convert import (
@@ -25,9 +27,9 @@ from deixis.models.grounding_dino.weights.convert import (
     save_checkpoint,
 )
 from deixis.models.grounding_dino.weights.learned_names import train_learned_names, with_learned_names
-from deixis.models.grounding_dino.weights.pretrained import plain_detector, plain_outputs
+from deixis.models.grounding_dino.weights.pretrained import EXAMPLE, HUB_FILES, plain_detector, plain_outputs
 from deixis.models.grounding_dino.weights.recognise import describe_config
-from deixis.models.model_record import ModelRecord, read_record
+from deixis.models.model_record import RECORD_FILE, ModelRecord, read_record
 from deixis.models.onnx.exported import ExportedBundle, exported_record, load_exported
 from deixis.models.onnx.runtimes import is_export
 
@@ -41,6 +43,7 @@ __all__ = [
     "build_bundle",
     "chosen_sinks",
     "describe_config",
+    "detector_folder",
     "load_any_detector",
     "load_usable_detector",
     "make_sinks",
@@ -111,7 +114,9 @@ def load_usable_detector(source: str | Path, device: str = "cpu") -> UsableDetec
 
 
 def stored_record(source: str | Path) -> ModelRecord:
-    """The record of a model by its name, without loading it; empty for a hub id, or a folder without one.
+    """The record of a model by its name, without loading it; of a hub id, it alone is downloaded.
+
+    It is empty where there is none, or nothing can be downloaded: that is for `load_any_detector` to report.
 
     Raises:
         ModelError: the record cannot be read, or there is no one model.
@@ -119,7 +124,19 @@ def stored_record(source: str | Path) -> ModelRecord:
     if is_export(source):
         return exported_record(source)
     folder = Path(resolve_model(source))
+    if isinstance(source, str) and is_hub_id(source):
+        with suppress(ModelError):
+            folder = model_folder(source, [RECORD_FILE], EXAMPLE)
     return read_record(folder) if folder.is_dir() else ModelRecord()
+
+
+def detector_folder(source: str | Path) -> Path:
+    """The folder with the files of a detector or an adapter by its name; those of a hub id are downloaded.
+
+    Raises:
+        ModelError: there is none, or no one model.
+    """
+    return model_folder(resolve_model(source), HUB_FILES, EXAMPLE)
 
 
 @reads_model
@@ -133,26 +150,33 @@ def load_any_detector(source: str | Path) -> DetectorBundle:
         raise ModelError(f"{source}: an exported file only predicts; name the model it is made from")
     if Path(source).is_file():
         raise ModelError(f"{source}: is a file; convert it to a folder first: deixis model convert --model {source}")
+    folder = detector_folder(source)
     adapters: list[Path] = []  # from the outermost inwards; an adapter's base may be an adapter
-    base = model_of_run(source)
-    while (Path(base) / CONFIG).is_file():
-        adapters.append(Path(base))
-        base = model_of_run(base_of(adapters[-1]))
-        if Path(base) in adapters:
+    base = folder
+    while (base / CONFIG).is_file():
+        adapters.append(base)
+        with _naming_base(adapters):
+            base = detector_folder(base_of(base))
+        if base in adapters:
             raise ModelError(f"{adapters[-1] / CONFIG}: the adapters name each other as base; name a complete model")
-    try:
-        bundle = load_grounding_dino(resolve_model(base))
-    except ModelError as error:
-        if not adapters:
-            raise
-        raise ModelError(f"{adapters[-1] / CONFIG}: base_model_name_or_path: {error}") from error
+    with _naming_base(adapters):
+        bundle = load_grounding_dino(base)
     record = bundle.record
     for adapter in reversed(adapters):  # from the base outwards: each was trained on what is below it
         load_adapter(bundle.model, adapter)
         merge(bundle.model)
         own = read_record(adapter)
         record = record if own == ModelRecord() else own
-    if adapters:
-        bundle = replace(bundle, source=str(adapters[0]), record=record)
-    folder = adapters[0] if adapters else Path(resolve_model(base))
-    return replace(bundle, sinks=read_sinks(folder, bundle.model.config.d_model))
+    sinks = read_sinks(folder, bundle.model.config.d_model)
+    return replace(bundle, source=str(resolve_model(source)), record=record, sinks=sinks)
+
+
+@contextmanager
+def _naming_base(adapters: Sequence[Path]) -> Iterator[None]:
+    """A block that reads the base of the last of these adapters, if there is one: errors say where it is named."""
+    try:
+        yield
+    except ModelError as error:
+        if not adapters:
+            raise
+        raise ModelError(f"{adapters[-1] / CONFIG}: base_model_name_or_path: {error}") from error

@@ -27,7 +27,8 @@ from deixis.text import one_line
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 INDEX = "model.safetensors.index.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
+"""A name of the hub's form; a folder's may have it too, see `is_hub_id`."""
 
 
 @contextmanager
@@ -70,6 +71,11 @@ def reads_model(loader: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
             return loader(*arguments, **named)
 
     return load
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is one of the hub's, and none of a file or folder that exists."""
+    return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
 def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path:

@@ -27,8 +27,9 @@ def interpolate(base: DetectorBundle, tuned: DetectorBundle, share: float) -> De
         OptionError: `share` is outside [0, 1].
         ModelError: the two have different shapes, or adapters that are not merged.
     """
-    # tokens that the tuning added: the base gets their rows too, as they were at its start
-    base = with_learned_names(base, tuple(learned_names(tuned.tokenizer)))
+    if own := tuple(learned_names(tuned.tokenizer)):
+        # tokens that the tuning added: a copy of the base gets their rows too, as they were at its start
+        base = with_learned_names(replace(base, model=copy.deepcopy(base.model)), own)
     state = interpolated_state(base.model.state_dict(), tuned.model.state_dict(), share)
     model = copy.deepcopy(tuned.model)
     model.load_state_dict(state)

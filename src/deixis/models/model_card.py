@@ -26,7 +26,7 @@ from deixis.models.card_texts import (
     TOKENS,
     WORD_EMBEDDINGS,
 )
-from deixis.models.folders import HUB_ID, read_json, read_object
+from deixis.models.folders import is_hub_id, read_json, read_object
 from deixis.models.model_record import ModelRecord, read_record
 from deixis.models.text import learned_token
 
@@ -215,13 +215,13 @@ def _head(name: str, record: ModelRecord, *, library_name: str, pipeline_tag: st
     values: dict[str, Any] = {"library_name": library_name, "pipeline_tag": pipeline_tag}
     base = base_model or record.base
     # the hub takes its own ids here, no folders and not `builtin`
-    if HUB_ID.fullmatch(base):
+    if is_hub_id(base):
         values["base_model"] = base
     if record.base_license:
         values["license"] = record.base_license
     data = record.training.get("data")
     sources = [str(source) for source in data] if isinstance(data, list) else []
-    if on_hub := [source for source in sources if HUB_ID.fullmatch(source)]:
+    if on_hub := [source for source in sources if is_hub_id(source)]:
         values["datasets"] = on_hub
     figures = [row for row in _figures(record) if row[1] != "epoch"]
     if figures:

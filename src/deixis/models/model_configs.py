@@ -78,8 +78,13 @@ def read_transformers_config(path: Path, kinds: Mapping[str, Any] | None = None)
         raise ModelError(f"{path}: cannot be used ({reason(error)}); download or write the model again") from error
 
 
-def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def statistics(
+    values: Mapping[str, Any], path: Path, of: str = "image"
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of the pixels, from a preprocessing file.
+
+    Args:
+        of: what their names begin with: `image_mean` and `image_std`.
 
     Raises:
         ModelError: they are not three finite numbers each, with deviations above zero.
@@ -87,13 +92,18 @@ def statistics(values: Mapping[str, Any], path: Path) -> tuple[tuple[float, floa
     """
     triples = []
     # deviations divide the pixels
-    for name, minimum in (("image_mean", -1e3), ("image_std", 1e-6)):
+    for name, minimum, wanted in (
+        (f"{of}_mean", -1e3, "from -1000 to 1000"),
+        (f"{of}_std", 1e-6, "above 0 (from 1e-06 to 1000)"),
+    ):
         given = values[name]
         fits = (
             isinstance(given, list | tuple) and len(given) == 3 and all(type(value) in (int, float) for value in given)
         )
         if not fits or not all(minimum <= value <= 1e3 for value in given):
-            raise ModelError(f"{path}: {name} is {str(given)[:80]}, expected three numbers; download the model again")
+            raise ModelError(
+                f"{path}: {name} is {str(given)[:80]}, expected three numbers {wanted}; download the model again"
+            )
         triples.append((float(given[0]), float(given[1]), float(given[2])))
     return triples[0], triples[1]
 

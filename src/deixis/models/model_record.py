@@ -25,7 +25,7 @@ is written back.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -81,7 +81,7 @@ def read_record(folder: str | Path) -> ModelRecord:
     """The record of a model folder; an empty one if it has none.
 
     Raises:
-        ModelError: the file cannot be read, or a field has a value of the wrong type.
+        ModelError: the file cannot be read, or a field has an invalid value.
     """
     path = Path(folder) / RECORD_FILE
     try:
@@ -108,23 +108,23 @@ def record_of(values: Mapping[str, Any], path: object) -> ModelRecord:
         path: where it comes from, for errors.
 
     Raises:
-        ModelError: a newer version wrote it, or a field has a value of the wrong type.
+        ModelError: a newer version wrote it, or a field has an invalid value.
     """
-    if not isinstance(values.get("version"), int) or values["version"] > RECORD_VERSION:
-        raise ModelError(
-            f"{path}: version is {values.get('version')!r}, this deixis reads up to {RECORD_VERSION}; update deixis"
-        )
+    stored = values.get("version")
+    if not _is_count(stored) or not stored:
+        raise ModelError(f"{path}: version is {str(stored)[:80]!r}, expected 1 or more; correct or remove the file")
+    if stored > RECORD_VERSION:
+        raise ModelError(f"{path}: version is {stored}, this deixis reads up to {RECORD_VERSION}; update deixis")
     known = {f.name for f in fields(ModelRecord)} - {"extra"}
     given = {name: values[name] for name in known & values.keys()}
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "task": (lambda value: value in get_args(Task), f"one of {get_args(Task)}"),
         "domain": (lambda value: value in get_args(Domain), f"one of {get_args(Domain)}"),
         "names": (_are_names, "a list of strings"),
-        "thresholds": (_are_numbers, "an object of finite numbers"),
-        "class_thresholds": (_are_numbers, "an object of finite numbers"),
-        **dict.fromkeys(
-            ("metrics", "metrics_before", "training", "sinks"), (lambda value: isinstance(value, dict), "an object")
-        ),
+        **dict.fromkeys(("thresholds", "class_thresholds"), (_are_scores, "an object of numbers from 0 to 1")),
+        **dict.fromkeys(("metrics", "metrics_before"), (lambda value: isinstance(value, dict), "an object")),
+        "training": (_has_counts("images", "epochs"), "an object; of it images and epochs whole numbers of 0 or more"),
+        "sinks": (_has_counts("count"), "an object; of it count a whole number of 0 or more"),
         **dict.fromkeys(("base", "base_license"), (lambda value: isinstance(value, str), "text")),
         "wordings": (_are_wordings, "an object of lists of strings"),
         "calibration": (_is_calibration, "a temperature above 0 and a shift"),
@@ -135,6 +135,9 @@ def record_of(values: Mapping[str, Any], path: object) -> ModelRecord:
             good = fits(value)
         except TypeError:  # an unhashable value
             good = False
+        if not good and fits is _are_scores and isinstance(value, dict):  # named, as there may be hundreds
+            key, value = next((key, one) for key, one in value.items() if not _are_scores({key: one}))
+            name, expected = f"{name}.{key}", "a number from 0 to 1"
         if not good:
             raise ModelError(f"{path}: {name} is {str(value)[:80]!r}, expected {expected}; correct or remove the file")
     if "names" in given:
@@ -181,8 +184,18 @@ def trained_record(base: ModelRecord, task: Task, names: Sequence[str] = ()) -> 
     return ModelRecord(task=task, domain=base.domain, names=tuple(names), extra=base.extra, wordings=wordings)
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number: true is none, nor is an integer that no float can hold."""
+    # by comparison: with NaN nothing compares, and integers of any size do
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _has_counts(*names: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(_is_count(value[name]) for name in names if name in value)
 
 
 def _are_names(value: Any) -> bool:
@@ -199,10 +212,11 @@ def _is_calibration(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        for number in value.values()
-    )
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def _are_scores(value: Any) -> bool:
+    return _are_numbers(value) and all(0 <= number <= 1 for number in value.values())
 
 
 def _own_version() -> str:

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from deixis.errors import ModelError
-from deixis.models.adapters import ADAPTER, CONFIG, base_of, load_adapter, merge, save_adapter
-from deixis.models.folders import reads_model
+from deixis.models.adapters import ADAPTER, CONFIG, base_of, load_adapter, merge, write_adapter
+from deixis.models.folders import reads_model, staged_folder
 from deixis.models.model_record import read_record
 from deixis.models.sa2va import Sa2vaBundle, freeze, load_sa2va, merge_adapters
 from deixis.models.sa2va.model import Sa2va
@@ -36,7 +36,9 @@ def is_segmenter_adapter(folder: str | Path) -> bool:
 
 
 def save_segmenter_adapter(bundle: Sa2vaBundle, folder: str | Path, base: str) -> None:
-    """Write what trains of a segmenter with adapters. Its tensors are read where they are; nothing is merged.
+    """Write what trains of a segmenter with adapters, all or nothing.
+
+    Its tensors are read where they are; nothing is merged.
 
     Args:
         base: folder or hub id of what it started from.
@@ -51,9 +53,9 @@ def save_segmenter_adapter(bundle: Sa2vaBundle, folder: str | Path, base: str) -
         # of the rows also the buffer with their token ids, by which they are put back
         if ".lora_" not in name and (name.startswith(ROWS) or tensor.requires_grad)
     }
-    with _as_adapted(model) as vlm:
-        save_adapter(vlm, folder, base)
-    save_file(trained, Path(folder) / TRAINED_PARTS, metadata={"format": "pt", "behaviour": bundle.behaviour})
+    with _as_adapted(model) as vlm, staged_folder(Path(folder)) as draft:
+        write_adapter(vlm, draft, base)
+        save_file(trained, draft / TRAINED_PARTS, metadata={"format": "pt", "behaviour": bundle.behaviour})
 
 
 @reads_model

@@ -86,10 +86,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: no such file; name a checkpoint file, such as groundingdino_swint_ogc.pth")
     if path.suffix == ".safetensors":
         try:
-            return dict(load_file(path))
+            found: dict[str, Tensor] = load_file(path)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: cannot be read ({error}); download it again") from error
-    found = _state(_unpickle(path))
+    else:
+        found = _state(_unpickle(path))
     if not found:
         raise ModelError(f"{path}: has no weights; expected tensors by name, possibly under one of {list(STATE_KEYS)}")
     return {name.removeprefix("module."): tensor for name, tensor in found.items()}

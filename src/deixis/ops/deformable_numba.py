@@ -148,7 +148,7 @@ def _forward(value, locations, weights, widths, heights, starts, out, sizes, fir
     """A row is an (image, query) pair; arrays are flat; `sizes`: (queries, keys, heads, channels, samples per head)."""
     queries, key_count, heads, channels, samples = sizes
     # The geometry repeats a query's samples for as many queries as one loop locates.
-    block = widths.shape[0] // (heads * samples)
+    block = max(1, widths.shape[0] // max(1, heads * samples))
     table = np.empty((_ROWS, widths.shape[0]), value.dtype)
     keys = np.empty((4, widths.shape[0]), np.int32)
     offsets = np.empty(4 * widths.shape[0], np.uint64)

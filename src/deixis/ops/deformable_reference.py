@@ -21,9 +21,12 @@ def reference_deformable_attention(
 ) -> Float[Tensor, "batch queries heads*channels"]:
     """Works on every device and under every PyTorch transform; arguments as in `multi_scale_deformable_attention`."""
     batch, _, heads, channels = value.shape
-    queries, points = attention_weights.shape[1], attention_weights.shape[4]
-    if not queries:
-        return value.flatten(2)[:, :0]  # [batch, 0, heads*channels], still with a graph
+    queries = attention_weights.shape[1]
+    if not attention_weights.numel():  # no sample: zeros, still with a graph to all three
+        nothing = value.flatten(2)[:, :0].sum(1, keepdim=True)  # [batch, 1, heads*channels]
+        # [batch, queries, 1] each
+        sums = (tensor.flatten(2).sum(-1, keepdim=True) for tensor in (sampling_locations, attention_weights))
+        return sum(sums, nothing)
     out = value.new_zeros(batch * heads, channels, queries)
     # grid_sample counts from -1 to 1
     grids = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)  # [batch*heads, queries, levels, points, 2]
@@ -34,9 +37,8 @@ def reference_deformable_attention(
     ):
         # [batch, cells, heads, channels] -> [batch*heads, channels, height, width]
         picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        if points:  # grid_sample raises for an empty grid
-            # [batch*heads, channels, queries, points]
-            sampled = F.grid_sample(picture, grids[:, :, level], align_corners=False)
-            out = out + (sampled * weights[:, None, :, level]).sum(-1)  # equation 3: the sum over points, then levels
+        # [batch*heads, channels, queries, points]
+        sampled = F.grid_sample(picture, grids[:, :, level], align_corners=False)
+        out = out + (sampled * weights[:, None, :, level]).sum(-1)  # equation 3: the sum over points, then levels
     # [batch*heads, channels, queries] -> [batch, queries, heads*channels]
     return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous()

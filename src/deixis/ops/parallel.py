@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
 
@@ -36,19 +36,19 @@ def run_tasks(task: Callable[[int], None], count: int, threads: int) -> None:
         for index in range(count):
             task(index)
         return
-    ticket = itertools.count()  # next() is atomic under the interpreter lock
+    ticket = itertools.count()  # next() is atomic under the interpreter lock, as is append()
+    errors: list[BaseException] = []
 
     def work() -> None:
-        while (index := next(ticket)) < count:
-            task(index)
+        try:
+            while not errors and (index := next(ticket)) < count:
+                task(index)
+        except BaseException as error:  # also an interruption of the calling thread: the others stop, and it is raised
+            errors.append(error)
 
     futures = [_pool(threads - 1).submit(work) for _ in range(helpers)]
-    try:
-        work()
-    finally:
-        # a helper that has not started by now is not needed: all tasks are taken, or one has failed
-        started = [future for future in futures if not future.cancel()]
-        errors = [future.exception() for future in started]  # waits
-    for error in errors:
-        if error is not None:
-            raise error
+    work()
+    # a helper that has not started by now is not needed: all tasks are taken, or one has failed
+    wait([future for future in futures if not future.cancel()])
+    if errors:
+        raise errors[0]

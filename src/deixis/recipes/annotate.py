@@ -20,6 +20,7 @@ from deixis.inference.outputs.annotations import (
     EXPRESSIONS,
     annotation_entry,
     failed_entry,
+    require_annotated,
     write_coco_annotations,
     write_expressions,
 )
@@ -81,7 +82,7 @@ def annotate(options: AnnotateOptions) -> dict[str, int]:
     if annotator.detector is not None:
         warn_of_shapes(annotator.detector.bundle.record, options.detector, f"--detector {A_DETECTOR}", options.images)
     provenance = made_by(options, annotator, asked)
-    lines = CycleLines(options.output, provenance, ANNOTATIONS)
+    lines = CycleLines(options.output, provenance, ANNOTATIONS, require=require_annotated)
     console = Console(highlight=False)
     for line in wordings_lines(asked):
         console.print(line, markup=False)

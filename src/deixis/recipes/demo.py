@@ -52,11 +52,12 @@ def demo_refer_training(options: ReferDemoOptions) -> ReferTrainOptions:
         epochs=options.epochs,
         evaluate_every=2,
         batch_size=8,
-        learning_rate=2e-4,
+        learning_rate=5e-4,
         lora=False,
         train=("vision", "projector", "text_hidden_fcs", "sam_encoder", "mask_decoder"),
         train_embeddings=True,
         weight_dice=2.0,
+        weight_point=4.0,  # as the built-in was trained
         mask_points=0,
         max_masks=6,
         max_tiles=1,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from deixis.data.formats import read_dataset
-from deixis.errors import OptionError
+from deixis.errors import ModelError, OptionError
 from deixis.inference.detect.detector import Detector, load_detector
 from deixis.inference.refer.segmenter import Segmenter, load_segmenter
 from deixis.models.builtin import BUILTIN, model_of_run
-from deixis.models.folders import read_json
-from deixis.models.model_record import read_record
+from deixis.models.folders import is_hub_id, model_folder, read_json
+from deixis.models.model_record import RECORD_FILE, read_record
 from deixis.models.onnx.runtimes import is_export
+from deixis.options.checks import A_DETECTOR
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.options.refer_train import ReferTrainOptions
 from deixis.options.yaml_files import options_from
@@ -114,7 +116,9 @@ def evaluate(
 
 
 def task_of(model: Any, data: Any, task: str | None = None) -> str:
-    """ "detector" or "segmenter": as given, as the model's folder says, as the generated scenes are; else a detector.
+    """ "detector" or "segmenter": as given, as the model's files say, as the generated scenes are; else a detector.
+
+    Of a hub id only the files that say it are downloaded; where that fails, its name decides.
 
     Raises:
         OptionError: another task.
@@ -130,6 +134,9 @@ def task_of(model: Any, data: Any, task: str | None = None) -> str:
     if is_export(model):
         return "detector"
     folder = Path(model_of_run(model))
+    if isinstance(model, str) and is_hub_id(model):
+        with suppress(ModelError):  # which the loader will raise again
+            folder = model_folder(model, ("config.json", RECORD_FILE), A_DETECTOR)
     if folder.is_dir():
         if stored := read_record(folder).task:
             return stored

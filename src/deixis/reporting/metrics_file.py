@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deixis.data.reading import reads
 from deixis.errors import DataError
 from deixis.reporting.data import Curves
 from deixis.reporting.outcome import Measured, Outcome
@@ -17,7 +18,8 @@ from deixis.reporting.outcome import Measured, Outcome
 EPOCH_METRICS = ("AP", "AP50", "AP75", "gIoU", "cIoU")
 
 
-def read_curves(path: Path) -> Curves:
+@reads("a run's log")
+def read_curves(path: str | Path) -> Curves:
     """Losses, learning rates, validation metrics and skipped steps of a run.
 
     Each line of the file is a JSON object with `kind` ("baseline", "step", "skip", "evaluation", "kept" or "test") and
@@ -26,9 +28,9 @@ def read_curves(path: Path) -> Curves:
     left out.
 
     Raises:
-        DataError: the file cannot be read or another line is no JSON object.
+        DataError: the file cannot be read, or another line is no record.
     """
-    records = read_records(path)
+    records = read_records(Path(path))
     steps = [record for record in records if record.get("kind") == "step"]
     rates = [_by_group(record.get("lr")) for record in steps]
     evaluations = [record for record in records if record.get("kind") in ("baseline", "evaluation")]
@@ -46,7 +48,8 @@ def read_curves(path: Path) -> Curves:
     )
 
 
-def read_outcome(log: Path, score: str) -> Outcome | None:
+@reads("a run's log")
+def read_outcome(log: str | Path, score: str) -> Outcome | None:
     """The outcome of a run, from its `metrics.jsonl`; None before its first evaluation.
 
     Raises:
@@ -56,7 +59,7 @@ def read_outcome(log: Path, score: str) -> Outcome | None:
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     tests: dict[str, dict[str, Any]] = {}
-    for record in read_records(log):
+    for record in read_records(Path(log)):
         if record["kind"] == "baseline":
             before = record
         elif record["kind"] == "evaluation":
@@ -82,21 +85,21 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """All records of a run's log; a last line that a crash cut short is left out.
 
     Raises:
-        DataError: the file cannot be read or another line is no JSON object.
+        DataError: the file cannot be read, or another line is no record.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); was the run started?") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):  # a crash in the middle of writing
+            records.append({"kind": record["kind"], "step": record["step"], **record})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if number == len(lines) and isinstance(error, ValueError):  # a crash in the middle of writing
                 break
-            raise DataError(f"{path}: line {number} is no JSON object; remove it") from error
-        records.append(record)
+            raise DataError(f"{path}: line {number} is no record of a run; remove it") from error
     return records
 
 
@@ -165,5 +168,7 @@ def _skip_line(record: Mapping[str, Any]) -> str:
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A logged evaluation without what belongs to the log."""
-    return {k: v for k, v in record.items() if k not in ("kind", "step", "epoch", "best", "seconds", "weights")}
+    """A logged evaluation without what belongs to the log, and without figures that are not finite."""
+    of_log = ("kind", "step", "epoch", "best", "seconds", "weights")
+    # as `MetricLogs` writes them; no other figure is a text
+    return {k: v for k, v in record.items() if k not in of_log and v not in ("nan", "inf", "-inf")}

@@ -6,6 +6,7 @@ data, which chooses nothing, gives unbiased figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +55,9 @@ class Outcome:
 
     @property
     def gained(self) -> bool:
-        """Whether the best epoch beats the model before training on validation data; True if that was not measured."""
-        return self.before is None or self.best.validation[self.score] > self.before.validation[self.score]
+        """Whether the best epoch beats the model before training on validation data; True if that has no score."""
+        before = math.nan if self.before is None else self._score(self.before.validation)
+        return math.isnan(before) or self._score(self.best.validation) > before
 
     def lines(self, names: Sequence[str]) -> list[str]:
         """The result in words, the most important line of each metric first."""
@@ -72,25 +74,30 @@ class Outcome:
 
     def warnings(self) -> list[str]:
         """Why the figures may mislead, one line for each reason."""
+        found: list[str] = []
+        if math.isnan(self._score(self.best.validation)):
+            found.append(
+                f"{self.score} cannot be measured on this validation data, so it chose no epoch: the weights kept are "
+                f"those of epoch {self.best.epoch}; give --val-data with something to measure"
+            )
         if self.before is None:
-            return []
-        before = self.before.validation[self.score]
-        found = []
+            return found
+        before, last = (self._score(one.validation) for one in (self.before, self.last))
         if not self.gained:
             found.append(
                 f"no gain: no epoch was better on validation data than the model before training ({self.score} "
                 f"{before:.4f}); the weights kept are those of epoch {self.best.epoch}"
             )
-        elif self.last.validation[self.score] < before:
+        elif last < before:
             found.append(
                 f"the last epoch fell below the model before training ({self.score} {before:.4f} on validation data): "
                 "the run is unstable; lower --learning-rate or train for fewer epochs"
             )
-        tested = self.reported(self.before)
-        if self.gained and self.reported_on == "test" and tested and self.best.test[self.score] <= tested[self.score]:
+        first, after = self._score(self.before.test), self._score(self.best.test)
+        if self.gained and self.reported_on == "test" and after <= first:
             found.append(
-                f"no gain on test data: {self.score} {tested[self.score]:.4f} before, "
-                f"{self.best.test[self.score]:.4f} after; the gain on validation data does not hold up"
+                f"no gain on test data: {self.score} {first:.4f} before, {after:.4f} after; the gain on validation "
+                "data does not hold up"
             )
         return found
 
@@ -107,8 +114,14 @@ class Outcome:
         return {"score": self.score, "reported_on": self.reported_on, "optimistic": optimistic, **plain}
 
     def _of(self, measured: Measured) -> str:
-        tested = f", test {measured.test[self.score]:.4f}" if measured.test else ""
-        return f"{measured.epoch}: {self.score} validation {measured.validation[self.score]:.4f}{tested}"
+        parts = {"validation": measured.validation, "test": measured.test}
+        scores = {part: self._score(figures) for part, figures in parts.items() if figures}
+        shown = (f"{part} {'not measured' if math.isnan(one) else f'{one:.4f}'}" for part, one in scores.items())
+        return f"{measured.epoch}: {self.score} {', '.join(shown)}"
+
+    def _score(self, figures: Mapping[str, Any]) -> float:
+        """NaN where it was not measured, or the data has nothing to measure it on."""
+        return float(figures.get(self.score, math.nan))
 
 
 def before_and_after(name: str, before: float | None, after: float) -> str:

@@ -5,6 +5,7 @@ It is independent of the model: a `Task` provides batches, losses and evaluation
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -143,8 +144,7 @@ def train_step(task: Task, run: Run, group: Sequence[Any], *, waited: float, sta
             if operations:
                 record["gflop_per_image"] = round(operations.total / 1e9 / sum(map(len, group)), 6)
             run.logs.log("step", progress.step, record | waiting(waits, time.perf_counter() - started))
-        progress.count_step(updated=finite)
-        progress.loss_sum += figures["loss"] if finite else 0.0
+        progress.count_step(updated=finite, loss=figures["loss"])
     run.optimizer.zero_grad(set_to_none=True)
     return figures["loss"], stop
 
@@ -226,7 +226,7 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
         run.logs.log("evaluation", progress.step, record)
         run.bar.console.print(
             f"epoch {progress.epoch + 1}/{settings.epochs}  step {progress.step}  "
-            f"{shown_metrics(task, metrics)}{'  best so far' if better else ''}"
+            f"{shown_metrics(task, metrics)}{standing(task, metrics, better)}"
         )
     # early stopping; a patience of 0 disables it
     patient = settings.patience == 0 or progress.epochs_without_gain < settings.patience
@@ -242,28 +242,42 @@ def finish_epoch(task: Task, run: Run, last_step: int) -> None:
 def evaluate_and_keep(task: Task, run: Run) -> tuple[Mapping[str, Any], bool]:
     """Metrics of the weights (the averaged ones, if there are any), and whether they are the best so far.
 
-    The best are written to `checkpoints/best`. SIGTERM during the evaluation raises `Terminated`; nothing has changed
-    then.
+    The best are written to `checkpoints/best`; while no evaluation has a score, the latest are. SIGTERM during the
+    evaluation raises `Terminated`; nothing has changed then.
     """
     progress = run.progress
     with run.average.applied() if run.average else nullcontext(), whole(run.sharding):
         task.model.eval()
         with run.stop.interrupts(), run.bar.labelled("evaluating"):
             metrics = task.evaluate()
-        # the first metric that is shown decides which weights are kept
-        score = float(metrics[task.shown[0]])
-        better = score > progress.best_score
+        # the first metric that is shown decides which weights are kept; the best is -1 before the first score
+        score = figure(metrics, task.shown[0])
+        better = progress.best_score < 0 if math.isnan(score) else score > progress.best_score
         if better and run.accelerator.is_main_process:
             task.save_model(run.folder / "checkpoints" / "best")
     progress.epochs_without_gain = 0 if better else progress.epochs_without_gain + 1
     if better:
-        progress.best_score, progress.best_epoch = score, progress.epoch
+        progress.best_score, progress.best_epoch = (-1.0 if math.isnan(score) else score), progress.epoch
     return metrics, better
+
+
+def figure(metrics: Mapping[str, Any], name: str) -> float:
+    """A metric; NaN where the data has nothing to measure it on, as for cIoU where all masks are empty."""
+    return float(metrics.get(name, math.nan))
 
 
 def shown_metrics(task: Task, metrics: Mapping[str, Any]) -> str:
     """The metrics to print, on one line."""
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in task.shown)
+    missing = "cannot be measured on this data"
+    found = ((name, figure(metrics, name)) for name in task.shown)
+    return "  ".join(f"{name} {missing if math.isnan(value) else f'{value:.4f}'}" for name, value in found)
+
+
+def standing(task: Task, metrics: Mapping[str, Any], better: bool) -> str:
+    """Whether an epoch's weights are kept, and why, to print after its metrics."""
+    missing = math.isnan(figure(metrics, task.shown[0]))
+    kept = f"kept as the latest: no {task.shown[0]} to choose by" if missing else "best so far"
+    return f"  {kept}" if better else ""
 
 
 def measure_baseline(task: Task, run: Run) -> None:

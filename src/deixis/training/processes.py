@@ -138,8 +138,11 @@ def seed_step(seed: int, step: int, process_index: int) -> None:
     """Seed the global generators for one step, so that its dropout depends on (seed, step, process) alone.
 
     deixis draws from torch's generator; Python's and NumPy's are seeded for libraries that a model may use.
+
+    Args:
+        seed: 0 or more, of any size.
     """
     mixed = (seed * 1_000_003 + step) * 4_099 + process_index  # no two alike below 1,000,003 steps and 4,099 processes
-    torch.manual_seed(mixed)
+    torch.manual_seed(mixed % 2**64)  # torch takes 64 bits
     random.seed(mixed)
     np.random.seed(mixed % 2**32)  # noqa: NPY002

@@ -29,7 +29,7 @@ class Task(Protocol):
 
     model: nn.Module  # as `Accelerator.prepare` returned it
     steps_per_epoch: int
-    shown: tuple[str, ...]  # metrics to print; the first one decides which weights are best
+    shown: tuple[str, ...]  # metrics to print; the first one, the score, decides which weights are best
 
     def groups(self, epoch: int, start: int) -> Iterator[Sequence[Any]]:
         """The batches of each optimiser step, from step `start` to the end of the epoch."""
@@ -52,7 +52,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Metrics of the current model, including those in `shown`; higher is better."""
+        """Metrics of the current model, including those in `shown` that the data allows; higher is better."""
         ...
 
     def save_model(self, folder: Path) -> None:

@@ -64,12 +64,16 @@ def test_a_wording_stands_for_one_class():
         checked_wordings({"car": 3})
 
 
-def test_wordings_that_read_alike_are_asked_for_once():
+@pytest.mark.parametrize(
+    "words", [("Car", "car", "auto"), ("Car", "Car", "auto"), ("Car", "car", "Car", "auto", "auto")]
+)
+def test_wordings_that_read_alike_are_asked_for_once(words):
     def tokenizer(text: str) -> tuple[list[int], list[tuple[int, int]]]:
         return [0, *map(ord, text.lower()), 1], [(0, 0)] * (len(text) + 2)
 
-    asked, rows = worded(["car", "bus"], {"car": ("Car", "car", "auto")}, tokenizer)
+    asked, rows = worded(["car", "bus"], {"car": words}, tokenizer)
     assert (asked, rows) == (("Car", "auto", "bus"), (0, 0, 1))
+    assert worded(["car"], {"car": words[:1] * 2}, tokenizer) == (("Car",), (0,))
 
 
 def test_yaml_may_hold_a_mapping_or_the_same_texts():

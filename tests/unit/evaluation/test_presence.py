@@ -176,5 +176,5 @@ def test_a_resumed_run_goes_on_with_its_last_threshold(tmp_path) -> None:
     log = tmp_path / "metrics.jsonl"
     assert last_threshold(log, 0.4) == 0.4
     records = [{"kind": "baseline", "presence_threshold": 0.6}, {"kind": "step"}, {"kind": "evaluation"}]
-    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    log.write_text("".join(json.dumps(record | {"step": 0}) + "\n" for record in records))
     assert last_threshold(log, 0.4) == 0.6

@@ -163,6 +163,16 @@ def test_sizes_change_where_cocos_do(area: int, group: str) -> None:
     assert list(evaluate_segmentations([truth], [[Segmentation("it", mask, 1.0)]]).sizes) == [group]
 
 
+def test_images_without_an_object_have_none() -> None:
+    nothing, one = sample(Expression(("dog",), ())), sample(Expression(("cat",), (box(0, 0, 3, 3),)))
+    empty = box(0, 0, 0, 0)
+    answers = [[Segmentation(text, empty, 1.0)] for text in ("dog", "cat")]
+    assert {k: one.phrases for k, one in evaluate_segmentations([nothing, one], answers).objects.items()} == {
+        "0": 1,
+        "1": 1,
+    }
+
+
 def test_objects_named_twice_count_once() -> None:
     one, other = box(0, 0, 3, 3), box(5, 5, 9, 9)
     as_text = {"size": list(SIZE_HW), "counts": one["counts"].decode()}

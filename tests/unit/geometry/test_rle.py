@@ -49,6 +49,21 @@ def test_cutting_what_is_far_outside_moves_edges_by_a_pixel_at_most(points):
     assert (found != expected).sum() <= edges / 10
 
 
+@pytest.mark.parametrize(
+    ("polygons", "message"),
+    [
+        ([], "has no polygon"),
+        ([[]], "has a polygon of 0 numbers, expected x, y of three points or more"),
+        ([[1, 1, 2, 2]], "has a polygon of 4 numbers"),
+        ([[1, 1, 5, 1, 5, 5], [3, 3]], "has a polygon of 2 numbers"),
+        ([[1, 1, 5, 1, 5, 5, 2]], "has a polygon of 7 numbers"),
+    ],
+)
+def test_what_is_no_polygon_is_an_error(polygons, message):
+    with pytest.raises(ValueError, match=message):
+        polygons_rle(polygons, SIZE_HW)
+
+
 @pytest.mark.parametrize("far", [2.0**31, -(2.0**31), 4e8, 1.2e7, -5e6, 1e30, 1e308, float("inf"), float("nan")])
 @pytest.mark.parametrize("place", range(6))
 def test_a_point_that_cannot_be_meant_is_an_error(far, place):

@@ -16,7 +16,7 @@ from deixis.data.scenes.refer_scenes import refer_scenes
 from deixis.data.sets.mask_regions import each_mask
 from deixis.errors import DataError, OptionError
 from deixis.evaluation.cycle import cycle_metrics
-from deixis.inference.outputs.cycle import CycleLines, cycle_entry, write_kept
+from deixis.inference.outputs.cycle import CycleLines, cycle_entry, require_cycled, write_kept
 from deixis.inference.refer.captioner import Captioner
 from deixis.inference.refer.cycle import Cycle
 from deixis.refer_records import Caption, Expression, ReferList, ReferSample, Segmentation
@@ -209,3 +209,37 @@ def test_lines_of_something_else_are_not_mixed(tmp_path) -> None:
     (tmp_path / "cycle.jsonl").write_text('{"made_by": {}}\nnonsense\n{}\n')
     with pytest.raises(DataError, match="line 2 is damaged"):
         CycleLines(tmp_path, {}).done()
+
+
+@pytest.mark.parametrize(
+    "first", ["[]", "3", "null", '"made_by"', "{}", *(f'{{"made_by": {x}}}' for x in ("3", '"x"', "[1]"))]
+)
+def test_a_first_line_with_other_values_is_one_line(tmp_path, first) -> None:
+    (tmp_path / "cycle.jsonl").write_text(f"{first}\n{{}}\n")
+    with pytest.raises(DataError, match="was not written by this command"):
+        CycleLines(tmp_path, {"model": "m"})
+    assert (tmp_path / "cycle.jsonl").read_text() == f"{first}\n{{}}\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda line, value=value: value for value in ([], 3, None, "x", {}, b"\xff", b"[" * 100_000)),
+        *(lambda line, name=name: {**line, name: None} for name in ("id", "width", "expressions")),
+        lambda line: {**line, "expressions": [3]},
+        lambda line: {**line, "expressions": [{**line["expressions"][0], "cycle_iou": "high"}]},
+        lambda line: {**line, "expressions": [{**line["expressions"][0], "text": [3]}]},
+        lambda line: {**line, "expressions": [{**line["expressions"][0], "masks": []}]},
+    ],
+)
+def test_a_line_with_other_values_is_named(tmp_path, change) -> None:
+    lines = CycleLines(tmp_path, {"model": "m"}, require=require_cycled)
+    for number in (1, 2, 3):
+        lines.append(entry(number, tmp_path))
+    content = lines.path.read_bytes().splitlines()
+    changed = change(json.loads(content[2]))
+    content[2] = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    lines.path.write_bytes(b"\n".join(content) + b"\n")
+    again = CycleLines(tmp_path, {"model": "m"}, require=require_cycled)
+    with pytest.raises(DataError, match="line 3 is damaged; remove it and those after it"):
+        again.done()

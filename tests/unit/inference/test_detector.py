@@ -269,6 +269,13 @@ def test_wordings_are_one_class(detector: Detector) -> None:
     assert few.scores.tolist() == found.scores[:3].tolist()
 
 
+def test_a_wording_given_twice_is_asked_for_once(detector: Detector) -> None:
+    once, twice = (
+        detector.predict([_pixels(64, 64)], {"cat": words}, threshold=0) for words in (["cat"], ["cat", "cat"])
+    )
+    assert once == twice
+
+
 def test_wordings_of_the_record_are_used_and_split_over_prompts(detector: Detector) -> None:
     record = ModelRecord(names=("shape",), wordings={"shape": ["red circle", "blue square", "cat"]})
     of_record = Detector(replace(detector.bundle, record=record), prompt_names=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import TARGETS, add_lora, load_adapter, merge, save_adapter
+from deixis.models.freezing import freeze
 
 INPUTS = images((96, 64)) | prompts(IDS[0])
 
@@ -111,7 +114,33 @@ def test_adapter_of_another_model(tmp_path: Path) -> None:
     name = next(name for name in tensors if "lora_A" in name)
     tensors[name] = torch.zeros(3, 64)
     save_file(tensors | {"base_model.model.stranger": torch.zeros(1)}, file)
-    other = small_detector()
     with pytest.raises(ModelError, match=r"2 faults.*unexpected base_model.model.stranger.*shape \(3, 64\)"):
-        load_adapter(other, tmp_path / "adapter")
-    assert other.state_dict().keys() == small_detector().state_dict().keys()  # left as it was
+        load_adapter(small_detector(), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank", "message"),
+    [
+        (["fc1"], 5, r"the adapter does not fit the model \("),
+        # a layer that can have an adapter, then one that cannot
+        (r".*\.(fc1|final_layer_norm)", 2, "an adapter for another model"),
+        ("(", 2, "an adapter for another model"),
+    ],
+)
+def test_a_failed_load_leaves_the_model_as_it_was(targets: Any, rank: int, message: str, tmp_path: Path) -> None:
+    model = small_detector()
+    add_lora(model, rank=2, targets=["decoder"])
+    save_adapter(model, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": rank, "target_modules": targets}))
+    other = small_detector()
+    freeze(other, ["backbone"])
+    before, modules = trainable(other), [type(module) for module in other.modules()]
+    assert 0 < len(before) < len(list(other.parameters()))
+    with pytest.raises(ModelError, match=message) as raised:
+        load_adapter(other, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert trainable(other) == before
+    assert [type(module) for module in other.modules()] == modules
+    assert other.state_dict().keys() == small_detector().state_dict().keys()
+    add_lora(other, rank=2)  # no adapters are left in it

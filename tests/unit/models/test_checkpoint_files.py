@@ -15,24 +15,30 @@ import torch
 from safetensors.torch import save_file
 
 from deixis.errors import ModelError
-from deixis.models.weight_files import read_tensors
+from deixis.models.grounding_dino.weights.recognise import Names
+from deixis.models.weight_files import KeyTable, Rule, read_tensors
 
 WEIGHTS = {"module.a": torch.arange(3.0), "b.module.c": torch.ones(2, 2)}
+
+
+def assert_weights(found: dict[str, torch.Tensor]) -> None:
+    """Those of `WEIGHTS`, without the prefix of a wrapped model."""
+    assert found.keys() == {"a", "b.module.c"}
+    assert torch.equal(found["a"], torch.arange(3.0))
+    assert torch.equal(found["b.module.c"], torch.ones(2, 2))
 
 
 @pytest.mark.parametrize("content", [{"model": WEIGHTS}, {"state_dict": WEIGHTS, "meta": {"epoch": 3}}, WEIGHTS])
 def test_places_of_the_weights(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
-    found = read_tensors(tmp_path / "w.pth")
-    assert found.keys() == {"a", "b.module.c"}
-    assert torch.equal(found["a"], torch.arange(3.0))
+    assert_weights(read_tensors(tmp_path / "w.pth"))
 
 
 def test_old_pickles_and_safetensors(tmp_path: Path) -> None:
     torch.save({"model": WEIGHTS}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert torch.equal(read_tensors(tmp_path / "old.pth")["a"], torch.arange(3.0))
     save_file(WEIGHTS, tmp_path / "w.safetensors")
-    assert read_tensors(tmp_path / "w.safetensors").keys() == WEIGHTS.keys()
+    for name in ("old.pth", "w.safetensors"):
+        assert_weights(read_tensors(tmp_path / name))
 
 
 def test_logs_and_options_of_training_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +102,13 @@ def test_files_without_weights(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "w.pth")
         with pytest.raises(ModelError, match="has no weights"):
             read_tensors(tmp_path / "w.pth")
+    save_file({}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"w\.safetensors: has no weights; expected tensors by name"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("numbers", "count"), [((), 0), ((0, 1), 2), ((3,), 4), ((4,), 0), ((0, 4), 5), ((0, 5), 1)])
+def test_layers_are_counted_over_gaps_of_up_to_three(numbers: tuple[int, ...], count: int) -> None:
+    state = {f"there.{number}.weight": torch.zeros(1) for number in numbers}
+    names = Names(state, KeyTable([Rule("here.{}.", "there.{}.")]), "w.pth")
+    assert names.count("here.{}.bias", "here.{}.weight") == count

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from local_hub import use_local_hub
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_detectors import images, perturb
@@ -19,6 +20,8 @@ from deixis.models.edits.closed_form import LayerTask, edit, edited_layers, edit
 from deixis.models.edits.files import Task, digest, first_weights, read_task, write_task
 from deixis.models.grounding_dino import load_grounding_dino, save_grounding_dino
 from deixis.models.model_record import read_record, write_record
+from deixis.options.model_info import ModelInfoOptions
+from deixis.recipes.model.info import model_info
 
 
 def random_tasks(count, d_in=7, d_out=3, seed=0):
@@ -149,6 +152,29 @@ def test_tasks_are_added_listed_and_removed(folder, tasks, tmp_path, capsys):
     assert named["both"] == named["later"] == ("person", "car", "road", "sign")
     assert named["rest"] == ("person", "sign", "road"), "a name of both tasks stays"
     assert named["none"] == ("person",), "the first model's own names stay"
+
+
+def test_an_edited_model_on_the_hub_keeps_its_tasks(folder, tasks, tmp_path, capsys, monkeypatch):
+    cars, signs = (tasks / f"{name}.safetensors" for name in ("cars", "signs"))
+    assert run(capsys, "add", folder, "--tasks", cars, "--output", tmp_path / "one")[0] == 0
+    assert run(capsys, "add", tmp_path / "one", "--tasks", signs, "--output", tmp_path / "both")[0] == 0
+    hub = {f"me/{name}": tmp_path / name for name in ("one", "both")}
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/base": folder, **hub})
+    assert run(capsys, "add", "me/one", "--tasks", signs, "--output", tmp_path / "added")[0] == 0
+    added, both = weights_of(tmp_path / "added"), weights_of(tmp_path / "both")
+    assert all(torch.equal(added[name], both[name]) for name in both)
+    assert read_record(tmp_path / "added").names == read_record(tmp_path / "both").names
+    code, out, _ = run(capsys, "list", "me/both")
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, ["cars", "signs"])
+    model_info(ModelInfoOptions(model="me/both"))
+    assert "edits        cars, signs" in capsys.readouterr().out
+    assert run(capsys, "remove", "me/both", "--tasks", "signs", "--output", tmp_path / "rest")[0] == 0
+    rest, one = weights_of(tmp_path / "rest"), weights_of(tmp_path / "one")
+    assert all(torch.equal(rest[name], one[name]) for name in one)
+    code, _, err = run(capsys, "list", "me/base")
+    assert (code, err.count("\n"), "me/base has no edits" in err) == (2, 1, True)
+    code, _, err = run(capsys, "list", "me/absent")
+    assert (code, err.count("\n"), "could not be downloaded" in err) == (2, 1, True)
 
 
 def test_a_task_of_before_names_were_stored_adds_none(folder, tasks, tmp_path, capsys):

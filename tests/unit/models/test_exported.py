@@ -180,8 +180,8 @@ def test_eight_bits(exported: Exported, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [("image_size", "[0, 5]"), ("image_size", '"800"'), ("names", "[1]"), ("image_std", "[0, 1, 1]"), ("record", "[]"),
-     ("image_mean", "[1, 2, null]"), ("names", "["), ("queries", "true"), ("image_size", "[800, 9999999]"),
-     ("record", '{"version": 99}')],
+     ("image_mean", "[1, 2, true]"), ("image_mean", f"[1, 2, 1{'0' * 400}]"), ("image_mean", "[1, 2, null]"),
+     ("names", "["), ("queries", "true"), ("image_size", "[800, 9999999]"), ("record", '{"version": 99}')],
 )  # fmt: skip
 def test_damaged_metadata_is_one_line(name: str, text: str) -> None:
     with pytest.raises(ModelError, match=r"^x\.onnx: ") as raised:

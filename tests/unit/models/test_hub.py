@@ -13,8 +13,10 @@ import huggingface_hub.constants
 import pytest
 
 from deixis.errors import ModelError, OptionError
-from deixis.models.hub.base_models import base_name, licence_of
+from deixis.models.hub.base_models import base_name, card_head, licence_of
 from deixis.models.hub.push import files_to_send, push_model
+from deixis.models.model_card import write_card
+from deixis.models.model_record import ModelRecord, write_record
 from deixis.options.model_push import ModelPushOptions
 from deixis.recipes.model.push import push
 
@@ -178,3 +180,24 @@ def test_names_and_licences_of_bases(folder: Path) -> None:
     assert licence_of("somebody/something") == ""
     (folder / "README.md").write_text("---\n[\n---\n")
     assert licence_of(str(folder)) == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "is_hub_id"),
+    [("somebody/model", True), ("runs/best", False), ("runs/x/best", False), ("../model", False), ("builtin", False)],
+)
+def test_a_card_names_bases_and_data_of_the_hub_alone(
+    base: str, is_hub_id: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/best").mkdir(parents=True)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    write_record(adapter, ModelRecord("detector", training={"data": [base]}))
+    write_card(adapter)
+    head = card_head(adapter / "README.md")
+    assert head.get("base_model") == (base if is_hub_id else None)
+    assert head.get("datasets") == ([base] if is_hub_id else None)
+    assert f"adapter on {base}, a" in (adapter / "README.md").read_text()
+    assert base_name(base) == (base if is_hub_id else Path(base).name)

@@ -10,6 +10,7 @@ from small_detectors import IDS, bert_tokenizer, images, perturb, prompts, small
 
 from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import add_lora
+from deixis.models.checkpoints import with_learned_names
 from deixis.models.grounding_dino import GroundingDinoBundle, init_bundle
 from deixis.models.interpolation import interpolate
 
@@ -43,6 +44,17 @@ def test_the_two_given_stay_as_they_are() -> None:
     middle = interpolate(base, tuned, 0.3)
     perturb(middle.model, 5, scale=1.0)
     assert torch.equal(tuned.model(**INPUTS)["pred_boxes"], before)
+
+
+def test_the_base_stays_as_it_is_where_the_tuned_model_has_learned_names() -> None:
+    base, tuned = bundle(1), with_learned_names(bundle(2), ["cat"])
+    weights = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    rows = base.model.config.text_config.vocab_size
+    middle = interpolate(base, tuned, 0.3)
+    assert middle.model.config.text_config.vocab_size == rows + 1 == len(middle.tokenizer)
+    assert base.model.config.text_config.vocab_size == rows == len(base.tokenizer)
+    assert base.model.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in base.model.state_dict().items())
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from local_hub import use_local_hub
 from small_detectors import bert_tokenizer, perturb, small_config
 from transformers import BertConfig
 
@@ -104,7 +105,12 @@ def test_info_of_the_builtin_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.index("detector\nbuiltin: ") < out.index("segmenter\nbuiltin: ")
 
 
-def test_merge_an_adapter_and_go_half_way(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("hub_id", ["", "me/adapter"])
+def test_merge_an_adapter_and_go_half_way(
+    hub_id: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/adapter": tmp_path / "adapter"})
+    adapter = hub_id or tmp_path / "adapter"
     tuned = bundle_of(1)
     add_lora(tuned.model, rank=2)
     perturb(torch.nn.ParameterList(p for p in tuned.model.parameters() if p.requires_grad))
@@ -112,18 +118,18 @@ def test_merge_an_adapter_and_go_half_way(folder: Path, tmp_path: Path, capsys: 
     merge(tuned.model)
     whole, base = tuned.model.state_dict(), load_grounding_dino(folder).model.state_dict()
 
-    _, out, _ = run(capsys, "info", "--model", tmp_path / "adapter")
+    _, out, _ = run(capsys, "info", "--model", adapter)
     assert f"LoRA of rank 2, alpha 32, on {folder}" in out
-    code, _, _ = run(capsys, "merge", "--model", tmp_path / "adapter", "--output", tmp_path / "whole")
+    code, _, _ = run(capsys, "merge", "--model", adapter, "--output", tmp_path / "whole")
     assert code == 0
     found = load_grounding_dino(tmp_path / "whole").model.state_dict()
     assert all(torch.equal(tensor, whole[name]) for name, tensor in found.items())
 
-    half = ("merge", "--model", tmp_path / "adapter", "--weight", 0.5, "--output", tmp_path / "half")
+    half = ("merge", "--model", adapter, "--weight", 0.5, "--output", tmp_path / "half")
     assert run(capsys, *half, "--dry-run")[0] == 0
     assert not (tmp_path / "half").exists()
     code, out, _ = run(capsys, *half)
-    assert out.startswith(f"0.5 of the way from {folder} to {tmp_path / 'adapter'}\n")
+    assert out.startswith(f"0.5 of the way from {folder} to {adapter}\n")
     found = load_grounding_dino(tmp_path / "half").model.state_dict()
     name = "model.decoder.layers.1.fc1.weight"
     assert not torch.equal(base[name], whole[name])

@@ -126,6 +126,21 @@ def test_config_of_another_model(folder: Path) -> None:
         load_grounding_dino(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers", "expected"),
+    [
+        ("image_std", [0, 1, 1], "three numbers above 0"),
+        ("image_std", [1, 1], "three numbers above 0"),
+        ("image_mean", [0, "1", 1], "three numbers from -1000 to 1000"),
+    ],
+)
+def test_pixel_statistics_of_the_wrong_kind(folder: Path, name: str, numbers: list[Any], expected: str) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: numbers}))
+    with pytest.raises(ModelError, match=rf"preprocessor_config\.json: {name} is .*, expected {expected}"):
+        load_grounding_dino(folder)
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"model_type": "grounding-dino", "num_queries": "many"}'])
 def test_damaged_config(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)

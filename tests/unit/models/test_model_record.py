@@ -38,6 +38,13 @@ def test_updates_merge_and_keep_what_is_unknown(tmp_path):
         '{"version": 1, "names": [1]}', '{"version": 1, "thresholds": {"a": "high"}}',
         '{"version": 1, "thresholds": {"a": NaN}}', '{"version": 1, "thresholds": {"a": true}}',
         '{"version": 1, "class_thresholds": {"a": "high"}}',
+        '{"version": true}', '{"version": -5}', '{"version": 0}', '{"version": 1, "thresholds": {"a": -0.1}}',
+        '{"version": 1, "class_thresholds": {"a": 1.5}}',
+        '{"version": 1, "calibration": {"temperature": -1, "shift": 0}}',
+        '{"version": 1, "calibration": {"temperature": 1, "shift": Infinity}}',
+        '{"version": 1, "calibration": {"temperature": 1, "shift": 1%s}}' % ("0" * 400),
+        '{"version": 1, "sinks": {"count": -1}}', '{"version": 1, "sinks": {"count": true}}',
+        '{"version": 1, "training": {"images": true}}', '{"version": 1, "training": {"epochs": -3}}',
         '{"version": 1, "domain": []}', '{"version": 1, "task": "judge"}', "[" * 100_000,
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from small_segmenters import tiny_segmenter
@@ -15,8 +16,9 @@ from torch import Tensor
 from deixis.errors import ModelError
 from deixis.models.adapters import add_lora, save_adapter
 from deixis.models.builtin import model_of_run
-from deixis.models.checkpoints import load_any_detector
+from deixis.models.checkpoints import load_any_detector, stored_record
 from deixis.models.grounding_dino import load_grounding_dino
+from deixis.models.model_record import ModelRecord, write_record
 from deixis.models.sa2va import load_sa2va, save_sa2va
 
 
@@ -104,6 +106,36 @@ def test_an_adapter_on_an_adapter(base: Path, tmp_path: Path) -> None:
     found, before = weights(second), weights(first)
     assert any(not torch.equal(tensor, before[name]) for name, tensor in found.items())
     assert_equal(weights(first), before)
+
+
+@pytest.fixture
+def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """What the hub has, by id: a detector, and adapters on it and on one another."""
+    there = {"me/base": base}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(there[name]))
+    there["me/adapter"] = write_adapter(base, tmp_path / "adapter", 1, named="me/base")
+    there["me/second"] = write_adapter(there["me/adapter"], tmp_path / "second", 2, named="me/adapter")
+    write_record(there["me/adapter"], ModelRecord("detector", names=("cat",), wordings={"cat": ["cat", "kitten"]}))
+    return there
+
+
+def test_a_hub_id_stands_for_all_that_its_folder_has(hub: dict[str, Path]) -> None:
+    for name in ("me/base", "me/second"):
+        found, local = load_any_detector(name), load_any_detector(hub[name])
+        assert_equal(found.model.state_dict(), local.model.state_dict())
+        assert (found.source, found.record) == (name, local.record)
+        assert stored_record(name) == stored_record(hub[name])
+    assert found.record.names == ("cat",), "an adapter without a record has that of its base"
+    assert stored_record("me/adapter").names == ("cat",)
+
+
+def test_the_base_of_an_adapter_on_the_hub_is_missing(hub: dict[str, Path]) -> None:
+    del hub["me/base"]
+    with pytest.raises(
+        ModelError, match=r"adapter_config\.json: base_model_name_or_path: me/base: no such folder, and"
+    ):
+        load_any_detector("me/second")
+    assert stored_record("me/base") == ModelRecord(), "the error is that of loading it"
 
 
 def test_adapters_in_a_circle(base: Path, tmp_path: Path) -> None:

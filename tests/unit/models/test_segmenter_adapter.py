@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+from local_hub import use_local_hub
 from peft import PeftModel
+from safetensors import SafetensorError
 from tiny_refer_runs import write_tiny_segmenter
 
 from deixis.cli.main import main
+from deixis.errors import ModelError
 from deixis.models.builtin import model_of_run
 from deixis.models.sa2va import load_sa2va, part_of
+from deixis.models.segmenter_adapter import save_segmenter_adapter
 from deixis.options.groups import Lora
 from deixis.options.refer_train import ReferParts
 from deixis.recipes.refer.model import adapter_base, prepare_segmenter, save_segmenter, write_teacher
@@ -39,9 +45,15 @@ def merge(adapter, output, code):
     assert stopped.value.code == code
 
 
-def test_merged_it_is_the_whole_model(run, tmp_path):
+@pytest.mark.parametrize("named", ["folder", "run", "hub id"])
+def test_merged_it_is_the_whole_model(named, run, tmp_path, monkeypatch):
     _, teachers = run
-    merge(teachers / "sa2va_lora", tmp_path / "merged", 0)
+    adapter = teachers / "sa2va_lora"
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/adapter": adapter})
+    if named == "run":
+        shutil.copytree(adapter, tmp_path / "run/teachers/sa2va_lora")
+    places = {"folder": adapter, "run": tmp_path / "run", "hub id": "me/adapter"}
+    merge(places[named], tmp_path / "merged", 0)
     merged, whole = load_sa2va(tmp_path / "merged"), load_sa2va(teachers / "sa2va")
     theirs = whole.model.state_dict()
     assert merged.model.state_dict().keys() == theirs.keys()
@@ -62,6 +74,24 @@ def test_peft_loads_it_onto_the_vision_language_model(run):
     for name in names:
         torch.testing.assert_close(merged.state_dict()[name], whole[name], msg=name)
         assert not torch.equal(whole[name], before[name])
+
+
+def test_a_failed_write_leaves_the_old_adapter(run, tmp_path, monkeypatch):
+    bundle = prepare_segmenter(ReferParts(model=str(run[0])), Lora(lora=True, lora_r=2), "deixis", seed=0)
+    save_segmenter_adapter(bundle, tmp_path / "adapter", "base")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()}
+
+    def full(*arguments, **named):
+        raise SafetensorError("no space left on device")
+
+    monkeypatch.setattr("deixis.models.segmenter_adapter.save_file", full)
+    with pytest.raises(ModelError, match=r"adapter: cannot be written .*no space left"):
+        save_segmenter_adapter(bundle, tmp_path / "adapter", "another")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()} == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "adapter"]
+    with pytest.raises(ModelError, match="adapter: cannot be written"):
+        save_segmenter_adapter(bundle, tmp_path / "new/adapter", "another")
+    assert not (tmp_path / "new/adapter").exists()
 
 
 def test_the_folder_of_the_run_still_names_the_whole_model(run):

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -94,6 +95,18 @@ def assert_like_naive(implementation: str, value: Tensor, locations: Tensor, wei
         torch.testing.assert_close(ours_one, theirs_one, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: name + text)
 
 
+EMPTY = [{"batch": 0}, {"queries": 0}, {"heads": 0}, {"channels": 0}, {"points": 0}, {"shapes_hw": ()}]
+"""Problems without a sample, or without an output."""
+
+
+def assert_zeros(found: list[Tensor], value: Tensor, locations: Tensor, weights: Tensor) -> None:
+    """The output and gradients of such a problem."""
+    batch, _, heads, channels = value.shape
+    shapes = [(batch, weights.shape[1], heads * channels), value.shape, locations.shape, weights.shape]
+    assert [tuple(tensor.shape) for tensor in found] == [tuple(shape) for shape in shapes]
+    assert not any(tensor.any() for tensor in found)
+
+
 @pytest.mark.parametrize("implementation", ON_CPU)
 class TestEqualsTheEquation:
     def test_inside_at_borders_and_outside(self, implementation: str) -> None:
@@ -132,13 +145,11 @@ class TestEqualsTheEquation:
         assert not locations.is_contiguous()
         assert_like_naive(implementation, value, locations, weights)
 
-    @pytest.mark.parametrize(("batch", "queries"), [(2, 0), (0, 3)])
-    def test_nothing_to_do(self, implementation: str, batch: int, queries: int) -> None:
-        value, locations, weights = problem(batch=batch, queries=queries)
-        results = outputs_and_gradients(attention_by(implementation), value, locations, weights)
-        assert results[0].shape == (batch, queries, 15)
-        assert results[1].shape == value.shape
-        assert not results[1].any()
+    @pytest.mark.parametrize("empty", EMPTY)
+    def test_nothing_to_do(self, implementation: str, empty: dict) -> None:
+        inputs = problem(**empty)
+        function = attention_by(implementation, empty.get("shapes_hw", SHAPES_HW))
+        assert_zeros(outputs_and_gradients(function, *inputs), *inputs)
 
     def test_half_precision_is_summed_in_single(self, implementation: str) -> None:
         value, locations, weights = (tensor.bfloat16() for tensor in problem(queries=20))
@@ -329,12 +340,45 @@ def test_tasks_run_once_each_and_errors_come_through() -> None:
             run_tasks(fail, 8, threads)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_after_an_error_no_task_begins(threads: int) -> None:
+    begun: list[int] = []
+
+    def task(index: int) -> None:
+        begun.append(index)
+        if index == 0:
+            raise ArithmeticError("task 0")
+        time.sleep(0.01)
+
+    with pytest.raises(ArithmeticError, match="task 0"):
+        run_tasks(task, 40, threads)
+    assert len(begun) <= 3 * threads
+
+
+def test_of_several_errors_the_first_is_raised() -> None:
+    second_begun = threading.Event()
+
+    def task(index: int) -> None:
+        if index == 0:
+            second_begun.wait(10)
+            time.sleep(0.05)
+        else:
+            second_begun.set()
+        raise ArithmeticError(f"task {index}")
+
+    with pytest.raises(ArithmeticError, match="task 1"):
+        run_tasks(task, 2, threads=2)
+
+
 @pytest.fixture
 def interpreted_triton(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     if find_spec("triton") is None:
         pytest.skip("Triton is not installed (it comes with CUDA builds of torch)")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.delitem(sys.modules, "deixis.ops.deformable_triton", raising=False)
+    # Triton's own functions are interpreted only where it is imported for that; its compiled part is imported once.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "triton" and "._C" not in name]:
+        monkeypatch.delitem(sys.modules, name)
     module = importlib.import_module("deixis.ops.deformable_triton")
     monkeypatch.delitem(sys.modules, "deixis.ops.deformable_triton")
     return module
@@ -359,6 +403,15 @@ def test_triton_equals_the_equation(
     assert [tensor.dtype for tensor in found] == [dtype, dtype, samples[0].dtype, samples[1].dtype]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=tolerance * other.abs().max().item())
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_triton_with_nothing_to_do(interpreted_triton: ModuleType, empty: dict) -> None:
+    value, locations, weights = problem(**empty)
+    flat_shapes = tuple(side for shape_hw in empty.get("shapes_hw", SHAPES_HW) for side in shape_hw)
+    out = interpreted_triton.forward(value, flat_shapes, locations, weights)
+    gradients = interpreted_triton.backward(torch.ones_like(out), value, flat_shapes, locations, weights)
+    assert_zeros([out, *gradients], value, locations, weights)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -101,6 +101,13 @@ def test_lines_of_an_older_version_are_resumed(tmp_path: Path) -> None:
     command(tmp_path, "new")
 
 
+def test_a_file_of_lines_that_only_mentions_who_made_it_is_the_users(tmp_path: Path) -> None:
+    a_file(tmp_path / "lines.jsonl", '"made_by"\n')
+    a_file(tmp_path / "predictions.json", "old")
+    with pytest.raises(DataError, match="did not write"):
+        command(tmp_path, "new")
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"written": 3}', "{", "[" * 100_000])
 def test_a_damaged_list_claims_nothing(tmp_path: Path, content: str) -> None:
     command(tmp_path)

@@ -76,7 +76,10 @@ def test_a_folder_of_shards_and_pictures_gives_both_in_order(photo, tmp_path):
         ("a.parquet", b"PAR1 no", "cannot be read as parquet"),
         ("a.csv", b"colour\nred\n", "no column of pictures"),
         ("a.jsonl", b"[1\n", "cannot be read as a list"),
-        ("nested.txt", b"more.parquet\n", "expected a picture"),
+        ("nested.txt", b"more.parquet\n", "line 1 names 'more.parquet'; expected a picture"),
+        ("blank.txt", b"\na.png\n\nmore.parquet\n", "line 4 names 'more.parquet'"),
+        ("nested.csv", b"path\na.png\n\nmore.parquet\n", "line 4 names 'more.parquet'"),
+        ("nested.jsonl", b'\n{"path": "more.tar"}\n', "line 2 names 'more.tar'"),
         ("a.mp4", b"", "is a video"),
         ("none.txt", b"\n", "no images to read"),
     ],
@@ -124,6 +127,19 @@ def test_a_part_counts_only_for_the_same_files_and_settings(tmp_path):
     assert [row["error"] for row in pq.read_table(tmp_path / "errors.parquet").to_pylist()] == ["b: damaged"]
     parts.path(0).write_bytes(b"cut off")
     assert not parts.has(0, shard)
+
+
+@pytest.mark.parametrize("change", [{"result": "[3]"}, {"result": "{"}, {"result": "null"}, {"result": "7"}, None])
+def test_a_part_with_other_values_is_one_line(tmp_path, change):
+    parts, shard = Parts(tmp_path, {}, "model"), [Item("a", 0, "a")]
+    parts.write(0, shard, [Answer({})])
+    table = pq.read_table(parts.path(0))
+    rows = table.to_pylist()
+    columns = pyarrow.Table.from_pylist([rows[0] | change]) if change else table.drop_columns(["error"])
+    pq.write_table(columns, parts.path(0))
+    with pytest.raises(DataError, match=r"part-000000\.parquet: is damaged; remove it") as caught:
+        list(parts.read(0))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_a_part(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deixis.reporting.metrics_file import read_outcome
+from deixis.errors import DataError
+from deixis.reporting.metrics_file import read_curves, read_outcome
 from deixis.reporting.outcome import Measured, Outcome
 from deixis.reporting.run_report import outcome_table, outcome_warnings
 from deixis.reporting.seeds import seed_table, write_seeds_page
@@ -87,6 +88,23 @@ def test_without_a_baseline_there_is_nothing_to_compare_with() -> None:
     assert found.warnings() == []
 
 
+def test_a_score_that_cannot_be_measured_is_no_gain_and_said_so() -> None:
+    missing = Measured(3, {"images": 9}, {})
+    found = outcome(None, missing, missing)
+    first, last, warning = found.lines(["AP"])
+    assert (first, last) == ("best epoch 3: AP validation not measured", "last epoch 3: AP validation not measured")
+    assert warning.startswith("AP cannot be measured on this validation data, so it chose no epoch")
+    assert "those of epoch 3" in warning
+    table = outcome_table(found)
+    assert table is not None
+    assert table.rows == [["Best", 3, "–"], ["Last", 3, "–"]]
+    assert not outcome(state(0, 0.5), missing, missing).gained
+    assert outcome(Measured(0, {"images": 9}, {}), state(1, 0.5), state(1, 0.5)).gained
+    tested = outcome(state(0, 0.4, 0.3), Measured(2, {"AP": 0.5, "images": 9}, {"images": 7}), state(3, 0.5, 0.4))
+    assert tested.lines(["AP"])[0] == "best epoch 2: AP validation 0.5000, test not measured"
+    assert tested.warnings() == []
+
+
 def test_the_log_is_read_back(tmp_path: Path) -> None:
     lines = [
         {"kind": "baseline", "step": 0, "epoch": 0, "AP": 0.1, "images": 9},
@@ -101,6 +119,31 @@ def test_the_log_is_read_back(tmp_path: Path) -> None:
     assert read_outcome(log, "AP") == outcome(state(0, 0.1, 0.2), state(1, 0.5, 0.45), state(2, 0.4, 0.35))
     log.write_text("".join(json.dumps(line) + "\n" for line in lines[:2]))
     assert read_outcome(log, "AP") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[]", "3", "null", '"x"', "{}", '{"kind": "evaluation"}', '{"kind": "evaluation", "step": 3, "AP": 1}'),
+        *('{"kind": "baseline", "step": 3, "losses": 7}', '{"kind": "test", "step": 3, "weights": []}', "\xff"),
+        '{"kind": "evaluation", "step": 3, "epoch": null, "best": true}',
+    ],
+)
+def test_a_log_with_other_values_is_one_line(tmp_path: Path, line: str) -> None:
+    log, sound = tmp_path / "metrics.jsonl", json.dumps({"kind": "evaluation", "step": 3, "epoch": 0, "best": True})
+    log.write_bytes(f"{line}\n{sound}\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"metrics\.jsonl") as caught:
+        read_curves(log), read_outcome(log, "AP")
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    record = {"kind": "evaluation", "step": 3, "epoch": 0, "best": True, "AP": "nan", "chat_loss": "inf", "images": 9}
+    log.write_text(json.dumps(record) + "\n")
+    found = read_outcome(log, "AP")
+    assert found is not None
+    assert found.best.validation == {"images": 9}
 
 
 def test_the_best_epoch_that_is_the_last_is_measured_once(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from deixis.data.formats import read_dataset
 from deixis.errors import DataError, OptionError
 from deixis.geometry.rle import bitmap_rle, plain_rle
 from deixis.options.review.push import ReviewPullOptions, ReviewPushOptions
-from deixis.recipes.review.studio import pull_review, push_review
+from deixis.recipes.review.studio import annotations_by_person, pull_review, push_review
 from deixis.review import actions
+from deixis.review.corrected import IMAGE_KEY
 from deixis.review.store import Store
 
 
@@ -102,6 +103,14 @@ def test_what_was_changed_there_is_what_is_here(studio: StandIn, file: Path, cap
     pull(studio, file)
     assert "0 images of ann@example.org, 2 were reviewed before" in capsys.readouterr().out
     assert len(states(file)) == 6, "again, it changes nothing"
+
+
+@pytest.mark.parametrize("undated", [{}, {"updated_at": None}, {"updated_at": "", "created_at": None}])
+def test_an_annotation_without_dates_is_older_than_those_with(undated: dict[str, Any]) -> None:
+    old, new = {"result": [1], **undated}, {"result": [2], "created_at": "2026-01-01T00:00:00Z"}
+    for order in ([old, new], [new, old]):
+        task = {"data": {IMAGE_KEY: 5}, "annotations": [{"completed_by": 1, **one} for one in order]}
+        assert annotations_by_person([task], {1: "a@b.c"}) == {"a@b.c": [(5, [2])]}
 
 
 def test_several_people_are_kept_apart(studio: StandIn, file: Path) -> None:

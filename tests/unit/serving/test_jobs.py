@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 
 pytest.importorskip("fastapi", reason="serving is an extra; pip install 'deixis[serve]'")
@@ -173,7 +174,10 @@ def test_ended_jobs_are_kept_up_to_a_number_and_for_a_time(tmp_path: Path) -> No
     jobs.close(10)
 
 
-def test_a_stop_lets_a_job_end_and_the_next_server_goes_on_with_the_others(tmp_path: Path) -> None:
+def test_a_stop_lets_a_job_end_and_the_next_server_goes_on_with_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # they would find the wrong types below
     seen: list[str] = []
 
     def work(job: Job, folder: Path) -> None:
@@ -194,6 +198,11 @@ def test_a_stop_lets_a_job_end_and_the_next_server_goes_on_with_the_others(tmp_p
     (tmp_path / "odd" / "job.json").write_text('{"id": "../..", "asked": {}}')
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "job.json").write_text("{")
+    sound = {"id": "other", "asked": {}, "state": "done"}
+    for number, change in enumerate(({"created": "long ago"}, {"created": None}, {"finished": []}, {"asked": 3})):
+        (tmp_path / f"other{number}").mkdir()
+        values = {**sound, "id": f"other{number}", **change}
+        (tmp_path / f"other{number}" / "job.json").write_text(json.dumps(values))
     later = Jobs(lambda job, folder: seen.append(job.asked["task"]), tmp_path)
     later.start()
     while not all(job.over for job in later.all()):

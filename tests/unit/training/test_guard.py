@@ -54,6 +54,25 @@ def test_a_good_step_resets_the_row_but_not_the_count():
     assert (progress.step, progress.updates, progress.skipped, progress.skipped_in_a_row) == (2, 1, 1, 0)
 
 
+def test_skipped_steps_are_left_out_of_the_epochs_mean_loss():
+    progress = Progress()
+    for _ in range(4):
+        progress.count_step(updated=True, loss=8.0)
+    assert not progress.end_epoch()
+    progress.step_in_epoch = 0
+    for loss in (8.0, math.nan, 8.0, math.nan):
+        progress.count_step(updated=not math.isnan(loss), loss=loss)
+    progress.end_epoch()
+    assert (progress.lowest_loss, progress.level_epochs) == (8.0, 1), "the loss has not fallen"
+
+
+def test_an_epoch_of_skipped_steps_alone_does_not_count():
+    progress = Progress(lowest_loss=8.0)
+    progress.count_step(updated=False, loss=math.nan)
+    progress.end_epoch()
+    assert (progress.lowest_loss, progress.level_epochs) == (8.0, 0)
+
+
 def test_a_broken_weight_stops_the_run_at_once():
     model = nn.Linear(2, 2)
     with torch.no_grad():

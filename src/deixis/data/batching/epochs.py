@@ -1,8 +1,8 @@
 """Which samples an epoch shows, in which batches: a function of (seed, epoch, sample index) and of nothing else.
 
-Every sample draws from a generator of its own, seeded by those three numbers, and the order of an epoch is drawn
-from (seed, epoch). So results do not depend on how many workers load, and a run resumes in the middle of an epoch
-by skipping the batches that are done.
+Every sample draws from a generator seeded by those three numbers, and the order of an epoch is drawn from
+(seed, epoch). So results do not depend on how many workers load, and a run resumes in the middle of an epoch by
+skipping the batches that are done. No two samples of a run share a generator; the order has that of sample 0.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class EpochDataset(torch.utils.data.Dataset):
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The generator of one sample in one epoch."""
+    # NumPy pads seeds with zeros, so some streams coincide: (seed, epoch), of the order, is (seed, epoch, 0), of sample
+    # 0; a first window of shards, (seed, epoch, 1, 0), is sample 1; the first pass through a mix's first data set,
+    # (seed, 0, 0, 0), is the order of epoch 0. It does no harm: each of them is as random as with a stream of its own,
+    # samples are independent of one another, and how often one is shown depends on none of them. Recorded results
+    # depend on the streams, so they stay.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, index])))
 
 

@@ -74,7 +74,8 @@ class ShardOrder(_Windows):
     def _window(self, window: int) -> Int[np.ndarray, " n"]:
         shards = self._shards[window * WINDOW : (window + 1) * WINDOW]
         together = np.concatenate([np.arange(self._starts[s], self._starts[s] + self._sizes[s]) for s in shards])
-        # 1 here and 2 in `ShapeOrder`: windows of both orders draw apart
+        # 1 here and 2 in `ShapeOrder`: windows of both orders draw apart. Window 0 has the stream of sample 1, or 2, as
+        # `epochs` explains.
         return _generator(*self._seeds, 1, window).permutation(together)
 
 

@@ -99,7 +99,10 @@ def without_masks(sample: Sample) -> Sample:
 
 
 def turn(sample: Sample, quarters: int) -> Sample:
-    """Turned counter-clockwise by this many quarters. A caption stays, so one that names sides may become wrong."""
+    """Turned counter-clockwise by this many quarters, without masks.
+
+    A caption stays, so one that names sides may become wrong.
+    """
     height, width = sample.size_hw
     x1, y1, x2, y2 = sample.instances.boxes_xyxy_px.T  # [n] each
     # A quarter turn takes (x, y) to (y, width - x); what was right is then at the top.
@@ -112,7 +115,7 @@ def turn(sample: Sample, quarters: int) -> Sample:
     return sample.evolve(
         image=np.ascontiguousarray(np.rot90(np.asarray(sample.image), quarters)),
         size_hw=(width, height) if quarters % 2 else (height, width),
-        instances=replace(sample.instances, boxes_xyxy_px=np.stack(boxes, 1)),
+        instances=replace(sample.instances, boxes_xyxy_px=np.stack(boxes, 1), masks_rle=None),
     )
 
 

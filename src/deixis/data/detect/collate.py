@@ -184,9 +184,8 @@ class SampleDataset(EpochDataset):
         seed: not negative.
         decode_short_px: lets JPEGs be decoded smaller, down to this short side; see `images.load_image`. Give the
             largest short side of the transform, divided by the smallest share of a crop.
-        keep_masks: carry masks through the transform; without, they are dropped first, which saves their resizing
-            (a detector's batch has no use for them).
-        mixed: with which other samples are mixed into one before the transform.
+        mixed: with which other samples are mixed into one before the transform. Only this needs masks: a detector's
+            batch has none, and their resizing costs time.
     """
 
     def __init__(
@@ -196,14 +195,12 @@ class SampleDataset(EpochDataset):
         prompt_for: PromptFor,
         seed: int,
         decode_short_px: int | None = None,
-        keep_masks: bool = False,
         mixed: Augmentation | None = None,
     ) -> None:
         super().__init__(dataset, seed)
         self.transform = transform
         self.prompt_for = prompt_for
         self.decode_short_px = decode_short_px
-        self.keep_masks = keep_masks
         self.mixed = mixed
 
     def __getitem__(self, key: Key) -> tuple[Sample, Prompt]:
@@ -227,5 +224,5 @@ class SampleDataset(EpochDataset):
         return self._decoded(sample)
 
     def _decoded(self, sample: Sample) -> Sample:
-        wanted = self.keep_masks or (self.mixed is not None and self.mixed.paste > 0)
+        wanted = self.mixed is not None and self.mixed.paste > 0
         return load(sample if wanted else without_masks(sample), self.decode_short_px)

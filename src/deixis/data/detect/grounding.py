@@ -103,12 +103,19 @@ def _says(caption: str, spans: Spans, phrase: str) -> bool:
     return bool(spans) and inside and text.lower().split() == phrase.lower().split()
 
 
+_GAP = re.compile(r"\s\s|[^\S ]")  # white space that is more than a single space
+
+
 def _search(caption: str, phrase: str, longer: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    found = list(_whole_words(caption.lower(), phrase.lower())) if caption.isascii() else []
-    if not found:  # compiling a pattern for every phrase would take most of the time that a large file is read in
+    found: list[tuple[int, int]] = []
+    # compiling a pattern for every phrase would take most of the time that a large file is read in
+    if caption.isascii() and not _GAP.search(caption):
+        found = list(_whole_words(caption.lower(), " ".join(phrase.lower().split())))
+    if not found:
         words = r"\s+".join(re.escape(word) for word in phrase.split())
-        # not \b, which fails beside a phrase that begins or ends with a sign
-        found = [match.span() for match in re.finditer(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE)]
+        # not \b, which fails beside a phrase that begins or ends with a sign; places may overlap
+        places = re.finditer(rf"(?<!\w)(?=({words})(?!\w))", caption, re.IGNORECASE)
+        found = [place.span(1) for place in places]
     outside = [(start, end) for start, end in found if not any(low <= start and end <= high for low, high in longer)]
     chosen = outside if len(found) > 1 and outside else found
     if not chosen:

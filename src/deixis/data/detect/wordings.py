@@ -111,7 +111,7 @@ def worded(
     asked: list[str] = []
     rows: list[int] = []
     for row, name in enumerate(names):
-        words = wordings.get(name, (name,))
+        words = tuple(dict.fromkeys(wordings.get(name, (name,))))
         # the first of each sequence of tokens
         # In reverse, so that it is written last; a lone wording need not be tokenised.
         kept = {name_tokens(word, tokenizer): word for word in reversed(words)} if len(words) > 1 else {(): words[0]}

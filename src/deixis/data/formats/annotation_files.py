@@ -6,7 +6,7 @@ import json
 import mmap
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,22 +119,30 @@ class ImageIndex:
     """The image files of some folders, by name and by stem, upper and lower case alike; earlier folders win."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self.by_name: dict[str, Path] = {}
-        self.by_stem: dict[str, Path] = {}
-        for folder in folders:
-            for kept, found in (
-                zip((self.by_name, self.by_stem), pictures_by_name(folder), strict=True) if folder.is_dir() else ()
-            ):
-                for key, files in found.items():
-                    kept.setdefault(key, files[0])
+        listed = [pictures_by_name(folder) for folder in folders if folder.is_dir()]
+        self._by_name, self._by_stem = [names for names, _ in listed], [stems for _, stems in listed]
 
     def find(self, file_name: str, stem: str) -> Path | None:
-        """The image of that name (its folders ignored), else the one with that stem."""
+        """The image of that name (its folders ignored), else the one with that stem.
+
+        Raises:
+            DataError: several files of a folder may be meant, and none is called exactly so.
+        """
         names = [spelling.rsplit("/", 1)[-1] for spelling in spellings(file_name)]
-        found = next((self.by_name[key] for name in names if (key := folded(name)) in self.by_name), None)
-        return found or next(
-            (self.by_stem[key] for name in spellings(stem) if (key := folded(name)) in self.by_stem), None
-        )
+        stems = list(spellings(stem))
+        files = _first(self._by_name, names) or _first(self._by_stem, stems)
+        exact = next((file for name in names for file in files if file.name == name), None)
+        alike = [file for file in files if file.stem in stems] or files
+        if exact is None and len(alike) > 1:
+            asked, other = file_name or stem, alike[1].name
+            raise DataError(f"{alike[0]}: {asked!r} may be this file or {other}; remove or rename one of them")
+        return exact or next(iter(alike), None)
+
+
+def _first(folders: Sequence[Mapping[str, list[Path]]], names: Sequence[str]) -> list[Path]:
+    """The files of the first of some names that a folder has, in the first folder that has it."""
+    keys = dict.fromkeys(map(folded, names))
+    return next((found[key] for key in keys for found in folders if key in found), [])
 
 
 def only_file(found: Sequence[Path], folder: Path, what: str) -> Path:

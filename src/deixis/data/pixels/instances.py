@@ -97,9 +97,8 @@ def visible_shares(instances: Instances, window_xyxy_px: tuple[int, int, int, in
     # [n] each: areas of the boxes, and of what the window has of them
     whole = _sides(boxes).prod(1)
     inside = _sides(np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))).prod(1)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre_inside = ((centres >= (left, top)) & (centres < (right, bottom))).all(1)
-    shares: np.ndarray = np.where(whole > 0, inside / np.maximum(whole, 1e-12), centre_inside)
+    centred = _centred_in(boxes, window_xyxy_px)
+    shares: np.ndarray = np.where(whole > 0, inside / np.maximum(whole, 1e-12), centred)
     reach_in = _reach_in(instances, window_xyxy_px)
     for index, rle in enumerate(instances.masks_rle or ()):
         if reach_in[index] and shares[index] < 1 and (area := int(coco_mask.area(rle))):
@@ -111,7 +110,15 @@ def visible_shares(instances: Instances, window_xyxy_px: tuple[int, int, int, in
 def _reach_in(instances: Instances, window_xyxy_px: tuple[int, int, int, int]) -> Kept:
     left, top, right, bottom = window_xyxy_px
     boxes = instances.boxes_xyxy_px
-    return np.asarray(((boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))).all(1))
+    overlap = ((boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))).all(1)
+    return np.asarray(overlap | _centred_in(boxes, window_xyxy_px))  # a box without an area overlaps no border
+
+
+def _centred_in(boxes_xyxy_px: np.ndarray, window_xyxy_px: tuple[int, int, int, int]) -> Kept:
+    """Whether a box's centre is in the window, whose right and lower border belong to the next one."""
+    left, top, right, bottom = window_xyxy_px
+    centres = (boxes_xyxy_px[:, :2] + boxes_xyxy_px[:, 2:]) / 2
+    return np.asarray(((centres >= (left, top)) & (centres < (right, bottom))).all(1))
 
 
 def _sides(boxes_xyxy_px: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def read_openimages_masks(
     """
     file = the_file(path, find_openimages_masks, "CSV file of masks")
     index = ImageIndex(_image_folders(file) if images is None else [images])
-    rows, unseen, bad = _rows(file, index, class_descriptions(file))
+    rows, there, bad = _rows(file, index, class_descriptions(file))
     settle(str(file), bad, faults)
     folders = _mask_folders(file)
     pictures, maskless = [], []
@@ -102,8 +102,10 @@ def read_openimages_masks(
         # Of which classes the image has one mask only.
         single = [name for name, _ in masks]
         kept = tuple(pair for pair in masks if objects == "all" or single.count(pair[0]) == 1)
-        if kept:
-            pictures.append(_Picture(index.by_stem[image_id.lower()], kept))
+        picture = there[image_id]
+        if kept and picture is not None:
+            pictures.append(_Picture(picture, kept))
+    unseen = [image_id for image_id, picture in there.items() if picture is None]
     if not pictures:
         raise DataError(
             f"{file}: no image has its picture and its masks ({len(unseen)} pictures and the masks of {len(maskless)} "
@@ -130,10 +132,10 @@ def png_mask(file: Path, size_hw: tuple[int, int]) -> Rle:
 
 def _rows(
     file: Path, index: ImageIndex, names: dict[str, str] | None
-) -> tuple[dict[str, list[tuple[str, str]]], set[str], list[str]]:
-    """(class name, PNG name) by image that is there; the images that are not; and rows that cannot be used."""
+) -> tuple[dict[str, list[tuple[str, str]]], dict[str, Path | None], list[str]]:
+    """(class name, PNG name) by image that is there; the file of every image; and rows that cannot be used."""
     rows: dict[str, list[tuple[str, str]]] = {}
-    unseen: set[str] = set()
+    pictures: dict[str, Path | None] = {}
     bad = []
     require_regular(file)
     try:
@@ -147,9 +149,16 @@ def _rows(
             for row in reader:  # as it comes: the training file has 2.7 million rows
                 if len(row) != len(columns):
                     bad.append(f"line {reader.line_num}: has {len(row)} values, not {len(columns)}")
-                elif row[image].lower() not in index.by_stem:
-                    unseen.add(row[image])
-                elif names is not None and row[label] not in names:
+                    continue
+                try:
+                    if row[image] not in pictures:
+                        pictures[row[image]] = index.find("", row[image])
+                except DataError as error:  # it may be any of several
+                    bad.append(f"line {reader.line_num}: {error}")
+                    continue
+                if pictures[row[image]] is None:
+                    continue
+                if names is not None and row[label] not in names:
                     bad.append(f"line {reader.line_num}: label {row[label]!r} is not among the class descriptions")
                 elif names is None and row[label].startswith("/m/"):  # Freebase's id of a class, no word
                     bad.append(f"line {reader.line_num}: label {row[label]!r} needs class-descriptions.csv beside it")
@@ -158,7 +167,7 @@ def _rows(
                     rows.setdefault(row[image], []).append((name.strip(), row[png]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot read the CSV ({error}); get it again") from error
-    return rows, unseen, bad
+    return rows, pictures, bad
 
 
 def _find(png: str, folders: Sequence[Path]) -> Path | None:

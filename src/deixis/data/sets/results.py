@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from deixis.data.formats.annotation_files import clip_instances, parse_json, read_text
-from deixis.data.formats.coco.values import box_xyxy_px, finite_number, mask_rle, whole_number
+from deixis.data.formats.coco.rows import plain_id
+from deixis.data.formats.coco.values import box_xyxy_px, finite_number, mask_rle
 from deixis.data.reading import reads, shown
 from deixis.data.sets.embedded import changed, records
 from deixis.errors import DataError
@@ -33,16 +35,16 @@ def with_results(path: str | Path, /, dataset: Dataset, model_version: str = "")
     rows = parse_json(read_text(path), str(path))
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a list of COCO results, got {shown(rows)}")
-    classes = {given: row for row, given in enumerate(dataset.vocabulary.category_ids)}
+    classes = {str(given): row for row, given in enumerate(dataset.vocabulary.category_ids)}
     images = _image_keys(dataset)
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     faults = []
     for number, row in enumerate(rows, start=1):
-        fault = _fault(row, images, set(classes))
+        fault = _fault(row, images, classes)
         if fault:
             faults.append(f"result {number} {fault}")
         else:
-            by_image[images[str(row["image_id"])]].append(row)
+            by_image[images[_id(row, "image_id", images)]].append(row)
     if faults:
         more = f" and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise DataError(f"{path}: {'; '.join(faults[:_NAMED])}{more}; give the annotations that it was measured on")
@@ -72,19 +74,27 @@ def _image_keys(dataset: Dataset) -> dict[str, int]:
     return keys | {str(sample.image_id): sample.image_id for sample in records(dataset)}
 
 
-def _fault(row: Any, images: dict[str, int], categories: set[int]) -> str:
+def _id(row: dict[str, Any], key: str, known: Collection[str]) -> str:
+    """An id of a result as it is listed: as it is written, else as the number that it is a spelling of; or empty."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return ""
+    return next((text for text in (str(value), plain_id(value)) if text in known), "")
+
+
+def _fault(row: Any, images: Collection[str], categories: Collection[str]) -> str:
     if not isinstance(row, dict):
         return f"is {shown(row)}, not an object"
-    if str(row.get("image_id")) not in images:
+    if not _id(row, "image_id", images):
         return f"has image_id {shown(row.get('image_id'))}, which the annotations do not list"
-    if whole_number(row.get("category_id")) not in categories:
+    if not _id(row, "category_id", categories):
         return f"has category_id {shown(row.get('category_id'))}, which the annotations do not list"
     if box_xyxy_px(row.get("bbox")) is None:
         return f"has bbox {shown(row.get('bbox'))}, not four finite numbers"
     return "" if finite_number(row.get("score")) is not None else f"has score {shown(row.get('score'))}, not a number"
 
 
-def _instances(rows: list[dict[str, Any]], classes: dict[int, int], size_hw: tuple[int, int], path: Path) -> Instances:
+def _instances(rows: list[dict[str, Any]], classes: dict[str, int], size_hw: tuple[int, int], path: Path) -> Instances:
     """Masks are kept where all detections of an image have one."""
     try:
         masks = [mask for row in rows if (mask := mask_rle(row.get("segmentation"), size_hw)) is not None]
@@ -92,7 +102,7 @@ def _instances(rows: list[dict[str, Any]], classes: dict[int, int], size_hw: tup
         raise DataError(f"{path}: segmentation {error}") from error
     found = Instances.build(
         [box_xyxy_px(row["bbox"]) or () for row in rows],
-        [classes[int(whole_number(row["category_id"]) or 0)] for row in rows],
+        [classes[_id(row, "category_id", classes)] for row in rows],
         masks_rle=masks if len(masks) == len(rows) else None,
         scores=[float(row["score"]) for row in rows],
     )

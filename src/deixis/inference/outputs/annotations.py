@@ -56,6 +56,19 @@ def failed_entry(image: str, number: int, error: str) -> dict[str, Any]:
     return {"image": image, "id": number, "error": error}
 
 
+def require_annotated(entry: Mapping[str, Any]) -> None:
+    """Raises one of `NOT_AN_ENTRY` for other values than those of `annotation_entry` and `failed_entry`."""
+    " ".join([entry["image"], entry.get("error", "")])
+    if "error" in entry:
+        return
+    [int(entry[name]) for name in ("id", "height", "width", "left_out")]
+    for found in entry["objects"]:
+        _, _, _, _ = map(float, found["box_xyxy_px"])
+        " ".join([found["name"], found["caption"]])
+        found["mask"]["counts"], found["mask"]["size"]
+        [float(0 if found[name] is None else found[name]) for name in SCORES]
+
+
 def write_coco_annotations(
     path: Path, entries: Iterable[Mapping[str, Any]], names: Sequence[str], *, provenance: Mapping[str, Any]
 ) -> int:

@@ -7,7 +7,8 @@ captions.json   the captions that find their regions again, as plain JSON (docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from deixis.inference.refer.cycle import Cycled
 from deixis.refer_records import ReferSample
 
 LINES, KEPT = "cycle.jsonl", "captions.json"
+NOT_AN_ENTRY = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a line raises that was changed, so that it holds other values than those that were written."""
+
+
+def require_cycled(entry: Mapping[str, Any]) -> None:
+    """Raises one of `NOT_AN_ENTRY` for other values than those of `cycle_entry`."""
+    int(entry["id"]), int(entry["width"])
+    for found in entry["expressions"]:
+        float(found["cycle_iou"]), float(found.get("direct_iou", 0)), found["masks"][0]["counts"]
+        " ".join([*found.get("text", ()), *found.get("known", ())])
 
 
 class CycleLines:
@@ -27,17 +38,27 @@ class CycleLines:
         folder: the output folder.
         made_by: what determines the lines: model, data, settings. Lines from different values are never mixed.
         name: the file's name.
+        replace: remove lines from another model, data or settings.
+        require: raises one of `NOT_AN_ENTRY` for a line with values that were not written so.
 
     Raises:
         DataError: the folder has lines from another model, data or settings, or cannot be written.
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any], name: str = LINES) -> None:
-        self.path = folder / name
+    def __init__(
+        self,
+        folder: Path,
+        made_by: Mapping[str, Any],
+        name: str = LINES,
+        *,
+        replace: bool = False,
+        require: Callable[[Mapping[str, Any]], object] = dict,
+    ) -> None:
+        self.path, self._require = folder / name, require
         self.made_by = json.loads(json.dumps(made_by))  # as it will be read back: tuples are lists
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._repair()
+            self._repair(replace)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
 
@@ -66,26 +87,41 @@ class CycleLines:
         Raises:
             DataError: a line is damaged.
         """
-        with self.path.open(encoding="utf-8") as file:
+        for number, entry in self.numbered():
+            try:
+                self._require(entry)  # type: ignore[arg-type]  # None is no mapping: a TypeError
+            except NOT_AN_ENTRY as error:
+                raise DataError(f"{self.path}: line {number} is damaged; remove it and those after it") from error
+            yield entry  # type: ignore[misc]
+
+    def numbered(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """The images' lines, in order, with their numbers in the file; None for a damaged one."""
+        with self.path.open("rb") as file:
             next(file)
             for number, line in enumerate(file, start=2):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{self.path}: line {number} is damaged; remove it and those after it") from error
+                yield number, _object(line)
 
-    def _repair(self) -> None:
+    def _repair(self, replace: bool) -> None:
         """Remove an incomplete last line; check the first line, or write it."""
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]  # without a line that was cut off
         if not whole:
-            write_atomic(self.path, json.dumps({"made_by": self.made_by}, ensure_ascii=False) + "\n")
+            self._begin()
             return
-        try:
-            theirs = json.loads(whole[: whole.index(b"\n")])["made_by"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: was not written by this command; choose another --output") from error
+        theirs = (_object(whole[: whole.index(b"\n")]) or {}).get("made_by")
+        if not isinstance(theirs, dict):
+            if not replace:
+                raise DataError(f"{self.path}: was not written by this command; choose another --output")
+            warnings.warn(
+                f"{self.path}: its first line, which says what made the others, is damaged; all are made again",
+                stacklevel=2,
+            )
+            self._begin()
+            return
         changed = sorted(key for key in {*theirs, *self.made_by} if theirs.get(key) != self.made_by.get(key))
+        if changed and replace:
+            self._begin()
+            return
         if changed:
             key = changed[0]
             raise DataError(
@@ -95,6 +131,18 @@ class CycleLines:
         if len(whole) < len(content):
             with self.path.open("rb+") as file:
                 file.truncate(len(whole))
+
+    def _begin(self) -> None:
+        write_atomic(self.path, json.dumps({"made_by": self.made_by}, ensure_ascii=False) + "\n")
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None for anything else."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def cycle_entry(sample: ReferSample, image: str, cycled: Sequence[Cycled]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class DetectionLines:
 
     def _result(self, entry: Mapping[str, Any]) -> Detections | dict[str, Any]:
         if "video" in entry:
-            return dict(entry["video"])
+            facts = dict(entry["video"])
+            return facts | {name: int(facts[name]) for name in ("frames", "objects", "tracks") if name in facts}
         return detections_of(entry, self.names)
 
 
@@ -95,12 +96,17 @@ def detection_content(found: Detections) -> dict[str, Any]:
 
 
 def detections_of(content: Mapping[str, Any], names: tuple[str, ...]) -> Detections:
-    """The detections of such a content."""
+    """The detections of such a content; raises ValueError, TypeError or LookupError for any other one."""
     height, width = content["size_hw"]
-    return Detections(
+    found = Detections(
         np.array(content["boxes_xyxy_px"], np.float64).reshape(-1, 4),  # without detections [] is of shape [0]
         np.array(content["scores"], np.float64),
         np.array(content["class_ids"], np.int64),
         names,
         size_hw=(int(height), int(width)),
     )
+    counts = {len(found.boxes_xyxy_px), len(found.scores), len(found.class_ids)}
+    known = ((found.class_ids >= 0) & (found.class_ids < len(names))).all()
+    if len(counts) > 1 or not (known and np.isfinite(found.boxes_xyxy_px).all() and np.isfinite(found.scores).all()):
+        raise ValueError("boxes, scores and class_ids do not fit each other or the names")
+    return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from deixis.errors import DataError
-from deixis.inference.outputs.cycle import CycleLines
+from deixis.inference.outputs.cycle import NOT_AN_ENTRY, CycleLines
 
 Result = TypeVar("Result")
 
@@ -16,7 +16,8 @@ Result = TypeVar("Result")
 class FileLines(Generic[Result]):
     """One line per finished file; a file that was changed since is done again.
 
-    Lines that something else made (another model, threshold or list of names) are replaced.
+    Lines that something else made (another model, threshold or list of names) are replaced. Damaged ones are skipped,
+    with a warning: their files are done again, those of the lines behind them are not.
 
     Args:
         folder: the output folder.
@@ -31,16 +32,21 @@ class FileLines(Generic[Result]):
     def __init__(
         self, folder: Path, made_by: Mapping[str, Any], name: str, *, result: Callable[[Mapping[str, Any]], Result]
     ) -> None:
-        try:
-            self._lines = CycleLines(folder, made_by, name)
-        # Lines made by something else, which go, or a folder that cannot be written: then this fails again.
-        except DataError:
-            (folder / name).unlink(missing_ok=True)
-            self._lines = CycleLines(folder, made_by, name)
+        self._lines = CycleLines(folder, made_by, name, replace=True)
         self._found: dict[str, Result] = {}
-        with suppress(DataError, KeyError, TypeError, ValueError):  # from a damaged line on, files are done again
-            for entry in self._lines.entries():
-                self._found[_key(Path(entry["file"]), entry["stamp"])] = result(entry)
+        damaged = []
+        for number, entry in self._lines.numbered():
+            try:
+                content = entry or {}
+                self._found[_key(Path(content["file"]), content["stamp"])] = result(content)
+            except (DataError, *NOT_AN_ENTRY):
+                damaged.append(number)
+        if damaged:
+            warnings.warn(
+                f"{self._lines.path}: {len(damaged)} damaged lines, the first is line {damaged[0]}; their files are "
+                "done again",
+                stacklevel=3,
+            )
 
     @property
     def count(self) -> int:

@@ -49,7 +49,12 @@ class SegmentationLines:
 
 
 def _answers(entry: Mapping[str, Any]) -> tuple[Segmentation, ...]:
-    return tuple(
-        Segmentation(**{**row, "mask_rle": counts_rle(row["mask_rle"]["counts"], tuple(row["mask_rle"]["size"]))})
-        for row in entry["answers"]
-    )
+    return tuple(map(_answer, entry["answers"]))
+
+
+def _answer(row: Mapping[str, Any]) -> Segmentation:
+    mask = row["mask_rle"]
+    found = Segmentation(**{**row, "mask_rle": counts_rle(mask["counts"], tuple(mask["size"]))})
+    if not (isinstance(found.text, str) and isinstance(found.answer, str)):
+        raise TypeError("text and answer are texts")
+    return replace(found, score=float(found.score), present=float(found.present), image_id=int(found.image_id))

@@ -84,7 +84,7 @@ class DropPath(nn.Module):
             return branch
         # [B, 1, ...]: one draw per sample
         keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.probability
-        return branch * keep / (1 - self.probability)
+        return branch * keep / (1 - self.probability or 1)  # with probability 1 nothing is kept
 
 
 class FusionLayer(nn.Module):

@@ -104,7 +104,7 @@ def refine_boxes(
 
     Args:
         epsilon: `UPDATE_EPSILON` or one of `HEAD_EPSILONS`. It matters only within that distance of 0 and 1: for boxes
-            at the edge of the image, and where there were too few cells to propose.
+            at the edge of the image, and for proposals of cells that are not allowed, whose boxes are all 1.
     """
     return (delta.to(reference.dtype) + inverse_sigmoid(reference, epsilon)).sigmoid()
 

@@ -13,11 +13,14 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deixis.atomic_files import file_aside
 from deixis.data.detect.prompts import normalise_name
 from deixis.errors import ModelError
+from deixis.file_modes import give_user_mode
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.encoder import TextContext
 from deixis.models.grounding_dino.layers.positions import sine_embedding
@@ -69,30 +72,36 @@ def with_sinks(context: TextContext, sinks: Float[Tensor, "sinks channels"] | No
 
 
 def write_sinks(folder: Path, sinks: Float[Tensor, "sinks channels"] | None) -> None:
-    """Write sinks into a model's folder, or remove those there.
+    """Write sinks into a model's folder, all or nothing, or remove those there.
 
     Raises:
         ModelError: the file cannot be written.
     """
+    path = folder / SINKS_FILE
     try:
         if sinks is None:
-            (folder / SINKS_FILE).unlink(missing_ok=True)
-        else:
-            save_file({"sinks": sinks.detach().cpu().contiguous()}, folder / SINKS_FILE)
-    except OSError as error:
-        raise ModelError(f"{folder / SINKS_FILE}: cannot be written ({error})") from error
+            path.unlink(missing_ok=True)
+            return
+        with file_aside(path) as draft:
+            save_file({"sinks": sinks.detach().cpu().contiguous()}, draft)
+            give_user_mode(draft)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be written ({error}); choose another folder") from error
 
 
 def read_sinks(folder: Path, channels: int) -> Float[Tensor, "sinks {channels}"] | None:
     """The sinks in a model's folder; None where it has none.
 
     Raises:
-        ModelError: the file holds something else.
+        ModelError: the file cannot be read, or holds something else.
     """
     path = folder / SINKS_FILE
     if not path.is_file():
         return None
-    tensors: dict[str, Tensor] = load_file(path)
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); remove the file") from error
     sinks = tensors.get("sinks")
     fits = sinks is not None and sinks.ndim == 2 and sinks.shape[1] == channels and 0 < len(sinks) <= MAX_SINKS
     if not fits or sinks is None or not (sinks.is_floating_point() and sinks.isfinite().all()):

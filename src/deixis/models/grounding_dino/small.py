@@ -51,7 +51,10 @@ def small_tokenizer(words: Sequence[str]) -> Any:
 
 
 def small_config(vocabulary_size: int) -> MMGroundingDinoConfig:
-    """About 3.5 million parameters in MM-Grounding-DINO's form: strides 8, 16 and 32, 3 + 3 layers, 50 queries."""
+    """MM-Grounding-DINO's form with strides 8, 16 and 32, 3 + 3 layers and 50 queries.
+
+    About 3.2 million parameters with the 1,126 tokens of the packaged detector.
+    """
     return MMGroundingDinoConfig(
         backbone_config=SwinConfig(
             image_size=224,

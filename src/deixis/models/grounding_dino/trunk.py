@@ -135,7 +135,7 @@ class Trunk(nn.Module):
             best = scores.masked_fill(~text_mask[:, None], -torch.inf).amax(-1)  # [B, K, L] -> [B, K]
             count = min(self.query_position_embeddings.num_embeddings, best.shape[1])
             chosen = best.topk(count, dim=1).indices  # [B, K] -> [B, Q]
-        usable = allowed.gather(1, chosen)[..., None]  # false where there were fewer allowed cells than queries
+        usable = allowed.gather(1, chosen)[..., None]  # disallowed cells, scored as zeros, can be chosen too
         # [B, K, C] -> [B, Q, C]
         features = self._proposal_features(candidates.gather(1, chosen[..., None].expand(-1, -1, self.d_model)))
         # 0.5 has a finite inverse sigmoid; the result for such cells is replaced by 1 below, as in the authors' code

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 
 from deixis.models.builtin import BUILTIN
-from deixis.models.folders import HUB_ID
+from deixis.models.folders import is_hub_id
 
 LICENCES = {"IDEA-Research/grounding-dino-": "apache-2.0", "openmmlab-community/mm_grounding_dino_": "apache-2.0"}
 """Of released models, by how their names begin, in the hub's words."""
@@ -22,7 +22,7 @@ def base_name(model: str) -> str:
     >>> base_name("IDEA-Research/grounding-dino-tiny"), base_name("/home/me/raccoons/")
     ('IDEA-Research/grounding-dino-tiny', 'raccoons')
     """
-    if model == BUILTIN or (HUB_ID.fullmatch(model) and not Path(model).exists()):
+    if model == BUILTIN or is_hub_id(model):
         return model
     return Path(model).resolve().name
 
@@ -31,9 +31,8 @@ def licence_of(model: str) -> str:
     """A model's licence, from the card in its folder or in the hub's cache, or known by name; empty if unknown."""
     if model == BUILTIN:
         return "apache-2.0"
-    folder = Path(model)
-    card: object = folder / "README.md"
-    if not folder.exists() and HUB_ID.fullmatch(model):
+    card: object = Path(model) / "README.md"
+    if is_hub_id(model):
         card = try_to_load_from_cache(model, "README.md")
     written = str(card_head(Path(card)).get("license", "")) if isinstance(card, str | Path) else ""
     return written or next((name for start, name in LICENCES.items() if model.startswith(start)), "")

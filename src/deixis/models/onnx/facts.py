@@ -17,7 +17,6 @@ ONNX keeps them in its metadata, OpenVINO in its `rt_info`, under `deixis.NAME`;
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,7 +131,9 @@ def _are_sides(value: Any) -> bool:
 
 
 def _are_shares(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(math.isfinite(number) for number in value)
+    # bounded as in `model_configs.statistics`; NaN fails the comparison
+    numbers = isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) for number in value)
+    return numbers and all(abs(number) <= 1e3 for number in value)
 
 
 def _are_names(value: Any) -> bool:

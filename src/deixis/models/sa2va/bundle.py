@@ -13,7 +13,7 @@ from transformers import Sam2Model, Sam2VideoModel
 from deixis.data.pixels.cuts import Blocks, Cutter, Tiling
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
-from deixis.models.model_record import RECORD_FILE, ModelRecord
+from deixis.models.model_record import ModelRecord
 from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.templates import NEW_TOKENS, TEMPLATES, Template
 from deixis.models.sa2va.model import Sa2va
@@ -69,18 +69,8 @@ class Sa2vaBundle:
     @property
     def presence_threshold(self) -> float:
         """Minimum probability of presence for a mask to be shown: fitted on validation data and kept in the record, or
-        `PRESENCE_THRESHOLD`.
-
-        Raises:
-            ModelError: the record's is no probability.
-        """
-        threshold = self.record.thresholds.get(PRESENCE, PRESENCE_THRESHOLD)
-        if not 0 <= threshold <= 1:
-            raise ModelError(
-                f"{self.source}/{RECORD_FILE}: thresholds.{PRESENCE} is {threshold}, expected a number from 0 to 1; "
-                "correct or remove the file"
-            )
-        return threshold
+        `PRESENCE_THRESHOLD`."""
+        return self.record.thresholds.get(PRESENCE, PRESENCE_THRESHOLD)
 
     def with_presence_threshold(self, threshold: float) -> Sa2vaBundle:
         """The same model with this threshold in its record; itself where it has it already."""

@@ -41,7 +41,7 @@ def join_sa2va(vlm_source: str | Path, sam_source: str | Path, seed: int = 0) ->
     vlm, sam = read_vlm(vlm_folder), read_sam(sam_folder)
     # The caller's own stream of random numbers goes on as if nothing had been drawn.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**64)  # torch takes 64 bits, --seed any number
         add_new_tokens(vlm, tokenizer)
         model = Sa2va(vlm, sam, tokenizer.convert_tokens_to_ids(SEG))
     mean, std = pixel_statistics(vlm_folder, (IMAGENET_MEAN, IMAGENET_STD))

@@ -86,7 +86,9 @@ def spatial_tokens(
     """
     weight = next(projection.parameters())
     if found := [tuple(outline.shape) for outline in outlines if outline.shape[1] != OUTLINE_VALUES]:
-        raise ModelError(f"outlines have {OUTLINE_VALUES} values each, got {found[0]}; see data.regions.region_outline")
+        raise ModelError(
+            f"outlines have {OUTLINE_VALUES} values each, got {found[0]}; see data.pixels.regions.region_outline"
+        )
     # [all regions, values] to [all regions, hidden]
     tokens: Tensor = projection(
         torch.cat([weight.new_zeros(0, OUTLINE_VALUES), *(outline.to(weight) for outline in outlines)])

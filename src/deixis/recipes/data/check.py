@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from deixis.atomic_files import write_atomic
 from deixis.console import Console, print_text
@@ -18,9 +17,10 @@ from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.writing import not_kept, write_dataset
 from deixis.errors import DataError, ModelError, OptionError
 from deixis.models.builtin import BUILTIN, resolve_model
-from deixis.models.folders import read_json
+from deixis.models.folders import model_folder, read_json
 from deixis.models.text import FastPromptTokenizer, load_tokenizer
 from deixis.options.annotated_data import ClassTools
+from deixis.options.checks import A_DETECTOR
 from deixis.options.data_check import DataCheckOptions
 from deixis.recipes.data.check_report import findings_json, fixes_text, print_counts, print_findings
 from deixis.recipes.data.chosen import EVERYTHING, used_names
@@ -28,6 +28,7 @@ from deixis.recipes.data.survey import compare, survey
 
 FIXES_FILE = "fixes.txt"
 _LONGEST_NAMES = 5
+_LIMITS = ("config.json", "preprocessor_config.json", "processor_config.json")  # the last of newer transformers
 OF_A_VOCABULARY = {"name_fragmented", "name_unknown", "prompt_chunks", "prompt_too_long"}
 
 
@@ -190,13 +191,18 @@ def _write(options: DataCheckOptions, checked: Checked, found: list[Finding], an
 
 
 def model_limits(model: str) -> ModelLimits:
-    """Queries and image size of a model's folder; those of the released models where none is named or it says none."""
-    folder = Path(resolve_model(model)) if model else Path()
-    if not model or not (folder / "config.json").is_file():
+    """Queries and image size of a model; those of the released models where none is named or it says none.
+
+    Of a hub id only the files that say it are downloaded.
+    """
+    if not model:
         return ModelLimits()
+    source = resolve_model(model)
     try:
-        queries = read_json(folder / "config.json")["num_queries"]
-        size = read_json(folder / "preprocessor_config.json")["size"]
+        folder = model_folder(source, _LIMITS, A_DETECTOR)
+        queries = read_json(folder / _LIMITS[0])["num_queries"]
+        older, newer = (folder / name for name in _LIMITS[1:])
+        size = read_json(older)["size"] if older.exists() else read_json(newer)["image_processor"]["size"]
         image_size = (int(size["shortest_edge"]), int(size["longest_edge"]))
         return ModelLimits(int(queries), image_size=image_size, whose=model)
     except (ModelError, KeyError, TypeError, ValueError, OverflowError):  # a tokenizer alone, for instance

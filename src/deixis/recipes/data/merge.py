@@ -14,7 +14,7 @@ from deixis.data.formats import format_of, read_dataset
 from deixis.data.formats.table import FORMATS, WRITTEN
 from deixis.data.formats.writing import not_kept, write_dataset, write_parts
 from deixis.data.sets.class_names import name_conflicts
-from deixis.data.sets.embedded import record_of
+from deixis.data.sets.embedded import record_of, records
 from deixis.data.sets.mixing import Joined, joint_vocabulary
 from deixis.data.sets.split import image_hashes
 from deixis.data.sets.subset import Subset
@@ -82,6 +82,9 @@ def _by_split(data: str, images: Path | None, format: str | None) -> dict[str, D
     for part in PARTS:
         with suppress(NoSuchSplitError):
             found[part] = read_dataset(data, images, format, split=part)
+    # YOLO's files name a set's only images twice, as Ultralytics needs them for `val` too.
+    different = {tuple((one.image, one.source) for one in records(found[part])): part for part in reversed(found)}
+    found = {part: found[part] for part in PARTS if part in different.values()}
     return found if len(found) > 1 else {PARTS[0]: read_dataset(data, images, format)}
 
 

@@ -59,5 +59,5 @@ def _table(parts: dict[str, Dataset]) -> Table:
     table.add_row("images", *(str(len(dataset)) for dataset in parts.values()))
     for name in next(iter(parts.values())).vocabulary.names:
         if any(count[name] for count in counts.values()):
-            table.add_row(name.replace("[", r"\["), *(str(count[name]) for count in counts.values()))
+            table.add_row(name, *(str(count[name]) for count in counts.values()))
     return table

@@ -117,15 +117,25 @@ def report_findings(
         findings.found += own.found
         _raise_if_unreadable(own.found, max_unreadable if number < training else 0)
         (trained if number < training else measured).append(found)
-    counts = sum((one.counts for one in trained), Counter())
     for other in measured if trained else ():
-        compare(replace(trained[0], counts=counts), other, findings)
+        compare(_joined(trained), other, findings)
     for line in summary(findings.found):
         warn(line)
     notes = Counter(KINDS[found.kind].title for found in findings.found if found.severity == "note")
     if notes:
         listed = ", ".join(f"{title}: {count}" for title, count in notes.most_common())
         console.print(f"notes on the data: {listed} (deixis data check lists them)", markup=False)
+
+
+def _joined(trained: Sequence[Checked]) -> Checked:
+    """Several training sets as one, to be compared with validation data."""
+    hashed = all(one.hashes or not one.samples for one in trained)
+    return replace(
+        trained[0],
+        samples=dict(enumerate(sample for one in trained for sample in one.samples.values())),
+        hashes=dict(enumerate(one.hashes[i] for one in trained for i in one.samples)) if hashed else {},
+        counts=sum((one.counts for one in trained), Counter()),
+    )
 
 
 def summary(found: Sequence[Finding]) -> list[str]:

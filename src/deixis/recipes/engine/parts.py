@@ -95,8 +95,12 @@ class Parts:
             DataError: the file is damaged.
         """
         for row in self._rows(number):
-            content = None if row["result"] is None else json.loads(row["result"])
-            yield Answer(content, row["error"], version=row["version"])
+            try:
+                content = None if row["result"] is None else dict(json.loads(row["result"]))
+                answer = Answer(content, row["error"], version=row["version"])
+            except (LookupError, TypeError, ValueError, RecursionError) as error:
+                raise DataError(f"{self.path(number)}: is damaged; remove it and run the command again") from error
+            yield answer
 
     def finish(self, count: int) -> None:
         """Write errors.parquet, and remove parts of an earlier run that had more shards.

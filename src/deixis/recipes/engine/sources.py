@@ -13,8 +13,9 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from deixis.data.inputs.find import expand
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
@@ -138,22 +139,30 @@ def _of_list(address: str, suffix: str) -> Iterator[Item]:
     try:
         text = read_range(address).decode("utf-8-sig")
         if suffix == ".txt":
-            named = [line.strip() for line in text.splitlines() if line.strip()]
+            named = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         else:
-            rows = (
-                list(csv.DictReader(io.StringIO(text)))
-                if suffix == ".csv"
-                else [json.loads(line) for line in text.splitlines() if line.strip()]
-            )
-            column = image_column(address, list(rows[0])) if rows else ""
-            named = [str(row[column]) for row in rows]
+            rows = list(_rows(text, suffix))
+            column = image_column(address, list(rows[0][1])) if rows else ""
+            named = [(number, str(row[column])) for number, row in rows]
     except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{address}: cannot be read as a list of pictures ({one_line(error)})") from error
-    for row, name in enumerate(named):
+    for row, (number, name) in enumerate(named):
         picture = beside(address, name)
         if PurePosixPath(picture).suffix.lower() in (*SHARDS, *LISTS):
-            raise DataError(f"{address}: line {row + 1} names {name!r}; expected a picture")
+            raise DataError(f"{address}: line {number} names {name!r}; expected a picture")
         if is_remote(picture):
             yield Item(picture, 0, picture)
         else:
             yield Item(address, row, picture, file_stamp(Path(picture)), Path(picture))
+
+
+def _rows(text: str, suffix: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a table or of JSON lines, each with the number of its (last) line."""
+    if suffix == ".csv":
+        reader = csv.DictReader(io.StringIO(text))
+        for row in reader:
+            yield reader.line_num, row
+    else:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip():
+                yield number, json.loads(line)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from deixis.console import print_text
 from deixis.errors import OptionError
-from deixis.models.builtin import model_of_run, resolve_model
-from deixis.models.checkpoints import DetectorBundle, load_any_detector, save_detector
+from deixis.models.checkpoints import DetectorBundle, detector_folder, load_any_detector, save_detector
 from deixis.models.edits.files import (
     BASE,
     Task,
@@ -48,8 +47,8 @@ def add_edits(options: ModelEditAddOptions) -> None:
     """
     options.check()
     require_new(options.output)
-    folder = Path(resolve_model(options.model))
     bundle = load_any_detector(options.model)
+    folder = detector_folder(options.model)
     first = read_first(folder, bundle)
     tasks = read_tasks(folder, first)
     for name, path in named_tasks(options.tasks).items():
@@ -80,12 +79,13 @@ def remove_edits(options: ModelEditRemoveOptions) -> None:
 
 
 def edited_folder(model: str) -> Path:
-    """The folder of an edited model.
+    """The folder of an edited model; that of a hub id is downloaded.
 
     Raises:
+        ModelError: there is no model.
         OptionError: the model has no edits.
     """
-    folder = Path(model_of_run(model))
+    folder = detector_folder(model)
     if not is_edited(folder):
         raise OptionError(f"--model: {model} has no edits/; 'detect train --keep edit' and 'model edit add' write them")
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,16 +9,18 @@ from typing import Any
 
 from deixis.console import print_text
 from deixis.models.adapters import CONFIG
-from deixis.models.builtin import BUILTIN, model_of_run
+from deixis.models.builtin import BUILTIN
 from deixis.models.checkpoints import (
     SUFFIXES,
     Checkpoint,
     DetectorBundle,
     describe_config,
+    detector_folder,
     load_any_detector,
     read_checkpoint,
 )
 from deixis.models.edits.files import task_files
+from deixis.models.folders import read_object
 from deixis.models.freezing import parameter_table
 from deixis.models.model_record import ModelRecord
 from deixis.models.onnx.exported import ExportedBundle, load_exported
@@ -95,10 +96,11 @@ def bundle_lines(bundle: DetectorBundle, source: str) -> list[str]:
     lines += record_lines(bundle.record)
     if own := learned_names(bundle.tokenizer):
         lines.append(f"own tokens   {listed(list(own), 12)}; written <{next(iter(own))}> in plain transformers")
-    if tasks := task_files(Path(model_of_run(source))):
+    folder = detector_folder(source)
+    if tasks := task_files(folder):
         lines.append(f"edits        {listed(list(tasks), 12)}")
-    adapter = Path(model_of_run(source)) / CONFIG
-    return [*lines, *adapter_lines(json.loads(adapter.read_text(encoding="utf-8")))] if adapter.is_file() else lines
+    adapter = folder / CONFIG
+    return [*lines, *adapter_lines(read_object(adapter))] if adapter.is_file() else lines
 
 
 def record_lines(record: ModelRecord) -> list[str]:

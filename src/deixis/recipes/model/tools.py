@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from deixis.console import print_text
-from deixis.errors import OptionError
+from deixis.errors import ModelError, OptionError
 from deixis.models.adapters import CONFIG, base_of
-from deixis.models.builtin import model_of_run
 from deixis.models.checkpoints import (
     SUFFIXES,
     build_bundle,
+    detector_folder,
     load_any_detector,
     read_checkpoint,
     save_checkpoint,
@@ -77,8 +78,8 @@ def merge_model(options: ModelMergeOptions) -> None:
     """
     options.check()
     must_not_exist(options.output)
-    if is_segmenter_adapter(options.model):
-        merge_segmenter(options)
+    if adapter := _segmenter_adapter(options.model):
+        merge_segmenter(options, adapter)
         return
     bundle = load_any_detector(options.model)
     if options.weight != 1 or options.base:
@@ -91,11 +92,19 @@ def merge_model(options: ModelMergeOptions) -> None:
         print_text(f"wrote {options.output}")
 
 
-def merge_segmenter(options: ModelMergeOptions) -> None:
-    """Write the adapter of a segmenter merged into its base."""
+def _segmenter_adapter(model: str) -> Path | None:
+    """The folder of a segmenter's adapter; None for anything else, which is read, or reported, as a detector."""
+    with suppress(ModelError):
+        folder = detector_folder(model)
+        return folder if is_segmenter_adapter(folder) else None
+    return None
+
+
+def merge_segmenter(options: ModelMergeOptions, adapter: Path) -> None:
+    """Write the adapter of a segmenter, by its folder, merged into its base."""
     if options.weight != 1 or options.base:
         raise OptionError("--weight and --base are for detectors; the adapter of a segmenter is merged whole")
-    bundle = load_adapted_segmenter(options.model)
+    bundle = load_adapted_segmenter(adapter)
     if not options.dry_run:
         save_sa2va(bundle, options.output)
         write_card(options.output)
@@ -103,7 +112,7 @@ def merge_segmenter(options: ModelMergeOptions) -> None:
 
 
 def _base_of(model: str) -> str:
-    folder = Path(model_of_run(model))
+    folder = detector_folder(model)
     if not (folder / CONFIG).is_file():
         raise OptionError("--base is required: the model that the fine-tuning of --model started from")
     return base_of(folder)

@@ -20,7 +20,7 @@ from deixis.data.sets.mask_regions import each_mask
 from deixis.errors import DataError
 from deixis.evaluation.cycle import cycle_metrics
 from deixis.inference.outputs.captions import image_name
-from deixis.inference.outputs.cycle import KEPT, LINES, CycleLines, cycle_entry, write_kept
+from deixis.inference.outputs.cycle import KEPT, LINES, CycleLines, cycle_entry, require_cycled, write_kept
 from deixis.inference.refer.cycle import Cycle
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va
 from deixis.options.refer_cycle import ReferCycleOptions
@@ -68,7 +68,7 @@ def _cycle(options: ReferCycleOptions, accelerator: Accelerator | None) -> dict[
     dataset = read_masks(options)
     bundle = load_sa2va(options.model, tokenizer=options.tokenizer)
     writes = accelerator is None or accelerator.is_main_process
-    lines = CycleLines(options.output, made_by(options, bundle, dataset)) if writes else None
+    lines = CycleLines(options.output, made_by(options, bundle, dataset), require=require_cycled) if writes else None
     done = 0 if lines is None else lines.done()
     # Only the first process has the file; all begin at the image that it says.
     done = done if accelerator is None else broadcast_from_first(accelerator, done)

@@ -55,7 +55,7 @@ def prepare_segmenter(
     """
     # The run's own random numbers must not depend on how many adapters are made.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**64)  # torch takes 64 bits, --seed any number
         return _prepared(parts, lora, behaviour, seed, gradient_checkpointing)
 
 

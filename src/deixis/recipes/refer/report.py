@@ -91,7 +91,8 @@ def chat_figures(outcome: Outcome) -> dict[str, tuple[float | None, float, float
     """Loss and perplexity on conversations: before training, of the best epoch and of the last; by name."""
     before: Mapping[str, Any] = {} if outcome.before is None else outcome.before.validation
     best, last = outcome.best.validation, outcome.last.validation
-    return {name: (before.get(name), best[name], last[name]) for name in (CHAT_LOSS, CHAT_PERPLEXITY) if name in best}
+    names = (name for name in (CHAT_LOSS, CHAT_PERPLEXITY) if name in best and name in last)
+    return {name: (before.get(name), best[name], last[name]) for name in names}
 
 
 def forgetting_rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
@@ -102,11 +103,8 @@ def forgetting_rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
         return []
     states = (outcome.before, outcome.best, outcome.last)
     masks = [None if state is None else state.validation.get("gIoU") for state in states]
-    named = {
-        "gIoU of masks": masks,
-        "loss of conversation": figures[CHAT_LOSS],
-        "perplexity of conversation": figures[CHAT_PERPLEXITY],
-    }
+    titles = {CHAT_LOSS: "loss of conversation", CHAT_PERPLEXITY: "perplexity of conversation"}
+    named = {"gIoU of masks": masks, **{title: figures[name] for name, title in titles.items() if name in figures}}
     rows = []
     for name, values in named.items():
         before, best, last = ("–" if value is None else f"{value:.3f}" for value in values)

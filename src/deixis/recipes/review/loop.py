@@ -159,8 +159,8 @@ def _state(options: LoopOptions) -> dict[str, Any]:
         return state
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-        earlier = state["options"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        earlier, state["rounds"] = dict(state["options"]), [dict(one) for one in state["rounds"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{file}: cannot be read as a loop's state ({error}); choose another --output") from error
     for name in FIXED:
         if earlier.get(name) != now[name]:

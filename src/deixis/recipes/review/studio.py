@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deixis.console import print_text
+from deixis.data.formats.label_studio.regions import changed_at
 from deixis.data.formats.review.read import DONE, correction_line
 from deixis.errors import DataError, OptionError
 from deixis.options.review.push import ReviewPullOptions, ReviewPushOptions, StudioOptions
@@ -27,7 +28,7 @@ _Annotated = Mapping[str, list[tuple[int, Sequence[Any]]]]
 
 
 def push_review(options: ReviewPushOptions) -> int:
-    """Make the review where there is none, then a project with its images. Returns the project's id as printed.
+    """Make the review where there is none, then a project with its images, whose address is printed. Returns 0.
 
     Raises:
         DeixisError: options, data or the model cannot be used, or Label Studio does not take it.
@@ -103,7 +104,7 @@ def annotations_by_person(tasks: Sequence[Mapping[str, Any]], people: Mapping[in
         image = (task.get("data") or {}).get(IMAGE_KEY)
         if type(image) is not int:
             raise DataError(f"task {task.get('id')}: was not sent by deixis review push; export the project instead")
-        for one in sorted(task.get("annotations") or [], key=lambda one: str(one.get("updated_at"))):
+        for one in sorted(task.get("annotations") or [], key=changed_at):
             if one.get("was_cancelled") or not isinstance(one.get("result"), list):
                 continue
             by = one.get("completed_by")

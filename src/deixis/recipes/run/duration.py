@@ -56,8 +56,8 @@ def print_duration(
     steps = job.total_steps if stop is None else min(job.total_steps, stop * per_epoch)
     evaluations = math.ceil(math.ceil(steps / per_epoch) / job.settings.evaluate_every) + job.baseline
     per_evaluation = per_image * (validation + min(loss_images, validation))
-    # of the best epoch, of the last, and before training
-    of_test = per_image * test * (2 + job.baseline)  # of the best epoch and of the last
+    # test data are measured for the best epoch, for the last, and with a baseline before training
+    of_test = per_image * test * (2 + job.baseline)
     start.console.print(
         f"time        about {_in_words(steps * per_step + evaluations * per_evaluation + of_test)}: "
         f"{counted(steps, 'step')} of {_in_words(per_step)}, {counted(evaluations, 'evaluation')} of "

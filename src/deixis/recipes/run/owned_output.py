@@ -116,7 +116,7 @@ def _is_resumable(path: Path) -> bool:
         return False
     try:
         with path.open(encoding="utf-8") as file:
-            return "made_by" in json.loads(file.readline())
+            return "made_by" in dict(json.loads(file.readline()))
     except (OSError, ValueError, TypeError, RecursionError):
         return False
 

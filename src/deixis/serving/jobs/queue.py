@@ -102,8 +102,10 @@ class Jobs:
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be used for jobs ({error.strerror}); choose another") from error
         for record in records:
-            with suppress(OSError, ValueError, TypeError):  # of a crash, or no job
+            with suppress(OSError, ValueError, TypeError, RecursionError):  # of a crash, or no job
                 job = Job(**json.loads(record.read_text(encoding="utf-8")))
+                job.asked, job.created = dict(job.asked), float(job.created)
+                job.finished = None if job.finished is None else float(job.finished)
                 if job.id == record.parent.name:
                     job.state = job.state if job.over else "waiting"
                     self._jobs[job.id] = job

@@ -27,8 +27,9 @@ class Progress:
         step: steps so far, including skipped ones.
         updates: steps that changed the weights; the learning rate is a function of it.
         skipped, skipped_in_a_row: steps skipped because of a non-finite loss or gradient.
-        best_score, best_epoch: best validation AP so far, -1 before the first.
-        loss_sum: of the losses of this epoch's steps.
+        best_score, best_epoch: the best score on validation data so far (a detector's AP, a segmenter's gIoU) and its
+            epoch; -1 before the first.
+        loss_sum, losses: the sum of the losses of this epoch's steps, and their number; without skipped steps.
         lowest_loss: the lowest mean loss of an epoch, -1 before the first.
         level_epochs: epochs since then, which were less than 1 % below it.
         epochs_without_gain: evaluations since the best one, for early stopping.
@@ -45,28 +46,32 @@ class Progress:
     best_score: float = -1.0
     best_epoch: int = -1
     loss_sum: float = 0.0
+    losses: int = 0
     lowest_loss: float = -1.0
     level_epochs: int = 0
     epochs_without_gain: int = 0
     log_bytes: int = 0
     finished: bool = False
 
-    def count_step(self, updated: bool) -> None:
-        """Count a step that changed the weights (`updated`) or was skipped."""
+    def count_step(self, updated: bool, loss: float = 0.0) -> None:
+        """Count a step that changed the weights (`updated`) or was skipped, whose loss does not count."""
         self.step += 1
         self.step_in_epoch += 1
         self.updates += updated
         self.skipped += not updated
         self.skipped_in_a_row = 0 if updated else self.skipped_in_a_row + 1
+        if updated:
+            self.loss_sum += loss
+            self.losses += 1
 
     def end_epoch(self) -> bool:
         """Count an epoch, once; whether the loss has stopped falling for `LEVEL_EPOCHS` epochs."""
         if self.loss_sum > 0:  # 0 where a run resumes after the epoch's end: it was counted before
-            mean = self.loss_sum / max(self.step_in_epoch, 1)
+            mean = self.loss_sum / max(self.losses, 1)
             falls = self.lowest_loss < 0 or mean < (1 - MIN_FALL) * self.lowest_loss
             self.lowest_loss = mean if falls else self.lowest_loss
             self.level_epochs = 0 if falls else self.level_epochs + 1
-            self.loss_sum = 0.0
+        self.loss_sum, self.losses = 0.0, 0
         return self.level_epochs >= LEVEL_EPOCHS
 
 
@@ -119,7 +124,8 @@ def _is_longer(name: str, now: Any, before: Any) -> bool:
 
 def progress_of(values: Mapping[str, Any]) -> Progress:
     """Progress from its saved values; raises ValueError or TypeError for values that no run can have."""
-    progress = Progress(**values)
+    # checkpoints of before `losses` counted skipped steps among them
+    progress = Progress(**{"losses": values.get("step_in_epoch", 0), **values})
     for name, default in asdict(Progress()).items():
         value = getattr(progress, name)
         kinds = (int, float) if isinstance(default, float) else (type(default),)

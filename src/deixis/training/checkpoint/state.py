@@ -77,7 +77,7 @@ def read_progress(folder: Path, identity: Identity) -> Progress:
         raise TrainingError(f"{folder}: no checkpoint to resume from; start the run without --resume")
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        progress, saved = progress_of(state["progress"]), state["identity"]
+        progress, saved = progress_of(dict(state["progress"])), dict(state["identity"])
         _require_intact(folder, state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{folder}: not a checkpoint of deixis ({error!r}); start with --overwrite") from error

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from deixis.batch_records import Batch, Prompt
 from deixis.data.batching.epochs import epoch_batches, sample_generator, steps_per_epoch
 from deixis.data.batching.loading import SHARED_BYTES, InTransfer, load_batches
+from deixis.data.detect.augment import PRESETS
 from deixis.data.detect.collate import SampleDataset, collate, collate_pairs
 from deixis.data.detect.transforms import eval_transform, train_transform
 from deixis.data.pixels.images import load
@@ -172,15 +173,15 @@ def test_negative_seeds_are_refused(pictures: SampleList) -> None:
         training_set(pictures, seed=-1)
 
 
-def test_masks_are_left_out_unless_asked_for() -> None:
+def test_masks_are_left_out() -> None:
     masks: list[Rle] = [{"size": [8, 8], "counts": b"0T2"}]
     sample = Sample(
         np.zeros((8, 8, 3), np.uint8), (8, 8), Instances.build([[0, 0, 4, 4]], [0], masks_rle=masks), Vocabulary(NAMES)
     )
     samples = SampleList((sample,), Vocabulary(NAMES))
-    for keep in (False, True):
-        dataset = SampleDataset(samples, eval_transform(8, 8), DrawnPrompts(), 0, keep_masks=keep)
-        assert (dataset[0, 0][0].instances.masks_rle is not None) == keep
+    for preset in (None, *PRESETS.values()):
+        dataset = SampleDataset(samples, eval_transform(8, 8), DrawnPrompts(), 0, mixed=preset)
+        assert dataset[0, 0][0].instances.masks_rle is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")

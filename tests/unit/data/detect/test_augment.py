@@ -50,6 +50,14 @@ def test_a_turned_box_is_where_its_pixels_are(quarters):
     assert (turned.size_hw == (60, 100)) == (quarters % 2 == 0)
 
 
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_turn_leaves_no_mask_where_it_was(quarters):
+    masks = [{"size": [60, 100], "counts": b"`o5"}]
+    sample = painted()
+    instances = Instances.build(sample.instances.boxes_xyxy_px, [0], masks_rle=masks)
+    assert turn(sample.evolve(instances=instances), quarters).instances.masks_rle is None
+
+
 def test_four_turns_are_none():
     sample = painted()
     back = turn(turn(sample, 1), 3)

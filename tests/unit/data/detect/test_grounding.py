@@ -82,6 +82,26 @@ def test_absent_and_ambiguous_phrases_are_told():
         locate_phrases("dog by dog", ["dog"], {})
 
 
+@pytest.mark.parametrize("ending", ["", " \u00e9"])  # other letters than ASCII's are searched for in another way
+@pytest.mark.parametrize(
+    ("caption", "phrase", "places"),
+    [
+        ("a dog and a  dog", "a dog", 2),
+        ("a\tdog and a dog", "A Dog", 2),
+        ("a  dog and the dog", "a dog", ((0, 6),)),
+        ("a a a", "a a", 2),
+        ("a dog", " a  dog ", ((0, 5),)),
+        ("dog_house, dog-house", "dog", ((11, 14),)),
+    ],
+)
+def test_letters_elsewhere_in_a_caption_change_nothing(caption: str, ending: str, phrase: str, places: Any) -> None:
+    if isinstance(places, tuple):
+        assert locate_phrases(caption + ending, [phrase], {}) == (places,)
+    else:
+        with pytest.raises(DataError, match=f"occurs {places} times"):
+            locate_phrases(caption + ending, [phrase], {})
+
+
 def test_the_sentence_is_the_prompt_and_rows_mark_its_phrases(tokenizer):
     names = ["a man in a red shirt", "red shirt", "dog"]
     prompt = build_sentence_prompt(SENTENCE, names, locate_phrases(SENTENCE, names, {"dog": ((31, 34),)}), tokenizer)

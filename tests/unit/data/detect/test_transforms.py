@@ -142,6 +142,21 @@ def test_crop_without_masks_shrinks_areas_with_the_boxes() -> None:
     assert cropped.instances.masks_rle is None
 
 
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize("box", [(0, 5, 0, 20), (50, 5, 50, 20), (20, 0, 30, 0), (50, 30, 50, 30), (0, 0, 0, 0)])
+def test_a_box_without_an_area_is_in_the_one_window_that_has_its_centre(
+    box: tuple[int, int, int, int], crowd: bool
+) -> None:
+    instances = Instances.build([box], [0], [crowd])
+    windows = [(x, y, x + 50, y + 30) for x in (0, 50) for y in (0, 30)]
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    inside = [left <= x < right and top <= y < bottom for left, top, right, bottom in windows]
+    assert [bool(visible_shares(instances, window)[0]) for window in windows] == inside
+    assert [bool(kept_by_crop(instances, window)[0]) for window in windows] == inside
+    assert sum(inside) == 1
+    assert visible_shares(instances, (0, 0, 100, 60)).tolist() == [1.0]
+
+
 def test_crop_keeps_what_is_a_quarter_visible() -> None:
     """TALL is 10 wide from x = 5, the other 40 from x = 40. Where their centres lie decides nothing."""
     sample = painted((60, 100), TALL, (40, 10, 80, 20))

@@ -203,6 +203,7 @@ FAULTS = {
     "image": ("filename,xmin,ymin,xmax,ymax\n,1,2,3,4\n", r"line 2: expected 1 values and more"),
     "missing": ("filename,xmin,ymin,xmax,ymax\nz.png,1,2,3,4\n", r"1 of 1 image files not found, the first is 'z.png'"),
     "size": ("filename,width,height,xmin,ymin,xmax,ymax\na.png,80,100,1,2,3,4\n", r"annotated as 80x100 pixels"),
+    "crowd": ("filename,xmin,ymin,xmax,ymax,iscrowd\na.png,1,2,3,4\n", r"line 2: expected 6 values and more, got 5"),
     "empty": ("filename,xmin,ymin,xmax,ymax\n", r"has no row of an image"),
 }
 

@@ -65,6 +65,14 @@ def test_parts_of_a_group_are_one_object(tmp_path: Path) -> None:
     assert objects.boxes_xyxy_px.tolist() == [[10, 5, 50, 25], [10, 5, 30, 15.5]], "another label is another object"
 
 
+def test_an_item_may_be_called_0(tmp_path: Path) -> None:
+    file = write(tmp_path, BOX, image="images/train/0.png")
+    content = json.loads(file.read_text())
+    content["items"] = [{"id": 0, "annotations": [BOX]}]
+    file.write_text(json.dumps(content))
+    assert quietly(file)[0].image == tmp_path / "images" / "train" / "0.png"
+
+
 def test_subsets_of_a_folder(tmp_path: Path) -> None:
     write(tmp_path, BOX)
     write(tmp_path, subset="val", image="images/val/a.png")

@@ -102,6 +102,15 @@ def test_closed_polylines_and_fields(tmp_path: Path) -> None:
         read_dataset(write(tmp_path, "samples.json", {"samples": [two]}))
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_parts_that_overlap_count_once(tmp_path: Path, masks: bool) -> None:
+    part = [[0.5, 0.25], [0.75, 0.25], [0.75, 0.75], [0.5, 0.75]]
+    line = {"_cls": "Polyline", "label": "cat", "points": [part, part], "closed": True, "filled": True}
+    row = {"filepath": "data/a.png", "shapes": {"_cls": "Polylines", "polylines": [line]}}
+    objects = quietly(write(tmp_path, "samples.json", {"samples": [row]}), masks=masks)[0].instances
+    assert objects.areas_px.tolist() == [300]
+
+
 def test_tags_are_splits_and_videos_are_named(tmp_path: Path) -> None:
     samples = [sample(DETECTION, tags=["train"]), sample(name="data/b.png", tags=["validation"])]
     file = write(tmp_path, "samples.json", {"samples": samples})

@@ -83,7 +83,9 @@ def test_ids_and_areas_are_kept_where_they_are_whole(tmp_path: Path) -> None:
     assert [dataset[i].image_id for i in range(2)] == [7, 3]
     assert [dataset[i].instances.areas_px.tolist() for i in range(2)] == [[12.5], [1200.0, 300.0]]
     assert not dataset[1].instances.is_crowd.any()
-    rows[1]["image_id"] = 7
+    rows[0]["image_id"] = 0
+    assert [read_dataset(write(tmp_path, rows))[i].image_id for i in range(2)] == [0, 3]
+    rows[0]["image_id"], rows[1]["image_id"] = 7, 7
     same = read_dataset(write(tmp_path, rows))
     assert [same[i].image_id for i in range(2)] == [1, 2]
 

@@ -142,6 +142,10 @@ def test_which_annotations_count(tmp_path: Path) -> None:
     annotations[0]["ground_truth"] = False
     with pytest.warns(UserWarning, match="several annotations"):
         assert boxes(read_dataset(write(tmp_path, [task(annotations=annotations)])))[0][2] == 36, "the latest"
+    annotations[0].pop("created_at")
+    for found in (annotations[:2], annotations[1::-1]):
+        with pytest.warns(UserWarning, match="several annotations"):
+            assert boxes(read_dataset(write(tmp_path, [task(annotations=found)])))[0][2] == 36, "one with a date"
 
 
 def test_an_annotation_without_regions_is_an_image_without_objects(tmp_path: Path) -> None:

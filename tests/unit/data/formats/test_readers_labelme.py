@@ -118,6 +118,14 @@ def test_parts_of_a_group_are_one_object(tmp_path: Path) -> None:
     assert int(coco_mask.area(sample.instances.masks_rle[0])) == 32
 
 
+@pytest.mark.parametrize(("kind", "masks"), [("polygon", True), ("polygon", False), ("rectangle", True)])
+def test_parts_that_overlap_count_once(tmp_path: Path, kind: str, masks: bool) -> None:
+    points = [[2, 2], [6, 2], [6, 6], [2, 6]]
+    parts = [shape(points, kind, group_id=1) for _ in range(3)]
+    (area,) = only(tmp_path, *parts, masks=masks).instances.areas_px
+    assert area == 16
+
+
 def test_points_and_lines_enclose_nothing(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"left out 2 shapes that enclose nothing, the first in .*a.json: shape 1"):
         sample = only(tmp_path, shape([[1, 1]], "point"), BOX, shape([[1, 1], [2, 2]], "line"))

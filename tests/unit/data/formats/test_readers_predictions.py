@@ -104,7 +104,13 @@ def test_results_of_evaluators_that_name_files_and_have_masks(tmp_path: Path) ->
     read = with_results(results, truth)
     assert len(read[0].instances) == 0
     assert read[1].instances.masks_rle is not None
+    for image_id in (2, 2.0, " 2", "2.0", "2.png"):
+        results.write_text(json.dumps([rows[0] | {"image_id": image_id, "category_id": "1.0"}]))
+        again = with_results(results, truth)
+        assert [len(again[index].instances) for index in range(2)] == [0, 1], image_id
     for change, message in (
+        ({"image_id": True}, "image_id True, which"),
+        ({"image_id": None}, "image_id None, which"),
         ({"image_id": 7}, "image_id 7, which the annotations do not list"),
         ({"category_id": 9}, "category_id 9, which"),
         ({"bbox": [1, 2]}, r"bbox \[1, 2\], not four"),

@@ -88,6 +88,11 @@ def test_polygons_have_holes(tmp_path: Path, kind: str | None) -> None:
     assert not pixels[50:60, 60:70].any()
 
 
+def test_holes_that_overlap_count_once(tmp_path: Path) -> None:
+    instances = read_dataset(write(tmp_path, shape("polygon", SQUARE, [HOLE, HOLE])))[0].instances
+    assert instances.areas_px.tolist() == [1100]
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
 def test_bitmaps(tmp_path: Path, mode: str) -> None:
     pixels = [[0, 1, 1], [0, 0, 1]]

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml as yaml_lib
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deixis.data.formats import read_dataset
+from deixis.data.formats.writing import write_parts
 from deixis.data.formats.yolo.read import read_yolo
 from deixis.errors import DataError
 
@@ -168,3 +170,24 @@ def test_faults_in_the_yaml_are_one_clear_line(tmp_path: Path, name: str) -> Non
 def test_labels_that_are_all_absent_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none of 1 images has a label file; the first would be .*labels/train/a.txt"):
         read_dataset(write(tmp_path, None))
+
+
+@pytest.mark.parametrize("parts", [("train",), ("val",), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize("format", ["yolo", "yolo_obb"])
+def test_what_is_written_has_the_keys_that_ultralytics_needs(
+    tmp_path: Path, format: str, parts: tuple[str, ...]
+) -> None:
+    dataset = read_dataset(write(tmp_path / "in", "1 0.5 0.5 0.25 0.8"))
+    written = write_parts(dict.fromkeys(parts, dataset), tmp_path / "out", format)
+    content = yaml_lib.safe_load((tmp_path / "out" / "data.yaml").read_text())
+    assert "path" not in content, "Ultralytics takes an existing path, as '.' is, as the folder that it runs in"
+    for key in ("train", "val", *parts):
+        assert (tmp_path / "out" / content[key]).is_dir()
+    assert all(len(read_dataset(place)) == 1 for place in written.values())
+    assert all(content[part] == f"images/{part}" for part in parts)
+
+
+def test_val_that_repeats_train_is_no_split_to_name(tmp_path: Path) -> None:
+    yaml = "path: .\ntrain: images/train\nval: images/train\n" + NAMES
+    path = write(tmp_path, "1 0.5 0.5 0.25 0.8", yaml)
+    assert len(read_dataset(path)) == len(read_dataset(f"{path}#val")) == 1

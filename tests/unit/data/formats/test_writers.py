@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -252,3 +253,20 @@ def test_every_format_that_is_written_has_one_writer() -> None:
     assert set(WRITTEN) == set(FORMATS)
     assert all((format.write is None) != (format.write_parts is None) for format in WRITTEN.values())
     assert all(format.writes == (name in WRITTEN) for name, format in TABLE.items())
+
+
+@pytest.mark.parametrize("format", WRITTEN)
+def test_text_is_written_in_utf_8_whatever_the_systems_own(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "text_encoding", _named)
+    Image.new("RGB", SIZE_HW[::-1]).save(tmp_path / "größe.png")
+    vocabulary = Vocabulary(("größe",))
+    one = Sample(tmp_path / "größe.png", SIZE_HW, Instances.build([[1, 1, 5, 5]], [0]), vocabulary, 1)
+    write_dataset(SampleList((one,), vocabulary), tmp_path / "out", format)
+
+
+def _named(encoding: str | None, stacklevel: int = 2) -> str:
+    """In place of `io.text_encoding`, which is called where a file of text is opened."""
+    assert encoding is not None, "without an encoding, the text is written in the system's own"
+    return encoding

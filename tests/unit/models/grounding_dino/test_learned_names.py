@@ -96,6 +96,13 @@ def test_only_the_names_rows_get_a_gradient(learned):
     assert ids[0, -2] != own["fish"], "a name without a row took part"
 
 
+def test_a_name_without_a_token_of_its_own_cannot_train(tiny_model):
+    bundle = with_learned_names(load_grounding_dino(tiny_model), ["fish"])
+    with pytest.raises(ModelError, match=r"zebra, \[UNK\]: no tokens of their own; call with_learned_names"):
+        train_learned_names(bundle, ["zebra", "fish", "[UNK]"])
+    assert all(weight.requires_grad for weight in bundle.model.parameters()), "nothing is frozen"
+
+
 def test_plain_transformers_loads_the_folder(learned, tmp_path):
     save_grounding_dino(learned, tmp_path / "learned")
     theirs = AutoModelForZeroShotObjectDetection.from_pretrained(tmp_path / "learned").eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deixis.models.grounding_dino.encoder import DropPath
 from deixis.models.grounding_dino.layers.feed_forward import add_dropped, keep_mask
 
 
@@ -24,6 +25,25 @@ def test_neighbours_are_dropped_independently() -> None:
     for first in range(4):
         for second in range(first):
             assert (dropped[:, first] * dropped[:, second]).mean().item() == pytest.approx(0.09, abs=0.003)
+
+
+@pytest.mark.parametrize("probability", [0.99999, 0.999999, 1 - 2**-40])
+def test_just_below_one_a_few_are_kept(probability: float) -> None:
+    torch.manual_seed(0)
+    residual, branch = torch.zeros(2, 500, 1000), torch.ones(2, 500, 1000)
+    out = add_dropped(residual, branch, probability, training=True)
+    assert 0 < out.count_nonzero().item() < 100
+    assert out[out > 0].unique().tolist() == [2.0**16]
+
+
+@pytest.mark.parametrize("probability", [0.5, 1 - 2**-40, 1.0])
+def test_dropped_paths_are_zero_and_the_others_are_scaled(probability: float) -> None:
+    torch.manual_seed(0)
+    out = DropPath(probability).train()(torch.ones(64, 3, 2))
+    kept = out[out[:, 0, 0] != 0]
+    assert out.isfinite().all()
+    assert len(kept) == 0 if probability > 0.9 else 16 < len(kept) < 48
+    assert (kept == 1 / (1 - probability or 1)).all()
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (3, 1), (2, 5, 7)])

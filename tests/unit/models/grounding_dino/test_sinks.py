@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from small_detectors import bert_tokenizer, perturb, small_config
 
@@ -92,11 +94,16 @@ def test_names_and_sinks_share_the_length_of_a_prompt(bundle: DetectorBundle) ->
         Detector(bundle, sinks=65)
 
 
-def test_a_folder_keeps_its_sinks(bundle: DetectorBundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hub_id", ["", "somebody/detector"])
+def test_a_folder_keeps_its_sinks(
+    hub_id: str, bundle: DetectorBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(tmp_path / "model"))
     sinks = make_sinks(bundle, 4, "random", NAMES)
     save_detector(replace(bundle, sinks=sinks), tmp_path / "model")
-    loaded = load_any_detector(tmp_path / "model")
+    loaded = load_any_detector(hub_id or tmp_path / "model")
     assert torch.equal(loaded.sinks, sinks)
+    assert loaded.source == (hub_id or str(tmp_path / "model"))
     assert torch.equal(Detector(loaded).sinks, sinks)
     assert Detector(loaded, sinks=0).sinks is None
     save_detector(bundle, tmp_path / "model")
@@ -113,10 +120,31 @@ def test_a_damaged_file_of_sinks_is_named(bundle: DetectorBundle, tmp_path: Path
     with pytest.raises(ModelError, match=r"sinks\.safetensors: expected 1 to 64 vectors of 64 finite numbers"):
         load_any_detector(tmp_path / "model")
     (tmp_path / "model/sinks.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"sinks\.safetensors: cannot be read \(.*\); remove the file"):
         load_any_detector(tmp_path / "model")
     write_sinks(tmp_path / "model", None)
     assert load_any_detector(tmp_path / "model").sinks is None
+
+
+def test_sinks_that_cannot_be_written_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match=r"file/sinks\.safetensors: cannot be written"):
+        write_sinks(tmp_path / "file", torch.ones(1, 64))
+    write_sinks(tmp_path / "model", torch.ones(1, 64))
+    (tmp_path / "plain").write_text("")
+    file = tmp_path / "model/sinks.safetensors"
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode, "safetensors writes for the owner alone"
+    before = file.read_bytes()
+
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("no space left on device")
+
+    monkeypatch.setattr("deixis.models.grounding_dino.sinks.save_file", full)
+    with pytest.raises(ModelError, match=r"model/sinks\.safetensors: cannot be written \(no space left"):
+        write_sinks(tmp_path / "model", torch.zeros(2, 64))
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_the_exported_graphs_have_them(bundle: DetectorBundle) -> None:

@@ -81,6 +81,18 @@ def test_what_is_no_segmenter_is_refused(tmp_path: Path) -> None:
         load_sa2va(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("tile_std", [0, 1, 1]), ("tile_std", [1, 1, float("nan")]), ("tile_mean", [1, True, 1])]
+)
+def test_tiles_are_normalised_by_finite_numbers(name: str, numbers: list[float], tmp_path: Path) -> None:
+    save_sa2va(tiny_segmenter(), tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: numbers}))
+    with pytest.raises(ModelError, match=rf"config\.json: {name} is .*, expected three numbers") as raised:
+        load_sa2va(tmp_path / "model")
+    assert "\n" not in str(raised.value)
+
+
 def test_adapters_are_merged_before_saving(tmp_path: Path) -> None:
     bundle = tiny_segmenter()
     freeze(bundle.model, rank=2, alpha=2)

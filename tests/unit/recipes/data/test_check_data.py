@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from damaged_sets import DamagedSet
+from local_hub import use_local_hub
 from PIL import Image
 
 from deixis.cli.main import main, run
+from deixis.data.checks.limits import ModelLimits
 from deixis.data.checks.prompts import examine_prompts
 from deixis.data.findings import KINDS, Findings
 from deixis.data.formats import read_dataset
 from deixis.data.formats.writing import write_dataset
 from deixis.data.pixels.images import load
 from deixis.errors import DataError
+from deixis.recipes.data.check import model_limits
 
 ABOUT_NAMES = {"class_unused", "class_rare", "class_untrained", "class_unmeasured", "name_fragmented", "prompt_chunks"}
 
@@ -459,3 +462,19 @@ def test_a_pipe_among_the_pictures_is_not_waited_for(tmp_path: Path, check: Any)
     assert kinds(report)["image_unreadable"] == 1
     with pytest.raises(DataError, match="is a pipe"):
         run(["data", "diff", "--data", str(data), str(data)])
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_limits_are_those_of_the_model(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"num_queries": 70}))
+    size = {"size": {"shortest_edge": 320, "longest_edge": 500}}
+    (folder / file).write_text(json.dumps(size if file.startswith("pre") else {"image_processor": size}))
+    (folder / "model.safetensors").write_bytes(b"")
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/model": folder})
+    for name in (str(folder), "me/model"):
+        assert model_limits(name) == ModelLimits(70, image_size=(320, 500), whose=name)
+    assert not list((tmp_path / "cache").rglob("*.safetensors")), "no weights are needed"
+    for name in ("", "bert-base-uncased", "me/absent", str(tmp_path)):
+        assert model_limits(name) == ModelLimits()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deixis.cli.main import main, run
 from deixis.data.formats import read_dataset
@@ -188,3 +189,19 @@ def test_voc_lists_are_read(shared_data: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=said):
             read_dataset(folder, split=split)
+
+
+def test_class_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("car [red]", "[/b]")
+    samples = []
+    for number in range(4):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (30, 30, 3), np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
+        found = Instances.build([[1, 1, 9, 9], [2, 2, 20, 20]], [0, 1])
+        samples.append(Sample(tmp_path / f"{number}.png", (30, 30), found, Vocabulary(names), number))
+    source = write_dataset(SampleList(tuple(samples), Vocabulary(names)), tmp_path / "in", "coco")
+    run(["data", "split", "--data", str(source), "--output", str(tmp_path / "out"), "--fractions", "1", "1"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in names)
+    assert "\\" not in said

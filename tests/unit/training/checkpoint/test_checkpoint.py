@@ -202,6 +202,19 @@ def test_checkpoints_of_older_versions_without_digests_load(tmp_path):
     assert load_parts(tmp_path / "last", trained(), IDENTITY).step == 3
 
 
+def test_checkpoints_without_a_number_of_losses_load_as_if_no_step_was_skipped(tmp_path):
+    saved = Progress(step=7, step_in_epoch=3, loss_sum=12.0, losses=3)
+    save_parts(tmp_path / "last", trained(), saved, IDENTITY)
+    without_digests(tmp_path / "last")
+    state = json.loads((tmp_path / "last" / "state.json").read_text())
+    del state["progress"]["losses"]
+    (tmp_path / "last" / "state.json").write_text(json.dumps(state))
+    loaded = load_parts(tmp_path / "last", trained(), IDENTITY)
+    assert loaded == saved
+    loaded.end_epoch()
+    assert loaded.lowest_loss == 4.0
+
+
 def test_the_position_alone_is_written_beside_the_same_weights(tmp_path):
     save_parts(tmp_path / "last", trained(), Progress(step=3), IDENTITY)
     weights = (tmp_path / "last" / "model.safetensors").read_bytes()
@@ -289,7 +302,17 @@ def test_tampered_positions_are_one_line(tmp_path, fault):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "3", '{"progress": 3, "identity": {}}', "[" * 100_000, "\x00", "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "null", "3", '{"progress": 3, "identity": {}}', "[" * 100_000, "\x00", "{}"),
+        *(
+            '{"progress": {}, "identity": [3]}',
+            '{"progress": {}, "identity": "x"}',
+            '{"progress": {}, "identity": null}',
+        ),
+    ],
+)
 def test_states_that_are_something_else_are_one_line(tmp_path, text):
     save_parts(tmp_path / "last", trained(), Progress(), IDENTITY)
     (tmp_path / "last" / "state.json").write_text(text)

@@ -71,20 +71,20 @@ def _whole(rows: Sequence[Any], key: str) -> list[Any]:
 
 def _as_listed(rows: Sequence[Any], key: str, listed: Sequence[Any]) -> list[Any]:
     ids = [row["id"] for row in listed if isinstance(row, dict) and isinstance(row.get("id"), int | str)]
-    known, by_text = set(ids), {_plain(value): value for value in ids}
+    known, by_text = set(ids), {plain_id(value): value for value in ids}
     settled = []
     for row in rows:
         value = row.get(key) if isinstance(row, dict) else None
         if isinstance(value, int | float | str) and not isinstance(value, bool) and value not in known:
-            row = row | {key: by_text.get(_plain(value), value)}
+            row = row | {key: by_text.get(plain_id(value), value)}
         elif isinstance(value, float) and _is_whole_float(value):  # 1.0 is 1 among the known
             row = row | {key: int(value)}
         settled.append(row)
     return settled
 
 
-def _plain(value: float | str) -> str:
-    """One text for all spellings of a number; other text as it is."""
+def plain_id(value: float | str) -> str:
+    """One text for all spellings of an id, `"1"`, `1` and `1.0`; other text as it is."""
     text = str(int(value) if _is_whole_float(value) else value).strip()
     number = text.removesuffix(".0")
     digits = number.removeprefix("-")

@@ -123,7 +123,7 @@ def _gather(
     for line, row in rows:
         with collecting(findings, "record_malformed", file, f"line {line}", "row removed"):
             where = f"{file}: line {line}"
-            needed = max(columns.image, columns.label or 0)
+            needed = max(columns.image, columns.label or 0, columns.crowd or 0)
             if len(row) <= needed or not row[columns.image]:
                 raise DataError(f"{where}: expected {needed + 1} values and more, got {len(row)}; correct the row")
             image = table.setdefault(row[columns.image], _Image())

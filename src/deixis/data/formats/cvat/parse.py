@@ -9,9 +9,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deixis.data.findings import Findings
-from deixis.data.formats.cvat.shapes import NOT_READ, READ, Shape, shape_of
+from deixis.data.formats.cvat.shapes import NOT_READ, READ, Shape, number_of, shape_of
 from deixis.data.formats.cvat.tracks import Track, TrackedShape
-from deixis.data.formats.shared.annotated_images import one_object
+from deixis.data.formats.shared.annotated_images import one_record
 from deixis.data.pixels.image_files import is_left_by_macos, kind_of_file
 from deixis.data.reading import require_regular
 from deixis.errors import DataError
@@ -73,15 +73,12 @@ def parse_cvat(file: Path, findings: Findings | None) -> Content:
                 _read_meta(node, content)
             elif node.tag == "image":
                 place = f"image {node.get('name') or node.get('id')}"
-                shapes = [shape for _, shape in _shapes(node, content, place, "")]
+                shapes = [found.shape for found in _shapes(node, content, place, "")]
                 content.images.append((dict(node.attrib), shapes))
             else:
                 place = f"track {node.get('id')}"
-                found = [
-                    TrackedShape(int(child.get("frame") or 0), child.get("outside") == "1", shape)
-                    for child, shape in _shapes(node, content, place, node.get("label") or "")
-                ]
-                content.tracks.append(Track(tuple(sorted(found, key=lambda shape: shape.frame))))
+                tracked = _shapes(node, content, place, node.get("label") or "")
+                content.tracks.append(Track(tuple(sorted(tracked, key=lambda shape: shape.frame))))
     except (ElementTree.ParseError, LookupError, OSError) as error:
         kind = kind_of_file(file)
         told = f"is {kind}" if kind else f"cannot read as XML ({error}); correct the file, or export it again"
@@ -121,10 +118,8 @@ def _read_meta(meta: ElementTree.Element, content: Content) -> None:
     content.video = (meta.findtext(".//source") or "").strip()
 
 
-def _shapes(
-    node: ElementTree.Element, content: Content, place: str, label: str
-) -> Iterator[tuple[ElementTree.Element, Shape]]:
-    """The shapes of an image or a track that are objects; the others are counted."""
+def _shapes(node: ElementTree.Element, content: Content, place: str, label: str) -> Iterator[TrackedShape]:
+    """The shapes of an image, whose frame is 0, or a track that are objects; the others are counted."""
     number = 0
     for child in node:
         if child.tag not in (*READ, *NOT_READ):
@@ -134,8 +129,11 @@ def _shapes(
             content.left_out[child.tag] += 1
             continue
         content.attributes.update(one.get("name") or "" for one in child.iter("attribute"))
-        with one_object(content.findings, content.path, f"{place}: shape {number}"):
+        with one_record(content.findings, content.path, f"{place}: shape {number}"):
             name = (child.get("label") or label).strip()
             if not name:
                 raise ValueError("has no label")
-            yield child, shape_of(child.tag, name, child.attrib)
+            frame = int(number_of(child.get("frame") or "0", "frame"))
+            if frame < 0:
+                raise ValueError(f"is in frame {frame}; frames count from 0")
+            yield TrackedShape(frame, child.get("outside") == "1", shape_of(child.tag, name, child.attrib))

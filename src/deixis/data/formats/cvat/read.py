@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.data.findings import Findings
-from deixis.data.formats.annotation_files import require_no_missing, same_split, the_file
+from deixis.data.formats.annotation_files import report_missing, require_no_missing, same_split, the_file
 from deixis.data.formats.coco.values import image_size
 from deixis.data.formats.cvat.parse import Content, find_cvat, parse_cvat
-from deixis.data.formats.cvat.shapes import READ, Shape, object_of
+from deixis.data.formats.cvat.shapes import READ, Shape, number_of, object_of
 from deixis.data.formats.cvat.tracks import Track, TrackedShape, VideoPictures, frame_files, one_size, video_of
 from deixis.data.formats.shared.annotated_images import (
     AnnotatedImage,
@@ -19,6 +19,7 @@ from deixis.data.formats.shared.annotated_images import (
     Objects,
     each_object,
     located_samples,
+    one_record,
     samples_of,
 )
 from deixis.data.reading import reads
@@ -75,13 +76,16 @@ def _rows(content: Content, split: str | None, masks: bool) -> list[AnnotatedIma
         name, subset = values.get("name") or "", values.get("subset") or ""
         if split is not None and subset not in wanted:
             continue
-        if not name:
-            raise DataError(f"{content.path}: image {values.get('id')!r} of CVAT for images XML has no name")
-        size_hw = image_size(*(float(values[key]) for key in ("height", "width"))) if "width" in values else None
-        # A project's export keeps each subset's images in a folder of its own.
-        names = (f"{subset}/{name}", name) if subset else (name,)
-        objects = _objects(content, shapes, name, masks)
-        rows.append(AnnotatedImage(names, objects, f"{content.path.name}: image {name}", size_hw))
+        with one_record(content.findings, content.path, f"image {name or values.get('id')}", "image"):
+            if not name:
+                raise DataError(f"{content.path}: image {values.get('id')!r} of CVAT for images XML has no name")
+            size_hw = None
+            if values.keys() & {"height", "width"}:
+                size_hw = image_size(*(number_of(values.get(key), key) for key in ("height", "width")))
+            # A project's export keeps each subset's images in a folder of its own.
+            names = (f"{subset}/{name}", name) if subset else (name,)
+            objects = _objects(content, shapes, name, masks)
+            rows.append(AnnotatedImage(names, objects, f"{content.path.name}: image {name}", size_hw))
     return rows
 
 
@@ -128,7 +132,10 @@ def _video(
         files = {frame: video.path.with_name(f"frame_{frame:06d}.png") for frame in inside if frame < len(video)}
     missing = [f"frame_{frame:06d}" for frame in sorted(drawn - files.keys())]
     searched = [images or content.path.parent]
-    require_no_missing(f"{content.path} (CVAT for video)", missing, len(drawn), searched)
+    if content.findings is not None and len(missing) < len(drawn):
+        report_missing(content.findings, [(name, content.path.name) for name in missing])
+    else:
+        require_no_missing(f"{content.path} (CVAT for video)", missing, len(drawn), searched)
     size_hw = one_size(list(files.values())) if video is None else video.size_hw
     found: list[FoundImage] = []
     for frame, file in files.items():

@@ -51,13 +51,15 @@ def shape_of(kind: str, label: str, values: Mapping[str, str]) -> Shape:
         ValueError: an attribute that is absent, or no number.
     """
     if kind == "polygon":
-        numbers = [_number(part, "points") for pair in values.get("points", "").split(";") for part in pair.split(",")]
+        numbers = [
+            number_of(part, "points") for pair in values.get("points", "").split(";") for part in pair.split(",")
+        ]
     elif kind == "mask":
-        numbers = [_number(values.get(key), key) for key in _MASK_NUMBERS]
-        numbers += [_number(run, "rle") for run in values.get("rle", "").split(",")]
+        numbers = [number_of(values.get(key), key) for key in _MASK_NUMBERS]
+        numbers += [number_of(run, "rle") for run in values.get("rle", "").split(",")]
     else:
-        numbers = [_number(values.get(key), key) for key in _NUMBERS[kind]]
-    return Shape(kind, label, tuple(numbers), _number(values.get("rotation", "0"), "rotation"))
+        numbers = [number_of(values.get(key), key) for key in _NUMBERS[kind]]
+    return Shape(kind, label, tuple(numbers), number_of(values.get("rotation", "0"), "rotation"))
 
 
 def object_of(shape: Shape, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
@@ -130,7 +132,12 @@ def _mask(shape: Shape, size_hw: tuple[int, int]) -> np.ndarray:
     return cut_to(pixels, (left, top), size_hw)
 
 
-def _number(text: str | None, key: str) -> float:
+def number_of(text: str | None, key: str) -> float:
+    """The number in an attribute.
+
+    Raises:
+        ValueError: it is absent, or no finite number.
+    """
     try:
         value = float(text or "")
     except ValueError:

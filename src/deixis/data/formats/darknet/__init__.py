@@ -230,12 +230,12 @@ def write_darknet(parts: Mapping[str, Dataset], folder: Path, images: ImageMode,
             lines = []
             for sample, name in placed(dataset, draft / place, images):
                 text = "".join(f"{line}\n" for line in label_lines(sample, masks=False))
-                (draft / place / name).with_suffix(".txt").write_text(text)
+                (draft / place / name).with_suffix(".txt").write_text(text, encoding="utf-8")
                 lines.append(f"data/{place}/{name}\n")  # as in CVAT's exports, whose archives have no folder `data`
             (draft / f"{key}.txt").write_text("".join(lines), encoding="utf-8")
             settings.append(f"{key} = data/{key}.txt")
         settings += ["names = data/obj.names", "backup = backup/"]
-        (draft / "obj.data").write_text("".join(f"{line}\n" for line in settings))
+        (draft / "obj.data").write_text("".join(f"{line}\n" for line in settings), encoding="utf-8")
         (draft / "obj.names").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     return folder / "obj.data"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from deixis.atomic_files import new_folder
@@ -19,13 +18,13 @@ from deixis.data.formats.annotation_files import holds_text, parse_object, read_
 from deixis.data.formats.coco.values import finite_number, image_size, mask_rle
 from deixis.data.formats.placing import ImageMode, placed
 from deixis.data.formats.record import Format, Holds
-from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, one_object, samples_of
+from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, one_record, samples_of
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
-    bounds,
     box,
     ellipse_outline,
     from_rle,
+    joined,
     points_of,
     polygon,
 )
@@ -86,9 +85,12 @@ def read_datumaro(
     whole = parse_object(read_text(file), str(file))
     content = _Content(file, findings, masks, _names(whole, file))
     items = whole.get("items")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    if not isinstance(items, list):
         raise DataError(f"{file}: has no list of objects under 'items', as Datumaro JSON has; export it again")
-    rows = [_row(item, number, content) for number, item in enumerate(items, start=1)]
+    rows = []
+    for number, item in enumerate(items, start=1):
+        with one_record(findings, file, f"item {number}", "image"):
+            rows.append(_row(item, number, content))
     found = samples_of(file, rows, content.names, images=images, findings=findings)
     if content.left_out:
         warnings.warn(f"{file}: left out {tallied(content.left_out)}; {', '.join(_DRAWN)} are read", stacklevel=3)
@@ -114,8 +116,10 @@ def _names(whole: Mapping[str, Any], file: Path) -> list[str]:
         raise DataError(f"{file}: has no names under categories, label, labels; export it again") from error
 
 
-def _row(item: Mapping[str, Any], number: int, content: _Content) -> AnnotatedImage:
-    name = str(item.get("id") or number)
+def _row(item: Any, number: int, content: _Content) -> AnnotatedImage:
+    if not isinstance(item, dict):
+        raise ValueError(f"is no object, got {str(item)[:60]!r}")
+    name = str(number if item.get("id") in (None, "") else item["id"])
     image = item.get("image") if isinstance(item.get("image"), dict) else {}
     given = image.get("path") if isinstance(image, dict) else None
     plain = [given] if isinstance(given, str) and given else []
@@ -132,7 +136,7 @@ def _objects(content: _Content, rows: Sequence[Any], place: str) -> Objects:
     def objects(size_hw: tuple[int, int]) -> list[AnnotatedObject]:
         groups: dict[Any, list[tuple[str, AnnotatedObject]]] = {}
         for number, row in enumerate(rows, start=1):
-            with one_object(content.findings, content.path, f"{place}: annotation {number}"):
+            with one_record(content.findings, content.path, f"{place}: annotation {number}"):
                 if not isinstance(row, dict):
                     raise ValueError("is no object")
                 kind = str(row.get("type"))
@@ -174,15 +178,7 @@ def _object(row: Mapping[str, Any], kind: str, size_hw: tuple[int, int], content
 
 def _joined(parts: Sequence[tuple[str, AnnotatedObject]]) -> AnnotatedObject:
     """One object of the parts of a group: of its masks where it has some, else of its boxes."""
-    drawn = [one for kind, one in parts if kind != "bbox"] or [one for _, one in parts]
-    if len(drawn) == 1:
-        return drawn[0]
-    whole = bounds(np.array([one.box_xyxy_px for one in drawn]).reshape(-1, 2))
-    masks = [one.mask_rle for one in drawn if one.mask_rle is not None]
-    rle = dict(coco_mask.merge(masks)) if len(masks) == len(drawn) else None
-    # parts may overlap: pixels of two of them count once in the mask, while the sum is all that outlines give
-    area = float(coco_mask.area(rle)) if rle is not None else sum(one.area_px or 0.0 for one in drawn)
-    return replace(drawn[0], box_xyxy_px=whole, area_px=area, mask_rle=rle)
+    return joined([one for kind, one in parts if kind != "bbox"] or [one for _, one in parts])
 
 
 def _numbers(values: Any, count: int | None = None) -> list[float]:

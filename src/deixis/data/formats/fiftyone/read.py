@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deixis.data.findings import Findings
+from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import ImageIndex, holds_text, parse_object, read_text, same_split, the_file
 from deixis.data.formats.fiftyone.labels import detection, polyline
 from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, each_object, samples_of
@@ -81,7 +81,10 @@ def read_fiftyone(
             raise NoSuchSplitError(f"{file}: has no tags to choose {split!r} from; give the file of {split!r}")
         content.classes = _names(whole.get("classes"))
         index = ImageIndex([images] if images is not None else [file.parent / "data", file.parent])
-        rows = [_labelled(key, value, index, content) for key, value in whole["labels"].items()]
+        rows = []
+        for key, value in whole["labels"].items():
+            with collecting(findings, "record_malformed", file, f"image {key}", "image removed"):
+                rows.append(_labelled(key, value, index, content))
     else:
         raise DataError(f"{file}: has neither 'samples' nor 'labels', as exports of FiftyOne have; export it again")
     found = samples_of(file, rows, content.classes, images=images, findings=findings)
@@ -91,9 +94,12 @@ def read_fiftyone(
 
 
 def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) -> list[AnnotatedImage]:
-    if not all(isinstance(sample, dict) for sample in samples):
-        raise DataError(f"{content.path}: samples must be objects; export it again")
-    tags = {str(tag) for sample in samples for tag in sample.get("tags") or []}
+    usable = []
+    for number, sample in enumerate(samples, start=1):
+        with collecting(content.findings, "record_malformed", content.path, f"sample {number}", "image removed"):
+            usable.append(_sample(sample, f"{content.path}: sample {number}"))
+    samples = usable
+    tags = {tag for sample in samples for tag in _tags(sample)}
     name = _field(samples, content.path)
     # Listed names keep their order, and so their numbers, whatever a split shows.
     content.classes = _listed(content.path, name) or sorted({*_labels(samples, name)})
@@ -103,18 +109,35 @@ def _of_samples(samples: Sequence[Any], content: _Content, split: str | None) ->
             raise NoSuchSplitError(
                 f"{content.path}: no sample has the tag {split!r}, only {', '.join(sorted(tags)) or 'none'}"
             )
-        samples = [sample for sample in samples if wanted & {str(tag) for tag in sample.get("tags") or []}]
+        samples = [sample for sample in samples if wanted & _tags(sample)]
     rows = []
-    for number, sample in enumerate(samples, start=1):
-        file_name = sample.get("filepath")
-        if not isinstance(file_name, str) or not file_name:
-            raise DataError(f"{content.path}: sample {number} has no filepath, got {str(file_name)[:40]!r}")
-        if PurePosixPath(file_name).suffix.lower() in VIDEO_SUFFIXES:
-            raise DataError(f"{content.path}: sample {number} is a video; export its frames (to_frames) as images")
+    for sample in samples:
+        file_name = sample["filepath"]
         place = f"sample {PurePosixPath(file_name).name}"
         objects = _objects(content, _found(sample, name), place)
         rows.append(AnnotatedImage((file_name,), objects, f"{content.path.name}: {place}", any_size=True))
     return rows
+
+
+def _sample(sample: Any, where: str) -> Mapping[str, Any]:
+    """A sample of an image.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not isinstance(sample, dict):
+        raise DataError(f"{where} must be an object, got {str(sample)[:40]!r}; export it again")
+    file_name = sample.get("filepath")
+    if not isinstance(file_name, str) or not file_name:
+        raise DataError(f"{where} has no filepath, got {str(file_name)[:40]!r}")
+    if PurePosixPath(file_name).suffix.lower() in VIDEO_SUFFIXES:
+        raise DataError(f"{where} is a video; export its frames (to_frames) as images")
+    return sample
+
+
+def _tags(sample: Mapping[str, Any]) -> set[str]:
+    tags = sample.get("tags")
+    return set(map(str, tags)) if isinstance(tags, list) else set()
 
 
 def _listed(path: Path, name: str) -> list[str]:
@@ -133,7 +156,7 @@ def _found(sample: Mapping[str, Any], name: str) -> list[Any]:
     value = sample.get(name)
     if not isinstance(value, dict):
         return []
-    found = value.get(_LISTS[value["_cls"]]) if value.get("_cls") in _LISTS else [value]
+    found = value.get(_LISTS[str(value["_cls"])]) if str(value.get("_cls")) in _LISTS else [value]
     return found if isinstance(found, list) else []
 
 
@@ -180,8 +203,10 @@ def _objects(content: _Content, rows: Sequence[Any], place: str) -> Objects:
         if "points" not in row:
             return [detection(row, label, size_hw, content.masks)]
         found = polyline(row, label, size_hw, content.masks)
-        content.left_out["lines that enclose nothing"] += found is None
-        return [] if found is None else [found]
+        if found is not None:
+            return [found]
+        content.left_out["lines that enclose nothing"] += 1
+        return []
 
     return each_object(content.findings, content.path, f"{place}: label", rows=rows, read=read)
 

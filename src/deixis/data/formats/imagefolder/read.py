@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,9 @@ def read_imagefolder(
     """
     file = split_file(Path(path), split, find_imagefolder)
     rows: dict[str, _Image] = {}
-    for number, row in _rows(file):
+    for number, read in _rows(file):
         with collecting(findings, "record_malformed", file, f"row {number}", "image removed"):
+            row = read()
             name, objects = _row(row, f"{file}: row {number}")
             rows.setdefault(name, _Image(whole_number(row.get("image_id")))).objects.extend(objects)
     if not rows:
@@ -133,20 +135,26 @@ def read_imagefolder(
     return assemble(file, pictures, order, file.resolve().parent.name, findings)
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+def _rows(file: Path) -> Iterator[tuple[int, Callable[[], Mapping[str, Any]]]]:
+    """The number of each row, and a function that reads it."""
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        yield from enumerate(open_parquet(file).read().to_pylist(), start=1)
+        for number, row in enumerate(open_parquet(file).read().to_pylist(), start=1):
+            yield number, partial(dict, row)
     elif suffix == ".csv":
         for number, row in enumerate(csv.DictReader(StringIO(read_text(file), newline="")), start=1):
-            text = (row.get("objects") or "").strip()
-            where = f"{file}: row {number}"
-            # pandas writes mappings as Python shows them.
-            yield number, {**row, "objects": parse_json(text.replace("'", '"'), where) if text else None}
+            yield number, partial(_with_objects, row, f"{file}: row {number}")
     else:
         for number, line in enumerate(read_text(file).splitlines(), start=1):
             if line.strip():
-                yield number, parse_object(line, f"{file}: row {number}")
+                yield number, partial(parse_object, line, f"{file}: row {number}")
+
+
+def _with_objects(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A row of a table, whose objects are text."""
+    text = (row.get("objects") or "").strip()
+    # pandas writes mappings as Python shows them.
+    return {**row, "objects": parse_json(text.replace("'", '"'), where) if text else None}
 
 
 def _row(row: Mapping[str, Any], where: str) -> tuple[str, list[_Object]]:

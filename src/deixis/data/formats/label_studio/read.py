@@ -12,7 +12,14 @@ from typing import Any
 
 from deixis.data.findings import Findings, collecting
 from deixis.data.formats.coco.values import finite_number
-from deixis.data.formats.label_studio.regions import find_label_studio, labels_of, listed_names, objects_of, tasks_of
+from deixis.data.formats.label_studio.regions import (
+    changed_at,
+    find_label_studio,
+    labels_of,
+    listed_names,
+    objects_of,
+    tasks_of,
+)
 from deixis.data.formats.shared.annotated_images import AnnotatedImage, Objects, each_object, samples_of
 from deixis.data.formats.shared.annotated_objects import AnnotatedObject
 from deixis.data.pixels.frames import VIDEO_SUFFIXES
@@ -93,8 +100,8 @@ def _read_tasks(rows: Sequence[tuple[Path, Mapping[str, Any]]], content: _Conten
     latest: dict[Any, tuple[str, int]] = {}
     short = [row for _, row in rows if not isinstance(row.get("data"), dict)]
     for position, row in enumerate(short):
-        key = row.get("id", f"row {position}")
-        when = str(row.get("updated_at") or row.get("created_at") or ""), position
+        key = str(row.get("id", f"row {position}"))
+        when = changed_at(row), position
         content.several += key in latest
         latest[key] = max(latest.get(key, when), when)
     for position in sorted(position for _, position in latest.values()):
@@ -123,9 +130,7 @@ def _task(row: Mapping[str, Any], number: int, predicted: bool, content: _Conten
         content.left_out["tasks that were cancelled" if given else "tasks without an annotation"] += 1
         return None
     content.several += len(done) > 1
-    chosen = max(
-        done, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or one.get("created_at")))
-    )
+    chosen = max(done, key=lambda one: (bool(one.get("ground_truth")), changed_at(one)))
     result = chosen.get("result") or []
     if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
         raise DataError(f"{content.path}: task {row.get('id', number)}: its result is no list of objects")
@@ -178,6 +183,8 @@ def _objects(content: _Content, regions: Sequence[Mapping[str, Any]], place: str
         turn = finite_number(region.get("image_rotation", 0)) or 0
         if turn % 360:
             raise ValueError(f"is drawn on an image turned by {turn:g} degrees, which is not read")
+        if not all(map(str.strip, labels_of(region["value"]))):
+            raise ValueError("has a label without text")
         return objects_of(region["value"], size_hw, content.masks, finite_number(region.get("score")))
 
     return each_object(content.findings, content.path, f"{place}: region", rows=regions, read=read)

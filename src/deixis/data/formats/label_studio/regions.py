@@ -124,6 +124,11 @@ def _as_task(row: dict[str, Any]) -> dict[str, Any]:
     return {**task, "annotations": [row]} if isinstance(task, dict) and "result" in row else row
 
 
+def changed_at(annotation: Mapping[str, Any]) -> str:
+    """When an annotation was last changed, as text that sorts; without dates before all others."""
+    return str(annotation.get("updated_at") or annotation.get("created_at") or "")
+
+
 def listed_names(folder: Path) -> list[str]:
     """The labels of a labelling configuration in a folder, in their order."""
     for file in sorted(folder.glob("*.xml")):

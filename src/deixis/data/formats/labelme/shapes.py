@@ -18,10 +18,10 @@ from pycocotools import mask as coco_mask
 from deixis.data.formats.shared.annotated_objects import (
     AnnotatedObject,
     Points,
-    bounds,
     box,
     cut_to,
     ellipse_outline,
+    joined,
     points_of_pairs,
     polygon,
 )
@@ -41,8 +41,7 @@ def read_shapes(
     Raises:
         DataError: a shape without label or points, or of an unknown kind; the message gives its number.
     """
-    things: list[AnnotatedObject] = []
-    groups: dict[tuple[str, Any], int] = {}
+    groups: dict[Any, list[AnnotatedObject]] = {}
     ignored = []
     for number, shape in enumerate(shapes, start=1):
         place = f"{where}: shape {number}"
@@ -61,13 +60,9 @@ def read_shapes(
         flags = shape.get("flags")
         thing = replace(drawn, is_crowd=isinstance(flags, dict) and bool(flags.get(CROWD_FLAG)))
         # A number alone does not join shapes of different classes.
-        group = (thing.label, shape.get("group_id"))
-        if group[1] is not None and group in groups:
-            things[groups[group]] = _joined(things[groups[group]], thing)
-            continue
-        groups[group] = len(things)
-        things.append(thing)
-    return things, ignored
+        key = number if shape.get("group_id") is None else (thing.label, shape["group_id"])
+        groups.setdefault(key, []).append(thing)
+    return [joined(parts) for parts in groups.values()], ignored
 
 
 def _polygon(shape: Mapping[str, Any], points: Points, size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
@@ -127,15 +122,3 @@ _READ: dict[str, Callable[[Mapping[str, Any], Points, tuple[int, int], bool], An
 
 def _label(shape: Mapping[str, Any]) -> str:
     return clean_name(shape["label"])
-
-
-def _joined(one: AnnotatedObject, other: AnnotatedObject) -> AnnotatedObject:
-    """Two parts of one object."""
-    masks = [part.mask_rle for part in (one, other) if part.mask_rle is not None]
-    return replace(
-        one,
-        box_xyxy_px=bounds(np.array([one.box_xyxy_px, other.box_xyxy_px]).reshape(-1, 2)),
-        area_px=(one.area_px or 0) + (other.area_px or 0),
-        mask_rle=coco_mask.merge(masks) if len(masks) == 2 else None,
-        is_crowd=one.is_crowd or other.is_crowd,
-    )

@@ -77,7 +77,7 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     """
     file = the_file(path, find_openimages, "CSV file of boxes")
     names = class_descriptions(file)
-    rows = list(_read_csv(file, _BOX_COLUMNS))
+    rows = list(_read_csv(file, _BOX_COLUMNS, findings))
     if names is None:
         used = sorted({row["LabelName"] for row in rows})
         # Freebase's ids, as in Open Images itself; in other tables the labels are the names.
@@ -89,7 +89,7 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     vocabulary = vocabulary_of(list(names.values()), str(file))
     labels = {label: row for row, label in enumerate(names)}
     found, judged = _gather(file, rows, labels, findings)
-    paths = _find_images(file, sorted(found), images)
+    paths = _find_images(file, sorted(found), images, findings)
     samples, dropped = [], []
     for number, (image_id, image) in enumerate(paths.items(), start=1):
         with collecting(findings, "image_unreadable", image, f"{file.name}: image {image_id}", "image removed"):
@@ -101,17 +101,20 @@ def read_openimages(path: str | Path, images: Path | None = None, findings: Find
     return SampleList(tuple(samples), vocabulary, name=file.stem)
 
 
-def _read_csv(file: Path, wanted: set[str]) -> Iterator[dict[str, str]]:
-    """The rows by column, with the line number under `line`."""
+def _read_csv(file: Path, wanted: set[str], findings: Findings | None) -> Iterator[dict[str, str]]:
+    """The rows by column, with the line number under `line`; with findings without those that are cut short."""
     reader = csv.DictReader(StringIO(read_text(file), newline=""))
     try:
         absent = sorted(wanted - set(reader.fieldnames or ()))
         if absent:
             raise DataError(f"{file}: has no column {', '.join(absent)}; its first row is {reader.fieldnames}")
         for row in reader:
-            if None in row or None in row.values():
-                raise DataError(f"{file}: line {reader.line_num}: has not {len(reader.fieldnames or ())} values")
-            yield row | {"line": str(reader.line_num)}
+            place, whole = f"line {reader.line_num}", not (None in row or None in row.values())
+            with collecting(findings, "record_malformed", file, place, "line removed"):
+                if not whole:
+                    raise DataError(f"{file}: {place}: has not {len(reader.fieldnames or ())} values")
+            if whole:
+                yield row | {"line": str(reader.line_num)}
     except csv.Error as error:
         raise DataError(f"{file}: line {reader.line_num}: malformed CSV: {error}") from error
 
@@ -153,13 +156,13 @@ def _gather(
         columns = set(header(other))
         if {"ImageID", "LabelName", "Confidence"} <= columns and not columns & set(_CORNERS):
             judged = True
-            for row in _read_csv(other, {"ImageID"}):
+            for row in _read_csv(other, {"ImageID"}, findings):
                 image = found.setdefault(row["ImageID"], _Image())
                 if row["Confidence"].strip() in ("0", "0.0"):
                     with collecting(findings, "record_malformed", other, f"line {row['line']}", "line removed"):
                         image.absent.add(_class_id(row, labels, f"{other}: line {row['line']}"))
         elif {"ImageID", "Subset"} <= columns and "LabelName" not in columns:
-            for row in _read_csv(other, {"ImageID"}):
+            for row in _read_csv(other, {"ImageID"}, findings):
                 # An image that is listed and has no box is one without objects.
                 found.setdefault(row["ImageID"], _Image())
     return found, judged
@@ -181,21 +184,27 @@ def _share(row: Mapping[str, str], column: str, where: str) -> float:
     return value
 
 
-def _find_images(file: Path, image_ids: Sequence[str], images: Path | None) -> dict[str, Path]:
+def _find_images(
+    file: Path, image_ids: Sequence[str], images: Path | None, findings: Findings | None
+) -> dict[str, Path]:
     home = file.parent
     places = [images] if images is not None else [home / "images", home, home.parent / "images", home.parent]
     places += [place / file.name.split("-")[0] for place in list(places)]  # train-annotations-bbox.csv: train/
     index = ImageIndex(place for place in places if place.is_dir())
-    found = {image_id: index.by_stem.get(image_id.lower()) for image_id in image_ids}
-    present = {image_id: image for image_id, image in found.items() if image is not None}
+    present, absent = {}, 0
+    for image_id in image_ids:
+        with collecting(findings, "image_misplaced", image_id, file.name, "image removed"):
+            image = index.find("", image_id)
+            absent += image is None
+            if image is not None:
+                present[image_id] = image
     if not present:
         raise DataError(
             f"{file}: none of its {len(image_ids)} images found, the first is {next(iter(image_ids), None)!r}; looked "
             f"in {', '.join(map(str, places))}; give their folder with --images"
         )
-    if len(present) < len(found):
-        count = len(found) - len(present)
-        warnings.warn(f"{file}: left out {count} of {len(found)} images, which are not there", stacklevel=3)
+    if absent:
+        warnings.warn(f"{file}: left out {absent} of {len(image_ids)} images, which are not there", stacklevel=3)
     return present
 
 

@@ -155,7 +155,7 @@ def _masks_in(place: Path) -> list[Path]:
     if not files or any(place.glob("*.txt")) or any(place.glob("*.json")) or not _is_mask(files[0]):
         return []
     index = pictures_of(place, None)[0]
-    return files if any(picture_of(file, index) for file in files[:5]) else []
+    return files if any(_has_picture(file, index) for file in files[:5]) else []
 
 
 def _is_mask(file: Path) -> bool:
@@ -181,11 +181,22 @@ def pictures_of(masks: Path, images: Path | None) -> tuple[ImageIndex, list[Path
     return ImageIndex(places), places
 
 
+def _has_picture(mask: Path, index: ImageIndex) -> bool:
+    try:
+        return picture_of(mask, index) is not None
+    except DataError:  # it has several, which the reader reports
+        return True
+
+
 def picture_of(mask: Path, index: ImageIndex) -> Path | None:
-    """The picture of a mask: of its name, without an ending such as `_mask`, or without the number of an object."""
+    """The picture of a mask: of its name, without an ending such as `_mask`, or without the number of an object.
+
+    Raises:
+        DataError: it may be any of several.
+    """
     stems = [mask.stem, *(mask.stem.removesuffix(ending) for ending in _ENDINGS if mask.stem.endswith(ending))]
     stems.append(re.sub(r"[_-]\d+$", "", mask.stem))
-    found = (index.by_stem.get(stem.lower()) for stem in stems)
+    found = (index.find("", stem) for stem in stems)
     return next((image for image in found if image is not None and image != mask), None)
 
 

@@ -61,16 +61,19 @@ def read_png_masks(
     files = of_split(find_png_masks(folder), split, folder)
     place = files[0].parent
     index, searched = pictures_of(place, images)
-    found = [picture_of(file, index) for file in files]
-    missing = [file.name for file, image in zip(files, found, strict=True) if image is None]
+    by_image: dict[Path, list[Path]] = {}
+    missing = []
+    for file in files:
+        with collecting(findings, "image_misplaced", file.name, place.name, "mask removed"):
+            image = picture_of(file, index)
+            if image is None:
+                missing.append(file.name)
+            else:
+                by_image.setdefault(image, []).append(file)
     if findings is not None:
         report_missing(findings, [(name, place.name) for name in missing])
     else:
         require_no_missing(str(place), missing, len(files), searched)
-    by_image: dict[Path, list[Path]] = {}
-    for file, image in zip(files, found, strict=True):
-        if image is not None:
-            by_image.setdefault(image, []).append(file)
     key = _key_of(place, [file for own in by_image.values() for file in own])
     pictures = []
     for image, own in by_image.items():

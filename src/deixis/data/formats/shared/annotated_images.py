@@ -82,20 +82,21 @@ def located_samples(
     for number, (row, image, size_hw) in enumerate(found, start=1):
         with collecting(findings, "record_malformed", path, row.source, "image removed"):
             objects = tuple(row.objects(size_hw))
-            pictures.append(Picture(image, size_hw, objects, row.source, row.model_version, row.image_id or number))
+            image_id = number if row.image_id is None else row.image_id
+            pictures.append(Picture(image, size_hw, objects, row.source, row.model_version, image_id))
     listed = list(map(clean_name, names))
     more = {clean_name(one.label) for picture in pictures for one in picture.objects} - set(listed)
     return assemble(path, pictures, [*listed, *sorted(more)], path.stem, findings)
 
 
 @contextmanager
-def one_object(findings: Findings | None, path: Path, place: str) -> Iterator[None]:
-    """A block that reads one object, at a place of a file; with findings the object is left out if it is none.
+def one_record(findings: Findings | None, path: Path, place: str, what: str = "object") -> Iterator[None]:
+    """A block that reads one object or image, at a place of a file; with findings it is left out if it is none.
 
     Raises:
         DataError: without findings, for the `ValueError` of a shape too.
     """
-    with collecting(findings, "record_malformed", path, place, "object removed"):
+    with collecting(findings, "record_malformed", path, place, f"{what} removed"):
         try:
             yield
         except ValueError as error:
@@ -120,7 +121,7 @@ def each_object(
     def objects(size_hw: tuple[int, int]) -> list[AnnotatedObject]:
         found: list[AnnotatedObject] = []
         for number, row in enumerate(rows, start=1):
-            with one_object(findings, path, f"{place} {number}"):
+            with one_record(findings, path, f"{place} {number}"):
                 found += read(row, size_hw)
         return found
 

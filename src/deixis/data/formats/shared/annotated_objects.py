@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -86,9 +86,28 @@ def polygon(
     """
     if not parts_px or any(len(part) < 3 for part in parts_px):
         raise ValueError(f"a polygon needs three points or more, got {min(map(len, parts_px), default=0)}")
-    area = sum(map(_area, parts_px))
+    box = bounds(np.concatenate(parts_px))
     rle = polygons_rle([part.reshape(-1) for part in parts_px], size_hw) if masks else None
-    return AnnotatedObject(label, bounds(np.concatenate(parts_px)), area, rle, score=score)
+    area = _area(parts_px[0]) if len(parts_px) == 1 else _union_px(map(_area, parts_px), box, rle)
+    return AnnotatedObject(label, box, area, rle, score=score)
+
+
+def joined(parts: Sequence[AnnotatedObject]) -> AnnotatedObject:
+    """One object of its parts; with a mask where all of them have one."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = bounds(np.array([part.box_xyxy_px for part in parts]).reshape(-1, 2))
+    masks = [part.mask_rle for part in parts if part.mask_rle is not None]
+    rle = dict(coco_mask.merge(masks)) if len(masks) == len(parts) else None
+    area = _union_px((part.area_px or 0.0 for part in parts), whole, rle)
+    crowd = any(part.is_crowd for part in parts)
+    return replace(parts[0], box_xyxy_px=whole, area_px=area, mask_rle=rle, is_crowd=crowd)
+
+
+def _union_px(areas: Iterable[float], box: Sequence[float], rle: Rle | None) -> float:
+    """The area of parts that may overlap: the mask's, else their sum, at most the area of the box around them."""
+    x1, y1, x2, y2 = box
+    return float(coco_mask.area(rle)) if rle is not None else min(sum(areas), (x2 - x1) * (y2 - y1))
 
 
 def with_holes(outer: AnnotatedObject, holes: Sequence[Points], size_hw: tuple[int, int]) -> AnnotatedObject:
@@ -100,12 +119,11 @@ def with_holes(outer: AnnotatedObject, holes: Sequence[Points], size_hw: tuple[i
     holes = [points for points in holes if len(points) >= 3]
     if not holes:
         return outer
-    area = (outer.area_px or 0) - sum(map(_area, holes))
-    rle = outer.mask_rle
-    if rle is not None:
-        inner = coco_mask.decode(polygons_rle([points.reshape(-1) for points in holes], size_hw))
-        rle = bitmap_rle(coco_mask.decode(rle) & ~inner.astype(bool))
-    return replace(outer, area_px=max(area, 0.0), mask_rle=rle)
+    if outer.mask_rle is None:
+        return replace(outer, area_px=max((outer.area_px or 0) - sum(map(_area, holes)), 0.0))
+    inner = coco_mask.decode(polygons_rle([points.reshape(-1) for points in holes], size_hw))
+    rle = bitmap_rle(coco_mask.decode(outer.mask_rle) & ~inner.astype(bool))
+    return replace(outer, area_px=float(coco_mask.area(rle)), mask_rle=rle)  # holes may overlap, or reach out
 
 
 def bitmap(

@@ -138,7 +138,7 @@ def assemble(
         instances = _instances(objects, rows)
         instances, lost = clip_instances(instances, picture.size_hw, keep_all=findings is not None)
         dropped += [picture.source] * lost
-        image_id = picture.image_id or number
+        image_id = number if picture.image_id is None else picture.image_id
         sample = Sample(picture.image, picture.size_hw, instances, vocabulary, image_id, picture.source)
         samples.append(sample.evolve(model_version=picture.model_version) if picture.model_version else sample)
     warn_dropped(str(source), dropped)

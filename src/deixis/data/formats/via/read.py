@@ -15,10 +15,10 @@ from deixis.data.findings import Findings, collecting
 from deixis.data.formats.annotation_files import the_file
 from deixis.data.formats.coco.values import finite_number
 from deixis.data.formats.find_images import likely_folders
-from deixis.data.formats.shared.annotated_objects import AnnotatedObject, ellipse_outline, polygon
+from deixis.data.formats.shared.annotated_objects import AnnotatedObject, Points, bounds, ellipse_outline, polygon
 from deixis.data.formats.shared.assemble import Picture, assemble, sized_pictures
 from deixis.data.formats.shared.split_folders import head_of
-from deixis.data.formats.via.files import ViaRows, parse_via
+from deixis.data.formats.via.files import EXTREME_CIRCLE, EXTREME_RECTANGLE, ViaRows, parse_via
 from deixis.data.pixels.image_files import is_left_by_macos
 from deixis.data.reading import reads
 from deixis.errors import DataError
@@ -63,7 +63,7 @@ def read_via(
         DataError: malformed, a region without a class or of an unknown shape, or missing images.
     """
     file = the_file(path, find_via, "VIA file")
-    rows = parse_via(file)
+    rows = parse_via(file, findings)
     if not rows.images:
         raise DataError(f"{file}: lists no image; there is nothing to train on or evaluate")
     there = sized_pictures(file, rows.images, images, likely_folders(file.parent), findings=findings)
@@ -158,16 +158,44 @@ def _round(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks:
 
 
 def _polygon(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
+    return polygon(name, [_points(shape)], size_hw, masks=masks)
+
+
+def _bounded(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
+    """A rectangle by points on its sides."""
+    points = _points(shape)
+    if not len(points):
+        raise ValueError("has no point")
+    return AnnotatedObject(name, bounds(points))
+
+
+def _through_three(name: str, shape: Mapping[str, Any], size_hw: tuple[int, int], masks: bool) -> AnnotatedObject:
+    """A circle by three points on it; its centre by Cramer's rule."""
+    if len(points := _points(shape)) < 3:
+        raise ValueError(f"a circle needs three points, got {len(points)}")
+    (x1, y1), (x2, y2), (x3, y3) = points[:3].tolist()
+    det = 2 * (x1 * (y2 - y3) + x2 * (y3 - y1) + x3 * (y1 - y2))
+    if not det:
+        raise ValueError("a circle needs three points that are not on one line")
+    a, b, c = x1 * x1 + y1 * y1, x2 * x2 + y2 * y2, x3 * x3 + y3 * y3
+    cx = (a * (y2 - y3) + b * (y3 - y1) + c * (y1 - y2)) / det
+    cy = (a * (x3 - x2) + b * (x1 - x3) + c * (x2 - x1)) / det
+    radius = math.hypot(x1 - cx, y1 - cy)
+    return _round(name, {"cx": cx, "cy": cy, "r": radius}, size_hw, masks)
+
+
+def _points(shape: Mapping[str, Any]) -> Points:
     xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
     if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
         raise ValueError("all_points_x and all_points_y must be lists of the same length")
     numbers = [finite_number(value) for value in (*xs, *ys)]
     if None in numbers:
         raise ValueError("points must be finite numbers")
-    return polygon(name, [np.array(numbers, np.float64).reshape(2, -1).T], size_hw, masks=masks)
+    return np.array(numbers, np.float64).reshape(2, -1).T
 
 
 _DRAW = {"rect": _rect, "polygon": _polygon, "circle": _round, "ellipse": _round}
+_DRAW |= {EXTREME_RECTANGLE: _bounded, EXTREME_CIRCLE: _through_three}
 
 
 def _names(rows: ViaRows, attribute: str | None, pictures: list[Picture]) -> list[str] | None:

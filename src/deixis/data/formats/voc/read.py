@@ -133,12 +133,14 @@ def _find_images(folder: Path, files: list[_File], images: Path | None, findings
         places += [files[0].path.parent.parent / name for name in _IMAGE_FOLDERS]
     searched = [place for place in dict.fromkeys(places) if place.is_dir()]
     index = ImageIndex(searched)
-    found = [index.find(file.file_name, file.path.stem) for file in files]
-    missing = [
-        (file.file_name or file.path.stem, file.path.name)
-        for file, image in zip(files, found, strict=True)
-        if image is None
-    ]
+    found: list[Path | None] = []
+    missing = []
+    for file in files:
+        name, image = file.file_name or file.path.stem, None
+        with collecting(findings, "image_misplaced", name, file.path.name, "image removed"):
+            image = index.find(file.file_name, file.path.stem)
+            missing += [(name, file.path.name)] if image is None else []
+        found.append(image)
     if findings is not None and len(missing) < len(files):
         report_missing(findings, missing)
     else:

@@ -28,7 +28,8 @@ def write_voc(dataset: Dataset, folder: Path, images: ImageMode = "copy", masks:
             tree = ElementTree.ElementTree(_annotation(sample, name))
             ElementTree.indent(tree)
             tree.write(draft / "Annotations" / f"{stems[-1]}.xml", encoding="utf-8", xml_declaration=True)
-        (draft / "ImageSets" / "Main" / "train.txt").write_text("".join(f"{stem}\n" for stem in stems))
+        listed = "".join(f"{stem}\n" for stem in stems)
+        (draft / "ImageSets" / "Main" / "train.txt").write_text(listed, encoding="utf-8")
     return folder
 
 

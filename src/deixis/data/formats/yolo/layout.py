@@ -44,7 +44,8 @@ class YoloLayout:
         # `data.yaml` may name a split that was not exported, as Roboflow does with its test set.
         there = [name for name in self.splits if all(self._find(text) for text in self.splits[name])]
         seen = ", ".join(there or self.splits)
-        if split is None and len(there) > 1:
+        # One that names the same places is the same images: Ultralytics needs `val` of a single set too.
+        if split is None and len({self.splits[name] for name in there}) > 1:
             raise DataError(f"{self.file}: has the splits {seen}; name one, as in {self.file}#{there[0]}")
         split = split or next(iter(there or self.splits))
         if split not in self.splits:

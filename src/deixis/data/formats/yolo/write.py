@@ -18,6 +18,8 @@ from deixis.records import Dataset, Sample
 def write_yolo(parts: Mapping[str, Dataset], folder: Path, images: ImageMode, masks: bool) -> Path:
     """`data.yaml`, and `images/train/` and `labels/train/` for each part, all of one vocabulary. Crowds are left out.
 
+    Without a part `val`, `data.yaml` names the training images for it too, as Ultralytics loads no file without.
+
     An object with a mask becomes a polygon along the edges of the mask's pixels, so the mask comes back bit for bit;
     its box is then the mask's. Parts and holes are joined by cuts of no width.
 
@@ -45,10 +47,14 @@ def write_labels(
             (draft / "labels" / split).mkdir(parents=True)
             for sample, name in placed(dataset, draft / "images" / split, images):
                 text = "".join(f"{line}\n" for line in lines_of(sample))
-                (draft / "labels" / split / name).with_suffix(".txt").write_text(text)
+                (draft / "labels" / split / name).with_suffix(".txt").write_text(text, encoding="utf-8")
         names = dict(enumerate(next(iter(parts.values())).vocabulary.names))
         places = {split: f"images/{split}" for split in parts}
-        content = {"path": ".", **places, "nc": len(names), "names": names}
+        first = next(iter(places.values()))
+        # Ultralytics needs both, and without `path` it looks in the file's own folder.
+        train = places.get("train", first)
+        places = {"train": train, "val": train, **places}
+        content = {**places, "nc": len(names), "names": names}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (draft / "data.yaml").write_text(f"{head}\n{text}" if head else text, encoding="utf-8")
     return folder / "data.yaml"

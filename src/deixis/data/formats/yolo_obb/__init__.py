@@ -78,7 +78,7 @@ def _lines(sample: Sample, masks: bool) -> list[str]:
     return lines
 
 
-def _corners(box_xyxy_px: Float[np.ndarray, 4], rle: Rle | None) -> Float[np.ndarray, "4 2"]:
+def _corners(box_xyxy_px: Float[np.ndarray, " 4"], rle: Rle | None) -> Float[np.ndarray, "4 2"]:
     """The corners of an object in pixels, one after the other around it."""
     pixels = np.zeros((0, 0), np.uint8) if rle is None else np.ascontiguousarray(coco_mask.decode(rle))
     around = outlines(pixels)

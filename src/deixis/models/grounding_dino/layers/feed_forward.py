@@ -115,8 +115,8 @@ def add_dropped(
     """`residual + dropout(branch)`, with PyTorch's random generator.
 
     On a CPU, PyTorch takes 4 to 7 ns per number to draw a mask, longer than the layer norm that follows. Here 16 random
-    bits per number are enough: the probability is exact to within 2^-17, and kept numbers are scaled by exactly the
-    probability used.
+    bits per number are enough: the probability is exact to within 2^-17, just below 1 to within 2^-16, and kept
+    numbers are scaled by exactly the probability used.
     """
     if not training or not probability:
         return residual + branch
@@ -126,10 +126,10 @@ def add_dropped(
 
 
 def keep_mask(like: Float[Tensor, "*axes"], probability: float) -> Float[Tensor, "*axes"]:
-    """0 with the given probability, else the factor that keeps the mean at 1."""
+    """0 with the given probability, which is below 1, else the factor that keeps the mean at 1."""
     count = like.numel()
     # one 64-bit draw gives four 16-bit numbers, uniform in [-2^15, 2^15)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    # of the 2^16 equally likely values, `dropped` many mean 0
-    dropped = round(probability * 2**16)
+    # of the 2^16 equally likely values, `dropped` many mean 0; one at least is kept, or the mean could not be 1
+    dropped = min(round(probability * 2**16), 2**16 - 1)
     return (bits >= dropped - 2**15).view(like.shape).to(like.dtype).mul_(2**16 / (2**16 - dropped))

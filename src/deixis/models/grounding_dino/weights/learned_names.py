@@ -16,9 +16,10 @@ from tokenizers import AddedToken
 from torch import Tensor, nn
 
 from deixis.data.detect.chunking import name_tokens
+from deixis.errors import ModelError
 from deixis.models.grounding_dino.bundle import GroundingDinoBundle
 from deixis.models.grounding_dino.detector import GroundingDino
-from deixis.models.text import learned_token
+from deixis.models.text import learned_names, learned_token
 
 
 def with_learned_names(bundle: GroundingDinoBundle, names: Sequence[str]) -> GroundingDinoBundle:
@@ -63,10 +64,19 @@ def train_learned_names(bundle: GroundingDinoBundle, names: Sequence[str]) -> No
 
     The rows share a tensor with those of all other tokens, whose gradient is set to zero. The optimiser must not decay
     this tensor.
+
+    Raises:
+        ModelError: a name has no token of its own.
     """
+    own = learned_names(bundle.tokenizer)
+    places = {name: own.get(learned_token(name)[1:-1]) for name in names}
+    ids = [token_id for token_id in places.values() if token_id is not None]
+    if len(ids) < len(places):
+        # by its ids the tokenizer would answer with [UNK], the row of all unknown words
+        missing = [name for name, token_id in places.items() if token_id is None]
+        raise ModelError(f"{', '.join(missing)}: no tokens of their own; call with_learned_names for them first")
     bundle.model.requires_grad_(False)
     weight = _embeddings(bundle.model).weight
-    ids = [bundle.tokenizer.convert_tokens_to_ids(learned_token(name)) for name in names]
     # [vocabulary, 1], over all channels
     rows = torch.zeros(len(weight), 1)
     rows[ids] = 1

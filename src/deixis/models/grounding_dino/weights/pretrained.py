@@ -38,7 +38,8 @@ ARCHITECTURES = {
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
 MAX_IMAGE_PX = 20_000  # longest side; a 20,000 px square already has 1.2 GB
-HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
+HUB_FILES = ("*.json", "*.safetensors", "vocab.txt", "README.md")  # the card has the licence
+EXAMPLE = "IDEA-Research/grounding-dino-tiny"
 
 
 @reads_model
@@ -51,7 +52,7 @@ def load_grounding_dino(source: str | Path) -> GroundingDinoBundle:
     Raises:
         ModelError: there is no model, it is of another kind, or a tensor is missing, unexpected or of a wrong shape.
     """
-    folder = model_folder(source, HUB_FILES, "IDEA-Research/grounding-dino-tiny")
+    folder = model_folder(source, HUB_FILES, EXAMPLE)
     config = read_transformers_config(folder / "config.json", CONFIGS)
     # before any memory is allocated for it
     require_same_scale(lambda: GroundingDino(config), folder)

@@ -77,7 +77,7 @@ class Names:
         raise ModelError(f"{self._source}: not a Grounding DINO checkpoint, or an incomplete one: missing {places[0]}")
 
     def count(self, *names: str) -> int:
-        """One more than the largest number that, put into one of these names, gives a tensor; gaps of up to 2 count."""
+        """One more than the largest number that, put into one of these names, gives a tensor, over gaps of up to 3."""
         present = 0
         for number in count():
             if any(self.tensor(name.replace("{}", str(number), 1)) is not None for name in names):

@@ -28,7 +28,7 @@ from deixis.data.pixels.cuts import Blocks
 from deixis.errors import ModelError
 from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model, staged_folder
-from deixis.models.model_configs import read_transformers_config, require_same_scale
+from deixis.models.model_configs import read_transformers_config, require_same_scale, statistics
 from deixis.models.model_record import read_record, write_record
 from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.families.table import family_of
@@ -40,7 +40,7 @@ from deixis.text import one_line
 MODEL_TYPE = "deixis_sa2va"
 VLM, SAM, CONFIG, PROJECTION = "vlm", "sam", "config.json", "text_hidden_fcs.safetensors"
 SPATIAL = "spatial_token.safetensors"
-HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")  # the card has the licence
 EXAMPLE = "ByteDance/Sa2VA-4B"
 
 
@@ -70,7 +70,7 @@ def load_sa2va(source: str | Path, *, tokenizer: str | Path | None = None) -> Sa
     template = template_of(values, folder)
     try:
         behaviour, seg_token_id = values["behaviour"], int(values["seg_token_id"])
-        mean, std = _three(values["tile_mean"]), _three(values["tile_std"])
+        mean, std = statistics(values, folder / CONFIG, "tile")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG}: incomplete ({error!r}); write the model again") from error
     model = Sa2va(read_vlm(folder / VLM), read_sam(folder / SAM), seg_token_id)
@@ -225,8 +225,3 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

@@ -49,11 +49,11 @@ def fingerprint(dataset: Dataset) -> str:
     shards = shard_index(dataset)
     if shards is not None:  # which list the checksums of all files
         return f"{len(dataset)} images, {shards.digest[:12]}"
-    if not lies_in_files(dataset):
+    if _is_drawn(dataset):
         return f"{getattr(dataset, 'name', 'data')} ({len(dataset)} images)"
     digest = hashlib.sha256(repr(dataset.vocabulary.names).encode())
     for index in range(len(dataset)):
-        sample = dataset[index]
+        sample = record_of(dataset, index)  # pictures inside annotation files are not decoded
         image = sample.image.name if isinstance(sample.image, Path) else ""
         digest.update(repr((image, sample.size_hw, sample.instances.class_ids.tolist())).encode())
         digest.update(np.ascontiguousarray(sample.instances.boxes_xyxy_px).tobytes())

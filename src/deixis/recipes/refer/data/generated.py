@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from deixis.data.clip_formats import read_clips
+from deixis.data.reading import reading
 from deixis.data.refer_formats import read_refer
 from deixis.data.sets.clip_stills import CaptionedClips
 from deixis.errors import DataError, OptionError
@@ -101,8 +102,10 @@ def read_sav(public: PublicData, folder: Path) -> ClipDataset:
     clips = read_clips(str(public.sav_dir))
     if public.placeholder_captions or has_sentences(clips):
         return clips
-    entries = json.loads(_kept(public, folder, "sav").read_text(encoding="utf-8"))
-    captions = tuple((entry["id"], {e["id"]: tuple(e["text"]) for e in entry["expressions"]}) for entry in entries)
+    file = _kept(public, folder, "sav")
+    with reading(file, "captions"):
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        captions = tuple((entry["id"], {e["id"]: tuple(e["text"]) for e in entry["expressions"]}) for entry in entries)
     return CaptionedClips(clips, captions, f"{clips.name}, captioned")
 
 
@@ -118,7 +121,9 @@ def captions_folder(folder: Path, name: str) -> Path:
 
 def _kept(public: PublicData, folder: Path, name: str) -> Path:
     file = captions_folder(folder, name) / KEPT
-    if not file.exists() or json.loads(file.read_text(encoding="utf-8")) == []:
+    with reading(file, "captions"):
+        empty = not file.exists() or json.loads(file.read_text(encoding="utf-8")) == []
+    if empty:
         raise DataError(
             f"{file}: no caption is kept, since none finds its mask again with an IoU of {public.cycle_threshold:g}; "
             "lower --cycle-threshold, or start from a --model that describes better"
