@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from refer_miniatures import plain
@@ -65,6 +66,17 @@ def test_eval_fits_on_its_data_and_stores_the_result(tmp_path, deixis) -> None:
     assert code == 0, err
     again = json.loads((tmp_path / "again/metrics.json").read_text())
     assert all(again[name] == fitted[name] for name in again)
+
+
+@pytest.mark.parametrize("place", ["mine", "mine/teachers", "mine/teachers/sa2va"])
+def test_the_place_of_a_fitted_threshold_is_that_of_the_model(place, model, tmp_path, deixis) -> None:
+    teacher = tmp_path / "mine/teachers/sa2va"
+    shutil.copytree(model, teacher)
+    command = ["refer", "eval", "--model", place, "--data", VALIDATION, "--max-tiles", "1"]
+    code, out, err = deixis([*command, "--fit-threshold"])
+    assert code == 0, err
+    assert "stored in mine/teachers/sa2va/deixis.json" in " ".join(out.split())
+    assert read_record(teacher).thresholds
 
 
 def test_data_without_absent_phrases_fits_nothing_and_says_so(model, tmp_path, deixis) -> None:

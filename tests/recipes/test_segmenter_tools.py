@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from local_hub import use_local_hub
 from qwen_segmenters import QWENS, qwen_segmenter, write_released_qwen
 from released_segmenters import released_bundle
 from safetensors.torch import load_file
@@ -71,6 +73,47 @@ def test_a_released_qwen_is_described_and_goes_both_ways(deixis, kind, tmp_path)
     assert written.keys() == state.keys()
     assert all(torch.equal(written[name], state[name]) for name in state)
     assert (back / "config.json").read_text() == (released / "config.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A released folder with code of its own."""
+    folder = tmp_path_factory.mktemp("theirs") / "released"
+    write_released_qwen(qwen_segmenter(QWENS[0]), folder)
+    (folder / "modeling_theirs.py").write_text("# their code")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["me/released", "RUN"])
+def test_code_is_copied_from_a_model_by_its_name(deixis, released, name, tmp_path, monkeypatch):
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/released": released})
+    shutil.copytree(released, tmp_path / "mine/teachers/sa2va")
+    like = tmp_path / "mine" if name == "RUN" else name
+    command = ["model", "convert", released, "--to", "sa2va", "--output", tmp_path / "out", "--like", like]
+    code, _, err = deixis(command)
+    assert code == 0, err
+    for file in ("modeling_theirs.py", "config.json"):
+        assert (tmp_path / "out" / file).read_text() == (released / file).read_text()
+
+
+@pytest.mark.parametrize(
+    ("like", "told"),
+    [
+        ("absent", "absent: no such folder"),
+        ("me/absent", "could not be downloaded"),
+        ("empty", "config.json: "),
+        ("mine", "no released Sa2VA"),
+    ],
+)
+def test_what_nothing_can_be_copied_from_is_one_line(deixis, released, segmenter, like, told, tmp_path, monkeypatch):
+    use_local_hub(monkeypatch, tmp_path / "cache", {})
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").symlink_to(segmenter / "teachers/sa2va")
+    command = ["model", "convert", released, "--to", "sa2va", "--output", tmp_path / "out", "--like", like]
+    code, _, err = deixis(command)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert told in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_has_no_released_form_is_one_line(deixis, tmp_path):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from local_hub import use_local_hub
 from safetensors.torch import load_file
 from tiny_runs import EVERYTHING, records, train_arguments, write_coco
 from transformers import MMGroundingDinoForObjectDetection
@@ -136,6 +137,33 @@ def test_a_dry_run_writes_nothing(train):
     folder, out = train("--dry-run")
     assert not folder.parent.exists()
     assert "learning rate" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("me/absent", "could not be downloaded"),
+        ("absent", "no such folder"),
+        ("empty", "empty/config.json: cannot be read"),
+    ],
+)
+def test_what_it_cannot_be_compared_with_is_found_before_anything_is_written(
+    name, told, deixis, tiny_model, tmp_path, monkeypatch
+):
+    (tmp_path / "empty").mkdir()
+    use_local_hub(monkeypatch, tmp_path / "cache", {})
+    code, _, err = deixis(train_arguments(tiny_model, tmp_path / "runs", "--compare-with", name))
+    assert (code, err.count("\n")) == (2, 1)
+    assert told in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_compared_with_a_model_of_the_hub(deixis, tiny_model, tmp_path, monkeypatch):
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/other": tiny_model})
+    more = ("--compare-with", "me/other", "--max-steps", "1", "--no-report", "--no-baseline")
+    code, out, err = deixis(train_arguments(tiny_model, tmp_path, *more))
+    assert code == 0, err
+    assert "of me/other on the same images" in " ".join(out.split())
 
 
 def test_patience_ends_a_run_that_does_not_gain(train):

@@ -13,6 +13,7 @@ MEMORY_HELP = {
     ),
     "other": "a smaller --batch-size, smaller images, or --device cpu where the GPU is full",
 }
+MAX_SHOWN = 80  # characters of a path that is too long
 _MEMORY_SIGNS = (
     "out of memory",
     "not enough memory",
@@ -34,6 +35,9 @@ def system_failure(error: BaseException, command: list[str]) -> str | None:
             place = f"{cause.filename}: " if cause.filename else ""
             resumed = ", then --resume" if command[1:2] == ["train"] else ""
             return f"{place}the disk is full ({cause.strerror}); free some space, or choose another --output{resumed}"
+        if isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG and cause.filename:
+            name = str(cause.filename)
+            return f"{name[:MAX_SHOWN]} …: a path of {len(name):,} characters is too long; correct it"
         if "DataLoader worker" in str(cause) and isinstance(cause, RuntimeError):
             return (
                 f"a data loading worker died, often because memory ran out ({_first_line(cause)}); "

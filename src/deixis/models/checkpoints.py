@@ -16,7 +16,7 @@ from torch import Tensor
 from deixis.errors import ModelError
 from deixis.models.adapters import CONFIG, base_of, load_adapter, merge
 from deixis.models.builtin import resolve_model
-from deixis.models.folders import is_hub_id, model_folder, reads_model
+from deixis.models.folders import is_hub_id, leaving_long_names, model_folder, reads_model
 from deixis.models.grounding_dino import GroundingDinoBundle, load_grounding_dino, save_grounding_dino
 from deixis.models.grounding_dino.sinks import MAX_SINKS, SinkKind, make_sinks, read_sinks, with_sinks, write_sinks
 from deixis.models.grounding_dino.weights.convert import (
@@ -148,8 +148,10 @@ def load_any_detector(source: str | Path) -> DetectorBundle:
     """
     if is_export(source):
         raise ModelError(f"{source}: an exported file only predicts; name the model it is made from")
-    if Path(source).is_file():
-        raise ModelError(f"{source}: is a file; convert it to a folder first: deixis model convert --model {source}")
+    with leaving_long_names():
+        if Path(source).is_file():
+            hint = f"convert it to a folder first: deixis model convert --model {source}"
+            raise ModelError(f"{source}: is a file; {hint}")
     folder = detector_folder(source)
     adapters: list[Path] = []  # from the outermost inwards; an adapter's base may be an adapter
     base = folder

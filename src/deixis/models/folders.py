@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -78,6 +79,16 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
+@contextmanager
+def leaving_long_names() -> Iterator[None]:
+    """A block that looks for a path by the user's name; it ends where the name is too long for a path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+
+
 def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path:
     """The folder itself, or the hub's files in the local cache.
 
@@ -89,10 +100,11 @@ def model_folder(source: str | Path, files: Sequence[str], example: str) -> Path
         ModelError: there is neither.
     """
     folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ModelError(f"{source}: is a file; name the folder of a model, or a hub id like {example}")
+    with leaving_long_names():
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise ModelError(f"{source}: is a file; name the folder of a model, or a hub id like {example}")
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise ModelError(f"{source}: no such folder; name a model folder, or a hub id like {example}")
     from huggingface_hub import snapshot_download

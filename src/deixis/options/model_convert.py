@@ -31,8 +31,9 @@ class ModelConvertOptions(Options):
     """Shorter and longest side of the images in pixels, which a .pth file does not contain."""
     to: Literal["transformers", "idea", "mmdetection", "sa2va"] = "transformers"
     """Layout to write. sa2va: that of released segmenters. transformers, for a segmenter: two halves in one folder."""
-    like: Path | None = None
-    """With --to sa2va: a released folder whose config.json and code are copied, so that Sa2VA's own code loads it."""
+    like: str | None = None
+    """With --to sa2va: a released folder, or a hub id, whose config.json and code are copied, so that Sa2VA's own code
+    loads it."""
     dry_run: bool = False
     """Recognise and check everything, write nothing; needs no tokenizer."""
 

@@ -17,9 +17,11 @@ class ModelMergeOptions(Options):
     """Merge an adapter into its base model, or average a fine-tuned model with its base."""
 
     model: Annotated[str, Required("runs/mine/teachers/grounding_dino")] = ""
-    """The fine-tuned model: an adapter folder, which is merged into its base, or a whole model."""
+    """The fine-tuned model: an adapter, which is merged into its base, or a whole model; a folder, a run's folder or a
+    hub id."""
     base: str = ""
-    """What fine-tuning started from; required with --weight for a whole model, an adapter names its own."""
+    """What fine-tuning started from: "builtin", a folder, a run's folder or a hub id; required with --weight for a
+    whole model, an adapter names its own."""
     weight: Share = 1.0
     """Weight of the fine-tuned model, from 0 (the base) to 1; below 1, some of what was forgotten comes back."""
     output: Path = Path("merged")
@@ -33,7 +35,7 @@ class ModelEditListOptions(Options):
     """List the tasks of an edited detector."""
 
     model: Annotated[str, Required(EXAMPLE)] = ""
-    """The edited model: a folder with edits/, or the run that wrote it."""
+    """The edited model: a folder with edits/, the run that wrote it, or a hub id."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ModelEditRemoveOptions(Options):
     """Remove tasks from an edited detector; without a task its weights are the first ones again."""
 
     model: Annotated[str, Required(EXAMPLE)] = ""
-    """The edited model: a folder with edits/, or the run that wrote it."""
+    """The edited model: a folder with edits/, the run that wrote it, or a hub id."""
     tasks: Annotated[tuple[str, ...], Required("mine")] = ()
     """Names of tasks, as `deixis model edit list` prints them."""
     output: Path = Path("edited")

@@ -42,7 +42,8 @@ class ReferCheckOptions(Options):
     decode: bool = True
     """Decode every picture; with --no-decode pictures are not opened."""
     model: str = ""
-    """A segmenter whose conversations are written, to find those that are too long; a folder or hub id."""
+    """A segmenter whose conversations are written, to find those that are too long: "builtin", a folder, a run's folder
+    or a hub id."""
     max_tokens: AtLeast1 = 8192
     """With --model: maximum number of tokens of a conversation in training."""
     max_tiles: AtLeast1 = 12

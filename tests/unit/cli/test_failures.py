@@ -74,6 +74,23 @@ def test_a_full_disk(code: int) -> None:
     assert text.endswith("--resume")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "check", "--data", 5000 * "x"],
+        ["detect", "train", "--model", "builtin", "--data", 300 * "x"],
+        ["detect", "predict", "--model", "builtin", "--names", "a", "--images", 5000 * "x"],
+        ["detect", "train", "--config", 5000 * "x"],
+    ],
+)
+def test_a_path_that_is_too_long_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    err = capsys.readouterr().err
+    assert (stopped.value.code, err.count("\n")) == (2, 1)
+    assert "too long" in err.lower()
+
+
 def test_a_lost_worker() -> None:
     text = system_failure(RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"), TRAIN)
     assert text is not None

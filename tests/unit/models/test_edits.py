@@ -11,7 +11,7 @@ from local_hub import use_local_hub
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_detectors import images, perturb
-from tiny_runs import write_tiny_model
+from tiny_runs import train_arguments, write_tiny_model
 from torch.testing import assert_close
 
 from deixis.cli.main import main
@@ -175,6 +175,19 @@ def test_an_edited_model_on_the_hub_keeps_its_tasks(folder, tasks, tmp_path, cap
     assert (code, err.count("\n"), "me/base has no edits" in err) == (2, 1, True)
     code, _, err = run(capsys, "list", "me/absent")
     assert (code, err.count("\n"), "could not be downloaded" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("name", ["LOCAL", "RUN", "me/one"])
+def test_an_edited_model_is_no_base_of_another_edit(name, folder, tasks, tmp_path, capsys, monkeypatch):
+    teacher = tmp_path / "mine" / "teachers" / "grounding_dino"
+    assert run(capsys, "add", folder, "--tasks", tasks / "cars.safetensors", "--output", teacher)[0] == 0
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/one": teacher})
+    model = {"LOCAL": teacher, "RUN": tmp_path / "mine"}.get(name, name)
+    with pytest.raises(SystemExit) as caught:
+        main(train_arguments(model, tmp_path / "runs", "--keep", "edit", "--max-steps", "1"))
+    err = capsys.readouterr().err
+    assert (caught.value.code, f"--keep edit: {model} is edited already" in err) == (2, True), err
+    assert not (tmp_path / "runs").exists(), "nothing is written"
 
 
 def test_a_task_of_before_names_were_stored_adds_none(folder, tasks, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -176,6 +177,11 @@ def test_names_and_licences_of_bases(folder: Path) -> None:
     assert base_name(str(folder)) == "model"
     assert base_name("IDEA-Research/grounding-dino-tiny") == "IDEA-Research/grounding-dino-tiny"
     assert licence_of(str(folder)) == "mit"
+    teacher = folder.parent / "run" / "teachers" / "one"
+    shutil.copytree(folder, teacher)
+    assert licence_of(str(folder.parent / "run")) == "mit"
+    shutil.copytree(folder, teacher.with_name("other"))
+    assert licence_of(str(folder.parent / "run")) == "", "a run with two models"
     assert licence_of("IDEA-Research/grounding-dino-tiny") == "apache-2.0"
     assert licence_of("somebody/something") == ""
     (folder / "README.md").write_text("---\n[\n---\n")

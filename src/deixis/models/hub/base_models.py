@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 from huggingface_hub import try_to_load_from_cache
 
-from deixis.models.builtin import BUILTIN
+from deixis.errors import ModelError
+from deixis.models.builtin import BUILTIN, model_of_run
 from deixis.models.folders import is_hub_id
 
 LICENCES = {"IDEA-Research/grounding-dino-": "apache-2.0", "openmmlab-community/mm_grounding_dino_": "apache-2.0"}
@@ -28,12 +30,16 @@ def base_name(model: str) -> str:
 
 
 def licence_of(model: str) -> str:
-    """A model's licence, from the card in its folder or in the hub's cache, or known by name; empty if unknown."""
+    """A model's licence, from the card in its folder, in its run's or in the hub's cache, or known by name; empty if
+    unknown."""
     if model == BUILTIN:
         return "apache-2.0"
-    card: object = Path(model) / "README.md"
+    card: object = None
     if is_hub_id(model):
         card = try_to_load_from_cache(model, "README.md")
+    else:
+        with suppress(ModelError):  # a run with no one model
+            card = Path(model_of_run(model)) / "README.md"
     written = str(card_head(Path(card)).get("license", "")) if isinstance(card, str | Path) else ""
     return written or next((name for start, name in LICENCES.items() if model.startswith(start)), "")
 

@@ -64,8 +64,9 @@ class DetectorMeasure:
                 return measured[0]
             return self._shared(detector, dataset)
 
-    def of_folder(self, folder: Path | None, detector: Detector, dataset: Dataset) -> dict[str, Any]:
-        """Metrics of the detector in a folder, at the image size of the run's own; of that one itself without."""
+    def of_folder(self, folder: str | Path | None, detector: Detector, dataset: Dataset) -> dict[str, Any]:
+        """Metrics of the detector in a folder, or of a hub id, at the image size of the run's own; of that one itself
+        without."""
         if folder is not None:
             bundle = replace(load_any_detector(folder), image_size=detector.bundle.image_size)
             detector = Detector(bundle, self.accelerator.device)

@@ -17,7 +17,7 @@ MAX_SHOWN = 5
 
 
 def stored_names(model: str) -> tuple[str, ...]:
-    """The names in the record of a model; none for one of the hub, or a folder without a record."""
+    """The names in the record of a model, by its name; none where it has no record."""
     return stored_record(model).names
 
 

@@ -9,7 +9,9 @@ from deixis.batch_records import Batch
 from deixis.console import Console
 from deixis.data.checks.limits import ModelLimits
 from deixis.data.detect.augment import PRESETS
-from deixis.models.checkpoints import DetectorBundle
+from deixis.errors import OptionError
+from deixis.models.checkpoints import DetectorBundle, detector_folder, load_any_detector
+from deixis.models.edits.files import is_edited
 from deixis.models.freezing import PARTS, part_of
 from deixis.options.annotated_data import ClassTools
 from deixis.options.checks import A_DETECTOR
@@ -73,6 +75,7 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     options = resolve(options, len(data.training))
     loop, lora = options.group(Loop), options.group(DetectLora)
     rates = learning_rates(options.group(DetectParts), lora, options.learning_rate, keep=options.keep)
+    check_models(options)
     bundle = prepare_model(
         options.model,
         lora,
@@ -107,6 +110,21 @@ def make_plan(options: DetectTrainOptions) -> Plan:
     )
     settings = loop_settings(loop, options.clip_norm, options.seed)
     return Plan(options, data, forgetting, bundle, prompts, feed, rates, settings)
+
+
+def check_models(options: DetectTrainOptions) -> None:
+    """Find what is wrong with the models of a run before its folder is made.
+
+    Raises:
+        OptionError: the base has edits already, to which --keep edit could not add another.
+        ModelError: that of --compare-with cannot be read.
+    """
+    if options.keep == "edit" and is_edited(detector_folder(options.model)):
+        raise OptionError(
+            f"--keep edit: {options.model} is edited already; train from its base, 'deixis model edit add' joins both"
+        )
+    if options.compare_with:
+        load_any_detector(options.compare_with)  # and read again to be measured: kept, it would take memory all along
 
 
 def print_plan(plan: Plan, start: Start) -> None:

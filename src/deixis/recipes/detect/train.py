@@ -108,7 +108,7 @@ def train_detector(plan: Plan, start: Start) -> FinetuneResult:
     pictures = before_pictures(detector, data.reported, opened.pictures, options.eval_batch_size or 1)
     if plan.forgetting:  # one image now: old names that fit no prompt are reported before training, not after it
         detector.predict_dataset(plan.forgetting.old, 1, indices=[0])
-    compared = measure.of_folder(Path(options.compare_with), detector, data.reported) if options.compare_with else {}
+    compared = measure.of_folder(options.compare_with, detector, data.reported) if options.compare_with else {}
     test = None if data.test is None else partial(measure.of_folder, detector=detector, dataset=data.test)
     took = train_run(opened, job, test)
     return finish(plan, opened, measure, pictures=pictures, took=took, other=compared.get("AP"))

@@ -11,8 +11,8 @@ from deixis.models.builtin import resolve_model
 from deixis.models.folders import HUB_ID, model_folder, read_object
 from deixis.models.model_card import write_card
 from deixis.models.sa2va import Sa2vaBundle, load_sa2va, parameter_table, save_released, save_sa2va
-from deixis.models.sa2va.weights.pretrained import EXAMPLE, MODEL_TYPE
-from deixis.models.sa2va.weights.released import RELEASED_TYPE
+from deixis.models.sa2va.weights.pretrained import MODEL_TYPE
+from deixis.models.sa2va.weights.released import EXAMPLE, RELEASED_TYPE
 from deixis.options.model_convert import ModelConvertOptions
 
 LAYOUTS = {MODEL_TYPE: "deixis: two halves of transformers and what joins them", RELEASED_TYPE: "released Sa2VA"}

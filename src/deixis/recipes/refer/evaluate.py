@@ -105,7 +105,7 @@ def print_threshold(options: ReferEvalOptions, threshold: float, values: Mapping
         console.print(f"  at {at:.1f}  N_acc {n_acc}  T_acc {t_acc}  gIoU {giou}")
     console.print(threshold_line(values, threshold), markup=False)
     if curve:
-        console.print(f"stored in {Path(options.model) / RECORD_FILE}", markup=False)
+        console.print(f"stored in {Path(model_of_run(options.model)) / RECORD_FILE}", markup=False)
 
 
 def _percent(values: dict[str, Any], name: str) -> str:

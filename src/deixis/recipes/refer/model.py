@@ -12,8 +12,7 @@ from torch import nn
 
 from deixis.errors import OptionError
 from deixis.losses.refer import ReferCriterion
-from deixis.models.builtin import model_of_run, resolve_model
-from deixis.models.folders import model_folder
+from deixis.models.builtin import model_of_run
 from deixis.models.model_card import write_card
 from deixis.models.model_record import read_record, trained_record, write_record
 from deixis.models.sa2va import (
@@ -31,7 +30,6 @@ from deixis.models.sa2va import (
 from deixis.models.sa2va.parts import LORA_PATTERN
 from deixis.models.sa2va.pointing import points_first
 from deixis.models.sa2va.quantized import quantize
-from deixis.models.sa2va.weights.pretrained import EXAMPLE
 from deixis.models.sa2va.weights.released import RELEASED_TYPE
 from deixis.models.segmenter_adapter import save_segmenter_adapter
 from deixis.options.groups import Lora
@@ -169,12 +167,6 @@ def write_teacher(parts: ReferParts, best: Path, teacher: Path) -> None:
             shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ADAPTER))
             return
         # Sa2VA's code has no other
-        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, released_base(parts.model))
+        like = parts.model if layout_of(parts.model) == RELEASED_TYPE else None
+        save_released(replace(load_sa2va(best), behaviour="sa2va"), fresh, like)
         write_card(fresh, teacher.name)
-
-
-def released_base(model: str) -> Path | None:
-    """The folder of a model in the released layout, of which config.json and code are copied; None of any other."""
-    if layout_of(model) != RELEASED_TYPE:
-        return None
-    return model_folder(resolve_model(model, "segmenter"), ("*.py", "config.json"), EXAMPLE)

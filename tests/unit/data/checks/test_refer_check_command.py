@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import refer_miniatures as mini
+from local_hub import use_local_hub
 from released_segmenters import released_bundle, write_released
 from small_segmenters import tiny_segmenter
 
@@ -106,6 +107,16 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
     return folder, ConversationTokens.of(bundle)
+
+
+@pytest.mark.parametrize("name", ["builtin", "RUN", "me/segmenter"])
+def test_a_model_is_named_as_elsewhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = tmp_path / "mine" / "teachers" / "sa2va"
+    save_sa2va(tiny_segmenter(), teacher)
+    use_local_hub(monkeypatch, tmp_path / "cache", {"me/segmenter": teacher})
+    data = str(mini.plain(tmp_path / "data", [GOOD]))
+    model = str(tmp_path / "mine") if name == "RUN" else name
+    assert check_refer_data(ReferCheckOptions(data=(data,), model=model, max_tiles=1)) == 0
 
 
 def test_a_model_is_read_without_its_weights(

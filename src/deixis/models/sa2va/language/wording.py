@@ -10,11 +10,12 @@ from typing import Any
 from deixis.data.pixels.cuts import Blocks, Cutter
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
+from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, reads_model
 from deixis.models.sa2va.encoding import ConversationTokens
 from deixis.models.sa2va.families.table import family_of, released_family
-from deixis.models.sa2va.weights.pretrained import CONFIG, EXAMPLE, MODEL_TYPE, VLM, blocks_of, read_config, template_of
-from deixis.models.sa2va.weights.released import RELEASED_TYPE
+from deixis.models.sa2va.weights.pretrained import CONFIG, MODEL_TYPE, VLM, blocks_of, read_config, template_of
+from deixis.models.sa2va.weights.released import EXAMPLE, RELEASED_TYPE
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 
@@ -36,12 +37,12 @@ class Wording:
 
 @reads_model
 def read_wording(source: str | Path) -> Wording:
-    """That of a segmenter's folder, of a released Sa2VA, or of a hub id of either, of which no weights are fetched.
+    """That of a segmenter by its name, as `load_sa2va` takes it; of a hub id no weights are downloaded.
 
     Raises:
         ModelError: it cannot be read, or is of another kind.
     """
-    folder = model_folder(source, FILES, EXAMPLE)
+    folder = model_folder(resolve_model(source, "segmenter"), FILES, EXAMPLE)
     values = read_json(folder / CONFIG)
     kind = values.get("model_type") if isinstance(values, Mapping) else None
     config: Any

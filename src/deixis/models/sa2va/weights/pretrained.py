@@ -34,14 +34,13 @@ from deixis.models.sa2va.bundle import Sa2vaBundle, sam_class
 from deixis.models.sa2va.families.table import family_of
 from deixis.models.sa2va.language.templates import Template
 from deixis.models.sa2va.model import Sa2va
-from deixis.models.sa2va.weights.released import RELEASED_TYPE, read_released
+from deixis.models.sa2va.weights.released import EXAMPLE, RELEASED_TYPE, read_released
 from deixis.text import one_line
 
 MODEL_TYPE = "deixis_sa2va"
 VLM, SAM, CONFIG, PROJECTION = "vlm", "sam", "config.json", "text_hidden_fcs.safetensors"
 SPATIAL = "spatial_token.safetensors"
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")  # the card has the licence
-EXAMPLE = "ByteDance/Sa2VA-4B"
 
 
 @reads_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from transformers.initialization import no_init_weights
 
 from deixis.data.refer.conversation import SEG
 from deixis.errors import ModelError
+from deixis.models.builtin import resolve_model
 from deixis.models.folders import model_folder, read_json, read_tokenizer, read_weights, reads_model, staged_folder
 from deixis.models.model_configs import config_values, require_same_scale, statistics
 from deixis.models.model_record import write_record
@@ -29,6 +30,7 @@ from deixis.models.sa2va.weights.layout import gather, released_table, scatter
 from deixis.models.sa2va.weights.sam_config import SAM_KEY, sam_config
 
 RELEASED_TYPE = "sa2va_chat"
+EXAMPLE = "ByteDance/Sa2VA-4B"
 PREPROCESSOR = "preprocessor_config.json"
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -48,10 +50,8 @@ def read_released(source: str | Path, tokenizer: str | Path | None = None) -> Sa
         ModelError: it cannot be read, is of another kind, or has tensors missing, left over or misshapen; all of these
             are listed by their names in the files.
     """
-    folder = model_folder(source, ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"), "ByteDance/Sa2VA-4B")
-    values = config_values(folder / "config.json")
-    if values.get("model_type") != RELEASED_TYPE:
-        raise ModelError(f"{folder / 'config.json'}: no released Sa2VA (model_type {RELEASED_TYPE!r})")
+    folder = model_folder(source, ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"), EXAMPLE)
+    values = _released_values(folder)
     # Sa2VA's folders bring code for transformers (`auto_map`). None of it is run: the family below builds the same
     # network.
     family = released_family(values, folder)
@@ -104,15 +104,18 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
     """Write a segmenter as released ones are. SAM 2 must carry its memory (`Sam2VideoModel`).
 
     Args:
-        like: a released folder whose config.json and code are copied, so that Sa2VA's own code loads the result.
+        like: a released folder, a run's folder with one, or a hub id, whose config.json and code are copied, so that
+            Sa2VA's own code loads the result.
 
     Raises:
-        ModelError: adapters are not merged, the layout has no place for the model, or the folder cannot be written.
+        ModelError: adapters are not merged, the layout has no place for the model, `like` is no released Sa2VA, or the
+            folder cannot be written.
     """
     folder, model = Path(folder), bundle.model
     vlm, sam = model.vlm.config, model.sam.config
     require_released_form(bundle, folder)
     layout = family_of(vlm).released
+    copied = () if like is None else _files_to_copy(like, ("*.py", "config.json", *layout.files))
     # Copies: released models tie nothing, and files would keep only one of two names of a tensor.
     state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     tensors = scatter(state, released_table(layout.rules(vlm)), layout.heads(vlm), str(folder))
@@ -125,11 +128,32 @@ def save_released(bundle: Sa2vaBundle, folder: str | Path, like: str | Path | No
         if layout.preprocessor is not None:
             pixels = {"image_mean": bundle.tile_mean, "image_std": bundle.tile_std, **layout.preprocessor(vlm)}
             (aside / PREPROCESSOR).write_text(json.dumps(pixels, indent=2) + "\n", encoding="utf-8")
-        if like is not None:
-            for pattern in ("*.py", "config.json", *layout.files):
-                # Last, so that its config.json, which names the code, replaces the one written above.
-                for file in Path(like).glob(pattern):
-                    shutil.copy(file, aside / file.name)
+        for file in copied:
+            # Last, so that its config.json, which names the code, replaces the one written above.
+            shutil.copy(file, aside / file.name)
+
+
+def _released_values(folder: Path) -> dict[str, Any]:
+    """The config.json of a released Sa2VA.
+
+    Raises:
+        ModelError: it cannot be read, or is of another kind.
+    """
+    values = config_values(folder / "config.json")
+    if values.get("model_type") != RELEASED_TYPE:
+        raise ModelError(f"{folder / 'config.json'}: no released Sa2VA (model_type {RELEASED_TYPE!r})")
+    return values
+
+
+def _files_to_copy(like: str | Path, patterns: Sequence[str]) -> list[Path]:
+    """The files of a released model, by its name, that the next one needs too; those of a hub id are downloaded.
+
+    Raises:
+        ModelError: there is no such folder, or it is no released Sa2VA.
+    """
+    folder = model_folder(resolve_model(like, "segmenter"), patterns, EXAMPLE)
+    _released_values(folder)
+    return [file for pattern in patterns for file in folder.glob(pattern)]
 
 
 def require_released_form(bundle: Sa2vaBundle, place: str | Path) -> None:

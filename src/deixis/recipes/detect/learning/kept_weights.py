@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 
-from deixis.errors import OptionError
 from deixis.inference.detect.detector import Detector
-from deixis.models.builtin import resolve_model
 from deixis.models.checkpoints import load_any_detector, trainable
 from deixis.models.edits.closed_form import gathering, layer_task
-from deixis.models.edits.files import Task, first_weights, is_edited, write_edits
+from deixis.models.edits.files import Task, first_weights, write_edits
 from deixis.models.interpolation import interpolate
 from deixis.options.detect_train import DetectTrainOptions
 from deixis.recipes.detect.measure import DetectorMeasure
@@ -27,17 +25,8 @@ from deixis.training.checkpoint import replacing_folder
 
 
 def change_of(plan: Plan, detector: Detector, measure: DetectorMeasure) -> ChangeBest:
-    """What makes the weights that are kept of the best epoch's, as --keep says, and measures them.
-
-    Raises:
-        OptionError: the base has edits already, to which a new one could not be added.
-    """
-    options = plan.options
-    if options.keep == "edit" and is_edited(Path(resolve_model(options.model))):
-        raise OptionError(
-            f"--keep edit: {options.model} is edited already; train from its base, 'deixis model edit add' joins both"
-        )
-    write = partial(_write_edited, plan) if options.keep == "edit" else partial(_write_between, plan)
+    """What makes the weights that are kept of the best epoch's, as --keep says, and measures them."""
+    write = partial(_write_edited, plan) if plan.options.keep == "edit" else partial(_write_between, plan)
 
     def change(best: Path, kept: Path) -> Mapping[str, Any]:
         # One process writes, and all measure what it wrote.
