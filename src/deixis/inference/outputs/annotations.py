@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from deixis.atomic_files import write_atomic
 from deixis.geometry.rle import plain_rle
 from deixis.inference.annotator import AnnotatedImage
+from deixis.inference.outputs.cycle import require_each
 
 ANNOTATIONS, COCO, EXPRESSIONS = "annotations.jsonl", "coco.json", "expressions.json"
 SCORES = ("detector_score", "predicted_iou", "box_fit", "caption_log_prob", "cycle_iou")
@@ -58,15 +59,18 @@ def failed_entry(image: str, number: int, error: str) -> dict[str, Any]:
 
 def require_annotated(entry: Mapping[str, Any]) -> None:
     """Raises one of `NOT_AN_ENTRY` for other values than those of `annotation_entry` and `failed_entry`."""
-    " ".join([entry["image"], entry.get("error", "")])
+    require_each(str, entry["image"], entry.get("error", ""))
     if "error" in entry:
         return
-    [int(entry[name]) for name in ("id", "height", "width", "left_out")]
+    require_each(int, *(entry[name] for name in ("id", "height", "width", "left_out")))
     for found in entry["objects"]:
-        _, _, _, _ = map(float, found["box_xyxy_px"])
-        " ".join([found["name"], found["caption"]])
-        found["mask"]["counts"], found["mask"]["size"]
-        [float(0 if found[name] is None else found[name]) for name in SCORES]
+        left, top, right, bottom = found["box_xyxy_px"]
+        require_each((int, float), left, top, right, bottom)
+        require_each(str, found["name"], found["caption"])
+        require_each(str, found["mask"]["counts"])
+        require_each(int, *found["mask"]["size"])
+        # without names there is no detector's score
+        require_each((int, float, type(None)), *(found[name] for name in SCORES))
 
 
 def write_coco_annotations(

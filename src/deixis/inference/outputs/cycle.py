@@ -25,10 +25,18 @@ NOT_AN_ENTRY = (LookupError, TypeError, ValueError, AttributeError, OverflowErro
 
 def require_cycled(entry: Mapping[str, Any]) -> None:
     """Raises one of `NOT_AN_ENTRY` for other values than those of `cycle_entry`."""
-    int(entry["id"]), int(entry["width"])
+    require_each(int, entry["id"], entry["width"])
     for found in entry["expressions"]:
-        float(found["cycle_iou"]), float(found.get("direct_iou", 0)), found["masks"][0]["counts"]
-        " ".join([*found.get("text", ()), *found.get("known", ())])
+        require_each((int, float), found["cycle_iou"], found.get("direct_iou", 0))
+        require_each(str, *found.get("text", ()), *found.get("known", ()))
+        require_each(str, found["masks"][0]["counts"])
+
+
+def require_each(kind: type | tuple[type, ...], *values: Any) -> None:
+    """Raises TypeError unless all values are of this kind."""
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind}")
 
 
 class CycleLines:
