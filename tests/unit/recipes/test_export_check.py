@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 from deixis.models.onnx import sam as sam_files
+from deixis.models.onnx.export import require_half
 from deixis.models.onnx.sam import SAM_FILES, compare_sam
 from deixis.options.model_export import ModelExportOptions
 from deixis.recipes.model import export
@@ -50,3 +51,18 @@ def test_one_output_that_is_nan_is_the_difference(wrong: int, monkeypatch: pytes
     sam.eval = lambda: sam
     bundle = SimpleNamespace(sam_px=8, model=SimpleNamespace(sam=sam))
     assert all(math.isnan(value) for value in compare_sam.__wrapped__(bundle, "folder").values())
+
+
+@pytest.mark.parametrize(("version", "fine"), [("1.30.0", False), ("1.31.0", True), ("2.0", True)])
+def test_half_precision_wants_a_runtime_that_loads_it(
+    version: str, fine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    require_half(tmp_path / "a.onnx", "fp32")
+    require_half(tmp_path / "a.xml", "fp16")
+    if fine:
+        require_half(tmp_path / "a.onnx", "fp16")
+    else:
+        with pytest.raises(ModelError, match="fp16 needs onnxruntime 1.31, 1.30.0 is installed") as raised:
+            require_half(tmp_path / "a.onnx", "fp16")
+        assert "\n" not in str(raised.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from deixis.atomic_files import file_aside
@@ -66,6 +67,7 @@ def export_detector(
     prompt = build_prompt(asked, bundle.prompt_tokenizer, prompt_len(bundle))
     if any(".lora_" in name for name, _ in bundle.model.named_parameters()):
         raise ModelError(f"{path}: the model has adapters; merge them before exporting it")
+    require_half(path, precision)
     whole = whole_graph(bundle, prompt, () if any_names else rows, any_names=any_names)
     facts = facts_of(bundle, () if any_names else names, prompt, precision=precision)
     write_export(whole, path, facts, precision=precision)
@@ -190,6 +192,21 @@ def _name_sides(model: Any) -> None:
 
 FLOAT32_OPERATORS = ("GridSample", "TopK", "Range", "CumSum", "Resize", "Sigmoid", "Log", "Sin", "Cos", "Pow", "Clip")
 """Stay in float32 in a file of half precision: places in the image, and what is near 0 or 1."""
+
+
+HALF_SINCE = "1.31"
+"""Before this version onnxruntime cannot load what its own conversion to half precision makes of our graphs."""
+
+
+def require_half(path: Path, precision: str) -> None:
+    """Raises ModelError where an ONNX file of this precision could not be loaded; called before the long work."""
+    if precision != "fp16" or path.suffix.lower() == OPENVINO:
+        return
+    installed = require("onnxruntime").__version__
+    if Version(installed) < Version(HALF_SINCE):
+        raise ModelError(
+            f"fp16 needs onnxruntime {HALF_SINCE}, {installed} is installed; pip install -U onnxruntime, or export .xml"
+        )
 
 
 def in_precision(graph: Any, precision: str) -> Any:
