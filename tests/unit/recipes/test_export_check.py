@@ -63,6 +63,6 @@ def test_half_precision_wants_a_runtime_that_loads_it(
     if fine:
         require_half(tmp_path / "a.onnx", "fp16")
     else:
-        with pytest.raises(ModelError, match="fp16 needs onnxruntime 1.31, 1.30.0 is installed") as raised:
+        with pytest.raises(ModelError, match=r"fp16 needs onnxruntime 1\.31, 1\.30\.0 is installed") as raised:
             require_half(tmp_path / "a.onnx", "fp16")
         assert "\n" not in str(raised.value)
