@@ -23,7 +23,7 @@ def read_ahead(read: Callable[[Key], T], keys: Iterable[Key]) -> Iterator[T]:
         keys: taken as they are needed: there may be no end of them. Where they break off, what came before is read.
     """
     broken: list[DataError] = []
-    left = _until_they_break(keys, broken)
+    left = until_they_break(keys, broken)
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(read, key) for key in islice(left, _AHEAD))
         while waiting:
@@ -51,7 +51,7 @@ def read_batches(
         failed: called with the key of a job that cannot be read, which is then left out; without it that is an error.
     """
     broken: list[DataError] = []
-    left = _until_they_break(jobs, broken)
+    left = until_they_break(jobs, broken)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
 
         def submitted() -> list[tuple[Key, Future[T]]]:
@@ -74,7 +74,7 @@ def read_batches(
         raise broken[0]
 
 
-def _until_they_break(keys: Iterable[T], broken: list[DataError]) -> Iterator[T]:
+def until_they_break(keys: Iterable[T], broken: list[DataError]) -> Iterator[T]:
     """The keys; an error of theirs is kept for later, as those before it are not read yet."""
     try:
         yield from keys

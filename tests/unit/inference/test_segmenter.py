@@ -208,6 +208,10 @@ def test_a_stream_takes_frames_as_it_needs_them_and_gives_what_came_before_a_bre
     with pytest.raises(DataError, match="the camera is gone"):
         found.extend(stream)
     assert [one.size_hw for one in found] == [images[number % 3].shape[:2] for number in range(9)]
+    together = []  # eight images a pass: the ninth is read when the camera goes
+    with pytest.raises(DataError, match="the camera is gone"):
+        together.extend(segmenter.stream(broken(), PHRASES[:1], batch_size=8))
+    assert len(together) == 9
     for one, alone in zip(found[:3], segmenter.segment(images, PHRASES[:2], batch_size=2), strict=True):
         assert [(a.text, a.score) for a in one] == [(b.text, pytest.approx(b.score, abs=1e-5)) for b in alone]
         assert one.pixels().shape[:2] == one.size_hw

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from deixis.batch_records import Grid
 from deixis.data.pixels.cuts import Cut
+from deixis.errors import DataError
 from deixis.geometry.rle import bitmap_rle
+from deixis.inference.prefetch import until_they_break
 from deixis.models.sa2va import Sa2vaBundle
 from deixis.refer_records import ReferSample, Segmentation
 
@@ -74,9 +76,13 @@ def enlarged(
 
 
 def grouped(prepared: Iterable[Prepared], phrases: int) -> Iterator[list[Prepared]]:
-    """Groups of images with at least `phrases` phrases together; a group has at most `phrases` images."""
+    """Groups of images with at least `phrases` phrases together; a group has at most `phrases` images.
+
+    Where an image cannot be read, those before it are a group first.
+    """
     group: list[Prepared] = []
-    for item in prepared:
+    broken: list[DataError] = []
+    for item in until_they_break(prepared, broken):
         group.append(item)
         # Both limits: images without a phrase would otherwise gather without end.
         if sum(len(member.texts) for member in group) >= phrases or len(group) >= phrases:
@@ -84,3 +90,5 @@ def grouped(prepared: Iterable[Prepared], phrases: int) -> Iterator[list[Prepare
             group = []
     if group:
         yield group
+    if broken:
+        raise broken[0]
